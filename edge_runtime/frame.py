@@ -1,0 +1,27 @@
+"""One picture and its time: the only thing that a source gives to the rest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+TICKS_PER_SECOND = 5
+"""Resolution of remembered time (SCIENCE: boxes of the ReST queries come at 5 Hz)."""
+
+CELLS = 49
+"""Tokens of one frame: a 7 × 7 grid, row by row."""
+
+
+@dataclass(frozen=True)
+class Frame:
+    """`image` (H, W, 3) uint8 RGB; `t` seconds on the stream's clock, from PTS or the camera's clock."""
+
+    image: NDArray[np.uint8]  # (H, W, 3)
+    t: float
+
+
+def tick_of(t: float) -> int:
+    """The 1/5 s tick nearest to `t` seconds."""
+    return round(t * TICKS_PER_SECOND)

@@ -1,0 +1,29 @@
+"""Errors that end in one sentence for a person.
+
+LvmError             base; wrong use or wrong input, exit status 2
+├─ BundleError       a bundle is damaged, foreign or incomplete
+├─ GateFailed        an exported graph does not answer like its network, exit status 3
+└─ Missing           this machine lacks something: a package, a device, a driver, exit status 4
+"""
+
+
+class LvmError(Exception):
+    """Base of every error that the command line shows as one sentence: expected, got, what to do."""
+
+    exit_status = 2
+
+
+class BundleError(LvmError):
+    """A bundle is damaged, foreign or incomplete."""
+
+
+class GateFailed(LvmError):
+    """An exported graph does not answer like the network that it was made from."""
+
+    exit_status = 3
+
+
+class Missing(LvmError):
+    """Something that was asked for is not on this machine: a package, a camera, a driver."""
+
+    exit_status = 4

@@ -1,0 +1,157 @@
+"""What a bundle says of itself: shapes, classes, files, precisions, how it was trained and checked.
+
+The manifest is the only thing that device and workbench share about a model: the networks in `export/` are
+rebuilt from `NetworkConfig`, the memory in `edge_runtime/` is sized by it. Unknown keys are refused, so that
+a manifest of a newer format is never half understood.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+
+FORMAT_VERSION = 1
+CELLS = 49
+
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+GraphName = Literal["backbone", "sampler", "reader"]
+Target = Literal["onnxruntime", "openvino", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkConfig(Strict):
+    """Everything that fixes the shapes and the meaning of the three graphs (SCIENCE 1.1)."""
+
+    backbone: str = Field(min_length=1, description="'conv' for our own small network, else a timm name")
+    image_size: int = Field(ge=32, le=1024, description="side of the square input, pixels")
+    d_backbone: int = Field(ge=8, le=8192, description="width of a stored token")
+    d_model: int = Field(ge=8, le=8192, description="width of sampler and reader")
+    heads: int = Field(ge=1, le=128)
+    ffn: int = Field(ge=8, le=65536, description="hidden width of the feed-forward blocks")
+    encoder_layers: int = Field(ge=1, le=48)
+    decoder_layers: int = Field(ge=1, le=48)
+    sampler_layers: int = Field(ge=1, le=48)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    memory_tokens: int = Field(ge=1, le=1_000_000, description="m: slots of the memory")
+    clip_frames: int = Field(ge=1, le=4096, description="T: sampled frames between two memory updates")
+    clip_candidates: int = Field(ge=1, description="most novel tokens of a clip that the sampler judges")
+    recency_tokens: int = Field(ge=0, description="newest tokens that the reader gets unjudged")
+    svd_rank: int = Field(ge=0, le=256, description="rows of the SVD basis; 0: no novelty, no summary tokens")
+    svd_forgetting: float = Field(default=1.0, gt=0, le=1, description="lambda of one update (one clip)")
+    query_steps: int = Field(ge=1, le=4096, description="L: decoder steps, spread over the asked window")
+    tick_base: float = Field(gt=1, description="base of the sinusoidal tick code")
+    object_fusion: Literal["cell", "pooled"] = Field(description="how the object multiplies memory (1.6)")
+    sampler_cell_code: bool = True
+    sampler_novelty: bool = True
+    activities: int = Field(ge=1, le=10_000, description="C: classes")
+    sample_fps: float = Field(default=1.0, gt=0, le=5)
+    horizon_s: float = Field(default=36_000, gt=0, description="older tokens leave the memory")
+
+    @model_validator(mode="after")
+    def _shapes_fit(self) -> NetworkConfig:
+        clip_tokens = self.clip_frames * CELLS
+        if self.clip_candidates > clip_tokens:
+            raise ValueError(f"clip_candidates must be at most {clip_tokens}, got {self.clip_candidates}")
+        if self.recency_tokens > clip_tokens:
+            raise ValueError(f"recency_tokens must be at most {clip_tokens}, got {self.recency_tokens}")
+        if self.d_model % self.heads:
+            raise ValueError(f"d_model must be a multiple of heads={self.heads}, got {self.d_model}")
+        if self.d_model % 4:
+            raise ValueError(f"d_model must be a multiple of 4 (2-D sine code), got {self.d_model}")
+        if self.sampler_novelty and not self.svd_rank:
+            raise ValueError("sampler_novelty needs svd_rank >= 1, got 0")
+        return self
+
+    @property
+    def sampler_tokens(self) -> int:
+        """N: memory and thinned clip together."""
+        return self.memory_tokens + self.clip_candidates
+
+    @property
+    def reader_tokens(self) -> int:
+        """n: memory and recency buffer together."""
+        return self.memory_tokens + self.recency_tokens
+
+
+class ActivityClass(Strict):
+    """`name` is what people type; `doing` completes "a person ..."."""
+
+    name: str = Field(min_length=1, max_length=200)
+    doing: str = Field(min_length=1, max_length=500)
+
+
+class FileRecord(Strict):
+    sha256: Sha256
+    bytes: int = Field(ge=0)
+
+
+class GraphRecord(Strict):
+    path: str
+    precision: Precision
+
+
+class ParityRecord(Strict):
+    """One comparison of an exported graph with its torch network."""
+
+    target: Target
+    graph: GraphName
+    feeds: str = Field(description="the batch sizes or shapes that were compared")
+    max_abs_error: float
+    tolerance: float
+
+
+class TrainingRecord(Strict):
+    """How the weights came about. `trained: false` marks every answer."""
+
+    trained: bool
+    recipe: str
+    seed: int | None = None
+    data: str | None = None
+    results: dict[str, float] = Field(default_factory=dict)
+
+
+class Thresholds(Strict):
+    """Below these confidences the answer is "not seen"."""
+
+    presence: float = Field(default=0.0, ge=0, le=1)
+    evidence: float = Field(default=0.02, ge=0, le=1, description="share of attention that counts as evidence")
+    interpolate_s: float = Field(default=4.0, ge=0, description="boxes are bridged over at most this gap")
+
+
+class Manifest(Strict):
+    """Contents of `manifest.json`."""
+
+    format_version: Literal[1]
+    name: str = Field(min_length=1, max_length=200)
+    network: NetworkConfig
+    classes: tuple[ActivityClass, ...]
+    graphs: dict[Target, dict[GraphName, GraphRecord]]
+    weights: str | None = "weights.safetensors"
+    files: dict[str, FileRecord]
+    training: TrainingRecord
+    thresholds: Thresholds = Thresholds()
+    calibration_digest: Sha256 | None = None
+    parity: tuple[ParityRecord, ...] = ()
+    licence: str = "Apache-2.0"
+    attributions: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> Manifest:
+        if len(self.classes) != self.network.activities:
+            raise ValueError(f"classes must be {self.network.activities}, got {len(self.classes)}")
+        if len({one.name for one in self.classes}) != len(self.classes):
+            raise ValueError("class names must differ from one another")
+        for target, graphs in self.graphs.items():
+            if set(graphs) != {"backbone", "sampler", "reader"}:
+                raise ValueError(f"graphs.{target} must be backbone, sampler and reader, got {sorted(graphs)}")
+        named = {record.path for graphs in self.graphs.values() for record in graphs.values()}
+        if self.weights is not None:
+            named.add(self.weights)
+        if named - set(self.files):
+            raise ValueError(f"files lacks the hashes of {sorted(named - set(self.files))}")
+        return self
