@@ -1,0 +1,1 @@
+"""One protocol over execution backends, and the bundle that they run."""

@@ -1,0 +1,105 @@
+"""onnxruntime behind the `Engine` contract: CPU everywhere, CUDA where its provider is installed."""
+
+from __future__ import annotations
+
+import json
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+
+from engines.bundle import Buffer
+from engines.errors import BundleError
+from engines.spec import Array, Engine, Feeds, TensorSpec
+
+_DTYPES = {
+    "tensor(float)": "float32",
+    "tensor(float16)": "float16",
+    "tensor(int32)": "int32",
+    "tensor(int64)": "int64",
+    "tensor(uint8)": "uint8",
+    "tensor(bool)": "bool",
+}
+_SAFETENSORS_DTYPES = {"F32": "float32", "F16": "float16", "I64": "int64", "I32": "int32", "U8": "uint8"}
+
+
+class OnnxRuntimeEngine(Engine):
+    """One ONNX graph on one provider. Sessions may be called from several threads."""
+
+    def __init__(
+        self, graph: Buffer, weights: Buffer | None, *, provider: str = "CPUExecutionProvider", threads: int
+    ) -> None:
+        options = session_options(threads)
+        held = attach_weights(options, weights)
+        try:
+            self._session = ort.InferenceSession(bytes(graph), options, providers=[provider])
+        except Exception as error:  # onnxruntime raises a dozen unrelated types, all for an unusable graph
+            raise BundleError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
+        del held  # the session has copied what it needs
+        self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
+        self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
+        self.backend = "onnxruntime " + provider.removesuffix("ExecutionProvider")
+
+    @cached_property
+    def _output_names(self) -> list[str]:
+        return [spec.name for spec in self.outputs]
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        results = self._session.run(self._output_names, dict(feeds))
+        return dict(zip(self._output_names, results, strict=True))
+
+
+def session_options(threads: int) -> Any:
+    """Session options in one place: explicit threads, no spinning threads beside the camera's decoder."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Idle workers that spin take the core that decodes and renders.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return options
+
+
+def attach_weights(options: Any, weights: Buffer | None) -> list[Any]:
+    """Give the initialisers that a graph keeps in `weights.safetensors` from memory, by name.
+
+    Returns what must stay alive until the session is made.
+    """
+    if weights is None:
+        return []
+    names, values = [], []
+    for name, array in safetensors_views(weights).items():
+        names.append(name)
+        values.append(ort.OrtValue.ortvalue_from_numpy(array))
+    options.add_external_initializers(names, [value._ortvalue for value in values])
+    return values
+
+
+def safetensors_views(data: Buffer) -> dict[str, Array]:
+    """Arrays of a safetensors file as views of `data`: nothing is copied, nothing is executed."""
+    size = int.from_bytes(bytes(data[:8]), "little")
+    header = json.loads(bytes(data[8 : 8 + size]))
+    views = {}
+    for name, entry in header.items():
+        if name == "__metadata__":
+            continue
+        start, end = entry["data_offsets"]
+        raw = np.frombuffer(data, np.uint8, end - start, 8 + size + start)
+        views[name] = raw.view(_SAFETENSORS_DTYPES[entry["dtype"]]).reshape(entry["shape"])
+    return views
+
+
+def providers() -> tuple[str, ...]:
+    """Execution providers of the installed onnxruntime."""
+    return tuple(ort.get_available_providers())
+
+
+def _spec(node: Any) -> TensorSpec:
+    if node.type not in _DTYPES:
+        raise BundleError(f"graph tensor {node.name} has type {node.type}, expected one of {sorted(_DTYPES)}")
+    return TensorSpec(node.name, _DTYPES[node.type], tuple(d if isinstance(d, int) else str(d) for d in node.shape))
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__
