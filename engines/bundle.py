@@ -54,7 +54,9 @@ class _Directory:
                     raise BundleError(f"bundle {self._root}: {path} must be a plain file")
                 size = place.stat().st_size
                 if size > limit:
-                    raise BundleError(f"bundle {self._root}: {path} has {size} bytes, {limit} expected at most")
+                    raise BundleError(
+                        f"bundle {self._root}: {path} has {size} bytes, {limit} expected at most"
+                    )
                 if size == 0:
                     return b""
                 return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
@@ -129,7 +131,7 @@ class Bundle:
         return data
 
     def graph(self, target: Target, name: GraphName) -> tuple[Buffer, Precision]:
-        """Verified bytes and precision of one graph. Raises BundleError if it was not exported for `target`."""
+        """Verified bytes and precision of one graph. Raises BundleError where `target` was not exported."""
         graphs = self.manifest.graphs.get(target)
         if graphs is None:
             have = ", ".join(sorted(self.manifest.graphs))

@@ -116,11 +116,14 @@ class TrainingRecord(Strict):
 
 
 class Thresholds(Strict):
-    """Below these confidences the answer is "not seen"."""
+    """How raw outputs become an answer. Below `presence` the answer is "not seen"."""
 
     presence: float = Field(default=0.0, ge=0, le=1)
-    evidence: float = Field(default=0.02, ge=0, le=1, description="share of attention that counts as evidence")
+    evidence: float = Field(
+        default=0.02, ge=0, le=1, description="share of attention that counts as evidence"
+    )
     interpolate_s: float = Field(default=4.0, ge=0, description="boxes are bridged over at most this gap")
+    time_head: Literal["bins", "pointer"] = "pointer"
 
 
 class Manifest(Strict):
@@ -148,7 +151,9 @@ class Manifest(Strict):
             raise ValueError("class names must differ from one another")
         for target, graphs in self.graphs.items():
             if set(graphs) != {"backbone", "sampler", "reader"}:
-                raise ValueError(f"graphs.{target} must be backbone, sampler and reader, got {sorted(graphs)}")
+                raise ValueError(
+                    f"graphs.{target} must be backbone, sampler and reader, got {sorted(graphs)}"
+                )
         named = {record.path for graphs in self.graphs.values() for record in graphs.values()}
         if self.weights is not None:
             named.add(self.weights)

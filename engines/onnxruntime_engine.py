@@ -98,7 +98,9 @@ def providers() -> tuple[str, ...]:
 def _spec(node: Any) -> TensorSpec:
     if node.type not in _DTYPES:
         raise BundleError(f"graph tensor {node.name} has type {node.type}, expected one of {sorted(_DTYPES)}")
-    return TensorSpec(node.name, _DTYPES[node.type], tuple(d if isinstance(d, int) else str(d) for d in node.shape))
+    return TensorSpec(
+        node.name, _DTYPES[node.type], tuple(d if isinstance(d, int) else str(d) for d in node.shape)
+    )
 
 
 def _first_line(error: Exception) -> str:

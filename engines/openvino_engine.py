@@ -17,7 +17,9 @@ from engines.spec import Array, Engine, Feeds, TensorSpec
 try:
     import openvino as ov
 except ImportError as error:
-    raise Missing('OpenVINO is not installed; pip install "lvm-edge[openvino]" or choose another --backend') from error
+    raise Missing(
+        'OpenVINO is not installed; pip install "lvm-edge[openvino]" or choose another --backend'
+    ) from error
 
 # Without the hint OpenVINO computes fp32 graphs in bf16 wherever the CPU has AMX.
 _HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
@@ -44,7 +46,9 @@ class OpenVinoEngine(Engine):
                 },
             )
         except RuntimeError as error:
-            raise BundleError(f"OpenVINO cannot load the graph: {str(error).strip().splitlines()[0][:300]}") from error
+            raise BundleError(
+                f"OpenVINO cannot load the graph: {str(error).strip().splitlines()[0][:300]}"
+            ) from error
         self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
         self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
         self.backend = f"OpenVINO CPU {hint}"
@@ -63,7 +67,7 @@ class OpenVinoEngine(Engine):
 
 
 def _read(core: Any, graph: Buffer, weights: Buffer | None, weights_name: str) -> Any:
-    """OpenVINO resolves external weights beside the graph only, so both are laid side by side for the reading."""
+    """OpenVINO looks for external weights beside the graph only, so both are laid side by side."""
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(graph)

@@ -1,7 +1,7 @@
 """Which backend runs a bundle on this machine, and why.
 
-`auto` takes the best that the machine has: TensorRT, onnxruntime CUDA, OpenVINO, onnxruntime CPU. TensorRT has
-no engine in this version and is therefore never chosen; `Choice.why` says so.
+`auto` takes the best that the machine has: TensorRT, onnxruntime CUDA, OpenVINO, onnxruntime CPU.
+TensorRT has no engine in this version and is therefore never chosen; `Choice.why` says so.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ def available(manifest: Manifest) -> dict[str, str | None]:
 
 
 def choose(wanted: str, manifest: Manifest) -> Choice:
-    """The backend for `wanted` ("auto" or a name). Raises Missing if it cannot run here, LvmError if unknown."""
+    """The backend for `wanted`, "auto" or a name. Raises Missing if it cannot run here."""
     if wanted != "auto" and wanted not in _BACKENDS:
         raise LvmError(f"--backend must be auto or one of {', '.join(BACKENDS)}, got {wanted!r}")
     reasons = available(manifest)
@@ -94,7 +94,7 @@ def choose(wanted: str, manifest: Manifest) -> Choice:
         if (reason := reasons[wanted]) is not None:
             raise Missing(f"backend {wanted} cannot run here: {reason}")
         return Choice(wanted, "asked for")
-    skipped = []
+    skipped: list[str] = []
     for name, reason in reasons.items():
         if reason is None:
             return Choice(name, "; ".join(skipped) or "the best there is")

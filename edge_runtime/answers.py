@@ -1,0 +1,86 @@
+"""What comes back: ranked candidates, boxes or spans, and what the answer rests on.
+
+Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_runtime.coverage import Coverage
+
+Box = tuple[float, float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Interval(_Part):
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+
+
+class ActivityCandidate(_Part):
+    activity: str
+    confidence: float
+
+
+class TimedBox(_Part):
+    """`interpolated`: between two remembered moments that are close, not seen at `t` itself."""
+
+    t: float
+    box: Box
+    interpolated: bool = False
+
+
+class SpanCandidate(_Part):
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    confidence: float
+
+
+class Evidence(_Part):
+    """A remembered token that the answer rests on: when, which cell of the 7 × 7 grid, with what share."""
+
+    t: float
+    cell: int
+    box: Box
+    weight: float
+
+
+class Covered(_Part):
+    """What was watched of the asked window; null where nothing was."""
+
+    start: float | None = Field(alias="from")
+    end: float | None = Field(alias="to")
+    gaps: tuple[Interval, ...] = ()
+
+    @classmethod
+    def of(cls, coverage: Coverage) -> Covered:
+        gaps = tuple(Interval(start=a, end=b) for a, b in coverage.gaps)
+        return cls(start=coverage.start, end=coverage.end, gaps=gaps)
+
+
+class Answer(_Part):
+    """`answer` is the sentence for a person; everything else is for programs.
+
+    `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
+    `trained: false`: the bundle's weights were only initialised, the answer means nothing.
+    """
+
+    type: Literal["activity", "object", "time"]
+    answer: str
+    confidence: float
+    abstained: bool
+    reason: str | None = None
+    activities: tuple[ActivityCandidate, ...] = ()
+    boxes: tuple[TimedBox, ...] = ()
+    spans: tuple[SpanCandidate, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    coverage: Covered
+    trained: bool
+    memory_version: int
+    milliseconds: float

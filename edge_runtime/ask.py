@@ -1,0 +1,328 @@
+"""Questions to answers: the right half of the straight line. No frame is read here, only a `Version`.
+
+Letters: Q questions of one run, n = m + R tokens (memory and recency), d token width, r SVD rank,
+L decoder steps, C classes.
+"""
+
+from __future__ import annotations
+
+import difflib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime import decode
+from edge_runtime.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
+from edge_runtime.coverage import Coverage
+from edge_runtime.frame import TICKS_PER_SECOND, tick_of
+from edge_runtime.ingest import Version, thin
+from edge_runtime.memory import Tokens
+from edge_runtime.objects import ObjectEncoder
+from edge_runtime.queries import ActivityQuery, ObjectQuery, QueryError, TimeQuery
+from engines.manifest import Manifest
+from engines.spec import Array, Engine
+
+AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
+
+MAX_BATCH = 16
+"""Questions of one reader run: bounds resident memory, gains nothing beyond on a CPU."""
+MAX_EVIDENCE = 16
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the reader gets of a version, made once for each version.
+
+    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest tick,
+    from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none.
+    """
+
+    features: NDArray[np.float32]  # (n, d)
+    tick: NDArray[np.int64]  # (n,)
+    cell: NDArray[np.int32]  # (n,)
+    valid: NDArray[np.bool_]  # (n,)
+    origin: int
+    svd: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One question, resolved: its window in seconds, decoder ticks, object tokens and activity."""
+
+    query: AnyQuery
+    covered: Coverage
+    ticks: NDArray[np.int64]
+    tokens: NDArray[np.float32] | None
+    activity: int | None
+
+
+class Asker:
+    """Answers questions about a version. Safe for several threads."""
+
+    def __init__(self, manifest: Manifest, reader: Engine, objects: ObjectEncoder) -> None:
+        self._manifest = manifest
+        self._network = manifest.network
+        self._reader = reader
+        self._objects = objects
+        self._names = [one.name for one in manifest.classes]
+        self._latest: tuple[Version, Context] | None = None
+
+    def ask(self, query: AnyQuery, version: Version) -> Answer:
+        """Answer one question. Raises QueryError for an unknown activity or an object that is not there."""
+        return self.ask_all([query], version)[0]
+
+    def ask_all(self, queries: Sequence[AnyQuery], version: Version) -> list[Answer]:
+        """Answer several questions about one version; up to 16 share a run, whatever their kinds."""
+        answers: list[Answer] = []
+        for start in range(0, len(queries), MAX_BATCH):
+            answers += self._batch(queries[start : start + MAX_BATCH], version)
+        return answers
+
+    def _batch(self, queries: Sequence[AnyQuery], version: Version) -> list[Answer]:
+        started = time.perf_counter()
+        context = self._context(version)
+        asked = [self._resolve(query, version, context) for query in queries]
+        # A question about time that nobody watched costs no run.
+        run = [one for one in asked if one.covered.watched() > 0 and context.valid.any()]
+        outputs = self._reader(self._feeds(run, context)) if run else {}
+        share = (time.perf_counter() - started) * 1000 / len(queries)
+        rows = {id(one): row for row, one in enumerate(run)}
+        return [
+            self._answer(
+                one, context, {name: out[rows[id(one)]] for name, out in outputs.items()}, version, share
+            )
+            if id(one) in rows
+            else self._nothing(one, version, share)
+            for one in asked
+        ]
+
+    # -- what was asked ------------------------------------------------------------------------------------
+
+    def _resolve(self, query: AnyQuery, version: Version, context: Context) -> _Asked:
+        whole = version.coverage
+        start = query.start if query.start is not None else (whole.start or 0.0)
+        end = query.end if query.end is not None else (whole.end or 0.0)
+        covered = whole.within(start, end)
+        tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
+        activity = None if isinstance(query, ActivityQuery) else self._activity(query.activity)
+        return _Asked(query, covered, self._ticks(query, covered, context), tokens, activity)
+
+    def _activity(self, name: str) -> int:
+        if name in self._names:
+            return self._names.index(name)
+        near = difflib.get_close_matches(name[:50], self._names, 1, 0.0) or self._names[:1]
+        raise QueryError(
+            f"activity {name[:50]!r} is not known; nearest is {near[0]!r}, all: {', '.join(self._names)}"
+        )
+
+    def _ticks(self, query: AnyQuery, covered: Coverage, context: Context) -> NDArray[np.int64]:
+        """Decoder steps. A box can only be told where something is remembered, so there its steps lie."""
+        if covered.start is None or covered.end is None:
+            return np.zeros(0, np.int64)
+        first, last = tick_of(covered.start), tick_of(covered.end)
+        if isinstance(query, ObjectQuery):
+            inside = context.valid & (context.tick >= first) & (context.tick <= last)
+            if inside.any():
+                return decode.evidence_ticks(context.tick, inside, self._network.query_steps)
+        return decode.spread_ticks(first, last, self._network.query_steps)
+
+    # -- feeds ---------------------------------------------------------------------------------------------
+
+    def _context(self, version: Version) -> Context:
+        latest = self._latest
+        if latest is not None and latest[0] is version:
+            return latest[1]
+        context = make_context(version, self._manifest)
+        self._latest = (version, context)
+        return context
+
+    def _feeds(self, asked: Sequence[_Asked], context: Context) -> dict[str, Array]:
+        network, q = self._network, len(asked)
+        shared = {
+            "memory_features": context.features,
+            "memory_tick": np.where(context.valid, context.tick - context.origin, 0).astype(np.int32),
+            "memory_cell": context.cell,
+            "memory_valid": context.valid,
+            **context.svd,
+        }
+        feeds = {name: np.repeat(array[None], q, axis=0) for name, array in shared.items()}
+        tokens = np.zeros((q, 49, network.d_backbone), np.float32)
+        activity = np.zeros((q, network.activities), np.float32)
+        tick = np.zeros((q, network.query_steps), np.int32)
+        valid = np.zeros((q, network.query_steps), np.bool_)
+        for row, one in enumerate(asked):
+            if one.tokens is not None:
+                tokens[row] = one.tokens
+            if one.activity is not None:
+                activity[row, one.activity] = 1
+            steps = len(one.ticks)
+            tick[row, :steps] = one.ticks - context.origin
+            valid[row, :steps] = True
+        return feeds | {
+            "object_tokens": tokens,
+            "object_valid": np.array([one.tokens is not None for one in asked]),
+            "activity": activity,
+            "activity_valid": np.array([one.activity is not None for one in asked]),
+            "query_tick": tick,
+            "query_valid": valid,
+        }
+
+    # -- answers -------------------------------------------------------------------------------------------
+
+    def _answer(
+        self, one: _Asked, context: Context, out: dict[str, Array], version: Version, milliseconds: float
+    ) -> Answer:
+        presence = float(decode.sigmoid(out["presence_logit"]))
+        evidence = self._evidence(out["evidence"], context)
+        seen = presence >= self._manifest.thresholds.presence
+        parts: dict[str, object]
+        if isinstance(one.query, ActivityQuery):
+            parts = self._activities(out)
+        elif isinstance(one.query, ObjectQuery):
+            parts = self._boxes(one, out, context)
+        else:
+            parts = self._spans(one, out, context)
+        confidence = float(parts.pop("confidence", presence))  # type: ignore[arg-type]
+        reason = None if seen else "what was asked was not seen"
+        if seen and isinstance(one.query, ObjectQuery) and not parts["boxes"]:
+            seen, reason = False, "no evidence of a place is remembered in this window"
+        return self._finished(
+            one,
+            version,
+            milliseconds,
+            confidence=confidence,
+            abstained=not seen,
+            reason=reason,
+            evidence=evidence,
+            **parts,
+        )
+
+    def _activities(self, out: dict[str, Array]) -> dict[str, object]:
+        p = decode.sigmoid(out["activity_logits"])
+        ranked = [
+            ActivityCandidate(activity=self._names[i], confidence=float(p[i]))
+            for i in np.argsort(-p, kind="stable")
+        ]
+        return {"activities": tuple(ranked), "confidence": ranked[0].confidence, "answer": ranked[0].activity}
+
+    def _boxes(self, one: _Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
+        steps = len(one.ticks)
+        corners = decode.xyxy(out["boxes_cxcywh"][:steps])
+        strong = context.valid & (
+            out["evidence"] >= self._manifest.thresholds.evidence * out["evidence"].max()
+        )
+        supported = np.isin(one.ticks, context.tick[strong])
+        most = round(self._manifest.thresholds.interpolate_s * TICKS_PER_SECOND)
+        boxes = tuple(
+            TimedBox(t=tick / TICKS_PER_SECOND, box=_box(box), interpolated=between)
+            for tick, box, between in decode.bridged_boxes(corners, one.ticks, supported, most)
+        )
+        shown = f"{len(boxes)} boxes" if boxes else "no place"
+        return {"boxes": boxes, "answer": shown}
+
+    def _spans(self, one: _Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
+        steps = len(one.ticks)
+        if self._manifest.thresholds.time_head == "bins":
+            found = decode.spans_from_bins(out["start_logits"][:steps], out["end_logits"][:steps], one.ticks)
+        else:
+            inside = context.valid & (context.tick >= one.ticks[0]) & (context.tick <= one.ticks[-1])
+            logits = np.where(inside, out["pointer_logits"], np.float32(-1e9))
+            found = (
+                decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
+                if inside.any()
+                else []
+            )
+        assert one.covered.start is not None and one.covered.end is not None
+        low, high = one.covered.start, one.covered.end
+        spans = tuple(
+            SpanCandidate(start=min(max(s, low), high), end=min(max(e, low), high), confidence=p)
+            for s, e, p in found
+        )
+        if not spans:
+            return {"answer": "no time", "confidence": 0.0}
+        return {"spans": spans, "answer": f"{spans[0].start:.1f} to {spans[0].end:.1f} s"}
+
+    def _evidence(self, weights: Array, context: Context) -> tuple[Evidence, ...]:
+        """The tokens with the largest shares of the answer's attention, most telling first."""
+        weights = np.where(context.valid, weights, 0)
+        best = np.argsort(-weights, kind="stable")[:MAX_EVIDENCE]
+        return tuple(
+            Evidence(
+                t=int(context.tick[i]) / TICKS_PER_SECOND,
+                cell=int(context.cell[i]),
+                box=decode.cell_box(int(context.cell[i])),
+                weight=float(weights[i]),
+            )
+            for i in best
+            if weights[i] > 0
+        )
+
+    def _nothing(self, one: _Asked, version: Version, milliseconds: float) -> Answer:
+        watched = one.covered.watched() > 0
+        reason = "nothing is remembered yet" if watched else "nobody was watching at that time"
+        return self._finished(
+            one, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
+        )
+
+    def _finished(self, one: _Asked, version: Version, milliseconds: float, **parts: object) -> Answer:
+        trained = self._manifest.training.trained
+        if parts["abstained"]:
+            parts["answer"] = str(parts["reason"])
+        if not trained:
+            parts["answer"] = f"{parts['answer']} (untrained bundle: without meaning)"
+        return Answer.model_validate(
+            {
+                "type": one.query.type,
+                "coverage": Covered.of(one.covered),
+                "trained": trained,
+                "memory_version": version.memory.version,
+                "milliseconds": milliseconds,
+                **parts,
+            }
+        )
+
+
+def make_context(version: Version, manifest: Manifest) -> Context:
+    """Memory and the running clip's most novel tokens (the recency buffer) as the reader wants them."""
+    network = manifest.network
+    recent = _recent(version, network.recency_tokens)
+    n, m = network.reader_tokens, network.memory_tokens
+    features = np.zeros((n, network.d_backbone), np.float32)
+    tick, cell = np.zeros(n, np.int64), np.zeros(n, np.int32)
+    valid = np.zeros(n, np.bool_)
+    features[:m] = version.memory.features
+    tick[:m], cell[:m], valid[:m] = version.memory.tick, version.memory.cell, version.memory.valid
+    stop = m + len(recent)
+    features[m:stop] = recent.features
+    tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
+    origin = int(tick[valid].min()) if valid.any() else 0
+    return Context(features, tick, cell, valid, origin, _svd_feeds(version, network.svd_rank))
+
+
+def _recent(version: Version, most: int) -> Tokens:
+    clip = version.clip()
+    background = version.known_background()
+    if background is None or most == 0:
+        return clip.take(np.arange(len(clip))[-most:] if most else np.zeros(0, np.intp))
+    return thin(clip, background, most)
+
+
+def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:
+    """Summary tokens: the basis and how strong each direction is; absent rows have strength 0."""
+    if rank == 0:
+        return {}
+    assert version.background is not None
+    svd = version.background.svd
+    basis = np.zeros((rank, svd.basis.shape[1]), np.float32)
+    strength = np.zeros(rank, np.float32)
+    r = len(svd.strength)
+    basis[:r], strength[:r] = svd.basis, svd.summary_strength()
+    return {"svd_basis": basis, "svd_strength": strength}
+
+
+def _box(xyxy: Array) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (float(v) for v in xyxy)
+    return x1, y1, x2, y2

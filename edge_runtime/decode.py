@@ -1,0 +1,112 @@
+"""Raw outputs of the reader to what an answer says. numpy only, no query types, no I/O.
+
+Letters: L decoder steps, n tokens, C classes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.frame import TICKS_PER_SECOND
+
+Real = NDArray[np.float32]
+Ticks = NDArray[np.int64]
+Span = tuple[float, float, float]
+
+
+def sigmoid(x: Real | float) -> Real:
+    return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float32)
+
+
+def softmax(x: Real) -> Real:
+    e = np.exp(x - x.max(initial=-np.inf))
+    return np.asarray(e / e.sum(), np.float32)
+
+
+def cell_box(cell: int) -> tuple[float, float, float, float]:
+    """Normalised xyxy of a cell of the 7 × 7 grid."""
+    row, column = divmod(cell, 7)
+    return column / 7, row / 7, (column + 1) / 7, (row + 1) / 7
+
+
+def xyxy(boxes_cxcywh: Real) -> Real:
+    """(…, 4) centre and size to corners, clipped to the picture."""
+    centre, half = boxes_cxcywh[..., :2], boxes_cxcywh[..., 2:] / 2
+    return np.asarray(np.clip(np.concatenate([centre - half, centre + half], axis=-1), 0, 1))
+
+
+def spread_ticks(first: int, last: int, steps: int) -> Ticks:
+    """At most `steps` ticks from `first` to `last`, both included, evenly spread."""
+    count = min(steps, last - first + 1)
+    return np.unique(np.rint(np.linspace(first, last, count)).astype(np.int64))
+
+
+def evidence_ticks(tick: Ticks, inside: NDArray[np.bool_], steps: int) -> Ticks:
+    """The moments of remembered tokens for which `inside` holds, thinned evenly to `steps`."""
+    moments = np.unique(tick[inside])
+    if len(moments) <= steps:
+        return moments
+    return moments[np.rint(np.linspace(0, len(moments) - 1, steps)).astype(np.intp)]
+
+
+def spans_from_bins(start_logits: Real, end_logits: Real, ticks: Ticks, top: int = 3) -> list[Span]:
+    """The best spans (start s, end s, probability) over L bins: argmax over s <= e of log p_s + log p_e.
+
+    Bins stand for the time up to the next one, so the end is exclusive. Spans after the first do not overlap
+    an earlier one.
+    """
+    p = np.triu(softmax(start_logits)[:, None] * softmax(end_logits)[None, :])  # (L, L)
+    edges = np.append(ticks, ticks[-1] + (ticks[-1] - ticks[-2] if len(ticks) > 1 else 1))
+    found: list[Span] = []
+    for _ in range(top):
+        s, e = np.unravel_index(int(p.argmax()), p.shape)
+        if p[s, e] <= 0:
+            break
+        found.append((edges[s] / TICKS_PER_SECOND, edges[e + 1] / TICKS_PER_SECOND, float(p[s, e])))
+        p[: e + 1, s:] = 0  # every span that begins before e+1 and ends at s or later
+    return found
+
+
+def spans_from_pointer(logits: Real, offsets: Real, tick: Ticks, top: int = 3) -> list[Span]:
+    """The best spans by pointing at remembered tokens: the probability of a span is that of its tokens.
+
+    `logits` (n,) with -1e9 for tokens that may not be pointed at, `offsets` (n, 2) seconds before and after
+    the token's moment. Tokens inside a found span are added to it and out of the running.
+    """
+    p = softmax(logits).copy()
+    t = tick / TICKS_PER_SECOND
+    found: list[Span] = []
+    for _ in range(top):
+        best = int(p.argmax())
+        if p[best] <= 0:
+            break
+        start, end = t[best] - offsets[best, 0], t[best] + offsets[best, 1]
+        inside = (t >= start) & (t <= end)
+        inside[best] = True
+        found.append((float(start), float(end), float(p[inside].sum())))
+        p[inside] = 0
+    return sorted(found, key=lambda span: -span[2])
+
+
+def bridged_boxes(
+    boxes_xyxy: Real, ticks: Ticks, supported: NDArray[np.bool_], most_ticks: int
+) -> list[tuple[int, Real, bool]]:
+    """Boxes (tick, xyxy, interpolated) at the supported ticks, and each second between close ones.
+
+    Where two supported ticks lie further apart than `most_ticks` nothing is said: no box is invented.
+    """
+    at = np.flatnonzero(supported)
+    out: list[tuple[int, Real, bool]] = []
+    for position, step in enumerate(at):
+        out.append((int(ticks[step]), boxes_xyxy[step], False))
+        if position + 1 == len(at):
+            break
+        following = at[position + 1]
+        gap = int(ticks[following] - ticks[step])
+        if gap > most_ticks:
+            continue
+        for tick in range(int(ticks[step]) + TICKS_PER_SECOND, int(ticks[following]), TICKS_PER_SECOND):
+            share = np.float32((tick - ticks[step]) / gap)
+            out.append((tick, (1 - share) * boxes_xyxy[step] + share * boxes_xyxy[following], True))
+    return out

@@ -1,0 +1,160 @@
+"""The three questions (ReST), one tagged union everywhere: Python, JSON, HTTP, command line.
+
+    {"type": "activity", "object": {"photos": ["<base64>"]}, "from": 0, "to": 60}     what was done with this object?
+    {"type": "object", "activity": "scan", "from": 0, "to": 60}     where was what this was done on?
+    {"type": "time", "activity": "scan", "object": {...}}           when was this done with it?
+
+`from` and `to` are seconds on the stream's clock; left out they mean all that was watched.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from engines.errors import LvmError
+
+MAX_PHOTOS = 16
+MAX_PHOTO_TEXT = 70_000_000
+"""Characters of one base64 photo: 50 MB of picture."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+
+
+class QueryError(LvmError):
+    """A question that cannot be asked like this."""
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+
+
+class Photos(_Strict):
+    """One or several photos of the product, base64 of any common picture format; several are pooled."""
+
+    photos: tuple[bytes, ...] = Field(min_length=1, max_length=MAX_PHOTOS)
+
+    @field_validator("photos", mode="before")
+    @classmethod
+    def _decode(cls, value: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            return value
+        return tuple(_decoded(one) if isinstance(one, str) else one for one in value)
+
+
+class BoxInFrame(_Strict):
+    """What lies in `box` (x1, y1, x2, y2 in 0..1) of the picture shown at `t` seconds."""
+
+    box: tuple[float, float, float, float]
+    t: float = Field(ge=0)
+
+    @field_validator("box")
+    @classmethod
+    def _ordered(cls, box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+        x1, y1, x2, y2 = box
+        if not (0 <= x1 < x2 <= 1 and 0 <= y1 < y2 <= 1):
+            raise ValueError(f"box must be x1,y1,x2,y2 in 0..1 with x1 < x2 and y1 < y2, got {list(box)}")
+        return box
+
+
+class Product(_Strict):
+    """A product by its name in the catalogue folder of the configuration."""
+
+    product: Name
+
+
+def _kind_of_object(value: Any) -> str | None:
+    """The key that only one kind has, so that JSON needs no tag beside it."""
+    for kind in ("photos", "box", "product"):
+        if (kind in value) if isinstance(value, dict) else hasattr(value, kind):
+            return kind
+    return None
+
+
+Object = Annotated[
+    Annotated[Photos, Tag("photos")] | Annotated[BoxInFrame, Tag("box")] | Annotated[Product, Tag("product")],
+    Discriminator(
+        _kind_of_object,
+        custom_error_type="object",
+        custom_error_message='object must be {"photos": [base64]}, {"box": [x1,y1,x2,y2], "t": s} or '
+        '{"product": name}',
+    ),
+]
+
+
+class _Query(_Strict):
+    start: float | None = Field(default=None, alias="from")
+    end: float | None = Field(default=None, alias="to")
+
+    @model_validator(mode="after")
+    def _window(self) -> _Query:
+        if self.start is not None and self.end is not None and not self.start < self.end:
+            raise ValueError(f"from must be before to, got from {self.start} to {self.end}")
+        return self
+
+
+class ActivityQuery(_Query):
+    type: Literal["activity"] = "activity"
+    object: Object
+
+
+class ObjectQuery(_Query):
+    type: Literal["object"] = "object"
+    activity: Name
+
+
+class TimeQuery(_Query):
+    type: Literal["time"] = "time"
+    activity: Name
+    object: Object
+
+
+Query = Annotated[ActivityQuery | ObjectQuery | TimeQuery, Field(discriminator="type")]
+
+_adapter: TypeAdapter[ActivityQuery | ObjectQuery | TimeQuery] = TypeAdapter(Query)
+
+
+def parse_query(text: str | bytes) -> ActivityQuery | ObjectQuery | TimeQuery:
+    """A question from JSON. Raises QueryError with the first thing that is wrong, in one sentence."""
+    try:
+        return _adapter.validate_json(text)
+    except ValidationError as error:
+        raise QueryError(f"question not understood: {first_problem(error)}") from None
+
+
+def first_problem(error: ValidationError) -> str:
+    """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
+    problem = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(str(part) for part in problem["loc"])
+    return f"{where}: {problem['msg']}"[:400] if where else str(problem["msg"])[:400]
+
+
+def finite(name: str, value: float | None) -> float | None:
+    """Refuse NaN and Inf from a command line, where pydantic has not looked yet."""
+    if value is not None and not math.isfinite(value):
+        raise QueryError(f"{name} must be a number of seconds, got {value}")
+    return value
+
+
+def _decoded(text: str) -> bytes:
+    if len(text) > MAX_PHOTO_TEXT:
+        raise ValueError(f"a photo must have at most {MAX_PHOTO_TEXT} base64 characters, got {len(text)}")
+    try:
+        return base64.b64decode(text, validate=True)
+    except binascii.Error:
+        raise ValueError("a photo must be base64") from None

@@ -1,0 +1,106 @@
+"""Who scores memory and clip when the memory is full. Higher stays; the memory does the choosing.
+
+Letters: m slots, k candidates of one clip, N = m + k.
+
+`neural`       the trained sampler of the bundle (LVM-Net)
+`svd-novelty`  the novelty against the background; nothing is learned
+`random`       a reservoir: every token ever seen is kept with equal probability, by a fixed random priority
+`fifo`         the newest tokens
+
+All but `neural` are stateless functions of the tokens, so a resumed run decides as the uninterrupted one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.memory import Scores, TokenMemory, Tokens
+from engines.errors import LvmError
+from engines.spec import Engine
+
+Novelty = NDArray[np.float32]
+
+
+class Score(Protocol):
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+        """Scores (m + k,) of all slots and then of the clip; `novelty` (m + k,) comes in the same order."""
+
+
+@dataclass(frozen=True)
+class Sampler:
+    """`thins`: the clip is first reduced to its most novel tokens, because every candidate costs."""
+
+    name: str
+    score: Score
+    thins: bool
+
+
+def make_sampler(name: str, engine: Engine) -> Sampler:
+    """The sampler called `name`; `engine` is the bundle's sampler graph, used by `neural` only."""
+    plain: dict[str, Callable[[], Sampler]] = {
+        "neural": lambda: Sampler(name, _Neural(engine), thins=True),
+        "svd-novelty": lambda: Sampler(name, _novelty, thins=True),
+        "random": lambda: Sampler(name, _reservoir, thins=False),
+        "fifo": lambda: Sampler(name, _newest, thins=False),
+    }
+    if name not in plain:
+        raise LvmError(f"sampler must be one of {', '.join(plain)}, got {name!r}")
+    return plain[name]()
+
+
+class _Neural:
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._inputs = {spec.name: spec for spec in engine.inputs}
+        self._tokens = self._inputs["features"].shape[1]
+
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+        m, k = memory.slots, len(clip)
+        n = self._tokens if isinstance(self._tokens, int) else m + k
+        feeds = {
+            "features": _padded([memory.features, clip.features], n, np.float32),
+            "cell": _padded([memory.cell, clip.cell], n, np.int32),
+            "novelty": _padded([novelty], n, np.float32),
+            "valid": _padded([memory.valid, np.ones(k, np.bool_)], n, np.bool_),
+        }
+        scores = self._engine({name: feeds[name] for name in self._inputs})["score"]
+        return np.asarray(scores[0, : m + k])
+
+
+def _padded(parts: list[NDArray[np.generic]], n: int, dtype: type[np.generic]) -> NDArray[np.generic]:
+    """Concatenated, padded with zeros to n rows, with a batch axis. (1, n, ...)"""
+    out = np.zeros((1, n, *parts[0].shape[1:]), dtype)
+    start = 0
+    for part in parts:
+        out[0, start : start + len(part)] = part
+        start += len(part)
+    return out
+
+
+def _novelty(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+    return novelty
+
+
+def _newest(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+    newest = int(clip.tick.max(initial=0))
+    # Relative to the newest tick: float32 counts ticks exactly for 38 days back.
+    return np.asarray(np.concatenate([memory.tick, clip.tick]) - newest, np.float32)
+
+
+def _reservoir(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+    tick = np.concatenate([memory.tick, clip.tick]).astype(np.uint64)
+    cell = np.concatenate([memory.cell, clip.cell]).astype(np.uint64)
+    return np.asarray(_mixed(tick * np.uint64(64) + cell) >> np.uint64(40), np.float32)
+
+
+def _mixed(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """splitmix64's finaliser: a uniform number for each token, the same in every run."""
+    x = x + np.uint64(0x9E3779B97F4A7C15)
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return np.asarray(x ^ (x >> np.uint64(31)))
