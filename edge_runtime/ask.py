@@ -36,8 +36,8 @@ MAX_EVIDENCE = 16
 class Context:
     """What the reader gets of a version, made once for each version.
 
-    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest tick,
-    from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none.
+    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest
+    tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none.
     """
 
     features: NDArray[np.float32]  # (n, d)

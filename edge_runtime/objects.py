@@ -93,7 +93,7 @@ class ObjectEncoder:
             if key in self._cache:
                 self._cache.move_to_end(key)
                 return self._cache[key]
-        tokens = self._backbone({"image": image[None]})["tokens"][0]  # (49, d)
+        tokens: NDArray[np.float32] = self._backbone({"image": image[None]})["tokens"][0]  # (49, d)
         with self._lock:
             self._cache[key] = tokens
             while len(self._cache) > CACHED:

@@ -1,6 +1,6 @@
 """The three questions (ReST), one tagged union everywhere: Python, JSON, HTTP, command line.
 
-    {"type": "activity", "object": {"photos": ["<base64>"]}, "from": 0, "to": 60}     what was done with this object?
+    {"type": "activity", "object": {"photos": ["…"]}, "from": 0, "to": 60}   what was done with this object?
     {"type": "object", "activity": "scan", "from": 0, "to": 60}     where was what this was done on?
     {"type": "time", "activity": "scan", "object": {...}}           when was this done with it?
 

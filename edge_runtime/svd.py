@@ -25,8 +25,8 @@ _MAX_DRIFT = 1e-4
 class OnlineSVD:
     """An immutable state; `update` returns the next one.
 
-    `basis` (r, d) orthonormal rows, `strength` (r,) singular values in descending order, `mean` (d,)
-    running mean of all rows (only used to orient new basis rows), `rows_effective` the sum of the weights of all rows.
+    `basis` (r, d) orthonormal rows, `strength` (r,) singular values in descending order, `mean` (d,) running
+    mean of all rows (only used to orient new basis rows), `rows_effective` the sum of the rows' weights.
     """
 
     rank: int

@@ -1,0 +1,92 @@
+"""Questions typed while the panel runs: keys are read one by one, so that redrawing does not tear the line."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+import termios
+import threading
+import tty
+from collections.abc import Callable
+from types import TracebackType
+
+_POLL_S = 0.1
+
+
+class KeyReader:
+    """Calls `on_change(line so far)` after each key and `on_line(line)` at Enter, in a thread of its own.
+
+    Only for a terminal; the terminal's mode is restored on exit. Ctrl-C stays a signal.
+    """
+
+    def __init__(self, on_change: Callable[[str], None], on_line: Callable[[str], None]) -> None:
+        self._on_change = on_change
+        self._on_line = on_line
+        self._line = b""
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="keys", daemon=True)
+
+    def __enter__(self) -> KeyReader:
+        self._mode = termios.tcgetattr(sys.stdin)
+        tty.setcbreak(sys.stdin)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join(timeout=1)
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._mode)
+
+    def _read(self) -> None:
+        descriptor = sys.stdin.fileno()
+        while not self._done.is_set():
+            if not select.select([descriptor], [], [], _POLL_S)[0]:
+                continue
+            data = os.read(descriptor, 1024)
+            if not data:
+                return
+            for key in data:
+                self._key(bytes([key]))
+
+    def _key(self, key: bytes) -> None:
+        if key in b"\r\n":
+            line, self._line = self._line.decode(errors="replace").strip(), b""
+            self._on_change("")
+            if line:
+                self._on_line(line)
+            return
+        if key in b"\x7f\x08":
+            self._line = self._line[:-1]
+        elif key == b"\x15":  # Ctrl-U empties the line
+            self._line = b""
+        elif key >= b" ":
+            self._line += key
+        self._on_change(self._line.decode(errors="replace"))
+
+
+class LineReader:
+    """Whole lines from a pipe, each to `on_line`. The end of the pipe ends nothing else."""
+
+    def __init__(self, on_line: Callable[[str], None]) -> None:
+        self._on_line = on_line
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._read, name="lines", daemon=True)
+
+    def __enter__(self) -> LineReader:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._done.set()
+
+    def _read(self) -> None:
+        for line in sys.stdin:
+            if self._done.is_set():
+                return
+            if line.strip():
+                self._on_line(line.strip())

@@ -1,0 +1,258 @@
+"""One camera, its memory and its answers: source → ingest → state, and questions from any thread."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from edge_runtime.answers import Answer
+from edge_runtime.ask import AnyQuery, Asker
+from edge_runtime.frame import Frame
+from edge_runtime.ingest import BATCH_FRAMES, Ingest, Version, empty_version
+from edge_runtime.objects import ObjectEncoder
+from edge_runtime.queries import QueryError
+from edge_runtime.samplers import make_sampler
+from edge_runtime.sources import frame_at, is_live, open_source
+from edge_runtime.sources.base import Source
+from edge_runtime.sources.latest import LatestFrames
+from edge_runtime.state import (
+    Header,
+    Snapshot,
+    StateError,
+    StateFolder,
+    check_belongs,
+    load_snapshot,
+    model_digest,
+    moved_on,
+)
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from engines.manifest import NetworkConfig
+from engines.select import Choice, choose, load_engine
+from engines.spec import Engine
+
+log = logging.getLogger(__name__)
+
+RING_FRAMES = 32
+RING_SIDE_PX = 640
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The three graphs of a bundle, loaded on one backend."""
+
+    bundle: Bundle
+    choice: Choice
+    backbone: Engine
+    sampler: Engine
+    reader: Engine
+
+    @classmethod
+    def load(cls, bundle: Bundle, backend: str = "auto", threads: int | None = None) -> Engines:
+        choice = choose(backend, bundle.manifest)
+        log.info("backend %s (%s)", choice.backend, choice.why)
+        backbone, sampler, reader = (
+            load_engine(bundle, name, choice.backend, threads=threads)
+            for name in ("backbone", "sampler", "reader")
+        )
+        return cls(bundle, choice, backbone, sampler, reader)
+
+    def close(self) -> None:
+        for engine in (self.backbone, self.sampler, self.reader):
+            engine.close()
+
+
+class Ring:
+    """The newest sampled pictures, in RAM only, at most 640 pixels wide: what a box in "now" refers to."""
+
+    def __init__(self) -> None:
+        self._frames: deque[Frame] = deque(maxlen=RING_FRAMES)
+        self._lock = threading.Lock()
+
+    def push(self, frame: Frame) -> None:
+        height, width = frame.image.shape[:2]
+        scale = RING_SIDE_PX / max(height, width)
+        image = frame.image
+        if scale < 1:
+            size = (max(1, round(width * scale)), max(1, round(height * scale)))
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+        with self._lock:
+            self._frames.append(Frame(image, frame.t))
+
+    def at(self, t: float) -> Frame | None:
+        """The picture shown at `t`, None if it is not (or no longer) here."""
+        with self._lock:
+            frames = list(self._frames)
+        shown = [frame for frame in frames if frame.t <= t + 1e-6]
+        return shown[-1] if shown else None
+
+
+class Service:
+    """Runs one source into one memory. `run` belongs to one thread; `ask` may come from any."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        source: str,
+        folder: StateFolder,
+        *,
+        sampler: str = "neural",
+        catalogue: Path | None = None,
+        save_interval_s: float = 10.0,
+    ) -> None:
+        manifest = engines.bundle.manifest
+        self.engines = engines
+        self.source_spec = source
+        self.folder = folder
+        self.resumed = load_snapshot(folder.folder, manifest.network)
+        self.header = self._first_header(sampler)
+        version = self.resumed.version if self.resumed else empty_version(manifest.network)
+        self.ingest = Ingest(
+            manifest.network, engines.backbone, make_sampler(sampler, engines.sampler), version
+        )
+        self.ring = Ring()
+        self.source: Source | None = None
+        objects = ObjectEncoder(
+            engines.backbone, manifest.network.image_size, frame_at=self._picture_at, catalogue=catalogue
+        )
+        self.asker = Asker(manifest, engines.reader, objects)
+        self._save_interval_s = save_interval_s
+        self._saved_at = time.monotonic()
+        self._stop = threading.Event()
+        self._seen_before, self._dropped_before = self.header.seen, self.header.dropped
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> Version:
+        """What is known now. Immutable."""
+        return self.ingest.version
+
+    def ask(self, query: AnyQuery) -> Answer:
+        """Answer from what is known now. Raises QueryError."""
+        return self.asker.ask(query, self.version)
+
+    def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
+        return self.asker.ask_all(queries, self.version)
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float | None = None, on_progress: Callable[[], None] | None = None) -> None:
+        """Ingest until the source ends, `stop` is called or `seconds` of stream have passed; then save.
+
+        Raises LvmError if the source fails; what was ingested until then is saved first.
+        """
+        start = self._start()
+        source = open_source(self.source_spec, sample_fps=self._network.sample_fps, start=start)
+        self.source = LatestFrames(source) if source.live else source
+        limit = None if seconds is None else start + seconds
+        ended = False
+        try:
+            with self.source:
+                for batch in self._batches(self.source, limit):
+                    self._take(batch)
+                    if on_progress is not None:
+                        on_progress()
+                    if self._save_is_due():
+                        self.save()
+            ended = limit is None and not self._stop.is_set()
+        finally:
+            self._note(ended=ended)
+            self.save()
+
+    def stop(self) -> None:
+        """End `run` soon, from any thread or a signal handler."""
+        self._stop.set()
+        if self.source is not None:
+            self.source.close()
+
+    def save(self) -> int:
+        """Write a snapshot now. Returns its bytes."""
+        self._note(ended=self.header.ended)
+        self._saved_at = time.monotonic()
+        return self.folder.save(Snapshot(self.header, self.version))
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    @property
+    def _network(self) -> NetworkConfig:
+        return self.engines.bundle.manifest.network
+
+    def _first_header(self, sampler: str) -> Header:
+        bundle = self.engines.bundle
+        digest = model_digest(bundle)
+        if self.resumed is not None:
+            check_belongs(
+                self.resumed.header, model=digest, source=self.source_spec, folder=self.folder.folder
+            )
+            if self.resumed.header.sampler != sampler:
+                raise StateError(
+                    f"state {self.folder.folder} was chosen by sampler {self.resumed.header.sampler}, not "
+                    f"{sampler}; name another --state"
+                )
+            return self.resumed.header.model_copy(update={"ended": False})
+        return Header(
+            model=digest,
+            bundle=str(bundle.path.resolve()),
+            source=self.source_spec,
+            sampler=sampler,
+            epoch=time.time(),
+            sample_fps=bundle.manifest.network.sample_fps,
+        )
+
+    def _start(self) -> float:
+        """Where the stream goes on: at the saved position, or for a live source at what the clock says now."""
+        at = self.header.resume_at()
+        if is_live(self.source_spec) and self.header.last_t is not None:
+            return max(at, time.time() - self.header.epoch)
+        return at
+
+    def _batches(self, source: Source, limit: float | None) -> Iterator[list[Frame]]:
+        """Waiting frames together, but never beyond the clip's end, so that batches fall the same on resume."""
+        batch: list[Frame] = []
+        for frame in source:
+            if self._stop.is_set() or (limit is not None and frame.t >= limit - 1e-9):
+                break
+            batch.append(frame)
+            room = self._network.clip_frames - len(self.version.pending)
+            most = 1 if source.live or getattr(source, "paced", False) else min(BATCH_FRAMES, room)
+            if len(batch) >= most:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _take(self, batch: list[Frame]) -> None:
+        self.ingest.push(batch)
+        self.ring.push(batch[-1])
+        self.header = self.header.model_copy(update={"last_t": batch[-1].t})
+
+    def _save_is_due(self) -> bool:
+        return time.monotonic() - self._saved_at >= self._save_interval_s
+
+    def _note(self, *, ended: bool) -> None:
+        source = self.source
+        self.header = moved_on(
+            self.header,
+            last_t=self.header.last_t,
+            seen=self._seen_before + (source.seen if source else 0),
+            dropped=self._dropped_before + int(getattr(source, "dropped", 0)),
+            ended=ended,
+        )
+
+    def _picture_at(self, t: float) -> Frame:
+        frame = self.ring.at(t)
+        if frame is not None and t - frame.t <= 1 / self._network.sample_fps:
+            return frame
+        try:
+            return frame_at(self.source_spec, t)
+        except LvmError as error:
+            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error

@@ -1,0 +1,275 @@
+"""What survives the power switch: one checksummed file, replaced atomically, the previous one kept.
+
+    memory.state            magic, SHA-256 of the rest, safetensors with the clock in its header
+    memory.state.previous   the snapshot before
+    lock                    held by the process that writes here
+
+Arrays are exactly those of a `Version`, so a resumed run continues bit for bit. Nothing is unpickled.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from edge_runtime.background import Background
+from edge_runtime.coverage import Coverage
+from edge_runtime.ingest import Version, empty_version
+from edge_runtime.memory import TokenMemory
+from edge_runtime.svd import OnlineSVD
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from engines.manifest import NetworkConfig
+from engines.spec import Array
+
+FORMAT_VERSION = 1
+MAGIC = b"LVMSTAT1"
+FILE = "memory.state"
+PREVIOUS = "memory.state.previous"
+
+
+class StateError(LvmError):
+    """A state that cannot be read, belongs elsewhere or is in use. It is never overwritten for that."""
+
+
+class Header(BaseModel):
+    """Everything of a snapshot that is no array. `epoch` is the wall-clock time of the stream's second 0."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format_version: int = FORMAT_VERSION
+    model: str
+    bundle: str
+    source: str
+    sampler: str
+    epoch: float
+    sample_fps: float
+    last_t: float | None = None
+    ended: bool = False
+    seen: int = 0
+    dropped: int = 0
+    frames: int = 0
+    last_tick: int | None = None
+    memory_version: int = 0
+    coverage: tuple[float | None, float | None, tuple[tuple[float, float], ...]] = (None, None, ())
+    pending_ticks: tuple[int, ...] = ()
+    svd: tuple[int, float, float, int] | None = None
+    scale: tuple[float, float] | None = None
+
+    def resume_at(self) -> float:
+        """Second of the first sampling period that was not ingested."""
+        if self.last_t is None:
+            return 0.0
+        return (int(self.last_t * self.sample_fps + 1e-6) + 1) / self.sample_fps
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    header: Header
+    version: Version
+
+
+def model_digest(bundle: Bundle) -> str:
+    """Identity of what makes memories comparable: the weights and the shapes, not their export."""
+    manifest = bundle.manifest
+    weights = manifest.files[manifest.weights].sha256 if manifest.weights else bundle.digest
+    return hashlib.sha256((weights + manifest.network.model_dump_json()).encode()).hexdigest()
+
+
+class StateFolder:
+    """The folder that one running process writes; `with` holds its lock. Raises StateError if it is taken."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __enter__(self) -> StateFolder:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.folder / "lock").open("w")
+        except OSError as error:
+            raise StateError(
+                f"state {self.folder} cannot be written: {error.strerror}; name another --state"
+            ) from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            self._lock.close()
+            raise StateError(
+                f"state {self.folder} is in use by another lvm-edge; name another --state"
+            ) from None
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._lock.close()
+
+    def save(self, snapshot: Snapshot) -> int:
+        """Write atomically: a power cut leaves the old snapshot or the new one. Returns bytes written."""
+        payload = save(_arrays(snapshot.version), {"header": _header(snapshot).model_dump_json()})
+        data = MAGIC + hashlib.sha256(payload).digest() + payload
+        fresh, current = self.folder / (FILE + ".new"), self.folder / FILE
+        try:
+            with fresh.open("wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            if current.exists():
+                os.replace(current, self.folder / PREVIOUS)
+            os.replace(fresh, current)
+            _fsync_folder(self.folder)
+        except OSError as error:
+            fresh.unlink(missing_ok=True)
+            raise StateError(f"state {self.folder} cannot be saved: {error.strerror}") from error
+        return len(data)
+
+
+def load_snapshot(folder: Path, network: NetworkConfig | None = None) -> Snapshot | None:
+    """The newest sound snapshot, None where there is none. `network` checks that shapes fit.
+
+    Raises StateError if files are there but none can be used; nothing is deleted.
+    """
+    problems = []
+    for name in (FILE, PREVIOUS):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            return _parse(path.read_bytes(), network)
+        except (StateError, OSError) as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        raise StateError(
+            f"state {folder} cannot be used: {'; '.join(problems)}; move it away or name another --state"
+        )
+    return None
+
+
+def _parse(data: bytes, network: NetworkConfig | None) -> Snapshot:
+    if data[:8] != MAGIC:
+        raise StateError("not a state of this version")
+    if hashlib.sha256(data[40:]).digest() != data[8:40]:
+        raise StateError("damaged (checksum)")
+    try:
+        size = int.from_bytes(data[40:48], "little")
+        header = Header.model_validate_json(json.loads(data[48 : 48 + size])["__metadata__"]["header"])
+        version = _version(load(data[40:]), header, network)
+    except (ValidationError, SafetensorError, KeyError, ValueError, AssertionError) as error:
+        raise StateError(f"not understood ({type(error).__name__})") from error
+    return Snapshot(header, version)
+
+
+def _header(snapshot: Snapshot) -> Header:
+    version = snapshot.version
+    background, coverage = version.background, version.coverage
+    svd = background.svd if background else None
+    return snapshot.header.model_copy(
+        update={
+            "frames": version.frames,
+            "last_tick": version.last_tick,
+            "memory_version": version.memory.version,
+            "coverage": (coverage.start, coverage.end, coverage.gaps),
+            "pending_ticks": version.pending_ticks,
+            "svd": (svd.rank, svd.forgetting, svd.rows_effective, svd.updates) if svd else None,
+            "scale": background.scale if background else None,
+        }
+    )
+
+
+def _arrays(version: Version) -> dict[str, Array]:
+    memory, background = version.memory, version.background
+    arrays: dict[str, Array] = {
+        "memory.features": memory.features,
+        "memory.tick": memory.tick,
+        "memory.cell": memory.cell,
+        "memory.score": memory.score,
+        "memory.valid": memory.valid,
+    }
+    if version.pending:
+        arrays["pending"] = np.stack(version.pending)
+    if background is not None:
+        svd = background.svd
+        arrays |= {"svd.basis": svd.basis, "svd.strength": svd.strength, "svd.mean": svd.mean}
+        if background.cell_means is not None:
+            arrays["cell_means"] = background.cell_means
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _version(arrays: dict[str, Array], header: Header, network: NetworkConfig | None) -> Version:
+    memory = TokenMemory(
+        arrays["memory.features"],
+        arrays["memory.tick"],
+        arrays["memory.cell"],
+        arrays["memory.score"],
+        arrays["memory.valid"],
+        header.memory_version,
+    )
+    background = None
+    if header.svd is not None:
+        rank, forgetting, rows, updates = header.svd
+        svd = OnlineSVD(
+            rank, forgetting, arrays["svd.basis"], arrays["svd.strength"], arrays["svd.mean"], rows, updates
+        )
+        background = Background(svd, arrays.get("cell_means"), header.scale)
+    pending = tuple(arrays["pending"]) if "pending" in arrays else ()
+    version = Version(
+        memory,
+        background,
+        Coverage(*header.coverage),
+        pending,
+        header.pending_ticks,
+        header.last_tick,
+        header.frames,
+    )
+    if network is not None:
+        _check_shapes(version, empty_version(network), network)
+    return version
+
+
+def _check_shapes(version: Version, wanted: Version, network: NetworkConfig) -> None:
+    same = (
+        all(
+            getattr(version.memory, name).shape == getattr(wanted.memory, name).shape
+            for name in ("features", "tick", "cell", "score", "valid")
+        )
+        and (version.background is None) == (wanted.background is None)
+        and len(version.pending) == len(version.pending_ticks) < network.clip_frames
+        and all(frame.shape == (49, network.d_backbone) for frame in version.pending)
+    )
+    if not same:
+        raise StateError("its shapes are of another bundle")
+
+
+def check_belongs(header: Header, *, model: str, source: str, folder: Path) -> None:
+    """Raises StateError unless the snapshot was made by this model from this source."""
+    if header.model != model:
+        raise StateError(
+            f"state {folder} was made by another bundle ({header.bundle}); use that one or another --state"
+        )
+    if header.source != source:
+        raise StateError(
+            f"state {folder} belongs to source {header.source}, not {source}; name another --state"
+        )
+
+
+def moved_on(header: Header, *, last_t: float | None, seen: int, dropped: int, ended: bool) -> Header:
+    """The header after more frames."""
+    return header.model_copy(update={"last_t": last_t, "seen": seen, "dropped": dropped, "ended": ended})
+
+
+def _fsync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
