@@ -51,11 +51,21 @@ class Panel:
         background = version.background
         table = Table.grid(padding=(0, 3))
         rows = [
-            ("frames seen", f"{service.header.seen or (source.seen if source else 0):,}", "stream", _clock(coverage.end)),
+            (
+                "frames seen",
+                f"{service.header.seen or (source.seen if source else 0):,}",
+                "stream",
+                _clock(coverage.end),
+            ),
             ("used", f"{version.frames:,}", "oldest token", _clock(age)),
             ("dropped", f"{getattr(source, 'dropped', 0):,}", "gaps", str(len(coverage.gaps))),
             ("frames/s", f"{self.frames_per_s():.1f}", "SVD rank", self._rank()),
-            ("resident", f"{resident_bytes() / 1e6:.0f} MB", "novelty", f"{self._novelty():.2f}" if background else "-"),
+            (
+                "resident",
+                f"{resident_bytes() / 1e6:.0f} MB",
+                "novelty",
+                f"{self._novelty():.2f}" if background else "-",
+            ),
         ]
         for left, one, right, two in rows:
             table.add_row(Text(left, style="dim"), one, Text(right, style="dim"), two)

@@ -116,7 +116,7 @@ class StateFolder:
 
     def save(self, snapshot: Snapshot) -> int:
         """Write atomically: a power cut leaves the old snapshot or the new one. Returns bytes written."""
-        payload = save(_arrays(snapshot.version), {"header": _header(snapshot).model_dump_json()})
+        payload = save(arrays_of(snapshot.version), {"header": _header(snapshot).model_dump_json()})
         data = MAGIC + hashlib.sha256(payload).digest() + payload
         fresh, current = self.folder / (FILE + ".new"), self.folder / FILE
         try:
@@ -186,7 +186,8 @@ def _header(snapshot: Snapshot) -> Header:
     )
 
 
-def _arrays(version: Version) -> dict[str, Array]:
+def arrays_of(version: Version) -> dict[str, Array]:
+    """Everything of a version that is an array, by its name in the file."""
     memory, background = version.memory, version.background
     arrays: dict[str, Array] = {
         "memory.features": memory.features,

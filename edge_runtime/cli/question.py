@@ -50,7 +50,11 @@ class Words:
         return parse_query(json.dumps(self.body()))
 
     def _object(self) -> dict[str, Any] | None:
-        given = [name for name, value in (("--object", self.photos), ("--box", self.box), ("--product", self.product)) if value]
+        given = [
+            name
+            for name, value in (("--object", self.photos), ("--box", self.box), ("--product", self.product))
+            if value
+        ]
         if len(given) > 1:
             raise QueryError(f"name the object once, got {' and '.join(given)}")
         if self.photos:
@@ -111,7 +115,9 @@ def _box(text: str) -> dict[str, Any]:
             raise ValueError
         return {"box": box, "t": float(t)}
     except ValueError:
-        raise QueryError(f"--box must be X1,Y1,X2,Y2@T with corners in 0..1 and T in seconds, got {text!r}") from None
+        raise QueryError(
+            f"--box must be X1,Y1,X2,Y2@T with corners in 0..1 and T in seconds, got {text!r}"
+        ) from None
 
 
 def _base64(path: Path) -> str:

@@ -1,0 +1,76 @@
+"""`lvm-edge bench`: a table for people, and as last line of standard output one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from edge_runtime.paths import default_bundle
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from engines.select import available, choose, usable_cores
+
+
+def bench(
+    bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
+    backend: Annotated[str, typer.Option(help="one backend instead of all that run here")] = "all",
+    rounds: Annotated[int, typer.Option(help="clips through each engine")] = 30,
+    questions: Annotated[int, typer.Option(help="questions of each kind to each engine")] = 300,
+    threads: Annotated[int | None, typer.Option(help="threads of each engine; default: all cores")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="only the JSON line")] = False,
+) -> None:
+    """Measure ingest, sampler, SVD, questions, state and resident memory on this machine."""
+    if rounds < 1 or questions < 1:
+        raise LvmError(f"--rounds and --questions must be at least 1, got {rounds} and {questions}")
+    from edge_runtime.bench import bench as measure
+
+    opened = Bundle.open(bundle or default_bundle())
+    choice = choose("auto" if backend == "all" else backend, opened.manifest)
+    names = [choice.backend]
+    if backend == "all":
+        names = [name for name, reason in available(opened.manifest).items() if reason is None]
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+        engines = measure(
+            opened,
+            names,
+            rounds=rounds,
+            questions=questions,
+            threads=threads,
+            progress=lambda what, share: bar.update(task, description=what, completed=share),
+        )
+    if not as_json:
+        Console(highlight=False).print(_table(engines))
+    auto = {"backend": choice.backend, "why": choice.why, "threads": threads or usable_cores()}
+    print(json.dumps({**auto, **engines[choice.backend], "engines": engines}))
+
+
+def _table(engines: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="medians of one interleaved run")
+    table.add_column("")
+    for name in engines:
+        table.add_column(name, justify="right")
+    rows = (
+        ("ingest, frames/s", lambda e: f"{e['ingest']['frames_per_s']:.0f}"),
+        ("ingest / bare engines", lambda e: f"{e['ingest']['ratio']:.3f}"),
+        ("backbone, ms a frame", lambda e: f"{e['backbone']['ms']:.2f}"),
+        ("sampler, ms a clip", lambda e: f"{e['sampler']['ms']:.2f}"),
+        ("SVD update, ms a clip", lambda e: f"{e['svd']['ms']:.2f}"),
+        *((f"{kind} question, ms p50 / p99", _latency(kind)) for kind in ("activity", "object", "time")),
+        ("state, bytes", lambda e: f"{e['state']['bytes']:,}"),
+        ("resident, MB", lambda e: f"{e['rss']['bytes'] / 1e6:.0f}"),
+    )
+    for name, show in rows:
+        table.add_row(name, *(show(one) for one in engines.values()))
+    return table
+
+
+def _latency(kind: str) -> Callable[[dict[str, Any]], str]:
+    return lambda e: f"{e['query'][kind]['p50_ms']:.1f} / {e['query'][kind]['p99_ms']:.1f}"

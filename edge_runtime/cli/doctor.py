@@ -1,0 +1,92 @@
+"""`lvm-edge doctor`: what this machine has, what is missing and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import json
+import platform
+import shutil
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edge_runtime.paths import default_bundle, state_root
+from engines.bundle import Bundle
+from engines.select import available, choose, usable_cores
+
+_PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "av", "openvino", "tensorrt", "torch")
+
+
+def doctor(
+    bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
+) -> None:
+    """Look at the machine, the packages, the cameras, the backends and the bundle."""
+    found = _machine() | {"packages": _packages(), "cameras": _cameras(), "gstreamer": _gstreamer()}
+    opened = Bundle.open(bundle or default_bundle())
+    manifest = opened.manifest
+    choice = choose("auto", manifest)
+    found |= {
+        "backends": {name: reason or "ready" for name, reason in available(manifest).items()},
+        "auto": choice.backend,
+        "why": choice.why,
+        "bundle": {
+            "path": str(opened.path),
+            "name": manifest.name,
+            "trained": manifest.training.trained,
+            "bytes": sum(record.bytes for record in manifest.files.values()),
+            "memory_tokens": manifest.network.memory_tokens,
+            "targets": sorted(manifest.graphs),
+        },
+    }
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table.grid(padding=(0, 3))
+    for name, value in found.items():
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for row, (key, one) in enumerate(rows):
+            table.add_row(name if row == 0 else "", str(key), str(one))
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def _machine() -> dict[str, Any]:
+    release = Path("/etc/nv_tegra_release")
+    disk = shutil.disk_usage(state_root().anchor or "/")
+    return {
+        "python": sys.version.split()[0],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "jetpack": release.read_text().splitlines()[0] if release.exists() else "no Jetson",
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "free_disk_bytes": disk.free,
+        "state_root": str(state_root()),
+    }
+
+
+def _packages() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _cameras() -> list[str]:
+    return sorted(str(path) for path in Path("/dev").glob("video*"))
+
+
+def _gstreamer() -> str:
+    return (
+        "PyGObject found"
+        if importlib.util.find_spec("gi")
+        else "no PyGObject (python3-gi): no gst: or csi://"
+    )

@@ -1,0 +1,57 @@
+"""`lvm-edge`: thin commands that parse, call and print. Logging is configured here and nowhere else.
+
+Exit status: 0 done, 2 wrong use or input, 3 a gate failed, 4 something needed is missing on this machine.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from edge_runtime.cli import ask, bench, doctor, run, status
+from engines.errors import LvmError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help="Remembers hours of video in a fixed number of tokens and answers questions from them.",
+)
+app.command("run")(run.run)
+app.command("ask")(ask.ask)
+app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
+app.command("bench")(bench.bench)
+
+
+@app.callback()
+def _common(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what is done")] = False,
+) -> None:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+        stream=sys.stderr,
+    )
+
+
+def main() -> None:
+    """Entry point: every expected error is one sentence on stderr and an exit status."""
+    try:
+        app()
+    except LvmError as error:
+        Console(stderr=True, soft_wrap=True, highlight=False).print(f"lvm-edge: {error}", markup=False)
+        sys.exit(error.exit_status)
+    except BrokenPipeError:
+        # Whoever read our output has gone (for example `| head`); there is nobody left to tell.
+        sys.stderr.close()
+        sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
