@@ -209,26 +209,35 @@ class Service:
         )
 
     def _start(self) -> float:
-        """Where the stream goes on: at the saved position, or for a live source at what the clock says now."""
+        """Where the stream goes on: at the saved position, for a live source at what the clock says."""
         at = self.header.resume_at()
         if is_live(self.source_spec) and self.header.last_t is not None:
             return max(at, time.time() - self.header.epoch)
         return at
 
     def _batches(self, source: Source, limit: float | None) -> Iterator[list[Frame]]:
-        """Waiting frames together, but never beyond the clip's end, so that batches fall the same on resume."""
+        """Waiting frames together, cut at the same places of a clip whether resumed or not.
+
+        A file stopped in mid-batch gives those frames up: they are read again when it is resumed, and the
+        backbone then sees the batches that it would have seen without the stop.
+        """
+        waits = source.live or getattr(source, "paced", False)
         batch: list[Frame] = []
         for frame in source:
-            if self._stop.is_set() or (limit is not None and frame.t >= limit - 1e-9):
+            if self._stop.is_set():
+                return
+            if limit is not None and frame.t >= limit - 1e-9:
                 break
             batch.append(frame)
-            room = self._network.clip_frames - len(self.version.pending)
-            most = 1 if source.live or getattr(source, "paced", False) else min(BATCH_FRAMES, room)
-            if len(batch) >= most:
+            if waits or len(batch) == self._batch_size():
                 yield batch
                 batch = []
-        if batch:
+        if batch and not self._stop.is_set():
             yield batch
+
+    def _batch_size(self) -> int:
+        done = len(self.version.pending)
+        return min(BATCH_FRAMES - done % BATCH_FRAMES, self._network.clip_frames - done)
 
     def _take(self, batch: list[Frame]) -> None:
         self.ingest.push(batch)
