@@ -15,7 +15,7 @@ from edge_runtime.world.config import LEVELS, WorldConfig
 from edge_runtime.world.layout import layout_of
 from edge_runtime.world.motion import MOTIONS, Moment
 from edge_runtime.world.schedule import Event
-from edge_runtime.world.space import View
+from edge_runtime.world.space import Box, View, area
 from edge_runtime.world.truth import Truth
 from edge_runtime.world.world import World
 
@@ -69,6 +69,19 @@ def marked(truth: Truth, size: tuple[int, int], margin: float) -> NDArray[np.boo
         top, left = max(int(np.floor(y1 * height - margin)), 0), max(int(np.floor(x1 * width - margin)), 0)
         mask[top : int(np.ceil(y2 * height + margin)), left : int(np.ceil(x2 * width + margin))] = True
     return mask
+
+
+def bounds(mask: NDArray[np.bool_]) -> Box:
+    """The box around the set pixels of `mask` (H, W), normalised."""
+    (height, width), (rows, columns) = mask.shape, np.nonzero(mask)
+    right, bottom = columns.max() + 1, rows.max() + 1
+    return columns.min() / width, rows.min() / height, right / width, bottom / height
+
+
+def overlap(a: Box, b: Box) -> float:
+    """Intersection over union."""
+    shared = area((max(a[0], b[0]), max(a[1], b[1]), min(a[2], b[2]), min(a[3], b[3])))
+    return shared / (area(a) + area(b) - shared)
 
 
 @pytest.mark.parametrize("level", ["L1", "L3"])
@@ -161,6 +174,19 @@ def test_truth_lies_where_the_pixels_are(level: str, seed: int) -> None:
             overlaps.append(pixels.sum() / max(boxes.sum(), 1))
     # Boxes are no larger than needed: products fill about half of them, hands cover some of that.
     assert np.mean(overlaps) > 0.4
+
+
+@pytest.mark.parametrize("activity", [activity.name for activity in ACTIVITIES])
+def test_boxes_hold_the_visible_part_and_no_more(activity: str) -> None:
+    world, overlaps = world_at("L2", seed=5), []
+    events = [event for event in world.events(0.0, 3 * HOUR) if ACTIVITIES[event.activity].name == activity]
+    for event in events[:4]:
+        for part in (0.2, 0.5, 0.8):
+            t = event.start + part * (event.end - event.start)
+            (track,) = world.truth(t).active
+            overlaps.append(overlap(track.box, bounds(changed(world, t, LARGE))))
+    assert np.median(overlaps) > 0.85
+    assert min(overlaps) > 0.25
 
 
 def test_the_active_product_is_in_the_truth_with_its_activity() -> None:

@@ -43,10 +43,12 @@ class Canvas:
         cv2.rectangle(self._image, start, end, colour, -1)
 
     def line(self, start: Point, end: Point, width: float, colour: Rgb) -> None:
+        """A stroke with round ends."""
         thickness = max(round(width * (self._width + self._tall) / 2), 1)
         cv2.line(self._image, self._pixel(start), self._pixel(end), colour, thickness, cv2.LINE_AA, _BITS)
 
     def ellipse(self, centre: Point, rx: float, ry: float, colour: Rgb) -> None:
+        """A filled ellipse with upright axes."""
         axes = (round(rx * self._width * 2**_BITS), round(ry * self._tall * 2**_BITS))
         cv2.ellipse(self._image, self._pixel(centre), axes, 0.0, 0.0, 360.0, colour, -1, cv2.LINE_AA, _BITS)
 

@@ -155,6 +155,7 @@ class Look:
 
     @property
     def first(self) -> Rgb:
+        """The colour that `hue` stands for."""
         return rgb(self.hue, 0.8, 0.88)
 
 

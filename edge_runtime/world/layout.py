@@ -51,14 +51,17 @@ class Layout:
 
     @property
     def facing_side(self) -> float:
+        """How large a facing is, a share of the picture's width."""
         return 0.38 * (self.shelf[3] - self.shelf[1]) / ASPECT
 
     def parked_spot(self, index: int) -> Point:
+        """Centre of the item left at place `index` of the belt's back row."""
         x1, y1, x2, _ = self.belt
         return x1 + (x2 - x1) * (0.28 + 0.28 * index), y1 + 0.04
 
     @property
     def belt_spot(self) -> Point:
+        """Where items are picked up from the belt: its front row."""
         x, y = middle(self.belt)
         return x + 0.02, y + 0.05
 

@@ -126,13 +126,16 @@ def draw_display(canvas: Canvas, layout: Layout, weight: float | None, strength:
     """The scale's display: dark, or `weight` kilograms in lit digits."""
     canvas.box(layout.display, (30, 34, 32))
     canvas.box(_grown(layout.display, -0.006), (14, 34, 24))
-    text = "----" if weight is None else f"{min(weight, 9.99) * 100:04.0f}"
+    text = "----" if weight is None else f"{min(weight, 9.999) * 1000:04.0f}"
     colour = mixed((30, 66, 46), (90, 255, 120), strength)
     x1, y1, x2, y2 = layout.display
     for index, sign in enumerate(text):
         shown = 3 - index if canvas.view.mirror else index
         x = x1 + (x2 - x1) * (0.17 + 0.22 * shown)
         _draw_digit(canvas, sign, (x, (y1 + y2) / 2), colour)
+    if weight is not None:
+        dot = 0.72 if canvas.view.mirror else 0.28
+        canvas.box(around((x1 + (x2 - x1) * dot, y2 - 0.018), 0.005, 0.005), colour)
 
 
 def _draw_digit(canvas: Canvas, sign: str, centre: Point, colour: Rgb) -> None:

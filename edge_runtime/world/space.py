@@ -49,10 +49,12 @@ def clip(box: Box) -> Box:
 
 
 def area(box: Box) -> float:
+    """Share of the picture in `box`; 0 where its sides have passed each other."""
     return max(box[2] - box[0], 0.0) * max(box[3] - box[1], 0.0)
 
 
 def middle(box: Box) -> Point:
+    """The centre of `box`."""
     return (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
 
 

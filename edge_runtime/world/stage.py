@@ -62,6 +62,7 @@ class Director:
         self.facings = tuple(self._facing(index) for index in range(config.facings))
 
     def stage(self, t: float) -> Stage:
+        """Everything that moves, at `t` seconds."""
         acts = tuple(self._act(event, t) for event in self._schedule.at(t))
         busy = {act.event.instance for act in acts}
         parked = tuple(prop for place in range(self._config.parked) if (prop := self._parked(place, t, busy)))

@@ -154,7 +154,7 @@ class World:
             draw_bag_front(canvas, self._layout)
         if pose.line:
             draw_line(canvas, self._layout, strength)
-        if pose.patch and not hidden:
+        if pose.patch and strength and not hidden:
             draw_patch(canvas, pose.centre, pose.side * pose.patch, strength)
 
     def _draw_hands(self, canvas: Canvas, act: Act, t: float, draw: _HandDrawing) -> None:
