@@ -31,7 +31,7 @@ class OnnxRuntimeEngine(Engine):
         self, graph: Buffer, weights: Buffer | None, *, provider: str = "CPUExecutionProvider", threads: int
     ) -> None:
         options = session_options(threads)
-        held = attach_weights(options, weights)
+        held = attach_weights(options, bytes(graph), weights)
         try:
             self._session = ort.InferenceSession(bytes(graph), options, providers=[provider])
         except Exception as error:  # onnxruntime raises a dozen unrelated types, all for an unusable graph
@@ -61,18 +61,21 @@ def session_options(threads: int) -> Any:
     return options
 
 
-def attach_weights(options: Any, weights: Buffer | None) -> list[Any]:
+def attach_weights(options: Any, graph: bytes, weights: Buffer | None) -> list[Any]:
     """Give the initialisers that a graph keeps in `weights.safetensors` from memory, by name.
 
+    onnxruntime refuses names that the graph does not have, and a graph uses only its own part of the weights.
     Returns what must stay alive until the session is made.
     """
     if weights is None:
         return []
     names, values = [], []
     for name, array in safetensors_views(weights).items():
+        if name.encode() not in graph:
+            continue
         names.append(name)
         values.append(ort.OrtValue.ortvalue_from_numpy(array))
-    options.add_external_initializers(names, [value._ortvalue for value in values])
+    options.add_external_initializers(names, values)
     return values
 
 

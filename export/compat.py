@@ -1,0 +1,39 @@
+"""timm beside a CPU-only torch: torchvision's compiled operators may be absent, and then its import fails.
+
+torchvision registers shape rules for `torchvision::nms` while it is imported; where its compiled library does
+not load (the PyPI wheel beside a CPU torch), the operator does not exist and the import stops. Declaring the
+schemas first is enough: nothing in this project calls them.
+"""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+import torch
+
+_SCHEMAS = (
+    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+)
+
+
+def import_timm() -> ModuleType:
+    """timm, imported in a way that also works where torchvision's compiled operators are missing."""
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        # The library keeps the schemas registered for as long as it is referenced: timm's module holds it.
+        library = _declare_missing_operators()
+        timm = importlib.import_module("timm")
+        timm._lvm_edge_operators = library  # type: ignore[attr-defined]
+        return timm
+    return importlib.import_module("timm")
+
+
+def _declare_missing_operators() -> torch.library.Library:
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+    for name, schema in _SCHEMAS:
+        if not hasattr(torch.ops.torchvision, name):
+            library.define(name + schema)  # type: ignore[no-untyped-call]
+    return library

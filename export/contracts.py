@@ -1,0 +1,73 @@
+"""Names, dtypes and shapes of the three graphs, as they follow from a configuration.
+
+B batch (free), N sampler tokens, n reader memory tokens, r rank of the SVD, L steps, C activities.
+"""
+
+from __future__ import annotations
+
+from engines.manifest import CELLS, GraphName, NetworkConfig
+from engines.spec import TensorSpec
+
+BATCH = "batch"
+
+
+def graph_inputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, ...]:
+    """What the graph is fed. Inputs that the configuration switches off are absent."""
+    table = {"backbone": _backbone_inputs, "sampler": _sampler_inputs, "reader": _reader_inputs}
+    return table[name](config)
+
+
+def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, ...]:
+    """What the graph returns."""
+    n, steps = config.reader_tokens, config.query_steps
+    if name == "backbone":
+        return (_spec("tokens", "float32", CELLS, config.d_backbone),)
+    if name == "sampler":
+        return (_spec("score", "float32", config.sampler_tokens),)
+    return (
+        _spec("activity_logits", "float32", config.activities),
+        _spec("boxes_cxcywh", "float32", steps, 4),
+        _spec("start_logits", "float32", steps),
+        _spec("end_logits", "float32", steps),
+        _spec("pointer_logits", "float32", n),
+        _spec("pointer_offsets", "float32", n, 2),
+        _spec("presence_logit", "float32"),
+        _spec("evidence", "float32", n),
+    )
+
+
+def _spec(name: str, dtype: str, *shape: int) -> TensorSpec:
+    return TensorSpec(name, dtype, (BATCH, *shape))
+
+
+def _backbone_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
+    return (_spec("image", "uint8", config.image_size, config.image_size, 3),)
+
+
+def _sampler_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
+    tokens = config.sampler_tokens
+    cell = (_spec("cell", "int32", tokens),) if config.sampler_cell_code else ()
+    novelty = (_spec("novelty", "float32", tokens),) if config.sampler_novelty else ()
+    features = _spec("features", "float32", tokens, config.d_backbone)
+    return (features, *cell, *novelty, _spec("valid", "bool", tokens))
+
+
+def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
+    n, rank, steps = config.reader_tokens, config.svd_rank, config.query_steps
+    svd = (
+        _spec("svd_basis", "float32", rank, config.d_backbone),
+        _spec("svd_strength", "float32", rank),
+    )
+    return (
+        _spec("memory_features", "float32", n, config.d_backbone),
+        _spec("memory_tick", "int32", n),
+        _spec("memory_cell", "int32", n),
+        _spec("memory_valid", "bool", n),
+        *(svd if rank else ()),
+        _spec("object_tokens", "float32", CELLS, config.d_backbone),
+        _spec("object_valid", "bool"),
+        _spec("activity", "float32", config.activities),
+        _spec("activity_valid", "bool"),
+        _spec("query_tick", "int32", steps),
+        _spec("query_valid", "bool", steps),
+    )

@@ -1,0 +1,129 @@
+"""Backbones: an RGB image becomes 49 tokens, one for each cell of a 7x7 grid.
+
+B batch, S image side, d_b backbone width.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from engines.errors import LvmError
+from engines.manifest import NetworkConfig
+from export.networks.positions import GRID
+
+_MEAN = (0.485, 0.456, 0.406)
+_STD = (0.229, 0.224, 0.225)
+_WIDTHS = (32, 64, 96, 128)
+
+
+class Backbone(nn.Module):
+    """Base: normalises by ImageNet's mean and deviation, so that a device cannot get it wrong."""
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = torch.tensor(_MEAN, device="cpu"), torch.tensor(_STD, device="cpu")
+        self.register_buffer("scale", (1 / (255 * std))[:, None, None], persistent=False)  # (3, 1, 1)
+        self.register_buffer("shift", (-mean / std)[:, None, None], persistent=False)  # (3, 1, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """image (B, S, S, 3) uint8 RGB -> tokens (B, 49, d_b), row by row."""
+        pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift  # (B, 3, S, S)
+        return self.tokens(pixels)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        """pixels (B, 3, S, S) normalised -> (B, 49, d_b)."""
+        raise NotImplementedError
+
+
+class ConvBackbone(Backbone):
+    """Our own small network: five stages of 3x3 convolutions, about 0.75 M parameters at width 128."""
+
+    def __init__(self, image_size: int, width: int) -> None:
+        super().__init__()
+        halvings = {GRID << power: power for power in range(1, 6)}.get(image_size)
+        if halvings is None:
+            sizes = [GRID << power for power in range(1, 6) if GRID << power >= 32]
+            raise LvmError(f"image_size of the conv backbone must be one of {sizes}, got {image_size}")
+        widths = (3, *_WIDTHS, width)
+        self.stages = nn.Sequential(
+            *(
+                # The first stage has most pixels and least to say: a block there would cost a quarter of all.
+                _Stage(widths[i], widths[i + 1], stride=2 if i < halvings else 1, block=i > 0)
+                for i in range(len(widths) - 1)
+            )
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        grid = self.stages(pixels)  # (B, d_b, 7, 7)
+        normed: Tensor = self.norm(grid.flatten(2).transpose(1, 2))  # (B, 49, d_b)
+        return normed
+
+
+class _Stage(nn.Module):
+    """A convolution that widens (and may halve), then one residual convolution."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, block: bool) -> None:
+        super().__init__()
+        self.widen = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.widen_norm = nn.BatchNorm2d(outputs)
+        self.block = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False) if block else None
+        self.block_norm = nn.BatchNorm2d(outputs) if block else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, inputs, h, w) -> (B, outputs, h / stride, w / stride)."""
+        x = torch.relu(self.widen_norm(self.widen(x)))
+        if self.block is None or self.block_norm is None:
+            return x
+        return torch.relu(x + self.block_norm(self.block(x)))
+
+
+class TimmBackbone(Backbone):
+    """Any timm model whose last feature map is 7x7; its classifier is left out."""
+
+    def __init__(self, name: str, image_size: int, width: int) -> None:
+        super().__init__()
+        self.name = name
+        self.width = width
+        self.body = _timm_model(name, image_size)
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        features = self.body.forward_features(pixels)  # type: ignore[operator]
+        return grid_tokens(features, self.width, self.name)
+
+
+def grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
+    """features (B, d_b, 7, 7) or (B, 7, 7, d_b) -> (B, 49, d_b). Raises LvmError for any other shape."""
+    shape = tuple(features.shape)[1:]
+    if shape == (width, GRID, GRID):
+        return features.flatten(2).transpose(1, 2)
+    if shape == (GRID, GRID, width):
+        return features.flatten(1, 2)
+    raise LvmError(
+        f"backbone {name} must give a {GRID}x{GRID} grid of width {width}, got a feature map of shape "
+        f"{shape}: choose another image_size, d_backbone or model"
+    )
+
+
+def make_backbone(config: NetworkConfig) -> Backbone:
+    """The backbone that `config` names, untrained."""
+    if config.backbone == "conv":
+        return ConvBackbone(config.image_size, config.d_backbone)
+    return TimmBackbone(config.backbone, config.image_size, config.d_backbone)
+
+
+def _timm_model(name: str, image_size: int) -> nn.Module:
+    from export.compat import import_timm  # a second of import that our own backbone does not need
+
+    timm = import_timm()
+    if not timm.is_model(name):
+        raise LvmError(f"backbone must be 'conv' or the name of a timm model, got {name}")
+    model: nn.Module = timm.create_model(name, pretrained=False, num_classes=0)
+    cfg = model.pretrained_cfg
+    if cfg["fixed_input_size"] and cfg["input_size"][1] != image_size:  # type: ignore[index]
+        model = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
+    return model

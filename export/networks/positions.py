@@ -1,0 +1,81 @@
+"""Where and when a token was seen, as sinusoidal codes.
+
+B batch, N any number of tokens, d model width.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from engines.manifest import CELLS
+
+GRID = 7
+_SPLIT = 512
+
+
+class TickCode(nn.Module):
+    """Code of a tick (1/5 s): interleaved sine and cosine, wavelengths from 2 pi to 2 pi `base` ticks.
+
+    Memory keys and decoder queries share it, so that a query finds its moment by alignment. Computed in turns
+    and reduced to [0, 1) before the sine, so every backend's sine sees a small argument; the tick is split in
+    two exact parts, so the phase error at 180,000 ticks (ten hours) stays below 1e-3 rad in float32, also
+    where a backend fuses multiply and subtract. Ticks are exact up to 2^24, which rebasing keeps far away.
+    """
+
+    turns_low: Tensor
+    turns_high: Tensor
+
+    def __init__(self, width: int, base: float) -> None:
+        super().__init__()
+        exponent = torch.arange(0, width, 2, dtype=torch.float64, device="cpu") / width
+        turns = base**-exponent / (2 * math.pi)  # (d/2,) turns a tick
+        self.register_buffer("turns_low", turns.float(), persistent=False)  # (d/2,)
+        self.register_buffer("turns_high", (turns * _SPLIT).frac().float(), persistent=False)  # (d/2,)
+
+    def forward(self, tick: Tensor) -> Tensor:
+        """tick (B, N) int32 -> (B, N, d)."""
+        ticks = tick.float().unsqueeze(-1)  # (B, N, 1)
+        high = torch.floor(ticks / _SPLIT)
+        low = ticks - high * _SPLIT
+        turns = low * self.turns_low + high * self.turns_high  # (B, N, d/2)
+        phase = (turns - torch.floor(turns)) * (2 * math.pi)
+        code = torch.stack((torch.sin(phase), torch.cos(phase)), dim=-1)  # (B, N, d/2, 2)
+        return code.flatten(-2)  # (B, N, d)
+
+
+class CellCode(nn.Module):
+    """Code of a cell of the 7x7 grid: DETR's two-dimensional sine, half the width for y, half for x."""
+
+    table: Tensor
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.register_buffer("table", cell_table(width), persistent=False)  # (49, d)
+
+    def forward(self, one_hot: Tensor) -> Tensor:
+        """one_hot (B, N, 49), see `one_hot_cells` -> (B, N, d)."""
+        return one_hot @ self.table
+
+
+def one_hot_cells(cell: Tensor) -> Tensor:
+    """cell (B, N) int32 -> (B, N, 49) float32.
+
+    A product with this picks rows exactly and, unlike a gather, cannot fail on the cell of an empty slot.
+    """
+    cells = torch.arange(CELLS, dtype=cell.dtype, device=cell.device)
+    return (cell.unsqueeze(-1) == cells).float()
+
+
+def cell_table(width: int) -> Tensor:
+    """(49, d), row by row; coordinates run over (0, 2 pi], temperature 10000 (DETR's sine encoding)."""
+    half = width // 2
+    along = torch.arange(1, GRID + 1, dtype=torch.float64, device="cpu") / GRID * 2 * math.pi
+    scale = 10_000.0 ** (torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)  # (d/4,)
+    phase = along[:, None] / scale  # (7, d/4)
+    code = torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(1)  # (7, d/2)
+    y = code[:, None].expand(GRID, GRID, half)
+    x = code[None].expand(GRID, GRID, half)
+    return torch.cat((y, x), dim=-1).reshape(CELLS, width).float()

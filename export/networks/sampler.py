@@ -1,0 +1,59 @@
+"""The sampler: how much each candidate token deserves one of the memory's m slots.
+
+B batch, N = m + clip candidates, d_b backbone width, d model width.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from engines.manifest import NetworkConfig
+from export.networks.attention import EncoderLayer, bias_of
+from export.networks.positions import CellCode, one_hot_cells
+
+
+class Sampler(nn.Module):
+    """Scores all candidates together, so that one of two alike tokens can be let go.
+
+    It gets no time: a score must not depend on when something happened (LVM-Net adds positions after
+    sampling). It may get the cell, added to the token itself and not only to queries and keys, because with a
+    single layer the scorer would otherwise never see which place a token itself is from.
+    """
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.project = nn.Linear(config.d_backbone, width)
+        self.norm = nn.LayerNorm(width)
+        self.cells = CellCode(width) if config.sampler_cell_code else None
+        self.novelty = nn.Linear(1, width) if config.sampler_novelty else None
+        self.layers = nn.ModuleList(
+            EncoderLayer(width, config.heads, config.ffn, config.dropout)
+            for _ in range(config.sampler_layers)
+        )
+        self.score = nn.Linear(width, 1)
+
+    def forward(
+        self, features: Tensor, valid: Tensor, cell: Tensor | None = None, novelty: Tensor | None = None
+    ) -> Tensor:
+        """features (B, N, d_b), valid (B, N) bool, cell (B, N) int32, novelty (B, N) -> score (B, N).
+
+        Novelty arrives standardised and squashed to (-1, 1). Invalid tokens influence no other; their own
+        score means nothing.
+        """
+        x = self.norm(self.project(features))  # (B, N, d)
+        if self.cells is not None:
+            x = x + self.cells(one_hot_cells(_given(cell, "cell")))
+        if self.novelty is not None:
+            x = x + self.novelty(_given(novelty, "novelty").unsqueeze(-1))
+        bias = bias_of(valid)  # (B, N)
+        for layer in self.layers:
+            x = layer(x, None, bias)
+        score: Tensor = self.score(x).squeeze(-1)  # (B, N)
+        return score
+
+
+def _given(tensor: Tensor | None, name: str) -> Tensor:
+    if tensor is None:
+        raise ValueError(f"{name} expected by this configuration, got None")
+    return tensor

@@ -1,0 +1,37 @@
+"""Named network configurations: YAML files that ship with the project."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import yaml
+
+from engines.errors import LvmError
+from engines.manifest import NetworkConfig
+
+if TYPE_CHECKING:
+    from importlib.abc import Traversable
+
+
+def preset_names() -> tuple[str, ...]:
+    """Names that `load_preset` knows, sorted."""
+    files = (file.name for file in _folder().iterdir())
+    return tuple(sorted(name.removesuffix(".yaml") for name in files if name.endswith(".yaml")))
+
+
+def load_preset(name: str) -> NetworkConfig:
+    """The configuration in `configs/presets/<name>.yaml`. Raises LvmError for an unknown name."""
+    if name not in preset_names():
+        raise LvmError(f"preset must be one of {', '.join(preset_names())}, got {name}")
+    text = (_folder() / f"{name}.yaml").read_text(encoding="utf-8")
+    return NetworkConfig.model_validate(yaml.safe_load(text))
+
+
+def _folder() -> Traversable:
+    """The presets: package data in an installed wheel, `configs/` in a checkout."""
+    shipped = resources.files("edge_runtime") / "configs" / "presets"
+    if shipped.is_dir():
+        return shipped
+    return Path(__file__).resolve().parents[1] / "configs" / "presets"

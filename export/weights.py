@@ -1,0 +1,65 @@
+"""`weights.safetensors`: one copy of the parameters, which every graph of a bundle points into."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors.torch
+import torch
+
+from engines.errors import BundleError
+from engines.manifest import NetworkConfig
+from export.networks.model import LvmNet
+
+WEIGHTS = "weights.safetensors"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a tensor's bytes lie in the file."""
+
+    offset: int
+    length: int
+
+
+def save_weights(network: LvmNet, path: Path, metadata: dict[str, str] | None = None) -> None:
+    """Write all parameters and persistent buffers, named `backbone.…`, `sampler.…`, `reader.…`."""
+    tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    safetensors.torch.save_file(tensors, path, metadata=metadata)
+
+
+def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
+    """The network of `config` with the weights in `data`, in evaluation mode.
+
+    Raises BundleError, naming `origin` and the keys, unless they fit exactly.
+    """
+    with torch.device("meta"):
+        network = LvmNet(config)
+    state = safetensors.torch.load(data)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    got = {name: tuple(tensor.shape) for name, tensor in state.items()}
+    wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
+    if wrong:
+        raise BundleError(
+            f"weights of {origin} do not fit its network: {len(wrong)} tensors are missing, unknown or of "
+            f"another shape, among them {', '.join(wrong[:5])}"
+        )
+    # Built for real, as buffers that are no weights (codes, normalisation) exist only then.
+    with torch.random.fork_rng(devices=[]):
+        network = LvmNet(config)
+    network.load_state_dict(state)
+    return network.eval()
+
+
+def places(path: Path) -> dict[str, Place]:
+    """Offset and length of every tensor of a safetensors file, counted from the file's beginning."""
+    with path.open("rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(size))
+    header.pop("__metadata__", None)
+    return {
+        name: Place(8 + size + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
+        for name, entry in header.items()
+    }
