@@ -31,7 +31,7 @@ from edge_runtime.samplers import make_sampler
 from edge_runtime.service import Engines
 from edge_runtime.sources.demo import DemoSource
 from edge_runtime.state import arrays_of
-from edge_runtime.world import WorldConfig
+from edge_runtime.world.config import WorldConfig
 from engines.bundle import Bundle
 
 Images = NDArray[np.uint8]

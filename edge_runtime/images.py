@@ -22,12 +22,15 @@ MAX_SCANS = 200
 """Passes over a progressive JPEG: real ones take about ten, and each costs a whole picture of work."""
 EXPECTED = "expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
+MAX_BYTES = 50_000_000
+"""Of one encoded picture."""
+
 
 def read_image(
     source: str | PathLike[str] | bytes,
     *,
     max_pixels: int = 50_000_000,
-    max_bytes: int = 50_000_000,
+    max_bytes: int = MAX_BYTES,
 ) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 RGB, turned upright by its EXIF orientation; of an animation, the first picture.
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from edge_runtime.world.activities import ACTIVITIES
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
+from edge_runtime.world.activities import ACTIVITIES
 from engines.bundle import Bundle
 from engines.errors import BundleError, LvmError
 from engines.manifest import ActivityClass, NetworkConfig, TrainingRecord

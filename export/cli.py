@@ -97,7 +97,6 @@ def _source(
     checkpoint: Path | None, bundle: Path | None, preset: str | None, init: int | None
 ) -> tuple[LvmNet, ModelCard]:
     from edge_runtime.paths import default_bundle
-
     from export.checkpoint import from_bundle, from_checkpoint, from_preset
 
     if sum(given is not None for given in (checkpoint, bundle, preset)) > 1:

@@ -11,7 +11,7 @@ def test_the_best_span_is_the_argmax_over_all_ordered_pairs(rng):
         start, end = rng.normal(size=(2, 9)).astype(np.float32) * 3
         ticks = np.arange(9) * 10
         p, q = decode.softmax(start), decode.softmax(end)
-        best = max(((p[s] * q[e], s, e) for s in range(9) for e in range(s, 9)))
+        best = max((p[s] * q[e], s, e) for s in range(9) for e in range(s, 9))
         found = decode.spans_from_bins(start, end, ticks)[0]
         assert found[:2] == (best[1] * 2.0, (best[2] + 1) * 2.0)
         assert found[2] == pytest.approx(best[0], rel=1e-5)

@@ -29,7 +29,9 @@ def installed(tmp_path_factory) -> Path:
 
 def _run(bin_: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    return subprocess.run([*words], cwd=cwd, env=env | {"PATH": f"{bin_}:{env['PATH']}"}, capture_output=True, text=True)
+    return subprocess.run(
+        [*words], cwd=cwd, env=env | {"PATH": f"{bin_}:{env['PATH']}"}, capture_output=True, text=True
+    )
 
 
 def test_neither_torch_nor_openvino_comes_along(installed, tmp_path):

@@ -15,7 +15,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-PLATFORMS = ("manylinux_2_28_aarch64", "manylinux_2_27_aarch64", "manylinux2014_aarch64", "manylinux_2_17_aarch64")
+PLATFORMS = (
+    "manylinux_2_28_aarch64",
+    "manylinux_2_27_aarch64",
+    "manylinux2014_aarch64",
+    "manylinux_2_17_aarch64",
+)
 PYTHON = "3.10"
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import unquote
 
+from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Source, redacted
 from engines.errors import LvmError
 
@@ -16,6 +16,14 @@ KINDS = (
     "a video file, an image or a folder of images"
 )
 Opener = Callable[[str, float, float], Source]
+
+_CAMERA = r"\d+$|/dev/video"
+_NETWORK = r"(rtsps?|https?|udp)://"
+_GSTREAMER = r"gst:"
+_CSI = r"csi://\d+$"
+_DEMO = r"demo($|[:?])"
+_FILE = r"file://"
+_LIVE = "|".join((_CAMERA, _NETWORK, _GSTREAMER, _CSI))
 
 
 def open_source(spec: str, *, sample_fps: float, start: float = 0.0) -> Source:
@@ -28,6 +36,35 @@ def open_source(spec: str, *, sample_fps: float, start: float = 0.0) -> Source:
         if re.match(pattern, spec):
             return opener(spec, sample_fps, start)
     return _path(spec, sample_fps, start)
+
+
+def is_live(spec: str) -> bool:
+    """Whether `spec` names something that goes on without us: it cannot be read again."""
+    return re.match(_LIVE, spec) is not None
+
+
+def canonical(spec: str) -> str:
+    """The same source by one name from wherever it is started: paths become absolute."""
+    if is_live(spec) or re.match(_DEMO, spec):
+        return spec
+    return str(Path(_path_of(spec)).expanduser().absolute())
+
+
+def frame_at(spec: str, t: float) -> Frame:
+    """The picture that `spec` showed at `t` seconds. Raises LvmError where it cannot be had again."""
+    if is_live(spec):
+        raise LvmError(f"{redacted(spec)} is live: what it showed at {t:g} s is gone")
+    if re.match(_DEMO, spec):
+        from edge_runtime.sources.demo import parse_demo
+
+        return parse_demo(spec).shown_at(t)
+    from edge_runtime.sources.folder import is_image
+    from edge_runtime.sources.video import frame_at as shown_in_video
+
+    path = _existing(spec)
+    if path.is_dir() or is_image(path):
+        raise LvmError(f"{path}: a picture of a folder is its own object image; name it with --object")
+    return shown_in_video(path, t)
 
 
 def _camera(spec: str, sample_fps: float, start: float) -> Source:
@@ -56,33 +93,41 @@ def _csi(spec: str, sample_fps: float, start: float) -> Source:
 
 
 def _demo(spec: str, sample_fps: float, start: float) -> Source:
-    # By name: the world that the demo shows is the one part of the runtime that can be left out.
-    demo = importlib.import_module("edge_runtime.sources.demo")
-    source: Source = demo.open_demo(spec, sample_fps=sample_fps, start=start)
-    return source
+    from edge_runtime.sources.demo import open_demo
+
+    return open_demo(spec, sample_fps=sample_fps, start=start)
 
 
 def _file_url(spec: str, sample_fps: float, start: float) -> Source:
-    return _path(unquote(spec.removeprefix("file://")), sample_fps, start)
+    return _path(_path_of(spec), sample_fps, start)
 
 
 def _path(spec: str, sample_fps: float, start: float) -> Source:
-    path = Path(spec).expanduser()
-    if "\0" in spec or not path.exists():
-        raise LvmError(f"there is no source {redacted(spec)!r}: expected {KINDS}")
     from edge_runtime.sources.folder import ImageFolder, is_image
     from edge_runtime.sources.video import VideoFile
 
+    path = _existing(spec)
     kind = ImageFolder if path.is_dir() or is_image(path) else VideoFile
     return kind(path, sample_fps=sample_fps, start=start)
 
 
+def _path_of(spec: str) -> str:
+    return unquote(spec.removeprefix("file://")) if re.match(_FILE, spec) else spec
+
+
+def _existing(spec: str) -> Path:
+    path = Path(_path_of(spec)).expanduser()
+    if "\0" in spec or not path.exists():
+        raise LvmError(f"there is no source {redacted(spec)!r}: expected {KINDS}")
+    return path
+
+
 # First match wins; what matches nothing is a path.
 OPENERS: tuple[tuple[str, Opener], ...] = (
-    (r"\d+$|/dev/video", _camera),
-    (r"(rtsps?|https?|udp)://", _network),
-    (r"gst:", _gstreamer),
-    (r"csi://\d+$", _csi),
-    (r"demo($|[:?])", _demo),
-    (r"file://", _file_url),
+    (_CAMERA, _camera),
+    (_NETWORK, _network),
+    (_GSTREAMER, _gstreamer),
+    (_CSI, _csi),
+    (_DEMO, _demo),
+    (_FILE, _file_url),
 )

@@ -6,13 +6,13 @@ Letters: H, W picture.
 from __future__ import annotations
 
 import math
-import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from edge_runtime.frame import Frame
+from edge_runtime.sources.base import Counting
 from edge_runtime.world.config import LEVELS, WorldConfig
 from edge_runtime.world.world import World
 from engines.errors import LvmError
@@ -20,15 +20,12 @@ from engines.errors import LvmError
 _LARGEST_SIDE = 4096
 
 
-class DemoSource:
+class DemoSource(Counting):
     """Frames of the world at t = k / sample_fps, endless.
 
     `speed` 0 gives frames as fast as they are taken, 1 at the pace of the clock, 2 twice as fast. Iterating
     again goes on after the last frame. Raises LvmError for a rate, start or speed that makes no sense.
     """
-
-    live: bool = False
-    duration: float | None = None
 
     def __init__(
         self,
@@ -40,15 +37,15 @@ class DemoSource:
         speed: float = 0.0,
     ) -> None:
         _check(sample_fps, start, speed)
-        self.name = f"demo?seed={config.seed}"
-        self.seen = 0
+        super().__init__(f"demo?seed={config.seed}", live=False)
+        self.paced = speed > 0
+        """Frames come by the clock, so that waiting for a batch of them would delay the first."""
         self._world = World(config)
         self._size = size
         self._sample_fps = sample_fps
         # A start that was itself a frame's time must not be rounded past that frame.
         self._first = math.ceil(start * sample_fps - 1e-6)
         self._speed = speed
-        self._closed = threading.Event()
 
     def __iter__(self) -> Iterator[Frame]:
         begun, skipped = time.monotonic(), self.seen
@@ -58,12 +55,8 @@ class DemoSource:
                 if self._closed.wait(max(due - time.monotonic(), 0.0)):
                     return
             t = (self._first + self.seen) / self._sample_fps
-            self.seen += 1
+            self.tally.seen += 1
             yield Frame(self._world.frame(t, self._size), t)
-
-    def close(self) -> None:
-        """End the iteration, from any thread, also while it waits; closing twice is fine."""
-        self._closed.set()
 
 
 @dataclass(frozen=True)
@@ -77,6 +70,15 @@ class DemoSettings:
     def open(self, *, sample_fps: float, start: float = 0.0) -> DemoSource:
         """The source with these settings, sampled at `sample_fps` from `start` seconds on."""
         return DemoSource(self.config, sample_fps=sample_fps, start=start, size=self.size, speed=self.speed)
+
+    def shown_at(self, t: float) -> Frame:
+        """The picture at `t` seconds."""
+        return Frame(World(self.config).frame(t, self.size), t)
+
+
+def open_demo(spec: str, *, sample_fps: float, start: float = 0.0) -> DemoSource:
+    """The source of a demo's address, see `parse_demo`."""
+    return parse_demo(spec).open(sample_fps=sample_fps, start=start)
 
 
 def parse_demo(spec: str) -> DemoSettings:
