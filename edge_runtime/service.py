@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -44,6 +45,7 @@ log = logging.getLogger(__name__)
 
 RING_FRAMES = 32
 RING_SIDE_PX = 640
+FILE_SAVE_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ class Service:
         )
         self.asker = Asker(manifest, engines.reader, objects)
         self._save_interval_s = save_interval_s
-        self._saved_at = time.monotonic()
+        self._saved_at = -math.inf  # the first batch is saved at once: from then on there is something to resume
         self._stop = threading.Event()
         self._seen_before, self._dropped_before = self.header.seen, self.header.dropped
 
@@ -249,7 +251,10 @@ class Service:
         self.header = self.header.model_copy(update={"last_t": batch[-1].t})
 
     def _save_is_due(self) -> bool:
-        return time.monotonic() - self._saved_at >= self._save_interval_s
+        # A file goes by much faster than its clock and leaves no flash worn: a lost second of work costs more.
+        live = self.source is not None and self.source.live
+        interval = self._save_interval_s if live else min(self._save_interval_s, FILE_SAVE_INTERVAL_S)
+        return time.monotonic() - self._saved_at >= interval
 
     def _note(self, *, ended: bool) -> None:
         source = self.source

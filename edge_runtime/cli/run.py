@@ -24,7 +24,7 @@ from edge_runtime.config import Config, load_config
 from edge_runtime.panel import Panel
 from edge_runtime.paths import default_bundle, state_of
 from edge_runtime.service import Engines, Service
-from edge_runtime.sources import canonical
+from edge_runtime.sources import canonical, is_demo
 from edge_runtime.state import Snapshot, StateFolder
 from edge_runtime.status import resident_bytes, status_of
 from engines.bundle import Bundle
@@ -194,10 +194,22 @@ class _Session:
             f"tokens, {status['state_bytes']:,} bytes in {status['state']}",
             markup=False,
         )
+        self._show_truth()
         self._out.print(
             f"ask it: lvm-edge ask time --activity NAME --object PHOTO --state {status['state']}",
             markup=False,
         )
+
+    def _show_truth(self) -> None:
+        """For the demo, which knows: three questions, the answers and what really happened."""
+        end = self._service.version.coverage.end
+        if not is_demo(self._service.source_spec) or end is None:
+            return
+        from edge_runtime.showcase import demo_questions
+
+        shown = demo_questions(self._service.source_spec, end)
+        for one, answer in zip(shown, self._service.ask_all([s.query for s in shown]), strict=True):
+            self._out.print(f"? {one.words}\n  {sentence(answer)}\n  truth: {one.truth}", markup=False)
 
 
 def sentence(answer: Answer) -> str:
