@@ -63,8 +63,10 @@ def _check_header(name: str, data: bytes, max_pixels: int) -> None:
     if size is None:
         raise LvmError(f"{name} is damaged or of another kind: {EXPECTED}")
     width, height = size
-    if width < 1 or height < 1 or width * height > max_pixels:
-        raise LvmError(f"{name} is {width} x {height}: expected 1 to {max_pixels} pixels; make it smaller")
+    if width < 1 or height < 1:
+        raise LvmError(f"{name} is damaged: it says that it is {width} x {height} pixels large")
+    if width * height > max_pixels:
+        raise LvmError(f"{name} is {width} x {height}: expected at most {max_pixels} pixels; make it smaller")
     # Within compressed data FF is always followed by 00, so this counts scans.
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise LvmError(f"{name} is a JPEG of more than {MAX_SCANS} scans, save it again")

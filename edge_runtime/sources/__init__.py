@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def _csi(spec: str, sample_fps: float, start: float) -> Source:
     from edge_runtime.sources.gstreamer import Pipeline, csi_pipeline
 
     sensor = int(spec.removeprefix("csi://"))
-    return Pipeline(csi_pipeline(sensor), sample_fps=sample_fps, start=start)
+    return Pipeline(csi_pipeline(sensor), sample_fps=sample_fps, start=start, name=spec)
 
 
 def _demo(spec: str, sample_fps: float, start: float) -> Source:
@@ -67,8 +68,9 @@ def _file_url(spec: str, sample_fps: float, start: float) -> Source:
 
 
 def _path(spec: str, sample_fps: float, start: float) -> Source:
-    path = Path(spec).expanduser()
-    if "\0" in spec or not path.exists():
+    path = Path(os.path.expanduser(spec))
+    # Not path.exists(): it raises for names that are too long or hold a null byte.
+    if not spec or not os.path.exists(path):
         raise LvmError(f"there is no source {redacted(spec)!r}: expected {KINDS}")
     from edge_runtime.sources.folder import ImageFolder, is_image
     from edge_runtime.sources.video import VideoFile

@@ -39,6 +39,9 @@ RESTARTED = 1.0
 JUMPED = 5.0
 """Seconds by which a live stream's clock may run ahead of ours between two pictures."""
 USUAL_RATE = Fraction(25)
+NO_TIME_STAMPS = 0x0080
+"""FFmpeg's AVFMT_NOTIMESTAMPS: it makes up 25 a second, on a live stream far from the truth."""
+NO_ANSWER = "no answer in time"
 CLOCK_MAY_RESTART = 0x0200
 """FFmpeg's AVFMT_TS_DISCONT: MPEG streams, whose time stamps may begin again within one file."""
 
@@ -46,7 +49,8 @@ CLOCK_MAY_RESTART = 0x0200
 class Timeline:
     """Seconds since the first picture plus `start`, never going back.
 
-    Pictures without a time stamp are put one average period after the one before. Where the clock of the
+    Pictures without a time stamp are put one average period after the one before; on a live stream, where
+    they came. Where the clock of the
     stream was set (concatenated files, cameras that learn the time), time goes on where it was.
     """
 
@@ -57,7 +61,7 @@ class Timeline:
         self._offset: Fraction | None = None  # seconds of the stream's clock at our zero
         self._last: float | None = None
         self._arrival = 0.0
-        self._said_missing = False
+        self._missing = 0
 
     def time_of(self, pts: int | None) -> float:
         """Our time of the next picture, whose presentation time in the stream's units is `pts`."""
@@ -86,7 +90,8 @@ class Timeline:
             return expected
         stamp = pts * self._time_base
         if self._offset is None:
-            self._offset = stamp - Fraction(expected)
+            begun = self._start if self._last is None else self._last + self.period
+            self._offset = stamp - Fraction(begun)
         t = float(stamp - self._offset)
         if self._last is None:
             return t
@@ -97,10 +102,11 @@ class Timeline:
         return max(t, self._last)
 
     def _say_missing(self) -> None:
-        if not self._said_missing:
-            self._said_missing = True
-            rate = 1 / self.period
-            log.warning("%s: pictures without time stamps, timed at %.3g a second", self._name, rate)
+        self._missing += 1
+        # RTSP has no stamp for the very first picture, which is no reason to warn.
+        if self._missing == (2 if self._live else 1):
+            how = "by their arrival" if self._live else f"at {1 / self.period:.3g} a second"
+            log.warning("%s: pictures without time stamps, timed %s", self._name, how)
 
 
 class Media:
@@ -119,11 +125,14 @@ class Media:
     ) -> None:
         self._tally, self._stopped = tally, stopped
         options = {"max_pixels": str(MAX_PIXELS), **options}
+        began = time.monotonic()
         try:
             self._container: InputContainer = av.open(url, options=options, timeout=timeout)
         except (av.error.FFmpegError, ValueError) as error:
+            late = timeout is not None and time.monotonic() - began >= timeout[0]
+            why = NO_ANSWER if late else reason(error)
             # Not chained: the cause's text holds the address with its password.
-            raise LvmError(f"{tally.name} cannot be opened: {reason(error)}") from None
+            raise LvmError(f"{tally.name} cannot be opened: {why}") from None
         try:
             self.stream = self._best_stream()
         except LvmError:
@@ -134,12 +143,17 @@ class Media:
         self.stream.codec_context.thread_count = DECODER_THREADS
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._timeline = Timeline(self.stream, tally.name, start=start, live=live)
+        self._timed = not (live and self._container.format.flags & NO_TIME_STAMPS)
 
     def _best_stream(self) -> VideoStream:
         stream = self._container.streams.best("video")
         # A song's cover is no video.
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise LvmError(f"{self._tally.name} holds no video: expected a stream of pictures")
+        if stream.codec_context is None:  # so PyAV says that no decoder knows the codec
+            raise LvmError(
+                f"{self._tally.name} is in a video format that is not known here: convert it to H.264"
+            )
         if stream.width * stream.height > MAX_PIXELS:
             raise LvmError(
                 f"{self._tally.name}: pictures of at most {MAX_PIXELS // 10**6} million pixels can be read, "
@@ -166,7 +180,7 @@ class Media:
                 return
             for picture in self._decoded(packet):
                 self._tally.seen += 1
-                yield self._timeline.time_of(picture.pts), picture
+                yield self._timeline.time_of(picture.pts if self._timed else None), picture
 
     def pictures_from(self, t: float) -> Iterator[tuple[float, VideoFrame]] | None:
         """Pictures from the key frame at or before `t` seconds on, for a container that was just opened.
@@ -227,7 +241,7 @@ class Media:
 def reason(error: Exception) -> str:
     """Why FFmpeg failed, without the address that its own text repeats."""
     if isinstance(error, av.error.ExitError):
-        return "no answer in time"
+        return NO_ANSWER
     text = getattr(error, "strerror", None) or type(error).__name__
     return str(text).rstrip(".")
 
