@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from engines.errors import LvmError
 
 MAX_SCANS = 200
 """Passes over a progressive JPEG: real ones take about ten, and each costs a whole picture of work."""
+TOP = {"uint8": 255, "uint16": 65535}
+BLEND_ROWS = 64
 EXPECTED = "expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 
@@ -88,19 +91,24 @@ def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
         raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
     rgb = np.asarray(image, np.uint8)
     # Shapes differ where EXIF turned the picture by 90 degrees; then its hidden colours stay visible.
-    return rgb if alpha is None or alpha.shape != rgb.shape[:2] else _on_white(rgb, alpha)
+    if alpha is not None and alpha.shape == rgb.shape[:2]:
+        _put_on_white(rgb, alpha)
+    return rgb
 
 
-def _alpha(encoded: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """(H, W) opacity 0–1; None where everything is opaque."""
+def _alpha(encoded: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """(H, W) opacity, 0 to the type's largest value; None where everything is opaque."""
     image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3 or image.shape[2] != 4:
+    if image is None or image.ndim != 3 or image.shape[2] != 4 or image.dtype.name not in TOP:
         return None
     alpha = image[..., 3]
-    top = {"uint8": 255, "uint16": 65535}.get(alpha.dtype.name, 1)
-    return None if alpha.min() == top else np.asarray(alpha, np.float32) / np.float32(top)
+    return None if alpha.min() == TOP[alpha.dtype.name] else alpha
 
 
-def _on_white(image: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
-    alpha = alpha[..., None]  # (H, W, 1)
-    return np.asarray(image * alpha + 255 * (1 - alpha) + 0.5, np.uint8)
+def _put_on_white(image: NDArray[np.uint8], alpha: NDArray[Any]) -> None:
+    """Blend in place, some rows at a time: whole pictures in floats would take a gigabyte."""
+    top = np.float32(TOP[alpha.dtype.name])
+    for at in range(0, len(image), BLEND_ROWS):
+        rows = image[at : at + BLEND_ROWS]  # (rows, W, 3)
+        opaque = alpha[at : at + BLEND_ROWS, :, None] / top  # (rows, W, 1), 0–1
+        rows[:] = 255.5 - opaque * (np.float32(255) - rows)

@@ -226,6 +226,15 @@ def test_pictures_may_change_their_size_on_the_way(tmp_path):
     assert shapes == [(48, 64, 3), (96, 128, 3)]
 
 
+def test_a_stream_that_turns_up_late_disturbs_nothing(tmp_path):
+    path = write_video(tmp_path / "a.ts", STEADY)
+    data = bytearray(path.read_bytes())
+    last = data.rindex(b"\x47\x41\x00")  # the last picture's first packet, on PID 0x100 …
+    data[last + 2] = 0x80  # … now on one that nobody announced
+    path.write_bytes(data)
+    assert len(sampled(path, 1000)) >= 97
+
+
 def test_the_test_pictures_survive_encoding(tmp_path):
     assert number_in(picture(0b1010110011)) == 0b1010110011
 

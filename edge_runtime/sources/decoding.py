@@ -210,6 +210,10 @@ class Media:
                     damaged = 0
                     yield packet
                 return
+            except IndexError:
+                # PyAV, at the end of a file in which a further stream turned up after opening. Ours has a
+                # lower number, so the end has reached its decoder already.
+                return
             except av.error.InvalidDataError:
                 self._tally.skip("damaged data")
                 damaged += 1
