@@ -9,6 +9,7 @@ from __future__ import annotations
 import stat
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,6 +21,8 @@ from engines.errors import LvmError
 
 MAX_SCANS = 200
 """Passes over a progressive JPEG: real ones take about ten, and each costs a whole picture of work."""
+TOP = {"uint8": 255, "uint16": 65535}
+BLEND_ROWS = 64
 EXPECTED = "expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 MAX_BYTES = 50_000_000
@@ -66,8 +69,10 @@ def _check_header(name: str, data: bytes, max_pixels: int) -> None:
     if size is None:
         raise LvmError(f"{name} is damaged or of another kind: {EXPECTED}")
     width, height = size
-    if width < 1 or height < 1 or width * height > max_pixels:
-        raise LvmError(f"{name} is {width} x {height}: expected 1 to {max_pixels} pixels; make it smaller")
+    if width < 1 or height < 1:
+        raise LvmError(f"{name} is damaged: it says that it is {width} x {height} pixels large")
+    if width * height > max_pixels:
+        raise LvmError(f"{name} is {width} x {height}: expected at most {max_pixels} pixels; make it smaller")
     # Within compressed data FF is always followed by 00, so this counts scans.
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise LvmError(f"{name} is a JPEG of more than {MAX_SCANS} scans, save it again")
@@ -89,19 +94,24 @@ def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
         raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
     rgb = np.asarray(image, np.uint8)
     # Shapes differ where EXIF turned the picture by 90 degrees; then its hidden colours stay visible.
-    return rgb if alpha is None or alpha.shape != rgb.shape[:2] else _on_white(rgb, alpha)
+    if alpha is not None and alpha.shape == rgb.shape[:2]:
+        _put_on_white(rgb, alpha)
+    return rgb
 
 
-def _alpha(encoded: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """(H, W) opacity 0–1; None where everything is opaque."""
+def _alpha(encoded: NDArray[np.uint8]) -> NDArray[Any] | None:
+    """(H, W) opacity, 0 to the type's largest value; None where everything is opaque."""
     image = cv2.imdecode(encoded, cv2.IMREAD_UNCHANGED)
-    if image is None or image.ndim != 3 or image.shape[2] != 4:
+    if image is None or image.ndim != 3 or image.shape[2] != 4 or image.dtype.name not in TOP:
         return None
     alpha = image[..., 3]
-    top = {"uint8": 255, "uint16": 65535}.get(alpha.dtype.name, 1)
-    return None if alpha.min() == top else np.asarray(alpha, np.float32) / np.float32(top)
+    return None if alpha.min() == TOP[alpha.dtype.name] else alpha
 
 
-def _on_white(image: NDArray[np.uint8], alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
-    alpha = alpha[..., None]  # (H, W, 1)
-    return np.asarray(image * alpha + 255 * (1 - alpha) + 0.5, np.uint8)
+def _put_on_white(image: NDArray[np.uint8], alpha: NDArray[Any]) -> None:
+    """Blend in place, some rows at a time: whole pictures in floats would take a gigabyte."""
+    top = np.float32(TOP[alpha.dtype.name])
+    for at in range(0, len(image), BLEND_ROWS):
+        rows = image[at : at + BLEND_ROWS]  # (rows, W, 3)
+        opaque = alpha[at : at + BLEND_ROWS, :, None] / top  # (rows, W, 1), 0–1
+        rows[:] = 255.5 - opaque * (np.float32(255) - rows)

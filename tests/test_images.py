@@ -156,7 +156,7 @@ def test_pictures_that_unpack_to_gigabytes_are_refused_by_their_header():
         + struct.pack("<HHII", 257, 4, 1, 60000),
     }
     for kind, data in bombs.items():
-        with pytest.raises(LvmError, match=r"is \d+ x \d+: expected 1 to 50000000 pixels"):
+        with pytest.raises(LvmError, match=r"is \d+ x \d+: expected at most 50000000 pixels"):
             read_image(data)
         assert image_size(data) is not None, kind
 
@@ -189,7 +189,7 @@ def test_a_jpeg_of_a_thousand_scans_is_refused():
         ("empty.jpg", b"", "is empty"),
         ("text.jpg", b"hello", "damaged or of another kind: expected a JPEG"),
         ("big.jpg", bytes(2000), "at most 1000 bytes, got 2000"),
-        ("flat.png", png(8, 0), "expected 1 to"),
+        ("flat.png", png(8, 0), "says that it is 8 x 0"),
         ("nothing.png", png(8, 8), "damaged or cut short"),
     ],
 )

@@ -129,6 +129,13 @@ def test_an_mp4_without_its_index_is_one_sentence(tmp_path):
         VideoFile(path, sample_fps=1.0)
 
 
+def test_an_unknown_codec_is_one_sentence(tmp_path):
+    path = write_video(tmp_path / "a.mkv", range(0, 400, 40))
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/AVC", b"V_MPEG4/ISO/XYZ"))
+    with pytest.raises(LvmError, match="video format that is not known here"):
+        VideoFile(path, sample_fps=1.0)
+
+
 def test_an_encrypted_file_is_one_sentence(tmp_path):
     key = {"encryption_scheme": "cenc-aes-ctr", "encryption_key": "00" * 16, "encryption_kid": "11" * 16}
     path = write_video(tmp_path / "a.mp4", STEADY, options=key)
@@ -208,6 +215,24 @@ def test_a_clock_that_starts_again_goes_on_where_it_was(tmp_path, caplog):
         times = [frame.t for frame in video]
     assert times == sorted(times) and len(times) > 190
     assert times[-1] == pytest.approx(8.0, abs=0.2)
+
+
+def test_pictures_may_change_their_size_on_the_way(tmp_path):
+    small = write_video(tmp_path / "a.ts", range(0, 1000, 40), size=(64, 48)).read_bytes()
+    large = write_video(tmp_path / "b.ts", range(1000, 2000, 40), size=(128, 96)).read_bytes()
+    path = tmp_path / "c.ts"
+    path.write_bytes(small + large)
+    shapes = [frame.image.shape for frame in VideoFile(path, sample_fps=1.0)]
+    assert shapes == [(48, 64, 3), (96, 128, 3)]
+
+
+def test_a_stream_that_turns_up_late_disturbs_nothing(tmp_path):
+    path = write_video(tmp_path / "a.ts", STEADY)
+    data = bytearray(path.read_bytes())
+    last = data.rindex(b"\x47\x41\x00")  # the last picture's first packet, on PID 0x100 …
+    data[last + 2] = 0x80  # … now on one that nobody announced
+    path.write_bytes(data)
+    assert len(sampled(path, 1000)) >= 97
 
 
 def test_the_test_pictures_survive_encoding(tmp_path):

@@ -1,6 +1,6 @@
 """Draw README's picture: the panel of a real run over the demo, with real questions and answers.
 
-    python tools/picture.py docs/panel.svg
+python tools/picture.py docs/panel.svg
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ QUESTIONS = (
 
 
 def main(place: Path) -> None:
-    console = Console(record=True, width=108, file=io.StringIO(), force_terminal=True, color_system="truecolor")
+    console = Console(
+        record=True, width=108, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
     with tempfile.TemporaryDirectory() as state, StateFolder(Path(state)) as folder:
         service = Service(Engines.load(Bundle.open(default_bundle())), "demo", folder)
         panel = Panel(service, "http://127.0.0.1:8971")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def canonical(spec: str) -> str:
     """The same source by one name from wherever it is started: paths become absolute."""
     if is_live(spec) or is_demo(spec):
         return spec
-    return str(Path(_path_of(spec)).expanduser().absolute())
+    return os.path.abspath(os.path.expanduser(_path_of(spec)))
 
 
 def frame_at(spec: str, t: float) -> Frame:
@@ -94,7 +95,7 @@ def _csi(spec: str, sample_fps: float, start: float) -> Source:
     from edge_runtime.sources.gstreamer import Pipeline, csi_pipeline
 
     sensor = int(spec.removeprefix("csi://"))
-    return Pipeline(csi_pipeline(sensor), sample_fps=sample_fps, start=start)
+    return Pipeline(csi_pipeline(sensor), sample_fps=sample_fps, start=start, name=spec)
 
 
 def _demo(spec: str, sample_fps: float, start: float) -> Source:
@@ -121,8 +122,9 @@ def _path_of(spec: str) -> str:
 
 
 def _existing(spec: str) -> Path:
-    path = Path(_path_of(spec)).expanduser()
-    if "\0" in spec or not path.exists():
+    # os.path, not Path: the latter raises for names that are too long, or of an unknown user.
+    path = Path(os.path.expanduser(_path_of(spec)))
+    if not spec or not os.path.exists(path):
         raise LvmError(f"there is no source {redacted(spec)!r}: expected {KINDS}")
     return path
 

@@ -6,10 +6,8 @@ so that it is paid for sampled pictures only.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable, Iterator
-from fractions import Fraction
 from itertools import chain
 
 import av
@@ -24,9 +22,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import SampleClock, Tally
+from edge_runtime.sources.timeline import Timeline
 from engines.errors import LvmError
-
-log = logging.getLogger(__name__)
 
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused by the decoders, before they take the memory."""
@@ -34,73 +31,11 @@ DECODER_THREADS = 2
 """Enough for several times real time at 1080p; the other cores belong to the networks."""
 MAX_DAMAGED_READS = 16
 """Reads in a row that may fail with damaged data before a file counts as unreadable."""
-RESTARTED = 1.0
-"""Seconds by which time must go back to mean that the clock was set, not that pictures were shuffled."""
-JUMPED = 5.0
-"""Seconds by which a live stream's clock may run ahead of ours between two pictures."""
-USUAL_RATE = Fraction(25)
+NO_TIME_STAMPS = 0x0080
+"""FFmpeg's AVFMT_NOTIMESTAMPS: it makes up 25 a second, on a live stream far from the truth."""
+NO_ANSWER = "no answer in time"
 CLOCK_MAY_RESTART = 0x0200
 """FFmpeg's AVFMT_TS_DISCONT: MPEG streams, whose time stamps may begin again within one file."""
-
-
-class Timeline:
-    """Seconds since the first picture plus `start`, never going back.
-
-    Pictures without a time stamp are put one average period after the one before. Where the clock of the
-    stream was set (concatenated files, cameras that learn the time), time goes on where it was.
-    """
-
-    def __init__(self, stream: VideoStream, name: str, *, start: float, live: bool) -> None:
-        self._time_base = stream.time_base or Fraction(1, 90_000)
-        self.period = float(1 / (stream.average_rate or stream.guessed_rate or USUAL_RATE))
-        self._name, self._start, self._live = name, start, live
-        self._offset: Fraction | None = None  # seconds of the stream's clock at our zero
-        self._last: float | None = None
-        self._arrival = 0.0
-        self._said_missing = False
-
-    def time_of(self, pts: int | None) -> float:
-        """Our time of the next picture, whose presentation time in the stream's units is `pts`."""
-        expected = self._expected()
-        self._last = self._place(pts, expected)
-        return self._last
-
-    def ticks(self, t: float) -> int | None:
-        """`t` seconds in the stream's units; None before a picture with a time stamp was seen."""
-        return None if self._offset is None else int((Fraction(t) + self._offset) / self._time_base)
-
-    def forget_last(self) -> None:
-        """The next picture may lie anywhere: for after a seek."""
-        self._last = None
-
-    def _expected(self) -> float:
-        elapsed = time.monotonic() - self._arrival
-        self._arrival += elapsed
-        if self._last is None:
-            return self._start
-        return self._last + (elapsed if self._live else self.period)
-
-    def _place(self, pts: int | None, expected: float) -> float:
-        if pts is None:
-            self._say_missing()
-            return expected
-        stamp = pts * self._time_base
-        if self._offset is None:
-            self._offset = stamp - Fraction(expected)
-        t = float(stamp - self._offset)
-        if self._last is None:
-            return t
-        if t < self._last - RESTARTED or (self._live and t > expected + JUMPED):
-            log.warning("%s: its clock jumped by %.1f s at %.1f s", self._name, t - expected, expected)
-            self._offset = stamp - Fraction(expected)
-            return expected
-        return max(t, self._last)
-
-    def _say_missing(self) -> None:
-        if not self._said_missing:
-            self._said_missing = True
-            rate = 1 / self.period
-            log.warning("%s: pictures without time stamps, timed at %.3g a second", self._name, rate)
 
 
 class Media:
@@ -119,11 +54,14 @@ class Media:
     ) -> None:
         self._tally, self._stopped = tally, stopped
         options = {"max_pixels": str(MAX_PIXELS), **options}
+        began = time.monotonic()
         try:
             self._container: InputContainer = av.open(url, options=options, timeout=timeout)
         except (av.error.FFmpegError, ValueError) as error:
+            late = timeout is not None and time.monotonic() - began >= timeout[0]
+            why = NO_ANSWER if late else reason(error)
             # Not chained: the cause's text holds the address with its password.
-            raise LvmError(f"{tally.name} cannot be opened: {reason(error)}") from None
+            raise LvmError(f"{tally.name} cannot be opened: {why}") from None
         try:
             self.stream = self._best_stream()
         except LvmError:
@@ -134,12 +72,17 @@ class Media:
         self.stream.codec_context.thread_count = DECODER_THREADS
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._timeline = Timeline(self.stream, tally.name, start=start, live=live)
+        self._timed = not (live and self._container.format.flags & NO_TIME_STAMPS)
 
     def _best_stream(self) -> VideoStream:
         stream = self._container.streams.best("video")
         # A song's cover is no video.
         if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
             raise LvmError(f"{self._tally.name} holds no video: expected a stream of pictures")
+        if stream.codec_context is None:  # so PyAV says that no decoder knows the codec
+            raise LvmError(
+                f"{self._tally.name} is in a video format that is not known here: convert it to H.264"
+            )
         if stream.width * stream.height > MAX_PIXELS:
             raise LvmError(
                 f"{self._tally.name}: pictures of at most {MAX_PIXELS // 10**6} million pixels can be read, "
@@ -166,7 +109,7 @@ class Media:
                 return
             for picture in self._decoded(packet):
                 self._tally.seen += 1
-                yield self._timeline.time_of(picture.pts), picture
+                yield self._timeline.time_of(picture.pts if self._timed else None), picture
 
     def pictures_from(self, t: float) -> Iterator[tuple[float, VideoFrame]] | None:
         """Pictures from the key frame at or before `t` seconds on, for a container that was just opened.
@@ -195,6 +138,10 @@ class Media:
                 for packet in self._container.demux(self.stream):
                     damaged = 0
                     yield packet
+                return
+            except IndexError:
+                # PyAV, at the end of a file in which a further stream turned up after opening. Ours has a
+                # lower number, so the end has reached its decoder already.
                 return
             except av.error.InvalidDataError:
                 self._tally.skip("damaged data")
@@ -227,7 +174,7 @@ class Media:
 def reason(error: Exception) -> str:
     """Why FFmpeg failed, without the address that its own text repeats."""
     if isinstance(error, av.error.ExitError):
-        return "no answer in time"
+        return NO_ANSWER
     text = getattr(error, "strerror", None) or type(error).__name__
     return str(text).rstrip(".")
 

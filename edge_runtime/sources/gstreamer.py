@@ -8,6 +8,7 @@ below follows NVIDIA's documentation and has not been run by us.
 from __future__ import annotations
 
 import importlib
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -47,9 +48,10 @@ class Pipeline(Counting):
         sample_fps: float,
         start: float = 0.0,
         stall_timeout: float = 20.0,
+        name: str | None = None,
     ) -> None:
-        super().__init__(f"gst:{redacted(description)}", live=True)
-        self._gst = load_gstreamer()
+        super().__init__(name or f"gst:{redacted(description)}", live=True)
+        self._gst, self._glib = load_gstreamer()
         self._description, self._sample_fps, self._start = description, sample_fps, start
         self._stall_ns = int(stall_timeout / NANOSECOND)
         self._clock = SampleClock(sample_fps)
@@ -69,9 +71,9 @@ class Pipeline(Counting):
     def _parsed(self) -> Any:
         try:
             return self._gst.parse_launch(self._description + TAIL)
-        except self._gst.GLibError as error:
+        except self._glib.Error as error:
             text = redacted(error.message)
-            if error.matches(self._gst.ParseError.quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
+            if error.matches(self._gst.parse_error_quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
                 raise Missing(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
             raise LvmError(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
 
@@ -82,6 +84,8 @@ class Pipeline(Counting):
         return verdict.OK if self._clock.wants(self._time_of(info.get_buffer().pts)) else verdict.DROP
 
     def _time_of(self, pts: int) -> float:
+        if pts == self._gst.CLOCK_TIME_NONE:
+            pts = time.monotonic_ns()  # elements that give no time give pictures as they come
         if self._first_pts is None:
             self._first_pts = pts
         return self._start + (pts - self._first_pts) * NANOSECOND
@@ -93,7 +97,7 @@ class Pipeline(Counting):
         while not self.closed:
             sample = sink.emit("try-pull-sample", POLL_NS)
             if sample is not None:
-                yield Frame(pixels(sample, self._gst), self._time_of(sample.get_buffer().pts))
+                yield Frame(pixels(sample), self._time_of(sample.get_buffer().pts))
             elif self._ended(bus, sink):
                 return
             waited = 0 if self.seen > seen else waited + POLL_NS
@@ -113,11 +117,12 @@ def csi_pipeline(sensor: int) -> str:
     return CSI.format(sensor=sensor)
 
 
-def load_gstreamer() -> Any:
-    """The initialised Gst module. Raises Missing, with what to install."""
+def load_gstreamer() -> tuple[Any, Any]:
+    """The modules Gst, initialised, and GLib. Raises Missing, with what to install."""
     try:
         gi = importlib.import_module("gi")
         gi.require_version("Gst", "1.0")
+        glib = importlib.import_module("gi.repository.GLib")
         gst = importlib.import_module("gi.repository.Gst")
     except (ImportError, ValueError):
         raise Missing(
@@ -126,13 +131,13 @@ def load_gstreamer() -> Any:
             "with --system-site-packages"
         ) from None
     gst.init(None)
-    return gst
+    return gst, glib
 
 
-def pixels(sample: Any, gst: Any) -> NDArray[np.uint8]:
+def pixels(sample: Any) -> NDArray[np.uint8]:
     """(H, W, 3) uint8 of a sample in RGB caps, whose rows GStreamer pads to multiples of four bytes."""
     caps = sample.get_caps().get_structure(0)
     width, height = caps.get_value("width"), caps.get_value("height")
     buffer = sample.get_buffer()
     rows = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8).reshape(height, -1)
-    return np.ascontiguousarray(rows[:, : width * 3].reshape(height, width, 3))
+    return np.array(rows[:, : width * 3].reshape(height, width, 3))  # a copy: the bytes are read-only

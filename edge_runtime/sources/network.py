@@ -9,11 +9,11 @@ from edge_runtime.sources.base import Counting, SampleClock, redacted
 from edge_runtime.sources.decoding import Media, sampled
 from engines.errors import LvmError
 
-OPTIONS = {
-    # UDP loses packets as soon as a picture is large; TCP is what makes RTSP usable on shop networks.
-    "rtsp_transport": "tcp",
-    "fflags": "nobuffer",
-}
+# UDP loses packets as soon as a picture is large; TCP is what makes RTSP usable on shop networks.
+# Not "fflags=nobuffer": it throws away what was read to recognise the stream, with it the first key frame,
+# so a camera with a key frame every 10 s is blind for 10 s after connecting (measured: first picture at
+# 10.1 s instead of 1.2 s, and no difference in lag after that).
+OPTIONS = {"rtsp_transport": "tcp"}
 
 
 class NetworkStream(Counting):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from os import PathLike
 from pathlib import Path
@@ -84,7 +85,7 @@ def frame_at(path: str | PathLike[str], t: float) -> Frame:
 
 def checked(path: Path) -> Path:
     """`path` if it is a file with something in it; else LvmError."""
-    if not path.exists():
+    if not os.path.exists(path):  # path.exists() raises for names that are too long
         raise LvmError(f"{path}: there is no such file")
     if not path.is_file():
         raise LvmError(f"{path} is no file: expected a video")
