@@ -1,0 +1,184 @@
+"""Write a bundle: weights, graphs for each target, manifest; checked, then moved into place as a whole."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines.bundle import MANIFEST, Bundle
+from engines.errors import LvmError
+from engines.manifest import (
+    ActivityClass,
+    FileRecord,
+    GraphName,
+    GraphRecord,
+    Manifest,
+    ParityRecord,
+    Target,
+    Thresholds,
+    TrainingRecord,
+)
+from engines.select import load_engine
+from export.graphs import lower, trace
+from export.networks.model import GRAPHS, LvmNet
+from export.parity import check_graph
+from export.weights import WEIGHTS, load_weights, places, save_weights
+
+Report = Callable[[str], None]
+"""Called with words before each step; there are `steps(targets)` of them."""
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a bundle says of a network beside its shapes."""
+
+    name: str
+    classes: tuple[ActivityClass, ...]
+    training: TrainingRecord
+    thresholds: Thresholds = Thresholds()
+    licence: str = "Apache-2.0"
+    attributions: tuple[str, ...] = ()
+
+
+def steps(targets: Sequence[Target]) -> int:
+    """Number of steps that `write_bundle` reports."""
+    return 1 + len(GRAPHS) * (1 + len(targets)) + len(GRAPHS) * len(targets)
+
+
+def write_bundle(
+    network: LvmNet,
+    card: ModelCard,
+    output: Path,
+    targets: Sequence[Target],
+    report: Report = lambda words: None,
+) -> Manifest:
+    """Export `network` to the directory `output`; a bundle that is there already is replaced.
+
+    Every graph is compared with the network through the engine that a device would use. Raises GateFailed
+    where one differs, LvmError where `output` is something else than a bundle, Missing where a target cannot
+    be run here; then `output` is as it was.
+    """
+    refuse_foreign(output)
+    network.eval()
+    with _staged(output) as folder:
+        report("weights")
+        save_weights(network, folder / WEIGHTS)
+        graphs = _write_graphs(network, folder, targets, report)
+        manifest = Manifest(
+            format_version=1,
+            name=card.name,
+            network=network.config,
+            classes=card.classes,
+            graphs=graphs,
+            weights=WEIGHTS,
+            files=_hashes(folder),
+            training=card.training,
+            thresholds=card.thresholds,
+            licence=card.licence,
+            attributions=card.attributions,
+        )
+        _write_manifest(folder, manifest)
+        # The engines open what was written, so the gate sees what a device will see.
+        manifest = manifest.model_copy(update={"parity": _check(network, folder, targets, report)})
+        _write_manifest(folder, manifest)
+    return manifest
+
+
+def load_network(path: Path) -> LvmNet:
+    """The torch network of a bundle, with its weights, in evaluation mode."""
+    return network_of(Bundle.open(path))
+
+
+def card_of(manifest: Manifest) -> ModelCard:
+    """The card that a bundle was written with."""
+    return ModelCard(
+        name=manifest.name,
+        classes=manifest.classes,
+        training=manifest.training,
+        thresholds=manifest.thresholds,
+        licence=manifest.licence,
+        attributions=manifest.attributions,
+    )
+
+
+def network_of(bundle: Bundle) -> LvmNet:
+    """As `load_network`, of an open bundle."""
+    weights = bundle.weights()
+    if weights is None:
+        raise LvmError(f"bundle {bundle.path} has no shared weights, so no network can be made from it")
+    return load_weights(bundle.manifest.network, bytes(weights), f"bundle {bundle.path}")
+
+
+def refuse_foreign(output: Path) -> None:
+    """Raise LvmError where `output` exists and is no bundle: nothing of a user's is ever overwritten."""
+    if output.is_symlink() or (output.exists() and not (output / MANIFEST).is_file()):
+        raise LvmError(f"{output} exists and is no bundle; name another --output")
+
+
+def _write_graphs(
+    network: LvmNet, folder: Path, targets: Sequence[Target], report: Report
+) -> dict[Target, dict[GraphName, GraphRecord]]:
+    where = places(folder / WEIGHTS)
+    records: dict[Target, dict[GraphName, GraphRecord]] = {target: {} for target in targets}
+    for name in GRAPHS:
+        report(f"tracing {name}")
+        program = trace(network, name)
+        for target in targets:
+            report(f"exporting {name} for {target}")
+            path = f"graphs/{target}/{name}.onnx"
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).write_bytes(lower(program, network.config, name, target, where))
+            records[target][name] = GraphRecord(path=path, precision="fp32")
+    return records
+
+
+def _check(
+    network: LvmNet, folder: Path, targets: Sequence[Target], report: Report
+) -> tuple[ParityRecord, ...]:
+    bundle = Bundle.open(folder)
+    records = []
+    for target in targets:
+        for name in GRAPHS:
+            report(f"comparing {name} on {target}")
+            with load_engine(bundle, name, target) as engine:
+                records.append(check_graph(network, engine, name, target))
+    return tuple(records)
+
+
+def _hashes(folder: Path) -> dict[str, FileRecord]:
+    return {
+        str(path.relative_to(folder)): _record(path) for path in sorted(folder.rglob("*")) if path.is_file()
+    }
+
+
+def _record(path: Path) -> FileRecord:
+    data = path.read_bytes()
+    return FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    (folder / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+
+@contextmanager
+def _staged(output: Path) -> Iterator[Path]:
+    """A folder beside `output` that takes its place if all goes well and is removed otherwise."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    try:
+        fresh, old = staging / "new", staging / "old"
+        fresh.mkdir()
+        yield fresh
+        for path in fresh.rglob("*"):
+            path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its owner only
+        if output.exists():
+            os.replace(output, old)
+        os.replace(fresh, output)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

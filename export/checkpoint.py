@@ -1,0 +1,81 @@
+"""Where an export starts: a checkpoint of a training, a bundle, or a preset with untrained weights.
+
+A checkpoint is one safetensors file: the weights of the whole network, and in its metadata the JSON texts
+`network` (NetworkConfig), `classes` (a list of ActivityClass) and `training` (TrainingRecord).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_runtime.world.activities import ACTIVITIES
+from pydantic import TypeAdapter, ValidationError
+from safetensors import SafetensorError, safe_open
+
+from engines.bundle import Bundle
+from engines.errors import BundleError, LvmError
+from engines.manifest import ActivityClass, NetworkConfig, TrainingRecord
+from export.bundle_writer import ModelCard, card_of, network_of
+from export.networks.model import LvmNet, initialised
+from export.presets import load_preset
+from export.weights import load_weights, save_weights
+
+_CLASSES = TypeAdapter(tuple[ActivityClass, ...])
+
+
+def save_checkpoint(network: LvmNet, card: ModelCard, path: Path) -> None:
+    """Write a file that `from_checkpoint` reads."""
+    metadata = {
+        "network": network.config.model_dump_json(),
+        "classes": _CLASSES.dump_json(card.classes).decode(),
+        "training": card.training.model_dump_json(),
+    }
+    save_weights(network, path, metadata)
+
+
+def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
+    """Network and card of a checkpoint; the bundle will be named after the file. Raises LvmError."""
+    if not path.is_file():
+        raise LvmError(f"checkpoint {path} does not exist")
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+        config = NetworkConfig.model_validate_json(metadata["network"])
+        classes = _CLASSES.validate_json(metadata["classes"])
+        training = TrainingRecord.model_validate_json(metadata["training"])
+    except SafetensorError as error:
+        raise BundleError(f"checkpoint {path} must be a .safetensors file: {error}") from error
+    except KeyError as error:
+        raise BundleError(
+            f"checkpoint {path} must have network, classes and training in its metadata, lacks {error}"
+        ) from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise BundleError(
+            f"checkpoint {path}: metadata {error.title} is wrong: {where}: {first['msg']}"
+        ) from error
+    network = load_weights(config, path.read_bytes(), f"checkpoint {path}")
+    return network, ModelCard(path.stem, classes, training)
+
+
+def from_bundle(path: Path) -> tuple[LvmNet, ModelCard]:
+    """Network and card of a bundle. Raises BundleError."""
+    bundle = Bundle.open(path)
+    return network_of(bundle), card_of(bundle.manifest)
+
+
+def from_preset(name: str, seed: int) -> tuple[LvmNet, ModelCard]:
+    """An untrained network; its bundle says so, and marks every answer."""
+    config = load_preset(name)
+    training = TrainingRecord(trained=False, recipe="initialised", seed=seed)
+    return initialised(config, seed), ModelCard(name, preset_classes(name, config.activities), training)
+
+
+def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:
+    """The checkout's activities for `tiny`; numbered ones for the others, whose data set names its own."""
+    if name == "tiny":
+        return tuple(ActivityClass(name=activity, doing=doing) for activity, doing in ACTIVITIES)
+    return tuple(
+        ActivityClass(name=f"activity_{index}", doing=f"doing activity {index}") for index in range(count)
+    )

@@ -1,0 +1,150 @@
+"""`lvm-export`: make a bundle that devices can run, and prove that it answers like its network.
+
+    lvm-export --precision fp32                          the default bundle again, into ./bundle-fp32
+    lvm-export --preset tiny --init 0                    untrained weights
+    lvm-export --checkpoint last.safetensors --output shop
+
+Exit status: 0 done, 2 wrong use or input, 3 a graph differs from its network, 4 something is missing here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Table
+
+from engines.errors import LvmError, Missing
+from engines.manifest import Manifest, Target
+
+if TYPE_CHECKING:
+    from export.bundle_writer import ModelCard
+    from export.networks.model import LvmNet
+
+_TARGETS = ("onnxruntime", "openvino")
+_NEEDED = ("torch", "onnx", "onnxscript")
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path | None, typer.Option(help="Training checkpoint (.safetensors).")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights are exported again.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preset to build untrained; needs --init.")] = None,
+    init: Annotated[int | None, typer.Option(metavar="SEED", help="Seed of untrained weights.")] = None,
+    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    target: Annotated[list[str] | None, typer.Option(help="onnxruntime or openvino; default both.")] = None,
+    sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
+    context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
+    output: Annotated[Path | None, typer.Option(help="Directory; default ./bundle-<precision>.")] = None,
+) -> None:
+    """Export a network to a bundle and compare every graph with it."""
+    targets = _targets(target or list(_TARGETS))
+    _only_this_version("--precision", precision, ("fp32",))
+    _only_this_version("--sampler", sampler, ("neural",))
+    for part in context.split(","):
+        _only_this_version("--context", part, ("svd",))
+    place = output or Path(f"bundle-{precision}")
+    _need_workbench()
+    from export.bundle_writer import refuse_foreign, steps, write_bundle
+
+    refuse_foreign(place)
+    network, card = _source(checkpoint, bundle, preset, init)
+    with _progress() as progress:
+        task = progress.add_task("", total=steps(targets))
+        manifest = write_bundle(
+            network, card, place, targets, lambda words: progress.update(task, advance=1, description=words)
+        )
+    Console().print(_table(manifest))
+    typer.echo(json.dumps(_summary(place, manifest)))
+
+
+def main() -> None:
+    """Run the program; an expected error is one sentence and its exit status."""
+    try:
+        app()
+    except LvmError as error:
+        typer.echo(f"lvm-export: {error}", err=True)
+        raise SystemExit(error.exit_status) from None
+
+
+def _targets(names: list[str]) -> list[Target]:
+    for name in names:
+        _only_this_version("--target", name, _TARGETS)
+    return [cast(Target, name) for name in dict.fromkeys(names)]
+
+
+def _only_this_version(option: str, value: str, known: tuple[str, ...]) -> None:
+    if value not in known:
+        raise LvmError(f"{option} {value} is not in this version; it knows {', '.join(known)}")
+
+
+def _need_workbench() -> None:
+    lacking = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+    if lacking:
+        raise Missing(f'{", ".join(lacking)} not installed; pip install "lvm-edge[export]"')
+
+
+def _source(
+    checkpoint: Path | None, bundle: Path | None, preset: str | None, init: int | None
+) -> tuple[LvmNet, ModelCard]:
+    from edge_runtime.paths import default_bundle
+    from export.checkpoint import from_bundle, from_checkpoint, from_preset
+
+    if sum(given is not None for given in (checkpoint, bundle, preset)) > 1:
+        raise LvmError("give one of --checkpoint, --bundle and --preset, got several")
+    if (preset is None) != (init is None):
+        raise LvmError("--preset and --init belong together: a preset has no weights of its own")
+    if checkpoint is not None:
+        return from_checkpoint(checkpoint)
+    if preset is not None and init is not None:
+        return from_preset(preset, init)
+    return from_bundle(bundle or default_bundle())
+
+
+def _progress() -> Progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    return Progress(*columns, console=Console(stderr=True), transient=True)
+
+
+def _rows(manifest: Manifest) -> list[dict[str, Any]]:
+    """One row for each graph: graph, target, precision, bytes, largest error, tolerance."""
+    rows = []
+    for record in manifest.parity:
+        graph = manifest.graphs[record.target][record.graph]
+        rows.append(
+            {
+                "graph": record.graph,
+                "target": record.target,
+                "precision": graph.precision,
+                "bytes": manifest.files[graph.path].bytes,
+                "max_abs_error": record.max_abs_error,
+                "tolerance": record.tolerance,
+            }
+        )
+    return rows
+
+
+def _table(manifest: Manifest) -> Table:
+    table = Table("graph", "target", "precision", "bytes", "max error", "tolerance", title=manifest.name)
+    for row in _rows(manifest):
+        error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
+        size = f"{row['bytes']:,}"
+        table.add_row(row["graph"], row["target"], row["precision"], size, error, allowed)
+    return table
+
+
+def _summary(place: Path, manifest: Manifest) -> dict[str, Any]:
+    return {
+        "bundle": str(place),
+        "name": manifest.name,
+        "trained": manifest.training.trained,
+        "bytes": sum(record.bytes for record in manifest.files.values()),
+        "graphs": _rows(manifest),
+    }

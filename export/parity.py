@@ -1,0 +1,129 @@
+"""Does an exported graph answer like the network that it was made from?
+
+Feeds are what a device sees: pictures, memories that are partly or not at all filled, every kind of query,
+ticks of ten hours, several batch sizes. Outputs that a caller must not read (scores of invalid tokens,
+offsets of absent tokens, boxes of padded steps) are not compared.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from engines.errors import GateFailed
+from engines.manifest import GraphName, ParityRecord, Precision, Target
+from engines.spec import Array, Engine, Feeds
+from export import feeds as examples
+from export.networks.model import LvmNet
+from export.reference import TorchEngine
+
+_SEED = 20_240
+_PICTURES = 4
+_BATCHES = (1, 3)
+_QUERIES = (
+    (examples.ACTIVITY,),
+    (examples.EMPTY,),
+    (examples.OBJECT, examples.TIME, examples.EMPTY, examples.FULL, examples.ACTIVITY),
+)
+_UNREAD = {"score": "valid", "pointer_offsets": "memory_valid", "boxes_cxcywh": "query_valid"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One comparison: what the feeds are, in words, and the feeds."""
+
+    words: str
+    feeds: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Largest absolute error of one output in one case."""
+
+    output: str
+    case: str
+    error: float
+
+
+def tolerance(precision: Precision) -> float:
+    """Largest absolute error that passes. fp32 backends differ by the order of their sums: about 1e-5."""
+    return {"fp32": 1e-3, "fp16": 5e-2, "bf16": 2e-1, "int8": 5e-1}[precision]
+
+
+def cases(network: LvmNet, name: GraphName) -> Iterator[Case]:
+    """What a graph is compared on; equal networks give equal cases."""
+    config = network.config
+    rng = np.random.default_rng(_SEED)
+    if name == "backbone":
+        for batch in _BATCHES:
+            yield Case(f"batch {batch}", {"image": examples.scenes(batch, config.image_size, rng)})
+        return
+    pool = token_pool(network, rng)
+    if name == "sampler":
+        for batch in _BATCHES[: _affordable(config.sampler_tokens)]:
+            yield Case(f"batch {batch}", examples.sampler_feeds(config, pool, batch, rng))
+        return
+    for asked in _QUERIES[: _affordable(config.reader_tokens)]:
+        yield Case(f"{len(asked)} queries", examples.reader_feeds(config, pool, asked, rng))
+
+
+def token_pool(network: LvmNet, rng: np.random.Generator) -> Array:
+    """Tokens (P, d_b) that the backbone makes of drawn pictures."""
+    pictures = examples.scenes(_PICTURES, network.config.image_size, rng)
+    tokens = TorchEngine(network, "backbone")({"image": pictures})["tokens"]  # (4, 49, d_b)
+    return tokens.reshape(-1, tokens.shape[-1])
+
+
+def compare(reference: Engine, engine: Engine, given: list[Case]) -> list[Difference]:
+    """Differences of all outputs in all cases. NaN counts as infinitely wrong."""
+    found = []
+    for case in given:
+        wanted, got = reference(case.feeds), engine(case.feeds)
+        for output, array in wanted.items():
+            error = _largest_error(array, got[output], _read(output, case.feeds))
+            found.append(Difference(output, case.words, error))
+    return found
+
+
+def check_graph(
+    network: LvmNet, engine: Engine, name: GraphName, target: Target, precision: Precision = "fp32"
+) -> ParityRecord:
+    """Compare one graph with its network. Raises GateFailed beyond the tolerance."""
+    given = list(cases(network, name))
+    differences = compare(TorchEngine(network, name), engine, given)
+    worst = max(differences, key=lambda one: one.error)
+    allowed = tolerance(precision)
+    if not worst.error <= allowed:
+        raise GateFailed(
+            f"{target} {name}: output {worst.output} differs from torch by {worst.error:.3g} ({worst.case}), "
+            f"at most {allowed:g} allowed; nothing was written"
+        )
+    return ParityRecord(
+        target=target,
+        graph=name,
+        feeds=", ".join(case.words for case in given),
+        max_abs_error=worst.error,
+        tolerance=allowed,
+    )
+
+
+def _affordable(tokens: int) -> int:
+    """How many cases are worth their minutes: all for small memories, one where each takes many seconds."""
+    return 1 if tokens > 4096 else len(_QUERIES)
+
+
+def _read(output: str, given: Feeds) -> Array | None:
+    """Flags of the entries that a caller may read; None: all."""
+    return given[_UNREAD[output]] if output in _UNREAD else None
+
+
+def _largest_error(wanted: Array, got: Array, read: Array | None) -> float:
+    if wanted.shape != got.shape:
+        return float("inf")
+    error = np.abs(wanted.astype(np.float64) - got)
+    if read is not None:
+        error = error[read]
+    error = np.where(np.isnan(error), np.inf, error)
+    return float(error.max(initial=0.0))
