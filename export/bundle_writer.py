@@ -25,13 +25,13 @@ from engines.manifest import (
     TrainingRecord,
 )
 from engines.select import load_engine
-from export.graphs import lower, trace
+from export.graphs import lower_for_all, trace
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
 from export.weights import WEIGHTS, load_weights, places, save_weights
 
 Report = Callable[[str], None]
-"""Called with words before each step; there are `steps(targets)` of them."""
+"""Called with words at each step; there are `steps(targets)` of them."""
 
 
 @dataclass(frozen=True)
@@ -129,11 +129,11 @@ def _write_graphs(
     for name in GRAPHS:
         report(f"tracing {name}")
         program = trace(network, name)
-        for target in targets:
-            report(f"exporting {name} for {target}")
+        for target, graph in lower_for_all(program, network.config, name, targets, where):
+            report(f"exported {name} for {target}")
             path = f"graphs/{target}/{name}.onnx"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(lower(program, network.config, name, target, where))
+            (folder / path).write_bytes(graph)
             records[target][name] = GraphRecord(path=path, precision="fp32")
     return records
 
