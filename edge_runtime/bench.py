@@ -1,7 +1,7 @@
 """How fast is it here: every engine of this machine in one interleaved run.
 
-`ingest.ratio` compares `Ingest` with the same engines called bare on ready arrays (backbone, sampler, SVD), so
-it shows what our own bookkeeping costs. Rounds of all engines alternate, medians are taken over rounds:
+`ingest.ratio` compares `Ingest` with the same engines called bare on ready arrays (backbone, sampler, SVD),
+so it shows what our own bookkeeping costs. Rounds of all engines alternate, medians are taken over rounds:
 machines drift, ratios within a round do not.
 """
 
@@ -31,7 +31,7 @@ from edge_runtime.samplers import make_sampler
 from edge_runtime.service import Engines
 from edge_runtime.sources.demo import DemoSource
 from edge_runtime.state import arrays_of
-from edge_runtime.world import WorldConfig
+from edge_runtime.world.config import WorldConfig
 from engines.bundle import Bundle
 
 Images = NDArray[np.uint8]
@@ -81,9 +81,7 @@ def bench(
         progress("questions", i / questions)
         for lane in lanes.values():
             for kind, query in asked.items():
-                lane.query_ms.setdefault(kind, []).append(
-                    _timed(lambda: lane.asker.ask(query, lane.ingest.version))
-                )
+                lane.query_ms.setdefault(kind, []).append(_ask_ms(lane, query))
     results = {}
     for i, (name, lane) in enumerate(lanes.items()):
         progress("resident memory", i / len(lanes))
@@ -214,7 +212,7 @@ def _resident(backend: str, bundle: Path) -> int:
     return int(json.loads(done.stdout.splitlines()[-1])["resident_bytes"])
 
 
-def _timed(call: Callable[[], object]) -> float:
+def _ask_ms(lane: _Lane, query: AnyQuery) -> float:
     started = time.perf_counter()
-    call()
+    lane.asker.ask(query, lane.ingest.version)
     return (time.perf_counter() - started) * 1e3

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.frame import CELLS
+
 Half = NDArray[np.float16]
 Ticks = NDArray[np.int64]
 Cells = NDArray[np.int32]
@@ -139,7 +141,8 @@ def select(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> NDA
     A repeated (tick, cell) counts once, its first place wins; equal scores go to the lower index.
     """
     candidates = np.flatnonzero(real)
-    _, first = np.unique(np.stack([tick[candidates], cell[candidates]]), axis=1, return_index=True)
+    stamp = tick[candidates] * CELLS + cell[candidates]
+    _, first = np.unique(stamp, return_index=True)
     candidates = candidates[np.sort(first)]
     best = candidates[np.argsort(-scores[candidates], kind="stable")[:m]]
     return best[np.lexsort((cell[best], tick[best]))]

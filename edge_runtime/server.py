@@ -1,7 +1,7 @@
 """The local door for programs: questions as JSON over HTTP, on 127.0.0.1 unless told otherwise.
 
-Imported only when it is switched on. Access control, limits and the page come with a later version; until then
-it refuses to listen beyond loopback.
+Imported only when it is switched on. Access control and the page come with a later version; until then it
+refuses to listen beyond loopback.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is remembered, for people and programs: the same fields from a running service and from a state folder."""
+"""What is remembered: the same fields from a running service and from a state folder."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _table(engines: dict[str, dict[str, Any]]) -> Table:
     table.add_column("")
     for name in engines:
         table.add_column(name, justify="right")
-    rows = (
+    rows: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
         ("ingest, frames/s", lambda e: f"{e['ingest']['frames_per_s']:.0f}"),
         ("ingest / bare engines", lambda e: f"{e['ingest']['ratio']:.3f}"),
         ("backbone, ms a frame", lambda e: f"{e['backbone']['ms']:.2f}"),

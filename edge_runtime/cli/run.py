@@ -188,9 +188,7 @@ class _Session:
             self._out.print(json.dumps(status), markup=False)
             return
         coverage = status["coverage"]
-        watched = (
-            "nothing" if coverage["from"] is None else f"{coverage['from']:.1f} to {coverage['to']:.1f} s"
-        )
+        watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
         self._out.print(
             f"watched {watched}, {status['frames']} frames, remembers {status['tokens']} of {status['slots']} "
             f"tokens, {status['state_bytes']:,} bytes in {status['state']}",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
@@ -24,7 +24,7 @@ def status(
     """Show what is remembered. A folder without a memory has seen 0 frames."""
     folder = state or latest_state()
     snapshot = load_snapshot(folder)
-    found = {"frames": 0} if snapshot is None else status_of(snapshot, folder).as_json()
+    found: dict[str, Any] = {"frames": 0} if snapshot is None else status_of(snapshot, folder).as_json()
     found["state"] = str(folder)
     if as_json:
         print(json.dumps(found))

@@ -1,4 +1,4 @@
-"""Questions typed while the panel runs: keys are read one by one, so that redrawing does not tear the line."""
+"""Questions typed while the panel runs: keys are read one by one, so that redrawing does not tear them."""
 
 from __future__ import annotations
 

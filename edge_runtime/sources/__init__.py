@@ -1,0 +1,133 @@
+"""Where frames come from. `open_source` takes what a person writes after `--source`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import unquote
+
+from edge_runtime.frame import Frame
+from edge_runtime.sources.base import Source, redacted
+from engines.errors import LvmError
+
+KINDS = (
+    "a camera number or /dev/video*, an rtsp://, http:// or udp:// address, csi://N, gst:PIPELINE, demo, "
+    "a video file, an image or a folder of images"
+)
+Opener = Callable[[str, float, float], Source]
+
+_CAMERA = r"\d+$|/dev/video"
+_NETWORK = r"(rtsps?|https?|udp)://"
+_GSTREAMER = r"gst:"
+_CSI = r"csi://\d+$"
+_DEMO = r"demo($|[:?])"
+_FILE = r"file://"
+_LIVE = "|".join((_CAMERA, _NETWORK, _GSTREAMER, _CSI))
+
+
+def open_source(spec: str, *, sample_fps: float, start: float = 0.0) -> Source:
+    """The source that `spec` names, giving `sample_fps` frames a second from `start` seconds on.
+
+    Files continue at `start`; live sources begin to count there. Raises LvmError where `spec` names nothing
+    that can be read, Missing where this machine lacks what it takes.
+    """
+    for pattern, opener in OPENERS:
+        if re.match(pattern, spec):
+            return opener(spec, sample_fps, start)
+    return _path(spec, sample_fps, start)
+
+
+def is_live(spec: str) -> bool:
+    """Whether `spec` names something that goes on without us: it cannot be read again."""
+    return re.match(_LIVE, spec) is not None
+
+
+def canonical(spec: str) -> str:
+    """The same source by one name from wherever it is started: paths become absolute."""
+    if is_live(spec) or re.match(_DEMO, spec):
+        return spec
+    return str(Path(_path_of(spec)).expanduser().absolute())
+
+
+def frame_at(spec: str, t: float) -> Frame:
+    """The picture that `spec` showed at `t` seconds. Raises LvmError where it cannot be had again."""
+    if is_live(spec):
+        raise LvmError(f"{redacted(spec)} is live: what it showed at {t:g} s is gone")
+    if re.match(_DEMO, spec):
+        from edge_runtime.sources.demo import parse_demo
+
+        return parse_demo(spec).shown_at(t)
+    from edge_runtime.sources.folder import is_image
+    from edge_runtime.sources.video import frame_at as shown_in_video
+
+    path = _existing(spec)
+    if path.is_dir() or is_image(path):
+        raise LvmError(f"{path}: a picture of a folder is its own object image; name it with --object")
+    return shown_in_video(path, t)
+
+
+def _camera(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.camera import open_camera
+
+    return open_camera(int(spec) if spec.isdecimal() else spec, sample_fps=sample_fps, start=start)
+
+
+def _network(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.network import NetworkStream
+
+    return NetworkStream(spec, sample_fps=sample_fps, start=start)
+
+
+def _gstreamer(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.gstreamer import Pipeline
+
+    return Pipeline(spec.removeprefix("gst:"), sample_fps=sample_fps, start=start)
+
+
+def _csi(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.gstreamer import Pipeline, csi_pipeline
+
+    sensor = int(spec.removeprefix("csi://"))
+    return Pipeline(csi_pipeline(sensor), sample_fps=sample_fps, start=start)
+
+
+def _demo(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.demo import open_demo
+
+    return open_demo(spec, sample_fps=sample_fps, start=start)
+
+
+def _file_url(spec: str, sample_fps: float, start: float) -> Source:
+    return _path(_path_of(spec), sample_fps, start)
+
+
+def _path(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.folder import ImageFolder, is_image
+    from edge_runtime.sources.video import VideoFile
+
+    path = _existing(spec)
+    kind = ImageFolder if path.is_dir() or is_image(path) else VideoFile
+    return kind(path, sample_fps=sample_fps, start=start)
+
+
+def _path_of(spec: str) -> str:
+    return unquote(spec.removeprefix("file://")) if re.match(_FILE, spec) else spec
+
+
+def _existing(spec: str) -> Path:
+    path = Path(_path_of(spec)).expanduser()
+    if "\0" in spec or not path.exists():
+        raise LvmError(f"there is no source {redacted(spec)!r}: expected {KINDS}")
+    return path
+
+
+# First match wins; what matches nothing is a path.
+OPENERS: tuple[tuple[str, Opener], ...] = (
+    (_CAMERA, _camera),
+    (_NETWORK, _network),
+    (_GSTREAMER, _gstreamer),
+    (_CSI, _csi),
+    (_DEMO, _demo),
+    (_FILE, _file_url),
+)

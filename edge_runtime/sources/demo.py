@@ -1,0 +1,149 @@
+"""The demo: the checkout world as a source of frames, for a machine without a camera.
+
+Letters: H, W picture.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from edge_runtime.frame import Frame
+from edge_runtime.sources.base import Counting
+from edge_runtime.world.config import LEVELS, WorldConfig
+from edge_runtime.world.world import World
+from engines.errors import LvmError
+
+_LARGEST_SIDE = 4096
+
+
+class DemoSource(Counting):
+    """Frames of the world at t = k / sample_fps, endless.
+
+    `speed` 0 gives frames as fast as they are taken, 1 at the pace of the clock, 2 twice as fast. Iterating
+    again goes on after the last frame. Raises LvmError for a rate, start or speed that makes no sense.
+    """
+
+    def __init__(
+        self,
+        config: WorldConfig,
+        *,
+        sample_fps: float,
+        start: float = 0.0,
+        size: tuple[int, int] = (360, 640),
+        speed: float = 0.0,
+    ) -> None:
+        _check(sample_fps, start, speed)
+        super().__init__(f"demo?seed={config.seed}", live=False)
+        self.paced = speed > 0
+        """Frames come by the clock, so that waiting for a batch of them would delay the first."""
+        self._world = World(config)
+        self._size = size
+        self._sample_fps = sample_fps
+        # A start that was itself a frame's time must not be rounded past that frame.
+        self._first = math.ceil(start * sample_fps - 1e-6)
+        self._speed = speed
+
+    def __iter__(self) -> Iterator[Frame]:
+        begun, skipped = time.monotonic(), self.seen
+        while not self._closed.is_set():
+            if self._speed > 0.0:
+                due = begun + (self.seen - skipped) / self._sample_fps / self._speed
+                if self._closed.wait(max(due - time.monotonic(), 0.0)):
+                    return
+            t = (self._first + self.seen) / self._sample_fps
+            self.tally.seen += 1
+            yield Frame(self._world.frame(t, self._size), t)
+
+
+@dataclass(frozen=True)
+class DemoSettings:
+    """What a demo's address says; `size` is (H, W)."""
+
+    config: WorldConfig
+    size: tuple[int, int] = (360, 640)
+    speed: float = 0.0
+
+    def open(self, *, sample_fps: float, start: float = 0.0) -> DemoSource:
+        """The source with these settings, sampled at `sample_fps` from `start` seconds on."""
+        return DemoSource(self.config, sample_fps=sample_fps, start=start, size=self.size, speed=self.speed)
+
+    def shown_at(self, t: float) -> Frame:
+        """The picture at `t` seconds."""
+        return Frame(World(self.config).frame(t, self.size), t)
+
+
+def open_demo(spec: str, *, sample_fps: float, start: float = 0.0) -> DemoSource:
+    """The source of a demo's address, see `parse_demo`."""
+    return parse_demo(spec).open(sample_fps=sample_fps, start=start)
+
+
+def parse_demo(spec: str) -> DemoSettings:
+    """Settings of `demo` or `demo?seed=3&level=L2&speed=1&size=640x360`; LvmError says what is wrong."""
+    name, _, query = spec.partition("?")
+    if name != "demo":
+        raise LvmError(f"the demo's address must be demo or demo?key=value, got {spec!r}; try demo")
+    values = _values(query)
+    level, seed = _level(values.get("level", "L1")), _seed(values.get("seed", "0"))
+    size, speed = _size(values.get("size", "640x360")), _speed(values.get("speed", "0"))
+    return DemoSettings(WorldConfig.level(level, seed=seed), size, speed)
+
+
+def _values(query: str) -> dict[str, str]:
+    known = ("seed", "level", "speed", "size")
+    values: dict[str, str] = {}
+    for key, value in parse_qsl(query, keep_blank_values=True):
+        if key not in known:
+            raise LvmError(
+                f"the demo's settings are {', '.join(known)}, got {key!r}; leave it out or correct it"
+            )
+        if key in values:
+            raise LvmError(f"the demo's {key} must be given once, got it twice; leave one out")
+        values[key] = value
+    return values
+
+
+def _level(text: str) -> str:
+    if text not in LEVELS:
+        raise LvmError(f"the demo's level must be one of {', '.join(LEVELS)}, got {text!r}; try level=L1")
+    return text
+
+
+def _seed(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) < 2**63):
+        raise LvmError(f"the demo's seed must be a whole number from 0 on, got {text!r}; try seed=3")
+    return int(text)
+
+
+def _speed(text: str) -> float:
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0.0 <= speed < math.inf:
+        raise LvmError(
+            f"the demo's speed must be a number from 0 on, got {text!r}; try speed=1 for real time"
+        )
+    return speed
+
+
+def _size(text: str) -> tuple[int, int]:
+    sides = [int(side) for side in text.split("x") if side.isascii() and side.isdigit()]
+    if text.count("x") != 1 or len(sides) != 2 or not all(32 <= side <= _LARGEST_SIDE for side in sides):
+        raise LvmError(
+            f"the demo's size must be WIDTHxHEIGHT, 32 to {_LARGEST_SIDE} pixels each, got {text!r}; "
+            "try size=640x360"
+        )
+    return sides[1], sides[0]
+
+
+def _check(sample_fps: float, start: float, speed: float) -> None:
+    if not 0.0 < sample_fps < math.inf:
+        raise LvmError(f"the demo's sample_fps must be above 0, got {sample_fps}; take the bundle's rate")
+    if not 0.0 <= start < math.inf:
+        raise LvmError(f"the demo must start at 0 seconds or later, got {start}; start it at 0")
+    if not 0.0 <= speed < math.inf:
+        raise LvmError(f"the demo's speed must be 0 or more, got {speed}; use 1 for real time")

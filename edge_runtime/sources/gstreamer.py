@@ -1,0 +1,138 @@
+"""GStreamer pipelines, which is how CSI cameras of a Jetson are read, through PyGObject's appsink.
+
+PyGObject is a system package (`python3-gi`), not a wheel, and the OpenCV wheel has no GStreamer; so this is
+optional and imported when it is used. `csi://N` needs nvarguscamerasrc, which only JetPack has: its pipeline
+below follows NVIDIA's documentation and has not been run by us.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.frame import Frame
+from edge_runtime.sources.base import Counting, SampleClock, redacted
+from engines.errors import LvmError, Missing
+
+NANOSECOND = 1e-9
+POLL_NS = 200_000_000
+"""How often a waiting iteration looks whether it was closed."""
+CSI = (
+    "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=30/1 "
+    "! nvvidconv ! video/x-raw,format=BGRx"
+)
+# The gate lets only sampled pictures through to the conversion.
+TAIL = (
+    " ! identity name=lvm_gate ! videoconvert ! video/x-raw,format=RGB "
+    "! appsink name=lvm_sink sync=false max-buffers=2 drop=false"
+)
+
+
+class Pipeline(Counting):
+    """Frames of a GStreamer pipeline that ends in raw video; our appsink is put behind it.
+
+    Times are the buffers' presentation times from the first picture, plus `start`. Raises Missing without
+    PyGObject or where an element is not installed; iterating raises LvmError for what the pipeline reports
+    and for `stall_timeout` seconds without a picture.
+    """
+
+    def __init__(
+        self,
+        description: str,
+        *,
+        sample_fps: float,
+        start: float = 0.0,
+        stall_timeout: float = 20.0,
+    ) -> None:
+        super().__init__(f"gst:{redacted(description)}", live=True)
+        self._gst = load_gstreamer()
+        self._description, self._sample_fps, self._start = description, sample_fps, start
+        self._stall_ns = int(stall_timeout / NANOSECOND)
+        self._clock = SampleClock(sample_fps)
+        self._first_pts: int | None = None
+
+    def __iter__(self) -> Iterator[Frame]:
+        self._clock, self._first_pts = SampleClock(self._sample_fps), None
+        pipeline = self._parsed()
+        gate = pipeline.get_by_name("lvm_gate").get_static_pad("src")
+        gate.add_probe(self._gst.PadProbeType.BUFFER, self._let_through)
+        pipeline.set_state(self._gst.State.PLAYING)
+        try:
+            yield from self._frames(pipeline)
+        finally:
+            pipeline.set_state(self._gst.State.NULL)
+
+    def _parsed(self) -> Any:
+        try:
+            return self._gst.parse_launch(self._description + TAIL)
+        except self._gst.GLibError as error:
+            text = redacted(error.message)
+            if error.matches(self._gst.ParseError.quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
+                raise Missing(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
+            raise LvmError(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
+
+    def _let_through(self, _pad: Any, info: Any) -> Any:
+        """Runs in GStreamer's streaming thread, once for each picture."""
+        self.tally.seen += 1
+        verdict = self._gst.PadProbeReturn
+        return verdict.OK if self._clock.wants(self._time_of(info.get_buffer().pts)) else verdict.DROP
+
+    def _time_of(self, pts: int) -> float:
+        if self._first_pts is None:
+            self._first_pts = pts
+        return self._start + (pts - self._first_pts) * NANOSECOND
+
+    def _frames(self, pipeline: Any) -> Iterator[Frame]:
+        sink, bus = pipeline.get_by_name("lvm_sink"), pipeline.get_bus()
+        waited = 0
+        seen = self.seen
+        while not self.closed:
+            sample = sink.emit("try-pull-sample", POLL_NS)
+            if sample is not None:
+                yield Frame(pixels(sample, self._gst), self._time_of(sample.get_buffer().pts))
+            elif self._ended(bus, sink):
+                return
+            waited = 0 if self.seen > seen else waited + POLL_NS
+            seen = self.seen
+            if waited > self._stall_ns:
+                raise LvmError(f"{self.name} gave no picture for {self._stall_ns * NANOSECOND:.0f} s")
+
+    def _ended(self, bus: Any, sink: Any) -> bool:
+        message = bus.pop_filtered(self._gst.MessageType.ERROR)
+        if message is not None:
+            raise LvmError(f"{self.name} failed: {redacted(message.parse_error()[0].message)}")
+        return bool(sink.get_property("eos"))
+
+
+def csi_pipeline(sensor: int) -> str:
+    """The pipeline of a Jetson's CSI camera."""
+    return CSI.format(sensor=sensor)
+
+
+def load_gstreamer() -> Any:
+    """The initialised Gst module. Raises Missing, with what to install."""
+    try:
+        gi = importlib.import_module("gi")
+        gi.require_version("Gst", "1.0")
+        gst = importlib.import_module("gi.repository.Gst")
+    except (ImportError, ValueError):
+        raise Missing(
+            "GStreamer for Python is not installed for this interpreter: apt install python3-gi "
+            "gir1.2-gstreamer-1.0 gstreamer1.0-plugins-base, and create the virtual environment "
+            "with --system-site-packages"
+        ) from None
+    gst.init(None)
+    return gst
+
+
+def pixels(sample: Any, gst: Any) -> NDArray[np.uint8]:
+    """(H, W, 3) uint8 of a sample in RGB caps, whose rows GStreamer pads to multiples of four bytes."""
+    caps = sample.get_caps().get_structure(0)
+    width, height = caps.get_value("width"), caps.get_value("height")
+    buffer = sample.get_buffer()
+    rows = np.frombuffer(buffer.extract_dup(0, buffer.get_size()), np.uint8).reshape(height, -1)
+    return np.ascontiguousarray(rows[:, : width * 3].reshape(height, width, 3))

@@ -1,0 +1,169 @@
+"""The checkout world: an endless labelled video that is a pure function of its seed and of time.
+
+Letters: H, W picture.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.world.camera import Sensor
+from edge_runtime.world.canvas import Canvas
+from edge_runtime.world.config import WorldConfig
+from edge_runtime.world.faces import DrawnFaces, Face, Faces, Look, looks
+from edge_runtime.world.layout import COUNTER_EDGE, layout_of
+from edge_runtime.world.motion import Hand
+from edge_runtime.world.people import (
+    Person,
+    draw_arm,
+    draw_fingers,
+    draw_garment,
+    draw_passer,
+    draw_walker,
+    person_at,
+    walkers_at,
+)
+from edge_runtime.world.photos import photograph, shot_of
+from edge_runtime.world.scene import (
+    Backdrop,
+    DrawnBackdrop,
+    draw_bag_front,
+    draw_display,
+    draw_fixtures,
+    draw_line,
+    draw_patch,
+)
+from edge_runtime.world.schedule import Event, Schedule
+from edge_runtime.world.space import ASPECT, Size, View, middle
+from edge_runtime.world.stage import Act, Director, Stage
+from edge_runtime.world.truth import Truth, truth_of
+
+_HandDrawing = Callable[[Canvas, Hand, Person], None]
+_CLERK = 100
+"""Added to the number of a pair of hands: the person on the other side of the counter."""
+
+
+class World:
+    """A checkout whose every moment can be asked for in any order, at the same cost.
+
+    `faces` and `backdrop` exchange what is drawn for a shop's own pictures. Source: SCIENCE section 7.
+    """
+
+    def __init__(
+        self, config: WorldConfig, *, faces: Faces | None = None, backdrop: Backdrop | None = None
+    ) -> None:
+        self.config = config
+        self._layout = layout_of(config.seed)
+        self._faces = faces or DrawnFaces(_looks(config))
+        self._backdrop = backdrop or DrawnBackdrop(config.seed, self._layout)
+        self._schedule = Schedule(config)
+        self._director = Director(config, self._layout, self._schedule)
+        self._sensor = Sensor(config)
+        # Bounded, and only of things that any moment shares: no history is kept.
+        self._face = lru_cache(maxsize=config.instances)(lambda instance: Face.of(self._faces.face(instance)))
+        self._room = lru_cache(maxsize=4)(self._draw_room)
+
+    def frame(self, t: float, size: Size = (112, 112), *, hide_active: bool = False) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB at `t` seconds; `size` is (H, W), and other shapes than 16:9 are stretched.
+
+        With `hide_active` the products that something is being done with are left out and all else stays.
+        """
+        stage = self._director.stage(t)
+        view = stage.view.snapped(size)
+        image = self._empty_room(size, view)
+        canvas = Canvas(image, view)
+        self._draw_traps(image, canvas, stage, t)
+        self._draw_acts(canvas, stage, t, hide_active)
+        return self._sensor.expose(image, t)
+
+    def truth(self, t: float) -> Truth:
+        """Which products are where at `t` seconds, and which of them are active."""
+        return truth_of(t, self._director.stage(t), self._director.facings, self._face)
+
+    def events(self, t_from: float, t_to: float) -> list[Event]:
+        """Every event that shares time with [t_from, t_to) seconds, by start."""
+        return self._schedule.between(t_from, t_to)
+
+    def instance_image(self, instance: int, size: Size = (112, 112), *, view: int = 0) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB photograph of product `instance`; view 0 is the catalogue's, others are snapshots."""
+        if not 0 <= instance < self.config.instances:
+            raise ValueError(f"instance must be in 0..{self.config.instances - 1}, got {instance}")
+        return photograph(self._face(instance), shot_of(self.config.seed, instance, view), size)
+
+    def _empty_room(self, size: Size, view: View) -> NDArray[np.uint8]:
+        """A fresh (H, W, 3) of the room without anybody, moved as far as the camera is."""
+        room, margin = self._room(size)
+        y, x = margin - round(view.dy * size[0]), margin - round(view.dx * size[1])
+        return np.array(room[y : y + size[0], x : x + size[1]], np.uint8)
+
+    def _draw_room(self, size: Size) -> tuple[NDArray[np.uint8], int]:
+        """The room with a margin of repeated edges for the camera's shake, and the margin in pixels."""
+        image = self._backdrop.picture(size).copy()  # (H, W, 3)
+        canvas = Canvas(image, View(self._layout.mirror))
+        draw_fixtures(canvas, self._layout, advert=self.config.advert)
+        for prop in self._director.facings:
+            canvas.face(self._face(prop.instance), prop.centre, prop.side, light=0.92)
+        margin = math.ceil(self.config.shake_px / 112.0 * max(size)) + 1
+        border = cv2.copyMakeBorder(image, margin, margin, margin, margin, cv2.BORDER_REPLICATE)
+        return np.asarray(border, np.uint8), margin
+
+    def _draw_traps(self, image: NDArray[np.uint8], canvas: Canvas, stage: Stage, t: float) -> None:
+        """What moves and is no answer: advert, walkers, items left on the belt."""
+        if self.config.advert:
+            instance, colour = self._director.advert(t)
+            canvas.box(self._layout.advert, colour)
+            x, y = middle(self._layout.advert)
+            canvas.face(
+                self._face(instance),
+                (x, y),
+                0.75 * (self._layout.advert[3] - self._layout.advert[1]) / ASPECT,
+            )
+        behind = Canvas(image, stage.view.snapped((image.shape[0], image.shape[1])), below=COUNTER_EDGE)
+        for walker in walkers_at(self.config.seed, t, self.config.walkers):
+            draw_walker(behind, walker)
+        for prop in stage.parked:
+            canvas.face(self._face(prop.instance), prop.centre, prop.side)
+
+    def _draw_acts(self, canvas: Canvas, stage: Stage, t: float, hide_active: bool) -> None:
+        """Arms first, products over them, then what holds and hides the products."""
+        for act in stage.acts:
+            if act.pose.weight is not None:
+                draw_display(canvas, self._layout, act.pose.weight, self.config.cue_strength)
+        for act in stage.acts:
+            self._draw_hands(canvas, act, t, draw_arm)
+        for act in stage.acts:
+            self._draw_product(canvas, act, hide_active)
+            if act.pose.garment:
+                draw_garment(canvas, act.pose.centre, act.pose.side, act.pose.hidden_below)
+            self._draw_hands(canvas, act, t, draw_fingers)
+        for act in stage.acts:
+            if act.passer:
+                draw_passer(canvas, act.passer, act.passer_colour)
+
+    def _draw_product(self, canvas: Canvas, act: Act, hidden: bool) -> None:
+        pose, strength = act.pose, self.config.cue_strength
+        if not hidden:
+            canvas.face(self._face(act.event.instance), pose.centre, pose.side, pose.angle)
+        if pose.in_bag:
+            draw_bag_front(canvas, self._layout)
+        if pose.line:
+            draw_line(canvas, self._layout, strength)
+        if pose.patch and strength and not hidden:
+            draw_patch(canvas, pose.centre, pose.side * pose.patch, strength)
+
+    def _draw_hands(self, canvas: Canvas, act: Act, t: float, draw: _HandDrawing) -> None:
+        for hand in act.pose.hands:
+            who = act.event.hands + (_CLERK if hand.clerk else 0)
+            draw(canvas, hand, person_at(self.config.seed, t, who))
+
+
+def _looks(config: WorldConfig) -> list[Look]:
+    return looks(
+        config.seed, config.instances, lookalikes=config.lookalikes, lookalike_hue=config.lookalike_hue
+    )

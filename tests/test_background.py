@@ -1,0 +1,51 @@
+"""Novelty: what always was is usual, what was never seen stands out."""
+
+import numpy as np
+import pytest
+
+from edge_runtime.background import Background
+from edge_runtime.ingest import clip_tokens
+
+SCENE = np.random.default_rng(0).normal(size=(49, 32)).astype(np.float32)
+LIGHT = np.random.default_rng(1).normal(size=32).astype(np.float32)
+
+
+def _clip(rng, frames=10):
+    """A still scene under changing light, with a little noise."""
+    light = rng.normal(size=(frames, 1, 1)) * LIGHT
+    return (SCENE + light + rng.normal(size=(frames, 49, 32)) * 0.05).astype(np.float16)
+
+
+def _trained(rng, clips=8):
+    background = Background.empty(4, 32, 0.99)
+    for _ in range(clips):
+        background = background.update(_clip(rng))
+    return background
+
+
+def test_a_new_object_stands_out_and_changing_light_does_not(rng):
+    background = _trained(rng)
+    clip = _clip(rng)
+    clip[5, 17] += np.random.default_rng(2).normal(size=32).astype(np.float16) * 2
+    novelty = background.novelty(clip_tokens(clip, range(10)))
+    assert novelty.argmax() == 5 * 49 + 17
+    assert np.sort(novelty)[-2] < novelty.max()
+    usual = np.delete(novelty, 5 * 49 + 17)
+    assert novelty.max() > 0.99 and abs(np.median(usual)) < 0.6
+
+
+def test_nothing_is_novel_before_the_first_clip(rng):
+    assert (Background.empty(4, 32, 0.99).novelty(clip_tokens(_clip(rng), range(10))) == 0).all()
+
+
+def test_a_version_never_changes_and_bad_frames_are_refused(rng):
+    background = _trained(rng, clips=2)
+    means = background.cell_means.copy()
+    broken = _clip(rng)
+    broken[0, 0, 0] = np.nan
+    with pytest.raises(ValueError, match="finite"):
+        background.update(broken)
+    background.update(_clip(rng))
+    assert (background.cell_means == means).all()
+    with pytest.raises(ValueError, match=r"\(F, 49, d\)"):
+        background.update(np.zeros((3, 48, 32), np.float16))

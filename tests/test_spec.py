@@ -1,0 +1,44 @@
+"""Feeds are refused before a backend sees them, and the message names the tensor."""
+
+import numpy as np
+import pytest
+
+from engines.fake import FakeEngine
+from engines.spec import TensorSpec, check_feeds
+
+SPECS = (TensorSpec("a", "float32", ("batch", 3)), TensorSpec("b", "int32", ("batch",)))
+
+
+def _feeds(**changes):
+    return {"a": np.zeros((2, 3), np.float32), "b": np.zeros(2, np.int32)} | changes
+
+
+def test_right_feeds_pass():
+    check_feeds(SPECS, _feeds())
+
+
+@pytest.mark.parametrize(
+    ("feeds", "message"),
+    [
+        ({"a": np.zeros((2, 3), np.float32)}, "missing .'b'"),
+        (_feeds(c=np.zeros(1)), "unknown .'c'"),
+        (_feeds(a=np.zeros((2, 3))), "a: float32.*got float64"),
+        (_feeds(a=np.zeros((2, 4), np.float32)), r"a: float32\(batch, 3\) expected, got float32\(2, 4\)"),
+        (_feeds(b=np.zeros((2, 1), np.int32)), r"b: int32\(batch\)"),
+        (_feeds(b=np.zeros(5, np.int32)), "batch is 2 in a"),
+        (_feeds(b=[1, 2]), "got list"),
+    ],
+)
+def test_wrong_feeds_are_named(feeds, message):
+    with pytest.raises(ValueError, match=message):
+        check_feeds(SPECS, feeds)
+
+
+def test_the_backend_never_sees_wrong_feeds():
+    calls = []
+    engine = FakeEngine(lambda feeds: calls.append(feeds) or {}, SPECS, ())
+    with pytest.raises(ValueError):
+        engine(_feeds(b=np.zeros(2)))
+    assert calls == []
+    engine(_feeds())
+    assert len(calls) == 1
