@@ -10,14 +10,19 @@ from export_models import card, small_network
 from engines.errors import GateFailed
 from engines.fake import FakeEngine
 from engines.manifest import GraphName, Target
+from engines.onnxruntime_engine import OnnxRuntimeEngine
+from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
 from export.bundle_writer import write_bundle
 from export.contracts import graph_inputs, graph_outputs
 from export.feeds import LATEST_TICK
+from export.graphs import lower, trace
 from export.lowering import plain_attention
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import GRAPHS, LvmNet, initialised
 from export.parity import cases, check_graph, compare
+from export.presets import load_preset
 from export.reference import TorchEngine
+from export.weights import WEIGHTS, places, save_weights
 
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 VARIANTS: list[dict[str, Any]] = [
@@ -51,6 +56,30 @@ def test_a_graph_that_forgets_the_mask_fails_and_leaves_nothing(
     assert "at most 0.001 allowed" in said
     assert raised.value.exit_status == 3
     assert not list(tmp_path.iterdir())
+
+
+def test_openvino_reads_weights_that_it_loads_late(tmp_path: Path) -> None:
+    """Tensors of a quarter of a million entries are read by its compiler, not by its reader."""
+    network = small_network(d_model=256, ffn=1024)
+    save_weights(network, tmp_path / WEIGHTS)
+    graph = lower(
+        trace(network, "sampler"), network.config, "sampler", "openvino", places(tmp_path / WEIGHTS)
+    )
+    weights = (tmp_path / WEIGHTS).read_bytes()
+    with OpenVinoEngine(graph, weights, weights_name=WEIGHTS, precision="fp32", threads=2) as engine:
+        assert check_graph(network, engine, "sampler", "openvino").max_abs_error < 1e-4
+
+
+@pytest.mark.slow
+def test_the_published_swin_becomes_a_graph(tmp_path: Path) -> None:
+    config = load_preset("edge").model_copy(
+        update={"memory_tokens": 100, "clip_candidates": 50, "recency_tokens": 0}
+    )
+    network = initialised(config, 0)
+    save_weights(network, tmp_path / WEIGHTS)
+    graph = lower(trace(network, "backbone"), config, "backbone", "onnxruntime", places(tmp_path / WEIGHTS))
+    with OnnxRuntimeEngine(graph, (tmp_path / WEIGHTS).read_bytes(), threads=2) as engine:
+        assert check_graph(network, engine, "backbone", "onnxruntime").max_abs_error < 1e-4
 
 
 def broken(network: LvmNet, name: GraphName, output: str, value: float) -> FakeEngine:
