@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -64,6 +65,7 @@ def write_bundle(
     where one differs, LvmError where `output` is something else than a bundle, Missing where a target cannot
     be run here; then `output` is as it was.
     """
+    output = output.absolute()
     refuse_foreign(output)
     network.eval()
     with _staged(output) as folder:
@@ -116,9 +118,22 @@ def network_of(bundle: Bundle) -> LvmNet:
 
 
 def refuse_foreign(output: Path) -> None:
-    """Raise LvmError where `output` exists and is no bundle: nothing of a user's is ever overwritten."""
-    if output.is_symlink() or (output.exists() and not (output / MANIFEST).is_file()):
-        raise LvmError(f"{output} exists and is no bundle; name another --output")
+    """Raise LvmError where `output` is neither free, nor empty, nor a bundle: files of users stay theirs."""
+    if not output.is_symlink():
+        if not output.exists() or _is_bundle(output):
+            return
+        if output.is_dir() and not any(output.iterdir()):
+            return
+    raise LvmError(f"{output} exists and is no bundle; name another --output")
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a manifest of any format lies there: web applications have a manifest.json too."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format_version", "network", "graphs"} <= manifest.keys()
 
 
 def _write_graphs(

@@ -72,6 +72,9 @@ def main() -> None:
     except LvmError as error:
         typer.echo(f"lvm-export: {error}", err=True)
         raise SystemExit(error.exit_status) from None
+    except OSError as error:  # no room, no permission
+        typer.echo(f"lvm-export: {error}", err=True)
+        raise SystemExit(LvmError.exit_status) from None
 
 
 def _targets(names: list[str]) -> list[Target]:

@@ -12,7 +12,7 @@ from engines.bundle import MANIFEST, Bundle
 from engines.errors import BundleError, LvmError
 from engines.manifest import Manifest
 from engines.select import load_engine
-from export.bundle_writer import load_network, steps, write_bundle
+from export.bundle_writer import load_network, refuse_foreign, steps, write_bundle
 from export.feeds import scenes
 from export.reference import TorchEngine
 
@@ -64,7 +64,7 @@ def test_the_network_of_a_bundle_answers_as_before(bundle: Path) -> None:
 def test_equal_seeds_give_equal_bytes_and_replace_an_older_bundle(bundle: Path, tmp_path: Path) -> None:
     place = tmp_path / "bundle"
     place.mkdir()
-    (place / MANIFEST).write_text("{}")
+    (place / MANIFEST).write_text('{"format_version": 0, "network": {}, "graphs": {}}')
     (place / "old.bin").write_bytes(b"old")
     network = small_network()
     said: list[str] = []
@@ -74,7 +74,7 @@ def test_equal_seeds_give_equal_bytes_and_replace_an_older_bundle(bundle: Path, 
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "link"])
+@pytest.mark.parametrize("kind", ["file", "folder", "web application", "link"])
 def test_something_else_in_the_way_is_never_touched(kind: str, tmp_path: Path, bundle: Path) -> None:
     place = tmp_path / "photos"
     if kind == "file":
@@ -82,12 +82,19 @@ def test_something_else_in_the_way_is_never_touched(kind: str, tmp_path: Path, b
     elif kind == "folder":
         place.mkdir()
         (place / "cat.jpg").write_bytes(b"precious")
+    elif kind == "web application":
+        place.mkdir()
+        (place / MANIFEST).write_text('{"name": "photos", "icons": []}')
     else:
         place.symlink_to(bundle)
     network = small_network()
     with pytest.raises(LvmError, match="photos exists and is no bundle; name another --output"):
         write_bundle(network, card(network), place, ["onnxruntime"])
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
+
+
+def test_an_empty_folder_is_not_in_the_way(tmp_path: Path) -> None:
+    refuse_foreign(tmp_path)
 
 
 def test_an_interrupted_export_leaves_the_old_bundle(bundle: Path) -> None:

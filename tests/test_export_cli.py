@@ -145,6 +145,15 @@ def test_a_graph_that_differs_is_status_3(
     assert not place.exists()
 
 
+def test_a_place_that_cannot_be_written_is_one_sentence(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    (tmp_path / "file").write_text("")
+    place = tmp_path / "file" / "bundle"
+    status, _, err = run(monkeypatch, capsys, "--checkpoint", checkpoint, "--output", place)
+    assert status == 2 and err.splitlines()[-1].startswith("lvm-export: ") and "Traceback" not in err
+
+
 def test_help_needs_no_torch(tmp_path: Path) -> None:
     import subprocess
 
