@@ -145,4 +145,4 @@ def select(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> NDA
     _, first = np.unique(stamp, return_index=True)
     candidates = candidates[np.sort(first)]
     best = candidates[np.argsort(-scores[candidates], kind="stable")[:m]]
-    return best[np.lexsort((cell[best], tick[best]))]
+    return np.asarray(best[np.lexsort((cell[best], tick[best]))])

@@ -6,6 +6,7 @@ import time
 from collections import deque
 
 from rich.console import Group, RenderableType
+from rich.markup import escape
 from rich.panel import Panel as Box
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -33,7 +34,7 @@ class Panel:
             parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))
             parts.append(Text(f"  {answer}", style="cyan"))
         parts.append(Text.assemble(("> ", "bold green"), self.typed, ("▏", "dim")))
-        title = f"[bold]lvm-edge[/] · {self._service.source_spec} · {self._service.engines.choice.backend}"
+        title = f"[bold]lvm-edge[/] · {escape(self._service.name)} · {self._service.engines.choice.backend}"
         return Box(Group(*parts), title=title, subtitle=self._subtitle(), border_style="blue")
 
     def frames_per_s(self) -> float:
@@ -45,20 +46,15 @@ class Panel:
 
     def _numbers(self) -> Table:
         service, version = self._service, self._service.version
-        source = service.source
+        header = service.snapshot().header
         age = oldest_age_s(version)
         coverage = version.coverage
         background = version.background
         table = Table.grid(padding=(0, 3))
         rows = [
-            (
-                "frames seen",
-                f"{service.header.seen or (source.seen if source else 0):,}",
-                "stream",
-                _clock(coverage.end),
-            ),
+            ("frames seen", f"{header.seen:,}", "stream", _clock(coverage.end)),
             ("used", f"{version.frames:,}", "oldest token", _clock(age)),
-            ("dropped", f"{getattr(source, 'dropped', 0):,}", "gaps", str(len(coverage.gaps))),
+            ("dropped", f"{header.dropped:,}", "gaps", str(len(coverage.gaps))),
             ("frames/s", f"{self.frames_per_s():.1f}", "SVD rank", self._rank()),
             (
                 "resident",

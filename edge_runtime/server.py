@@ -17,7 +17,6 @@ from fastapi.responses import JSONResponse
 
 from edge_runtime.queries import MAX_PHOTO_TEXT, parse_query
 from edge_runtime.service import Service
-from edge_runtime.state import Snapshot
 from edge_runtime.status import status_of
 from engines.errors import LvmError
 
@@ -45,8 +44,7 @@ def make_app(service: Service) -> FastAPI:
 
     @app.get("/api/v1/status")
     def status() -> dict[str, Any]:
-        snapshot = Snapshot(service.header, service.version)
-        return status_of(snapshot, service.folder.folder).as_json()
+        return status_of(service.snapshot(), service.folder.folder).as_json()
 
     @app.post("/api/v1/query")
     async def query(request: Request) -> JSONResponse:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -22,7 +23,7 @@ from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import QueryError
 from edge_runtime.samplers import make_sampler
 from edge_runtime.sources import frame_at, is_live, open_source
-from edge_runtime.sources.base import Source
+from edge_runtime.sources.base import Source, redacted
 from edge_runtime.sources.latest import LatestFrames
 from edge_runtime.state import (
     Header,
@@ -32,7 +33,6 @@ from edge_runtime.state import (
     check_belongs,
     load_snapshot,
     model_digest,
-    moved_on,
 )
 from engines.bundle import Bundle
 from engines.errors import LvmError
@@ -44,6 +44,7 @@ log = logging.getLogger(__name__)
 
 RING_FRAMES = 32
 RING_SIDE_PX = 640
+FILE_SAVE_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,8 @@ class Service:
         manifest = engines.bundle.manifest
         self.engines = engines
         self.source_spec = source
+        self.name = redacted(source) if is_live(source) else source
+        """The source for people, logs and the state file: without credentials."""
         self.folder = folder
         self.resumed = load_snapshot(folder.folder, manifest.network)
         self.header = self._first_header(sampler)
@@ -129,9 +132,10 @@ class Service:
         )
         self.asker = Asker(manifest, engines.reader, objects)
         self._save_interval_s = save_interval_s
-        self._saved_at = time.monotonic()
+        self._saved_at = (
+            -math.inf
+        )  # the first batch is saved at once: from then on there is something to resume
         self._stop = threading.Event()
-        self._seen_before, self._dropped_before = self.header.seen, self.header.dropped
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -169,7 +173,7 @@ class Service:
                         self.save()
             ended = limit is None and not self._stop.is_set()
         finally:
-            self._note(ended=ended)
+            self.header = self.header.model_copy(update={"ended": ended})
             self.save()
 
     def stop(self) -> None:
@@ -180,9 +184,19 @@ class Service:
 
     def save(self) -> int:
         """Write a snapshot now. Returns its bytes."""
-        self._note(ended=self.header.ended)
         self._saved_at = time.monotonic()
-        return self.folder.save(Snapshot(self.header, self.version))
+        return self.folder.save(self.snapshot())
+
+    def snapshot(self) -> Snapshot:
+        """Everything as it is now, for saving and for showing."""
+        source = self.source
+        header = self.header.model_copy(
+            update={
+                "seen": self.header.seen + (source.seen if source else 0),
+                "dropped": self.header.dropped + int(getattr(source, "dropped", 0)),
+            }
+        )
+        return Snapshot(header, self.version)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -194,9 +208,7 @@ class Service:
         bundle = self.engines.bundle
         digest = model_digest(bundle)
         if self.resumed is not None:
-            check_belongs(
-                self.resumed.header, model=digest, source=self.source_spec, folder=self.folder.folder
-            )
+            check_belongs(self.resumed.header, model=digest, source=self.name, folder=self.folder.folder)
             if self.resumed.header.sampler != sampler:
                 raise StateError(
                     f"state {self.folder.folder} was chosen by sampler {self.resumed.header.sampler}, not "
@@ -206,7 +218,7 @@ class Service:
         return Header(
             model=digest,
             bundle=str(bundle.path.resolve()),
-            source=self.source_spec,
+            source=self.name,
             sampler=sampler,
             epoch=time.time(),
             sample_fps=bundle.manifest.network.sample_fps,
@@ -249,17 +261,10 @@ class Service:
         self.header = self.header.model_copy(update={"last_t": batch[-1].t})
 
     def _save_is_due(self) -> bool:
-        return time.monotonic() - self._saved_at >= self._save_interval_s
-
-    def _note(self, *, ended: bool) -> None:
-        source = self.source
-        self.header = moved_on(
-            self.header,
-            last_t=self.header.last_t,
-            seen=self._seen_before + (source.seen if source else 0),
-            dropped=self._dropped_before + int(getattr(source, "dropped", 0)),
-            ended=ended,
-        )
+        # A file goes by much faster than its clock: there a lost second of work costs more than a write.
+        live = self.source is not None and self.source.live
+        interval = self._save_interval_s if live else min(self._save_interval_s, FILE_SAVE_INTERVAL_S)
+        return time.monotonic() - self._saved_at >= interval
 
     def _picture_at(self, t: float) -> Frame:
         frame = self.ring.at(t)

@@ -263,11 +263,6 @@ def check_belongs(header: Header, *, model: str, source: str, folder: Path) -> N
         )
 
 
-def moved_on(header: Header, *, last_t: float | None, seen: int, dropped: int, ended: bool) -> Header:
-    """The header after more frames."""
-    return header.model_copy(update={"last_t": last_t, "seen": seen, "dropped": dropped, "ended": ended})
-
-
 def _fsync_folder(folder: Path) -> None:
     descriptor = os.open(folder, os.O_RDONLY)
     try:

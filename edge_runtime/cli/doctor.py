@@ -15,6 +15,7 @@ import psutil
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from edge_runtime.paths import default_bundle, state_root
 from engines.bundle import Bundle
@@ -52,7 +53,8 @@ def doctor(
     for name, value in found.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for row, (key, one) in enumerate(rows):
-            table.add_row(name if row == 0 else "", str(key), str(one))
+            # Text: pip's [extra] must not be read as markup.
+            table.add_row(name if row == 0 else "", Text(str(key)), Text(str(one)))
     Console(highlight=False, soft_wrap=True).print(table)
 
 

@@ -24,8 +24,8 @@ from edge_runtime.config import Config, load_config
 from edge_runtime.panel import Panel
 from edge_runtime.paths import default_bundle, state_of
 from edge_runtime.service import Engines, Service
-from edge_runtime.sources import canonical
-from edge_runtime.state import Snapshot, StateFolder
+from edge_runtime.sources import canonical, is_demo
+from edge_runtime.state import StateFolder
 from edge_runtime.status import resident_bytes, status_of
 from engines.bundle import Bundle
 from engines.errors import LvmError
@@ -99,8 +99,8 @@ class _Session:
         self._end = threading.Event()
 
     def run(self, seconds: float | None, stay: bool) -> None:
+        self._say_start()
         with self._signals(), self._screen():
-            self._say_start()
             self._service.run(seconds, self._progress)
             if stay and not self._end.is_set():
                 self._end.wait()
@@ -126,7 +126,7 @@ class _Session:
             with LineReader(self._answer_line):
                 yield
             return
-        with Live(self._panel, console=self._out, refresh_per_second=4):
+        with Live(self._panel, console=Console(highlight=False), refresh_per_second=4):
             if not sys.stdin.isatty():
                 yield
                 return
@@ -169,14 +169,15 @@ class _Session:
         self._reported = now
         version = self._service.version
         self._err.print(
-            f"{version.frames} frames, {self._panel.frames_per_s():.1f}/s, stream {version.coverage.end:.0f} s, "
-            f"memory {version.memory.filled}/{version.memory.slots}, {resident_bytes() / 1e6:.0f} MB",
+            f"{version.frames} frames, {self._panel.frames_per_s():.1f}/s, "
+            f"stream {version.coverage.end:.0f} s, memory {version.memory.filled}/{version.memory.slots}, "
+            f"{resident_bytes() / 1e6:.0f} MB",
             markup=False,
         )
 
     def _summary(self) -> None:
         service = self._service
-        status = status_of(Snapshot(service.header, service.version), service.folder.folder).as_json()
+        status = status_of(service.snapshot(), service.folder.folder).as_json()
         status |= {
             "backend": service.engines.choice.backend,
             "why": service.engines.choice.why,
@@ -190,14 +191,26 @@ class _Session:
         coverage = status["coverage"]
         watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
         self._out.print(
-            f"watched {watched}, {status['frames']} frames, remembers {status['tokens']} of {status['slots']} "
-            f"tokens, {status['state_bytes']:,} bytes in {status['state']}",
+            f"watched {watched}, {status['frames']} frames, remembers {status['tokens']} of "
+            f"{status['slots']} tokens, {status['state_bytes']:,} bytes in {status['state']}",
             markup=False,
         )
+        self._show_truth()
         self._out.print(
             f"ask it: lvm-edge ask time --activity NAME --object PHOTO --state {status['state']}",
             markup=False,
         )
+
+    def _show_truth(self) -> None:
+        """For the demo, which knows: three questions, the answers and what really happened."""
+        end = self._service.version.coverage.end
+        if not is_demo(self._service.source_spec) or end is None:
+            return
+        from edge_runtime.showcase import demo_questions
+
+        shown = demo_questions(self._service.source_spec, end)
+        for one, answer in zip(shown, self._service.ask_all([s.query for s in shown]), strict=True):
+            self._out.print(f"? {one.words}\n  {sentence(answer)}\n  truth: {one.truth}", markup=False)
 
 
 def sentence(answer: Answer) -> str:

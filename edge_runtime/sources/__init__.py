@@ -43,9 +43,14 @@ def is_live(spec: str) -> bool:
     return re.match(_LIVE, spec) is not None
 
 
+def is_demo(spec: str) -> bool:
+    """Whether `spec` is the checkout world, which knows what really happened."""
+    return re.match(_DEMO, spec) is not None
+
+
 def canonical(spec: str) -> str:
     """The same source by one name from wherever it is started: paths become absolute."""
-    if is_live(spec) or re.match(_DEMO, spec):
+    if is_live(spec) or is_demo(spec):
         return spec
     return str(Path(_path_of(spec)).expanduser().absolute())
 
@@ -54,7 +59,7 @@ def frame_at(spec: str, t: float) -> Frame:
     """The picture that `spec` showed at `t` seconds. Raises LvmError where it cannot be had again."""
     if is_live(spec):
         raise LvmError(f"{redacted(spec)} is live: what it showed at {t:g} s is gone")
-    if re.match(_DEMO, spec):
+    if is_demo(spec):
         from edge_runtime.sources.demo import parse_demo
 
         return parse_demo(spec).shown_at(t)
