@@ -31,20 +31,15 @@ class OpenVinoEngine(Engine):
     def __init__(
         self, graph: Buffer, weights: Buffer | None, *, weights_name: str, precision: Precision, threads: int
     ) -> None:
-        core = ov.Core()
         hint = _HINTS[precision]
+        settings = {
+            "INFERENCE_PRECISION_HINT": hint,
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": 1,
+            "PERFORMANCE_HINT": "LATENCY",
+        }
         try:
-            model = _read(core, graph, weights, weights_name)
-            self._compiled = core.compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": hint,
-                    "INFERENCE_NUM_THREADS": threads,
-                    "NUM_STREAMS": 1,
-                    "PERFORMANCE_HINT": "LATENCY",
-                },
-            )
+            self._compiled = _compile(graph, weights, weights_name, settings)
         except RuntimeError as error:
             raise BundleError(
                 f"OpenVINO cannot load the graph: {str(error).strip().splitlines()[0][:300]}"
@@ -66,14 +61,19 @@ class OpenVinoEngine(Engine):
         }
 
 
-def _read(core: Any, graph: Buffer, weights: Buffer | None, weights_name: str) -> Any:
-    """OpenVINO looks for external weights beside the graph only, so both are laid side by side."""
+def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings: dict[str, Any]) -> Any:
+    """OpenVINO looks for external weights beside the graph only, so both are laid side by side.
+
+    They must lie there until the model is compiled: large tensors are read no earlier.
+    """
+    core = ov.Core()
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(graph)
         if weights is not None:
             (Path(folder) / weights_name).write_bytes(weights)
-        return core.read_model(path, config={"ENABLE_MMAP": False})
+        model = core.read_model(path, config={"ENABLE_MMAP": False})
+        return core.compile_model(model, "CPU", settings)
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -62,7 +62,8 @@ def _from_hub(backbone: Backbone) -> State:
         model = import_timm().create_model(backbone.name, pretrained=True)
     except Exception as error:  # a dozen unrelated types, all for "no network" or "no such weights"
         raise Missing(
-            f"weights of {backbone.name} cannot be fetched from the hub ({type(error).__name__}); name a local file"
+            f"weights of {backbone.name} cannot be fetched from the hub ({type(error).__name__}); "
+            "name a local file"
         ) from error
     state: State = model.state_dict()
     return state

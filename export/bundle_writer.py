@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
@@ -25,13 +26,13 @@ from engines.manifest import (
     TrainingRecord,
 )
 from engines.select import load_engine
-from export.graphs import lower, trace
+from export.graphs import lower_for_all, trace
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
 from export.weights import WEIGHTS, load_weights, places, save_weights
 
 Report = Callable[[str], None]
-"""Called with words before each step; there are `steps(targets)` of them."""
+"""Called with words at each step; there are `steps(targets)` of them."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,7 @@ def write_bundle(
     where one differs, LvmError where `output` is something else than a bundle, Missing where a target cannot
     be run here; then `output` is as it was.
     """
+    output = output.absolute()
     refuse_foreign(output)
     network.eval()
     with _staged(output) as folder:
@@ -116,9 +118,22 @@ def network_of(bundle: Bundle) -> LvmNet:
 
 
 def refuse_foreign(output: Path) -> None:
-    """Raise LvmError where `output` exists and is no bundle: nothing of a user's is ever overwritten."""
-    if output.is_symlink() or (output.exists() and not (output / MANIFEST).is_file()):
-        raise LvmError(f"{output} exists and is no bundle; name another --output")
+    """Raise LvmError where `output` is neither free, nor empty, nor a bundle: files of users stay theirs."""
+    if not output.is_symlink():
+        if not output.exists() or _is_bundle(output):
+            return
+        if output.is_dir() and not any(output.iterdir()):
+            return
+    raise LvmError(f"{output} exists and is no bundle; name another --output")
+
+
+def _is_bundle(folder: Path) -> bool:
+    """Whether a manifest of any format lies there: web applications have a manifest.json too."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+    except (OSError, ValueError):
+        return False
+    return isinstance(manifest, dict) and {"format_version", "network", "graphs"} <= manifest.keys()
 
 
 def _write_graphs(
@@ -129,11 +144,11 @@ def _write_graphs(
     for name in GRAPHS:
         report(f"tracing {name}")
         program = trace(network, name)
-        for target in targets:
-            report(f"exporting {name} for {target}")
+        for target, graph in lower_for_all(program, network.config, name, targets, where):
+            report(f"exported {name} for {target}")
             path = f"graphs/{target}/{name}.onnx"
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(lower(program, network.config, name, target, where))
+            (folder / path).write_bytes(graph)
             records[target][name] = GraphRecord(path=path, precision="fp32")
     return records
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 
-from edge_runtime.world.activities import ACTIVITIES
 from engines.bundle import Bundle
 from engines.errors import BundleError, LvmError
 from engines.manifest import ActivityClass, NetworkConfig, TrainingRecord
@@ -75,6 +74,8 @@ def from_preset(name: str, seed: int) -> tuple[LvmNet, ModelCard]:
 def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:
     """The checkout's activities for `tiny`; numbered ones for the others, whose data set names its own."""
     if name == "tiny":
+        from edge_runtime.world.activities import ACTIVITIES  # brings the world's renderer with it
+
         return tuple(ActivityClass(name=activity, doing=doing) for activity, doing in ACTIVITIES)
     return tuple(
         ActivityClass(name=f"activity_{index}", doing=f"doing activity {index}") for index in range(count)

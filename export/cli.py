@@ -39,15 +39,13 @@ def export(
     preset: Annotated[str | None, typer.Option(help="Preset to build untrained; needs --init.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Seed of untrained weights.")] = None,
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
-    target: Annotated[list[str], typer.Option(help="onnxruntime, openvino; may be given twice.")] = [
-        *_TARGETS
-    ],
+    target: Annotated[list[str] | None, typer.Option(help="onnxruntime or openvino; default both.")] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
     context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
     output: Annotated[Path | None, typer.Option(help="Directory; default ./bundle-<precision>.")] = None,
 ) -> None:
     """Export a network to a bundle and compare every graph with it."""
-    targets = _targets(target)
+    targets = _targets(target or list(_TARGETS))
     _only_this_version("--precision", precision, ("fp32",))
     _only_this_version("--sampler", sampler, ("neural",))
     for part in context.split(","):
@@ -74,6 +72,9 @@ def main() -> None:
     except LvmError as error:
         typer.echo(f"lvm-export: {error}", err=True)
         raise SystemExit(error.exit_status) from None
+    except OSError as error:  # no room, no permission
+        typer.echo(f"lvm-export: {error}", err=True)
+        raise SystemExit(LvmError.exit_status) from None
 
 
 def _targets(names: list[str]) -> list[Target]:

@@ -90,13 +90,13 @@ def _scene(size: int, rng: np.random.Generator) -> Array:
         stripes = np.where(np.arange(width) // 4 % 2, 1.0, rng.uniform(0.5, 1))[None, :, None]
         picture[top : top + height, left : left + width] = rng.uniform(0, 255, 3) * stripes
     noisy = picture + rng.normal(0, 4, picture.shape)
-    return np.clip(noisy, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
 def _pick(pool: Array, shape: tuple[int, int], rng: np.random.Generator) -> Array:
     """Tokens of `pool` (P, d_b) in random order, each a little different: (*shape, d_b)."""
     tokens = pool[rng.integers(0, len(pool), shape)]
-    return (tokens + 0.05 * rng.normal(size=tokens.shape)).astype(np.float32)
+    return np.asarray(tokens + 0.05 * rng.normal(size=tokens.shape), np.float32)
 
 
 def _windows(batch: int, steps: int, rng: np.random.Generator) -> tuple[Array, Array]:

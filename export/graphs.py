@@ -8,6 +8,7 @@ normalisations when it loads the graph.
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -39,6 +40,19 @@ def trace(network: LvmNet, name: GraphName) -> ExportedProgram:
             kwargs=examples,
             dynamic_shapes={key: {0: batch} for key in examples},
         )
+
+
+def lower_for_all(
+    program: ExportedProgram,
+    config: NetworkConfig,
+    name: GraphName,
+    targets: Sequence[Target],
+    weights: dict[str, Place],
+) -> Iterator[tuple[Target, bytes]]:
+    """Target and graph, one after the other. A backbone is spelt alike for all, and made once."""
+    shared = lower(program, config, name, targets[0], weights) if name == "backbone" else None
+    for target in targets:
+        yield target, shared or lower(program, config, name, target, weights)
 
 
 def lower(

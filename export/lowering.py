@@ -39,9 +39,10 @@ def fused_attention(
 ) -> Any:
     """onnxruntime's MultiHeadAttention; query (B, H, Q, E), key, value (B, H, K, E), attn_mask (B, 1, 1, K).
 
-    Its CPU kernel leaves the flash path for a materialised one as soon as it is given a mask. So the key bias
-    travels in-band, as one more channel: 1 in every query, bias / scale in the key; their product, scaled, is
-    the bias. Values keep their own head size.
+    Its CPU kernel leaves the flash path for a materialised one as soon as it is given a mask (two layers of
+    11,760 tokens, width 256: 4.7 GB instead of 0.2 GB). So the key bias travels in-band, as one more channel:
+    1 in every query, bias / scale in the key; their product, scaled, is the bias. Values keep their own head
+    size.
     """
     _check(attn_mask, is_causal, enable_gqa)
     heads, size = int(query.shape[1]), int(query.shape[3])
@@ -72,7 +73,8 @@ def plain_attention(
 ) -> Any:
     """Standard ONNX in the form that OpenVINO turns into one operator, mask included.
 
-    Opset 20 is enough: the Attention operator of opset 23 runs at the same speed and size there.
+    Opset 20 is enough: the Attention operator of opset 23 ran at the same speed and size there (0.6 s and
+    190 MB at 6,000 tokens, width 256).
     """
     _check(attn_mask, is_causal, enable_gqa)
     scale = int(query.shape[3]) ** -0.5 if scale is None else scale

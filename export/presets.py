@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
+from edge_runtime.paths import configs
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
-
-if TYPE_CHECKING:
-    from importlib.abc import Traversable
 
 
 def preset_names() -> tuple[str, ...]:
@@ -29,9 +25,5 @@ def load_preset(name: str) -> NetworkConfig:
     return NetworkConfig.model_validate(yaml.safe_load(text))
 
 
-def _folder() -> Traversable:
-    """The presets: package data in an installed wheel, `configs/` in a checkout."""
-    shipped = resources.files("edge_runtime") / "configs" / "presets"
-    if shipped.is_dir():
-        return shipped
-    return Path(__file__).resolve().parents[1] / "configs" / "presets"
+def _folder() -> Path:
+    return configs() / "presets"
