@@ -76,6 +76,11 @@ class Panel:
             ("memory", version.memory.filled, network.memory_tokens),
         ):
             table.add_row(Text(name, style="dim"), ProgressBar(total, done, width=40), f"{done}/{total}")
+        duration = self._service.source.duration if self._service.source else None
+        if duration:
+            at = min(version.coverage.end or 0.0, duration)
+            left = f"{_clock(at)} of {_clock(duration)}"
+            table.add_row(Text("file", style="dim"), ProgressBar(duration, at, width=40), left)
         return table
 
     def _rank(self) -> str:
