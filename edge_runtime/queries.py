@@ -124,7 +124,19 @@ class TimeQuery(_Query):
     object: Object
 
 
-Query = Annotated[ActivityQuery | ObjectQuery | TimeQuery, Field(discriminator="type")]
+def _type_of(value: Any) -> str | None:
+    found = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return found if isinstance(found, str) else None
+
+
+Query = Annotated[
+    Annotated[ActivityQuery, Tag("activity")]
+    | Annotated[ObjectQuery, Tag("object")]
+    | Annotated[TimeQuery, Tag("time")],
+    Discriminator(
+        _type_of, custom_error_type="type", custom_error_message="type must be activity, object or time"
+    ),
+]
 
 _adapter: TypeAdapter[ActivityQuery | ObjectQuery | TimeQuery] = TypeAdapter(Query)
 
@@ -140,8 +152,14 @@ def parse_query(text: str | bytes) -> ActivityQuery | ObjectQuery | TimeQuery:
 def first_problem(error: ValidationError) -> str:
     """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
     problem = error.errors(include_url=False, include_context=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}"[:400] if where else str(problem["msg"])[:400]
+    # The first part is the kind of question, which the person knows.
+    where = ".".join(str(part) for part in problem["loc"][1:])
+    if problem["type"] == "missing":
+        return f"{where} is missing"
+    if problem["type"] == "extra_forbidden":
+        return f"{where} is no part of this kind of question"
+    said = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {said}"[:400] if where else said[:400]
 
 
 def finite(name: str, value: float | None) -> float | None:

@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
+from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
 from engines.manifest import Manifest, Target
 
@@ -66,15 +67,8 @@ def export(
 
 
 def main() -> None:
-    """Run the program; an expected error is one sentence and its exit status."""
-    try:
-        app()
-    except LvmError as error:
-        typer.echo(f"lvm-export: {error}", err=True)
-        raise SystemExit(error.exit_status) from None
-    except OSError as error:  # no room, no permission
-        typer.echo(f"lvm-export: {error}", err=True)
-        raise SystemExit(LvmError.exit_status) from None
+    """Entry point of `lvm-export`."""
+    run_app(app, "lvm-export")
 
 
 def _targets(names: list[str]) -> list[Target]:

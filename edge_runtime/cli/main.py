@@ -10,10 +10,9 @@ import sys
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_runtime.cli import ask, bench, doctor, run, status
-from engines.errors import LvmError
+from edge_runtime.cli.one_line import run_app
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,16 +40,8 @@ def _common(
 
 
 def main() -> None:
-    """Entry point: every expected error is one sentence on stderr and an exit status."""
-    try:
-        app()
-    except LvmError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"lvm-edge: {error}", markup=False)
-        sys.exit(error.exit_status)
-    except BrokenPipeError:
-        # Whoever read our output has gone (for example `| head`); there is nobody left to tell.
-        sys.stderr.close()
-        sys.exit(0)
+    """Entry point of `lvm-edge`."""
+    run_app(app, "lvm-edge")
 
 
 if __name__ == "__main__":

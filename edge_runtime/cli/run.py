@@ -155,10 +155,6 @@ class _Session:
         if service.resumed is not None:
             at = service.header.resume_at()
             self._err.print(f"resumed from {service.folder.folder} at {at:.1f} s", markup=False)
-        if not service.engines.bundle.manifest.training.trained:
-            self._err.print(
-                "the bundle is untrained: answers have the right form and no meaning", markup=False
-            )
 
     def _progress(self) -> None:
         if self._out.is_terminal and not self._json:
@@ -195,6 +191,8 @@ class _Session:
             f"{status['slots']} tokens, {status['state_bytes']:,} bytes in {status['state']}",
             markup=False,
         )
+        if not status["trained"]:
+            self._out.print("the bundle is untrained: answers have the right form and no meaning")
         self._show_truth()
         self._out.print(
             f"ask it: lvm-edge ask time --activity NAME --object PHOTO --state {status['state']}",
