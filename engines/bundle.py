@@ -170,5 +170,6 @@ def _parse(path: Path, raw: bytes) -> Manifest:
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
             f"bundle {path}: {MANIFEST} is not of format {FORMAT_VERSION}: {where[:100]}: "
-            f"{first['msg'][:200]} ({error.error_count()} problems); use the lvm-edge that made it or export again"
+            f"{first['msg'][:200]} ({error.error_count()} problems); "
+            "use the lvm-edge that made it or export again"
         ) from error
