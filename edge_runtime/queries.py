@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from typing import Annotated, Any, Literal
 
@@ -141,7 +140,13 @@ def first_problem(error: ValidationError) -> str:
     """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
     problem = error.errors(include_url=False, include_context=False)[0]
     where = ".".join(str(part) for part in problem["loc"])
-    return f"{where}: {problem['msg']}"[:400] if where else str(problem["msg"])[:400]
+    said = f"{where[:100]}: {problem['msg']}" if where else str(problem["msg"])
+    return printable(said)[:400]
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks and control characters written out: one line, and no orders to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def finite(name: str, value: float | None) -> float | None:
@@ -156,5 +161,5 @@ def _decoded(text: str) -> bytes:
         raise ValueError(f"a photo must have at most {MAX_PHOTO_TEXT} base64 characters, got {len(text)}")
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or ValueError itself for letters beyond ASCII
         raise ValueError("a photo must be base64") from None
