@@ -32,6 +32,9 @@ MAX_PHOTOS = 16
 MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
 
+MAX_SECONDS = 1e9
+"""31 years: no stream is longer, and a video's clock cannot count much further."""
+
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
@@ -60,7 +63,7 @@ class BoxInFrame(_Strict):
     """What lies in `box` (x1, y1, x2, y2 in 0..1) of the picture shown at `t` seconds."""
 
     box: tuple[float, float, float, float]
-    t: float = Field(ge=0)
+    t: float = Field(ge=0, le=MAX_SECONDS)
 
     @field_validator("box")
     @classmethod

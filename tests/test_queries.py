@@ -100,6 +100,7 @@ def test_a_question_that_is_written_and_read_is_the_same():
         (_box(0, 0, float("nan"), 1), "box"),
         (_box(0, 0, 1, 1, t=-1), "t:"),
         (_box(0, 0, 1, 1, t=float("inf")), "t:"),
+        (_box(0, 0, 1, 1, t=1e300), "t:"),
         ({"type": "activity", "object": {"box": [0, 0, 1, 1]}}, "t:"),
     ],
 )
