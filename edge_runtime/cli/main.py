@@ -43,14 +43,34 @@ def _common(
 def main() -> None:
     """Entry point: every expected error is one sentence on stderr and an exit status."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except LvmError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False).print(f"lvm-edge: {error}", markup=False)
+        _say(str(error))
         sys.exit(error.exit_status)
+    except typer.Abort:
+        sys.exit(130)  # Ctrl-C before or after the part that ends by it in good order
     except BrokenPipeError:
         # Whoever read our output has gone (for example `| head`); there is nobody left to tell.
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:
+        # A path that the system refuses: too long, not allowed, gone in the meantime.
+        if error.filename is None:
+            raise
+        _say(f"{str(error.filename)[:200]}: {error.strerror}")
+        sys.exit(2)
+    except Exception as error:
+        # typer's own errors of use share no public class, but this method.
+        if not hasattr(error, "format_message"):
+            raise
+        message = error.format_message()
+        print(message if "\n" in message else f"lvm-edge: {message}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _say(sentence: str) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console.print(f"lvm-edge: {' '.join(sentence.splitlines())}", markup=False)
 
 
 if __name__ == "__main__":
