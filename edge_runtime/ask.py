@@ -113,9 +113,11 @@ class Asker:
     def _activity(self, name: str) -> int:
         if name in self._names:
             return self._names.index(name)
-        near = difflib.get_close_matches(name[:50], self._names, 1, 0.0) or self._names[:1]
+        plain = {known.casefold(): known for known in self._names}
+        near = difflib.get_close_matches(name[:50].casefold(), plain, 1, 0.0) or list(plain)
         raise QueryError(
-            f"activity {name[:50]!r} is not known; nearest is {near[0]!r}, all: {', '.join(self._names)}"
+            f"activity {name[:50]!r} is not known; nearest is {plain[near[0]]!r}, "
+            f"all: {', '.join(self._names)}"
         )
 
     def _ticks(self, query: AnyQuery, covered: Coverage, context: Context) -> NDArray[np.int64]:

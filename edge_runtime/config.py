@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_runtime.queries import printable
 from engines.errors import LvmError
 
 MAX_CONFIG_BYTES = 1 << 20
@@ -64,14 +65,16 @@ def load_config(path: Path) -> Config:
         if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
             raise LvmError(f"{path}: aliases (*name) are not allowed in a configuration; write the value out")
         data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise LvmError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
+        # Beside its own errors yaml passes on what reading a wrong date or number raises.
+        raise LvmError(f"{path}: not YAML: {printable(' '.join(str(error).split()))[:400]}") from error
     try:
-        config = Config.model_validate(data or {})
+        config = Config.model_validate({} if data is None else data)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"]) or "top level"
-        raise LvmError(f"{path}:{_line(text, problem['loc'])}: {place}: {problem['msg']}") from None
+        said = printable(f"{place[:100]}: {problem['msg']}")[:400]
+        raise LvmError(f"{path}:{_line(text, problem['loc'])}: {said}") from None
     if len(config.cameras) > 1:
         raise LvmError(
             f"{path}: this version serves one camera, got {len(config.cameras)}: {', '.join(config.cameras)}"

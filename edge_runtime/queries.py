@@ -10,7 +10,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import math
 from typing import Annotated, Any, Literal
 
@@ -32,6 +31,9 @@ from engines.errors import LvmError
 MAX_PHOTOS = 16
 MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
+
+MAX_SECONDS = 1e9
+"""31 years: no stream is longer, and a video's clock cannot count much further."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -61,7 +63,7 @@ class BoxInFrame(_Strict):
     """What lies in `box` (x1, y1, x2, y2 in 0..1) of the picture shown at `t` seconds."""
 
     box: tuple[float, float, float, float]
-    t: float = Field(ge=0)
+    t: float = Field(ge=0, le=MAX_SECONDS)
 
     @field_validator("box")
     @classmethod
@@ -153,13 +155,18 @@ def first_problem(error: ValidationError) -> str:
     """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
     problem = error.errors(include_url=False, include_context=False)[0]
     # The first part is the kind of question, which the person knows.
-    where = ".".join(str(part) for part in problem["loc"][1:])
+    where = ".".join(str(part) for part in problem["loc"][1:])[:100]
     if problem["type"] == "missing":
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
-        return f"{where} is no part of this kind of question"
+        return printable(f"{where} is no part of this kind of question")
     said = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {said}"[:400] if where else said[:400]
+    return printable(f"{where}: {said}" if where else said)[:400]
+
+
+def printable(text: str) -> str:
+    """`text` with line breaks and control characters written out: one line, and no orders to a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def finite(name: str, value: float | None) -> float | None:
@@ -174,5 +181,5 @@ def _decoded(text: str) -> bytes:
         raise ValueError(f"a photo must have at most {MAX_PHOTO_TEXT} base64 characters, got {len(text)}")
     try:
         return base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # binascii.Error, or ValueError itself for letters beyond ASCII
         raise ValueError("a photo must be base64") from None

@@ -68,10 +68,13 @@ class HttpServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
+            # Now, not when uvicorn has started: until somebody listens, a second process may bind as well.
+            self._socket.listen(128)
         except OSError as error:
             self._socket.close()
             raise LvmError(f"--http {listen}: {error.strerror}; choose another port or --no-http") from error
-        self.address = f"http://{host}:{self._socket.getsockname()[1]}"
+        shown = f"[{host}]" if ":" in host else host
+        self.address = f"http://{shown}:{self._socket.getsockname()[1]}"
         config = uvicorn.Config(make_app(service), log_level="warning", access_log=False)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(

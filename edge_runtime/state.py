@@ -9,6 +9,7 @@ Arrays are exactly those of a `Version`, so a resumed run continues bit for bit.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import hashlib
 import json
@@ -16,6 +17,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -32,7 +34,7 @@ from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from engines.spec import Array
 
-FORMAT_VERSION = 1
+FORMAT_VERSION: Literal[1] = 1
 MAGIC = b"LVMSTAT1"
 FILE = "memory.state"
 PREVIOUS = "memory.state.previous"
@@ -47,7 +49,7 @@ class Header(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format_version: int = FORMAT_VERSION
+    format_version: Literal[1] = FORMAT_VERSION
     model: str
     bundle: str
     source: str
@@ -91,6 +93,7 @@ class StateFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._wrote = False
 
     def __enter__(self) -> StateFolder:
         try:
@@ -124,12 +127,15 @@ class StateFolder:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            if current.exists():
+            # A damaged file must not push out the sound one before it; what we wrote ourselves is sound.
+            if self._wrote or _is_sound(current):
                 os.replace(current, self.folder / PREVIOUS)
             os.replace(fresh, current)
             _fsync_folder(self.folder)
+            self._wrote = True
         except OSError as error:
-            fresh.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                fresh.unlink()
             raise StateError(f"state {self.folder} cannot be saved: {error.strerror}") from error
         return len(data)
 
@@ -158,15 +164,27 @@ def load_snapshot(folder: Path, network: NetworkConfig | None = None) -> Snapsho
 def _parse(data: bytes, network: NetworkConfig | None) -> Snapshot:
     if data[:8] != MAGIC:
         raise StateError("not a state of this version")
-    if hashlib.sha256(data[40:]).digest() != data[8:40]:
+    if not _checksum_fits(data):
         raise StateError("damaged (checksum)")
     try:
         size = int.from_bytes(data[40:48], "little")
         header = Header.model_validate_json(json.loads(data[48 : 48 + size])["__metadata__"]["header"])
         version = _version(load(data[40:]), header, network)
-    except (ValidationError, SafetensorError, KeyError, ValueError, AssertionError) as error:
+    except (ValidationError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise StateError(f"not understood ({type(error).__name__})") from error
     return Snapshot(header, version)
+
+
+def _checksum_fits(data: bytes) -> bool:
+    return hashlib.sha256(data[40:]).digest() == data[8:40]
+
+
+def _is_sound(file: Path) -> bool:
+    try:
+        data = file.read_bytes()
+    except FileNotFoundError:
+        return False
+    return data[:8] == MAGIC and _checksum_fits(data)
 
 
 def _header(snapshot: Snapshot) -> Header:

@@ -48,10 +48,10 @@ class _Directory:
             if place.is_symlink():
                 raise BundleError(f"bundle {self._root}: {path} is or lies behind a link; copy the real file")
         try:
+            # Before it is opened: opening a pipe waits for somebody who writes into it.
+            if not stat.S_ISREG(place.stat().st_mode):
+                raise BundleError(f"bundle {self._root}: {path} must be a plain file")
             with place.open("rb") as file:
-                mode = place.stat().st_mode
-                if not stat.S_ISREG(mode):
-                    raise BundleError(f"bundle {self._root}: {path} must be a plain file")
                 size = place.stat().st_size
                 if size > limit:
                     raise BundleError(
@@ -71,7 +71,7 @@ class _Archive:
         self._file = file
         try:
             self._zip = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # zipfile passes the errors of its decompressors on
             raise BundleError(
                 f"{file} is no bundle: expected a directory with {MANIFEST} or an archive of one ({error})"
             ) from error
@@ -87,7 +87,7 @@ class _Archive:
             )
         try:
             return self._zip.read(info)
-        except (zipfile.BadZipFile, OSError, NotImplementedError, RuntimeError) as error:
+        except Exception as error:  # zipfile passes the errors of its decompressors on
             raise BundleError(f"bundle {self._file}: {path} cannot be read: {error}") from error
 
 
@@ -169,6 +169,7 @@ def _parse(path: Path, raw: bytes) -> Manifest:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
         raise BundleError(
-            f"bundle {path}: {MANIFEST} is not of format {FORMAT_VERSION}: {where}: {first['msg']} "
-            f"({error.error_count()} problems); use the lvm-edge that made it or export again"
+            f"bundle {path}: {MANIFEST} is not of format {FORMAT_VERSION}: {where[:100]}: "
+            f"{first['msg'][:200]} ({error.error_count()} problems); "
+            "use the lvm-edge that made it or export again"
         ) from error

@@ -21,7 +21,8 @@ Precision = Literal["fp32", "fp16", "bf16", "int8"]
 
 
 class Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # An infinite horizon or gap has no number of ticks.
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkConfig(Strict):

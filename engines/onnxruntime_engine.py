@@ -31,10 +31,10 @@ class OnnxRuntimeEngine(Engine):
         self, graph: Buffer, weights: Buffer | None, *, provider: str = "CPUExecutionProvider", threads: int
     ) -> None:
         options = session_options(threads)
-        held = attach_weights(options, bytes(graph), weights)
         try:
+            held = attach_weights(options, bytes(graph), weights)
             self._session = ort.InferenceSession(bytes(graph), options, providers=[provider])
-        except Exception as error:  # onnxruntime raises a dozen unrelated types, all for an unusable graph
+        except Exception as error:  # a dozen unrelated types, all for an unusable graph or weights
             raise BundleError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
         del held  # the session has copied what it needs
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import urllib.error
 import urllib.request
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import ValidationError
 from rich.console import Console
 
 from edge_runtime.answers import Answer
@@ -83,12 +85,11 @@ def _from_state(
 def _over_http(words: Words, url: str) -> Answer:
     if not url.startswith(("http://", "https://")):
         raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}")
-    request = urllib.request.Request(
-        url.rstrip("/") + "/api/v1/query",
-        json.dumps(words.body()).encode(),
-        {"Content-Type": "application/json"},
-    )
+    body = json.dumps(words.body()).encode()
     try:
+        request = urllib.request.Request(
+            url.rstrip("/") + "/api/v1/query", body, {"Content-Type": "application/json"}
+        )
         with urllib.request.urlopen(request, timeout=_URL_TIMEOUT_S) as reply:
             return Answer.model_validate_json(reply.read())
     except urllib.error.HTTPError as error:
@@ -97,7 +98,11 @@ def _over_http(words: Words, url: str) -> Answer:
         except (ValueError, KeyError, TypeError):
             said = f"status {error.code}"
         raise LvmError(f"{url}: {said}") from None
-    except (urllib.error.URLError, TimeoutError) as error:
+    except (ValueError, http.client.InvalidURL) as error:
+        if isinstance(error, ValidationError):
+            raise LvmError(f"{url} gave no answer that this version understands") from None
+        raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
         raise Missing(f"no lvm-edge answers at {url}: {getattr(error, 'reason', error)}") from None
 
 

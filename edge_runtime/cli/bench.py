@@ -29,6 +29,8 @@ def bench(
     """Measure ingest, sampler, SVD, questions, state and resident memory on this machine."""
     if rounds < 1 or questions < 1:
         raise LvmError(f"--rounds and --questions must be at least 1, got {rounds} and {questions}")
+    if threads is not None and threads < 1:
+        raise LvmError(f"--threads must be at least 1, got {threads}")
     from edge_runtime.bench import bench as measure
 
     opened = Bundle.open(bundle or default_bundle())

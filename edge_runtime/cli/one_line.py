@@ -9,30 +9,38 @@ from rich.console import Console
 
 from engines.errors import LvmError
 
-# typer exports the subclass only; its base is what every wrong option or argument raises.
-_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
-
 
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run a typer app and exit: 0 done, the error's own status, or 2 for wrong use."""
-    say = Console(stderr=True, soft_wrap=True, highlight=False)
+    """Run a typer app and exit: 0 done, the error's own status, 2 for wrong use, 130 for Ctrl-C."""
     try:
         sys.exit(app(standalone_mode=False, prog_name=name) or 0)
     except LvmError as error:
-        say.print(f"{name}: {error}", markup=False)
-        sys.exit(error.exit_status)
-    except _UsageError as error:
-        words = getattr(error, "ctx", None)
-        command = words.command_path if words is not None else name
-        if type(error).__name__ == "NoArgsIsHelpError":
-            say.print(str(error), markup=False)
-            sys.exit(2)
-        said = " ".join(error.format_message().split()).rstrip(".")  # type: ignore[attr-defined]
-        say.print(f"{name}: {said}; see {command} --help", markup=False)
-        sys.exit(2)
+        _end(name, str(error), error.exit_status)
+    except typer.Abort:
+        sys.exit(130)
     except BrokenPipeError:
         # Whoever read our output has gone (for example `| head`); there is nobody left to tell.
         sys.stderr.close()
         sys.exit(0)
-    except typer.Abort:
-        sys.exit(130)
+    except OSError as error:
+        # A path that the system refuses: too long, not allowed, gone in the meantime.
+        if error.filename is None:
+            raise
+        _end(name, f"{str(error.filename)[:200]}: {error.strerror}", 2)
+    except Exception as error:
+        # typer's own errors of use share no public class, but this method.
+        if not hasattr(error, "format_message"):
+            raise
+        said = error.format_message()
+        if "\n" in said:  # the help, for a call without arguments
+            print(said, file=sys.stderr)
+            sys.exit(2)
+        context = getattr(error, "ctx", None)
+        command = context.command_path if context is not None else name
+        _end(name, f"{said.rstrip('.')}; see {command} --help", 2)
+
+
+def _end(name: str, sentence: str, status: int) -> None:
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
+    console.print(f"{name}: {' '.join(sentence.splitlines())}", markup=False)
+    sys.exit(status)

@@ -122,8 +122,10 @@ def _box(text: str) -> dict[str, Any]:
 
 def _base64(path: Path) -> str:
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise QueryError(f"photo {path} has {path.stat().st_size} bytes, {MAX_BYTES} expected at most")
-        return base64.b64encode(path.read_bytes()).decode()
-    except OSError as error:
-        raise QueryError(f"photo {path} cannot be read: {error.strerror}") from error
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)  # a device has no size and no end
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise QueryError(f"photo {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+    if len(data) > MAX_BYTES:
+        raise QueryError(f"photo {path} has more than {MAX_BYTES} bytes; make it smaller")
+    return base64.b64encode(data).decode()

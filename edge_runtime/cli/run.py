@@ -92,8 +92,8 @@ class _Session:
     def __init__(self, service: Service, address: str | None, *, as_json: bool) -> None:
         self._service = service
         self._json = as_json
-        self._out = Console(soft_wrap=True, highlight=False)
-        self._err = Console(stderr=True, soft_wrap=True, highlight=False)
+        self._out = Console(soft_wrap=True, highlight=False, emoji=False)
+        self._err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         self._panel = Panel(service, address)
         self._reported = time.monotonic()
         self._end = threading.Event()
@@ -231,7 +231,7 @@ def _http(service: Service, plan: Plan) -> Iterator[str | None]:
         if not plan.listen_is_default:
             raise
         # A second process on one machine must not fail for a door that nobody asked for.
-        Console(stderr=True, soft_wrap=True).print(f"not listening: {error}", markup=False)
+        Console(stderr=True, soft_wrap=True, emoji=False).print(f"not listening: {error}", markup=False)
         yield None
         return
     with server:

@@ -48,6 +48,8 @@ class KeyReader:
             data = os.read(descriptor, 1024)
             if not data:
                 return
+            if data.startswith(b"\x1b"):
+                continue  # an arrow or function key comes as one sequence, and there is nowhere to go
             for key in data:
                 self._key(bytes([key]))
 
@@ -59,6 +61,9 @@ class KeyReader:
                 self._on_line(line)
             return
         if key in b"\x7f\x08":
+            # A letter, which in UTF-8 is one byte and those that continue it.
+            while self._line and self._line[-1] & 0xC0 == 0x80:
+                self._line = self._line[:-1]
             self._line = self._line[:-1]
         elif key == b"\x15":  # Ctrl-U empties the line
             self._line = b""
@@ -85,8 +90,9 @@ class LineReader:
         self._done.set()
 
     def _read(self) -> None:
-        for line in sys.stdin:
+        for raw in sys.stdin.buffer:  # bytes: a line that is no UTF-8 must not end the reading of the next
             if self._done.is_set():
                 return
-            if line.strip():
-                self._on_line(line.strip())
+            line = raw.decode(errors="replace").strip()
+            if line:
+                self._on_line(line)

@@ -1,0 +1,282 @@
+"""A run that is stopped, killed or broken off loses nothing that was saved, and goes on bit for bit."""
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from bundles import copied, edited
+from media import write_video
+
+import edge_runtime.service as service_module
+from edge_runtime.frame import Frame
+from edge_runtime.paths import default_bundle
+from edge_runtime.queries import QueryError, parse_query
+from edge_runtime.service import RING_FRAMES, Engines, Ring, Service
+from edge_runtime.sources.base import Counting
+from edge_runtime.state import StateError, StateFolder, arrays_of, load_snapshot
+from engines.bundle import Bundle
+from engines.errors import LvmError
+
+DEMO = "demo?size=64x48"
+WHERE = parse_query('{"type": "object", "activity": "scan"}')
+
+
+@pytest.fixture(scope="module")
+def engines():
+    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def open_service(engines, tmp_path):
+    """Opens a service on a named state; `stop_after` frames it is stopped as by a signal."""
+
+    def opened(name: str, source: str = DEMO, **options) -> Service:
+        folder = StateFolder(tmp_path / name)
+        folder.__enter__()
+        held.append(folder)
+        try:
+            return Service(engines, source, folder, **options)
+        except LvmError:
+            folder.__exit__(None, None, None)
+            raise
+
+    held: list[StateFolder] = []
+    yield opened
+    for folder in held:
+        folder.__exit__(None, None, None)
+
+
+def _run(service: Service, seconds: float | None = None, *, stop_after: int | None = None) -> Service:
+    def progress() -> None:
+        if stop_after is not None and service.version.frames >= stop_after:
+            service.stop()
+
+    service.run(seconds, progress)
+    service.folder.__exit__(None, None, None)
+    return service
+
+
+def _same(one: Service, two: Service) -> bool:
+    first, second = arrays_of(one.version), arrays_of(two.version)
+    return (
+        first.keys() == second.keys()
+        and all(first[name].tobytes() == second[name].tobytes() for name in first)
+        and one.version.coverage == two.version.coverage
+        and one.version.frames == two.version.frames
+        and one.version.memory.version == two.version.memory.version
+    )
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    """75 s in pictures of uneven distances, so that sampling is not every n-th."""
+    steps = np.random.default_rng(0).integers(150, 700, 180).cumsum()
+    return str(write_video(tmp_path_factory.mktemp("video") / "v.mp4", [int(t) for t in steps if t < 75_000]))
+
+
+# -- resuming ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stop_after", [1, 9, 30, 41])
+def test_a_stopped_demo_goes_on_as_the_uninterrupted_one(open_service, stop_after):
+    whole = _run(open_service("whole"), 70)
+    first = _run(open_service("cut"), stop_after=stop_after)
+    done = first.version.frames
+    assert stop_after <= done < stop_after + 8
+    resumed = _run(open_service("cut"), 70 - done)
+    assert whole.version.frames == 70 and _same(whole, resumed)
+
+
+@pytest.mark.parametrize("stop_after", [5, 33])
+def test_a_stopped_video_goes_on_as_the_uninterrupted_one(open_service, video, stop_after):
+    whole = _run(open_service("whole", video))
+    first = _run(open_service("cut", video), stop_after=stop_after)
+    resumed = _run(open_service("cut", video))
+    assert first.version.frames < whole.version.frames > 60 and _same(whole, resumed)
+    assert not first.header.ended and resumed.header.ended
+
+
+def test_what_came_after_the_last_snapshot_is_read_again(open_service, tmp_path):
+    whole = _run(open_service("whole"), 50)
+    service = open_service("killed", save_interval_s=0)
+    saves: list[int] = []
+    save = service.folder.save
+    service.folder.save = lambda snapshot: saves.append(1) or (save(snapshot) if len(saves) < 3 else 0)
+    _run(service, 50)  # as after kill -9: what it did after the second snapshot is nowhere
+    on_disk = load_snapshot(tmp_path / "killed")
+    assert 0 < on_disk.version.frames < 50
+    resumed = _run(open_service("killed"), 50 - on_disk.version.frames)
+    assert _same(whole, resumed)
+
+
+def test_a_video_that_has_ended_is_over_when_started_again(open_service, video):
+    first = _run(open_service("ended", video))
+    again = _run(open_service("ended", video))
+    assert _same(first, again) and again.header.ended and again.resumed is not None
+
+
+def test_an_ended_state_is_open_again_while_it_runs(open_service, video):
+    _run(open_service("ended", video))
+    assert not open_service("ended", video).header.ended
+
+
+@pytest.mark.parametrize("sampler", ["svd-novelty", "random", "fifo"])
+def test_every_sampler_goes_on_bit_for_bit(open_service, sampler):
+    whole = _run(open_service("whole", sampler=sampler), 40)
+    cut = _run(open_service("cut", sampler=sampler), stop_after=10)
+    assert _same(whole, _run(open_service("cut", sampler=sampler), 40 - cut.version.frames))
+
+
+# -- how long ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seconds, frames", [(1, 1), (0.5, 1), (30, 30), (30.5, 31)])
+def test_seconds_are_those_of_the_stream(open_service, seconds, frames):
+    service = _run(open_service("for"), seconds)
+    assert service.version.frames == frames and service.version.coverage.end == frames
+
+
+def test_seconds_count_from_where_it_goes_on(open_service):
+    _run(open_service("for"), 10)
+    assert _run(open_service("for"), 10).version.frames == 20
+
+
+def test_seconds_of_a_video_are_presentation_times(open_service, video):
+    service = _run(open_service("for", video), 20)
+    assert 18 <= service.version.frames <= 20 and service.header.last_t < 20
+
+
+def test_a_stop_before_the_start_ends_it_at_once(open_service):
+    service = open_service("early")
+    service.stop()
+    _run(service)
+    assert service.version.frames == 0 and load_snapshot(service.folder.folder).version.frames == 0
+
+
+# -- asking meanwhile --------------------------------------------------------------------------------------
+
+
+def test_questions_from_other_threads_are_answered_while_it_runs(open_service):
+    service = open_service("asked")
+    answers, errors = [], []
+
+    def ask() -> None:
+        try:
+            while not done.wait(0.01):
+                answers.append(service.ask(WHERE))
+        except Exception as error:
+            errors.append(error)
+
+    done = threading.Event()
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    _run(service, 40)
+    time.sleep(0.2)
+    done.set()
+    for thread in threads:
+        thread.join()
+    assert errors == [] and len({one.memory_version for one in answers}) > 1
+    assert answers[-1].coverage.end == 40
+    plain = open_service("alone")
+    _run(plain, 40)
+    assert _same(service, plain)
+
+
+def test_a_box_in_a_picture_of_just_now_is_asked_and_one_of_the_past_is_read_again(open_service):
+    service = _run(open_service("box"), 20)
+    for t in (19, 2.5):
+        query = parse_query(f'{{"type": "activity", "object": {{"box": [0.1, 0.1, 0.5, 0.5], "t": {t}}}}}')
+        assert len(service.ask(query).activities) == 10
+
+
+def test_a_box_in_a_picture_that_is_gone_is_one_sentence(open_service, video):
+    service = open_service("box", video)
+    for t in (76, 1e6, 1e9):
+        query = parse_query(f'{{"type": "activity", "object": {{"box": [0, 0, 1, 1], "t": {t}}}}}')
+        with pytest.raises(QueryError, match="is no longer here"):
+            service.ask(query)
+
+
+# -- what goes wrong ---------------------------------------------------------------------------------------
+
+
+class Failing(Counting):
+    """Gives ten pictures and then fails as a cable does."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__("failing", live=False)
+        self._error = error
+
+    def __iter__(self):
+        for second in range(10):
+            self.tally.seen += 1
+            yield Frame(np.full((48, 64, 3), second * 20, np.uint8), float(second))
+        raise self._error
+
+
+@pytest.mark.parametrize("error", [LvmError("the cable is out"), ZeroDivisionError("a bug")])
+def test_a_source_that_fails_is_reported_after_what_it_gave_is_saved(open_service, monkeypatch, error):
+    monkeypatch.setattr(service_module, "open_source", lambda *_, **__: Failing(error))
+    service = open_service("failing")
+    with pytest.raises(type(error), match=str(error)):
+        service.run()
+    saved = load_snapshot(service.folder.folder)
+    assert saved.version.frames == 8 and saved.header.seen == 10 and not saved.header.ended
+
+
+def test_a_source_that_is_not_there_changes_nothing(open_service, tmp_path):
+    service = open_service("none", str(tmp_path / "nothing.mp4"))
+    with pytest.raises(LvmError, match="there is no source"):
+        service.run()
+    assert load_snapshot(tmp_path / "none") is None
+
+
+def test_another_source_or_sampler_or_bundle_on_the_same_state_is_refused(open_service, engines, tmp_path):
+    _run(open_service("mine"), 3)
+    with pytest.raises(StateError, match="belongs to source demo"):
+        open_service("mine", "demo?seed=4")
+    with pytest.raises(StateError, match="chosen by sampler neural, not fifo"):
+        open_service("mine", sampler="fifo")
+    bundle = Bundle.open(edited(copied(tmp_path), lambda d: d["network"].update(svd_forgetting=0.5)))
+    other = Engines(bundle, engines.choice, engines.backbone, engines.sampler, engines.reader)
+    with StateFolder(tmp_path / "mine") as folder, pytest.raises(StateError, match="another bundle"):
+        Service(other, DEMO, folder)
+    assert _run(open_service("mine"), 3).version.frames == 6
+
+
+def test_snapshots_are_written_while_it_runs(open_service):
+    service = open_service("saving", save_interval_s=0)
+    seen: list[int] = []
+    service.run(
+        20, lambda: seen.append(getattr(load_snapshot(service.folder.folder), "header", None) is not None)
+    )
+    assert seen[0] is False and all(seen[1:])
+
+
+# -- the ring ----------------------------------------------------------------------------------------------
+
+
+def _picture(t: float, height: int = 4, width: int = 6) -> Frame:
+    return Frame(np.full((height, width, 3), int(t), np.uint8), t)
+
+
+def test_the_ring_gives_what_was_shown_and_forgets_what_is_old():
+    ring = Ring()
+    assert ring.at(0) is None
+    for second in range(RING_FRAMES + 5):
+        ring.push(_picture(second))
+    assert ring.at(4.9) is None and ring.at(5).t == 5 and ring.at(10.7).t == 10
+    assert ring.at(1e9).t == RING_FRAMES + 4 and (ring.at(10.7).image == 10).all()
+
+
+@pytest.mark.parametrize(
+    "height, width, shape", [(720, 1280, (360, 640)), (2000, 3, (640, 1)), (48, 64, (48, 64))]
+)
+def test_the_ring_keeps_small_pictures_of_the_same_form(height, width, shape):
+    ring = Ring()
+    ring.push(_picture(1, height, width))
+    assert ring.at(1).image.shape == (*shape, 3)
