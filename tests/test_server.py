@@ -69,7 +69,7 @@ def test_alive_and_ready(client, engines, tmp_path):
         (b"", "question not understood"),
         (b"\xff\xfe", "question not understood"),
         (b"{", "question not understood"),
-        (b'{"type": "colour"}', "'activity', 'object', 'time'"),
+        (b'{"type": "colour"}', "type must be activity, object or time"),
         (b'{"type": "object", "activity": "scan", "from": NaN}', "from"),
         (b'{"type": "object", "activity": "scam"}', "nearest is 'scan'"),
         (b'{"type": "activity", "object": {"photos": ["aGVsbG8="]}}', "damaged or of another kind"),
