@@ -102,9 +102,11 @@ def test_damaged_bytes_in_the_middle_are_skipped_and_counted(tmp_path):
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as container:
         packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    for packet in packets[45:55]:  # lengths of H.264 units that reach beyond their packet
-        place = data.find(packet)
-        data[place : place + 4] = b"\x7f\xff\xff\xff"
+    place = 0
+    for number, packet in enumerate(packets):
+        place = data.index(packet, place) + len(packet)
+        if 45 <= number < 55:  # lengths of H.264 units that reach beyond their packet
+            data[place - len(packet) : place - len(packet) + 4] = b"\x7f\xff\xff\xff"
     path.write_bytes(data)
     with VideoFile(path, sample_fps=1000) as video:
         frames = list(video)
