@@ -268,6 +268,8 @@ def test_an_answer_does_not_change_when_the_memory_moves_on():
     again = asker.ask(query, before)
     assert _without_clock(first) == _without_clock(again) != _without_clock(later)
     assert first.memory_version == 5 and later.memory_version == 10
+    fresh = _asker(FakeReader())
+    assert _without_clock(later) == _without_clock(fresh.ask(query, after))
 
 
 # -- answers -----------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from edge_runtime.sources.base import Counting
 from edge_runtime.state import StateError, StateFolder, arrays_of, load_snapshot
 from engines.bundle import Bundle
 from engines.errors import LvmError
+from engines.fake import FakeEngine
 
 DEMO = "demo?size=64x48"
 WHERE = parse_query('{"type": "object", "activity": "scan"}')
@@ -128,6 +130,41 @@ def test_every_sampler_goes_on_bit_for_bit(open_service, sampler):
     whole = _run(open_service("whole", sampler=sampler), 40)
     cut = _run(open_service("cut", sampler=sampler), stop_after=10)
     assert _same(whole, _run(open_service("cut", sampler=sampler), 40 - cut.version.frames))
+
+
+class Ending(Counting):
+    """Pictures of a file that is stopped by a signal while the eleventh is being read."""
+
+    def __init__(self, stop) -> None:
+        super().__init__("ending", live=False)
+        self._stop = stop
+
+    def __iter__(self):
+        for second in range(20):
+            if second == 11:
+                self._stop()
+            yield Frame(np.full((48, 64, 3), second * 10, np.uint8), float(second))
+
+
+def test_frames_of_a_batch_that_was_not_full_are_left_for_the_resumed_run(open_service, monkeypatch):
+    service = open_service("half")
+    monkeypatch.setattr(service_module, "open_source", lambda *_, **__: Ending(service.stop))
+    _run(service)
+    assert service.version.frames == 8 and service.header.last_t == 7 and not service.header.ended
+
+
+def test_batches_fall_at_the_same_places_of_a_clip_wherever_it_went_on(engines, tmp_path):
+    sizes: list[int] = []
+
+    def counted(feeds):
+        sizes.append(len(feeds["image"]))
+        return engines.backbone(feeds)
+
+    backbone = FakeEngine(counted, engines.backbone.inputs, engines.backbone.outputs)
+    for seconds in (3, 40):
+        with StateFolder(tmp_path) as folder:
+            Service(replace(engines, backbone=backbone), DEMO, folder).run(seconds)
+    assert sizes == [3, 5, 8, 8, 6, 8, 5]
 
 
 # -- how long ----------------------------------------------------------------------------------------------

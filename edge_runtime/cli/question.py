@@ -12,7 +12,7 @@ from typing import Any
 
 from edge_runtime.ask import AnyQuery
 from edge_runtime.images import MAX_BYTES
-from edge_runtime.queries import QueryError, finite, parse_query
+from edge_runtime.queries import QueryError, finite, parse_query, printable
 
 USAGE = (
     "activity|object|time [--object IMAGE] [--box X1,Y1,X2,Y2@T] [--product NAME] [--activity NAME] "
@@ -125,7 +125,8 @@ def _base64(path: Path) -> str:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)  # a device has no size and no end
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise QueryError(f"photo {path} cannot be read: {getattr(error, 'strerror', error)}") from error
+        reason = getattr(error, "strerror", error)
+        raise QueryError(printable(f"photo {path} cannot be read: {reason}")) from error
     if len(data) > MAX_BYTES:
         raise QueryError(f"photo {path} has more than {MAX_BYTES} bytes; make it smaller")
     return base64.b64encode(data).decode()

@@ -88,11 +88,28 @@ class LineReader:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._done.set()
+        self._thread.join(timeout=1)
 
     def _read(self) -> None:
-        for raw in sys.stdin.buffer:  # bytes: a line that is no UTF-8 must not end the reading of the next
-            if self._done.is_set():
+        # Not sys.stdin: a thread that waits inside it makes Python abort when the process ends.
+        if sys.stdin is None:
+            return
+        descriptor = sys.stdin.fileno()
+        begun: list[bytes] = []
+        while not self._done.is_set():
+            if not select.select([descriptor], [], [], _POLL_S)[0]:
+                continue
+            data = os.read(descriptor, 1 << 16)
+            first, *others = data.split(b"\n")
+            begun.append(first)
+            for following in others:
+                self._said(b"".join(begun))
+                begun = [following]
+            if not data:
+                self._said(b"".join(begun))
                 return
-            line = raw.decode(errors="replace").strip()
-            if line:
-                self._on_line(line)
+
+    def _said(self, raw: bytes) -> None:
+        line = raw.decode(errors="replace").strip()
+        if line and not self._done.is_set():
+            self._on_line(line)
