@@ -25,7 +25,7 @@ PYTHON = "3.10"
 
 
 def base_dependencies(pyproject: str) -> list[str]:
-    """Requirement strings of `[project] dependencies`. Python 3.10 has no TOML reader, so this is plain text."""
+    """Requirement strings of `[project] dependencies`; Python 3.10 has no TOML reader, so from plain text."""
     block = re.search(r"^dependencies = \[\n(.*?)^\]", pyproject, re.MULTILINE | re.DOTALL)
     if block is None:
         raise SystemExit("pyproject.toml has no [project] dependencies list")
