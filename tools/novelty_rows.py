@@ -5,7 +5,7 @@
 Ground truth is the demo world: a token is evidence if its cell overlaps the box of an active product at that
 tick. Novelty is causal, each clip is judged by the background before it. For every choice: AUC of evidence
 against other tokens, and the share of evidence that is left after thinning a clip to its most novel tokens;
-both without the first clip, and as the paired difference to the shipped choice with a 95 % interval.
+both without the first clips, and as the paired difference to the shipped choice with a 95 % interval.
 
 Not covered: what the sampler makes of novelty, and other worlds than the demo's. Features come from the named
 bundle's backbone; figures of one backbone say little of another one's.
@@ -63,12 +63,15 @@ class Choice:
     rank: int = 10
     forgetting: float = 0.988
     rate: float = 0.1
-    scale: str = "all cells"
+    scale: str = "each cell"
+    scale_rate: float = 0.1
+    floor: float = 0.5
+    """A cell's deviation is at least this share of the mean deviation."""
 
     def __str__(self) -> str:
         means = f"cell means {self.rate:g}" if self.cell_means else "no cell means"
         svd = f"{self.rows}, rank {self.rank}, forgetting {self.forgetting:g}" if self.rank else "no SVD"
-        return f"{svd}, {means}" + (f", scale of {self.scale}" if self.scale != "all cells" else "")
+        return f"{svd}, {means}, scale of {self.scale} {self.scale_rate:g}, floor {self.floor:g}"
 
 
 def frame_means(around: Real, clip: int) -> Real:
@@ -117,9 +120,12 @@ def choices(network: NetworkConfig) -> list[Choice]:
     for rows in ROW_CHOICES:
         found += [replace(base, rows=rows, forgetting=value) for value in (1.0, 0.988, 0.95)]
         found += [replace(base, rows=rows, rate=value) for value in (0.02, 0.1, 0.3)]
-        found += [replace(base, rows=rows, scale="each cell")]
+        found += [replace(base, rows=rows, scale="all cells")]
     found += [replace(base, rank=0, rate=value) for value in (0.02, 0.1, 0.3)]
-    found += [replace(base, rank=0, scale="each cell")]
+    found += [replace(base, rank=0, scale="all cells")]
+    found += [replace(base, scale_rate=value) for value in (0.03, 0.3)]
+    found += [replace(base, floor=value) for value in (0.0, 0.25, 1.0)]
+    found += [replace(base, rate=0.3, scale_rate=0.3)]
     return list(dict.fromkeys(found))
 
 
@@ -133,14 +139,19 @@ def novelties(choice: Choice, footage: Footage) -> Iterator[Real]:
     for number, (half, median) in enumerate(zip(footage.clips, footage.medians, strict=True)):
         clip = half.astype(np.float32)
         if scale is not None:
-            yield (_residual(svd, clip - means) - scale[0]) / np.maximum(scale[1], 1e-6)
+            deviation = np.maximum(scale[1], max(choice.floor * float(scale[1].mean()), 1e-6))
+            yield (_residual(svd, clip - means) - scale[0]) / deviation
         if choice.rank:
             svd = svd.update(ROW_CHOICES[choice.rows](clip - means, number))
         if choice.cell_means:
             means = means + choice.rate * (median - means)
         rest = _residual(svd, clip - means)
         now = np.asarray(rest.mean(axis=axis)), np.asarray(rest.std(axis=axis))
-        scale = now if scale is None else (_moved(scale[0], now[0]), _moved(scale[1], now[1]))
+        scale = (
+            now
+            if scale is None
+            else (_moved(scale[0], now[0], choice.scale_rate), _moved(scale[1], now[1], choice.scale_rate))
+        )
 
 
 def shipped(network: NetworkConfig, footage: Footage) -> Iterator[Real]:
@@ -167,15 +178,15 @@ def film(level: str, seed: int, frames: int, backbone: Engine, network: NetworkC
     return Footage(clips, evidence, medians)
 
 
-def measure(found: Iterator[Real], footage: Footage, candidates: int) -> tuple[float, float]:
+def measure(found: Iterator[Real], footage: Footage, candidates: int, skip: int) -> tuple[float, float]:
     """AUC of evidence over all judged clips, and the share of evidence among each clip's candidates."""
-    scores, kept, total = [], 0, 0
-    for novelty, truth in zip(found, footage.evidence[1:], strict=True):
+    scores, kept, total, evidence = [], 0, 0, footage.evidence[skip:]
+    for novelty, truth in zip(list(found)[skip - 1 :], evidence, strict=True):
         best = np.argsort(-novelty.ravel(), kind="stable")[:candidates]
         kept += int(truth.ravel()[best].sum())
         total += int(truth.sum())
         scores.append(novelty.ravel())
-    truth = np.concatenate([one.ravel() for one in footage.evidence[1:]])
+    truth = np.concatenate([one.ravel() for one in evidence])
     return auc(np.concatenate(scores), truth), kept / max(total, 1)
 
 
@@ -194,7 +205,7 @@ def _residual(svd: OnlineSVD, around: Real) -> Real:
     return np.asarray(rest, np.float32).reshape(around.shape[:2])
 
 
-def _moved(old: Real, new: Real, rate: float = 0.1) -> Real:
+def _moved(old: Real, new: Real, rate: float) -> Real:
     return np.asarray(old + rate * (new - old), np.float32)
 
 
@@ -240,17 +251,20 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--first-seed", type=int, default=100)
     parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--choices", type=int, help="only so many choices, for a quick look")
+    parser.add_argument("--skip", type=int, default=1, help="first clips that are learned and not judged")
+    parser.add_argument("--only", nargs="+", default=[""], help="choices with one of these in their name")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     network = bundle.manifest.network
-    tried = choices(network)[: arguments.choices]
+    tried = [one for one in choices(network) if any(part in str(one) for part in arguments.only)]
     with progress(len(arguments.levels) * arguments.seeds + len(tried) + 1) as step:
         films = _film_all(arguments, bundle, step)
 
         def each(judge: Callable[[Footage], Iterator[Real]]) -> dict[str, NDArray[np.float64]]:
             return {
-                level: np.array([measure(judge(one), one, network.clip_candidates) for one in footages])
+                level: np.array(
+                    [measure(judge(one), one, network.clip_candidates, arguments.skip) for one in footages]
+                )
                 for level, footages in films.items()
             }
 
