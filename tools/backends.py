@@ -252,6 +252,7 @@ def main() -> int:
     parser.add_argument("--frames", type=int, default=1000)
     parser.add_argument("--points", type=int, default=5, help="how often the questions are asked")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report-only", action="store_true", help="exit 0 even where a target is missed")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     manifest = bundle.manifest
@@ -285,7 +286,7 @@ def main() -> int:
             "ok": all(one["ok"] for one in found.values()),
         }
     )
-    return 0 if all(one["ok"] for one in found.values()) else 3
+    return 0 if all(one["ok"] for one in found.values()) or arguments.report_only else 3
 
 
 def _ask(lanes: Sequence[Lane], version: Version, asked: dict[str, list[Any]]) -> None:

@@ -159,6 +159,7 @@ def main() -> int:
     parser.add_argument("--young-frames", type=int, default=60)
     parser.add_argument("--questions", type=int, default=6000, help="to each version, all kinds together")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report-only", action="store_true", help="exit 0 even where a target is missed")
     arguments = parser.parse_args()
     bundle = Bundle.open(arguments.bundle)
     engines = Engines.load(bundle, arguments.backend, arguments.threads)
@@ -186,7 +187,7 @@ def main() -> int:
     result["ok"] = all(result["held"].values())
     _print(result)
     finish(result)
-    return 0 if result["ok"] else 3
+    return 0 if result["ok"] or arguments.report_only else 3
 
 
 def held(result: dict[str, Any]) -> dict[str, bool]:
