@@ -66,7 +66,6 @@ class Header(BaseModel):
     coverage: tuple[float | None, float | None, tuple[tuple[float, float], ...]] = (None, None, ())
     pending_ticks: tuple[int, ...] = ()
     svd: tuple[int, float, float, int] | None = None
-    scale: tuple[float, float] | None = None
 
     def resume_at(self) -> float:
         """Second of the first sampling period that was not ingested."""
@@ -199,7 +198,6 @@ def _header(snapshot: Snapshot) -> Header:
             "coverage": (coverage.start, coverage.end, coverage.gaps),
             "pending_ticks": version.pending_ticks,
             "svd": (svd.rank, svd.forgetting, svd.rows_effective, svd.updates) if svd else None,
-            "scale": background.scale if background else None,
         }
     )
 
@@ -221,6 +219,8 @@ def arrays_of(version: Version) -> dict[str, Array]:
         arrays |= {"svd.basis": svd.basis, "svd.strength": svd.strength, "svd.mean": svd.mean}
         if background.cell_means is not None:
             arrays["cell_means"] = background.cell_means
+        if background.scale is not None:
+            arrays["novelty_scale"] = background.scale
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
@@ -239,7 +239,7 @@ def _version(arrays: dict[str, Array], header: Header, network: NetworkConfig | 
         svd = OnlineSVD(
             rank, forgetting, arrays["svd.basis"], arrays["svd.strength"], arrays["svd.mean"], rows, updates
         )
-        background = Background(svd, arrays.get("cell_means"), header.scale)
+        background = Background(svd, arrays.get("cell_means"), arrays.get("novelty_scale"))
     pending = tuple(arrays["pending"]) if "pending" in arrays else ()
     version = Version(
         memory,

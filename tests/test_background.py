@@ -34,6 +34,38 @@ def test_a_new_object_stands_out_and_changing_light_does_not(rng):
     assert novelty.max() > 0.99 and abs(np.median(usual)) < 0.6
 
 
+def test_a_restless_cell_is_usual_and_the_same_change_in_a_quiet_cell_is_news(rng):
+    def clip():
+        frames = _clip(rng).astype(np.float32)
+        frames[:, 20] += rng.normal(size=(10, 32)) * 0.5  # an advert, another picture in each frame
+        return frames
+
+    background = Background.empty(4, 32, 0.99)
+    for _ in range(8):
+        background = background.update(clip())
+    frames = clip()
+    frames[5, 17] += rng.normal(size=32) * 0.5
+    novelty = background.novelty(clip_tokens(frames.astype(np.float16), range(10))).reshape(10, 49)
+    assert novelty.argmax() == 5 * 49 + 17
+    assert np.median(novelty[:, 20]) < 0.9 < novelty[5, 17]
+
+
+def test_noise_in_a_cell_where_nothing_ever_moves_is_no_news(rng):
+    still = _clip(rng, frames=1)[0].astype(np.float32)
+
+    def clip():
+        frames = _clip(rng).astype(np.float32)
+        frames[:, 3] = still[3]
+        return frames
+
+    background = Background.empty(4, 32, 0.99)
+    for _ in range(8):
+        background = background.update(clip())
+    frames = clip()
+    frames[5, 3] += rng.normal(size=32) * 0.001
+    assert background.novelty(clip_tokens(frames.astype(np.float16), range(10)))[5 * 49 + 3] < 0.5
+
+
 def test_nothing_is_novel_before_the_first_clip(rng):
     assert (Background.empty(4, 32, 0.99).novelty(clip_tokens(_clip(rng), range(10))) == 0).all()
 

@@ -1,0 +1,97 @@
+"""Each tool runs from a checkout with tiny settings and ends with one JSON object."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
+
+ROOT = Path(__file__).parent.parent
+
+TOOLS = {
+    "svd_reference": (
+        ["--updates", "4", "--width", "64", "--threads", "1", "--report-only"],
+        {"accuracy", "time", "accurate", "fast", "ok"},
+    ),
+    "backends": (
+        ["--frames", "60", "--points", "1", "--engines", "onnxruntime", "openvino", "--report-only"],
+        {"reference", "clips", "engines", "ok"},
+    ),
+    "history": (
+        ["--frames", "90", "--questions", "6", "--report-only"],
+        {"latency", "state", "resident", "held", "ok"},
+    ),
+    "novelty_rows": (
+        ["--seeds", "1", "--minutes", "1", "--only", "no SVD"],
+        {"worlds", "evidence_share", "shipped", "choices"},
+    ),
+}
+
+
+def _run(name, options):
+    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *options]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("name", "options", "keys"), [(n, *rest) for n, rest in TOOLS.items()], ids=TOOLS)
+def test_a_tool_ends_with_one_json_object(name, options, keys):
+    if name == "backends":
+        pytest.importorskip("openvino", reason="needs a second engine")
+    if name == "svd_reference":
+        pytest.importorskip("sklearn", reason="is the reference in time")
+    result = _run(name, options)
+    assert keys <= set(result), sorted(result)
+    if name == "backends":
+        assert result["ok"]
+    if name == "svd_reference":
+        assert result["accurate"]
+    if name == "history":
+        assert result["held"]["state_arrays"] and result["frames"] == {"young": 60, "old": 90}
+
+
+def _answer(kind, **parts):
+    return Answer(
+        type=kind, answer="", confidence=1.0, abstained=False, coverage=Covered(start=0.0, end=9.0),
+        trained=True, memory_version=1, milliseconds=1.0, **parts,
+    )  # fmt: skip
+
+
+def test_answers_are_alike_as_far_as_they_overlap():
+    from tools.backends import likeness
+
+    near, far = (TimedBox(t=1.0, box=box) for box in ((0.0, 0.0, 0.2, 0.2), (0.1, 0.0, 0.3, 0.2)))
+    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(near,))) == 1
+    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(far,))) == pytest.approx(1 / 3)
+    assert likeness(_answer("object", boxes=(near,)), _answer("object")) == 0
+    one, two = (SpanCandidate(start=s, end=s + 4.0, confidence=1.0) for s in (0.0, 2.0))
+    assert likeness(_answer("time", spans=(one,)), _answer("time", spans=(two,))) == pytest.approx(1 / 3)
+    scan, bag = (ActivityCandidate(activity=name, confidence=0.5) for name in ("scan", "bag"))
+    assert likeness(_answer("activity", activities=(scan,)), _answer("activity", activities=(bag,))) == 0
+
+
+def test_auc_is_the_chance_that_evidence_scores_higher():
+    from tools.novelty_rows import auc
+
+    truth = np.array([True, True, False, False])
+    assert auc(np.float32([4, 3, 2, 1]), truth) == 1
+    assert auc(np.float32([1, 1, 1, 1]), truth) == 0.5
+    assert auc(np.float32([1, 4, 2, 3]), truth) == 0.5
+
+
+def test_a_token_that_missed_says_by_how_much():
+    from tools.backends import Judged, Lane, Stepped, _missed_by
+
+    lane = Lane(None, None, Judged({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None)
+    kept = Stepped(
+        np.zeros((0, 49, 1)), {(0, 1): 0.9, (0, 2): 0.8, (5, 3): 0.3, (5, 4): 0.25}, {(0, 1), (0, 2)}
+    )
+    assert _missed_by((5, 3), lane, kept) == pytest.approx(0.3)
+    assert _missed_by((5, 4), lane, kept) == pytest.approx(0.05)  # thinned away: by novelty

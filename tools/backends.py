@@ -1,0 +1,318 @@
+"""The same bundle under several engines: the same tokens, the same answers?
+
+    PYTHONPATH=. python tools/backends.py --frames 1000
+
+At every clip of the demo all engines start from the first engine's memory and step once, so that differences
+do not add up. Counted are the tokens that one engine keeps and another does not; it is a near-tie if the
+token missed by less than 1e-3 of score, or of novelty where thinning decided. At some clips a fixed set of
+questions is asked of one version through every engine. Exit status 3 unless all features agree to 1e-3, all
+differences are near-ties and at least 99 % of the answers agree.
+
+Not covered: drift of an engine left to itself for hours, and reduced precision.
+
+Letters: m slots, k candidates.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.answers import Answer, Box
+from edge_runtime.ask import Asker
+from edge_runtime.frame import tick_of
+from edge_runtime.ingest import Ingest, Version, clip_tokens, empty_version
+from edge_runtime.memory import Scores, TokenMemory, Tokens
+from edge_runtime.objects import ObjectEncoder
+from edge_runtime.paths import default_bundle
+from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from edge_runtime.sources.demo import DemoSource
+from edge_runtime.world.config import WorldConfig
+from edge_runtime.world.world import World
+from engines.bundle import Bundle
+from engines.manifest import GraphName, Manifest
+from engines.select import load_engine
+from engines.spec import Array, Engine, Feeds
+from tools.console import finish, progress, show
+from tools.questions import KINDS, questions
+
+NEAR = 1e-3
+"""Scores, novelties and features closer than this count as equal: the parity gate's tolerance of fp32."""
+ALIKE = 0.95
+"""Intersection over union from which boxes or spans agree."""
+AGREE = 0.99
+
+Place = tuple[int, int]
+
+
+class Remembering(Engine):
+    """An engine that keeps what it answered since it was last emptied."""
+
+    def __init__(self, inner: Engine) -> None:
+        self.backend, self.inputs, self.outputs = inner.backend, inner.inputs, inner.outputs
+        self.answered: list[dict[str, Array]] = []
+        self._inner = inner
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        self.answered.append(self._inner(feeds))
+        return self.answered[-1]
+
+    def close(self) -> None:
+        self._inner.close()
+
+
+@dataclass
+class Judged:
+    """What a sampler was asked last: the scores of its candidates by tick and cell."""
+
+    scores: dict[Place, float] = field(default_factory=dict)
+
+
+@dataclass
+class Lane:
+    """One engine, and how it differed from the first."""
+
+    backbone: Remembering
+    sampler: Sampler
+    judged: Judged
+    asker: Asker
+    overlap: list[float] = field(default_factory=list)
+    distances: list[float] = field(default_factory=list)
+    features: list[float] = field(default_factory=list)
+    likeness: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+
+
+@dataclass(frozen=True)
+class Stepped:
+    """What came of one clip: its tokens, their novelty by place, the places that the memory now holds."""
+
+    features: NDArray[np.float32]  # (T, 49, d)
+    novelty: dict[Place, float]
+    places: set[Place]
+
+
+def make_lane(manifest: Manifest, engines: dict[GraphName, Engine]) -> Lane:
+    backbone, judged = Remembering(engines["backbone"]), Judged()
+    objects = ObjectEncoder(backbone, manifest.network.image_size, frame_at=None, catalogue=None)
+    sampler = make_sampler("neural", engines["sampler"])
+    inner = sampler.score
+
+    def score(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+        found = inner(memory, clip, novelty)
+        real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
+        places = zip(
+            _places(memory.tick, memory.cell) + _places(clip.tick, clip.cell), found, real, strict=True
+        )
+        judged.scores = {place: float(value) for place, value, valid in places if valid}
+        return found
+
+    return Lane(backbone, replace(sampler, score=score), judged, Asker(manifest, engines["reader"], objects))
+
+
+def load(bundle: Bundle, name: str, stack: ExitStack) -> Lane:
+    """`name` is a backend of the runtime or "torch", the network that the graphs were made from."""
+    names: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
+    if name == "torch":
+        from export.bundle_writer import network_of
+        from export.reference import TorchEngine
+
+        network = network_of(bundle)
+        engines: dict[GraphName, Engine] = {graph: TorchEngine(network, graph) for graph in names}
+    else:
+        engines = {graph: load_engine(bundle, graph, name) for graph in names}
+    for engine in engines.values():
+        stack.callback(engine.close)
+    return make_lane(bundle.manifest, engines)
+
+
+def step(lane: Lane, manifest: Manifest, version: Version, clip: Clip) -> tuple[Stepped, Version]:
+    """One clip from `version`."""
+    lane.backbone.answered.clear()
+    ingest = Ingest(manifest.network, lane.backbone, lane.sampler, version)
+    after = ingest.push_ready(clip.images, clip.times)
+    features = np.concatenate([one["tokens"] for one in lane.backbone.answered])
+    places = set(_places(after.memory.tokens().tick, after.memory.tokens().cell))
+    return Stepped(features, _novelty(version, features, clip.times), places), after
+
+
+def _novelty(version: Version, features: NDArray[np.float32], times: list[float]) -> dict[Place, float]:
+    half, ticks = features.astype(np.float16), [tick_of(t) for t in times]
+    background = replace(version, pending=tuple(half), pending_ticks=tuple(ticks)).known_background()
+    tokens = clip_tokens(half, ticks)
+    if background is None:
+        return {}
+    return dict(zip(_places(tokens.tick, tokens.cell), background.novelty(tokens).tolist(), strict=True))
+
+
+def compare(lane: Lane, stepped: Stepped, first: Lane, wanted: Stepped) -> None:
+    """Note how `lane` differs from `first` after the same clip."""
+    lane.features.append(float(np.abs(stepped.features - wanted.features).max()))
+    lane.overlap.append(len(stepped.places & wanted.places) / max(len(wanted.places), 1))
+    lane.distances += [_missed_by(place, first, wanted) for place in stepped.places - wanted.places]
+    lane.distances += [_missed_by(place, lane, stepped) for place in wanted.places - stepped.places]
+
+
+def _missed_by(place: Place, loser: Lane, kept: Stepped) -> float:
+    """How far below the last that was taken `place` lies, in the engine that did not keep it."""
+    scores = loser.judged.scores
+    if place in scores:
+        return min(scores[one] for one in kept.places) - scores[place]
+    candidates = [novelty for one, novelty in kept.novelty.items() if one in scores]
+    return min(candidates) - kept.novelty[place]
+
+
+def likeness(a: Answer, b: Answer) -> float:
+    """1: the same first answer; boxes and spans by intersection over union."""
+    if a.type == "activity":
+        return float(a.activities[0].activity == b.activities[0].activity)
+    if a.type == "time":
+        if not a.spans or not b.spans:
+            return float(bool(a.spans) == bool(b.spans))
+        return _shared((a.spans[0].start, a.spans[0].end), (b.spans[0].start, b.spans[0].end))
+    mine, theirs = ({one.t: one.box for one in answer.boxes} for answer in (a, b))
+    times = mine.keys() | theirs.keys()
+    shared = [box_iou(mine[t], theirs[t]) if t in mine and t in theirs else 0.0 for t in times]
+    return float(np.mean(shared)) if shared else 1.0
+
+
+def box_iou(a: Box, b: Box) -> float:
+    """Intersection over union of two xyxy boxes; 1 for equal ones, however thin."""
+    if a == b:
+        return 1.0
+    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
+    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / max(sum(areas) - width * height, 1e-12)
+
+
+def _shared(a: tuple[float, float], b: tuple[float, float]) -> float:
+    if a == b:
+        return 1.0
+    both = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
+    return both / max(a[1] - a[0] + b[1] - b[0] - both, 1e-12)
+
+
+@dataclass(frozen=True)
+class Clip:
+    images: list[NDArray[np.uint8]]
+    times: list[float]
+
+
+def clips(manifest: Manifest, seed: int, frames: int) -> Iterator[Clip]:
+    """Whole clips of the demo at the bundle's picture size and rate."""
+    network = manifest.network
+    size = (network.image_size, network.image_size)
+    with DemoSource(WorldConfig(seed=seed), sample_fps=network.sample_fps, size=size) as source:
+        stream = iter(source)
+        for _ in range(frames // network.clip_frames):
+            taken = [next(stream) for _ in range(network.clip_frames)]
+            yield Clip([frame.image for frame in taken], [frame.t for frame in taken])
+
+
+def figures(lane: Lane) -> dict[str, Any]:
+    near = [one for one in lane.distances if one < NEAR]
+    others = [one for one in lane.distances if one >= NEAR]
+    answers = {
+        kind: {
+            "agree": float(np.mean(np.array(found) >= ALIKE)) if found else 1.0,
+            "least": min(found, default=1.0),
+            "questions": len(found),
+        }
+        for kind, found in lane.likeness.items()
+    }
+    out: dict[str, Any] = {
+        "engine": lane.backbone.backend,
+        "features": {"largest_difference": max(lane.features, default=0.0)},
+        "tokens": {
+            "overlap": float(np.mean(lane.overlap)) if lane.overlap else 1.0,
+            "least_overlap": min(lane.overlap, default=1.0),
+            "different": len(lane.distances),
+            "near_ties": len(near),
+            "largest_other": max(others, default=0.0),
+        },
+        "answers": answers,
+    }
+    agreeing = all(one["agree"] >= AGREE for one in answers.values())
+    out["ok"] = out["features"]["largest_difference"] < NEAR and not others and agreeing
+    return out
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=default_bundle())
+    parser.add_argument("--engines", nargs="+", default=["onnxruntime", "openvino", "torch"])
+    parser.add_argument("--frames", type=int, default=1000)
+    parser.add_argument("--points", type=int, default=5, help="how often the questions are asked")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--report-only", action="store_true", help="exit 0 even where a target is missed")
+    arguments = parser.parse_args()
+    bundle = Bundle.open(arguments.bundle)
+    manifest = bundle.manifest
+    count = arguments.frames // manifest.network.clip_frames
+    asked_after = set(np.rint(np.linspace(0, count - 1, arguments.points + 1)[1:]).astype(int).tolist())
+    asked = questions(World(WorldConfig(seed=arguments.seed)), manifest)
+    with ExitStack() as stack, progress(count) as bar:
+        lanes = [load(bundle, name, stack) for name in arguments.engines]
+        first, spread = lanes[0], []
+        version = empty_version(manifest.network)
+        for number, clip in enumerate(clips(manifest, arguments.seed, arguments.frames)):
+            before = version
+            wanted, version = step(first, manifest, before, clip)
+            spread.append(float(np.std(list(first.judged.scores.values()))))
+            for lane in lanes[1:]:
+                compare(lane, step(lane, manifest, before, clip)[0], first, wanted)
+            if number in asked_after:
+                _ask(lanes, version, asked)
+            bar("clips")
+    found = {name: figures(lane) for name, lane in zip(arguments.engines[1:], lanes[1:], strict=True)}
+    _print(arguments.engines[0], found)
+    finish(
+        {
+            "trained": manifest.training.trained,
+            "reference": arguments.engines[0],
+            "frames": count * manifest.network.clip_frames,
+            "clips": count,
+            "slots": manifest.network.memory_tokens,
+            "score_deviation": float(np.median(spread)),
+            "engines": found,
+            "ok": all(one["ok"] for one in found.values()),
+        }
+    )
+    return 0 if all(one["ok"] for one in found.values()) or arguments.report_only else 3
+
+
+def _ask(lanes: Sequence[Lane], version: Version, asked: dict[str, list[Any]]) -> None:
+    for kind, queries in asked.items():
+        wanted = lanes[0].asker.ask_all(queries, version)
+        for lane in lanes[1:]:
+            pairs = zip(wanted, lane.asker.ask_all(queries, version), strict=True)
+            lane.likeness[kind] += [likeness(a, b) for a, b in pairs]
+
+
+def _places(tick: NDArray[np.int64], cell: NDArray[np.int32]) -> list[Place]:
+    return list(zip(tick.tolist(), cell.tolist(), strict=True))
+
+
+def _print(reference: str, found: dict[str, dict[str, Any]]) -> None:
+    columns = ["engine", "features", "overlap", "least", "different", "near-ties", "largest other", *KINDS]
+    rows = []
+    for name, one in found.items():
+        tokens = one["tokens"]
+        row: list[object] = [f"{name} ({one['engine']})", one["features"]["largest_difference"]]
+        row += [f"{tokens[key]:.6f}" for key in ("overlap", "least_overlap")]
+        row += [tokens[key] for key in ("different", "near_ties", "largest_other")]
+        row += [f"{one['answers'][kind]['agree']:.4f}" for kind in KINDS]
+        rows.append(row)
+    show(f"Against {reference}", columns, rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

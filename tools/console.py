@@ -1,0 +1,58 @@
+"""What the tools share: progress on standard error, tables for people, one JSON object as the last line."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+_WIDTH = 160
+
+
+class Step(Protocol):
+    def __call__(self, what: str, by: int = 1) -> None:
+        """Say what is going on, and that `by` more steps are done."""
+
+
+@contextmanager
+def progress(steps: int) -> Iterator[Step]:
+    """A bar on standard error, gone when it is done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=steps)
+
+        def step(what: str, by: int = 1) -> None:
+            bar.update(task, description=what, advance=by)
+
+        yield step
+
+
+def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """A table on standard output; the first column is text, the others are numbers."""
+    table = Table(title=title, title_justify="left")
+    for i, name in enumerate(columns):
+        table.add_column(name, justify="left" if i == 0 else "right")
+    for row in rows:
+        table.add_row(*(f"{cell:.4g}" if isinstance(cell, float) else str(cell) for cell in row))
+    # A pipe has no width of its own, and a folded table is hard to read.
+    Console(width=max(Console().width, _WIDTH)).print(table)
+
+
+def finish(result: dict[str, Any]) -> None:
+    """The last line of standard output."""
+    print(json.dumps(result))
+
+
+def bootstrap_interval(values: ArrayLike, *, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """95 % interval of the mean of `values`."""
+    sample: NDArray[np.float64] = np.asarray(values, np.float64)
+    picks = np.random.default_rng(seed).integers(0, len(sample), (repeats, len(sample)))
+    low, high = np.percentile(sample[picks].mean(axis=1), [2.5, 97.5])
+    return float(low), float(high)
