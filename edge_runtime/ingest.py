@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.background import Background
 from edge_runtime.coverage import Coverage
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.memory import Half, TokenMemory, Tokens, no_tokens
+from edge_runtime.memory import Features, TokenMemory, Tokens, no_tokens
 from edge_runtime.samplers import Sampler
 from engines.manifest import NetworkConfig
 from engines.spec import Engine
@@ -33,13 +33,13 @@ BATCH_FRAMES = 8
 class Version:
     """Everything that was known at one moment. Immutable, so readers need no lock.
 
-    `pending` are the features (f, 49, d) float16 of the running clip's frames, f < T, at `pending_ticks`.
+    `pending` are the features (f, 49, d) of the running clip's frames, f < T, at `pending_ticks`.
     """
 
     memory: TokenMemory
     background: Background | None
     coverage: Coverage = Coverage()
-    pending: tuple[Half, ...] = ()  # f × (49, d)
+    pending: tuple[Features, ...] = ()  # f × (49, d)
     pending_ticks: tuple[int, ...] = ()
     last_tick: int | None = None
     frames: int = 0
@@ -107,7 +107,7 @@ class Ingest:
         ticks = [tick_of(t) for t in times]
         _check_order(version, ticks)
         started = time.perf_counter()
-        features = self.backbone({"image": images})["tokens"].astype(np.float16)  # (B, 49, d)
+        features = as_stored(self.backbone({"image": images})["tokens"])  # (B, 49, d)
         self.seconds.backbone += time.perf_counter() - started
         if not np.isfinite(features).all():
             raise ValueError("the backbone gave NaN or Inf; these frames are not remembered")
@@ -129,24 +129,31 @@ class Ingest:
     def _close_clip(self, version: Version) -> Version:
         frames = np.stack(version.pending)  # (T, 49, d)
         started = time.perf_counter()
-        background = version.known_background()
+        known = version.known_background()
         clip = clip_tokens(frames, version.pending_ticks)
-        if background is not None and self.sampler.thins:
-            clip = thin(clip, background, self.network.clip_candidates)
-        remembered = Tokens(version.memory.features, version.memory.tick, version.memory.cell)
-        novelty = np.zeros(len(remembered) + len(clip), np.float32)
-        if background is not None:
-            novelty = np.concatenate([background.novelty(remembered), background.novelty(clip)])
-        known = time.perf_counter()
-        scores = self.sampler.score(version.memory, clip, novelty)
+        novelty, residual = np.zeros(len(clip), np.float32), None
+        if known is not None:
+            residual = known.residual(clip)
+            novelty = known.standardised(residual, clip.cell)
+        if known is not None and self.sampler.thins:
+            kept = most_novel(novelty, self.network.clip_candidates)
+            clip, novelty = clip.take(kept), novelty[kept]
+        of_memory = (
+            known.novelty(version.memory.slots_as_tokens()) if known else np.zeros(version.memory.slots)
+        )
+        measured = time.perf_counter()
+        scores = self.sampler.score(version.memory, clip, np.concatenate([of_memory, novelty]))
         horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
         memory = version.memory.update(clip, scores, oldest_tick=version.pending_ticks[-1] - horizon)
         scored = time.perf_counter()
-        if version.background is not None:
-            background = version.background.update(frames)
+        background = version.background
+        if background is not None and residual is not None:
+            # The first clip has been learned already: nothing else could tell its novelty.
+            first = background.cell_means is None
+            background = known if first else background.update(frames, residual.reshape(frames.shape[:2]))
         learned = time.perf_counter()
-        self.seconds.sampler += scored - known
-        self.seconds.background += known - started + learned - scored
+        self.seconds.sampler += scored - measured
+        self.seconds.background += measured - started + learned - scored
         return replace(version, memory=memory, background=background, pending=(), pending_ticks=())
 
 
@@ -157,7 +164,13 @@ def preprocess(frame: Frame, size: int) -> NDArray[np.uint8]:
     return np.asarray(cv2.resize(frame.image, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def clip_tokens(frames: Half, ticks: Sequence[int]) -> Tokens:
+def as_stored(features: Features) -> Features:
+    """Rounded to half precision but float32: what is used is what is saved, and is converted once."""
+    with np.errstate(over="ignore"):  # an overflow becomes Inf, which is refused like the backbone's own
+        return features.astype(np.float16).astype(np.float32)
+
+
+def clip_tokens(frames: Features, ticks: Sequence[int]) -> Tokens:
     """Features (F, 49, d) with their ticks as tokens, frame by frame and cell by cell. (F * 49)"""
     f, p, d = frames.shape
     tick = np.repeat(np.asarray(ticks, np.int64), p)
@@ -167,10 +180,12 @@ def clip_tokens(frames: Half, ticks: Sequence[int]) -> Tokens:
 
 def thin(clip: Tokens, background: Background, most: int) -> Tokens:
     """The `most` novel tokens of a clip, in their order; equal ones by the lower index."""
-    if len(clip) <= most:
-        return clip
-    order = np.argsort(-background.novelty(clip), kind="stable")[:most]
-    return clip.take(np.sort(order))
+    return clip.take(most_novel(background.novelty(clip), most))
+
+
+def most_novel(novelty: NDArray[np.float32], most: int) -> NDArray[np.intp]:
+    """Indices of the `most` highest, in their order; equal ones by the lower index."""
+    return np.sort(np.argsort(-novelty, kind="stable")[:most])
 
 
 def _check_order(version: Version, ticks: Sequence[int]) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
 
-Half = NDArray[np.float16]
+Features = NDArray[np.float32]
 Ticks = NDArray[np.int64]
 Cells = NDArray[np.int32]
 Scores = NDArray[np.float32]
@@ -25,9 +25,9 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Tokens:
-    """Tokens with their stamps: `features` (k, d) float16, `tick` (k,) int64 of 1/5 s, `cell` (k,) int32."""
+    """Tokens with their stamps: `features` (k, d) float32, `tick` (k,) int64 of 1/5 s, `cell` (k,) int32."""
 
-    features: Half  # (k, d)
+    features: Features  # (k, d)
     tick: Ticks  # (k,)
     cell: Cells  # (k,)
 
@@ -47,18 +47,19 @@ class Tokens:
 
 
 def no_tokens(width: int) -> Tokens:
-    return Tokens(np.zeros((0, width), np.float16), np.zeros(0, np.int64), np.zeros(0, np.int32))
+    return Tokens(np.zeros((0, width), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int32))
 
 
 @dataclass(frozen=True)
 class TokenMemory:
     """One version of the memory. Filled slots come first, in order of time and cell; the rest is zero.
 
-    `features` (m, d) float16 as the backbone gave them, `tick` (m,) int64, `cell` (m,) int32,
+    `features` (m, d) float32 in the steps of half precision, in which they are saved, `tick` (m,) int64,
+    `cell` (m,) int32,
     `score` (m,) float32 the sampler's last verdict, `valid` (m,) bool.
     """
 
-    features: Half  # (m, d)
+    features: Features  # (m, d)
     tick: Ticks  # (m,)
     cell: Cells  # (m,)
     score: Scores  # (m,)
@@ -72,7 +73,7 @@ class TokenMemory:
     @classmethod
     def empty(cls, slots: int, width: int) -> TokenMemory:
         return cls(
-            np.zeros((slots, width), np.float16),
+            np.zeros((slots, width), np.float32),
             np.zeros(slots, np.int64),
             np.zeros(slots, np.int32),
             np.zeros(slots, np.float32),
@@ -90,6 +91,10 @@ class TokenMemory:
     def oldest_tick(self) -> int | None:
         """Tick of the oldest remembered token, None while nothing is remembered."""
         return int(self.tick[0]) if self.valid[0] else None
+
+    def slots_as_tokens(self) -> Tokens:
+        """All slots, empty ones too (zeros)."""
+        return Tokens(self.features, self.tick, self.cell)
 
     def tokens(self) -> Tokens:
         """The filled slots only."""

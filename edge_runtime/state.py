@@ -206,14 +206,14 @@ def arrays_of(version: Version) -> dict[str, Array]:
     """Everything of a version that is an array, by its name in the file."""
     memory, background = version.memory, version.background
     arrays: dict[str, Array] = {
-        "memory.features": memory.features,
+        "memory.features": memory.features.astype(np.float16),
         "memory.tick": memory.tick,
         "memory.cell": memory.cell,
         "memory.score": memory.score,
         "memory.valid": memory.valid,
     }
     if version.pending:
-        arrays["pending"] = np.stack(version.pending)
+        arrays["pending"] = np.stack(version.pending).astype(np.float16)
     if background is not None:
         svd = background.svd
         arrays |= {"svd.basis": svd.basis, "svd.strength": svd.strength, "svd.mean": svd.mean}
@@ -226,7 +226,7 @@ def arrays_of(version: Version) -> dict[str, Array]:
 
 def _version(arrays: dict[str, Array], header: Header, network: NetworkConfig | None) -> Version:
     memory = TokenMemory(
-        arrays["memory.features"],
+        arrays["memory.features"].astype(np.float32),
         arrays["memory.tick"],
         arrays["memory.cell"],
         arrays["memory.score"],
@@ -240,7 +240,7 @@ def _version(arrays: dict[str, Array], header: Header, network: NetworkConfig | 
             rank, forgetting, arrays["svd.basis"], arrays["svd.strength"], arrays["svd.mean"], rows, updates
         )
         background = Background(svd, arrays.get("cell_means"), arrays.get("novelty_scale"))
-    pending = tuple(arrays["pending"]) if "pending" in arrays else ()
+    pending = tuple(arrays["pending"].astype(np.float32)) if "pending" in arrays else ()
     version = Version(
         memory,
         background,

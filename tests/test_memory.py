@@ -10,7 +10,7 @@ from edge_runtime.memory import TokenMemory, Tokens, select
 
 def _tokens(ticks, cells):
     ticks = np.asarray(ticks, np.int64)
-    features = np.stack([ticks, cells], axis=1).astype(np.float16)
+    features = np.stack([ticks, cells], axis=1).astype(np.float32)
     return Tokens(features, ticks, np.asarray(cells, np.int32))
 
 
@@ -35,7 +35,7 @@ def test_equal_scores_go_to_the_lower_index():
 
 def test_a_repeated_tick_and_cell_counts_once_and_the_remembered_one_wins():
     memory = _update(TokenMemory.empty(3, 2), _tokens([1, 2], [4, 4]), new=[1, 1])
-    again = Tokens(np.full((2, 2), 77, np.float16), np.array([2, 3]), np.array([4, 4], np.int32))
+    again = Tokens(np.full((2, 2), 77, np.float32), np.array([2, 3]), np.array([4, 4], np.int32))
     memory = _update(memory, again, old=[0, 0, 0], new=[9, 1])
     assert memory.tick.tolist() == [1, 2, 3]
     assert memory.features[1].tolist() == [2, 4]
@@ -80,7 +80,7 @@ def test_wrong_shapes_are_named():
     with pytest.raises(ValueError, match=r"scores must be \(3,\), got \(2,\)"):
         TokenMemory.empty(2, 2).update(_tokens([1], [0]), np.zeros(2, np.float32), oldest_tick=0)
     with pytest.raises(ValueError, match=r"tokens must be features \(k, d\)"):
-        Tokens(np.zeros((2, 3), np.float16), np.zeros(3, np.int64), np.zeros(3, np.int32))
+        Tokens(np.zeros((2, 3), np.float32), np.zeros(3, np.int64), np.zeros(3, np.int32))
 
 
 @given(

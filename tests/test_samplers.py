@@ -16,7 +16,7 @@ def _stream(name, clips=60, frames=4, slots=196):
     for clip in range(clips):
         tick = np.repeat(np.arange(clip * frames, (clip + 1) * frames, dtype=np.int64) * 5, 49)
         cell = np.tile(np.arange(49, dtype=np.int32), frames)
-        tokens = Tokens(np.zeros((len(tick), 1), np.float16), tick, cell)
+        tokens = Tokens(np.zeros((len(tick), 1), np.float32), tick, cell)
         novelty = np.zeros(slots + len(tokens), np.float32)
         memory = memory.update(tokens, sampler.score(memory, tokens, novelty), oldest_tick=-1)
     return memory, clips * frames
@@ -38,7 +38,7 @@ def test_fifo_keeps_the_newest():
 def test_svd_novelty_keeps_the_most_novel():
     sampler = make_sampler("svd-novelty", fake_sampler(small_network()))
     memory = TokenMemory.empty(1, 1)
-    clip = Tokens(np.zeros((3, 1), np.float16), np.arange(3), np.zeros(3, np.int32))
+    clip = Tokens(np.zeros((3, 1), np.float32), np.arange(3), np.zeros(3, np.int32))
     novelty = np.array([0, 0.1, 0.9, 0.2], np.float32)
     assert memory.update(clip, sampler.score(memory, clip, novelty), oldest_tick=0).tick.tolist() == [1]
 
@@ -49,7 +49,7 @@ def test_the_network_gets_memory_then_clip_padded_to_its_size():
     seen = []
     engine._function = lambda feeds: seen.append(feeds) or {"score": feeds["features"][:, :, 0]}
     memory = TokenMemory.empty(20, 16)
-    clip = Tokens(np.ones((5, 16), np.float16), np.arange(5), np.arange(5, dtype=np.int32))
+    clip = Tokens(np.ones((5, 16), np.float32), np.arange(5), np.arange(5, dtype=np.int32))
     scores = make_sampler("neural", engine).score(memory, clip, np.full(25, 0.5, np.float32))
     assert scores.tolist() == [0] * 20 + [1] * 5
     assert seen[0]["valid"].sum() == 5 and seen[0]["features"].shape == (1, 50, 16)

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from edge_runtime.answers import Answer, Box
 from edge_runtime.ask import Asker
 from edge_runtime.frame import tick_of
-from edge_runtime.ingest import Ingest, Version, clip_tokens, empty_version
+from edge_runtime.ingest import Ingest, Version, as_stored, clip_tokens, empty_version
 from edge_runtime.memory import Scores, TokenMemory, Tokens
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.paths import default_bundle
@@ -144,7 +144,7 @@ def step(lane: Lane, manifest: Manifest, version: Version, clip: Clip) -> tuple[
 
 
 def _novelty(version: Version, features: NDArray[np.float32], times: list[float]) -> dict[Place, float]:
-    half, ticks = features.astype(np.float16), [tick_of(t) for t in times]
+    half, ticks = as_stored(features), [tick_of(t) for t in times]
     background = replace(version, pending=tuple(half), pending_ticks=tuple(ticks)).known_background()
     tokens = clip_tokens(half, ticks)
     if background is None:
