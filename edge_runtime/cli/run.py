@@ -169,7 +169,8 @@ class _Session:
         self._reported = now
         version = self._service.version
         self._err.print(
-            f"{version.frames} frames, {self._panel.frames_per_s():.1f}/s, stream {version.coverage.end:.0f} s, "
+            f"{version.frames} frames, {self._panel.frames_per_s():.1f}/s, "
+            f"stream {version.coverage.end:.0f} s, "
             f"memory {version.memory.filled}/{version.memory.slots}, {resident_bytes() / 1e6:.0f} MB",
             markup=False,
         )
@@ -190,8 +191,9 @@ class _Session:
         coverage = status["coverage"]
         watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
         self._out.print(
-            f"watched {watched}, {status['frames']} frames, remembers {status['tokens']} of {status['slots']} "
-            f"tokens, {status['state_bytes']:,} bytes in {status['state']}",
+            f"watched {watched}, {status['frames']} frames, "
+            f"remembers {status['tokens']} of {status['slots']} tokens, "
+            f"{status['state_bytes']:,} bytes in {status['state']}",
             markup=False,
         )
         self._out.print(
