@@ -112,7 +112,7 @@ def _median(frames: Features) -> Features:
 
 
 def _rows(frames: Features, means: Features) -> Features:
-    """At most 16 rows that sum up what varies in a clip: means over the cells of consecutive frames. (n, d)"""
+    """At most 16 rows that sum up what varies: means over the cells of consecutive frames. (n, d)"""
     around = frames.mean(axis=1) - means.mean(axis=0)  # (F, d)
     groups = np.array_split(around, min(ROWS_PER_CLIP, len(around)))
     return np.stack([group.mean(axis=0) for group in groups])
