@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from edge_runtime import decode
 from edge_runtime.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
+from edge_runtime.context import Context, make_context
 from edge_runtime.coverage import Coverage
 from edge_runtime.frame import TICKS_PER_SECOND, tick_of
-from edge_runtime.ingest import Version, thin
-from edge_runtime.memory import Tokens
+from edge_runtime.ingest import Version
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import ActivityQuery, ObjectQuery, QueryError, TimeQuery
 from engines.manifest import Manifest
@@ -30,22 +30,6 @@ AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
 MAX_BATCH = 16
 """Questions of one reader run: bounds resident memory, gains nothing beyond on a CPU."""
 MAX_EVIDENCE = 16
-
-
-@dataclass(frozen=True)
-class Context:
-    """What the reader gets of a version, made once for each version.
-
-    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest
-    tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none.
-    """
-
-    features: NDArray[np.float32]  # (n, d)
-    tick: NDArray[np.int64]  # (n,)
-    cell: NDArray[np.int32]  # (n,)
-    valid: NDArray[np.bool_]  # (n,)
-    origin: int
-    svd: dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -137,7 +121,7 @@ class Asker:
         latest = self._latest
         if latest is not None and latest[0] is version:
             return latest[1]
-        context = make_context(version, self._manifest)
+        context = make_context(version, self._manifest.network)
         self._latest = (version, context)
         return context
 
@@ -285,44 +269,6 @@ class Asker:
                 **parts,
             }
         )
-
-
-def make_context(version: Version, manifest: Manifest) -> Context:
-    """Memory and the running clip's most novel tokens (the recency buffer) as the reader wants them."""
-    network = manifest.network
-    recent = _recent(version, network.recency_tokens)
-    n, m = network.reader_tokens, network.memory_tokens
-    features = np.zeros((n, network.d_backbone), np.float32)
-    tick, cell = np.zeros(n, np.int64), np.zeros(n, np.int32)
-    valid = np.zeros(n, np.bool_)
-    features[:m] = version.memory.features
-    tick[:m], cell[:m], valid[:m] = version.memory.tick, version.memory.cell, version.memory.valid
-    stop = m + len(recent)
-    features[m:stop] = recent.features
-    tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
-    origin = int(tick[valid].min()) if valid.any() else 0
-    return Context(features, tick, cell, valid, origin, _svd_feeds(version, network.svd_rank))
-
-
-def _recent(version: Version, most: int) -> Tokens:
-    clip = version.clip()
-    background = version.known_background()
-    if background is None or most == 0:
-        return clip.take(np.arange(len(clip))[-most:] if most else np.zeros(0, np.intp))
-    return thin(clip, background, most)
-
-
-def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:
-    """Summary tokens: the basis and how strong each direction is; absent rows have strength 0."""
-    if rank == 0:
-        return {}
-    assert version.background is not None
-    svd = version.background.svd
-    basis = np.zeros((rank, svd.basis.shape[1]), np.float32)
-    strength = np.zeros(rank, np.float32)
-    r = len(svd.strength)
-    basis[:r], strength[:r] = svd.basis, svd.summary_strength()
-    return {"svd_basis": basis, "svd_strength": strength}
 
 
 def _box(xyxy: Array) -> tuple[float, float, float, float]:

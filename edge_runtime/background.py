@@ -27,11 +27,10 @@ from edge_runtime.svd import OnlineSVD
 
 Features = NDArray[np.floating[Any]]
 
-ROWS_PER_CLIP = 16
-"""Rows of one SVD update: bounds its cost whatever the clip length."""
+FRAMES_PER_CLIP = 8
+"""Evenly spread frames of which the background learns: bounds its cost whatever the clip length."""
 CELL_MEAN_RATE = 0.1
 """Share of a clip's median in the running cell means: half of the old scene is forgotten in seven clips."""
-MEDIAN_FRAMES = 16
 _SCALE_RATE = 0.1
 _LEAST_DEVIATION = 0.5
 """Of the mean over all cells: in a cell where nothing ever moves, noise must not count as news."""
@@ -62,7 +61,14 @@ class Background:
         """Length of what neither cell mean nor basis explains of each token. 0 before the first clip. (k,)"""
         if self.cell_means is None:
             return np.zeros(len(tokens), np.float32)
-        return self.svd.residual(tokens.features - self.cell_means[tokens.cell]).astype(np.float32)
+        return self.svd.residual_in_place(tokens.features - self.cell_means[tokens.cell])
+
+    def residual_of(self, frames: Features) -> NDArray[np.float32]:
+        """As `residual`, of whole frames (F, 49, d). (F, 49)"""
+        f, p, d = frames.shape
+        if self.cell_means is None:
+            return np.zeros((f, p), np.float32)
+        return self.svd.residual_in_place((frames - self.cell_means).reshape(f * p, d)).reshape(f, p)
 
     def standardised(self, residual: NDArray[np.float32], cell: Cells) -> NDArray[np.float32]:
         """Residuals (k,) against what is usual in their cells, as `novelty`. (k,)"""
@@ -79,21 +85,16 @@ class Background:
         """
         if frames.ndim != 3 or frames.shape[1] != CELLS:
             raise ValueError(f"frames must be (F, {CELLS}, d), got {frames.shape}")
-        frames = np.asarray(frames, np.float32)
-        median = _median(frames)  # (49, d)
+        few = np.asarray(frames[:: -(-len(frames) // FRAMES_PER_CLIP)], np.float32)
+        median = _median(few)  # (49, d)
         means = median if self.cell_means is None else self.cell_means
-        svd = self.svd.update(_rows(frames, means))
+        # One row a frame, the mean over its cells: what varies all over the picture.
+        svd = self.svd.update((few - means).mean(axis=1))
         moved = replace(self, svd=svd, cell_means=means + np.float32(CELL_MEAN_RATE) * (median - means))
         seen_by = moved if self.cell_means is None else self
         if residual is None or seen_by is moved:
-            residual = seen_by._residual_of(frames)
+            residual = seen_by.residual_of(frames)
         return replace(moved, scale=self._rescaled(residual))
-
-    def _residual_of(self, frames: Features) -> NDArray[np.float32]:
-        f, p, d = frames.shape
-        assert self.cell_means is not None
-        rest = self.svd.residual((frames - self.cell_means).reshape(f * p, d))
-        return rest.reshape(f, p).astype(np.float32)
 
     def _rescaled(self, residual: NDArray[np.float32]) -> Features:
         now = np.stack([residual.mean(axis=0), residual.std(axis=0)]).astype(np.float32)  # (2, 49)
@@ -101,18 +102,7 @@ class Background:
 
 
 def _median(frames: Features) -> Features:
-    """Median over at most 16 evenly spread frames. (F, 49, d) -> (49, d)
-
-    By sorting: numpy's median takes seven times as long on an axis that is not the last.
-    """
-    few = frames[:: -(-len(frames) // MEDIAN_FRAMES)]
-    ordered = np.sort(few, axis=0)
-    middle = len(few) // 2
-    return np.asarray((ordered[middle] + ordered[(len(few) - 1) // 2]) / 2)
-
-
-def _rows(frames: Features, means: Features) -> Features:
-    """At most 16 rows that sum up what varies: means over the cells of consecutive frames. (n, d)"""
-    around = frames.mean(axis=1) - means.mean(axis=0)  # (F, d)
-    groups = np.array_split(around, min(ROWS_PER_CLIP, len(around)))
-    return np.stack([group.mean(axis=0) for group in groups])
+    """Median over frames, (F, 49, d) -> (49, d); numpy's takes seven times as long on the first axis."""
+    ordered = np.sort(frames, axis=0)
+    middle = len(frames) // 2
+    return np.asarray((ordered[middle] + ordered[(len(frames) - 1) // 2]) / 2)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 Span = tuple[float, float]
 
@@ -30,7 +30,7 @@ class Coverage:
         gaps = self.gaps
         if t - self.end > 0.5 * period:
             gaps = _bounded((*gaps, (self.end, t)))
-        return replace(self, end=t + period, gaps=gaps)
+        return Coverage(self.start, t + period, gaps)
 
     def within(self, start: float, end: float) -> Coverage:
         """The part inside [start, end); empty (None, None) if they do not meet."""

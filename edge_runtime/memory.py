@@ -121,21 +121,13 @@ class TokenMemory:
     def _filled(
         self, clip: Tokens, scores: Scores, tick: Ticks, cell: Cells, chosen: NDArray[np.intp]
     ) -> TokenMemory:
-        n = len(chosen)
-        old = chosen < self.slots
-        following = TokenMemory.empty(self.slots, self.features.shape[1])
-        features, ticks, cells, score, valid = (
-            array.copy()
-            for array in (
-                following.features,
-                following.tick,
-                following.cell,
-                following.score,
-                following.valid,
-            )
-        )
-        features[:n][old] = self.features[chosen[old]]
-        features[:n][~old] = clip.features[chosen[~old] - self.slots]
+        n, old = len(chosen), chosen < self.slots
+        new = ~old
+        features = np.zeros_like(self.features)
+        features[:n] = self.features[np.where(old, chosen, 0)]
+        features[:n][new] = clip.features[chosen[new] - self.slots]
+        ticks, cells = np.zeros_like(self.tick), np.zeros_like(self.cell)
+        score, valid = np.zeros_like(self.score), np.zeros_like(self.valid)
         ticks[:n], cells[:n], score[:n], valid[:n] = tick[chosen], cell[chosen], scores[chosen], True
         return TokenMemory(features, ticks, cells, score, valid, self.version + 1)
 

@@ -92,8 +92,7 @@ class Panel:
         version = self._service.version
         if not version.pending or version.background is None:
             return 0.0
-        newest = version.clip()
-        return float(version.background.novelty(newest)[-49:].max())
+        return float(version.clip_novelty()[-49:].max())
 
     def _subtitle(self) -> str:
         note = "" if self._service.engines.bundle.manifest.training.trained else "untrained bundle · "

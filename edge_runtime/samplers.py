@@ -54,32 +54,27 @@ def make_sampler(name: str, engine: Engine) -> Sampler:
 
 
 class _Neural:
+    """Feeds memory and clip side by side, padded to the graph's size, in buffers that are made once."""
+
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._inputs = {spec.name: spec for spec in engine.inputs}
-        self._tokens = self._inputs["features"].shape[1]
+        self._feeds = {
+            spec.name: np.zeros([1, *(int(side) for side in spec.shape[1:])], spec.dtype)
+            for spec in engine.inputs
+        }
 
     def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
         m, k = memory.slots, len(clip)
-        n = self._tokens if isinstance(self._tokens, int) else m + k
-        feeds = {
-            "features": _padded([memory.features, clip.features], n, np.float32),
-            "cell": _padded([memory.cell, clip.cell], n, np.int32),
-            "novelty": _padded([novelty], n, np.float32),
-            "valid": _padded([memory.valid, np.ones(k, np.bool_)], n, np.bool_),
+        parts = {
+            "features": (memory.features, clip.features),
+            "cell": (memory.cell, clip.cell),
+            "novelty": (novelty[:m], novelty[m:]),
+            "valid": (memory.valid, True),
         }
-        scores = self._engine({name: feeds[name] for name in self._inputs})["score"]
-        return np.asarray(scores[0, : m + k])
-
-
-def _padded(parts: list[NDArray[np.generic]], n: int, dtype: type[np.generic]) -> NDArray[np.generic]:
-    """Concatenated, padded with zeros to n rows, with a batch axis. (1, n, ...)"""
-    out = np.zeros((1, n, *parts[0].shape[1:]), dtype)
-    start = 0
-    for part in parts:
-        out[0, start : start + len(part)] = part
-        start += len(part)
-    return out
+        for name, buffer in self._feeds.items():
+            remembered, new = parts[name]
+            buffer[0, :m], buffer[0, m : m + k], buffer[0, m + k :] = remembered, new, 0
+        return np.asarray(self._engine(self._feeds)["score"][0, : m + k])
 
 
 def _novelty(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:

@@ -17,8 +17,8 @@ from threadpoolctl import threadpool_limits
 
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
-from edge_runtime.frame import Frame
-from edge_runtime.ingest import BATCH_FRAMES, Ingest, Version, empty_version
+from edge_runtime.frame import Frame, tick_of
+from edge_runtime.ingest import Images, Ingest, Version, batch_size, empty_version, preprocess
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import QueryError
 from edge_runtime.samplers import make_sampler
@@ -165,8 +165,7 @@ class Service:
         ended = False
         try:
             with self.source:
-                for batch in self._batches(self.source, limit):
-                    self._take(batch)
+                for _ in self._ingested(self._batches(self.source, limit)):
                     if on_progress is not None:
                         on_progress()
                     if self._save_is_due():
@@ -231,34 +230,54 @@ class Service:
             return max(at, time.time() - self.header.epoch)
         return at
 
+    def _frames_wait(self) -> bool:
+        """Whether the next frame is there already: a file's, but not a camera's or a paced demo's."""
+        return not (self.source is None or self.source.live or getattr(self.source, "paced", False))
+
     def _batches(self, source: Source, limit: float | None) -> Iterator[list[Frame]]:
         """Waiting frames together, cut at the same places of a clip whether resumed or not.
 
         A file stopped in mid-batch gives those frames up: they are read again when it is resumed, and the
-        backbone then sees the batches that it would have seen without the stop.
+        backbone then sees the batches that it would have seen without the stop. Of two frames in one tick
+        only the first counts.
         """
-        waits = source.live or getattr(source, "paced", False)
         batch: list[Frame] = []
+        clip, last_tick = len(self.version.pending), self.version.last_tick
         for frame in source:
             if self._stop.is_set():
                 return
             if limit is not None and frame.t >= limit - 1e-9:
                 break
+            if last_tick is not None and tick_of(frame.t) <= last_tick:
+                continue
+            last_tick = tick_of(frame.t)
             batch.append(frame)
-            if waits or len(batch) == self._batch_size():
+            if not self._frames_wait() or len(batch) == batch_size(clip, self._network.clip_frames):
+                clip = (clip + len(batch)) % self._network.clip_frames
                 yield batch
                 batch = []
         if batch and not self._stop.is_set():
             yield batch
 
-    def _batch_size(self) -> int:
-        done = len(self.version.pending)
-        return min(BATCH_FRAMES - done % BATCH_FRAMES, self._network.clip_frames - done)
+    def _ingested(self, batches: Iterator[list[Frame]]) -> Iterator[Version]:
+        """A version after each batch; the header follows the version, not the batch that is being fetched."""
+        begun: deque[Frame] = deque()
 
-    def _take(self, batch: list[Frame]) -> None:
-        self.ingest.push(batch)
-        self.ring.push(batch[-1])
-        self.header = self.header.model_copy(update={"last_t": batch[-1].t})
+        def ready(batch: list[Frame]) -> tuple[Images, list[float]]:
+            begun.append(batch[-1])
+            images = np.stack([preprocess(frame, self._network.image_size) for frame in batch])
+            return images, [frame.t for frame in batch]
+
+        if self._frames_wait():
+            versions = self.ingest.stream(ready(batch) for batch in batches)
+        else:
+            # Nothing to look ahead to: waiting for the next frame would delay this one.
+            versions = (version for batch in batches for version in self.ingest.stream([ready(batch)]))
+        for version in versions:
+            newest = begun.popleft()
+            self.ring.push(newest)
+            self.header = self.header.model_copy(update={"last_t": newest.t})
+            yield version
 
     def _save_is_due(self) -> bool:
         # A file goes by much faster than its clock: there a lost second of work costs more than a write.

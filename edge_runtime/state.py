@@ -214,6 +214,7 @@ def arrays_of(version: Version) -> dict[str, Array]:
     }
     if version.pending:
         arrays["pending"] = np.stack(version.pending).astype(np.float16)
+        arrays["pending_residual"] = np.stack(version.pending_residual)
     if background is not None:
         svd = background.svd
         arrays |= {"svd.basis": svd.basis, "svd.strength": svd.strength, "svd.mean": svd.mean}
@@ -246,6 +247,7 @@ def _version(arrays: dict[str, Array], header: Header, network: NetworkConfig | 
         background,
         Coverage(*header.coverage),
         pending,
+        tuple(arrays["pending_residual"]) if pending else (),
         header.pending_ticks,
         header.last_tick,
         header.frames,
@@ -263,6 +265,8 @@ def _check_shapes(version: Version, wanted: Version, network: NetworkConfig) -> 
         )
         and (version.background is None) == (wanted.background is None)
         and len(version.pending) == len(version.pending_ticks) < network.clip_frames
+        and len(version.pending) == len(version.pending_residual)
+        and all(one.shape == (49,) for one in version.pending_residual)
         and all(frame.shape == (49, network.d_backbone) for frame in version.pending)
     )
     if not same:

@@ -88,10 +88,13 @@ class OnlineSVD:
 
     def residual(self, rows: Rows) -> Rows:
         """Length of what the basis does not explain of each row of (n, d). (n,)"""
-        rows = np.asarray(rows, self.basis.dtype)
-        within = rows @ self.basis.T  # (n, r)
-        # |e|² - |P|² would lose half the digits where a row is nearly in the span.
-        return np.asarray(np.linalg.norm(rows - within @ self.basis, axis=1))
+        return self.residual_in_place(np.array(rows, self.basis.dtype))
+
+    def residual_in_place(self, rows: Rows) -> Rows:
+        """As `residual`, overwriting `rows`, of the basis's dtype, with what is left of them. (n,)"""
+        # |e|² - |P|² would be cheaper and lose half the digits where a row is nearly in the span.
+        rows -= (rows @ self.basis.T) @ self.basis
+        return np.asarray(np.sqrt(np.einsum("nd,nd->n", rows, rows)))
 
     def summary_strength(self) -> Rows:
         """log(1 + S / √rows): a feature that does not grow with the hours watched. (r,)"""

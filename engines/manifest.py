@@ -64,6 +64,11 @@ class NetworkConfig(Strict):
             raise ValueError(f"d_model must be a multiple of heads={self.heads}, got {self.d_model}")
         if self.d_model % 4:
             raise ValueError(f"d_model must be a multiple of 4 (2-D sine code), got {self.d_model}")
+        if not self.svd_rank and self.clip_candidates < clip_tokens:
+            raise ValueError(
+                f"without svd_rank nothing can thin a clip: clip_candidates must be {clip_tokens}, "
+                f"got {self.clip_candidates}"
+            )
         if self.sampler_novelty and not self.svd_rank:
             raise ValueError("sampler_novelty needs svd_rank >= 1, got 0")
         return self

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from conftest import WIDTH, fake_backbone, fake_sampler, frames, small_network
 
-from edge_runtime.ask import MAX_BATCH, MAX_EVIDENCE, Asker, make_context
+from edge_runtime.ask import MAX_BATCH, MAX_EVIDENCE, Asker
+from edge_runtime.context import make_context
 from edge_runtime.frame import Frame
 from edge_runtime.ingest import Ingest, empty_version, preprocess
 from edge_runtime.objects import ObjectEncoder
@@ -150,7 +151,7 @@ def test_a_stream_that_began_long_ago_feeds_what_one_that_began_now_feeds():
 
 def test_the_recency_buffer_holds_tokens_of_the_running_clip_newest_included():
     version = _ingested(43)
-    context = make_context(version, _manifest())
+    context = make_context(version, _manifest().network)
     recent = slice(NETWORK.memory_tokens, None)
     clip = version.clip()
     known = {(t, c): f for t, c, f in zip(clip.tick, clip.cell, clip.features, strict=True)}
@@ -160,14 +161,14 @@ def test_the_recency_buffer_holds_tokens_of_the_running_clip_newest_included():
 
 
 def test_before_the_first_clip_is_full_the_recency_buffer_is_all_there_is():
-    context = make_context(_ingested(1), _manifest())
+    context = make_context(_ingested(1), _manifest().network)
     m = NETWORK.memory_tokens
     assert not context.valid[:m].any() and context.valid[m:].all() and context.origin == 0
     assert not context.features[:m].any() and not context.tick[:m].any()
 
 
 def test_right_after_a_clip_the_recency_buffer_is_empty():
-    context = make_context(_ingested(44), _manifest())
+    context = make_context(_ingested(44), _manifest().network)
     assert context.valid[: NETWORK.memory_tokens].all() and not context.valid[NETWORK.memory_tokens :].any()
 
 
@@ -176,7 +177,7 @@ def test_without_svd_the_newest_tokens_are_recent_and_no_summary_is_fed():
     reader, version = FakeReader(network), _ingested(43, network)
     _asker(reader, network).ask(_query("object"), version)
     assert "svd_basis" not in reader.calls[0]
-    assert set(make_context(version, _manifest(network)).tick[-10:]) == {42 * 5}
+    assert set(make_context(version, _manifest(network).network).tick[-10:]) == {42 * 5}
 
 
 def test_summary_tokens_are_the_basis_with_zeros_where_a_direction_is_not_known_yet():
@@ -184,7 +185,7 @@ def test_summary_tokens_are_the_basis_with_zeros_where_a_direction_is_not_known_
     svd = version.background.svd
     svd = replace(svd, basis=svd.basis[:2], strength=svd.strength[:2])
     version = replace(version, background=replace(version.background, svd=svd))
-    feeds = make_context(version, _manifest()).svd
+    feeds = make_context(version, _manifest().network).svd
     assert feeds["svd_basis"].shape == (3, WIDTH) and (feeds["svd_basis"][:2] == svd.basis).all()
     assert not feeds["svd_basis"][2].any() and feeds["svd_strength"][2] == 0 < feeds["svd_strength"][0]
 
@@ -203,7 +204,9 @@ def test_steps_are_spread_over_the_asked_window():
     reader, version = FakeReader(), _ingested(42)
     _asker(reader).ask(_query("time", **{"from": 10, "to": 30}), version)
     feeds = reader.calls[0]
-    ticks = feeds["query_tick"][0][feeds["query_valid"][0]] + make_context(version, _manifest()).origin
+    ticks = (
+        feeds["query_tick"][0][feeds["query_valid"][0]] + make_context(version, _manifest().network).origin
+    )
     assert len(ticks) == STEPS and ticks[0] == 50 and ticks[-1] == 150 and (np.diff(ticks) > 0).all()
 
 
@@ -219,7 +222,7 @@ def test_a_short_window_has_fewer_steps_and_the_rest_is_masked():
 def test_boxes_are_asked_only_where_something_is_remembered():
     reader, version = FakeReader(), _ingested(42)
     _asker(reader).ask(_query("object"), version)
-    feeds, context = reader.calls[0], make_context(version, _manifest())
+    feeds, context = reader.calls[0], make_context(version, _manifest().network)
     asked = feeds["query_tick"][0][feeds["query_valid"][0]] + context.origin
     assert set(asked) <= set(context.tick[context.valid])
 
@@ -286,7 +289,7 @@ def test_activities_are_ranked_and_the_first_is_the_answer():
 def test_boxes_have_corners_in_the_picture_at_times_of_evidence_or_between_close_ones():
     version = _ingested(42)
     answer = _asker(FakeReader()).ask(_query("object"), version)
-    context = make_context(version, _manifest())
+    context = make_context(version, _manifest().network)
     seen = set((context.tick[context.valid] / 5).tolist())
     assert answer.boxes and all(one.t in seen or one.interpolated for one in answer.boxes)
     assert all(
@@ -297,7 +300,7 @@ def test_boxes_have_corners_in_the_picture_at_times_of_evidence_or_between_close
 
 def test_a_window_in_which_nothing_is_remembered_gets_no_invented_box():
     version = _ingested(42)
-    kept = set((make_context(version, _manifest()).tick / 5).astype(int).tolist())
+    kept = set((make_context(version, _manifest().network).tick / 5).astype(int).tolist())
     empty = next(t for t in range(1, 40) if not {t - 1, t, t + 1} & kept)
     answer = _asker(FakeReader()).ask(_query("object", **{"from": empty, "to": empty + 0.9}), version)
     assert answer.abstained and answer.boxes == ()
@@ -316,7 +319,7 @@ def test_spans_lie_within_what_was_asked(head):
 def test_evidence_is_remembered_tokens_of_watched_time_most_telling_first():
     version = _ingested(42)
     answer = _asker(FakeReader()).ask(_query("activity"), version)
-    context = make_context(version, _manifest())
+    context = make_context(version, _manifest().network)
     known = set(zip((context.tick / 5).tolist(), context.cell.tolist(), strict=True))
     weights = [one.weight for one in answer.evidence]
     assert len(weights) == MAX_EVIDENCE and weights == sorted(weights, reverse=True)

@@ -223,7 +223,7 @@ def test_a_damaged_file_never_takes_the_place_of_the_sound_one_before(tmp_path):
         {"memory_tokens": 21},
         {"d_backbone": 24},
         {"clip_frames": 2},
-        {"svd_rank": 0, "sampler_novelty": False},
+        {"svd_rank": 0, "sampler_novelty": False, "clip_candidates": 196},
     ],
     ids=str,
 )

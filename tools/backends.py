@@ -145,11 +145,12 @@ def step(lane: Lane, manifest: Manifest, version: Version, clip: Clip) -> tuple[
 
 def _novelty(version: Version, features: NDArray[np.float32], times: list[float]) -> dict[Place, float]:
     half, ticks = as_stored(features), [tick_of(t) for t in times]
-    background = replace(version, pending=tuple(half), pending_ticks=tuple(ticks)).known_background()
-    tokens = clip_tokens(half, ticks)
-    if background is None:
+    if version.background is None:
         return {}
-    return dict(zip(_places(tokens.tick, tokens.cell), background.novelty(tokens).tolist(), strict=True))
+    residual = version.background.residual_of(half)
+    clip = replace(version, pending=tuple(half), pending_residual=tuple(residual), pending_ticks=tuple(ticks))
+    tokens = clip_tokens(half, ticks)
+    return dict(zip(_places(tokens.tick, tokens.cell), clip.clip_novelty().tolist(), strict=True))
 
 
 def compare(lane: Lane, stepped: Stepped, first: Lane, wanted: Stepped) -> None:
