@@ -19,6 +19,7 @@ import argparse
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,7 @@ def novelties(choice: Choice, footage: Footage) -> Iterator[Real]:
         clip = half.astype(np.float32)
         if scale is not None:
             deviation = np.maximum(scale[1], max(choice.floor * float(scale[1].mean()), 1e-6))
-            yield (_residual(svd, clip - means) - scale[0]) / deviation
+            yield np.asarray((_residual(svd, clip - means) - scale[0]) / deviation, np.float32)
         if choice.rank:
             svd = svd.update(ROW_CHOICES[choice.rows](clip - means, number))
         if choice.cell_means:
@@ -268,12 +269,12 @@ def main() -> int:
                 for level, footages in films.items()
             }
 
-        base = each(lambda footage: shipped(network, footage))
+        base = each(partial(shipped, network))
         step("shipped")
         flat = np.concatenate(list(base.values()))
         rows = [_row("shipped", base, flat)]
         for choice in tried:
-            rows.append(_row(str(choice), each(lambda footage, c=choice: novelties(c, footage)), flat))
+            rows.append(_row(str(choice), each(partial(novelties, choice)), flat))
             step(str(choice))
     _print(rows, arguments.levels)
     finish(
