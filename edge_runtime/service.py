@@ -136,6 +136,7 @@ class Service:
             -math.inf
         )  # the first batch is saved at once: from then on there is something to resume
         self._stop = threading.Event()
+        self._limited = False
 
     # -- asking --------------------------------------------------------------------------------------------
 
@@ -161,6 +162,8 @@ class Service:
         start = self._start()
         source = open_source(self.source_spec, sample_fps=self._network.sample_fps, start=start)
         self.source = LatestFrames(source) if source.live else source
+        if self._stop.is_set():  # asked to stop while the source was being opened
+            self.source.close()
         limit = None if seconds is None else start + seconds
         ended = False
         try:
@@ -170,7 +173,9 @@ class Service:
                         on_progress()
                     if self._save_is_due():
                         self.save()
-            ended = limit is None and not self._stop.is_set()
+            ended = not (self._limited or self._stop.is_set())
+        except ValueError as error:
+            raise LvmError(f"{self.name} was left at {self.header.last_t} s: {error}") from error
         finally:
             self.header = self.header.model_copy(update={"ended": ended})
             self.save()
@@ -247,6 +252,7 @@ class Service:
             if self._stop.is_set():
                 return
             if limit is not None and frame.t >= limit - 1e-9:
+                self._limited = True
                 break
             if last_tick is not None and tick_of(frame.t) <= last_tick:
                 continue

@@ -13,6 +13,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from engines.spec import Array
+
+log = logging.getLogger(__name__)
 
 FORMAT_VERSION: Literal[1] = 1
 MAGIC = b"LVMSTAT1"
@@ -144,13 +147,18 @@ def load_snapshot(folder: Path, network: NetworkConfig | None = None) -> Snapsho
 
     Raises StateError if files are there but none can be used; nothing is deleted.
     """
-    problems = []
+    problems: list[str] = []
+    if folder.is_file():
+        raise StateError(f"state {folder} must be a folder, got a file")
     for name in (FILE, PREVIOUS):
         path = folder / name
         if not path.exists():
             continue
         try:
-            return _parse(path.read_bytes(), network)
+            snapshot = _parse(path.read_bytes(), network)
+            if problems:
+                log.warning("state %s: %s; the snapshot before is used", folder, problems[0])
+            return snapshot
         except (StateError, OSError) as error:
             problems.append(f"{name}: {error}")
     if problems:

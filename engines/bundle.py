@@ -4,8 +4,8 @@
     graphs/<target>/<name>.onnx     backbone, sampler, reader
     weights.safetensors             one copy; the graphs' initialisers point into it
 
-A directory, or one uncompressed zip archive of it. Every file is read once, its SHA-256 compared with the
-manifest, and only those verified bytes are handed to a backend, so nothing can be swapped in between.
+A directory, or one uncompressed zip archive of it. Whenever a file is read its SHA-256 is compared with the
+manifest, and only those bytes are handed to a backend: a file that is replaced afterwards changes nothing.
 Only files that the manifest names are ever opened; links and paths that leave the bundle are refused.
 """
 

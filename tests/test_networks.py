@@ -21,7 +21,7 @@ from export.reference import TorchEngine
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"object_fusion": "cell", "recency_tokens": 0},
-    {"svd_rank": 0, "sampler_novelty": False, "sampler_cell_code": False},
+    {"svd_rank": 0, "sampler_novelty": False, "sampler_cell_code": False, "clip_candidates": 98},
 ]
 
 

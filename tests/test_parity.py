@@ -27,7 +27,13 @@ from export.weights import WEIGHTS, places, save_weights
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 VARIANTS: list[dict[str, Any]] = [
     {},
-    {"object_fusion": "cell", "svd_rank": 0, "sampler_novelty": False, "sampler_cell_code": False},
+    {
+        "object_fusion": "cell",
+        "svd_rank": 0,
+        "sampler_novelty": False,
+        "sampler_cell_code": False,
+        "clip_candidates": 98,
+    },
 ]
 
 

@@ -92,6 +92,7 @@ class _Session:
     def __init__(self, service: Service, address: str | None, *, as_json: bool) -> None:
         self._service = service
         self._json = as_json
+        self._address = address
         self._out = Console(soft_wrap=True, highlight=False, emoji=False)
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         self._panel = Panel(service, address)
@@ -152,6 +153,8 @@ class _Session:
 
     def _say_start(self) -> None:
         service = self._service
+        if self._address is not None and not self._out.is_terminal:
+            self._err.print(f"answers at {self._address}", markup=False)
         if service.resumed is not None:
             at = service.header.resume_at()
             self._err.print(f"resumed from {service.folder.folder} at {at:.1f} s", markup=False)
@@ -273,5 +276,5 @@ def _plan(
         catalogue=settings.objects.catalogue,
         save_interval_s=settings.state.save_interval_s,
         listen=listen,
-        listen_is_default=http is None,
+        listen_is_default=http is None and "listen" not in settings.http.model_fields_set,
     )
