@@ -10,6 +10,7 @@ there is a new immutable `Version`, which is all that a question ever reads.
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 from edge_runtime.background import Background
 from edge_runtime.coverage import Coverage
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.memory import Features, TokenMemory, Tokens, no_tokens
+from edge_runtime.memory import Features, Scores, TokenMemory, Tokens, no_tokens
 from edge_runtime.samplers import Sampler
 from engines.manifest import NetworkConfig
 from engines.spec import Engine
@@ -33,6 +34,8 @@ _HALF_SMALLEST_NORMAL = np.float32(2**-14)
 _HALF_LARGEST = np.float32(65504)
 BATCH_FRAMES = 8
 """Frames of one backbone call where frames wait; larger batches gain little and cost resident memory."""
+BATCHES_AHEAD = 2
+"""Batches on their way while one is remembered: with one, the worker would idle at a clip's end."""
 
 
 @dataclass(frozen=True)
@@ -122,11 +125,11 @@ class Ingest:
     def stream(self, batches: Iterable[tuple[Images, Sequence[float]]]) -> Iterator[Version]:
         """Take in batches of (B, S, S, 3) pictures with their times; a version after each.
 
-        The backbone works on a batch while the next one is fetched from `batches` and the one before is
-        remembered, so that decoding and our own bookkeeping cost no engine time. Should fetching fail, what
-        was fetched before is remembered first.
+        All engine calls are made by one worker, which always has the next batch waiting: decoding and our own
+        bookkeeping run beside it and cost no engine time. Should fetching fail, what was fetched before is
+        remembered first.
         """
-        waiting: tuple[Future[Features], Sequence[float]] | None = None
+        begun: deque[tuple[Future[Features], Sequence[float]]] = deque()
         failed: Exception | None = None
         iterator = iter(batches)
         while True:
@@ -137,12 +140,11 @@ class Ingest:
             except Exception as error:
                 failed = error
                 break
-            begun = self._worker.submit(self._features, images)
-            if waiting is not None:
-                yield self._remember(*waiting)
-            waiting = begun, times
-        if waiting is not None:
-            yield self._remember(*waiting)
+            begun.append((self._worker.submit(self._features, images), times))
+            if len(begun) > BATCHES_AHEAD:
+                yield self._remember(*begun.popleft())
+        while begun:
+            yield self._remember(*begun.popleft())
         if failed is not None:
             raise failed
 
@@ -165,6 +167,12 @@ class Ingest:
         features = as_stored(self.backbone({"image": images})["tokens"])  # (B, 49, d)
         self.seconds.backbone += time.perf_counter() - started
         return features
+
+    def _scores(self, memory: TokenMemory, clip: Tokens, novelty: NDArray[np.float32]) -> Scores:
+        started = time.perf_counter()
+        scores = self.sampler.score(memory, clip, novelty)
+        self.seconds.sampler += time.perf_counter() - started
+        return scores
 
     def _remember(self, begun: Future[Features], times: Sequence[float]) -> Version:
         version, period = self.version, 1 / self.network.sample_fps
@@ -203,19 +211,15 @@ class Ingest:
         of_memory = (
             known.novelty(version.memory.slots_as_tokens()) if known else np.zeros(version.memory.slots)
         )
-        measured = time.perf_counter()
-        scores = self.sampler.score(version.memory, clip, np.concatenate([of_memory, novelty]))
-        horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
-        memory = version.memory.update(clip, scores, oldest_tick=version.pending_ticks[-1] - horizon)
-        scored = time.perf_counter()
+        judged = self._worker.submit(self._scores, version.memory, clip, np.concatenate([of_memory, novelty]))
         background = version.background
         if background is not None:
             # The first clip has been learned already: nothing else could tell its novelty.
             first = background.cell_means is None
             background = known if first else background.update(frames, np.stack(version.pending_residual))
-        learned = time.perf_counter()
-        self.seconds.sampler += scored - measured
-        self.seconds.background += measured - started + learned - scored
+        self.seconds.background += time.perf_counter() - started
+        horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
+        memory = version.memory.update(clip, judged.result(), oldest_tick=version.pending_ticks[-1] - horizon)
         return replace(
             version, memory=memory, background=background, pending=(), pending_residual=(), pending_ticks=()
         )

@@ -87,7 +87,7 @@ def test_a_stopped_demo_goes_on_as_the_uninterrupted_one(open_service, stop_afte
     whole = _run(open_service("whole"), 70)
     first = _run(open_service("cut"), stop_after=stop_after)
     done = first.version.frames
-    assert stop_after <= done < stop_after + 16  # one batch is always ahead
+    assert stop_after <= done < stop_after + 24  # two batches may be on their way
     resumed = _run(open_service("cut"), 70 - done)
     assert whole.version.frames == 70 and _same(whole, resumed)
 
