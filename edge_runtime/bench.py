@@ -23,12 +23,12 @@ from safetensors.numpy import save
 
 from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.background import FRAMES_PER_CLIP, Background
+from edge_runtime.engine_set import Engines
 from edge_runtime.frame import CELLS
 from edge_runtime.ingest import BATCH_FRAMES, Ingest, empty_version
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import ActivityQuery, ObjectQuery, Photos, TimeQuery
 from edge_runtime.samplers import make_sampler
-from edge_runtime.service import Engines
 from edge_runtime.sources.demo import DemoSource
 from edge_runtime.state import arrays_of
 from edge_runtime.world.config import WorldConfig

@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import logging
 import math
-import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
+from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame, tick_of
 from edge_runtime.ingest import Images, Ingest, Version, batch_size, empty_version, preprocess
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import QueryError
+from edge_runtime.ring import Ring
 from edge_runtime.samplers import make_sampler
 from edge_runtime.sources import frame_at, is_live, open_source
 from edge_runtime.sources.base import Source, redacted
@@ -35,78 +33,12 @@ from edge_runtime.state import (
     load_snapshot,
     model_digest,
 )
-from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
-from engines.select import Choice, choose, load_engine
-from engines.spec import Engine
 
 log = logging.getLogger(__name__)
 
-RING_FRAMES = 32
-RING_SIDE_PX = 640
 FILE_SAVE_INTERVAL_S = 1.0
-SWITCH_INTERVAL_S = 1e-4
-
-
-@dataclass(frozen=True)
-class Engines:
-    """The three graphs of a bundle, loaded on one backend."""
-
-    bundle: Bundle
-    choice: Choice
-    backbone: Engine
-    sampler: Engine
-    reader: Engine
-
-    @classmethod
-    def load(cls, bundle: Bundle, backend: str = "auto", threads: int | None = None) -> Engines:
-        _tune_process()
-        choice = choose(backend, bundle.manifest)
-        log.info("backend %s (%s)", choice.backend, choice.why)
-        backbone, sampler, reader = (
-            load_engine(bundle, name, choice.backend, threads=threads)
-            for name in ("backbone", "sampler", "reader")
-        )
-        return cls(bundle, choice, backbone, sampler, reader)
-
-    def close(self) -> None:
-        for engine in (self.backbone, self.sampler, self.reader):
-            engine.close()
-
-
-def _tune_process() -> None:
-    """Leave the cores to the engines. Process-wide; costs nothing where nothing competes."""
-    # Our own matrices are small: a second BLAS thread only fights with the backend's (0.2 ms against 6 ms
-    # for a clip's novelty on two busy cores).
-    threadpool_limits(1, user_api="blas")
-    # The worker that feeds the engines would wait up to Python's default of 5 ms for the interpreter.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-
-
-class Ring:
-    """The newest sampled pictures, in RAM only, at most 640 pixels wide: what a box in "now" refers to."""
-
-    def __init__(self) -> None:
-        self._frames: deque[Frame] = deque(maxlen=RING_FRAMES)
-        self._lock = threading.Lock()
-
-    def push(self, frame: Frame) -> None:
-        height, width = frame.image.shape[:2]
-        scale = RING_SIDE_PX / max(height, width)
-        image = frame.image
-        if scale < 1:
-            size = (max(1, round(width * scale)), max(1, round(height * scale)))
-            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-        with self._lock:
-            self._frames.append(Frame(image, frame.t))
-
-    def at(self, t: float) -> Frame | None:
-        """The picture shown at `t`, None if it is not (or no longer) here."""
-        with self._lock:
-            frames = list(self._frames)
-        shown = [frame for frame in frames if frame.t <= t + 1e-6]
-        return shown[-1] if shown else None
 
 
 class Service:

@@ -9,9 +9,10 @@ import pytest
 from fastapi.testclient import TestClient
 
 import edge_runtime.server as server_module
+from edge_runtime.engine_set import Engines
 from edge_runtime.paths import default_bundle
 from edge_runtime.server import HttpServer, make_app, parse_listen
-from edge_runtime.service import Engines, Service
+from edge_runtime.service import Service
 from edge_runtime.state import StateFolder
 from engines.bundle import Bundle
 from engines.errors import LvmError

@@ -10,10 +10,12 @@ from bundles import copied, edited
 from media import write_video
 
 import edge_runtime.service as service_module
+from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
 from edge_runtime.paths import default_bundle
 from edge_runtime.queries import QueryError, parse_query
-from edge_runtime.service import RING_FRAMES, Engines, Ring, Service
+from edge_runtime.ring import RING_FRAMES, Ring
+from edge_runtime.service import Service
 from edge_runtime.sources.base import Counting
 from edge_runtime.state import StateError, StateFolder, arrays_of, load_snapshot
 from engines.bundle import Bundle

@@ -29,11 +29,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from edge_runtime.ask import AnyQuery, Asker
+from edge_runtime.engine_set import Engines
 from edge_runtime.ingest import Ingest, Version, empty_version
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.paths import default_bundle
 from edge_runtime.samplers import make_sampler
-from edge_runtime.service import Engines
 from edge_runtime.sources.demo import DemoSource
 from edge_runtime.state import Header, Snapshot, StateFolder, arrays_of, model_digest
 from edge_runtime.world.config import WorldConfig

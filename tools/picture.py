@@ -14,9 +14,10 @@ from rich.console import Console
 
 from edge_runtime.cli.question import typed
 from edge_runtime.cli.run import sentence
+from edge_runtime.engine_set import Engines
 from edge_runtime.panel import Panel
 from edge_runtime.paths import default_bundle
-from edge_runtime.service import Engines, Service
+from edge_runtime.service import Service
 from edge_runtime.state import StateFolder
 from engines.bundle import Bundle
 

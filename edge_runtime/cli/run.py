@@ -21,9 +21,10 @@ from edge_runtime.answers import Answer
 from edge_runtime.cli.question import typed
 from edge_runtime.cli.typing_line import KeyReader, LineReader
 from edge_runtime.config import Config, load_config
+from edge_runtime.engine_set import Engines
 from edge_runtime.panel import Panel
 from edge_runtime.paths import default_bundle, state_of
-from edge_runtime.service import Engines, Service
+from edge_runtime.service import Service
 from edge_runtime.sources import canonical, is_demo
 from edge_runtime.state import StateFolder
 from edge_runtime.status import resident_bytes, status_of
