@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 TICKS_PER_SECOND = 5
-"""Resolution of remembered time (SCIENCE: boxes of the ReST queries come at 5 Hz)."""
+"""Resolution of remembered time (boxes of the ReST queries come at 5 Hz)."""
 
 CELLS = 49
 """Tokens of one frame: a 7 × 7 grid, row by row."""

@@ -26,7 +26,7 @@ class Strict(BaseModel):
 
 
 class NetworkConfig(Strict):
-    """Everything that fixes the shapes and the meaning of the three graphs (SCIENCE 1.1)."""
+    """Everything that fixes the shapes and the meaning of the three graphs (LVM-Net)."""
 
     backbone: str = Field(min_length=1, description="'conv' for our own small network, else a timm name")
     image_size: int = Field(ge=32, le=1024, description="side of the square input, pixels")

@@ -24,7 +24,7 @@ ACTIVITIES: tuple[Activity, ...] = (
     Activity("unbag", "taking an item out of a bag"),
     Activity("sticker", "putting a sticker on an item"),
 )
-"""Activities of SCIENCE section 7. All but bag and unbag can be told from one frame; those two differ in
+"""Activities of the checkout world. All but bag and unbag can be told from one frame; those two differ in
 direction only."""
 
 

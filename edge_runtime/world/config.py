@@ -1,4 +1,4 @@
-"""The knobs of the demo world and its four levels of difficulty (SCIENCE section 7)."""
+"""The knobs of the demo world and its four levels of difficulty."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ LEVELS: dict[str, dict[str, Any]] = {
 class WorldConfig(BaseModel):
     """Everything that a checkout world depends on. Lengths are shares of the picture's width.
 
-    Raises pydantic's ValidationError (a ValueError) for values out of range. Source: SCIENCE section 7.
+    Raises pydantic's ValidationError (a ValueError) for values out of range.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")

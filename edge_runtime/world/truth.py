@@ -1,4 +1,4 @@
-"""Ground truth of one moment, read off the stage (contract: SCIENCE section 6)."""
+"""Ground truth of one moment, read off the stage."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ _CLERK = 100
 class World:
     """A checkout whose every moment can be asked for in any order, at the same cost.
 
-    `faces` and `backdrop` exchange what is drawn for a shop's own pictures. Source: SCIENCE section 7.
+    `faces` and `backdrop` exchange what is drawn for a shop's own pictures.
     """
 
     def __init__(
