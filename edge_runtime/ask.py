@@ -69,8 +69,8 @@ class Asker:
         started = time.perf_counter()
         context = self._context(version)
         asked = [self._resolve(query, version, context) for query in queries]
-        # A question about time that nobody watched costs no run.
-        run = [one for one in asked if one.covered.watched() > 0 and context.valid.any()]
+        # A question about time that nobody watched, or of which nothing is remembered, costs no run.
+        run = [one for one in asked if one.covered.watched() > 0 and _inside(one, context).any()]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
         rows = {id(one): row for row, one in enumerate(run)}
@@ -87,8 +87,10 @@ class Asker:
 
     def _resolve(self, query: AnyQuery, version: Version, context: Context) -> _Asked:
         whole = version.coverage
-        start = query.start if query.start is not None else (whole.start or 0.0)
         end = query.end if query.end is not None else (whole.end or 0.0)
+        # What is older than the horizon has left the memory.
+        oldest = max(whole.start or 0.0, (whole.end or 0.0) - self._network.horizon_s)
+        start = query.start if query.start is not None else oldest
         covered = whole.within(start, end)
         tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
         activity = None if isinstance(query, ActivityQuery) else self._activity(query.activity)
@@ -248,7 +250,7 @@ class Asker:
 
     def _nothing(self, one: _Asked, version: Version, milliseconds: float) -> Answer:
         watched = one.covered.watched() > 0
-        reason = "nothing is remembered yet" if watched else "nobody was watching at that time"
+        reason = "nothing is remembered of that time" if watched else "nobody was watching at that time"
         return self._finished(
             one, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )
@@ -274,3 +276,11 @@ class Asker:
 def _box(xyxy: Array) -> tuple[float, float, float, float]:
     x1, y1, x2, y2 = (float(v) for v in xyxy)
     return x1, y1, x2, y2
+
+
+def _inside(one: _Asked, context: Context) -> NDArray[np.bool_]:
+    """Which tokens are of the asked window. (n,)"""
+    if one.covered.start is None or one.covered.end is None:
+        return np.zeros(len(context.valid), np.bool_)
+    first, last = tick_of(one.covered.start), tick_of(one.covered.end)
+    return context.valid & (context.tick >= first) & (context.tick <= last)

@@ -159,7 +159,9 @@ class Service:
                     f"state {self.folder.folder} was chosen by sampler {self.resumed.header.sampler}, not "
                     f"{sampler}; name another --state"
                 )
-            return self.resumed.header.model_copy(update={"ended": False})
+            return self.resumed.header.model_copy(
+                update={"ended": False, "bundle": str(bundle.path.resolve())}
+            )
         return Header(
             model=digest,
             bundle=str(bundle.path.resolve()),

@@ -15,7 +15,7 @@ from edge_runtime.state import FILE, Header, Snapshot
 
 @dataclass(frozen=True)
 class Status:
-    """`oldest_age_s` of the oldest remembered token; `novelty` of the newest frame, mean over its cells."""
+    """`oldest_age_s` of the oldest remembered token."""
 
     frames: int
     seen: int

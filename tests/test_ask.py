@@ -211,8 +211,9 @@ def test_steps_are_spread_over_the_asked_window():
 
 
 def test_a_short_window_has_fewer_steps_and_the_rest_is_masked():
-    reader = FakeReader()
-    _asker(reader).ask(_query("time", **{"from": 10, "to": 10.5}), _ingested(42))
+    reader, version = FakeReader(), _ingested(42)
+    t = float(make_context(version, _manifest().network).tick[0]) / 5
+    _asker(reader).ask(_query("time", **{"from": t, "to": t + 0.5}), version)
     feeds = reader.calls[0]
     count = feeds["query_valid"][0].sum()
     assert 1 <= count <= 4 and feeds["query_valid"][0, :count].all()
@@ -302,9 +303,10 @@ def test_a_window_in_which_nothing_is_remembered_gets_no_invented_box():
     version = _ingested(42)
     kept = set((make_context(version, _manifest().network).tick / 5).astype(int).tolist())
     empty = next(t for t in range(1, 40) if not {t - 1, t, t + 1} & kept)
-    answer = _asker(FakeReader()).ask(_query("object", **{"from": empty, "to": empty + 0.9}), version)
-    assert answer.abstained and answer.boxes == ()
-    assert answer.reason == "no evidence of a place is remembered in this window"
+    for kind in ("object", "activity", "time"):
+        answer = _asker(FakeReader()).ask(_query(kind, **{"from": empty, "to": empty + 0.9}), version)
+        assert answer.abstained and answer.boxes == answer.spans == answer.evidence == ()
+        assert answer.reason == "nothing is remembered of that time"
 
 
 @pytest.mark.parametrize("head", ["pointer", "bins"])
@@ -369,7 +371,7 @@ def test_watched_time_of_which_nothing_is_remembered_is_said():
     network = small_network(recency_tokens=0)
     reader = FakeReader(network)
     answer = _asker(reader, network).ask(_query("object"), _ingested(2, network))
-    assert answer.reason == "nothing is remembered yet" and answer.abstained and reader.calls == []
+    assert answer.reason == "nothing is remembered of that time" and answer.abstained and reader.calls == []
 
 
 @pytest.mark.parametrize("kind", ["activity", "object", "time"])
