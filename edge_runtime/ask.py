@@ -34,10 +34,11 @@ MAX_EVIDENCE = 16
 
 @dataclass(frozen=True)
 class _Asked:
-    """One question, resolved: its window in seconds, decoder ticks, object tokens and activity."""
+    """One question, resolved: what was watched of its window, which tokens (n,) are of it, and the rest."""
 
     query: AnyQuery
     covered: Coverage
+    inside: NDArray[np.bool_]
     ticks: NDArray[np.int64]
     tokens: NDArray[np.float32] | None
     activity: int | None
@@ -70,7 +71,7 @@ class Asker:
         context = self._context(version)
         asked = [self._resolve(query, version, context) for query in queries]
         # A question about time that nobody watched, or of which nothing is remembered, costs no run.
-        run = [one for one in asked if one.covered.watched() > 0 and _inside(one, context).any()]
+        run = [one for one in asked if one.covered.watched() > 0 and one.inside.any()]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
         rows = {id(one): row for row, one in enumerate(run)}
@@ -94,7 +95,8 @@ class Asker:
         covered = whole.within(start, end)
         tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
         activity = None if isinstance(query, ActivityQuery) else self._activity(query.activity)
-        return _Asked(query, covered, self._ticks(query, covered, context), tokens, activity)
+        inside = _inside(covered, context)
+        return _Asked(query, covered, inside, self._ticks(query, covered, inside, context), tokens, activity)
 
     def _activity(self, name: str) -> int:
         if name in self._names:
@@ -106,16 +108,15 @@ class Asker:
             f"all: {', '.join(self._names)}"
         )
 
-    def _ticks(self, query: AnyQuery, covered: Coverage, context: Context) -> NDArray[np.int64]:
+    def _ticks(
+        self, query: AnyQuery, covered: Coverage, inside: NDArray[np.bool_], context: Context
+    ) -> NDArray[np.int64]:
         """Decoder steps. A box can only be told where something is remembered, so there its steps lie."""
         if covered.start is None or covered.end is None:
             return np.zeros(0, np.int64)
-        first, last = tick_of(covered.start), tick_of(covered.end)
         if isinstance(query, ObjectQuery):
-            inside = context.valid & (context.tick >= first) & (context.tick <= last)
-            if inside.any():
-                return decode.evidence_ticks(context.tick, inside, self._network.query_steps)
-        return decode.spread_ticks(first, last, self._network.query_steps)
+            return decode.evidence_ticks(context.tick, inside, self._network.query_steps)
+        return decode.spread_ticks(tick_of(covered.start), tick_of(covered.end), self._network.query_steps)
 
     # -- feeds ---------------------------------------------------------------------------------------------
 
@@ -216,21 +217,14 @@ class Asker:
         if self._manifest.thresholds.time_head == "bins":
             found = decode.spans_from_bins(out["start_logits"][:steps], out["end_logits"][:steps], one.ticks)
         else:
-            inside = context.valid & (context.tick >= one.ticks[0]) & (context.tick <= one.ticks[-1])
-            logits = np.where(inside, out["pointer_logits"], np.float32(-1e9))
-            found = (
-                decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
-                if inside.any()
-                else []
-            )
+            logits = np.where(one.inside, out["pointer_logits"], np.float32(-1e9))
+            found = decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
         assert one.covered.start is not None and one.covered.end is not None
         low, high = one.covered.start, one.covered.end
         spans = tuple(
             SpanCandidate(start=min(max(s, low), high), end=min(max(e, low), high), confidence=p)
             for s, e, p in found
         )
-        if not spans:
-            return {"answer": "no time", "confidence": 0.0}
         return {"spans": spans, "answer": f"{spans[0].start:.1f} to {spans[0].end:.1f} s"}
 
     def _evidence(self, weights: Array, context: Context) -> tuple[Evidence, ...]:
@@ -278,9 +272,9 @@ def _box(xyxy: Array) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _inside(one: _Asked, context: Context) -> NDArray[np.bool_]:
+def _inside(covered: Coverage, context: Context) -> NDArray[np.bool_]:
     """Which tokens are of the asked window. (n,)"""
-    if one.covered.start is None or one.covered.end is None:
+    if covered.start is None or covered.end is None:
         return np.zeros(len(context.valid), np.bool_)
-    first, last = tick_of(one.covered.start), tick_of(one.covered.end)
+    first, last = tick_of(covered.start), tick_of(covered.end)
     return context.valid & (context.tick >= first) & (context.tick <= last)

@@ -87,6 +87,7 @@ def bench(
     for i, (name, lane) in enumerate(lanes.items()):
         progress("resident memory", i / len(lanes))
         results[name] = _result(lane, name)
+        lane.ingest.close()
         lane.engines.close()
     return results
 

@@ -132,19 +132,23 @@ class Ingest:
         begun: deque[tuple[Future[Features], Sequence[float]]] = deque()
         failed: Exception | None = None
         iterator = iter(batches)
-        while True:
-            try:
-                images, times = next(iterator)
-            except StopIteration:
-                break
-            except Exception as error:
-                failed = error
-                break
-            begun.append((self._worker.submit(self._features, images), times))
-            if len(begun) > BATCHES_AHEAD:
+        try:
+            while True:
+                try:
+                    images, times = next(iterator)
+                except StopIteration:
+                    break
+                except Exception as error:
+                    failed = error
+                    break
+                begun.append((self._worker.submit(self._features, images), times))
+                if len(begun) > BATCHES_AHEAD:
+                    yield self._remember(*begun.popleft())
+            while begun:
                 yield self._remember(*begun.popleft())
-        while begun:
-            yield self._remember(*begun.popleft())
+        finally:
+            for future, _ in begun:  # only where remembering failed or the caller left
+                future.cancel()
         if failed is not None:
             raise failed
 
@@ -208,9 +212,9 @@ class Ingest:
         if known is not None and self.sampler.thins:
             kept = most_novel(novelty, self.network.clip_candidates)
             clip, novelty = clip.take(kept), novelty[kept]
-        of_memory = (
-            known.novelty(version.memory.slots_as_tokens()) if known else np.zeros(version.memory.slots)
-        )
+        of_memory = np.zeros(version.memory.slots, np.float32)
+        if known is not None:
+            of_memory = known.novelty(version.memory.slots_as_tokens())
         judged = self._worker.submit(self._scores, version.memory, clip, np.concatenate([of_memory, novelty]))
         background = version.background
         if background is not None:

@@ -73,9 +73,8 @@ class Service:
         )
         self.asker = Asker(manifest, engines.reader, objects)
         self._save_interval_s = save_interval_s
-        self._saved_at = (
-            -math.inf
-        )  # the first batch is saved at once: from then on there is something to resume
+        # The first batch is saved at once: from then on there is something to resume.
+        self._saved_at = -math.inf
         self._stop = threading.Event()
         self._limited = False
 

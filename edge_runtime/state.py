@@ -131,7 +131,7 @@ class StateFolder:
                 os.fsync(file.fileno())
             # A damaged file must not push out the sound one before it; what we wrote ourselves is sound.
             if self._wrote or _is_sound(current):
-                os.replace(current, self.folder / PREVIOUS)
+                _keep_as(self.folder / PREVIOUS, current)
             os.replace(fresh, current)
             _fsync_folder(self.folder)
             self._wrote = True
@@ -291,6 +291,17 @@ def check_belongs(header: Header, *, model: str, source: str, folder: Path) -> N
         raise StateError(
             f"state {folder} belongs to source {header.source}, not {source}; name another --state"
         )
+
+
+def _keep_as(previous: Path, current: Path) -> None:
+    """`current` under the name `previous` too, so that it is never away for whoever reads meanwhile."""
+    spare = previous.with_name(previous.name + ".new")
+    spare.unlink(missing_ok=True)
+    try:
+        os.link(current, spare)
+    except OSError:  # FAT and its like know no second names: there it is away for the moment of a rename
+        spare = current
+    os.replace(spare, previous)
 
 
 def _fsync_folder(folder: Path) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -76,12 +73,3 @@ def frames(count: int, *, start: float = 0.0, size: int = 32, seed: int = 0) -> 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
-
-
-@pytest.fixture(scope="session")
-def media() -> Path:
-    """The folder of real media, never part of the project."""
-    folder = os.environ.get("LVM_EDGE_MEDIA")
-    if not folder:
-        pytest.skip("LVM_EDGE_MEDIA does not name a folder of real media")
-    return Path(folder)

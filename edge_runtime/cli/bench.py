@@ -21,7 +21,7 @@ from engines.select import available, choose, usable_cores
 def bench(
     bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
     backend: Annotated[str, typer.Option(help="one backend instead of all that run here")] = "all",
-    rounds: Annotated[int, typer.Option(help="clips through each engine")] = 30,
+    rounds: Annotated[int, typer.Option(help="rounds of four clips through each engine")] = 30,
     questions: Annotated[int, typer.Option(help="questions of each kind to each engine")] = 300,
     threads: Annotated[int | None, typer.Option(help="threads of each engine; default: all cores")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="only the JSON line")] = False,
