@@ -8,6 +8,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_runtime.paths import configs
 from edge_runtime.queries import printable
 from engines.errors import LvmError
 
@@ -54,6 +55,8 @@ class Config(_Strict):
 
 def load_config(path: Path) -> Config:
     """Read a configuration. Raises LvmError with file, line and the first thing that is wrong."""
+    if not path.exists() and path.name == str(path) and (configs() / path.name).is_file():
+        path = configs() / path.name  # one of those that ship, by its name
     try:
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:

@@ -2,6 +2,7 @@
 
 LvmError             base; wrong use or wrong input, exit status 2
 ├─ BundleError       a bundle is damaged, foreign or incomplete
+├─ EngineFault         a backend failed while it ran a graph
 ├─ GateFailed        an exported graph does not answer like its network, exit status 3
 └─ Missing           this machine lacks something: a package, a device, a driver, exit status 4
 """
@@ -15,6 +16,10 @@ class LvmError(Exception):
 
 class BundleError(LvmError):
     """A bundle is damaged, foreign or incomplete."""
+
+
+class EngineFault(LvmError):
+    """A backend failed while it ran a graph: out of memory, a lost device."""
 
 
 class GateFailed(LvmError):

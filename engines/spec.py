@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engines.errors import EngineFault, LvmError
+
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
 
@@ -45,9 +47,18 @@ class Engine(ABC):
     outputs: tuple[TensorSpec, ...]
 
     def __call__(self, feeds: Feeds) -> dict[str, Array]:
-        """Run the graph. Raises ValueError, naming the tensor, before the backend sees wrong feeds."""
+        """Run the graph. Raises ValueError, naming the tensor, before the backend sees wrong feeds.
+
+        Raises EngineFault when the backend fails.
+        """
         check_feeds(self.inputs, feeds)
-        return self._run(feeds)
+        try:
+            return self._run(feeds)
+        except (LvmError, ValueError):
+            raise
+        except Exception as error:  # the backends' exceptions share no base
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+            raise EngineFault(f"{self.backend} failed: {said}") from error
 
     @abstractmethod
     def _run(self, feeds: Feeds) -> dict[str, Array]:

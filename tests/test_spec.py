@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from engines.errors import EngineFault
 from engines.fake import FakeEngine
 from engines.spec import TensorSpec, check_feeds
 
@@ -32,6 +33,14 @@ def test_right_feeds_pass():
 def test_wrong_feeds_are_named(feeds, message):
     with pytest.raises(ValueError, match=message):
         check_feeds(SPECS, feeds)
+
+
+def test_a_backend_that_fails_is_one_sentence():
+    def fails(feeds):
+        raise RuntimeError("out of memory\n  at kernel 7")
+
+    with pytest.raises(EngineFault, match=r"^fake failed: out of memory$"):
+        FakeEngine(fails, SPECS, ())(_feeds())
 
 
 def test_the_backend_never_sees_wrong_feeds():
