@@ -20,9 +20,9 @@ from edge_runtime.context import Context, make_context
 from edge_runtime.coverage import Coverage
 from edge_runtime.frame import TICKS_PER_SECOND, tick_of
 from edge_runtime.ingest import Version
-from edge_runtime.objects import ObjectEncoder
+from edge_runtime.objects import EncodesObjects
 from edge_runtime.queries import ActivityQuery, ObjectQuery, QueryError, TimeQuery
-from engines.manifest import Manifest
+from engines.manifest import Manifest, TimeHead
 from engines.spec import Array, Engine
 
 AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
@@ -30,24 +30,40 @@ AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
 MAX_BATCH = 16
 """Questions of one reader run: bounds resident memory, gains nothing beyond on a CPU."""
 MAX_EVIDENCE = 16
+WINDOW_MARGIN_TICKS = 0
+"""How far outside of the asked window a token is still read: a question is about its window only."""
 
 
 @dataclass(frozen=True)
-class _Asked:
-    """One question, resolved: what was watched of its window, which tokens (n,) are of it, and the rest."""
+class Asked:
+    """One question, resolved: what was watched of its window, which tokens (n,) are of it, and the rest.
+
+    `read` are the tokens (n,) that the reader gets.
+    """
 
     query: AnyQuery
     covered: Coverage
     inside: NDArray[np.bool_]
+    read: NDArray[np.bool_]
     ticks: NDArray[np.int64]
     tokens: NDArray[np.float32] | None
     activity: int | None
 
 
+@dataclass(frozen=True)
+class Told:
+    """An answer and what it was made of: `outputs` of the reader, none where the reader was not run."""
+
+    answer: Answer
+    asked: Asked
+    context: Context
+    outputs: dict[str, Array]
+
+
 class Asker:
     """Answers questions about a version. Safe for several threads."""
 
-    def __init__(self, manifest: Manifest, reader: Engine, objects: ObjectEncoder) -> None:
+    def __init__(self, manifest: Manifest, reader: Engine, objects: EncodesObjects) -> None:
         self._manifest = manifest
         self._network = manifest.network
         self._reader = reader
@@ -61,12 +77,20 @@ class Asker:
 
     def ask_all(self, queries: Sequence[AnyQuery], version: Version) -> list[Answer]:
         """Answer several questions about one version; up to 16 share a run, whatever their kinds."""
-        answers: list[Answer] = []
-        for start in range(0, len(queries), MAX_BATCH):
-            answers += self._batch(queries[start : start + MAX_BATCH], version)
-        return answers
+        return [told.answer for told in self.tell_all(queries, version)]
 
-    def _batch(self, queries: Sequence[AnyQuery], version: Version) -> list[Answer]:
+    def tell_all(self, queries: Sequence[AnyQuery], version: Version) -> list[Told]:
+        """As `ask_all`, with what each answer was made of: for those who measure."""
+        told: list[Told] = []
+        for start in range(0, len(queries), MAX_BATCH):
+            told += self._batch(queries[start : start + MAX_BATCH], version)
+        return told
+
+    def spans(self, told: Told, head: TimeHead) -> tuple[SpanCandidate, ...]:
+        """The spans of a time question by one head, whichever the manifest names; best first."""
+        return self._spans_by(head, told.asked, told.outputs, told.context) if told.outputs else ()
+
+    def _batch(self, queries: Sequence[AnyQuery], version: Version) -> list[Told]:
         started = time.perf_counter()
         context = self._context(version)
         asked = [self._resolve(query, version, context) for query in queries]
@@ -74,19 +98,17 @@ class Asker:
         run = [one for one in asked if one.covered.watched() > 0 and one.inside.any()]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
-        rows = {id(one): row for row, one in enumerate(run)}
-        return [
-            self._answer(
-                one, context, {name: out[rows[id(one)]] for name, out in outputs.items()}, version, share
-            )
-            if id(one) in rows
-            else self._nothing(one, version, share)
-            for one in asked
-        ]
+        rows = {id(one): {name: out[row] for name, out in outputs.items()} for row, one in enumerate(run)}
+        told = []
+        for one in asked:
+            out = rows.get(id(one), {})
+            answer = self._answer(one, context, out, version, share) if out else None
+            told.append(Told(answer or self._nothing(one, version, share), one, context, out))
+        return told
 
     # -- what was asked ------------------------------------------------------------------------------------
 
-    def _resolve(self, query: AnyQuery, version: Version, context: Context) -> _Asked:
+    def _resolve(self, query: AnyQuery, version: Version, context: Context) -> Asked:
         whole = version.coverage
         end = query.end if query.end is not None else (whole.end or 0.0)
         # What is older than the horizon has left the memory.
@@ -95,8 +117,9 @@ class Asker:
         covered = whole.within(start, end)
         tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
         activity = None if isinstance(query, ActivityQuery) else self._activity(query.activity)
-        inside = _inside(covered, context)
-        return _Asked(query, covered, inside, self._ticks(query, covered, inside, context), tokens, activity)
+        inside, read = (_inside(covered, context, margin) for margin in (0, WINDOW_MARGIN_TICKS))
+        ticks = self._ticks(query, covered, inside, context)
+        return Asked(query, covered, inside, read, ticks, tokens, activity)
 
     def _activity(self, name: str) -> int:
         if name in self._names:
@@ -128,13 +151,12 @@ class Asker:
         self._latest = (version, context)
         return context
 
-    def _feeds(self, asked: Sequence[_Asked], context: Context) -> dict[str, Array]:
+    def _feeds(self, asked: Sequence[Asked], context: Context) -> dict[str, Array]:
         network, q = self._network, len(asked)
         shared = {
             "memory_features": context.features,
             "memory_tick": np.where(context.valid, context.tick - context.origin, 0).astype(np.int32),
             "memory_cell": context.cell,
-            "memory_valid": context.valid,
             **context.svd,
         }
         feeds = {name: np.repeat(array[None], q, axis=0) for name, array in shared.items()}
@@ -151,6 +173,7 @@ class Asker:
             tick[row, :steps] = one.ticks - context.origin
             valid[row, :steps] = True
         return feeds | {
+            "memory_valid": np.stack([one.read for one in asked]),
             "object_tokens": tokens,
             "object_valid": np.array([one.tokens is not None for one in asked]),
             "activity": activity,
@@ -162,11 +185,12 @@ class Asker:
     # -- answers -------------------------------------------------------------------------------------------
 
     def _answer(
-        self, one: _Asked, context: Context, out: dict[str, Array], version: Version, milliseconds: float
+        self, one: Asked, context: Context, out: dict[str, Array], version: Version, milliseconds: float
     ) -> Answer:
-        presence = float(decode.sigmoid(out["presence_logit"]))
-        evidence = self._evidence(out["evidence"], context)
-        seen = presence >= self._manifest.thresholds.presence
+        thresholds = self._manifest.thresholds
+        presence = float(decode.calibrated(out["presence_logit"], thresholds.presence_scaling))
+        evidence = self._evidence(out["evidence"], one, context)
+        seen = presence >= thresholds.presence
         parts: dict[str, object]
         if isinstance(one.query, ActivityQuery):
             parts = self._activities(out)
@@ -190,19 +214,17 @@ class Asker:
         )
 
     def _activities(self, out: dict[str, Array]) -> dict[str, object]:
-        p = decode.sigmoid(out["activity_logits"])
+        p = decode.calibrated(out["activity_logits"], self._manifest.thresholds.activity_scaling)
         ranked = [
             ActivityCandidate(activity=self._names[i], confidence=float(p[i]))
             for i in np.argsort(-p, kind="stable")
         ]
         return {"activities": tuple(ranked), "confidence": ranked[0].confidence, "answer": ranked[0].activity}
 
-    def _boxes(self, one: _Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
+    def _boxes(self, one: Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
         steps = len(one.ticks)
         corners = decode.xyxy(out["boxes_cxcywh"][:steps])
-        strong = context.valid & (
-            out["evidence"] >= self._manifest.thresholds.evidence * out["evidence"].max()
-        )
+        strong = one.read & (out["evidence"] >= self._manifest.thresholds.evidence * out["evidence"].max())
         supported = np.isin(one.ticks, context.tick[strong])
         most = round(self._manifest.thresholds.interpolate_s * TICKS_PER_SECOND)
         boxes = tuple(
@@ -212,24 +234,33 @@ class Asker:
         shown = f"{len(boxes)} boxes" if boxes else "no place"
         return {"boxes": boxes, "answer": shown}
 
-    def _spans(self, one: _Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
-        steps = len(one.ticks)
-        if self._manifest.thresholds.time_head == "bins":
+    def _spans(self, one: Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
+        spans = self._spans_by(self._manifest.thresholds.time_head, one, out, context)
+        return {"spans": spans, "answer": f"{spans[0].start:.1f} to {spans[0].end:.1f} s"}
+
+    def _spans_by(
+        self, head: TimeHead, one: Asked, out: dict[str, Array], context: Context
+    ) -> tuple[SpanCandidate, ...]:
+        steps, scaling = len(one.ticks), self._manifest.thresholds.span_scaling
+        if head == "bins":
             found = decode.spans_from_bins(out["start_logits"][:steps], out["end_logits"][:steps], one.ticks)
         else:
             logits = np.where(one.inside, out["pointer_logits"], np.float32(-1e9))
             found = decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
         assert one.covered.start is not None and one.covered.end is not None
         low, high = one.covered.start, one.covered.end
-        spans = tuple(
-            SpanCandidate(start=min(max(s, low), high), end=min(max(e, low), high), confidence=p)
+        return tuple(
+            SpanCandidate(
+                start=min(max(s, low), high),
+                end=min(max(e, low), high),
+                confidence=decode.recalibrated(p, scaling),
+            )
             for s, e, p in found
         )
-        return {"spans": spans, "answer": f"{spans[0].start:.1f} to {spans[0].end:.1f} s"}
 
-    def _evidence(self, weights: Array, context: Context) -> tuple[Evidence, ...]:
+    def _evidence(self, weights: Array, one: Asked, context: Context) -> tuple[Evidence, ...]:
         """The tokens with the largest shares of the answer's attention, most telling first."""
-        weights = np.where(context.valid, weights, 0)
+        weights = np.where(one.read, weights, 0)
         best = np.argsort(-weights, kind="stable")[:MAX_EVIDENCE]
         return tuple(
             Evidence(
@@ -242,14 +273,14 @@ class Asker:
             if weights[i] > 0
         )
 
-    def _nothing(self, one: _Asked, version: Version, milliseconds: float) -> Answer:
+    def _nothing(self, one: Asked, version: Version, milliseconds: float) -> Answer:
         watched = one.covered.watched() > 0
         reason = "nothing is remembered of that time" if watched else "nobody was watching at that time"
         return self._finished(
             one, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )
 
-    def _finished(self, one: _Asked, version: Version, milliseconds: float, **parts: object) -> Answer:
+    def _finished(self, one: Asked, version: Version, milliseconds: float, **parts: object) -> Answer:
         trained = self._manifest.training.trained
         if parts["abstained"]:
             parts["answer"] = str(parts["reason"])
@@ -272,9 +303,9 @@ def _box(xyxy: Array) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _inside(covered: Coverage, context: Context) -> NDArray[np.bool_]:
-    """Which tokens are of the asked window. (n,)"""
+def _inside(covered: Coverage, context: Context, margin: int) -> NDArray[np.bool_]:
+    """Which tokens are of the asked window or at most `margin` ticks beside it. (n,)"""
     if covered.start is None or covered.end is None:
         return np.zeros(len(context.valid), np.bool_)
-    first, last = tick_of(covered.start), tick_of(covered.end)
+    first, last = tick_of(covered.start) - margin, tick_of(covered.end) + margin
     return context.valid & (context.tick >= first) & (context.tick <= last)

@@ -5,10 +5,13 @@ Letters: L decoder steps, n tokens, C classes.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
+from engines.manifest import Scaling
 
 Real = NDArray[np.float32]
 Ticks = NDArray[np.int64]
@@ -17,6 +20,19 @@ Span = tuple[float, float, float]
 
 def sigmoid(x: Real | float) -> Real:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float32)
+
+
+def calibrated(logits: Real | float, scaling: Scaling) -> Real:
+    """Probabilities of logits of any shape."""
+    return sigmoid(np.float32(scaling.a) * np.asarray(logits, np.float32) + np.float32(scaling.b))
+
+
+def recalibrated(probability: float, scaling: Scaling) -> float:
+    """A probability that comes from no logit of its own, scaled by way of one."""
+    if scaling == Scaling():
+        return probability
+    p = min(max(probability, 1e-6), 1 - 1e-6)
+    return float(sigmoid(scaling.a * math.log(p / (1 - p)) + scaling.b))
 
 
 def softmax(x: Real) -> Real:

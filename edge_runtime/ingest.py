@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import cv2
 import numpy as np
@@ -118,8 +119,15 @@ class Ingest:
 
     def push_ready(self, images: Sequence[Image], times: Sequence[float]) -> Version:
         """As `push`, for pictures that are already (S, S, 3)."""
-        for _ in self.stream(self._cut(images, times)):
+        batches = ((np.stack(images[part]), times[part]) for part in self._cut(len(images)))
+        for _ in self.stream(batches):
             pass
+        return self.version
+
+    def push_features(self, features: NDArray[np.floating[Any]], times: Sequence[float]) -> Version:
+        """As `push`, for frames whose tokens (F, 49, d) are known already, as the backbone gave them."""
+        for part in self._cut(len(features)):
+            self._remember(as_stored(np.asarray(features[part], np.float32)), times[part])
         return self.version
 
     def stream(self, batches: Iterable[tuple[Images, Sequence[float]]]) -> Iterator[Version]:
@@ -143,9 +151,9 @@ class Ingest:
                     break
                 begun.append((self._worker.submit(self._features, images), times))
                 if len(begun) > BATCHES_AHEAD:
-                    yield self._remember(*begun.popleft())
+                    yield self._taken(*begun.popleft())
             while begun:
-                yield self._remember(*begun.popleft())
+                yield self._taken(*begun.popleft())
         finally:
             for future, _ in begun:  # only where remembering failed or the caller left
                 future.cancel()
@@ -156,13 +164,11 @@ class Ingest:
         """End the worker. The engines belong to whoever loaded them."""
         self._worker.shutdown(cancel_futures=True)
 
-    def _cut(
-        self, images: Sequence[Image], times: Sequence[float]
-    ) -> Iterator[tuple[Images, Sequence[float]]]:
+    def _cut(self, frames: int) -> Iterator[slice]:
         start, pending = 0, len(self.version.pending)
-        while start < len(images):
-            stop = start + batch_size(pending, self.network.clip_frames)
-            yield np.stack(images[start:stop]), times[start:stop]
+        while start < frames:
+            stop = min(start + batch_size(pending, self.network.clip_frames), frames)
+            yield slice(start, stop)
             pending = (pending + stop - start) % self.network.clip_frames
             start = stop
 
@@ -178,11 +184,15 @@ class Ingest:
         self.seconds.sampler += time.perf_counter() - started
         return scores
 
-    def _remember(self, begun: Future[Features], times: Sequence[float]) -> Version:
+    def _taken(self, begun: Future[Features], times: Sequence[float]) -> Version:
+        _check_order(self.version, [tick_of(t) for t in times])  # before the engine's own errors
+        return self._remember(begun.result(), times)
+
+    def _remember(self, features: Features, times: Sequence[float]) -> Version:
+        """features (B, 49, d) of one part of a clip."""
         version, period = self.version, 1 / self.network.sample_fps
         ticks = [tick_of(t) for t in times]
         _check_order(version, ticks)
-        features = begun.result()  # (B, 49, d)
         residual = np.zeros(features.shape[:2], np.float32)  # (B, 49)
         if version.background is not None:
             residual = version.background.residual_of(features)

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
 from edge_runtime.images import read_image
-from edge_runtime.ingest import preprocess
+from edge_runtime.mosaic import mosaic
 from edge_runtime.queries import BoxInFrame, Photos, Product, QueryError
 from engines.spec import Engine
 
@@ -22,6 +23,12 @@ Image = NDArray[np.uint8]
 
 CACHED = 256
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+
+
+class EncodesObjects(Protocol):
+    """Anything that knows the tokens (49, d) of a question's object."""
+
+    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]: ...
 
 
 class ObjectEncoder:
@@ -43,7 +50,7 @@ class ObjectEncoder:
 
     def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
         """Tokens (49, d); several photos are pooled by their mean."""
-        images = [preprocess(Frame(image, 0.0), self._size) for image in self._images(wanted)]
+        images = [mosaic(image, self._size) for image in self._images(wanted)]
         return np.asarray(np.mean([self._tokens(image) for image in images], axis=0), np.float32)
 
     def products(self) -> list[str]:
@@ -65,13 +72,7 @@ class ObjectEncoder:
                 "a box needs the picture that it lies in: ask the running process, or ask where the source "
                 "file is still in its place"
             )
-        image = self._frame_at(wanted.t).image
-        height, width = image.shape[:2]
-        x1, y1, x2, y2 = wanted.box
-        left, top = int(x1 * width), int(y1 * height)
-        # At least one pixel, however thin the box.
-        right, bottom = max(left + 1, round(x2 * width)), max(top + 1, round(y2 * height))
-        return np.ascontiguousarray(image[top:bottom, left:right])
+        return cut_out(self._frame_at(wanted.t).image, wanted.box)
 
     def _catalogue_photos(self, name: str) -> list[Image]:
         known = self.products()
@@ -99,3 +100,12 @@ class ObjectEncoder:
             while len(self._cache) > CACHED:
                 self._cache.popitem(last=False)
         return tokens
+
+
+def cut_out(image: Image, box: Sequence[float]) -> Image:
+    """The part of `image` (H, W, 3) in `box`, xyxy in 0..1; at least one pixel, however thin the box."""
+    height, width = image.shape[:2]
+    x1, y1, x2, y2 = box
+    left, top = int(x1 * width), int(y1 * height)
+    right, bottom = max(left + 1, round(x2 * width)), max(top + 1, round(y2 * height))
+    return np.ascontiguousarray(image[top:bottom, left:right])

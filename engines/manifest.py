@@ -18,6 +18,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GraphName = Literal["backbone", "sampler", "reader"]
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
+TimeHead = Literal["bins", "pointer"]
 
 
 class Strict(BaseModel):
@@ -42,6 +43,9 @@ class NetworkConfig(Strict):
     clip_frames: int = Field(ge=1, le=4096, description="T: sampled frames between two memory updates")
     clip_candidates: int = Field(ge=1, description="most novel tokens of a clip that the sampler judges")
     recency_tokens: int = Field(ge=0, description="newest tokens that the reader gets unjudged")
+    reader_candidates: int = Field(
+        default=0, ge=0, description="most relevant tokens that one question reads; 0: all"
+    )
     svd_rank: int = Field(ge=0, le=256, description="rows of the SVD basis; 0: no novelty, no summary tokens")
     svd_forgetting: float = Field(default=1.0, gt=0, le=1, description="lambda of one update (one clip)")
     query_steps: int = Field(ge=1, le=4096, description="L: decoder steps, spread over the asked window")
@@ -60,6 +64,10 @@ class NetworkConfig(Strict):
             raise ValueError(f"clip_candidates must be at most {clip_tokens}, got {self.clip_candidates}")
         if self.recency_tokens > clip_tokens:
             raise ValueError(f"recency_tokens must be at most {clip_tokens}, got {self.recency_tokens}")
+        if self.reader_candidates > self.reader_tokens:
+            raise ValueError(
+                f"reader_candidates must be at most {self.reader_tokens}, got {self.reader_candidates}"
+            )
         if self.d_model % self.heads:
             raise ValueError(f"d_model must be a multiple of heads={self.heads}, got {self.d_model}")
         if self.d_model % 4:
@@ -82,6 +90,11 @@ class NetworkConfig(Strict):
     def reader_tokens(self) -> int:
         """n: memory and recency buffer together."""
         return self.memory_tokens + self.recency_tokens
+
+    @property
+    def read_tokens(self) -> int:
+        """k: tokens of memory and recency buffer that encoder and decoder read for one question."""
+        return self.reader_candidates or self.reader_tokens
 
 
 class ActivityClass(Strict):
@@ -118,7 +131,17 @@ class TrainingRecord(Strict):
     recipe: str
     seed: int | None = None
     data: str | None = None
+    held_out: tuple[str, ...] = Field(
+        default=(), description="products that were never trained on, kept for the catalogue test"
+    )
     results: dict[str, float] = Field(default_factory=dict)
+
+
+class Scaling(Strict):
+    """What makes a probability honest: sigmoid(a * logit + b), fitted on validation videos (Platt)."""
+
+    a: float = Field(default=1.0, ge=0, description="0 or more: scaling must not reverse an order")
+    b: float = 0.0
 
 
 class Thresholds(Strict):
@@ -129,7 +152,10 @@ class Thresholds(Strict):
         default=0.02, ge=0, le=1, description="share of attention that counts as evidence"
     )
     interpolate_s: float = Field(default=4.0, ge=0, description="boxes are bridged over at most this gap")
-    time_head: Literal["bins", "pointer"] = "pointer"
+    time_head: TimeHead = "pointer"
+    presence_scaling: Scaling = Scaling()
+    activity_scaling: Scaling = Scaling()
+    span_scaling: Scaling = Scaling()
 
 
 class Manifest(Strict):

@@ -1,11 +1,13 @@
 """Where an export starts: a checkpoint of a training, a bundle, or a preset with untrained weights.
 
 A checkpoint is one safetensors file: the weights of the whole network, and in its metadata the JSON texts
-`network` (NetworkConfig), `classes` (a list of ActivityClass) and `training` (TrainingRecord).
+`network` (NetworkConfig), `classes` (a list of ActivityClass), `training` (TrainingRecord), and where known
+`name`, `thresholds` (Thresholds) and `attributions` (a list of texts).
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
@@ -13,27 +15,31 @@ from safetensors import SafetensorError, safe_open
 
 from engines.bundle import Bundle
 from engines.errors import BundleError, LvmError
-from engines.manifest import ActivityClass, NetworkConfig, TrainingRecord
+from engines.manifest import ActivityClass, NetworkConfig, Thresholds, TrainingRecord
 from export.bundle_writer import ModelCard, card_of, network_of
 from export.networks.model import LvmNet, initialised
 from export.presets import load_preset
 from export.weights import load_weights, save_weights
 
 _CLASSES = TypeAdapter(tuple[ActivityClass, ...])
+_LINES = TypeAdapter(tuple[str, ...])
 
 
 def save_checkpoint(network: LvmNet, card: ModelCard, path: Path) -> None:
     """Write a file that `from_checkpoint` reads."""
     metadata = {
+        "name": card.name,
         "network": network.config.model_dump_json(),
         "classes": _CLASSES.dump_json(card.classes).decode(),
         "training": card.training.model_dump_json(),
+        "thresholds": card.thresholds.model_dump_json(),
+        "attributions": json.dumps(card.attributions),
     }
     save_weights(network, path, metadata)
 
 
 def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
-    """Network and card of a checkpoint; the bundle will be named after the file. Raises LvmError."""
+    """Network and card of a checkpoint; one without a name is named after its file. Raises LvmError."""
     if not path.is_file():
         raise LvmError(f"checkpoint {path} does not exist")
     try:
@@ -42,6 +48,8 @@ def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
         config = NetworkConfig.model_validate_json(metadata["network"])
         classes = _CLASSES.validate_json(metadata["classes"])
         training = TrainingRecord.model_validate_json(metadata["training"])
+        thresholds = Thresholds.model_validate_json(metadata.get("thresholds", "{}"))
+        attributions = _LINES.validate_json(metadata.get("attributions", "[]"))
     except SafetensorError as error:
         raise BundleError(f"checkpoint {path} must be a .safetensors file: {error}") from error
     except KeyError as error:
@@ -55,7 +63,8 @@ def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
             f"checkpoint {path}: metadata {error.title} is wrong: {where}: {first['msg']}"
         ) from error
     network = load_weights(config, path.read_bytes(), f"checkpoint {path}")
-    return network, ModelCard(path.stem, classes, training)
+    name = metadata.get("name", path.stem)
+    return network, ModelCard(name, classes, training, thresholds, attributions=attributions)
 
 
 def from_bundle(path: Path) -> tuple[LvmNet, ModelCard]:

@@ -33,6 +33,7 @@ def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, .
         _spec("pointer_offsets", "float32", n, 2),
         _spec("presence_logit", "float32"),
         _spec("evidence", "float32", n),
+        *((_spec("relevance", "float32", n),) if config.reader_candidates else ()),
     )
 
 

@@ -27,7 +27,12 @@ _QUERIES = (
     (examples.EMPTY,),
     (examples.OBJECT, examples.TIME, examples.EMPTY, examples.FULL, examples.ACTIVITY),
 )
-_UNREAD = {"score": "valid", "pointer_offsets": "memory_valid", "boxes_cxcywh": "query_valid"}
+_UNREAD = {
+    "score": "valid",
+    "pointer_offsets": "memory_valid",
+    "relevance": "memory_valid",
+    "boxes_cxcywh": "query_valid",
+}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ class TorchEngine(Engine):
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
         with torch.inference_mode():
             result = self._part(**{name: tensor.to(self.device) for name, tensor in tensors.items()})
-        outputs: tuple[Tensor, ...] = (result,) if isinstance(result, Tensor) else tuple(result)
+        outputs = [result] if isinstance(result, Tensor) else [one for one in result if one is not None]
         return {
             spec.name: output.float().cpu().numpy().copy()
             for spec, output in zip(self.outputs, outputs, strict=True)

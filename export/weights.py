@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 import torch
+from torch import nn
 
 from engines.errors import BundleError
 from engines.manifest import NetworkConfig
@@ -63,3 +65,11 @@ def places(path: Path) -> dict[str, Place]:
         name: Place(8 + size + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
         for name, entry in header.items()
     }
+
+
+def weights_digest(network: nn.Module) -> str:
+    """Names a network by its weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(network.state_dict().items()):
+        digest.update(name.encode() + tensor.cpu().numpy().tobytes())
+    return digest.hexdigest()

@@ -15,12 +15,13 @@ from conftest import WIDTH, fake_backbone, fake_sampler, frames, small_network
 from edge_runtime.ask import MAX_BATCH, MAX_EVIDENCE, Asker
 from edge_runtime.context import make_context
 from edge_runtime.frame import Frame
-from edge_runtime.ingest import Ingest, empty_version, preprocess
+from edge_runtime.ingest import Ingest, empty_version
+from edge_runtime.mosaic import mosaic
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import QueryError, parse_query
 from edge_runtime.samplers import make_sampler
 from engines.fake import FakeEngine
-from engines.manifest import ActivityClass, Manifest, Thresholds, TrainingRecord
+from engines.manifest import ActivityClass, Manifest, Scaling, Thresholds, TrainingRecord
 from engines.spec import TensorSpec
 
 NETWORK = small_network()
@@ -200,6 +201,21 @@ def test_what_a_kind_does_not_name_is_masked():
     assert not feeds["object_tokens"][1].any() and feeds["object_tokens"][0].any()
 
 
+def test_only_tokens_of_the_asked_window_are_read():
+    reader, version = FakeReader(), _ingested(42)
+    windows = ({}, {"from": 10, "to": 20})
+    _asker(reader).ask_all([_query("activity", **window) for window in windows], version)
+    context = make_context(version, _manifest().network)
+    whole, part = reader.calls[0]["memory_valid"]
+    assert (whole == context.valid).all() and 0 < part.sum() < whole.sum()
+    assert (part == (context.valid & (context.tick >= 50) & (context.tick <= 100))).all()
+
+
+def test_evidence_comes_from_the_asked_window():
+    answer = _asker(FakeReader()).ask(_query("activity", **{"from": 10, "to": 20}), _ingested(42))
+    assert answer.evidence and all(10 <= one.t <= 20 for one in answer.evidence)
+
+
 def test_steps_are_spread_over_the_asked_window():
     reader, version = FakeReader(), _ingested(42)
     _asker(reader).ask(_query("time", **{"from": 10, "to": 30}), version)
@@ -236,7 +252,7 @@ def test_several_photos_are_their_mean_and_a_box_is_what_lies_in_it():
     asker.ask_all([_query("activity", seed=1), _query("activity", seed=2), both, there], version)
     tokens = reader.calls[0]["object_tokens"]
     np.testing.assert_allclose(tokens[2], (tokens[0] + tokens[1]) / 2, rtol=1e-5)
-    cut = preprocess(Frame(frames(1, start=3, size=64)[0].image[:32, 32:], 0.0), 32)
+    cut = mosaic(frames(1, start=3, size=64)[0].image[:32, 32:], 32)
     assert (tokens[3] == fake_backbone(NETWORK)({"image": cut[None]})["tokens"][0]).all()
 
 
@@ -274,6 +290,32 @@ def test_an_answer_does_not_change_when_the_memory_moves_on():
     assert first.memory_version == 5 and later.memory_version == 10
     fresh = _asker(FakeReader())
     assert _without_clock(later) == _without_clock(fresh.ask(query, after))
+
+
+def test_what_an_answer_was_made_of_belongs_to_its_own_question():
+    queries = [_query("time", activity=name) for name in NAMES]
+    version = _ingested(42)
+    together = _asker(FakeReader()).tell_all(queries, version)
+    for query, told in zip(queries, together, strict=True):
+        reader = FakeReader()
+        assert _without_clock(told.answer) == _without_clock(_asker(reader).ask(query, version))
+        alone = reader._answer(reader.calls[0])
+        assert all((told.outputs[name] == alone[name][0]).all() for name in alone)
+
+
+def test_where_the_reader_was_not_run_there_are_no_outputs_and_no_spans():
+    asker = _asker(FakeReader())
+    told = asker.tell_all([_query("time", **{"from": 900})], _ingested(42))[0]
+    assert told.outputs == {} and asker.spans(told, "bins") == asker.spans(told, "pointer") == ()
+
+
+def test_both_heads_can_be_read_and_the_manifest_names_the_one_that_answers():
+    version, query = _ingested(42), _query("time", **{"from": 3, "to": 39.5})
+    for head in ("bins", "pointer"):
+        asker = _asker(FakeReader(), time_head=head)
+        told = asker.tell_all([query], version)[0]
+        other = asker.spans(told, "pointer" if head == "bins" else "bins")
+        assert told.answer.spans == asker.spans(told, head) != other and other
 
 
 # -- answers -----------------------------------------------------------------------------------------------
@@ -380,6 +422,27 @@ def test_below_the_threshold_of_presence_it_was_not_seen(kind):
     answer = asker.ask(_query(kind), _ingested(42))
     assert answer.abstained and answer.answer == answer.reason == "what was asked was not seen"
     assert not _asker(FakeReader(presence=3.0), presence=0.5).ask(_query(kind), _ingested(42)).abstained
+
+
+def test_confidences_are_scaled_as_the_manifest_says_and_keep_their_order():
+    version, one = _ingested(42), Scaling(a=0.5, b=-1.0)
+    for kind, scaling in (("activity", "activity_scaling"), ("object", "presence_scaling")):
+        plain = _asker(FakeReader()).ask(_query(kind), version)
+        scaled = _asker(FakeReader(), **{scaling: one}).ask(_query(kind), version)
+        odds = np.log(plain.confidence / (1 - plain.confidence))
+        assert scaled.confidence == pytest.approx(1 / (1 + np.exp(-(0.5 * odds - 1.0))), abs=1e-4)
+        assert scaled.activities == () or scaled.activities[0].activity == plain.activities[0].activity
+    plain = _asker(FakeReader()).ask(_query("time"), version).spans
+    scaled = _asker(FakeReader(), span_scaling=one).ask(_query("time"), version).spans
+    assert [span.start for span in scaled] == [span.start for span in plain]
+    odds = np.log(plain[0].confidence / (1 - plain[0].confidence))
+    assert scaled[0].confidence == pytest.approx(1 / (1 + np.exp(-(0.5 * odds - 1.0))), abs=1e-4)
+
+
+def test_the_threshold_of_presence_is_one_of_the_scaled_probability():
+    version = _ingested(42)
+    asker = _asker(FakeReader(presence=2.0), presence=0.5, presence_scaling=Scaling(a=1.0, b=-3.0))
+    assert asker.ask(_query("object"), version).abstained
 
 
 def test_an_untrained_bundle_marks_every_answer():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from itertools import islice
+from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -13,6 +15,7 @@ from edge_runtime.sources.demo import DemoSource, parse_demo
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.world import World
 from engines.errors import LvmError
+from tests.pictures import background_folder, product_folder
 
 CONFIG = WorldConfig(seed=3)
 SIZE = (36, 64)
@@ -88,7 +91,7 @@ def test_an_address_sets_seed_level_speed_and_size() -> None:
     ("spec", "complaint"),
     [
         ("film.mp4", "demo?key=value"),
-        ("demo?sped=1", "settings are seed, level, speed, size, got 'sped'"),
+        ("demo?sped=1", "settings are seed, level, speed, size, products, backgrounds, got 'sped'"),
         ("demo?seed=-1", "seed must be .* got '-1'"),
         ("demo?seed=99999999999999999999", "seed must be"),
         ("demo?seed=1&seed=2", "once"),
@@ -99,9 +102,26 @@ def test_an_address_sets_seed_level_speed_and_size() -> None:
         ("demo?size=640x0", "size must be"),
         ("demo?size=axb", "got 'axb'"),
         ("demo?level", "level must be"),
+        ("demo?products=/no/such/folder", "products must be a folder of pictures, got '/no/such/folder'"),
+        ("demo?backgrounds=", "backgrounds must be a folder"),
     ],
 )
 def test_a_wrong_address_is_one_sentence(spec: str, complaint: str) -> None:
     with pytest.raises(LvmError, match=complaint.replace("?", r"\?")) as caught:
         parse_demo(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_an_address_names_folders_of_products_and_backgrounds(tmp_path: Path) -> None:
+    products = product_folder(tmp_path / "my products", 5, 3)
+    backgrounds = background_folder(tmp_path / "walls", 2)
+    settings = parse_demo(f"demo?products={quote(str(products))}&backgrounds={backgrounds}&size=64x36")
+    frame = next(iter(settings.open(sample_fps=1.0)))
+    assert settings.world().config.instances == 5
+    assert np.array_equal(frame.image, settings.shown_at(0.0).image)
+    assert not np.array_equal(frame.image, parse_demo("demo?size=64x36").shown_at(0.0).image)
+
+
+def test_a_folder_without_products_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match="has no products: expected one sub-folder"):
+        parse_demo(f"demo?products={tmp_path}").open(sample_fps=1.0)

@@ -45,7 +45,11 @@ def test_a_checkpoint_becomes_a_bundle_and_the_bundle_can_be_exported_again(
     status, out, _ = run(monkeypatch, capsys, "--checkpoint", checkpoint, "--output", first, *target)
     assert status == 0
     summary = json.loads(out.splitlines()[-1])
-    assert summary["name"] == "shop" and summary["bundle"] == str(first) and not summary["trained"]
+    assert (
+        summary["name"] == card(small_network()).name
+        and summary["bundle"] == str(first)
+        and not summary["trained"]
+    )
     assert [row["graph"] for row in summary["graphs"]] == ["backbone", "sampler", "reader"]
     assert "max error" in out
 

@@ -109,7 +109,7 @@ def test_equal_seeds_give_equal_weights_and_leave_the_generator_alone() -> None:
 
 
 def test_attention_ignores_masked_keys_exactly() -> None:
-    attention = Attention(16, 4, 0.0).eval()
+    attention = Attention(16, 4).eval()
     x = torch.randn(1, 10, 16)
     bias = torch.zeros(1, 10)
     bias[:, 6:] = MASKED
@@ -118,7 +118,7 @@ def test_attention_ignores_masked_keys_exactly() -> None:
 
 
 def test_plain_attention_is_the_fused_one_and_its_weights_sum_to_one() -> None:
-    attention = Attention(16, 4, 0.0).eval()
+    attention = Attention(16, 4).eval()
     q, x = torch.randn(2, 5, 16), torch.randn(2, 10, 16)
     bias = torch.randn(2, 10)
     with torch.inference_mode():
@@ -179,12 +179,12 @@ def test_the_object_multiplies_the_memory(fusion: str) -> None:
     inputs = reader_inputs(network, feeds.ACTIVITY)
     embed = network.reader.embed
     hot = torch.nn.functional.one_hot(inputs["memory_cell"].long(), 49).float()
-    given = [inputs[name] for name in ("memory_features", "memory_valid", "svd_basis", "svd_strength")]
+    svd = inputs["svd_basis"], inputs["svd_strength"]
 
     def memory_part(tokens: Tensor, valid: bool) -> Tensor:
         flag = torch.tensor([valid])
-        out, _ = embed(given[0], hot, *given[1:], tokens, flag, inputs["activity"], inputs["activity_valid"])
-        return out[:, : network.config.reader_tokens]
+        asked = embed.asked(*svd, tokens, flag, inputs["activity"], inputs["activity_valid"])
+        return embed.memory(inputs["memory_features"], hot, asked, flag)
 
     other = inputs["object_tokens"].flip(1) * 2
     assert not torch.allclose(memory_part(inputs["object_tokens"], True), memory_part(other, True))
@@ -194,6 +194,30 @@ def test_the_object_multiplies_the_memory(fusion: str) -> None:
         torch.testing.assert_close(
             memory_part(inputs["object_tokens"], True), memory_part(rolled, True), rtol=1e-4, atol=1e-5
         )
+
+
+def test_a_question_reads_its_most_relevant_tokens_only() -> None:
+    """What lies in the other slots changes no answer; as many tokens are read as the config says."""
+    network = small_network(reader_candidates=8)
+    inputs = reader_inputs(network, feeds.TIME)
+    output = network.reader(**inputs)
+    relevance = output.relevance
+    assert relevance is not None
+    read = output.pointer_logits > -1e8
+    assert int(read.sum()) == 8
+    best = relevance.masked_fill(~inputs["memory_valid"], -torch.inf).topk(8).indices
+    assert set(best[0].tolist()) == set(read[0].nonzero().flatten().tolist())
+    changed = inputs | {"memory_tick": torch.where(read, inputs["memory_tick"], 0)}
+    torch.testing.assert_close(network.reader(**changed).activity_logits, output.activity_logits)
+    assert not output.evidence[~read].any()
+
+
+def test_relevance_learns_from_answers() -> None:
+    network = small_network(reader_candidates=8).train()
+    output = network.reader(**reader_inputs(network, feeds.TIME))
+    output.activity_logits.square().sum().backward()
+    gradient = network.reader.relevance.score.weight.grad
+    assert gradient is not None and float(gradient.abs().sum()) > 0
 
 
 def test_evidence_is_a_share_of_attention_on_valid_memory() -> None:

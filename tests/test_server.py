@@ -42,7 +42,7 @@ def client(watched):
 def test_a_question_is_answered_with_everything_that_an_answer_has(client):
     reply = client.post("/api/v1/query", json=WHERE)
     body = reply.json()
-    assert reply.status_code == 200 and body["type"] == "object" and body["trained"] is False
+    assert reply.status_code == 200 and body["type"] == "object" and body["trained"] is True
     assert body["coverage"] == {"from": 0, "to": 35, "gaps": []} and body["memory_version"] == 1
     assert all(set(one) == {"t", "cell", "box", "weight"} for one in body["evidence"])
 

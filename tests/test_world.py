@@ -15,7 +15,7 @@ from edge_runtime.world.config import LEVELS, WorldConfig
 from edge_runtime.world.layout import layout_of
 from edge_runtime.world.motion import MOTIONS, Moment
 from edge_runtime.world.schedule import Event
-from edge_runtime.world.space import Box, View, area
+from edge_runtime.world.space import PLAIN, Box, View, area, clip
 from edge_runtime.world.truth import Truth
 from edge_runtime.world.world import World
 
@@ -27,7 +27,10 @@ STILL = {"walkers": 0, "advert": False, "parked": 0, "flicker": 0.0, "noise": 0.
 class RedSquares:
     """Faces that are nothing but red."""
 
-    def face(self, instance: int) -> NDArray[np.uint8]:
+    def views(self, instance: int) -> int:
+        return 1
+
+    def face(self, instance: int, view: int = 0) -> NDArray[np.uint8]:
         face = np.zeros((32, 32, 4), np.uint8)
         face[4:28, 4:28] = (255, 0, 0, 255)
         return face
@@ -371,3 +374,31 @@ def test_knobs_that_make_no_sense_are_refused(wrong: dict[str, object]) -> None:
 def test_an_unknown_level_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="L0, L1, L2, L3, got 'L9'"):
         WorldConfig.level("L9")
+
+
+def test_cameras_of_different_seeds_stand_in_different_places() -> None:
+    lenses = [layout_of(seed, 1.0).lens for seed in range(40)]
+    assert max(lens.zoom for lens in lenses) > 1.25 * min(lens.zoom for lens in lenses)
+    tilts = [np.degrees(np.arctan2(lens.yx, lens.xx)) for lens in lenses]
+    assert max(tilts) > 4.0 and min(tilts) < -4.0
+    assert {layout_of(seed, 1.0).shelf_right for seed in range(12)} == {True, False}
+
+
+def test_without_variety_every_camera_looks_straight_ahead() -> None:
+    assert {layout_of(seed, 0.0).lens for seed in range(8)} == {PLAIN}
+    assert {layout_of(seed, 0.0).scanner[0] < layout_of(seed, 0.0).scale[0] for seed in range(8)} == {True}
+
+
+def test_what_people_work_at_stays_in_every_picture() -> None:
+    for seed in range(60):
+        layout = layout_of(seed, 1.0)
+        view = View(layout.mirror, lens=layout.lens)
+        for box in (layout.scanner, layout.scale, layout.bag, layout.shelf):
+            seen = view.box(box)
+            assert area(clip(seen)) > 0.7 * area(seen), seed
+
+
+def test_a_lens_can_be_undone() -> None:
+    layout = layout_of(4, 1.0)
+    view = View(layout.mirror, lens=layout.lens)
+    assert view.room(view.point((0.3, 0.8))) == pytest.approx((0.3, 0.8))

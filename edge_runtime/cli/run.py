@@ -212,7 +212,10 @@ class _Session:
 
         shown = demo_questions(self._service.source_spec, end)
         for one, answer in zip(shown, self._service.ask_all([s.query for s in shown]), strict=True):
-            self._out.print(f"? {one.words}\n  {sentence(answer)}\n  truth: {one.truth}", markup=False)
+            verdict = "right" if not answer.abstained and one.right(answer) else "wrong"
+            self._out.print(
+                f"? {one.words}\n  {sentence(answer)}\n  truth: {one.truth}: {verdict}", markup=False
+            )
 
 
 def sentence(answer: Answer) -> str:

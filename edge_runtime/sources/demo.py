@@ -9,11 +9,13 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import parse_qsl
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting
 from edge_runtime.world.config import LEVELS, WorldConfig
+from edge_runtime.world.folders import make_world
 from edge_runtime.world.world import World
 from engines.errors import LvmError
 
@@ -35,12 +37,14 @@ class DemoSource(Counting):
         start: float = 0.0,
         size: tuple[int, int] = (360, 640),
         speed: float = 0.0,
+        world: World | None = None,
     ) -> None:
+        """`world` is shown where given, else the drawn one of `config`."""
         _check(sample_fps, start, speed)
         super().__init__(f"demo?seed={config.seed}", live=False)
         self.paced = speed > 0
         """Frames come by the clock, so that waiting for a batch of them would delay the first."""
-        self._world = World(config)
+        self._world = world or World(config)
         self._size = size
         self._sample_fps = sample_fps
         # A start that was itself a frame's time must not be rounded past that frame.
@@ -66,14 +70,27 @@ class DemoSettings:
     config: WorldConfig
     size: tuple[int, int] = (360, 640)
     speed: float = 0.0
+    products: Path | None = None
+    backgrounds: Path | None = None
+
+    def world(self) -> World:
+        """The world that is shown; LvmError where its folders have no pictures."""
+        return make_world(self.config, self.products, self.backgrounds)
 
     def open(self, *, sample_fps: float, start: float = 0.0) -> DemoSource:
         """The source with these settings, sampled at `sample_fps` from `start` seconds on."""
-        return DemoSource(self.config, sample_fps=sample_fps, start=start, size=self.size, speed=self.speed)
+        return DemoSource(
+            self.config,
+            sample_fps=sample_fps,
+            start=start,
+            size=self.size,
+            speed=self.speed,
+            world=self.world(),
+        )
 
     def shown_at(self, t: float) -> Frame:
         """The picture at `t` seconds."""
-        return Frame(World(self.config).frame(t, self.size), t)
+        return Frame(self.world().frame(t, self.size), t)
 
 
 def open_demo(spec: str, *, sample_fps: float, start: float = 0.0) -> DemoSource:
@@ -82,18 +99,22 @@ def open_demo(spec: str, *, sample_fps: float, start: float = 0.0) -> DemoSource
 
 
 def parse_demo(spec: str) -> DemoSettings:
-    """Settings of `demo` or `demo?seed=3&level=L2&speed=1&size=640x360`; LvmError says what is wrong."""
+    """Settings of `demo` or `demo?seed=3&level=L2&speed=1&size=640x360`; LvmError says what is wrong.
+
+    `products=DIR` draws products from one sub-folder of photographs each, `backgrounds=DIR` the room's walls.
+    """
     name, _, query = spec.partition("?")
     if name != "demo":
         raise LvmError(f"the demo's address must be demo or demo?key=value, got {spec!r}; try demo")
     values = _values(query)
     level, seed = _level(values.get("level", "L1")), _seed(values.get("seed", "0"))
     size, speed = _size(values.get("size", "640x360")), _speed(values.get("speed", "0"))
-    return DemoSettings(WorldConfig.level(level, seed=seed), size, speed)
+    folders = {key: _folder(key, values[key]) for key in ("products", "backgrounds") if key in values}
+    return DemoSettings(WorldConfig.level(level, seed=seed), size, speed, **folders)
 
 
 def _values(query: str) -> dict[str, str]:
-    known = ("seed", "level", "speed", "size")
+    known = ("seed", "level", "speed", "size", "products", "backgrounds")
     values: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
         if key not in known:
@@ -104,6 +125,12 @@ def _values(query: str) -> dict[str, str]:
             raise LvmError(f"the demo's {key} must be given once, got it twice; leave one out")
         values[key] = value
     return values
+
+
+def _folder(key: str, text: str) -> Path:
+    if not text or not Path(text).is_dir():
+        raise LvmError(f"the demo's {key} must be a folder of pictures, got {text!r}; correct the path")
+    return Path(text)
 
 
 def _level(text: str) -> str:

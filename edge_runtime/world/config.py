@@ -60,6 +60,12 @@ class WorldConfig(BaseModel):
     """Pairs of hands at work, each on its own product and place."""
     hard_pairs: Share = 0.0
     """Share of events that are bag or unbag by force; the others are drawn evenly from all activities."""
+    view_variety: Share = 1.0
+    """How much camera, fixtures and colours differ between seeds; 0 is one room in two mirror images."""
+    closeup: Share = 0.0
+    """Share of inspect, hand_over and scan events in which the product is held close to the camera."""
+    closeup_size: Range = (0.28, 0.5)
+    """Smallest and largest side of a product in a close-up."""
     cue_strength: Share = 1.0
     """How clearly the red line, the digits and the sticker show."""
 
@@ -77,10 +83,17 @@ class WorldConfig(BaseModel):
     noise: Annotated[float, Field(ge=0.0, le=40.0)] = 5.0
     """Standard deviation of the sensor's noise, in grey levels."""
 
+    missing_boxes: Share = 0.0
+    """Share of ticks at which a product's box is missing from exported annotations, never from the truth."""
+    label_noise: Share = 0.0
+    """Share of events that exported annotations call by another activity; the truth stays right."""
+
     @model_validator(mode="after")
     def _ordered(self) -> WorldConfig:
         if not 0.04 <= self.object_size[0] <= self.object_size[1] <= 0.2:
             raise ValueError(f"object_size must be low, high within 0.04..0.2, got {self.object_size}")
+        if not 0.2 <= self.closeup_size[0] <= self.closeup_size[1] <= 0.56:
+            raise ValueError(f"closeup_size must be low, high within 0.2..0.56, got {self.closeup_size}")
         if not 1.0 <= self.event_seconds[0] <= self.event_seconds[1]:
             raise ValueError(f"event_seconds must be low, high of at least 1, got {self.event_seconds}")
         if self.activities < self.concurrent:

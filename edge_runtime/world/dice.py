@@ -20,6 +20,9 @@ class Use(IntEnum):
     CAMERA = 6
     PHOTO = 7
     BACKDROP = 8
+    FACE = 9
+    CLOSEUP = 10
+    ANNOTATION = 11
 
 
 def mix(*keys: int) -> int:

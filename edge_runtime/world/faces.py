@@ -8,7 +8,7 @@ from __future__ import annotations
 import colorsys
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -24,8 +24,29 @@ Grid = NDArray[np.float64]
 class Faces(Protocol):
     """Where pictures of products come from: drawn here, or a shop's own photographs."""
 
-    def face(self, instance: int) -> NDArray[np.uint8]:
-        """(S, S, 4) RGBA, not premultiplied, transparent around the product; S is free."""
+    def views(self, instance: int) -> int:
+        """How many different faces product `instance` can show in the stream, at least one."""
+        ...
+
+    def face(self, instance: int, view: int = 0) -> NDArray[np.uint8]:
+        """(S, S, 4) RGBA of face `view` (below `views`), not premultiplied, transparent around; S is free."""
+        ...
+
+
+@runtime_checkable
+class Photographed(Faces, Protocol):
+    """Faces that have real photographs behind them; some of those are kept for questions and never drawn."""
+
+    def product(self, instance: int) -> str:
+        """What the product is called."""
+        ...
+
+    def photo(self, instance: int, view: int) -> NDArray[np.uint8]:
+        """(H, W, 3) RGB photograph number `view` as it was taken, of any size."""
+        ...
+
+    def query_views(self, instance: int) -> range:
+        """Numbers of the photographs that no face is made of."""
         ...
 
 
@@ -43,22 +64,30 @@ class Face:
         """A face of `rgba` (S, S, 4)."""
         side = rgba.shape[0]
         alpha = rgba[:, :, 3:].astype(np.float32) / 255.0  # (S, S, 1)
-        level = np.concatenate([rgba[:, :, :3] * alpha, alpha], axis=2).astype(np.float32)  # (S, S, 4)
+        level = np.empty(rgba.shape, np.float32)  # (S, S, 4)
+        level[:, :, :3], level[:, :, 3:] = rgba[:, :, :3] * alpha, alpha
         levels: list[NDArray[np.float32]] = [level]
         while levels[-1].shape[0] >= 16:
             half = levels[-1].shape[0] // 2
             smaller = cv2.resize(levels[-1], (half, half), interpolation=cv2.INTER_AREA)
             levels.append(np.asarray(smaller, np.float32))
-        rows, columns = np.nonzero(rgba[:, :, 3])
-        corners = np.stack([columns, rows], axis=1).astype(np.int32)  # (P, 2)
-        corners = np.concatenate([corners, corners + 1, corners + (0, 1), corners + (1, 0)])
-        hull = cv2.convexHull(corners.astype(np.int32))[:, 0, :]
-        return cls(tuple(levels), hull / side - 0.5)
+        return cls(tuple(levels), _hull(rgba[:, :, 3] > 0) / side - 0.5)
 
     def level(self, side_px: float) -> NDArray[np.float32]:
         """The smallest level (S, S, 4) that is not magnified when drawn `side_px` large."""
         fitting = [level for level in self.levels if level.shape[0] >= side_px]
         return fitting[-1] if fitting else self.levels[0]
+
+
+def _hull(mask: Mask) -> NDArray[np.int32]:
+    """(P, 2) corners x, y of the convex hull around the set pixels of `mask` (S, S)."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    left = mask[rows].argmax(axis=1)
+    right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    # Only the outermost pixels of a row can be corners: four of their own corners each.
+    corners = [(x, y) for x in (left, right) for y in (rows, rows + 1)]
+    points = np.concatenate([np.stack(pair, axis=1) for pair in corners]).astype(np.int32)
+    return np.asarray(cv2.convexHull(points)[:, 0, :], np.int32)
 
 
 def _circle(x: float, y: float, rx: float, ry: float) -> list[tuple[float, float]]:
@@ -201,7 +230,11 @@ class DrawnFaces:
         self._products = products
         self._side = side
 
-    def face(self, instance: int) -> NDArray[np.uint8]:
+    def views(self, instance: int) -> int:
+        """One: a drawn product looks the same at every event."""
+        return 1
+
+    def face(self, instance: int, view: int = 0) -> NDArray[np.uint8]:
         """(S, S, 4) RGBA of product `instance`."""
         look, fine = self._products[instance], 2 * self._side
         outline = _outlines()[look.shape]

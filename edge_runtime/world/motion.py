@@ -9,15 +9,19 @@ from typing import NamedTuple
 
 from edge_runtime.world.dice import smooth
 from edge_runtime.world.layout import Layout
-from edge_runtime.world.space import Point, middle, moved, toward
+from edge_runtime.world.space import Box, Point, middle, moved, toward
 
 
 class Hand(NamedTuple):
-    """A hand at `palm` on an arm that comes from `root`; `clerk` where it is the other person's."""
+    """A hand at `palm` on an arm that comes from `root`; `clerk` where it is the other person's.
+
+    `scale` is how much larger it is than a hand over the counter.
+    """
 
     palm: Point
     root: Point
     clerk: bool = False
+    scale: float = 1.0
 
 
 class Moment(NamedTuple):
@@ -40,10 +44,11 @@ class Pose:
     hands: tuple[Hand, ...]
     hidden_below: float = 9.0  # height in the room under which the product cannot be seen
     in_bag: bool = False
-    line: bool = False  # the scanner's red line
+    line: Box | None = None  # the scanner's glass, while the red line runs across it
     weight: float | None = None  # kilograms on the display
     patch: float = 0.0  # how much of the sticker is on
     garment: bool = False
+    near: bool = False  # held close to the camera, in front of everything else
 
 
 Motion = Callable[[Moment], Pose]
@@ -80,7 +85,8 @@ def scan(moment: Moment) -> Pose:
     spot = middle(moment.layout.scanner)
     sway = 0.025 * math.sin(2.2 * moment.elapsed)
     centre = moved(_fetched(moment, (spot[0], spot[1] - 0.02), (spot[0], 1.05)), sway, 0.0)
-    return replace(_held(centre, moment.side, _below(spot), 14.0 * math.sin(1.3 * moment.elapsed)), line=True)
+    held = _held(centre, moment.side, _below(spot), 14.0 * math.sin(1.3 * moment.elapsed))
+    return replace(held, line=moment.layout.scanner)
 
 
 def weigh(moment: Moment) -> Pose:
@@ -113,8 +119,9 @@ def return_shelf(moment: Moment) -> Pose:
     """A long arm puts the item between the others on the shelf."""
     x1, y1, x2, y2 = moment.layout.shelf
     spot = (x1 + (x2 - x1) * (0.3 + 0.4 * ((moment.side * 997.0) % 1.0)), y2 - 0.10)
-    centre = _fetched(moment, spot, (0.46, 0.62))
-    return _held(centre, moment.side, (0.44, 1.12), -6.0)
+    door = moment.layout.shelf_door
+    centre = _fetched(moment, spot, door)
+    return _held(centre, moment.side, (door[0] - 0.02, 1.12), -6.0)
 
 
 def inspect(moment: Moment) -> Pose:
@@ -129,7 +136,7 @@ def inspect(moment: Moment) -> Pose:
 
 def hand_over(moment: Moment) -> Pose:
     """One hand from below and one of another person from above hold the item at the counter's edge."""
-    x = (moment.layout.scanner[2] + moment.layout.scale[0]) / 2
+    x = moment.layout.gap
     spot = (x, 0.46 - 0.06 * smooth((moment.u - 0.3) / 0.4))
     centre = _fetched(moment, spot, (x, 0.62))
     lower, upper = moved(centre, 0.0, 0.45 * moment.side), moved(centre, 0.0, -0.45 * moment.side)

@@ -8,11 +8,16 @@ from typing import NamedTuple
 from edge_runtime.world.canvas import Canvas, mixed
 from edge_runtime.world.dice import Use, mix, unit
 from edge_runtime.world.faces import Rgb, rgb
+from edge_runtime.world.layout import COUNTER_EDGE
 from edge_runtime.world.motion import Hand
 from edge_runtime.world.space import ASPECT, Box, Point, moved
 
 _SKINS: tuple[Rgb, ...] = ((247, 214, 188), (229, 184, 148), (198, 146, 108), (151, 104, 74), (102, 70, 52))
 _SECONDS_OF_A_CUSTOMER = 180.0
+_BEYOND = 0.3
+"""Arms are drawn so much longer than needed, for cameras that see more than the room."""
+FLOOR = 1.4
+"""Height in the room that no camera sees."""
 GARMENT: Rgb = (27, 26, 34)
 GARMENT_REACH = 0.62
 """Half the width of a coat's flap, in sides of the product under it."""
@@ -35,25 +40,27 @@ def person_at(seed: int, t: float, who: int) -> Person:
 def draw_arm(canvas: Canvas, hand: Hand, person: Person) -> None:
     """Sleeve, wrist and palm: what is behind the product."""
     dx, dy = _direction(hand)
-    wrist = moved(hand.palm, 0.045 * dx, 0.045 * dy)
-    canvas.line(hand.root, wrist, 0.056, mixed(person.sleeve, (0, 0, 0), 0.25))
-    canvas.line(hand.root, wrist, 0.046, person.sleeve)
-    canvas.line(wrist, hand.palm, 0.030, person.skin)
-    canvas.ellipse(hand.palm, 0.028, 0.026, mixed(person.skin, (60, 30, 20), 0.25))
-    canvas.ellipse(hand.palm, 0.025, 0.023, person.skin)
+    s = hand.scale
+    wrist = moved(hand.palm, 0.045 * s * dx, 0.045 * s * dy)
+    root = moved(hand.root, _BEYOND * dx, _BEYOND * dy)
+    canvas.line(root, wrist, 0.056 * s, mixed(person.sleeve, (0, 0, 0), 0.25))
+    canvas.line(root, wrist, 0.046 * s, person.sleeve)
+    canvas.line(wrist, hand.palm, 0.030 * s, person.skin)
+    canvas.ellipse(hand.palm, 0.028 * s, 0.026 * s, mixed(person.skin, (60, 30, 20), 0.25))
+    canvas.ellipse(hand.palm, 0.025 * s, 0.023 * s, person.skin)
 
 
 def draw_fingers(canvas: Canvas, hand: Hand, person: Person) -> None:
     """Four fingers and a thumb that close over the product's edge."""
     dx, dy = _direction(hand)
-    edge = mixed(person.skin, (60, 30, 20), 0.35)
-    for place in (-0.020, -0.007, 0.007, 0.020):
+    edge, s = mixed(person.skin, (60, 30, 20), 0.35), hand.scale
+    for place in (-0.020 * s, -0.007 * s, 0.007 * s, 0.020 * s):
         base = moved(hand.palm, -dy * place, dx * place)
-        tip = moved(base, -0.034 * dx, -0.034 * dy)
-        canvas.line(base, tip, 0.013, edge)
-        canvas.line(base, tip, 0.009, person.skin)
-    thumb = moved(hand.palm, -dy * 0.034 - dx * 0.012, dx * 0.034 - dy * 0.012)
-    canvas.line(hand.palm, thumb, 0.011, person.skin)
+        tip = moved(base, -0.034 * s * dx, -0.034 * s * dy)
+        canvas.line(base, tip, 0.013 * s, edge)
+        canvas.line(base, tip, 0.009 * s, person.skin)
+    thumb = moved(hand.palm, (-dy * 0.034 - dx * 0.012) * s, (dx * 0.034 - dy * 0.012) * s)
+    canvas.line(hand.palm, thumb, 0.011 * s, person.skin)
 
 
 def _direction(hand: Hand) -> Point:
@@ -63,6 +70,9 @@ def _direction(hand: Hand) -> Point:
     return dx / length, dy / length
 
 
+_DOOR = 1.3
+
+
 class Walker(NamedTuple):
     """Somebody behind the counter, at `x`."""
 
@@ -70,9 +80,10 @@ class Walker(NamedTuple):
     person: Person
 
 
-def walkers_at(seed: int, t: float, count: int) -> list[Walker]:
-    """Everybody in the customers' zone at `t`: they come in at the side, stand about and leave again."""
-    return [walker for number in range(count) if (walker := _walker(seed, t, number))]
+def walkers_at(seed: int, t: float, count: int, *, from_left: bool = False) -> list[Walker]:
+    """Everybody in the customers' zone at `t`: they come in at one side, stand about and leave again."""
+    walkers = [walker for number in range(count) if (walker := _walker(seed, t, number))]
+    return [walker._replace(x=1.0 - walker.x) for walker in walkers] if from_left else walkers
 
 
 def _walker(seed: int, t: float, number: int) -> Walker | None:
@@ -82,7 +93,7 @@ def _walker(seed: int, t: float, number: int) -> Walker | None:
     if unit(*key, 0) < 0.35:
         return None
     deep = 0.56 + 0.3 * unit(*key, 1)
-    x = 1.12 - (1.12 - deep) * min(1.0, 2.4 * min(part, 1.0 - part))
+    x = _DOOR - (_DOOR - deep) * min(1.0, 2.4 * min(part, 1.0 - part))
     person = Person(
         _SKINS[mix(*key, 2) % len(_SKINS)], rgb(360.0 * unit(*key, 3), 0.5, 0.4 + 0.4 * unit(*key, 4))
     )
@@ -90,16 +101,16 @@ def _walker(seed: int, t: float, number: int) -> Walker | None:
 
 
 def draw_walker(canvas: Canvas, walker: Walker) -> None:
-    """Head and shoulders; the counter hides the rest."""
+    """Head and shoulders, down to the counter."""
     x, skin, coat = walker.x, walker.person.skin, walker.person.sleeve
     canvas.polygon(
         [
-            (x - 0.075, 0.5),
+            (x - 0.072, COUNTER_EDGE),
             (x - 0.065, 0.27),
             (x - 0.03, 0.22),
             (x + 0.03, 0.22),
             (x + 0.065, 0.27),
-            (x + 0.075, 0.5),
+            (x + 0.072, COUNTER_EDGE),
         ],
         coat,
     )
@@ -112,10 +123,14 @@ def draw_garment(canvas: Canvas, centre: Point, side: float, top: float) -> None
     """A dark coat's flap over everything under height `top`, and the side of the body that wears it."""
     x, wide = centre[0], GARMENT_REACH * side
     edge, body = mixed(GARMENT, (255, 255, 255), 0.16), mixed(GARMENT, (255, 255, 255), 0.06)
-    canvas.polygon([(x + 0.5 * wide, 0.80), (x + 1.6 * wide, 0.74), (x + 3.4 * wide, 1.2), (x, 1.2)], body)
-    canvas.polygon([(x - wide, top), (x + wide, top), (x + 1.7 * wide, 1.2), (x - 1.1 * wide, 1.2)], GARMENT)
-    canvas.line((x - wide, top + 0.01), (x - 1.1 * wide, 1.2), 0.006, edge)
-    canvas.line((x - 0.1 * wide, top + 0.05), (x + 0.2 * wide, 1.2), 0.004, edge)
+    canvas.polygon(
+        [(x + 0.5 * wide, 0.80), (x + 1.6 * wide, 0.74), (x + 3.4 * wide, FLOOR), (x, FLOOR)], body
+    )
+    canvas.polygon(
+        [(x - wide, top), (x + wide, top), (x + 1.7 * wide, FLOOR), (x - 1.1 * wide, FLOOR)], GARMENT
+    )
+    canvas.line((x - wide, top + 0.01), (x - 1.1 * wide, FLOOR), 0.006, edge)
+    canvas.line((x - 0.1 * wide, top + 0.05), (x + 0.2 * wide, FLOOR), 0.004, edge)
     for step in (0.07, 0.15):
         canvas.ellipse((x - 0.75 * wide, top + step), 0.006, 0.006, (150, 150, 158))
 
@@ -124,7 +139,7 @@ def draw_passer(canvas: Canvas, box: Box, colour: Rgb) -> None:
     """A shopping basket that somebody carries past, close to the camera."""
     canvas.box(box, mixed(colour, (0, 0, 0), 0.4))
     x1, y1, x2, _ = box
-    canvas.box((x1 + 0.006, y1 + 0.035, x2 - 0.006, 1.2), colour)
+    canvas.box((x1 + 0.006, y1 + 0.035, x2 - 0.006, FLOOR), colour)
     for step in range(1, 5):
         x = x1 + (x2 - x1) * step / 5
-        canvas.line((x, y1 + 0.06), (x, 1.2), 0.006, mixed(colour, (0, 0, 0), 0.4))
+        canvas.line((x, y1 + 0.06), (x, FLOOR), 0.006, mixed(colour, (0, 0, 0), 0.4))

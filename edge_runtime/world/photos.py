@@ -59,6 +59,17 @@ def photograph(face: Face, shot: Shot, size: Size) -> NDArray[np.uint8]:
     return np.asarray(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
 
 
+def padded(photo: NDArray[np.uint8], size: Size) -> NDArray[np.uint8]:
+    """`photo` as (H, W, 3), never stretched: what is missing at its sides repeats its edges."""
+    scale = min(size[0] / photo.shape[0], size[1] / photo.shape[1])
+    height, width = (max(round(side * scale), 1) for side in photo.shape[:2])
+    method = cv2.INTER_AREA if scale < 1.0 else cv2.INTER_LINEAR
+    image = cv2.resize(photo, (width, height), interpolation=method)
+    top, left = (size[0] - height) // 2, (size[1] - width) // 2
+    bottom, right = size[0] - height - top, size[1] - width - left
+    return np.asarray(cv2.copyMakeBorder(image, top, bottom, left, right, cv2.BORDER_REPLICATE), np.uint8)
+
+
 def _leant(image: NDArray[np.uint8], lean: float) -> NDArray[np.uint8]:
     """The picture (S, S, 3) seen from the side: one edge is shorter than the other by share `lean`."""
     side = image.shape[0]

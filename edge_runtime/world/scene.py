@@ -47,9 +47,20 @@ class DrawnBackdrop:
         rng = generator(self._seed, Use.BACKDROP)
         light = _stretched(rng.normal(0.0, 9.0, (4, 6)), (height, width))
         grain = _stretched(rng.normal(0.0, 5.0, (60, 8)), (height - edge, width))
+        image[:edge] += _paper(self._layout.pattern, (edge, width))[:, :, None]
         image += light[:, :, None]
         image[edge:] += grain[:, :, None]
         return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _paper(pattern: int, size: Size) -> NDArray[np.float32]:
+    """(H, W) what a wall of tiles, boards or stripes is darker or lighter than a plain one."""
+    y, x = (np.indices(size) + 0.5) / max(size)
+    none = np.zeros(size, np.float32)
+    tiles = np.where(((x * 14.0) % 1.0 < 0.1) | ((y * 14.0) % 1.0 < 0.1), -34.0, 0.0)
+    boards = np.where((y * 9.0) % 1.0 < 0.12, -40.0, 12.0 * np.sin(9.0 * np.floor(y * 9.0)))
+    stripes = np.where((x * 11.0) % 1.0 < 0.5, -22.0, 10.0)
+    return np.asarray((none, tiles, boards, stripes)[pattern], np.float32)
 
 
 def _stretched(coarse: NDArray[np.float64], size: Size) -> NDArray[np.float32]:
@@ -61,8 +72,8 @@ def _stretched(coarse: NDArray[np.float64], size: Size) -> NDArray[np.float32]:
 def draw_fixtures(canvas: Canvas, layout: Layout, *, advert: bool) -> None:
     """Everything that stands in the room before anybody comes."""
     palette = layout.palette
-    canvas.box((-0.2, COUNTER_EDGE, 1.2, COUNTER_EDGE + 0.02), mixed(palette.counter, WHITE, 0.4))
-    canvas.box((-0.2, 0.965, 1.2, 1.2), mixed(palette.counter, BLACK, 0.35))
+    canvas.box((-0.5, COUNTER_EDGE, 1.5, COUNTER_EDGE + 0.02), mixed(palette.counter, WHITE, 0.4))
+    canvas.box((-0.5, 0.965, 1.5, 1.5), mixed(palette.counter, BLACK, 0.35))
     _draw_shelf(canvas, layout)
     _draw_belt(canvas, layout)
     _draw_scanner(canvas, layout)
@@ -89,9 +100,10 @@ def _draw_shelf(canvas: Canvas, layout: Layout) -> None:
 def _draw_belt(canvas: Canvas, layout: Layout) -> None:
     colour = layout.palette.belt
     x1, y1, x2, y2 = layout.belt
-    canvas.box(_grown(layout.belt, 0.012), mixed(layout.palette.metal, BLACK, 0.15))
-    canvas.box(layout.belt, colour)
-    for step in range(7):
+    endless = (x1 - 0.4, y1, x2, y2)  # a camera that stands further back sees more of it
+    canvas.box(_grown(endless, 0.012), mixed(layout.palette.metal, BLACK, 0.15))
+    canvas.box(endless, colour)
+    for step in range(-8, 7):
         x = x1 + (x2 - x1) * (step + 0.5) / 7
         canvas.box((x, y1, x + 0.006, y2), mixed(colour, WHITE, 0.13))
     canvas.box((x2 - 0.012, y1, x2, y2), mixed(colour, BLACK, 0.6))
@@ -184,9 +196,9 @@ def draw_bag_front(canvas: Canvas, layout: Layout) -> None:
     canvas.ellipse((middle_x, middle_y), 0.03, 0.03, mixed(colour, WHITE, 0.4))
 
 
-def draw_line(canvas: Canvas, layout: Layout, strength: float) -> None:
-    """The scanner's red line across its glass and what is held over it."""
-    x1, y1, x2, y2 = layout.scanner
+def draw_line(canvas: Canvas, glass: Box, strength: float) -> None:
+    """The scanner's red line across its `glass` and what is held over it."""
+    x1, y1, x2, y2 = glass
     y = (y1 + y2) / 2
     if strength > 0.0:
         canvas.line(

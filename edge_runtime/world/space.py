@@ -7,7 +7,12 @@ Letters: H, W picture.
 
 from __future__ import annotations
 
+import math
+from functools import lru_cache
 from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 ASPECT = 16 / 9
 """Width of the camera's picture over its height."""
@@ -19,27 +24,96 @@ Size = tuple[int, int]
 """(H, W), as numpy's shapes."""
 
 
+class Lens(NamedTuple):
+    """Where the camera stands: an affine map about the picture's middle, of lengths (shares of the width)
+    by (xx, xy; yx, yy), then moved by the shares `px`, `py`."""
+
+    xx: float = 1.0
+    xy: float = 0.0
+    yx: float = 0.0
+    yy: float = 1.0
+    px: float = 0.0
+    py: float = 0.0
+
+    @property
+    def straight(self) -> bool:
+        """Upright boxes stay upright."""
+        return self.xy == 0.0 and self.yx == 0.0
+
+    @property
+    def zoom(self) -> float:
+        """How much longer things look than with the plain lens, on average of directions."""
+        return math.sqrt(self.xx * self.yy - self.xy * self.yx)
+
+    @property
+    def matrix(self) -> NDArray[np.float64]:
+        """(2, 2) map of lengths."""
+        return np.array([[self.xx, self.xy], [self.yx, self.yy]])
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """(2, 3) map of shares of the picture."""
+        return _affine(self)
+
+    def point(self, point: Point) -> Point:
+        """Where a point of the plain picture lies with this lens."""
+        u, v = point[0] - 0.5, (point[1] - 0.5) / ASPECT
+        x = 0.5 + self.xx * u + self.xy * v + self.px
+        return x, 0.5 + (self.yx * u + self.yy * v) * ASPECT + self.py
+
+    def undone(self, point: Point) -> Point:
+        """Which point of the plain picture this lens shows at `point`."""
+        x, y = point[0] - 0.5 - self.px, (point[1] - 0.5 - self.py) / ASPECT
+        by = self.xx * self.yy - self.xy * self.yx
+        return 0.5 + (self.yy * x - self.xy * y) / by, 0.5 + (self.xx * y - self.yx * x) / by * ASPECT
+
+
+PLAIN = Lens()
+
+
+@lru_cache(maxsize=64)
+def _affine(lens: Lens) -> NDArray[np.float64]:
+    linear = np.array([[lens.xx, lens.xy / ASPECT], [lens.yx * ASPECT, lens.yy]])
+    offset = np.array([0.5 + lens.px, 0.5 + lens.py]) - linear @ (0.5, 0.5)
+    matrix = np.column_stack([linear, offset])
+    matrix.setflags(write=False)
+    return matrix
+
+
 class View(NamedTuple):
-    """How the camera sees the room: mirrored for one video, shifted (in shares) at one moment."""
+    """How the camera sees the room: mirrored, through the lens of one video, shifted (in shares) at one
+    moment."""
 
     mirror: bool
     dx: float = 0.0
     dy: float = 0.0
+    lens: Lens = PLAIN
 
     def point(self, point: Point) -> Point:
         """Where a point of the room lies in the picture, in shares of it."""
         x = 1.0 - point[0] if self.mirror else point[0]
-        return x + self.dx, point[1] + self.dy
+        x, y = self.lens.point((x, point[1]))
+        return x + self.dx, y + self.dy
+
+    def room(self, point: Point) -> Point:
+        """The point of the room that lies at `point` of the picture while the camera is still."""
+        x, y = self.lens.undone(point)
+        return 1.0 - x if self.mirror else x, y
+
+    def corners(self, box: Box) -> list[Point]:
+        """Where the corners of a box of the room lie in the picture, in order around it."""
+        x1, y1, x2, y2 = box
+        return [self.point(corner) for corner in ((x1, y1), (x2, y1), (x2, y2), (x1, y2))]
 
     def box(self, box: Box) -> Box:
-        """Where a box of the room lies in the picture, in shares of it, not clipped."""
-        (xa, ya), (xb, yb) = self.point(box[:2]), self.point(box[2:])
-        return min(xa, xb), ya, max(xa, xb), yb
+        """The upright box around a box of the room, in shares of the picture, not clipped."""
+        xs, ys = zip(*self.corners(box), strict=True)
+        return min(xs), min(ys), max(xs), max(ys)
 
     def snapped(self, size: Size) -> View:
         """The same view with its shift rounded to whole pixels of a picture of `size`."""
         height, width = size
-        return View(self.mirror, round(self.dx * width) / width, round(self.dy * height) / height)
+        return self._replace(dx=round(self.dx * width) / width, dy=round(self.dy * height) / height)
 
 
 def clip(box: Box) -> Box:

@@ -4,7 +4,8 @@ B batch, Q query tokens, K key tokens, d model width, H heads, E = d / H.
 
 Layer layout and parameter counts are those of TubeDETR (4 d^2 + 2 d ffn an encoder layer, 8 d^2 + 2 d ffn
 a decoder layer), written anew. Attention goes through torch's scaled_dot_product_attention and nothing
-else: the exporter replaces that one operator by what each backend runs fused.
+else: the exporter replaces that one operator by what each backend runs fused. Attention weights are not
+dropped: no fused kernel of a CPU does that, and drawing which ones took a quarter of a training step.
 """
 
 from __future__ import annotations
@@ -28,10 +29,9 @@ def bias_of(valid: Tensor) -> Tensor:
 class Attention(nn.Module):
     """Multi-head attention with a bias for each key."""
 
-    def __init__(self, width: int, heads: int, dropout: float) -> None:
+    def __init__(self, width: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.dropout = dropout
         self.query = nn.Linear(width, width)
         self.key = nn.Linear(width, width)
         self.value = nn.Linear(width, width)
@@ -41,22 +41,40 @@ class Attention(nn.Module):
         """query (B, Q, d), key and value (B, K, d), key_bias (B, K) -> (B, Q, d)."""
         q, k, v = self._split(query, key, value)
         bias = key_bias.to(q.dtype)[:, None, None, :]  # (B, 1, 1, K)
-        dropout = self.dropout if self.training else 0.0
-        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=dropout)
+        seen = functional.scaled_dot_product_attention(q, k, v, attn_mask=bias)
         return self._join(seen)
 
     def with_weights(
         self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`, computed plainly; returns also the weights before dropout (B, H, Q, K).
+        """As `forward`, computed plainly; returns also the weights (B, H, Q, K).
 
         Only for few queries: the weights are materialised.
         """
         q, k, v = self._split(query, key, value)
         scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)  # (B, H, Q, K)
         weights = torch.softmax(scores + key_bias[:, None, None, :], dim=-1)
-        dropped = functional.dropout(weights, self.dropout, self.training)
-        return self._join(dropped.to(v.dtype) @ v), weights
+        return self._join(weights.to(v.dtype) @ v), weights
+
+    def of_one(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor) -> Tensor:
+        """As `forward` where each of N sequences has a single query token: query (N, d), others (N, K, ...).
+
+        Keys and values stay as they are; the query is taken to them through the transposed key projection and
+        their mean back through the value's: 2 d^2 + 2 H K d multiplications instead of 2 K d^2. Gives (N, d).
+        """
+        count, width = query.shape
+        heads = (self.heads, width // self.heads)
+        q = self.query(query).view(count, *heads) * heads[1] ** -0.5  # (N, H, E)
+        sought = torch.einsum("nhe,hed->nhd", q, self.key.weight.view(*heads, width))
+        # The key's own bias moves all scores of a head alike: without effect, but a parameter of the graph.
+        level = (q * self.key.bias.view(heads)).sum(-1, keepdim=True)  # (N, H, 1)
+        scores = sought @ key.transpose(1, 2) + level  # (N, H, K)
+        weights = torch.softmax(scores + key_bias.to(scores.dtype)[:, None], dim=-1)
+        mean = weights.to(value.dtype) @ value  # (N, H, d)
+        seen = torch.einsum("nhd,hed->nhe", mean, self.value.weight.view(*heads, width))
+        seen = seen + self.value.bias.view(heads) * weights.sum(-1, keepdim=True)  # (N, H, E)
+        joined: Tensor = self.out(seen.flatten(1))
+        return joined
 
     def _split(self, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         return self._heads(self.query(query)), self._heads(self.key(key)), self._heads(self.value(value))
@@ -66,7 +84,9 @@ class Attention(nn.Module):
         return x.reshape(batch, length, self.heads, width // self.heads).transpose(1, 2)  # (B, H, Q, E)
 
     def _join(self, x: Tensor) -> Tensor:
-        joined: Tensor = self.out(x.transpose(1, 2).flatten(2))  # (B, Q, d)
+        # A copy, whatever the kernel's strides: an exported view of them would not fit another kernel's.
+        rows = x.transpose(1, 2).clone(memory_format=torch.contiguous_format)  # (B, Q, H, E)
+        joined: Tensor = self.out(rows.flatten(2))  # (B, Q, d)
         return joined
 
 
@@ -92,7 +112,7 @@ class EncoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.attention = Attention(width, heads, dropout)
+        self.attention = Attention(width, heads)
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
@@ -110,9 +130,9 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
         super().__init__()
-        self.steps = Attention(width, heads, dropout)
+        self.steps = Attention(width, heads)
         self.steps_norm = nn.LayerNorm(width)
-        self.cross = Attention(width, heads, dropout)
+        self.cross = Attention(width, heads)
         self.cross_norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.feed_forward = FeedForward(width, hidden, dropout)
@@ -131,6 +151,18 @@ class DecoderLayer(nn.Module):
         x = self._attend_steps(x, query, step_bias)
         crossed, weights = self.cross.with_weights(x + query, keys, values, key_bias)
         return self._finish(x, crossed), weights
+
+    def aligned(
+        self, x: Tensor, query: Tensor, step_bias: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor
+    ) -> Tensor:
+        """As `forward`, but each step attends to its own keys only (TubeDETR's time-aligned cross-attention).
+
+        x, query (B, Q, d), step_bias (B, Q), keys, values (B, Q, K, d), key_bias (B, Q, K) -> (B, Q, d).
+        """
+        x = self._attend_steps(x, query, step_bias)
+        asked = (x + query).flatten(0, 1)  # (B Q, d)
+        crossed = self.cross.of_one(asked, keys.flatten(0, 1), values.flatten(0, 1), key_bias.flatten(0, 1))
+        return self._finish(x, crossed.view_as(x))
 
     def _attend_steps(self, x: Tensor, query: Tensor, step_bias: Tensor) -> Tensor:
         placed = x + query

@@ -1,7 +1,7 @@
 """The reader: one query and the memory become an answer; one network for all three kinds of query.
 
 B batch, n memory tokens (memory and recency buffer), r rank of the SVD, L steps, C activities, d_b backbone
-width, d model width, K = n + r + 49 + 1 encoder tokens.
+width, d model width, k memory tokens that are read, K = k + r + 49 + 1 encoder tokens.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ class ReaderOutput(NamedTuple):
     pointer_offsets: Tensor  # (B, n, 2) seconds before and after the token, >= 0
     presence_logit: Tensor  # (B,)
     evidence: Tensor  # (B, n) share of attention
+    relevance: Tensor | None = None  # (B, n) by which tokens were chosen; None where all are read
 
 
 class Context(NamedTuple):
@@ -43,15 +44,17 @@ class Reader(nn.Module):
     """LVM-Net's encoder and decoder over a memory, with the query as masked inputs.
 
     Ours beside the paper: pooled object fusion, SVD tokens, presence, pointer and evidence outputs. Every
-    decoder step attends to all tokens, as memory tokens are not aligned with frames; alignment comes from the
-    tick code that keys and queries share.
+    decoder step attends to all tokens that are read, as memory tokens are not aligned with frames; alignment
+    comes from the tick code that keys and queries share. Of a large memory only the k tokens are read that
+    have most to do with the question: encoder and decoder cost the square of what they read.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
         width = config.d_model
-        self.memory_tokens = config.reader_tokens
+        self.read_tokens = config.read_tokens
         self.embed = Embedding(config)
+        self.relevance = Relevance(width) if config.reader_candidates else None
         self.ticks = TickCode(width, config.tick_base)
         self.cells = CellCode(width)
         layer = (width, config.heads, config.ffn, config.dropout)
@@ -85,22 +88,31 @@ class Reader(nn.Module):
         query_tick (B, L) int32, query_valid (B, L) bool, svd_basis (B, r, d_b), svd_strength (B, r) with 0
         for an absent row, memory_bias (B, n) added to the attention scores of memory tokens (training only).
         """
-        hot = one_hot_cells(memory_cell)  # (B, n, 49)
-        tokens, token_valid = self.embed(
-            memory_features, hot, memory_valid, svd_basis, svd_strength,
-            object_tokens, object_valid, activity, activity_valid,
-        )  # fmt: skip
-        position = self._positions(memory_tick, hot, tokens)  # (B, K, d)
-        bias = bias_of(token_valid)  # (B, K)
+        asked = self.embed.asked(
+            svd_basis, svd_strength, object_tokens, object_valid, activity, activity_valid
+        )
+        memory = self.embed.memory(memory_features, one_hot_cells(memory_cell), asked, object_valid)
+        relevance, chosen = None, None
+        memory_weight = bias_of(memory_valid)  # (B, n)
         if memory_bias is not None:
-            bias = bias + functional.pad(memory_bias, (0, bias.shape[1] - memory_bias.shape[1]))
+            memory_weight = memory_weight + memory_bias
+        if self.relevance is not None:
+            relevance = self.relevance(memory, asked.activity, activity_valid)  # (B, n)
+            chosen = _most_relevant(relevance, memory_valid, self.read_tokens)  # (B, k)
+            # What speaks for reading a token also weighs it: so answers teach the choice.
+            memory_weight = memory_weight + functional.logsigmoid(relevance)
+        valid = _taken(memory_valid, chosen)  # (B, k)
+        bias = torch.cat([_taken(memory_weight, chosen), bias_of(asked.valid)], dim=1)  # (B, K)
+        k = valid.shape[1]
+        tokens = torch.cat([_taken(memory, chosen) + self.embed.kind[0], asked.tokens], dim=1)  # (B, K, d)
+        hot = one_hot_cells(_taken(memory_cell, chosen))  # (B, k, 49)
+        position = self._positions(_taken(memory_tick, chosen), hot, tokens)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)
         steps, weights = self.decode(Context(encoded, position, bias), query_tick, query_valid)
-        shares = share_of_attention(weights[..., : self.memory_tokens], query_valid)  # (B, n)
-        evidence = shares * memory_valid.float()  # exactly 0 also where every key is masked
-        remembered = encoded[:, : self.memory_tokens]  # (B, n, d)
-        output: ReaderOutput = self.heads(steps, query_valid, remembered, memory_valid, evidence)
-        return output
+        shares = share_of_attention(weights[..., :k], query_valid)  # (B, k)
+        evidence = shares * valid.float()  # exactly 0 also where every key is masked
+        heads: ReaderOutput = self.heads(steps, query_valid, encoded[:, :k], valid, evidence)
+        return _on_slots(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
 
     def encode(self, tokens: Tensor, position: Tensor, bias: Tensor) -> Tensor:
         """tokens and position (B, K, d), bias (B, K) -> (B, K, d)."""
@@ -125,15 +137,25 @@ class Reader(nn.Module):
         return self.decoder_norm(x), weights
 
     def _positions(self, memory_tick: Tensor, hot: Tensor, tokens: Tensor) -> Tensor:
-        """memory_tick (B, n), hot (B, n, 49), tokens (B, K, d) -> (B, K, d); SVD and activity have none."""
-        memory = self.ticks(memory_tick) + self.cells(hot)  # (B, n, d)
+        """memory_tick (B, k), hot (B, k, 49), tokens (B, K, d) -> (B, K, d); SVD and activity have none."""
+        k = memory_tick.shape[1]
+        memory = self.ticks(memory_tick) + self.cells(hot)  # (B, k, d)
         batch, width = tokens.shape[0], tokens.shape[2]
-        rank = tokens.shape[1] - self.memory_tokens - CELLS - 1
+        rank = tokens.shape[1] - k - CELLS - 1
         objects = self.cells.table.expand(batch, CELLS, width)
         parts = [memory, objects, memory.new_zeros(batch, 1, width)]
         if rank:
             parts.insert(1, memory.new_zeros(batch, rank, width))
         return torch.cat(parts, dim=1)
+
+
+class Question(NamedTuple):
+    """What the encoder reads besides the memory, r + 50 tokens: SVD summary, object, activity."""
+
+    tokens: Tensor  # (B, r + 50, d)
+    valid: Tensor  # (B, r + 50)
+    object: Tensor  # (B, 49, d)
+    activity: Tensor  # (B, d)
 
 
 class Embedding(nn.Module):
@@ -151,29 +173,31 @@ class Embedding(nn.Module):
         self.rank = nn.Parameter(torch.randn(config.svd_rank, width) * 0.02) if config.svd_rank else None
         self.kind = nn.Parameter(torch.randn(4, width) * 0.02)  # memory, svd, object, activity
 
-    def forward(
+    def asked(
         self,
-        memory: Tensor,
-        hot: Tensor,
-        memory_valid: Tensor,
         basis: Tensor | None,
         strength: Tensor | None,
         objects: Tensor,
         object_valid: Tensor,
         activity: Tensor,
         activity_valid: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Tensors as in `Reader.forward`, hot (B, n, 49) -> tokens (B, K, d), valid (B, K)."""
+    ) -> Question:
+        """Tensors as in `Reader.forward` -> the question's own tokens."""
         o = self.norm(self.project(objects))  # (B, 49, d)
-        z = self.norm(self.project(memory))  # (B, n, d)
-        z = z * self._factor(o, hot, object_valid)
-        tokens = [z + self.kind[0], o + self.kind[2], self.activity(activity)[:, None] + self.kind[3]]
-        valid = [memory_valid, object_valid[:, None].expand(-1, CELLS), activity_valid[:, None]]
+        a = self.activity(activity)  # (B, d)
+        tokens = [o + self.kind[2], a[:, None] + self.kind[3]]
+        valid = [object_valid[:, None].expand(-1, CELLS), activity_valid[:, None]]
         if self.svd is not None:
-            tokens.insert(1, self._summary(basis, strength))
+            tokens.insert(0, self._summary(basis, strength))
             assert strength is not None
-            valid.insert(1, strength > 0)
-        return torch.cat(tokens, dim=1), torch.cat(valid, dim=1)
+            valid.insert(0, strength > 0)
+        return Question(torch.cat(tokens, dim=1), torch.cat(valid, dim=1), o, a)
+
+    def memory(self, features: Tensor, hot: Tensor, asked: Question, object_valid: Tensor) -> Tensor:
+        """features (B, n, d_b), hot (B, n, 49) -> memory times object (B, n, d)."""
+        z = self.norm(self.project(features))  # (B, n, d)
+        fused: Tensor = z * self._factor(asked.object, hot, object_valid)
+        return fused
 
     def _factor(self, o: Tensor, hot: Tensor, object_valid: Tensor) -> Tensor:
         """o (B, 49, d), hot (B, n, 49) -> what memory is multiplied with, (B, n, d) or (B, 1, d)."""
@@ -190,6 +214,23 @@ class Embedding(nn.Module):
             raise ValueError("svd_basis and svd_strength expected by this configuration, got None")
         summary: Tensor = self.svd(basis) * strength[..., None] + self.rank + self.kind[1]
         return summary
+
+
+class Relevance(nn.Module):
+    """How much a question has to do with each remembered token: what little is computed for all of them."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.activity = nn.Linear(width, width)
+        self.hidden = nn.Linear(width, width // 2)
+        self.score = nn.Linear(width // 2, 1)
+
+    def forward(self, memory: Tensor, activity: Tensor, activity_valid: Tensor) -> Tensor:
+        """memory (B, n, d) times object already, activity (B, d), activity_valid (B,) -> (B, n)."""
+        given = activity_valid.to(activity.dtype)[:, None]  # (B, 1)
+        asked = memory * (1 + given * self.activity(activity))[:, None]  # (B, n, d)
+        score: Tensor = self.score(torch.relu(self.hidden(asked))).squeeze(-1)
+        return score
 
 
 class Heads(nn.Module):
@@ -221,6 +262,33 @@ class Heads(nn.Module):
             presence_logit=self.presence(pooled).squeeze(-1),
             evidence=evidence,
         )
+
+
+def _most_relevant(relevance: Tensor, valid: Tensor, count: int) -> Tensor:
+    """relevance and valid (B, n) -> indices (B, count) of the valid tokens with most, best first."""
+    return relevance.masked_fill(~valid, UNANSWERABLE).topk(count, dim=1).indices
+
+
+def _taken(values: Tensor, chosen: Tensor | None) -> Tensor:
+    """values (B, n) or (B, n, d), chosen (B, k) or all -> (B, k) or (B, k, d)."""
+    if chosen is None:
+        return values
+    if values.dim() == 2:
+        return values.gather(1, chosen)
+    return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[2]))
+
+
+def _on_slots(heads: ReaderOutput, chosen: Tensor | None, slots: int) -> ReaderOutput:
+    """Outputs of the k tokens that were read, back on the n slots; the others say nothing."""
+    if chosen is None:
+        return heads
+    shape = (chosen.shape[0], slots)  # len() would fix the batch of an exported graph
+    offsets = heads.pointer_offsets
+    return heads._replace(
+        pointer_logits=offsets.new_full(shape, UNANSWERABLE).scatter(1, chosen, heads.pointer_logits),
+        pointer_offsets=offsets.new_zeros(*shape, 2).scatter(1, chosen[..., None].expand(-1, -1, 2), offsets),
+        evidence=offsets.new_zeros(shape).scatter(1, chosen, heads.evidence),
+    )
 
 
 def mean_of_valid(steps: Tensor, valid: Tensor) -> Tensor:

@@ -1,0 +1,40 @@
+"""A product's photo as the backbone is shown it: the same photo at four sizes, side by side.
+
+On a photo a product fills the picture, in a hand before the camera it fills a cell or two of 7 x 7. A network
+of a few convolutions does not know the one from the other; shown at the sizes at which products occur in
+frames, it does. Tokens of the copies are pooled like those of one photo.
+
+Letters: H, W photo, S side of the network's input.
+"""
+
+from __future__ import annotations
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8]
+
+_CELLS = 7
+_COPIES = (
+    (0, 0, 4),
+    (0, 4, 3),
+    (3, 4, 3),
+    (4, 0, 2),
+    (4, 2, 2),
+    *((6, column, 1) for column in range(7)),
+)
+"""Row, column and side of each copy, in cells; together they cover the picture."""
+
+
+def mosaic(photo: Image, size: int) -> Image:
+    """`photo` (H, W, 3) at sides of 4, 3, 2 and 1 cells, as (S, S, 3); it is squashed to a square."""
+    out = np.empty((size, size, 3), np.uint8)
+    edges = np.rint(np.arange(_CELLS + 1) * size / _CELLS).astype(int)
+    for row, column, cells in _COPIES:
+        top, bottom = edges[row], edges[row + cells]
+        left, right = edges[column], edges[column + cells]
+        out[top:bottom, left:right] = cv2.resize(
+            photo, (int(right - left), int(bottom - top)), interpolation=cv2.INTER_AREA
+        )
+    return out

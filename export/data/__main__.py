@@ -1,0 +1,185 @@
+"""`python -m export.data`: make, check and complete folders of labelled video.
+
+    python -m export.data world DIR --train 0-7 --test 100-101     checkout worlds
+    python -m export.data own DIR --events list.csv                your own videos and events
+    python -m export.data adl DIR --annotations DIR --videos DIR   annotations in the manner of ADL
+    python -m export.data check DIR                                what is wrong, with file and line
+    python -m export.data queries DIR                              questions, chance levels, rejections
+
+The last line of standard output is one JSON object. Exit status: 0 done, 2 wrong use or input.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any, cast, get_args
+
+import typer
+from rich.console import Console
+
+from edge_runtime.cli.one_line import run_app
+from engines.errors import LvmError
+from export.data.adl import AdlRules, adl
+from export.data.ask_all import ask_all
+from export.data.candidates import Rules
+from export.data.checks import check, read
+from export.data.files import refuse_other
+from export.data.own import own_set
+from export.data.records import Knob, Split
+from export.data.world_set import world_video, write_worlds
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+Folder = Annotated[Path, typer.Argument(help="data folder")]
+
+
+@app.command("check")
+def check_folder(
+    folder: Folder, limit: Annotated[int, typer.Option(min=1, help="most problems to tell")] = 20
+) -> None:
+    """Tell what is wrong in a data folder, with file and line."""
+    problems = check(folder, limit)
+    for problem in problems:
+        typer.echo(str(problem))
+    if problems:
+        typer.echo(json.dumps({"folder": str(folder), "problems": len(problems)}))
+        raise typer.Exit(2)
+    typer.echo(json.dumps(_summary(folder)))
+
+
+@app.command()
+def world(
+    folder: Folder,
+    train: Annotated[str, typer.Option(help="seeds of training videos, like 0-7 or 3,5")] = "",
+    val: Annotated[str, typer.Option(help="seeds of validation videos")] = "",
+    test: Annotated[str, typer.Option(help="seeds of test videos")] = "",
+    level: Annotated[str, typer.Option(help="L0 to L3")] = "L1",
+    minutes: Annotated[float, typer.Option(min=0.1, help="of each video")] = 30.0,
+    products: Annotated[Path | None, typer.Option(help="folder of real products")] = None,
+    backgrounds: Annotated[Path | None, typer.Option(help="folder of real pictures")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="only this product; may be repeated")] = None,
+    knob: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the world; may be repeated")] = None,
+) -> None:
+    """Write checkout worlds as a data folder: events, boxes, classes; no pixels."""
+    refuse_other(folder)
+    knobs = dict(_knob(text) for text in knob or [])
+    seeds: dict[Split, str] = {"train": train, "val": val, "test": test}
+    videos = [
+        world_video(
+            seed, level=level, minutes=minutes, split=split, products=products, backgrounds=backgrounds,
+            only=only, knobs=knobs,
+        )
+        for split, text in seeds.items()
+        for seed in _seeds(text)
+    ]  # fmt: skip
+    if not videos:
+        raise LvmError("no seeds were given; name some with --train, --val or --test, like --train 0-7")
+    console = Console(stderr=True)
+    write_worlds(folder, videos, progress=lambda name: console.print(f"{name} done", highlight=False))
+    typer.echo(json.dumps(_summary(folder)))
+
+
+@app.command()
+def own(
+    folder: Folder,
+    events: Annotated[Path, typer.Option(help="list of events, CSV or JSON Lines")],
+    boxes: Annotated[Path | None, typer.Option(help="list of boxes, CSV or JSON Lines")] = None,
+    doing: Annotated[list[str] | None, typer.Option(help="NAME=what a person does; may be repeated")] = None,
+    split: Annotated[str, typer.Option(help="of videos for which the list names none")] = "train",
+) -> None:
+    """Make a data folder of your own videos and your own list of events."""
+    refuse_other(folder)
+    if split not in get_args(Split):
+        raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
+    words = dict(_pair(text, "--doing") for text in doing or [])
+    own_set(folder, events, boxes=boxes, doing=words, split=cast(Split, split))
+    typer.echo(json.dumps(_summary(folder)))
+
+
+@app.command("adl")
+def adl_folder(
+    folder: Folder,
+    annotations: Annotated[Path, typer.Option(help="folder with object_annot_P_XX.txt and P_XX.txt")],
+    videos: Annotated[Path, typer.Option(help="folder with the videos P_XX")],
+    test: Annotated[list[str] | None, typer.Option(help="a test video, like P_17; may be repeated")] = None,
+    fps: Annotated[float, typer.Option(min=1.0, help="frames a second of the annotated numbers")] = 30.0,
+    size: Annotated[
+        str, typer.Option(help="WIDTHxHEIGHT of the picture in which boxes are given")
+    ] = "640x480",
+) -> None:
+    """Make a data folder of annotations in the manner of ADL."""
+    refuse_other(folder)
+    sides = [int(side) for side in size.split("x") if side.isdigit()]
+    if len(sides) != 2 or min(sides) < 1:
+        raise LvmError(f"--size must be WIDTHxHEIGHT, got {size!r}; try 640x480")
+    adl(folder, annotations, videos, test or [], AdlRules(fps=fps, box_size=(sides[0], sides[1])))
+    typer.echo(json.dumps(_summary(folder)))
+
+
+@app.command()
+def queries(
+    folder: Folder,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    per_cell: Annotated[int, typer.Option(min=1, help="most questions of a type and duration a video")] = 40,
+    negatives: Annotated[float, typer.Option(min=0.0, max=0.9, help="share that never happened")] = 0.2,
+    tight: Annotated[float, typer.Option(min=0.0, max=1.0, help="share asked at the event's own time")] = 0.5,
+    photos: Annotated[
+        Path | None, typer.Option(help="folder with one sub-folder of photos a product")
+    ] = None,
+) -> None:
+    """Ask about every video of a data folder; write questions, chance levels and the rejection log."""
+    rules = Rules(per_cell=per_cell, negatives=negatives, tight=tight)
+    counts = ask_all(folder, seed=seed, rules=rules, photos=photos)
+    typer.echo(json.dumps({"folder": str(folder), **counts}))
+
+
+def _summary(folder: Path) -> dict[str, Any]:
+    data = read(folder)
+    return {
+        "folder": str(folder),
+        "problems": 0,
+        "videos": dict(Counter(video.split for video in data.videos.values())),
+        "hours": round(sum(video.duration_s for video in data.videos.values()) / 3600.0, 3),
+        "events": sum(len(events) for events in data.events.values()),
+        "boxes": sum(len(tracks.tick5) for tracks in data.tracks.values()),
+        "queries": dict(Counter(f"{one.type}/{one.duration}" for one in data.queries)),
+        "activities": len(data.classes),
+    }
+
+
+def _seeds(text: str) -> list[int]:
+    """`0-7`, `3,5` or `0-3,9`."""
+    seeds: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        if not first.isdigit() or (last and not last.isdigit()) or int(last or first) - int(first) > 9999:
+            raise LvmError(f"seeds are numbers and ranges like 0-7 or 3,5, got {text!r}")
+        seeds += range(int(first), int(last or first) + 1)
+    return seeds
+
+
+def _pair(text: str, option: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not name or not sign:
+        raise LvmError(f"{option} must be NAME=VALUE, got {text!r}")
+    return name, value
+
+
+def _knob(text: str) -> tuple[str, Knob]:
+    """`closeup=0.3`, `advert=false`, `object_size=[0.1,0.2]`: the value is JSON."""
+    name, value = _pair(text, "--knob")
+    try:
+        parsed = json.loads(value)
+    except json.JSONDecodeError as error:
+        raise LvmError(f"--knob {name} must have a JSON value, got {value!r}; try {name}=0.3") from error
+    return name, cast(Knob, tuple(parsed) if isinstance(parsed, list) else parsed)
+
+
+def main() -> None:
+    """Entry point of `python -m export.data`."""
+    run_app(app, "export.data")
+
+
+if __name__ == "__main__":
+    main()

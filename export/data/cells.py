@@ -1,0 +1,28 @@
+"""Which cells of the 7 x 7 grid a box lies in: the rule by which a token is evidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+GRID = 7
+EVIDENCE_OVERLAP = 0.25
+"""A cell shows what is in a box from this share of the smaller of both areas on."""
+
+
+def cell_shares(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Overlap of each xyxy box (..., 4) with each cell, as a share of the smaller area. (..., 49)"""
+    x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, np.float64)[..., None], -2, 0)  # (..., 1) each
+    edges = np.arange(GRID + 1) / GRID
+    wide = np.clip(np.minimum(x2, edges[1:]) - np.maximum(x1, edges[:-1]), 0, None)  # (..., 7) columns
+    high = np.clip(np.minimum(y2, edges[1:]) - np.maximum(y1, edges[:-1]), 0, None)  # (..., 7) rows
+    shared = (high[..., :, None] * wide[..., None, :]).reshape(*wide.shape[:-1], GRID**2)
+    area = np.clip(x2 - x1, 0, None) * np.clip(y2 - y1, 0, None)  # (..., 1)
+    smaller = np.minimum(area, 1 / GRID**2)
+    return np.asarray(np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0))
+
+
+def evidence_cells(boxes: ArrayLike) -> NDArray[np.bool_]:
+    """Which cells show what is in xyxy boxes (F, 4). (F, 49)"""
+    # The tolerance is for boxes that were rounded: a quarter is a quarter.
+    return np.asarray(cell_shares(boxes) >= EVIDENCE_OVERLAP - 1e-6)

@@ -1,0 +1,184 @@
+"""Checkout worlds as a data folder: what happens in them and where, but no pixel, which cost nothing to draw.
+
+A world's annotations are made by a person in a hurry when its knobs say so: `label_noise` of the events are
+called by another activity, at `missing_boxes` of the ticks a product has no box. The pictures stay right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
+from itertools import chain
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.world.activities import ACTIVITIES
+from edge_runtime.world.config import LEVELS, WorldConfig
+from edge_runtime.world.dice import Use, mix, unit
+from edge_runtime.world.folders import make_world
+from edge_runtime.world.schedule import Event
+from edge_runtime.world.world import World
+from engines.errors import LvmError
+from export.data.files import EVENTS, TRACKS, VIDEOS, said, write_classes, write_lines
+from export.data.records import (
+    Classes,
+    EventRecord,
+    Knob,
+    NamedActivity,
+    NamedInstance,
+    Split,
+    TrackRecord,
+    Video,
+)
+
+IDLE_EVERY = 5
+"""Ticks from one box of an untouched product to the next: it stands still, one box a second is enough."""
+
+
+def world_video(
+    seed: int,
+    *,
+    level: str = "L1",
+    minutes: float = 30.0,
+    split: Split = "train",
+    products: Path | None = None,
+    backgrounds: Path | None = None,
+    only: Sequence[str] | None = None,
+    knobs: dict[str, Knob] | None = None,
+) -> Video:
+    """The record of one world; LvmError where its level or a knob makes no sense."""
+    video = Video(
+        video=f"{level}-{seed}",
+        seed=seed,
+        level=level,
+        products=str(products.resolve()) if products else None,
+        backgrounds=str(backgrounds.resolve()) if backgrounds else None,
+        only=tuple(only) if only is not None else None,
+        knobs=knobs or {},
+        fps=float(TICKS_PER_SECOND),
+        width=640,
+        height=360,
+        duration_s=60.0 * minutes,
+        split=split,
+    )
+    config_of(video)
+    return video
+
+
+def config_of(video: Video) -> WorldConfig:
+    """The knobs of a video that is a checkout world."""
+    if video.seed is None:
+        raise LvmError(
+            f"{video.video} is a file ({video.path}) and no checkout world; only worlds have a seed"
+        )
+    if video.level not in LEVELS:
+        raise LvmError(f"{video.video}: level must be one of {', '.join(LEVELS)}, got {video.level!r}")
+    try:
+        return WorldConfig.model_validate({**LEVELS[video.level], **video.knobs, "seed": video.seed})
+    except ValidationError as error:
+        raise LvmError(f"{video.video}: {said(error)}") from error
+
+
+def world_of(video: Video) -> World:
+    """The world that `video` is a record of."""
+    products, backgrounds = (Path(one) if one else None for one in (video.products, video.backgrounds))
+    return make_world(config_of(video), products, backgrounds, video.only)
+
+
+def world_events(video: Video, world: World) -> list[EventRecord]:
+    """The annotated events, cut at the video's end."""
+    records = []
+    for event in world.events(0.0, video.duration_s):
+        end = min(event.end, video.duration_s)
+        if end - event.start >= 1.0 / TICKS_PER_SECOND:
+            records.append(
+                EventRecord(
+                    video=video.video,
+                    event=f"{event.hands}-{round(event.start * TICKS_PER_SECOND)}",
+                    activity=_annotated(event, world.config),
+                    instance=event.instance,
+                    t_s=event.start,
+                    t_e=end,
+                )
+            )
+    return records
+
+
+def world_tracks(video: Video, world: World, *, idle_every: int = IDLE_EVERY) -> Iterator[TrackRecord]:
+    """Boxes of active products at every tick, of the others at every `idle_every`th; 0 leaves those out."""
+    name = lru_cache(maxsize=None)(world.product)
+    events, at = world.events(0.0, video.duration_s), 0
+    for tick in range(int(video.duration_s * TICKS_PER_SECOND)):
+        t = tick / TICKS_PER_SECOND
+        idle = idle_every > 0 and tick % idle_every == 0
+        # Events come by start; those of several pairs of hands may end in another order.
+        while at < len(events) and events[at].end <= t:
+            at += 1
+        if not idle and not any(event.start <= t < event.end for event in events[at : at + 8]):
+            continue
+        for track in world.truth(t).tracks:
+            if (track.active or idle) and not _missing(world.config, track.instance, tick):
+                yield TrackRecord(
+                    video=video.video,
+                    instance=track.instance,
+                    category=name(track.instance),
+                    tick5=tick,
+                    box=_rounded(track.box),
+                    active=1 if track.active else 0,
+                )
+
+
+def write_worlds(
+    root: Path,
+    videos: Sequence[Video],
+    *,
+    idle_every: int = IDLE_EVERY,
+    progress: Callable[[str], None] = lambda name: None,
+) -> None:
+    """Writes videos, events, tracks and classes of checkout worlds to the folder `root`."""
+    worlds = {video.video: world_of(video) for video in videos}
+    if len(worlds) < len(videos):
+        raise LvmError(f"{root}: every world needs its own level and seed, got some of them twice")
+
+    def tracks(video: Video) -> Iterator[TrackRecord]:
+        yield from world_tracks(video, worlds[video.video], idle_every=idle_every)
+        progress(video.video)
+
+    write_lines(root / VIDEOS, videos)
+    write_lines(root / EVENTS, chain.from_iterable(world_events(one, worlds[one.video]) for one in videos))
+    write_lines(root / TRACKS, chain.from_iterable(tracks(video) for video in videos))
+    write_classes(root, world_classes(worlds))
+
+
+def world_classes(worlds: dict[str, World]) -> Classes:
+    """All activities of the checkout, and what the products of each world are called."""
+    return Classes(
+        activities=tuple(
+            NamedActivity(id=number, name=activity.name, doing=activity.doing)
+            for number, activity in enumerate(ACTIVITIES)
+        ),
+        instances=tuple(
+            NamedInstance(id=instance, name=world.product(instance), video=video)
+            for video, world in worlds.items()
+            for instance in range(world.config.instances)
+        ),
+    )
+
+
+def _annotated(event: Event, config: WorldConfig) -> int:
+    """The activity that an event is called by."""
+    key = (Use.ANNOTATION, config.seed, event.hands, round(event.start * TICKS_PER_SECOND))
+    if unit(*key) >= config.label_noise or config.activities < 2:
+        return event.activity
+    return (event.activity + 1 + mix(*key, 1) % (config.activities - 1)) % config.activities
+
+
+def _missing(config: WorldConfig, instance: int, tick: int) -> bool:
+    return unit(Use.ANNOTATION, config.seed, 1, instance, tick) < config.missing_boxes
+
+
+def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x1, y1, x2, y2 = (round(side, 5) for side in box)
+    return x1, y1, x2, y2

@@ -1,0 +1,121 @@
+"""Modified TubeDETR on the queries of LVM-Net's evaluation, from the same cached backbone tokens.
+
+Every query reads the frames of its window again (`export.evaluation.clips`). For an activity or an object
+these are by default the frames of the time that is asked about, for a time query 120 over the query window:
+the network has no other way to know which of two events in a query window is meant.
+
+Letters: F frames of a window, T frames a clip.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from engines.errors import BundleError, LvmError
+from engines.manifest import NetworkConfig
+from export.data.records import QueryRecord
+from export.evaluation.clips import Asked, WindowAnswer, read_window
+from export.evaluation.evaluate import (
+    Crops,
+    activity_scores,
+    object_scores,
+    object_tokens,
+    result_of,
+    span_result,
+)
+from export.evaluation.loads import Window, frames_read
+from export.evaluation.results import Result
+from export.networks.tubedetr import TubeDETR
+from export.training.cache import VideoCache
+
+
+def evaluate_baseline(
+    network: TubeDETR,
+    config: NetworkConfig,
+    cache: VideoCache,
+    queries: Sequence[QueryRecord],
+    *,
+    clip_frames: int | None = None,
+    seed: int = 0,
+    window: Window = "property",
+    crops: Crops | None = None,
+) -> list[Result]:
+    """Answer all queries about one video; results as those of LVM-Net, with one head and no memory.
+
+    `clip_frames` as it was trained with; the network's own where none are given.
+    """
+    network.eval()
+    frames = clip_frames or config.clip_frames
+    results = []
+    for query in queries:
+        rows = window_rows(query, cache.ticks, config.sample_fps, window)
+        told = read_rows(network, frames, cache, rows, asked(config, cache, query, crops or {}))
+        results.append(_result(told, query, seed))
+    return results
+
+
+def window_rows(
+    query: QueryRecord, ticks: NDArray[np.int64], fps: float, window: Window = "property"
+) -> NDArray[np.int64]:
+    """Which cached frames the query reads; the nearest one where its window lies between two frames."""
+    rows = frames_read(query, fps, "query" if query.t_s is None else window)
+    rows = rows[rows < len(ticks)]
+    if len(rows):
+        return rows
+    start = query.q_s if query.t_s is None else query.t_s
+    return np.array([min(round(start * fps), len(ticks) - 1)])
+
+
+def asked(config: NetworkConfig, cache: VideoCache, query: QueryRecord, crops: Crops) -> Asked:
+    """The query as the network is given it."""
+    tokens, activity = torch.zeros(49, config.d_backbone), torch.zeros(config.activities)
+    if query.type != "object":
+        tokens = torch.from_numpy(object_tokens(cache, query, crops))
+    if query.type != "activity":
+        activity[list(query.activities)] = 1
+    return Asked(tokens, query.type != "object", activity, query.type != "activity")
+
+
+def read_rows(
+    network: TubeDETR, clip_frames: int, cache: VideoCache, rows: NDArray[np.int64], question: Asked
+) -> WindowAnswer:
+    """The answer from some of the video's cached frames; time is counted from the start of the video."""
+    device = next(network.parameters()).device
+    tokens = torch.from_numpy(np.asarray(cache.tokens[rows], np.float32)).to(device)  # (F, 49, d)
+    ticks = torch.from_numpy(cache.ticks[rows].astype(np.int32)).to(device)
+    there = question._replace(
+        object_tokens=question.object_tokens.to(device), activity=question.activity.to(device)
+    )
+    return read_window(network, tokens, ticks, there, clip_frames)
+
+
+def _result(told: WindowAnswer, query: QueryRecord, seed: int) -> Result:
+    found: dict[str, object] = {"presence_logit": told.presence_logit}
+    if query.type == "activity":
+        logits = [float(logit) for logit in told.activity_logits]
+        found |= {"class_logits": tuple(logits), **activity_scores(query, logits)}
+    elif query.type == "object":
+        found |= object_scores(query, told.ticks.tolist(), told.boxes_xyxy)
+    else:
+        start, end, confidence = told.span
+        found |= {"spans": {"bins": span_result(query, (start, end), confidence)}}
+    return result_of(query, seed, **found)
+
+
+def load_baseline(path: Path, config: NetworkConfig, stride: int) -> TubeDETR:
+    """The baseline of a run folder. Raises BundleError where the file is something else."""
+    if not path.is_file():
+        raise LvmError(f"baseline {path} does not exist: train up to stage tubedetr")
+    network = TubeDETR(config, stride)
+    try:
+        network.load_state_dict(load_file(path))
+    except (SafetensorError, RuntimeError) as error:
+        raise BundleError(f"{path} must hold a modified TubeDETR of this network: {error}") from error
+    return network.eval()

@@ -1,0 +1,90 @@
+"""Samplers and readers that cheat or are blind: between them lies what a learned memory is worth.
+
+`oracle`          ground-truth evidence first, spread evenly over the events: the upper bound of any sampler
+`uniform-frames`  whole frames, evenly spread over the video, whose length it knows beforehand
+query-blind       object tokens zeroed: what remains is a leak
+memory-blind      no token valid: what remains is a prior
+
+Letters: F frames, P = 49 cells, m slots, k candidates of one clip.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.frame import CELLS
+from edge_runtime.memory import Scores, TokenMemory, Tokens
+from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from engines.errors import LvmError
+from engines.spec import Array, Engine, Feeds
+from export.evaluation.loads import uniform_frames
+from export.training.cache import VideoCache
+
+Blind = Literal["query", "memory"]
+Real = NDArray[np.float32]
+
+EVALUATION_ONLY = ("oracle", "uniform-frames")
+SAMPLERS = ("neural", "random", "fifo", "svd-novelty", *EVALUATION_ONLY)
+
+
+def sampler_for(name: str, engine: Engine, cache: VideoCache, slots: int) -> Sampler:
+    """A sampler of the runtime, or one that looks at the truth or the length of this one video."""
+    if name == "oracle":
+        return Sampler(name, _Verdicts(cache.ticks, oracle_scores(cache)), thins=False)
+    if name == "uniform-frames":
+        return Sampler(name, _Verdicts(cache.ticks, uniform_scores(len(cache.ticks), slots)), thins=False)
+    if name not in SAMPLERS:
+        raise LvmError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
+    return make_sampler(name, engine)
+
+
+def oracle_scores(cache: VideoCache) -> Real:
+    """(F, 49): minus the rank of each token among its event's evidence, in random order; then all others."""
+    tick = np.repeat(cache.ticks, CELLS)
+    event = cache.truth.evidence(tick, np.tile(np.arange(CELLS), len(cache.ticks)))  # (F * 49,)
+    order = np.random.default_rng(0).permutation(len(event))
+    by_event = order[np.argsort(event[order], kind="stable")]  # random within each event
+    ordered = event[by_event]
+    first = np.searchsorted(ordered, ordered)
+    scores = np.empty(len(event), np.float32)
+    scores[by_event] = first - np.arange(len(event))
+    # Below the last rank of any event, and in random order too.
+    scores[event < 0] -= len(event)
+    return scores.reshape(-1, CELLS)
+
+
+def uniform_scores(frames: int, slots: int) -> Real:
+    """(F, 49): 1 for the tokens of as many whole frames as fit, spread over the video."""
+    scores = np.zeros((frames, CELLS), np.float32)
+    scores[uniform_frames(frames, slots // CELLS)] = 1
+    return scores
+
+
+class _Verdicts:
+    """Scores that were settled before the video began: `scores` (F, 49) at `ticks` (F,) ascending."""
+
+    def __init__(self, ticks: NDArray[np.int64], scores: Real) -> None:
+        self._ticks, self._scores = ticks, scores
+
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+        tick = np.concatenate([memory.tick, clip.tick])
+        cell = np.concatenate([memory.cell, clip.cell])
+        row = np.minimum(np.searchsorted(self._ticks, tick), len(self._ticks) - 1)
+        return np.asarray(self._scores[row, cell], np.float32)  # of empty slots nobody reads the score
+
+
+class BlindReader(Engine):
+    """A reader from which the object or the memory is kept."""
+
+    def __init__(self, reader: Engine, blind: Blind) -> None:
+        self.backend, self.inputs, self.outputs = reader.backend, reader.inputs, reader.outputs
+        self._reader = reader
+        hidden = {"query": ("object_tokens",), "memory": ("memory_valid", "svd_strength")}
+        self._hidden = hidden[blind]
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        blank = {name: np.zeros_like(feeds[name]) for name in self._hidden if name in feeds}
+        return self._reader({**feeds, **blank})

@@ -1,0 +1,1 @@
+"""Learning LVM-Net: backbone, modified TubeDETR, then sampler and reader together."""

@@ -1,0 +1,104 @@
+"""`lvm-train`: learn a network from a recipe, and measure how well it answers.
+
+    lvm-train --config configs/training/tiny.yaml --output runs/tiny
+    lvm-train --config ... --set lvm.past_queries=0 --seed 1 --output runs/none-1
+    lvm-train evaluate runs/tiny --data DATA
+    torchrun --nproc-per-node 2 -m export.training --config ...
+
+A run that was killed goes on when it is started again with the same output folder. Exit status: 0 done,
+2 wrong use or input, 4 something is missing here.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from edge_runtime.cli.one_line import run_app
+from engines.errors import LvmError, Missing
+from export.training import evaluate_cli
+
+if TYPE_CHECKING:
+    import torch
+
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+@app.callback(invoke_without_command=True)
+def train(
+    context: typer.Context,
+    config: Annotated[Path | None, typer.Option(help="Recipe (YAML).")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the run; default runs/<name>-<seed>.")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of videos' tokens; default beside the run.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Instead of the recipe's.")] = None,
+    stage: Annotated[str, typer.Option(help="Last stage: backbone, tubedetr or lvm.")] = "lvm",
+    change: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change the recipe.")
+    ] = None,
+    products: Annotated[
+        Path | None, typer.Option(help="Folder of real products' photos to learn from.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+) -> None:
+    """Train what the recipe says."""
+    if context.invoked_subcommand is not None:
+        return
+    if config is None:
+        raise LvmError("--config is missing; try --config configs/training/tiny.yaml")
+    _need_workbench()
+    from edge_runtime.world.folders import product_photos
+    from export.training.distributed import join_team
+    from export.training.photos import held_out_products
+    from export.training.recipe import load_recipe
+    from export.training.stages import CHECKPOINT, Training
+
+    changes = list(change or ())
+    if seed is not None:
+        changes.append(f"seed={seed}")
+    recipe = load_recipe(config, changes)
+    if products is not None:
+        held_out = recipe.data.held_out or held_out_products(list(product_photos(products)))
+        data = recipe.data.model_copy(update={"products": products, "held_out": held_out})
+        recipe = recipe.model_copy(update={"data": data})
+    place = output or Path("runs") / f"{recipe.name}-{recipe.seed}"
+    where = _device(device)
+    team = join_team(where)
+    Training(recipe, place, cache or place.parent / "cache", team, where).run(stage)
+    if team.rank == 0:
+        done = {"run": str(place), "stage": stage}
+        if stage == "lvm":
+            done["checkpoint"] = str(place / CHECKPOINT)
+        typer.echo(json.dumps(done))
+
+
+evaluate_cli.register(app)
+
+
+def main() -> None:
+    """Entry point of `lvm-train`."""
+    run_app(app, "lvm-train")
+
+
+def _need_workbench() -> None:
+    if importlib.util.find_spec("torch") is None:
+        raise Missing('torch not installed; pip install "lvm-edge[export]"')
+
+
+def _device(name: str) -> torch.device:
+    import torch
+
+    from export.training.distributed import own_device
+
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise Missing("--device cuda: this machine or this torch has no CUDA; leave --device away")
+    return own_device(name)

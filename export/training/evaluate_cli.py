@@ -1,0 +1,153 @@
+"""`lvm-train evaluate`: how well a finished run answers, on videos that it has not seen.
+
+    python -m export.data world DATA --val 301000-301003 --test 201000-201007
+    python -m export.data queries DATA
+    lvm-train evaluate runs/tiny-0 --data DATA --split val
+    lvm-train evaluate runs/tiny-0 --data DATA --system all
+
+Results lie beside the checkpoint, one JSON object a line, for tools.tables.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, cast, get_args
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from engines.errors import LvmError
+
+if TYPE_CHECKING:
+    from export.data.files import Dataset
+    from export.data.records import QueryRecord, Split
+    from export.evaluation.evaluate import Crops, Evaluation
+    from export.evaluation.results import Result
+    from export.evaluation.runs import TrainedRun
+    from export.evaluation.stream import Model
+    from export.training.cache import VideoCache
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `lvm-train`."""
+    app.command("evaluate")(evaluate)
+
+
+def evaluate(
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    data: Annotated[Path, typer.Option(help="Data folder with videos and queries.jsonl.")],
+    split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
+    system: Annotated[
+        list[str] | None,
+        typer.Option(help="What answers, or all; may be repeated. Default lvm-net and tubedetr."),
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="Folder of videos' tokens; default beside the run.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Ask a run the queries of a data folder, and write what it answered."""
+    from export.data.checks import read
+    from export.data.records import Split
+    from export.evaluation.runs import SYSTEMS, TrainedRun
+
+    if split not in get_args(Split):
+        raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
+    names = list(system or ("lvm-net", "tubedetr"))
+    names = list(SYSTEMS) if names == ["all"] else names
+    if wrong := set(names) - set(SYSTEMS):
+        raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(wrong)!r}")
+    opened = TrainedRun.open(run)
+    opened.network.to(device)
+    found = answers(opened, read(data), cast("Split", split), names, cache or run.parent / "cache", device)
+    Console().print(_table(found))
+    typer.echo(json.dumps({"run": str(run), "split": split, "systems": _summary(found)}))
+
+
+def answers(
+    run: TrainedRun, data: Dataset, split: Split, systems: list[str], cache: Path, device: str = "cpu"
+) -> dict[str, list[Result]]:
+    """Results of each system, written to the run's folder too. Videos are seen one after the other."""
+    from export.evaluation.evaluate import Evaluation
+    from export.evaluation.runs import save
+    from export.evaluation.stream import Model
+    from export.evaluation.videos import caches_of, crops_of
+
+    model = Model.of_network(run.network, run.card)
+    asked = _asked(data, split)
+    done: dict[str, Evaluation] = {name: Evaluation([], []) for name in systems}
+    with Console(stderr=True).status("") as status:
+        caches = caches_of(data, split, run.config, model.backbone, run.backbone_digest(), cache)
+        for video in caches:
+            queries = asked.get(video.name, [])
+            crops = crops_of(data, data.videos[video.name], queries, run.config, model.backbone)
+            for name in systems:
+                status.update(f"{video.name}: {name}")
+                part = _one(run, model, name, video, queries, crops, device)
+                done[name].results.extend(part.results)
+                done[name].events.extend(part.events)
+    for name, evaluation in done.items():
+        save(evaluation, run.folder, split, name)
+    return {name: evaluation.results for name, evaluation in done.items()}
+
+
+def _one(
+    run: TrainedRun,
+    model: Model,
+    system: str,
+    video: VideoCache,
+    queries: list[QueryRecord],
+    crops: Crops,
+    device: str,
+) -> Evaluation:
+    """One system's answers about one video."""
+    from export.evaluation.baseline import evaluate_baseline
+    from export.evaluation.evaluate import Evaluation, evaluate_video
+    from export.evaluation.runs import TUBEDETR
+
+    if system != TUBEDETR:
+        return evaluate_video(model, video, queries, run.setting(system), crops)
+    network, frames = run.baseline()
+    results = evaluate_baseline(
+        network.to(device), run.config, video, queries, clip_frames=frames, seed=run.seed, crops=crops
+    )
+    return Evaluation(results, [])
+
+
+def _asked(data: Dataset, split: str) -> dict[str, list[QueryRecord]]:
+    """Queries of the split by video. Raises LvmError where there are none."""
+    asked: dict[str, list[QueryRecord]] = {}
+    for query in data.queries:
+        if data.videos[query.video].split == split:
+            asked.setdefault(query.video, []).append(query)
+    if not asked:
+        raise LvmError(
+            f"{data.root} asks nothing of split {split}: run python -m export.data queries {data.root}"
+        )
+    return asked
+
+
+def _summary(found: dict[str, list[Result]]) -> dict[str, dict[str, list[float]]]:
+    from export.evaluation.confidence import better_head
+    from export.evaluation.report import cells, recall_1x
+
+    said = {}
+    for name, results in found.items():
+        intervals = cells(results, recall_1x(better_head(results)))
+        said[name] = {f"{kind}/{length}": list(one[:3]) for (kind, length), one in intervals.items()}
+    return said
+
+
+def _table(found: dict[str, list[Result]]) -> Table:
+    from export.evaluation.report import NINE
+
+    names = [f"{kind}/{length}" for kind, length in NINE]
+    table = Table("system", *names, title="Recall@1x with 95 % intervals over videos", title_justify="left")
+    for system, cells in _summary(found).items():
+        row = [cells.get(name) for name in names]
+        table.add_row(
+            system, *("" if one is None else f"{one[0]:.3f} {one[1]:.2f}-{one[2]:.2f}" for one in row)
+        )
+    return table

@@ -1,0 +1,126 @@
+"""Where a training gets its pictures and videos from: checkout worlds, or a person's own data folder.
+
+Letters: S picture side, I products.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+
+from edge_runtime.world.activities import ACTIVITIES
+from engines.errors import LvmError
+from engines.manifest import ActivityClass, NetworkConfig
+from engines.spec import Engine
+from export.training.cache import VideoCache
+from export.training.recipe import BackboneRecipe, Data
+from export.training.scenes import Scenes, draw_scenes
+from export.training.videos import training_seeds, validation_seeds, world_caches
+from export.training.worlds import WorldPool
+
+Split = Literal["train", "val"]
+
+
+class SceneSource(Protocol):
+    """Labelled pictures for a backbone. Used in another process, so it can be pickled."""
+
+    def draw(self, rng: np.random.Generator) -> Scenes:
+        """One batch; the same generator state gives the same batch."""
+        ...
+
+
+class Footage(Protocol):
+    """What a recipe's `data` stands for."""
+
+    classes: tuple[ActivityClass, ...]
+
+    def scenes(self, stage: BackboneRecipe) -> SceneSource: ...
+
+    def videos(
+        self, split: Split, backbone: Engine, cache: Path, digest: str, done: Callable[[int, int], None]
+    ) -> list[VideoCache]:
+        """Tokens of the videos of one split; what lies in `cache`, of this backbone, is taken from it.
+
+        `done` is called with the number of videos that are ready, and of all.
+        """
+        ...
+
+    def version(self) -> dict[str, Any]:
+        """What the manifest says of the data."""
+        ...
+
+
+class WorldScenes:
+    """Pictures of a pool of worlds."""
+
+    def __init__(self, pool: WorldPool, stage: BackboneRecipe, network: NetworkConfig) -> None:
+        self._pool, self._stage, self._network = pool, stage, network
+
+    def draw(self, rng: np.random.Generator) -> Scenes:
+        chosen = rng.choice(len(self._pool), self._stage.worlds_a_batch, replace=False)
+        return draw_scenes(
+            [self._pool[int(index)] for index in chosen],
+            rng,
+            frames_a_world=self._stage.frames_a_world,
+            inside_events=self._stage.inside_events,
+            size=self._network.image_size,
+            activities=self._network.activities,
+        )
+
+
+class WorldFootage:
+    """Checkout worlds by their seeds."""
+
+    def __init__(self, data: Data, network: NetworkConfig) -> None:
+        if network.activities != len(ACTIVITIES):
+            raise LvmError(
+                f"network.activities must be {len(ACTIVITIES)} for the checkout world, "
+                f"got {network.activities}"
+            )
+        self._data, self._network = data, network
+        self.classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+
+    def scenes(self, stage: BackboneRecipe) -> SceneSource:
+        first = self._data.first_seed
+        data = self._data.model_copy(update={"crowded": stage.crowded})
+        return WorldScenes(WorldPool(data, range(first, first + stage.worlds)), stage, self._network)
+
+    def videos(
+        self, split: Split, backbone: Engine, cache: Path, digest: str, done: Callable[[int, int], None]
+    ) -> list[VideoCache]:
+        seeds = self._seeds(split)
+        return world_caches(
+            self._data,
+            seeds,
+            self._network,
+            backbone,
+            cache,
+            digest,
+            done=lambda number: done(number, len(seeds)),
+        )
+
+    def version(self) -> dict[str, Any]:
+        data = self._data
+        said: dict[str, Any] = {
+            "worlds": 2,
+            "levels": data.levels,
+            "minutes": data.minutes,
+            "first_seed": data.first_seed,
+            "videos": [data.train_videos, data.validation_videos],
+        }
+        return said | ({"products": data.products.name} if data.products is not None else {})
+
+    def _seeds(self, split: Split) -> Sequence[int]:
+        return training_seeds(self._data) if split == "train" else validation_seeds(self._data)
+
+
+def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:
+    """What `data` names; a person's own videos are decoded once, into `cache`."""
+    if data.folder is None:
+        return WorldFootage(data, network)
+    from export.training.own_videos import FolderFootage
+
+    return FolderFootage(data.folder, network, cache)

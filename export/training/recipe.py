@@ -1,0 +1,171 @@
+"""A training recipe: everything that a run depends on, read from YAML, unknown keys refused."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engines.errors import LvmError
+from engines.manifest import NetworkConfig
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Positive = Annotated[float, Field(gt=0.0)]
+
+
+class Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Optimiser(Part):
+    """AdamW with linear warm-up and a cosine to zero; what counts is the weights' exponential average."""
+
+    steps: int = Field(ge=1)
+    learning_rate: Positive
+    weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
+    warm_up: Share = 0.05
+    clip_norm: Positive = 1.0
+    average: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.999
+    """Decay of the weights' exponential moving average; 0 keeps the last weights."""
+
+
+class Data(Part):
+    """The worlds (seeds, level, length) or the folder of a person's own videos; photos and backgrounds."""
+
+    folder: Path | None = None
+    """A data folder (`docs/own-videos.md`) instead of worlds."""
+    levels: tuple[str, ...] = Field(default=("L1", "L1", "L1", "L2", "L3"), min_length=1)
+    """Each world has one of them, by its seed."""
+    closeup: Share = 0.35
+    """Share of close-ups where products are real; a third of it where they are drawn."""
+    crowded: Share = 0.0
+    """Share of worlds in which three pairs of hands are at work, whatever their level."""
+    train_videos: int = Field(default=48, ge=1)
+    validation_videos: int = Field(default=8, ge=1)
+    minutes: Positive = 30.0
+    first_seed: int = Field(default=1_000, ge=0)
+    """Training worlds have seeds from here on; validation worlds follow after 100,000 more."""
+    products: Path | None = None
+    """Folder of one sub-folder of photos a product: their faces are drawn in a share of the worlds."""
+    held_out: tuple[str, ...] = ()
+    """Products of the folder that no training sees."""
+    product_worlds: Share = 0.5
+    backgrounds: Path | None = None
+    background_worlds: Share = 0.5
+
+
+class BackboneRecipe(Part):
+    """Per-cell activity, product identity between picture and photo, classification of real products."""
+
+    optimiser: Optimiser
+    worlds: int = Field(default=160, ge=1)
+    """Worlds that frames are drawn from, each at any second of its first hours."""
+    worlds_a_batch: int = Field(default=12, ge=1)
+    frames_a_world: int = Field(default=4, ge=1)
+    photos_a_batch: int = Field(default=32, ge=0)
+    """Real product photos in each batch, two of each product; 0 where there are none."""
+    inside_events: Share = 0.8
+    crowded: Share = 0.5
+    """As `data.crowded`, for the pictures of this stage: more products on a picture teach more."""
+    temperature: Positive = 0.07
+
+
+class TubeDetrRecipe(Part):
+    """The baseline, and the initial weights of the reader."""
+
+    optimiser: Optimiser
+    batch: int = Field(default=8, ge=1)
+    frames: int = Field(default=30, ge=1)
+    stride: int = Field(default=5, ge=1)
+
+
+class LvmRecipe(Part):
+    """Sampler and reader together."""
+
+    optimiser: Optimiser
+    sampler_learning_rate: Positive | None = None
+    batch: int = Field(default=8, ge=1)
+    """Distinct videos in one global batch."""
+    past_queries: int = Field(default=2, ge=0)
+    """p: past queries of each video that are asked again (online continual learning)."""
+    new_queries: int = Field(default=1, ge=1)
+    gradient: Literal["ste", "stebias", "soft"] = "stebias"
+    sampler: Literal["neural", "random", "fifo", "svd-novelty"] = "neural"
+    temperature: tuple[Positive, Positive] = (1.5, 1.0)
+    chronological: Share = 0.5
+    """Share of visits that sweep a video from its start; the others visit its clips in random order."""
+    negatives: Share = 0.2
+    guidance: Annotated[float, Field(ge=0.0)] = 0.5
+    """Weight of what boxes say about tokens (relevance, the sampler's score); 0 learns from answers only."""
+    tight_until: Share = 0.2
+    """Curriculum: up to this share of the steps, asked windows are those of the event."""
+    curriculum_minutes: tuple[Positive, ...] = Field(default=(5.0, 15.0, 30.0), min_length=1)
+    """Length of the videos in the first, second, ... equal part of the first half of training."""
+    shift_ticks: int = Field(default=90_000, ge=0)
+    """Random time shift of memory and question together, so that absolute time cannot be learned by heart."""
+
+
+class Recipe(Part):
+    """One training: `lvm-train --config FILE`.
+
+    `network` is a preset's name, `{preset: NAME, ...}` with what differs from it, or a whole configuration.
+    """
+
+    name: str = Field(min_length=1)
+    seed: int = Field(default=0, ge=0)
+    network: NetworkConfig
+    data: Data = Data()
+    backbone: BackboneRecipe
+    tubedetr: TubeDetrRecipe
+    lvm: LvmRecipe
+    threads: int = Field(default=2, ge=1)
+    save_seconds: Positive = 60.0
+    """At most so much of a run is lost when it is killed."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _preset(cls, given: dict[str, object]) -> dict[str, object]:
+        network = given.get("network") if isinstance(given, dict) else None
+        if isinstance(network, str):
+            network = {"preset": network}
+        if not isinstance(network, dict) or "preset" not in network:
+            return given
+        from export.presets import load_preset
+
+        changed = {key: value for key, value in network.items() if key != "preset"}
+        return {**given, "network": {**load_preset(str(network["preset"])).model_dump(), **changed}}
+
+
+def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
+    """The recipe in `path`, with `changes` such as `lvm.past_queries=0`.
+
+    Raises LvmError that names the file and the key.
+    """
+    if not path.is_file():
+        raise LvmError(f"recipe {path} does not exist")
+    try:
+        return Recipe.model_validate(_changed(yaml.safe_load(path.read_text(encoding="utf-8")), changes))
+    except yaml.YAMLError as error:
+        raise LvmError(f"recipe {path} is no YAML: {error}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        raise LvmError(f"recipe {path}: {where}: {first['msg']}") from error
+
+
+def _changed(given: Any, changes: Sequence[str]) -> Any:
+    for change in changes:
+        key, equals, value = change.partition("=")
+        if not equals or not isinstance(given, dict):
+            raise LvmError(f"a change must look like lvm.past_queries=0, got {change!r}")
+        *above, last = key.split(".")
+        place = given
+        for name in above:
+            place = place.setdefault(name, {})
+            if not isinstance(place, dict):
+                raise LvmError(f"{key} cannot be changed: {name} has no parts of its own")
+        place[last] = yaml.safe_load(value)
+    return given

@@ -1,0 +1,166 @@
+"""Pictures of the checkout world as a backbone's training material: what each cell shows, of what product.
+
+Letters: W worlds, F frames of a batch, K crops (photos of products), S picture side, P = 49 cells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.frame import CELLS
+from edge_runtime.mosaic import mosaic
+from edge_runtime.world.space import Box
+from edge_runtime.world.world import World
+from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.training.photos import PhotoSet
+
+NOTHING = -1
+_HOURS_S = 4 * 3600.0
+_TRIES = 20
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """`frames` (F, S, S, 3), `activity` (F, 49) class, C where nothing is done, NOTHING where it is open;
+    `crop` (F, 49) index of the photo of the product that a cell shows, else NOTHING; `crops` (K, S, S, 3)."""
+
+    frames: NDArray[np.uint8]
+    activity: NDArray[np.int64]
+    crop: NDArray[np.int64]
+    crops: NDArray[np.uint8]
+
+
+def draw_scenes(
+    worlds: list[World],
+    rng: np.random.Generator,
+    *,
+    frames_a_world: int,
+    inside_events: float,
+    size: int,
+    activities: int,
+) -> Scenes:
+    """`frames_a_world` frames of each world, and one photo of each product that is handled on them.
+
+    Several products of one world are in a batch, so look-alikes of one shop are one another's negatives.
+    """
+    frames, activity, crop = [], [], []
+    crops: list[NDArray[np.uint8]] = []
+    for world in worlds:
+        known: dict[int, int] = {}
+        for _ in range(frames_a_world):
+            t = _moment(world, rng, inside_events)
+            frames.append(world.frame(t, (size, size)))
+            tracks = world.truth(t).tracks
+            for track in tracks:
+                if track.active and track.instance not in known:
+                    known[track.instance] = len(crops)
+                    crops.append(photo_of(world, track.instance, rng, size))
+            shown = [(known[one.instance], one.activity, one.box) for one in tracks if one.active]
+            said, pointed = cell_labels(shown, activities)
+            # The same products on shelf and belt are no activity, but they are these products.
+            lying = [
+                (known[one.instance], None, one.box)
+                for one in tracks
+                if not one.active and one.instance in known
+            ]
+            beside = cell_labels(lying, activities)[1]
+            activity.append(said)
+            crop.append(np.where((said == activities) & (pointed == NOTHING), beside, pointed))
+    empty = np.zeros((0, size, size, 3), np.uint8)
+    return Scenes(np.stack(frames), np.stack(activity), np.stack(crop), np.stack(crops) if crops else empty)
+
+
+def labelled(
+    handled: Sequence[Sequence[tuple[int, int, Box]]],
+    photos: Sequence[tuple[int, Mapping[int, NDArray[np.uint8]]]],
+    rng: np.random.Generator,
+    activities: int,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+    """`activity` and `crop` (F, 49) and `crops` (K, S, S, 3) of frames.
+
+    `handled` on each: (instance, activity, box); `photos` of each: the number of its video and its photos
+    (V, S, S, 3) by instance.
+    """
+    known: dict[tuple[int, int], int] = {}
+    activity, crop = [], []
+    crops: list[NDArray[np.uint8]] = []
+    for active, (video, own) in zip(handled, photos, strict=True):
+        for instance, _, _ in active:
+            if (video, instance) not in known:
+                known[video, instance] = len(crops)
+                crops.append(own[instance][int(rng.integers(len(own[instance])))])
+        shown = [(known[video, instance], done, box) for instance, done, box in active]
+        said, pointed = cell_labels(shown, activities)
+        activity.append(said)
+        crop.append(pointed)
+    side = next(iter(photos[0][1].values())).shape[1]
+    empty = np.zeros((0, side, side, 3), np.uint8)
+    return np.stack(activity), np.stack(crop), np.stack(crops) if crops else empty
+
+
+def with_products(
+    scenes: Scenes, photos: PhotoSet, labels: NDArray[np.int64], rng: np.random.Generator
+) -> Scenes:
+    """`scenes` and one more frame for each of `labels`: a scene with that real product pasted into it.
+
+    Its cells point at crop K + its place in `labels`: the photos that ask for it follow the scenes' own.
+    What is done with a pasted product is open.
+    """
+    under = rng.integers(len(scenes.frames), size=len(labels))
+    frames, activity, crop = [], scenes.activity[under], scenes.crop[under]
+    for row, label in enumerate(labels):
+        pasted = photos.composite(rng, scenes.frames[under[row]], share=(0.15, 0.6), label=int(label))
+        frames.append(pasted.image)
+        share = cell_shares(pasted.box)
+        activity[row, share > 0] = NOTHING
+        crop[row, share > 0] = NOTHING
+        crop[row, share >= EVIDENCE_OVERLAP] = len(scenes.crops) + row
+    return Scenes(
+        np.concatenate([scenes.frames, np.stack(frames)]),
+        np.concatenate([scenes.activity, activity]),
+        np.concatenate([scenes.crop, crop]),
+        scenes.crops,
+    )
+
+
+def photo_of(world: World, instance: int, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    """Any photo of the product as it is asked with, (S, S, 3)."""
+    view = int(rng.integers(world.query_views(instance).stop))
+    return mosaic(world.instance_image(instance, (size, size), view=view), size)
+
+
+def _moment(world: World, rng: np.random.Generator, inside_events: float) -> float:
+    if rng.random() >= inside_events:
+        return float(rng.uniform(0, _HOURS_S))
+    for _ in range(_TRIES):
+        start = float(rng.uniform(0, _HOURS_S))
+        if events := world.events(start, start + 60.0):
+            event = events[int(rng.integers(len(events)))]
+            return float(rng.uniform(event.start, event.end))
+    return start
+
+
+def cell_labels(
+    shown: Sequence[tuple[int, int | None, Box]], activities: int
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Class and crop of each cell, (49,) each, from (crop, activity, box) of what is handled.
+
+    Where two products share a cell, the larger part counts.
+    """
+    activity = np.full(CELLS, activities, np.int64)
+    crop = np.full(CELLS, NOTHING, np.int64)
+    most = np.zeros(CELLS)
+    for index, done, box in shown:
+        share = cell_shares(box)  # (49,)
+        ours = share > most
+        sure = ours & (share >= EVIDENCE_OVERLAP)
+        activity[ours] = NOTHING
+        activity[sure] = NOTHING if done is None else done
+        crop[ours] = NOTHING
+        crop[sure] = index
+        most = np.maximum(most, share)
+    return activity, crop

@@ -1,0 +1,243 @@
+"""One recipe from nothing to a checkpoint: backbone, tokens of its videos, modified TubeDETR, LVM-Net.
+
+Every stage leaves a file in the output folder and is not run again where that lies; a stage that was killed
+goes on from its last saved step.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from engines.errors import LvmError
+from engines.manifest import TrainingRecord
+from export.bundle_writer import ModelCard
+from export.checkpoint import save_checkpoint
+from export.networks.model import LvmNet, initialised
+from export.reference import TorchEngine
+from export.training.backbone import BackboneTask, BackboneTrainer
+from export.training.cache import VideoCache
+from export.training.distributed import Team
+from export.training.feeder import LvmTask
+from export.training.footage import Footage, Split, footage_of
+from export.training.loop import Run
+from export.training.lvm import LvmTrainer
+from export.training.photos import PhotoSet
+from export.training.recipe import Recipe
+from export.training.selection import Selection
+from export.training.tubedetr import TubeTask, TubeTrainer
+from export.weights import weights_digest
+
+STAGES = ("backbone", "tubedetr", "lvm")
+CHECKPOINT = "checkpoint.safetensors"
+_JUDGED = 8
+"""How often a stage with held-out videos is judged."""
+_VALIDATION_STEPS = 30
+
+
+@dataclass
+class Training:
+    """A recipe on its way in `folder`; tokens of videos lie in `cache`, which several runs may share."""
+
+    recipe: Recipe
+    folder: Path
+    cache: Path
+    team: Team = field(default_factory=Team)
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    console: Console = field(default_factory=lambda: Console(stderr=True))
+
+    def __post_init__(self) -> None:
+        self.footage: Footage = footage_of(self.recipe.data, self.recipe.network, self.cache)
+
+    def run(self, last: str = "lvm") -> None:
+        """All stages up to `last`. Raises LvmError for a stage that is none."""
+        if last not in STAGES:
+            raise LvmError(f"stage must be one of {', '.join(STAGES)}, got {last}")
+        torch.set_num_threads(self.recipe.threads)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        backbone = self._stage("backbone", self._backbone)
+        if last == "backbone":
+            return
+        network = initialised(self.recipe.network, self.recipe.seed)
+        network.backbone.load_state_dict(backbone)
+        videos = self._videos(network, "train")
+        tube = self._stage("tubedetr", lambda: self._tubedetr(videos))
+        if last == "tubedetr":
+            return
+        held_out = self._videos(network, "val")
+        learned = self._stage("lvm", lambda: self._lvm(videos, held_out, tube))
+        network.sampler.load_state_dict(_part(learned, "sampler."))
+        network.reader.load_state_dict(_part(learned, "reader."))
+        if not self.team.rank:
+            save_checkpoint(network, self._judged(network, held_out), self.folder / CHECKPOINT)
+
+    def _judged(self, network: LvmNet, held_out: Sequence[VideoCache]) -> ModelCard:
+        """The card with what held-out videos say: how sure answers may be, and how often they are right."""
+        from export.evaluation.confidence import calibrate
+        from export.evaluation.evaluate import Setting, evaluate
+        from export.evaluation.report import cells, coverage, recall_1x
+        from export.evaluation.sets import queries_about
+        from export.evaluation.stream import Model
+
+        card = self.card()
+        queries = queries_about(held_out, seed=self.recipe.seed)
+        found = evaluate(Model.of_network(network, card), held_out, queries, Setting(seed=self.recipe.seed))
+        thresholds = calibrate(found.results)
+        recall = {
+            f"validation.{kind}.{duration}.recall_1x": round(interval.estimate, 4)
+            for (kind, duration), interval in cells(found.results, recall_1x(thresholds.time_head)).items()
+        }
+        recall["validation.coverage"] = round(coverage(found.events).estimate, 4)
+        training = card.training.model_copy(update={"results": card.training.results | recall})
+        return replace(card, training=training, thresholds=thresholds)
+
+    def card(self) -> ModelCard:
+        """What the checkpoint says of itself before it is judged."""
+        recipe = self.recipe
+        record = TrainingRecord(
+            trained=True,
+            recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
+            seed=recipe.seed,
+            data=json.dumps(self.footage.version()),
+            results=self._validation(),
+            held_out=recipe.data.held_out,
+        )
+        return ModelCard(recipe.name, self.footage.classes, record)
+
+    # -- stages --------------------------------------------------------------------------------------------
+
+    def _backbone(self) -> nn.Module:
+        data, stage = self.recipe.data, self.recipe.backbone
+        photos = None
+        if data.products is not None and stage.photos_a_batch:
+            photos = PhotoSet(data.products, data.held_out, cache=self.cache)
+        scenes = self.team.first_alone(lambda: self.footage.scenes(stage))
+        task = BackboneTask(self.recipe, scenes, photos, self.device)
+        trained = self._loop(task, stage.optimiser).train()
+        assert isinstance(trained, BackboneTrainer)
+        return trained.backbone
+
+    def _tubedetr(self, videos: Sequence[VideoCache]) -> nn.Module:
+        stage = self.recipe.tubedetr
+        task = TubeTask(self.recipe.network, stage, videos, self.recipe.seed, self.device)
+        trained = self._loop(task, stage.optimiser).train()
+        assert isinstance(trained, TubeTrainer)
+        return trained.tubedetr
+
+    def _lvm(
+        self, videos: Sequence[VideoCache], held_out: Sequence[VideoCache], tube: dict[str, torch.Tensor]
+    ) -> nn.Module:
+        recipe = self.recipe
+        task = LvmTask(recipe.network, recipe.lvm, videos, recipe.seed, self.team, self.device)
+        assert isinstance(task.module, LvmTrainer)
+        task.module.reader.load_state_dict(tube, strict=False)
+        selection = Selection(
+            lambda module: self._judge(module, held_out),
+            max(1, recipe.lvm.optimiser.steps // _JUDGED),
+            self.folder / "lvm.best",
+        )
+        trained = self._loop(task, recipe.lvm.optimiser, selection).train()
+        trained.load_state_dict(load_file(selection.path))
+        return trained
+
+    def _judge(self, module: nn.Module, held_out: Sequence[VideoCache]) -> float:
+        """Mean loss of answers about held-out videos, swept whole from their start, without noise."""
+        recipe = self.recipe.lvm.model_copy(
+            update={
+                "batch": min(self.recipe.lvm.batch, len(held_out)),
+                "chronological": 1.0,
+                "tight_until": 0.0,
+                "curriculum_minutes": (self.recipe.data.minutes,),
+            }
+        )
+        task = LvmTask(self.recipe.network, recipe, held_out, self.recipe.seed, Team(), self.device)
+        task.module.load_state_dict(module.state_dict())
+        task.module.eval()
+        total = 0.0
+        steps = min(_VALIDATION_STEPS, min(cache.clips for cache in held_out))
+        with torch.no_grad():
+            for step in range(steps):
+                _, parts, output = task.module(task.batch(step))
+                task.after(step, output)
+                total += sum(float(value) for name, value in parts.items() if name not in GUIDANCE)
+        return total / steps
+
+    def _loop(self, task: Any, optimiser: Any, selection: Selection | None = None) -> Run:
+        return Run(
+            task,
+            optimiser,
+            self.folder,
+            self.recipe.seed,
+            self.team,
+            self.recipe.save_seconds,
+            self.device,
+            selection,
+            self._made_by(task.name),
+        )
+
+    # -- what they share -----------------------------------------------------------------------------------
+
+    def _stage(self, name: str, train: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
+        """Weights of a finished stage; it is run where its file is missing.
+
+        Raises LvmError where the file was made by another recipe.
+        """
+        file = self.folder / f"{name}.safetensors"
+        said = self._made_by(name)
+        if file.exists():
+            with safe_open(file, framework="pt") as opened:
+                known = (opened.metadata() or {}).get("recipe")
+            if known != said:
+                raise LvmError(
+                    f"{file} was made by another recipe, seed or data than the one given; "
+                    "choose another --output, or remove the file to make it anew"
+                )
+        else:
+            module = train()
+            if self.team.rank == 0:
+                part = file.with_suffix(".part")
+                weights = {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
+                save_file(weights, part, {"recipe": said})
+                part.replace(file)
+            self.team.wait()
+        return load_file(file)
+
+    def _made_by(self, name: str) -> str:
+        """All that the weights of a stage depend on: its part of the recipe and those of earlier stages."""
+        parts = STAGES[: STAGES.index(name) + 1]
+        return self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
+
+    def _videos(self, network: LvmNet, split: Split) -> list[VideoCache]:
+        digest = weights_digest(network.backbone)
+        engine = TorchEngine(network.to(self.device), "backbone")
+        with self.console.status(f"{split} videos") as status:
+            return self.team.first_alone(
+                lambda: self.footage.videos(
+                    split,
+                    engine,
+                    self.cache,
+                    digest,
+                    lambda number, of: status.update(f"{split} videos: {number} of {of}"),
+                )
+            )
+
+    def _validation(self) -> dict[str, float]:
+        best = Selection(lambda _: 0.0, 1, self.folder / "lvm.best").best()
+        return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
+
+
+GUIDANCE = ("relevance", "sampler")
+"""Parts of the loss that are no answers."""
+
+
+def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}

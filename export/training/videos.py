@@ -1,0 +1,90 @@
+"""Videos of the second and third stage: rendered once, seen once by the frozen backbone, kept as tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.mosaic import mosaic
+from edge_runtime.world.world import World
+from engines.manifest import NetworkConfig
+from engines.spec import Engine
+from export.training.cache import VideoCache, cached, seen_once
+from export.training.recipe import Data
+from export.training.truth import VideoTruth
+from export.training.worlds import world_with
+
+PHOTOS = 3
+"""Photos of each product that questions are asked with."""
+VALIDATION = 100_000
+"""Seeds of validation worlds begin so much later."""
+
+
+def training_seeds(data: Data) -> list[int]:
+    return [data.first_seed + 10_000 + number for number in range(data.train_videos)]
+
+
+def validation_seeds(data: Data) -> list[int]:
+    return [data.first_seed + VALIDATION + number for number in range(data.validation_videos)]
+
+
+def world_caches(
+    data: Data,
+    seeds: Sequence[int],
+    network: NetworkConfig,
+    backbone: Engine,
+    folder: Path,
+    digest: str,
+    *,
+    make: Callable[[Data, int], World] = world_with,
+    done: Callable[[int], None] = lambda _: None,
+) -> list[VideoCache]:
+    """Caches of the worlds of `seeds`; what lies in `folder` already, of the same backbone, is taken.
+
+    `digest` names the backbone; `done` is called with the number of videos that are ready.
+    """
+    which = data.model_dump_json(exclude={"train_videos", "validation_videos"})
+    said = f"{which}{digest}{make.__qualname__}"
+    out = []
+    for number, seed in enumerate(seeds):
+        name = f"world-{seed}"
+
+        def see(seed: int = seed, name: str = name) -> VideoCache:
+            return of_world(make(data, seed), name, data.minutes * 60, network, backbone)
+
+        out.append(seen_once(folder, name, said, network, see))
+        done(number + 1)
+    return out
+
+
+def of_world(
+    world: World, name: str, duration_s: float, network: NetworkConfig, backbone: Engine
+) -> VideoCache:
+    """The first `duration_s` seconds of a checkout world as tokens."""
+    size = network.image_size
+    photos = [
+        [
+            mosaic(world.instance_image(instance, (size, size), view=view), size)
+            for view in _views(world, instance)
+        ]
+        for instance in range(world.config.instances)
+    ]
+    truth = VideoTruth.of_world(world, duration_s)
+    return cached(name, _frames(world, duration_s, network), photos, truth, network, backbone)
+
+
+def _views(world: World, instance: int) -> list[int]:
+    """The photos that are asked with, the same number for each product."""
+    free = world.query_views(instance)
+    return [free[number % len(free)] for number in range(PHOTOS)]
+
+
+def _frames(
+    world: World, duration_s: float, network: NetworkConfig
+) -> Iterator[tuple[float, NDArray[np.uint8]]]:
+    for number in range(int(duration_s * network.sample_fps)):
+        t = number / network.sample_fps
+        yield t, world.frame(t, (network.image_size, network.image_size))

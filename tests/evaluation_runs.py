@@ -1,0 +1,31 @@
+"""Run folders as a training leaves them, with untrained weights; no test in here."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from export_models import small_config
+from safetensors.torch import save_file
+
+from edge_runtime.world.activities import ACTIVITIES
+from engines.manifest import ActivityClass, TrainingRecord
+from export.bundle_writer import ModelCard
+from export.checkpoint import save_checkpoint
+from export.networks.model import initialised
+from export.networks.tubedetr import TubeDETR
+
+
+def make_run(folder: Path, seed: int = 0, **lvm: object) -> Path:
+    """What a training leaves, with untrained weights."""
+    folder.mkdir(parents=True)
+    config = small_config(activities=len(ACTIVITIES))
+    classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+    recipe = {"tubedetr": {"stride": 3, "frames": 10}, "lvm": lvm}
+    record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)
+    card = ModelCard("small", classes, record)
+    save_checkpoint(initialised(config, seed), card, folder / "checkpoint.safetensors")
+    torch.manual_seed(seed)
+    save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors")
+    return folder

@@ -1,0 +1,115 @@
+"""`lvm-train evaluate` on a run folder and a data folder of two short checkout worlds."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer
+from evaluation_runs import make_run
+from typer.testing import CliRunner
+
+from engines.errors import LvmError
+from export.data.ask_all import ask_all
+from export.data.candidates import Rules
+from export.data.checks import read
+from export.data.files import QUERIES, write_lines
+from export.data.records import CropInVideo
+from export.data.world_set import world_video, write_worlds
+from export.evaluation.runs import SYSTEMS, TrainedRun, events_of, results_of
+from export.evaluation.stream import Model
+from export.evaluation.videos import caches_of, crops_of
+from export.training.evaluate_cli import answers, register
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_worlds(root, [world_video(3, minutes=1, split="val"), world_video(4, minutes=1, split="test")])
+    ask_all(root, rules=Rules(per_cell=4))
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_run(tmp_path_factory.mktemp("runs") / "small-7", seed=7)
+
+
+def invoke(*arguments: object):  # type: ignore[no-untyped-def]
+    app = typer.Typer()
+    app.callback()(lambda: None)
+    register(app)
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+def test_all_systems_answer_all_queries_of_the_split(run: Path, data: Path) -> None:
+    found = invoke(run, "--data", data, "--system", "all")
+    assert found.exit_code == 0, found.output
+    said = json.loads(found.output.splitlines()[-1])
+    assert set(said["systems"]) == set(SYSTEMS) and said["split"] == "test"
+    asked = {one.qid for one in read(data).queries if one.video == "L1-4"}
+    for system in SYSTEMS:
+        results = results_of([run], "test", system)
+        assert results is not None and {one.qid for one in results} == asked
+        assert {one.seed for one in results} == {7}
+        assert (events_of([run], "test", system) is None) == (system == "tubedetr")
+    cells = said["systems"]["lvm-net"]
+    assert set(cells) <= {f"{kind}/short" for kind in ("activity", "object", "time")} and cells
+    assert all(0 <= low <= estimate <= high <= 1 for estimate, low, high in cells.values())
+
+
+def test_a_video_is_seen_once_by_each_backbone(run: Path, data: Path, tmp_path: Path) -> None:
+    opened, folder = TrainedRun.open(run), read(data)
+    model = Model.of_network(opened.network, opened.card)
+    for digest in ("one", "one", "two"):
+        caches = list(caches_of(folder, "test", opened.config, model.backbone, digest, tmp_path))
+        assert [cache.name for cache in caches] == ["L1-4"] and len(caches[0].ticks) == 60
+    assert len(list(tmp_path.glob("*/L1-4/tokens.npy"))) == 2
+
+
+def test_crops_out_of_the_video_are_encoded_by_the_backbone(run: Path, data: Path, tmp_path: Path) -> None:
+    opened, folder = TrainedRun.open(run), read(data)
+    model = Model.of_network(opened.network, opened.card)
+    query = next(one for one in folder.queries if one.type == "activity")
+    crops = [CropInVideo(tick5=tick, box=(0.1, 0.1, 0.5, 0.9)) for tick in (50, 50, 200)]
+    asked = [query.model_copy(update={"qid": str(i), "crop": crop}) for i, crop in enumerate(crops)]
+    tokens = crops_of(folder, folder.videos[query.video], asked, opened.config, model.backbone)
+    assert tokens["0"].shape == (49, opened.config.d_backbone)
+    assert (tokens["0"] == tokens["1"]).all() and not np.allclose(tokens["0"], tokens["2"])
+
+
+def test_a_run_fills_its_memory_by_the_sampler_that_it_was_trained_with(tmp_path: Path) -> None:
+    opened = TrainedRun.open(make_run(tmp_path / "r", seed=2, sampler="random"))
+    assert opened.setting("lvm-net").sampler == "random" and opened.setting("lvm-net").seed == 2
+    assert opened.setting("query-blind").sampler == "random" and opened.setting("fifo").sampler == "fifo"
+
+
+def test_the_baseline_is_opened_as_it_was_trained(run: Path) -> None:
+    network, frames = TrainedRun.open(run).baseline()
+    assert network.stride == 3 and frames == 10
+
+
+def test_backbones_are_told_apart_by_their_weights(run: Path, tmp_path: Path) -> None:
+    digests = [TrainedRun.open(folder).backbone_digest() for folder in (run, run, make_run(tmp_path / "r"))]
+    assert digests[0] == digests[1] != digests[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--split", "all"], "--split must be one of train, val, test"),
+        (["--split", "train"], "asks nothing of split train"),
+        (["--system", "guess"], "--system must be all or of lvm-net, tubedetr"),
+    ],
+)
+def test_what_cannot_be_done_is_said(run: Path, data: Path, options: list[str], said: str) -> None:
+    found = invoke(run, "--data", data, *options)
+    assert isinstance(found.exception, LvmError) and said in str(found.exception)
+
+
+def test_a_folder_without_queries_names_the_command(run: Path, data: Path, tmp_path: Path) -> None:
+    for file in data.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    write_lines(tmp_path / QUERIES, [])
+    with pytest.raises(LvmError, match="run python -m export.data queries"):
+        answers(TrainedRun.open(run), read(tmp_path), "test", ["lvm-net"], tmp_path)

@@ -1,0 +1,169 @@
+"""From run folders to the results page, with results that are made up."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_runs import make_run
+from test_report import result
+
+from engines.errors import LvmError
+from export.data.ask_all import ask_all
+from export.data.candidates import Rules
+from export.data.checks import read
+from export.data.world_set import world_video, write_worlds
+from export.evaluation.evaluate import Evaluation
+from export.evaluation.findings import Runs, findings
+from export.evaluation.markdown import page, table_1
+from export.evaluation.report import NINE
+from export.evaluation.results import EventResult, Result
+from export.evaluation.runs import save
+from tools.tables import frame_loads, main
+
+
+def made_up(seed: int, hits: int) -> list[Result]:
+    """Of four queries of each cell in each of two videos, the first `hits` are right; and one negative."""
+    found: list[Result] = []
+    for kind, duration in NINE:
+        for video in "ab":
+            for number in range(4):
+                tiou = float(number < hits)
+                more: dict[str, Any] = {
+                    "qid": f"{video}/{kind}/{duration}/{number}",
+                    "seed": seed,
+                    "type": kind,
+                    "duration": duration,
+                    "presence_logit": 1.0 + number,
+                    "evidence": number,
+                    "evidence_gap_s": 0.5,
+                }
+                if kind == "activity":
+                    more |= {"hit1": tiou, "hit3": 1.0, "class_logits": (1.0, 0.0), "labels": (number % 2,)}
+                elif kind == "object":
+                    more |= {"viou": tiou}
+                else:
+                    more |= {"window": None, "spans": {"pointer": {"tiou": tiou, "confidence": 0.5}}}
+                found.append(result(video, number, **more))
+            never = f"{video}/{kind}/{duration}/never"
+            found.append(
+                result(
+                    video,
+                    9,
+                    qid=never,
+                    seed=seed,
+                    type=kind,
+                    duration=duration,
+                    happened=False,
+                    presence_logit=0.0,
+                )
+            )
+    return found
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    root = tmp_path_factory.mktemp("runs")
+    folders = [make_run(root / f"own-{seed}", seed) for seed in (0, 1)]
+    for seed, folder in enumerate(folders):
+        events = [EventResult(video=video, seed=seed, event=0, evidence=2) for video in "ab"]
+        for system, hits in (("lvm-net", 3), ("tubedetr", 2), ("random", 1)):
+            save(
+                Evaluation(made_up(seed, hits), events if system != "tubedetr" else []),
+                folder,
+                "test",
+                system,
+            )
+    other = make_run(root / "none-0", 0)
+    save(Evaluation(made_up(0, 2), []), other, "test", "lvm-net")
+    return [*folders, other]
+
+
+@pytest.fixture(scope="module")
+def own(runs: list[Path]) -> dict[str, Any]:
+    return findings(Runs(runs[:2]))
+
+
+def test_findings_are_the_intervals_of_all_seeds(own: dict[str, Any]) -> None:
+    found = own
+    assert (found["seeds"], found["videos"], found["queries"], found["negatives"]) == ([0, 1], 2, 90, 18)
+    assert found["recall_1x"]["lvm-net"]["object/long"] == [0.75, 0.75, 0.75]
+    assert found["against"]["tubedetr"]["recall_1x"]["activity/short"]["difference"][0] == 0.25
+    assert found["against"]["random"]["recall_1x"]["time/medium"]["ratio"][0] == 3
+    assert found["coverage"]["lvm-net"] == {"at_least_1": [1, 1, 1], "at_least_4": [0, 0, 0]}
+    assert found["auroc"]["all"][0] == 1 and "without-ocl" not in found["recall_1x"]
+    assert json.loads(json.dumps(found)) == found
+
+
+def test_runs_that_differ_in_one_thing_are_compared_with_ours(runs: list[Path], own: dict[str, Any]) -> None:
+    found = findings(Runs(runs[:2], without_ocl=runs[2:]))
+    assert found["against"]["without-ocl"]["recall_1x"]["activity/long"]["ratio"][0] == 1.5
+    assert "Table 4" in page(found) and "Table 4" not in page(own)
+
+
+def test_a_memory_that_was_trained_as_random_replaces_the_swapped_sampler(runs: list[Path]) -> None:
+    found = findings(Runs(runs[:2], random=runs[2:]))
+    assert found["random_is_trained"] and found["recall_1x"]["random"]["activity/short"][0] == 0.5
+
+
+def test_the_page_shows_printed_figures_beside_ours(own: dict[str, Any]) -> None:
+    text = page(own)
+    assert "| short | activity | 75.0 [75.0, 75.0] | 50.0 [50.0, 50.0] | +25.0 [+25.0, +25.0] |" in text
+    assert "32.4 / 45.3 / 48.1" in text and "32.38 (56.78) / 21.42 (43.2), 1.51×" in text
+    for line in text.splitlines():
+        assert not line.startswith("|") or line.count("|") >= 3
+
+
+def test_every_table_has_as_many_cells_in_each_row(own: dict[str, Any]) -> None:
+    for block in page(own).split("\n\n"):
+        widths = {line.count("|") for line in block.splitlines() if line.startswith("|")}
+        assert len(widths) <= 1, block
+
+
+def test_speed_stands_beside_the_printed_minutes() -> None:
+    cell = {
+        "minutes": {"lvm-net": 1.0, "tubedetr": 120.0, "tubedetr cached": 12.0},
+        "speed_up": [120.0, 110.0, 130.0],
+        "speed_up_cached": [12.0, 11.0, 13.0],
+    }
+    speed = {
+        "machine": {"cpu": "x86_64"}, "threads": 2, "backend": "onnxruntime", "window": "query",
+        "stage_one_ms_a_frame": 5.0, "backbone_ms_a_frame": 4.0, "cells": {"activity/short": cell},
+    }  # fmt: skip
+    text = table_1(speed)
+    assert "| 1 | 120 | 12 | 120× [110, 130] | 12× [11, 13] | 264 / 14 (18.9×) |" in text
+    assert text.count("\n| ") == 11
+
+
+def test_a_run_without_results_names_the_remedy(runs: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match="write them with lvm-train evaluate"):
+        findings(Runs([tmp_path]))
+    with pytest.raises(LvmError, match="for split val"):
+        findings(Runs(runs[:2], split="val"))
+
+
+def test_frame_loads_count_what_each_query_reads(tmp_path: Path) -> None:
+    write_worlds(tmp_path, [world_video(4, minutes=0.5, split="test")])
+    ask_all(tmp_path, rules=Rules(per_cell=4))
+    data = read(tmp_path)
+    found = frame_loads(data, "test", 1.0)
+    counts = {kind: sum(one.type == kind for one in data.queries) for kind in ("activity", "object", "time")}
+    assert {name: one["ratio"] for name, one in found.items()} == {
+        f"{kind}/short": count for kind, count in counts.items() if count
+    }
+    assert all(one["frames_a_query"] == 30 for one in found.values())
+    assert all(one["rest_ratio"] == pytest.approx(1500 * 30 / 1620) for one in found.values())
+
+
+def test_the_tool_writes_the_page_and_ends_with_one_json_object(
+    runs: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page_file = tmp_path / "docs" / "results.md"
+    command = ["tables", "--runs", *map(str, runs[:2]), "--output", str(page_file)]
+    monkeypatch.setattr(sys, "argv", command)
+    assert main() == 0
+    assert page_file.read_text().startswith("# Results\n\n2 training seeds, 2 unseen videos")
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["seeds"] == [0, 1]
+    monkeypatch.setattr(sys, "argv", [*command, "--split", "val"])
+    assert main() == 2 and "no results of lvm-net" in capsys.readouterr().err

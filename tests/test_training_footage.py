@@ -1,0 +1,178 @@
+"""A person's own videos, and checkout worlds, as what a training sees."""
+
+import pickle
+
+import numpy as np
+import pytest
+from conftest import fake_backbone
+from media import number_in, picture, write_video
+from training_models import toy_config
+
+from edge_runtime.mosaic import mosaic
+from edge_runtime.world.activities import ACTIVITIES
+from engines.errors import LvmError
+from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.data.own import own_set
+from export.training.footage import WorldFootage, footage_of
+from export.training.own_videos import FolderFootage
+from export.training.recipe import BackboneRecipe, Data, Optimiser
+from export.training.scenes import NOTHING
+
+CONFIG = toy_config(activities=2, image_size=56)
+STAGE = BackboneRecipe(
+    optimiser=Optimiser(steps=1, learning_rate=1e-3), worlds_a_batch=2, frames_a_world=3, inside_events=1.0
+)
+BOX = (0.1, 0.2, 0.5, 0.9)
+
+
+def events_csv(*lines):
+    return "\n".join(["video,activity,product,start,end,split", *lines]) + "\n"
+
+
+def boxes_csv(*videos):
+    rows = [
+        f"{video},{product},{second},{','.join(map(str, BOX))}"
+        for video in videos
+        for product in ("left", "right")
+        for second in range(4 if video == "c.mp4" else 24)
+    ]
+    return "\n".join(["video,product,t,x1,y1,x2,y2", *rows]) + "\n"
+
+
+def made(place, name, *lines, videos=("a.mp4", "b.mp4")):
+    (place / "events.csv").write_text(events_csv(*lines))
+    (place / "boxes.csv").write_text(boxes_csv(*videos))
+    own_set(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
+    return place / name
+
+
+LINES = (
+    "a.mp4,take,left,2,6,train",
+    "a.mp4,give,right,10,15,train",
+    "b.mp4,take,left,3,8,val",
+    "b.mp4,give,right,12,16,val",
+)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("own")
+    for video in ("a.mp4", "b.mp4"):
+        write_video(folder / video, range(0, 24_000, 200))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def footage(place):
+    return FolderFootage(made(place, "data", *LINES), CONFIG, place / "cache")
+
+
+@pytest.fixture(scope="module")
+def videos(footage, place):
+    return footage.videos("train", fake_backbone(CONFIG), place / "cache", "digest", lambda number, of: None)
+
+
+def test_a_folder_in_the_recipe_is_a_persons_own_videos(place, footage):
+    found = footage_of(Data(folder=footage._set.root), CONFIG, place / "cache")
+    assert isinstance(found, FolderFootage) and [one.name for one in found.classes] == ["take", "give"]
+
+
+def test_without_a_folder_there_are_worlds(tmp_path):
+    config = toy_config(activities=len(ACTIVITIES))
+    found = footage_of(Data(), config, tmp_path)
+    assert isinstance(found, WorldFootage)
+    assert [one.name for one in found.classes] == [name for name, _ in ACTIVITIES]
+
+
+@pytest.mark.parametrize("which", ["worlds", "folder"])
+def test_a_network_of_other_classes_is_refused(footage, tmp_path, which):
+    data = Data(folder=footage._set.root) if which == "folder" else Data()
+    with pytest.raises(LvmError, match="network.activities"):
+        footage_of(data, toy_config(activities=7), tmp_path)
+
+
+def test_pictures_are_the_videos_own(footage, videos):
+    """Frame n of a second is number 5 n of the video: its blocks say so."""
+    (cache,) = videos
+    assert cache.ticks.tolist() == list(range(0, 120, 5)) and cache.clips == 2
+    decoded = footage._decoded(footage._of("train")[0])
+    seen = fake_backbone(CONFIG)({"image": decoded.frames[7:8]})["tokens"][0]
+    np.testing.assert_allclose(cache.tokens[7], seen, atol=2e-3)
+    assert number_in(picture(35)) == 35
+    wanted = picture(35).mean(2)[:, ::16][0] > 127
+    blocks = decoded.frames[7].mean((0, 2))  # (56,)
+    told = [blocks[int((i + 0.5) * 5.6)] > 127 for i in range(10)]
+    assert told == wanted.tolist()
+
+
+def test_truth_is_the_list_of_events(videos):
+    truth = videos[0].truth
+    assert truth.activity.tolist() == [0, 1]
+    assert list(zip(truth.start.tolist(), truth.end.tolist(), strict=True)) == [(10, 30), (50, 75)]
+    np.testing.assert_allclose(truth.boxes(0)[1][0], BOX, atol=1e-5)
+
+
+def test_every_product_of_an_event_has_photos(videos):
+    cache = videos[0]
+    for instance in np.unique(cache.truth.instance):
+        assert cache.objects[instance].any()
+
+
+def test_photos_are_cut_out_of_the_video_where_nothing_is_done(footage):
+    video = footage._of("train")[0]
+    decoded = footage._decoded(video)
+    assert decoded.crops.shape == (2, 3, 56, 56, 3)
+    x1, y1, x2, y2 = BOX
+    first = picture(0)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
+    assert np.abs(decoded.crops[0, 0].astype(int) - mosaic(np.ascontiguousarray(first), 56)).mean() < 12
+
+
+def test_the_videos_of_both_splits_differ(footage, place, videos):
+    engine = fake_backbone(CONFIG)
+    counted = []
+    (held_out,) = footage.videos("val", engine, place / "cache", "digest", lambda *n: counted.append(n))
+    assert counted == [(1, 1)] and held_out.truth.start.tolist() == [15, 60]
+
+
+def test_a_video_is_seen_once_by_each_backbone(footage, place, videos):
+    def forbidden(image):
+        raise AssertionError("tokens lie in the cache")
+
+    folders = set((place / "cache").iterdir())
+    again = footage.videos("train", forbidden, place / "cache", "digest", lambda *n: None)
+    assert np.array_equal(again[0].features, videos[0].features)
+    assert set((place / "cache").iterdir()) == folders
+    footage.videos("train", fake_backbone(CONFIG), place / "cache", "other", lambda *n: None)
+    assert len(set((place / "cache").iterdir()) - folders) == 1
+
+
+def test_pictures_for_the_backbone_are_labelled_by_boxes(footage):
+    scenes = footage.scenes(STAGE).draw(np.random.default_rng(0))
+    assert scenes.frames.shape == (6, 56, 56, 3)
+    share = cell_shares(BOX)
+    for activity, crop in zip(scenes.activity, scenes.crop, strict=True):
+        assert len(set(activity[share >= EVIDENCE_OVERLAP])) == 1 and activity[24] in (0, 1)
+        assert (activity[share == 0] == 2).all() and (crop[share == 0] == NOTHING).all()
+        assert (crop[share >= EVIDENCE_OVERLAP] >= 0).all()
+    assert scenes.crop.max() == len(scenes.crops) - 1
+
+
+def test_pictures_can_be_drawn_in_another_process(footage, tmp_path):
+    worlds = footage_of(Data(), toy_config(activities=len(ACTIVITIES), image_size=56), tmp_path)
+    for source in (footage.scenes(STAGE), worlds.scenes(STAGE)):
+        one, other = (s.draw(np.random.default_rng(4)) for s in (source, pickle.loads(pickle.dumps(source))))
+        assert np.array_equal(one.frames, other.frames) and np.array_equal(one.activity, other.activity)
+
+
+def test_a_folder_without_validation_is_refused(place):
+    folder = made(place, "trainonly", *LINES[:2], videos=("a.mp4",))
+    with pytest.raises(LvmError, match="at least one video with split val"):
+        FolderFootage(folder, CONFIG, place / "cache")
+
+
+def test_a_video_shorter_than_a_clip_is_named(place):
+    write_video(place / "c.mp4", range(0, 5_000, 200))
+    folder = made(place, "short", "c.mp4,take,left,1,3,train", *LINES[2:], videos=("b.mp4", "c.mp4"))
+    short = FolderFootage(folder, CONFIG, place / "cache")
+    with pytest.raises(LvmError, match="c.mp4 gives 5 frames at 1 a second, at least one clip of 10"):
+        short.videos("train", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)

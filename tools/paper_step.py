@@ -1,0 +1,177 @@
+"""The published size, once through everything: a training step, two-stage inference, checkpoint, bundle.
+
+    python -m tools.paper_step [--preset paper] [--export DIR] [--threads 2]
+
+Data are random: what is shown is that the full width trains, answers and exports on this machine, at what
+memory and time. The last line of standard output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from edge_runtime.frame import CELLS
+from engines.manifest import NetworkConfig, Target, TrainingRecord
+from export.bundle_writer import ModelCard, write_bundle
+from export.checkpoint import from_checkpoint, preset_classes, save_checkpoint
+from export.feeds import TIME, reader_feeds, scenes
+from export.networks.model import LvmNet, initialised
+from export.presets import load_preset
+from export.reference import TorchEngine
+from export.training.lvm import LvmTrainer
+from export.training.recipe import LvmRecipe, Optimiser
+
+_FRAMES_AT_ONCE = 8
+
+
+def main() -> None:
+    arguments = _arguments()
+    torch.set_num_threads(arguments.threads)
+    config = load_preset(arguments.preset)
+    said: dict[str, Any] = {"preset": arguments.preset, "threads": arguments.threads}
+    said["torch"] = torch.__version__
+    network = initialised(config, 0)
+    said["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+    trainer = _trainer(network)
+    _timed(said, "training_step", lambda: _step(trainer, config))
+    network.sampler, network.reader = trainer.sampler.eval(), trainer.reader.eval()
+    tokens = _timed(said, "backbone_clip", lambda: _clip(network))
+    kept = _timed(said, "sampler_clip", lambda: _kept(network, tokens))
+    _timed(said, "query", lambda: _query(network, kept))
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "paper.safetensors"
+        _timed(said, "checkpoint", lambda: save_checkpoint(network, _card(arguments.preset, config), file))
+        again, card = from_checkpoint(file)
+        said["checkpoint_bytes"] = file.stat().st_size
+        if arguments.export is not None:
+            targets: list[Target] = ["onnxruntime"]
+            _timed(said, "export", lambda: write_bundle(again, card, arguments.export, targets, _say))
+    print(json.dumps(said))
+
+
+def _arguments() -> argparse.Namespace:
+    raw = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=raw)
+    parser.add_argument("--preset", default="paper")
+    parser.add_argument("--export", type=Path, help="folder to write the bundle to; left away: no bundle")
+    parser.add_argument("--threads", type=int, default=2)
+    return parser.parse_args()
+
+
+def _timed(said: dict[str, Any], name: str, work: Any) -> Any:
+    started = time.perf_counter()
+    result = work()
+    said[f"{name}_s"] = round(time.perf_counter() - started, 2)
+    said["peak_rss_bytes"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    _say(f"{name}: {said[f'{name}_s']} s, peak {said['peak_rss_bytes'] / 2**30:.1f} GiB so far")
+    return result
+
+
+def _say(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
+def _trainer(network: LvmNet) -> LvmTrainer:
+    """The network's own sampler and reader under the losses: nothing of this size is held twice."""
+    recipe = LvmRecipe(optimiser=Optimiser(steps=1, learning_rate=1e-5), guidance=0.0)
+    with torch.device("meta"):
+        trainer = LvmTrainer(network.config, recipe)
+    trainer.sampler, trainer.reader = network.sampler, network.reader
+    return trainer
+
+
+def _step(trainer: LvmTrainer, config: NetworkConfig) -> None:
+    """One step of one video with one question: forward, backward, AdamW."""
+    trainer.train()
+    optimiser = torch.optim.AdamW(trainer.parameters(), lr=1e-5)
+    loss, parts, _ = trainer(_batch(config))
+    loss.backward()
+    optimiser.step()
+    _say("loss " + ", ".join(f"{name} {float(value.detach()):.3g}" for name, value in parts.items()))
+
+
+def _batch(config: NetworkConfig) -> dict[str, Tensor]:
+    """Random tokens: a full memory, a clip of all its frames' tokens, one question of time."""
+    made = torch.Generator().manual_seed(0)
+    m, k, r = config.memory_tokens, config.clip_candidates, config.recency_tokens
+    batch: dict[str, Tensor] = {"temperature": torch.tensor(1.5), "slot": torch.tensor([0])}
+    for prefix, count, first in (("memory", m, 0), ("clip", k, 5 * m), ("recent", r, 5 * (m + k))):
+        order = torch.arange(count)
+        batch |= {
+            f"{prefix}_features": torch.randn(1, count, config.d_backbone, generator=made),
+            f"{prefix}_tick": first + 5 * (order // CELLS)[None],
+            f"{prefix}_cell": (order % CELLS)[None],
+            f"{prefix}_event": torch.where(order % 97 == 0, 0, -1)[None],
+            f"{prefix}_valid": torch.ones(1, count, dtype=torch.bool),
+            f"{prefix}_novelty": torch.zeros(1, count),
+        }
+    true, rank = torch.tensor([True]), config.svd_rank
+    batch |= {
+        "basis": torch.zeros(1, rank, config.d_backbone),
+        "strength": torch.zeros(1, rank),
+        "kind": torch.tensor([2]),
+        "start": torch.tensor([0]),
+        "end": torch.tensor([5 * (m + k)]),
+        "shift": torch.tensor([0]),
+        "object_tokens": torch.randn(1, CELLS, config.d_backbone, generator=made),
+        "object_valid": true,
+        "activity": torch.eye(config.activities)[:1],
+        "activity_valid": true,
+        "activities": torch.eye(config.activities)[:1],
+        "happened": true,
+        "matching": torch.ones(1, 1, dtype=torch.bool),
+        "span": torch.tensor([[0, 50]]),
+        "box_tick": torch.full((1, 1), -1),
+        "box": torch.zeros(1, 1, 4),
+    }
+    return batch
+
+
+def _clip(network: LvmNet) -> np.ndarray:
+    """Stage 1, first half: tokens (T * 49, d_b) of a clip of drawn pictures."""
+    config, engine = network.config, TorchEngine(network, "backbone")
+    pictures = scenes(_FRAMES_AT_ONCE, config.image_size, np.random.default_rng(0))
+    parts = [engine({"image": pictures})["tokens"] for _ in range(-(-config.clip_frames // _FRAMES_AT_ONCE))]
+    tokens: np.ndarray = np.concatenate(parts)[: config.clip_frames]
+    return tokens.reshape(-1, config.d_backbone)
+
+
+def _kept(network: LvmNet, tokens: np.ndarray) -> np.ndarray:
+    """Stage 1, second half: memory and clip are scored, the m best stay. (m, d_b)"""
+    config = network.config
+    n = config.sampler_tokens
+    features = np.resize(tokens, (n, config.d_backbone))[None].astype(np.float32)
+    feeds: dict[str, np.ndarray] = {"features": features, "valid": np.ones((1, n), np.bool_)}
+    if config.sampler_cell_code:
+        feeds["cell"] = (np.arange(n, dtype=np.int32) % CELLS)[None]
+    if config.sampler_novelty:
+        feeds["novelty"] = np.zeros((1, n), np.float32)
+    score = TorchEngine(network, "sampler")(feeds)["score"][0]
+    return features[0, np.sort(np.argsort(-score, kind="stable")[: config.memory_tokens])]
+
+
+def _query(network: LvmNet, kept: np.ndarray) -> None:
+    """Stage 2: one question of time on the memory."""
+    feeds = reader_feeds(network.config, kept, [TIME], np.random.default_rng(0))
+    output = TorchEngine(network, "reader")(feeds)
+    assert np.isfinite(output["activity_logits"]).all()
+
+
+def _card(name: str, config: NetworkConfig) -> ModelCard:
+    record = TrainingRecord(trained=False, recipe="one step on random data", seed=0)
+    return ModelCard(name, preset_classes(name, config.activities), record)
+
+
+if __name__ == "__main__":
+    main()
