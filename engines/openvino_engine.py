@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings:
 
     They must lie there until the model is compiled: large tensors are read no earlier.
     """
-    core = ov.Core()
+    core = _core()
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(graph)
@@ -74,6 +75,15 @@ def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings:
             (Path(folder) / weights_name).write_bytes(weights)
         model = core.read_model(path, config={"ENABLE_MMAP": False})
         return core.compile_model(model, "CPU", settings)
+
+
+@cache
+def _core() -> Any:
+    """One for the process, never closed. OpenVINO gives the thread that opens a core another stack for signals and
+    takes it away when the core goes; of two cores that go in the order in which they came, the second leaves the
+    thread the stack of the first, which is gone: the next signal that Python handles would end the process.
+    """
+    return ov.Core()
 
 
 def _spec(port: Any) -> TensorSpec:

@@ -1,6 +1,8 @@
 """The backends behind one contract, with the graphs that ship: checked, copied, called from any thread."""
 
 import importlib.util
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -181,3 +183,27 @@ def test_weights_that_are_none_are_one_sentence(bundle, load, weights):
     with pytest.raises(BundleError) as caught:
         load(bytes(data), whole[: len(whole) // 20] if weights == "cut" else weights)
     assert "\n" not in str(caught.value)
+
+
+_GOES_BY_SIGNAL = """
+import gc, os, signal, sys
+from engines.bundle import Bundle
+from engines.select import load_engine
+from edge_runtime.paths import default_bundle
+
+bundle = Bundle.open(default_bundle())
+signal.signal(signal.SIGUSR1, lambda *_: print("handled", flush=True))
+engines = [load_engine(bundle, "sampler", sys.argv[1], threads=1) for _ in range(3)]
+while engines:
+    del engines[0]  # the oldest first, as an engine is replaced by another
+    gc.collect()
+    os.kill(os.getpid(), signal.SIGUSR1)
+"""
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_signals_are_handled_after_engines_are_gone(backend):
+    """OpenVINO left the thread a stack for signals that was gone: SIGTERM, or a child's end, was then fatal."""
+    command = [sys.executable, "-X", "faulthandler", "-c", _GOES_BY_SIGNAL, backend]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert (run.returncode, run.stdout.split()) == (0, ["handled"] * 3), run.stderr
