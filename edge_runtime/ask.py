@@ -116,7 +116,8 @@ class Asker:
         start = query.start if query.start is not None else oldest
         covered = whole.within(start, end)
         tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
-        activity = None if isinstance(query, ActivityQuery) else self._activity(query.activity)
+        named = None if isinstance(query, ActivityQuery) else query.activity
+        activity = None if named is None else self._activity(named)
         inside, read = (_inside(covered, context, margin) for margin in (0, WINDOW_MARGIN_TICKS))
         ticks = self._ticks(query, covered, inside, context)
         return Asked(query, covered, inside, read, ticks, tokens, activity)

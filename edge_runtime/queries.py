@@ -121,8 +121,10 @@ class ObjectQuery(_Query):
 
 
 class TimeQuery(_Query):
+    """When was this done with the object; without an activity: when was anything done with it."""
+
     type: Literal["time"] = "time"
-    activity: Name
+    activity: Name | None = None
     object: Object
 
 

@@ -57,18 +57,10 @@ def test_a_method_that_finds_no_place_is_wrong():
     assert recalls([], [SCAN]) == {"recall_at_1": 0.0, "recall_at_5": 0.0}
 
 
-def test_a_place_counts_as_much_as_its_answer_and_its_span_together():
-    answers = {
-        "scan": _answer(0.5, (0.0, 4.0, 0.9)),
-        "bag": _answer(0.8, (8.0, 12.0, 0.6), (20.0, 22.0, 0.1)),
-    }
-    places = ranked(answers.items())
-    assert [(place.activity, place.centre) for place in places] == [
-        ("bag", 10.0),
-        ("scan", 2.0),
-        ("bag", 21.0),
-    ]
-    assert places[0].score == pytest.approx(0.48)
+def test_places_are_the_spans_of_an_answer_the_surest_first():
+    places = ranked(_answer(0.5, (0.0, 4.0, 0.3), (8.0, 12.0, 0.6), (20.0, 22.0, 0.1)))
+    assert [place.centre for place in places] == [10.0, 2.0, 21.0]
+    assert [place.score for place in places] == [0.6, 0.3, 0.1]
 
 
 def test_frames_are_ranked_by_score_and_equal_ones_by_time():

@@ -44,6 +44,8 @@ def test_each_of_the_three_questions_is_understood():
     assert where == ObjectQuery(activity="scan") and where.start is None and where.end is None
     when = parse_query('{"type": "time", "activity": "scan", "object": {"product": "milk"}, "to": 3.5}')
     assert when == TimeQuery(activity="scan", object=Product(product="milk"), end=3.5)
+    whatever = parse_query('{"type": "time", "object": {"product": "milk"}}')
+    assert whatever == TimeQuery(object=Product(product="milk")) and whatever.activity is None
     there = parse_query(json.dumps(_box(0, 0.25, 0.5, 1)))
     assert there.object == BoxInFrame(box=(0, 0.25, 0.5, 1), t=1)
 

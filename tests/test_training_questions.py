@@ -18,7 +18,7 @@ def question(kind, instance=-1, activity=-1, start=0, end=LAST, event=-1):
 
 
 def asking(**changes):
-    return Asking(**{"views": 3, "negatives": 0.0, "tight": 0.0, **changes})
+    return Asking(**{"views": 3, "negatives": 0.0, "tight": 0.0, "unnamed": 0.0, **changes})
 
 
 def drawn(count=400, truth=TRUTH, visited=None, fresh=None, seed=0, last=LAST, **changes):
@@ -71,6 +71,14 @@ def test_all_three_kinds_are_asked_activity_half_of_the_time():
 def test_each_kind_gives_what_it_is_asked_with():
     for one in drawn():
         assert (one.instance >= 0, one.activity >= 0) == (one.kind != OBJECT, one.kind != ACTIVITY)
+
+
+def test_a_share_of_time_questions_names_no_activity_and_means_all_that_was_done():
+    times = [one for one in drawn(1600, unnamed=0.3) if one.kind == TIME]
+    unnamed = [one for one in times if one.activity < 0]
+    assert len(unnamed) / len(times) == pytest.approx(0.3, abs=0.08)
+    assert all(by_hand(one, [True] * 6)[one.event] for one in unnamed)
+    assert {sum(by_hand(one, [True] * 6)) for one in unnamed} > {1}, "an object may be handled twice"
 
 
 def test_only_what_was_visited_is_asked_for():

@@ -36,12 +36,11 @@ class Moment(NamedTuple):
 
 
 class Place(NamedTuple):
-    """A span that an answer names; `activity` is the one that was asked about."""
+    """A span that an answer names."""
 
     start: float
     end: float
     score: float
-    activity: str
 
     @property
     def centre(self) -> float:
@@ -75,17 +74,9 @@ class Estimate(NamedTuple):
         return {"value": self.value, "interval": [self.low, self.high]}
 
 
-def ranked(answers: Iterable[tuple[str, Answer]]) -> list[Place]:
-    """Spans of the answers to one time question for each activity, the likeliest first.
-
-    A span's score is how sure the answer is that this was done with the product at all, times the span's own
-    confidence. Spans of abstaining answers take part: their sureness is low already.
-    """
-    places = [
-        Place(span.start, span.end, answer.confidence * span.confidence, activity)
-        for activity, answer in answers
-        for span in answer.spans
-    ]
+def ranked(answer: Answer) -> list[Place]:
+    """Spans of the answer to a time question, the likeliest first."""
+    places = [Place(span.start, span.end, span.confidence) for span in answer.spans]
     return sorted(places, key=lambda place: -place.score)
 
 

@@ -50,11 +50,12 @@ def ask_memory(
 ) -> dict[str, float]:
     """The memory's answers judged: when it was, and what was done."""
     wanted, version = Photos(photos=question.photos), remembered.version
-    asked: list[AnyQuery] = [TimeQuery(activity=name, object=wanted) for name in names]
+    asked: list[AnyQuery] = [TimeQuery(object=wanted)]
+    asked += [TimeQuery(activity=name, object=wanted) for name in names]
     asked += [ActivityQuery(object=wanted, start=one.start, end=one.end) for one in moments]
-    answers = asker.ask_all(asked, version)
+    anything, *answers = asker.ask_all(asked, version)
     times = dict(zip(names, answers, strict=False))
-    places = ranked(times.items())
+    places = ranked(anything)
     found = recalls([place.centre for place in places], moments)
     done = [one.activities[0].activity if one.activities else "" for one in answers[len(names) :]]
     given = [
@@ -66,7 +67,7 @@ def ask_memory(
         "time_given_activity": float(np.mean(given)),
         "activity_at_moment": float(np.mean([a == b.activity for a, b in zip(done, moments, strict=True)])),
         "activity_in_found_span": _activity_found(asker, wanted, places, moments, remembered),
-        "answered": float(bool(places) and not times[places[0].activity].abstained),
+        "answered": float(bool(places) and not anything.abstained),
     }
 
 

@@ -159,7 +159,7 @@ class LvmTask:
         tight = (
             1.0 if step < self._recipe.tight_until * self._recipe.optimiser.steps else _LOOSE_AFTER_CURRICULUM
         )
-        asking = Asking(cache.objects.shape[1], self._recipe.negatives, tight)
+        asking = Asking(cache.objects.shape[1], self._recipe.negatives, tight, self._recipe.unnamed)
         past = list(queue) if self._recipe.past_queries else []
         new = [
             draw(cache.truth, shown.events, shown.fresh, int(cache.ticks[-1]), asking, rng)
@@ -189,6 +189,7 @@ class LvmTask:
             "activities": np.zeros((count, network.activities), np.float32),
             "happened": np.zeros(count, np.bool_),
             "matching": np.zeros((count, most_events), np.bool_),
+            "event": np.full(count, -1, np.int64),
             "span": np.zeros((count, 2), np.int64),
             "box_tick": np.full((count, _MOST_BOXES), -1, np.int64),
             "box": np.zeros((count, _MOST_BOXES, 4), np.float32),
@@ -213,6 +214,7 @@ class LvmTask:
         if not len(events):
             return
         event = question.event if question.event in events else int(events[0])
+        out["event"][row] = event
         out["span"][row] = cache.truth.start[event], cache.truth.end[event]
         if KINDS[question.kind] == "object":
             ticks, boxes = cache.truth.boxes(event)

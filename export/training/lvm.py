@@ -122,6 +122,7 @@ class LvmTrainer(nn.Module):
         )
         about = batch["matching"].gather(1, tokens["event"].clamp(min=0))  # (Q, n)
         evidence = inside & about & (tokens["event"] >= 0)
+        told = evidence & (tokens["event"] == batch["event"][:, None])  # of the event whose span is the target
         happened = batch["happened"]
         of_time = happened & (batch["kind"] == _TIME)
         target, annotated = self._boxes_at(batch, steps, step_valid)
@@ -138,11 +139,11 @@ class LvmTrainer(nn.Module):
                 output.end_logits,
                 _padded(steps, step_valid),
                 batch["span"],
-                of_time & there,
+                of_time & there & (batch["matching"].sum(1) == 1),
             ),
             "pointer": losses.pointer(output.pointer_logits, evidence, of_time),
             "offset": losses.offsets(
-                output.pointer_offsets, tokens["tick"], batch["span"], evidence, of_time
+                output.pointer_offsets, tokens["tick"], batch["span"], told, of_time
             ),
             "presence": nn.functional.binary_cross_entropy_with_logits(
                 output.presence_logit, happened.to(output.presence_logit.dtype)

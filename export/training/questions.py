@@ -46,11 +46,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Asking:
-    """How questions are drawn: `tight` windows are those of the event, `negatives` never happened."""
+    """How questions are drawn: `tight` windows are those of the event, `negatives` never happened.
+
+    `unnamed` is the share of time questions without an activity.
+    """
 
     views: int
     negatives: float
     tight: float
+    unnamed: float
 
 
 def matching(question: Question, truth: VideoTruth, visited: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -78,7 +82,8 @@ def draw(
 ) -> Question | None:
     """One question about visited events (E,), half of the time about `fresh` ones; None where there are none.
 
-    An object is asked for where only one event answers, a time where only one event is meant.
+    An object is asked for where only one event answers, a time where only one event is meant; a time without an
+    activity is any time at which something was done with the object.
     """
     if not visited.any():
         return None
@@ -93,7 +98,7 @@ def draw(
         count = int(matching(question, truth, visited).sum())
         if negative and not count:
             return question
-        if not negative and (count == 1 or (count and KINDS[kind] == "activity")):
+        if not negative and (count == 1 or (count and question.activity < 0)):
             return question
     return None
 
@@ -109,11 +114,12 @@ def _about(
         longest = float(rng.choice(list(DURATION_S.values())))
         seconds = float(np.exp(rng.uniform(np.log(_LEAST_LOOSE_S), np.log(longest))))
         start, end = _window(start, end, seconds, last_tick, rng)
+    unnamed = KINDS[kind] == "activity" or (KINDS[kind] == "time" and rng.random() < asking.unnamed)
     return Question(
         kind,
         instance=-1 if KINDS[kind] == "object" else int(truth.instance[event]),
         view=int(rng.integers(asking.views)),
-        activity=-1 if KINDS[kind] == "activity" else int(truth.activity[event]),
+        activity=-1 if unnamed else int(truth.activity[event]),
         start=start,
         end=max(start, end - 1),
         event=event,

@@ -98,6 +98,8 @@ class LvmRecipe(Part):
     chronological: Share = 0.5
     """Share of visits that sweep a video from its start; the others visit its clips in random order."""
     negatives: Share = 0.2
+    unnamed: Share = 0.3
+    """Share of time questions that name no activity: when was anything done with this object."""
     guidance: Annotated[float, Field(ge=0.0)] = 0.5
     """Weight of what boxes say about tokens (relevance, the sampler's score); 0 learns from answers only."""
     tight_until: Share = 0.2

@@ -114,7 +114,7 @@ class TubeTask:
         for _ in range(_TRIES):
             cache = self._caches[int(rng.integers(len(self._caches)))]
             everything = np.ones(len(cache.truth), np.bool_)
-            asking = Asking(cache.objects.shape[1], negatives=0.2, tight=0.5)
+            asking = Asking(cache.objects.shape[1], negatives=0.2, tight=0.5, unnamed=0.0)
             question = draw(cache.truth, everything, everything, int(cache.ticks[-1]), asking, rng)
             if question is not None and (KINDS[question.kind] == "time") == of_time:
                 return cache, question
