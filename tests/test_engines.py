@@ -203,7 +203,7 @@ while engines:
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_signals_are_handled_after_engines_are_gone(backend):
-    """OpenVINO left the thread a stack for signals that was gone: SIGTERM, or a child's end, was then fatal."""
+    """OpenVINO left the thread a stack for signals that was gone: SIGTERM or a child's end were fatal."""
     command = [sys.executable, "-X", "faulthandler", "-c", _GOES_BY_SIGNAL, backend]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout.split()) == (0, ["handled"] * 3), run.stderr

@@ -122,7 +122,7 @@ class LvmTrainer(nn.Module):
         )
         about = batch["matching"].gather(1, tokens["event"].clamp(min=0))  # (Q, n)
         evidence = inside & about & (tokens["event"] >= 0)
-        told = evidence & (tokens["event"] == batch["event"][:, None])  # of the event whose span is the target
+        of_span = evidence & (tokens["event"] == batch["event"][:, None])  # of the event that `span` is of
         happened = batch["happened"]
         of_time = happened & (batch["kind"] == _TIME)
         target, annotated = self._boxes_at(batch, steps, step_valid)
@@ -142,9 +142,7 @@ class LvmTrainer(nn.Module):
                 of_time & there & (batch["matching"].sum(1) == 1),
             ),
             "pointer": losses.pointer(output.pointer_logits, evidence, of_time),
-            "offset": losses.offsets(
-                output.pointer_offsets, tokens["tick"], batch["span"], told, of_time
-            ),
+            "offset": losses.offsets(output.pointer_offsets, tokens["tick"], batch["span"], of_span, of_time),
             "presence": nn.functional.binary_cross_entropy_with_logits(
                 output.presence_logit, happened.to(output.presence_logit.dtype)
             ),

@@ -82,8 +82,8 @@ def draw(
 ) -> Question | None:
     """One question about visited events (E,), half of the time about `fresh` ones; None where there are none.
 
-    An object is asked for where only one event answers, a time where only one event is meant; a time without an
-    activity is any time at which something was done with the object.
+    An object is asked for where only one event answers, a time where only one event is meant; a time without
+    an activity is any time at which something was done with the object.
     """
     if not visited.any():
         return None
