@@ -81,9 +81,9 @@ def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings:
 def _core() -> Any:
     """One for the process, never closed.
 
-    OpenVINO gives the thread that opens a core another stack for signals and takes it away when the core goes.
-    Of two cores that go in the order in which they came, the second leaves the thread the stack of the first,
-    which is gone: the next signal that Python handles would end the process.
+    OpenVINO gives the thread that opens a core another stack for signals and takes it away when the core
+    goes. Of two cores that go in the order in which they came, the second leaves the thread the stack of the
+    first, which is gone: the next signal that Python handles would end the process.
     """
     return ov.Core()
 
