@@ -62,7 +62,7 @@ class OnlineSVD:
         mean, weight = self._running_mean(rows)
         split = _split_fast(self.basis, rows) or _split(self.basis, rows)
         r = len(self.strength)
-        _, values, right = np.linalg.svd(self._small_problem(split), full_matrices=False)
+        values, right = _decomposed(self._small_problem(split))
         tolerance = 1e-5 if rows.dtype == np.float32 else 1e-7
         keep = min(
             self.rank, int(np.count_nonzero(values > tolerance * max(values[0], np.finfo(float).tiny)))
@@ -121,6 +121,21 @@ class OnlineSVD:
         kept = self.forgetting**2 * self.rows_effective
         weight = kept + len(rows)
         return (self.mean * kept + rows.sum(axis=0)) / weight, weight
+
+
+def _decomposed(small: Rows) -> tuple[Rows, Rows]:
+    """Singular values and right singular rows.
+
+    LAPACK's divide and conquer fails to converge on rare finite matrices (a rank-deficient one of 112 x 112
+    with OpenBLAS 0.3.31 on AVX-512, in both precisions). Its transpose is eliminated in another order and
+    converged there; a stream must not end of it.
+    """
+    try:
+        _, values, right = np.linalg.svd(small, full_matrices=False)
+    except np.linalg.LinAlgError:
+        left, values, _ = np.linalg.svd(np.ascontiguousarray(small.T), full_matrices=False)
+        right = left.T
+    return values, right
 
 
 @dataclass(frozen=True)

@@ -135,3 +135,26 @@ def test_the_summary_feature_does_not_grow_with_time():
         svd = svd.update(rng.normal(size=(8, 20)))
         seen.append(svd.summary_strength()[0])
     assert abs(seen[-1] - seen[40]) < 0.1
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_decomposition_that_does_not_converge_is_tried_the_other_way(dtype, monkeypatch):
+    rows = np.random.default_rng(0).normal(size=(5, 8, 24)).astype(dtype)
+    svd, expected = (OnlineSVD.empty(6, 24, forgetting=0.9, dtype=dtype) for _ in range(2))
+    for batch in rows:
+        expected = expected.update(batch)
+    decompose, failures = np.linalg.svd, []
+
+    def fails_first(matrix, **options):
+        failures.append(len(failures) % 2 == 0)
+        if failures[-1]:
+            raise np.linalg.LinAlgError("SVD did not converge")
+        return decompose(matrix, **options)
+
+    monkeypatch.setattr(np.linalg, "svd", fails_first)
+    for batch in rows:
+        svd = svd.update(batch)
+    assert sum(failures) == len(rows)
+    tolerance = 1e-5 if dtype == np.float32 else 1e-12
+    np.testing.assert_allclose(svd.strength, expected.strength, rtol=tolerance)
+    np.testing.assert_allclose(svd.basis, expected.basis, atol=tolerance * 10)
