@@ -112,6 +112,7 @@ class FileRecord(Strict):
 class GraphRecord(Strict):
     path: str
     precision: Precision
+    why: str = Field(default="", description="why this precision")
 
 
 class ParityRecord(Strict):
@@ -122,6 +123,7 @@ class ParityRecord(Strict):
     feeds: str = Field(description="the batch sizes or shapes that were compared")
     max_abs_error: float
     tolerance: float
+    cosine: float | None = Field(default=None, description="least cosine of an output with torch's")
 
 
 class TrainingRecord(Strict):

@@ -22,8 +22,9 @@ except ImportError as error:
         'OpenVINO is not installed; pip install "lvm-edge[openvino]" or choose another --backend'
     ) from error
 
-# Without the hint OpenVINO computes fp32 graphs in bf16 wherever the CPU has AMX.
-_HINTS = {"fp32": "f32", "fp16": "f16", "bf16": "bf16", "int8": "f32"}
+# Without the hint OpenVINO computes fp32 graphs in bf16 wherever the CPU has AMX. With the hint f16 it computes
+# also the fp32 islands of a half-precision graph in fp16, and masks overflow there: NaN answers.
+_HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
 class OpenVinoEngine(Engine):

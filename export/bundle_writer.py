@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engines.bundle import MANIFEST, Bundle
 from engines.errors import LvmError
@@ -26,13 +28,15 @@ from engines.manifest import (
     TrainingRecord,
 )
 from engines.select import load_engine
-from export.graphs import lower_for_all, trace
+from export.graphs import lower, parameters, serialised, trace
+from export.half import halve
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
-from export.weights import WEIGHTS, load_weights, places, save_weights
+from export.precision import Plan
+from export.weights import WEIGHTS, load_weights, places, save_tensors, stored
 
 Report = Callable[[str], None]
-"""Called with words at each step; there are `steps(targets)` of them."""
+"""Called with words at each step; there are `steps(plan)` of them."""
 
 
 @dataclass(frozen=True)
@@ -47,19 +51,19 @@ class ModelCard:
     attributions: tuple[str, ...] = ()
 
 
-def steps(targets: Sequence[Target]) -> int:
+def steps(plan: Plan) -> int:
     """Number of steps that `write_bundle` reports."""
-    return 1 + len(GRAPHS) * (1 + len(targets)) + len(GRAPHS) * len(targets)
+    return 1 + len(GRAPHS) * (1 + len(plan.targets)) + len(GRAPHS) * len(plan.targets)
 
 
 def write_bundle(
     network: LvmNet,
     card: ModelCard,
     output: Path,
-    targets: Sequence[Target],
+    plan: Plan,
     report: Report = lambda words: None,
 ) -> Manifest:
-    """Export `network` to the directory `output`; a bundle that is there already is replaced.
+    """Export `network` as `plan` says to the directory `output`; a bundle that is there already is replaced.
 
     Every graph is compared with the network through the engine that a device would use. Raises GateFailed
     where one differs, LvmError where `output` is something else than a bundle, Missing where a target cannot
@@ -69,9 +73,7 @@ def write_bundle(
     refuse_foreign(output)
     network.eval()
     with _staged(output) as folder:
-        report("weights")
-        save_weights(network, folder / WEIGHTS)
-        graphs = _write_graphs(network, folder, targets, report)
+        graphs = _write_graphs(network, folder, plan, report)
         manifest = Manifest(
             format_version=1,
             name=card.name,
@@ -87,7 +89,7 @@ def write_bundle(
         )
         _write_manifest(folder, manifest)
         # The engines open what was written, so the gate sees what a device will see.
-        manifest = manifest.model_copy(update={"parity": _check(network, folder, targets, report)})
+        manifest = manifest.model_copy(update={"parity": _check(network, folder, graphs, report)})
         _write_manifest(folder, manifest)
     return manifest
 
@@ -137,32 +139,44 @@ def _is_bundle(folder: Path) -> bool:
 
 
 def _write_graphs(
-    network: LvmNet, folder: Path, targets: Sequence[Target], report: Report
+    network: LvmNet, folder: Path, plan: Plan, report: Report
 ) -> dict[Target, dict[GraphName, GraphRecord]]:
-    where = places(folder / WEIGHTS)
-    records: dict[Target, dict[GraphName, GraphRecord]] = {target: {} for target in targets}
+    models: dict[tuple[Target, GraphName], Any] = {}
+    unused = set(plan.keep)
     for name in GRAPHS:
         report(f"tracing {name}")
         program = trace(network, name)
-        for target, graph in lower_for_all(program, network.config, name, targets, where):
-            report(f"exported {name} for {target}")
-            path = f"graphs/{target}/{name}.onnx"
-            (folder / path).parent.mkdir(parents=True, exist_ok=True)
-            (folder / path).write_bytes(graph)
-            records[target][name] = GraphRecord(path=path, precision="fp32")
+        for target in plan.targets:
+            report(f"exporting {name} for {target}")
+            model = models[target, name] = lower(program, network.config, name, target)
+            unused -= {pattern for pattern in unused if fnmatch.filter(parameters(model), pattern)}
+            if plan.of(target, name).precision == "fp16":
+                halve(model, plan.keep)
+    if unused:
+        raise LvmError(f"--keep-fp32 {sorted(unused)[0]} fits no parameter, such as {next(iter(parameters(model)))}")
+    report("weights")
+    wanted = {key for model in models.values() for key in parameters(model)}
+    save_tensors(stored(network, wanted), folder / WEIGHTS)
+    where = places(folder / WEIGHTS)
+    records: dict[Target, dict[GraphName, GraphRecord]] = {target: {} for target in plan.targets}
+    for (target, name), model in models.items():
+        path, choice = f"graphs/{target}/{name}.onnx", plan.of(target, name)
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(serialised(model, where))
+        records[target][name] = GraphRecord(path=path, precision=choice.precision, why=choice.why)
     return records
 
 
 def _check(
-    network: LvmNet, folder: Path, targets: Sequence[Target], report: Report
+    network: LvmNet, folder: Path, graphs: dict[Target, dict[GraphName, GraphRecord]], report: Report
 ) -> tuple[ParityRecord, ...]:
     bundle = Bundle.open(folder)
     records = []
-    for target in targets:
+    for target, of_target in graphs.items():
         for name in GRAPHS:
             report(f"comparing {name} on {target}")
             with load_engine(bundle, name, target) as engine:
-                records.append(check_graph(network, engine, name, target))
+                records.append(check_graph(network, engine, name, target, of_target[name].precision))
     return tuple(records)
 
 

@@ -2,7 +2,7 @@
 
     lvm-export --precision fp32                          the default bundle again, into ./bundle-fp32
     lvm-export --preset tiny --init 0                    untrained weights
-    lvm-export --checkpoint last.safetensors --output shop
+    lvm-export --checkpoint last.safetensors --output shop --precision fp16
 
 Exit status: 0 done, 2 wrong use or input, 3 a graph differs from its network, 4 something is missing here.
 """
@@ -21,7 +21,8 @@ from rich.table import Table
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
-from engines.manifest import Manifest, Target
+from engines.manifest import Manifest, Precision, Target
+from export.precision import PRECISIONS, Plan
 
 if TYPE_CHECKING:
     from export.bundle_writer import ModelCard
@@ -39,15 +40,23 @@ def export(
     bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights are exported again.")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset to build untrained; needs --init.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Seed of untrained weights.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    keep_fp32: Annotated[
+        list[str] | None, typer.Option(metavar="PATTERN", help="Parameters that stay fp32, as reader.heads.*")
+    ] = None,
     target: Annotated[list[str] | None, typer.Option(help="onnxruntime or openvino; default both.")] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
     context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
     output: Annotated[Path | None, typer.Option(help="Directory; default ./bundle-<precision>.")] = None,
 ) -> None:
     """Export a network to a bundle and compare every graph with it."""
-    targets = _targets(target or list(_TARGETS))
-    _only_this_version("--precision", precision, ("fp32",))
+    _only_this_version("--precision", precision, PRECISIONS)
+    plan = Plan(
+        cast(Precision, precision),
+        tuple(_targets(target or list(_TARGETS))),
+        tuple(keep_fp32 or ()),
+        named=target is not None,
+    )
     _only_this_version("--sampler", sampler, ("neural",))
     for part in context.split(","):
         _only_this_version("--context", part, ("svd",))
@@ -58,9 +67,9 @@ def export(
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init)
     with _progress() as progress:
-        task = progress.add_task("", total=steps(targets))
+        task = progress.add_task("", total=steps(plan))
         manifest = write_bundle(
-            network, card, place, targets, lambda words: progress.update(task, advance=1, description=words)
+            network, card, place, plan, lambda words: progress.update(task, advance=1, description=words)
         )
     Console().print(_table(manifest))
     typer.echo(json.dumps(_summary(place, manifest)))
@@ -111,7 +120,7 @@ def _progress() -> Progress:
 
 
 def _rows(manifest: Manifest) -> list[dict[str, Any]]:
-    """One row for each graph: graph, target, precision, bytes, largest error, tolerance."""
+    """One row for each graph."""
     rows = []
     for record in manifest.parity:
         graph = manifest.graphs[record.target][record.graph]
@@ -123,17 +132,21 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
                 "bytes": manifest.files[graph.path].bytes,
                 "max_abs_error": record.max_abs_error,
                 "tolerance": record.tolerance,
+                "cosine": record.cosine,
+                "why": graph.why,
             }
         )
     return rows
 
 
 def _table(manifest: Manifest) -> Table:
-    table = Table("graph", "target", "precision", "bytes", "max error", "tolerance", title=manifest.name)
+    columns = ("graph", "target", "precision", "bytes", "cosine", "max error", "tolerance", "why")
+    table = Table(*columns, title=manifest.name)
     for row in _rows(manifest):
         error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
-        size = f"{row['bytes']:,}"
-        table.add_row(row["graph"], row["target"], row["precision"], size, error, allowed)
+        size, cosine = f"{row['bytes']:,}", f"{row['cosine']:.6f}"
+        what = (row["graph"], row["target"], row["precision"], size, cosine, error, allowed, row["why"])
+        table.add_row(*what)
     return table
 
 

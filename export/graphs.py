@@ -1,14 +1,13 @@
 """ONNX graphs of the three networks.
 
 A graph holds no parameters: each is an initialiser, named as in `weights.safetensors`, whose data lie in that
-file exactly as torch keeps them. So every target shares one copy, and a backend folds transposes and
-normalisations when it loads the graph.
+file exactly as torch keeps them, or rounded to half precision. So every target shares one copy, and a backend
+folds transposes and normalisations when it loads the graph.
 """
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import onnx_ir as ir
@@ -21,7 +20,8 @@ from torch.export import Dim, ExportedProgram
 from engines.manifest import GraphName, NetworkConfig, Target
 from export.contracts import BATCH, graph_inputs, graph_outputs
 from export.lowering import OPSET, attention_for
-from export.networks.model import LvmNet
+from export.half import HALF
+from export.networks.model import GRAPHS, LvmNet
 from export.weights import WEIGHTS, Place
 
 _IR_VERSION = 10  # what opset 20 needs; onnxruntime 1.23 and OpenVINO 2025 read it
@@ -42,27 +42,8 @@ def trace(network: LvmNet, name: GraphName) -> ExportedProgram:
         )
 
 
-def lower_for_all(
-    program: ExportedProgram,
-    config: NetworkConfig,
-    name: GraphName,
-    targets: Sequence[Target],
-    weights: dict[str, Place],
-) -> Iterator[tuple[Target, bytes]]:
-    """Target and graph, one after the other. A backbone is spelt alike for all, and made once."""
-    shared = lower(program, config, name, targets[0], weights) if name == "backbone" else None
-    for target in targets:
-        yield target, shared or lower(program, config, name, target, weights)
-
-
-def lower(
-    program: ExportedProgram,
-    config: NetworkConfig,
-    name: GraphName,
-    target: Target,
-    weights: dict[str, Place],
-) -> bytes:
-    """The ONNX graph for `target`, serialised; equal networks give equal bytes."""
+def lower(program: ExportedProgram, config: NetworkConfig, name: GraphName, target: Target) -> Any:
+    """The fp32 graph for `target`, an onnx_ir.Model: parameters in memory, named as in the weights file."""
     attention = torch.ops.aten.scaled_dot_product_attention.default
     table: dict[Any, Any] = {} if name == "backbone" else {attention: attention_for(target)}
     with warnings.catch_warnings():
@@ -80,9 +61,29 @@ def lower(
     _name_outputs(model, config, name)
     _name_batch(model)
     _simplify(model, set(program.state_dict))
-    _point_to_weights(model, name, set(program.state_dict), weights)
+    _name_parameters(model, name, set(program.state_dict))
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version = "lvm-edge", None
+    return model
+
+
+def parameters(model: Any) -> dict[str, Any]:
+    """Initialisers of a model that are parameters of a network, by their names in the weights file."""
+    prefixes = tuple(f"{name}." for name in GRAPHS)
+    return {name: value for name, value in model.graph.initializers.items() if name.startswith(prefixes)}
+
+
+def serialised(model: Any, weights: dict[str, Place]) -> bytes:
+    """The graph with its parameters pointing into the weights file; equal models give equal bytes."""
+    for name, value in parameters(model).items():
+        # A parameter that no graph needs in full is stored in half precision under its own name.
+        key = name if name in weights else name.removesuffix(HALF)
+        tensor, place = value.const_value, weights[key]
+        assert place.length == tensor.nbytes, f"{key}: {tensor.nbytes} bytes expected, got {place.length}"
+        value.const_value = ir.ExternalTensor(
+            WEIGHTS, place.offset, place.length, tensor.dtype, shape=tensor.shape, name=key
+        )
+        value.name = key
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
 
@@ -129,17 +130,11 @@ def _simplify(model: Any, parameters: set[str]) -> None:
     )(model)
 
 
-def _point_to_weights(model: Any, name: GraphName, parameters: set[str], weights: dict[str, Place]) -> None:
-    """Replace each parameter's data by its place in the weights file."""
+def _name_parameters(model: Any, name: GraphName, names: set[str]) -> None:
+    """Parameters are named as in the weights file, which holds those of all three networks."""
     for old, value in list(model.graph.initializers.items()):
-        tensor = value.const_value
-        if old not in parameters:
-            assert tensor.nbytes <= _MAX_CONSTANT_BYTES, f"constant {old} has {tensor.nbytes} bytes"
-            continue
-        key = f"{name}.{old}"
-        place = weights[key]
-        assert place.length == tensor.nbytes, f"{key}: {tensor.nbytes} bytes expected, got {place.length}"
-        value.const_value = ir.ExternalTensor(
-            WEIGHTS, place.offset, place.length, tensor.dtype, shape=tensor.shape, name=key
-        )
-        value.name = key
+        if old in names:
+            value.name = f"{name}.{old}"
+        else:
+            size = value.const_value.nbytes
+            assert size <= _MAX_CONSTANT_BYTES, f"constant {old} has {size} bytes"

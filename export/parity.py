@@ -45,11 +45,12 @@ class Case:
 
 @dataclass(frozen=True)
 class Difference:
-    """Largest absolute error of one output in one case."""
+    """Largest absolute error of one output in one case, and its cosine with the reference."""
 
     output: str
     case: str
     error: float
+    cosine: float
 
 
 def tolerance(precision: Precision) -> float:
@@ -87,8 +88,9 @@ def compare(reference: Engine, engine: Engine, given: list[Case]) -> list[Differ
     for case in given:
         wanted, got = reference(case.feeds), engine(case.feeds)
         for output, array in wanted.items():
-            error = _largest_error(array, got[output], _read(output, case.feeds))
-            found.append(Difference(output, case.words, error))
+            read = _read(output, case.feeds)
+            error = _largest_error(array, got[output], read)
+            found.append(Difference(output, case.words, error, _cosine(array, got[output], read)))
     return found
 
 
@@ -111,6 +113,7 @@ def check_graph(
         feeds=", ".join(case.words for case in given),
         max_abs_error=worst.error,
         tolerance=allowed,
+        cosine=min(one.cosine for one in differences),
     )
 
 
@@ -122,6 +125,18 @@ def _affordable(tokens: int) -> int:
 def _read(output: str, given: Feeds) -> Array | None:
     """Flags of the entries that a caller may read; None: all."""
     return given[_UNREAD[output]] if output in _UNREAD else None
+
+
+def _cosine(wanted: Array, got: Array, read: Array | None) -> float:
+    """Of the entries that a caller may read, taken as one vector; 1 where both are zero, 0 for NaN."""
+    if wanted.shape != got.shape:
+        return 0.0
+    one, other = (np.asarray(x, np.float64)[... if read is None else read].ravel() for x in (wanted, got))
+    lengths = float(np.linalg.norm(one) * np.linalg.norm(other))
+    if lengths == 0:
+        return float(np.array_equal(one, other))
+    cosine = float(one @ other) / lengths
+    return cosine if np.isfinite(cosine) else 0.0
 
 
 def _largest_error(wanted: Array, got: Array, read: Array | None) -> float:

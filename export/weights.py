@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from engines.errors import BundleError
 from engines.manifest import NetworkConfig
+from export.half import HALF
 from export.networks.model import LvmNet
 
 WEIGHTS = "weights.safetensors"
@@ -32,6 +34,29 @@ def save_weights(network: LvmNet, path: Path, metadata: dict[str, str] | None = 
     safetensors.torch.save_file(tensors, path, metadata=metadata)
 
 
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as they are."""
+    safetensors.torch.save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
+
+
+def stored(network: LvmNet, wanted: Collection[str]) -> dict[str, Tensor]:
+    """What the weights file of a bundle holds so that graphs find all of `wanted`.
+
+    Names that end with `HALF` are wanted in half precision. A parameter that no graph wants in full is stored
+    in half precision only, so a half-precision bundle is half as large; buffers that no graph has stay.
+    """
+    out: dict[str, Tensor] = {}
+    for name, tensor in network.state_dict().items():
+        tensor, half = tensor.detach().cpu(), name + HALF in wanted
+        if half and name not in wanted:
+            out[name] = tensor.half()
+        else:
+            out[name] = tensor
+            if half:
+                out[name + HALF] = tensor.half()
+    return out
+
+
 def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
     """The network of `config` with the weights in `data`, in evaluation mode.
 
@@ -40,6 +65,7 @@ def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
     with torch.device("meta"):
         network = LvmNet(config)
     state = safetensors.torch.load(data)
+    state = {name: tensor for name, tensor in state.items() if not name.endswith(HALF)}
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))

@@ -12,6 +12,7 @@ from engines.bundle import MANIFEST, Bundle
 from engines.errors import BundleError, LvmError
 from engines.manifest import Manifest
 from engines.select import load_engine
+from export.precision import fp32
 from export.bundle_writer import load_network, refuse_foreign, steps, write_bundle
 from export.feeds import scenes
 from export.reference import TorchEngine
@@ -21,7 +22,7 @@ from export.reference import TorchEngine
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = small_network()
     path = tmp_path_factory.mktemp("bundles") / "one"
-    write_bundle(network, card(network), path, ["onnxruntime"])
+    write_bundle(network, card(network), path, fp32(["onnxruntime"]))
     return path
 
 
@@ -68,8 +69,8 @@ def test_equal_seeds_give_equal_bytes_and_replace_an_older_bundle(bundle: Path, 
     (place / "old.bin").write_bytes(b"old")
     network = small_network()
     said: list[str] = []
-    write_bundle(network, card(network), place, ["onnxruntime"], said.append)
-    assert len(said) == steps(["onnxruntime"]) == len(set(said)), "each step is reported once"
+    write_bundle(network, card(network), place, fp32(["onnxruntime"]), said.append)
+    assert len(said) == steps(fp32(["onnxruntime"])) == len(set(said)), "each step is reported once"
     assert digests(place) == digests(bundle)
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
@@ -89,7 +90,7 @@ def test_something_else_in_the_way_is_never_touched(kind: str, tmp_path: Path, b
         place.symlink_to(bundle)
     network = small_network()
     with pytest.raises(LvmError, match="photos exists and is no bundle; name another --output"):
-        write_bundle(network, card(network), place, ["onnxruntime"])
+        write_bundle(network, card(network), place, fp32(["onnxruntime"]))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
@@ -106,7 +107,7 @@ def test_an_interrupted_export_leaves_the_old_bundle(bundle: Path) -> None:
 
     network = small_network(seed=1)
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(network, card(network), bundle, ["onnxruntime"], stop)
+        write_bundle(network, card(network), bundle, fp32(["onnxruntime"]), stop)
     assert digests(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 

@@ -10,7 +10,7 @@ from export_models import small_network
 
 from engines.manifest import GraphName, Target
 from export.contracts import graph_inputs, graph_outputs
-from export.graphs import lower, trace
+from export.graphs import lower, serialised, trace
 from export.networks.model import GRAPHS, LvmNet
 from export.weights import WEIGHTS, places, save_weights
 
@@ -35,7 +35,7 @@ def graphs(network: LvmNet, weights: Path) -> dict[tuple[GraphName, Target], onn
     for name in GRAPHS:
         program = trace(network, name)
         for target in TARGETS:
-            data = lower(program, network.config, name, target, places(weights))
+            data = serialised(lower(program, network.config, name, target), places(weights))
             made[name, target] = onnx.load_model_from_string(data)
     return made
 
@@ -90,10 +90,11 @@ def test_graphs_tell_nothing_of_the_machine_that_made_them(graphs: Any) -> None:
 
 
 def test_equal_networks_give_equal_bytes(network: LvmNet, weights: Path, graphs: Any) -> None:
-    again = lower(trace(network, "sampler"), network.config, "sampler", "onnxruntime", places(weights))
-    assert again == lower(
-        trace(small_network(), "sampler"), network.config, "sampler", "onnxruntime", places(weights)
+    again, other = (
+        serialised(lower(trace(one, "sampler"), one.config, "sampler", "onnxruntime"), places(weights))
+        for one in (network, small_network())
     )
+    assert again == other
     assert onnx.load_model_from_string(again) == graphs["sampler", "onnxruntime"]
 
 
@@ -131,9 +132,8 @@ def test_onnxruntime_never_materialises_the_scores_of_masked_candidates(tmp_path
 
     network = small_network(memory_tokens=3970)
     save_weights(network, tmp_path / WEIGHTS)
-    data = lower(
-        trace(network, "sampler"), network.config, "sampler", "onnxruntime", places(tmp_path / WEIGHTS)
-    )
+    model = lower(trace(network, "sampler"), network.config, "sampler", "onnxruntime")
+    data = serialised(model, places(tmp_path / WEIGHTS))
     (tmp_path / "g.onnx").write_bytes(data)
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True

@@ -13,10 +13,11 @@ from engines.manifest import GraphName, Target
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
+from export.precision import fp32
 from export.bundle_writer import write_bundle
 from export.contracts import graph_inputs, graph_outputs
 from export.feeds import LATEST_TICK
-from export.graphs import lower, trace
+from export.graphs import lower, serialised, trace
 from export.lowering import plain_attention
 from export.networks.model import GRAPHS, LvmNet, initialised
 from export.parity import cases, check_graph, compare
@@ -40,7 +41,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_every_graph_answers_like_torch_on_every_target(changes: dict[str, Any], tmp_path: Path) -> None:
     network = small_network(**changes)
-    manifest = write_bundle(network, card(network), tmp_path / "bundle", TARGETS)
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", fp32(TARGETS))
     assert {(one.target, one.graph) for one in manifest.parity} == {(t, g) for t in TARGETS for g in GRAPHS}
     worst = max(manifest.parity, key=lambda one: one.max_abs_error)
     assert worst.max_abs_error < 1e-4, worst
@@ -56,7 +57,7 @@ def test_a_graph_that_forgets_the_mask_fails_and_leaves_nothing(
     network = small_network()
     monkeypatch.setattr("export.graphs.attention_for", lambda target: unmasked)
     with pytest.raises(GateFailed) as raised:
-        write_bundle(network, card(network), tmp_path / "bundle", ["onnxruntime"])
+        write_bundle(network, card(network), tmp_path / "bundle", fp32(["onnxruntime"]))
     said = str(raised.value)
     assert said.startswith("onnxruntime sampler: output score differs from torch by 0."), said
     assert "at most 0.001 allowed" in said
@@ -68,9 +69,8 @@ def test_openvino_reads_weights_that_it_loads_late(tmp_path: Path) -> None:
     """Tensors of a quarter of a million entries are read by its compiler, not by its reader."""
     network = small_network(d_model=256, ffn=1024)
     save_weights(network, tmp_path / WEIGHTS)
-    graph = lower(
-        trace(network, "sampler"), network.config, "sampler", "openvino", places(tmp_path / WEIGHTS)
-    )
+    model = lower(trace(network, "sampler"), network.config, "sampler", "openvino")
+    graph = serialised(model, places(tmp_path / WEIGHTS))
     weights = (tmp_path / WEIGHTS).read_bytes()
     with OpenVinoEngine(graph, weights, weights_name=WEIGHTS, precision="fp32", threads=2) as engine:
         assert check_graph(network, engine, "sampler", "openvino").max_abs_error < 1e-4
@@ -83,7 +83,8 @@ def test_the_published_swin_becomes_a_graph(tmp_path: Path) -> None:
     )
     network = initialised(config, 0)
     save_weights(network, tmp_path / WEIGHTS)
-    graph = lower(trace(network, "backbone"), config, "backbone", "onnxruntime", places(tmp_path / WEIGHTS))
+    model = lower(trace(network, "backbone"), config, "backbone", "onnxruntime")
+    graph = serialised(model, places(tmp_path / WEIGHTS))
     with OnnxRuntimeEngine(graph, (tmp_path / WEIGHTS).read_bytes(), threads=2) as engine:
         assert check_graph(network, engine, "backbone", "onnxruntime").max_abs_error < 1e-4
 

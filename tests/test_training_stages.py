@@ -15,6 +15,7 @@ from training_models import toy_config
 from edge_runtime.world.activities import ACTIVITIES
 from engines.bundle import Bundle
 from engines.errors import LvmError
+from export.precision import fp32
 from export.bundle_writer import write_bundle
 from export.checkpoint import from_checkpoint
 from export.training.recipe import Recipe
@@ -101,7 +102,7 @@ def test_the_checkpoint_says_how_it_was_made(place):
 
 def test_the_checkpoint_becomes_a_bundle(place, tmp_path):
     network, card = from_checkpoint(place / "run" / CHECKPOINT)
-    write_bundle(network, card, tmp_path / "bundle", targets=("onnxruntime",))
+    write_bundle(network, card, tmp_path / "bundle", fp32(["onnxruntime"]))
     assert Bundle.open(tmp_path / "bundle").manifest.training.trained
 
 

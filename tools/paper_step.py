@@ -23,6 +23,7 @@ from torch import Tensor
 
 from edge_runtime.frame import CELLS
 from engines.manifest import NetworkConfig, Target, TrainingRecord
+from export.precision import fp32
 from export.bundle_writer import ModelCard, write_bundle
 from export.checkpoint import from_checkpoint, preset_classes, save_checkpoint
 from export.feeds import TIME, reader_feeds, scenes
@@ -56,7 +57,7 @@ def main() -> None:
         said["checkpoint_bytes"] = file.stat().st_size
         if arguments.export is not None:
             targets: list[Target] = ["onnxruntime"]
-            _timed(said, "export", lambda: write_bundle(again, card, arguments.export, targets, _say))
+            _timed(said, "export", lambda: write_bundle(again, card, arguments.export, fp32(targets), _say))
     print(json.dumps(said))
 
 
