@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,6 +13,8 @@ from edge_runtime.queries import printable
 from engines.errors import LvmError
 
 MAX_CONFIG_BYTES = 1 << 20
+
+M = TypeVar("M", bound=BaseModel)
 
 
 class _Strict(BaseModel):
@@ -57,6 +59,19 @@ def load_config(path: Path) -> Config:
     """Read a configuration. Raises LvmError with file, line and the first thing that is wrong."""
     if not path.exists() and path.name == str(path) and (configs() / path.name).is_file():
         path = configs() / path.name  # one of those that ship, by its name
+    config = read_settings(path, Config)
+    if len(config.cameras) > 1:
+        raise LvmError(
+            f"{path}: this version serves one camera, got {len(config.cameras)}: {', '.join(config.cameras)}"
+        )
+    return config
+
+
+def read_settings(path: Path, model: type[M]) -> M:
+    """A YAML file as `model`; an empty file is one that names nothing.
+
+    Raises LvmError with file, line and the first thing that is wrong.
+    """
     try:
         size = path.stat().st_size
         if size > MAX_CONFIG_BYTES:
@@ -72,17 +87,12 @@ def load_config(path: Path) -> Config:
         # Beside its own errors yaml passes on what reading a wrong date or number raises.
         raise LvmError(f"{path}: not YAML: {printable(' '.join(str(error).split()))[:400]}") from error
     try:
-        config = Config.model_validate({} if data is None else data)
+        return model.model_validate({} if data is None else data)
     except ValidationError as error:
         problem = error.errors(include_url=False)[0]
         place = ".".join(str(part) for part in problem["loc"]) or "top level"
         said = printable(f"{place[:100]}: {problem['msg']}")[:400]
         raise LvmError(f"{path}:{_line(text, problem['loc'])}: {said}") from None
-    if len(config.cameras) > 1:
-        raise LvmError(
-            f"{path}: this version serves one camera, got {len(config.cameras)}: {', '.join(config.cameras)}"
-        )
-    return config
 
 
 def _line(text: str, location: tuple[int | str, ...]) -> int:

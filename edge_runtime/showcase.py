@@ -95,8 +95,12 @@ def _shared_time(answer: Answer, event: Event) -> float:
 
 def _photo(world: World, event: Event) -> bytes:
     """Another picture of the product than any that was filmed, as a catalogue would have it."""
-    view = world.query_views(event.instance)[0]
-    image = world.instance_image(event.instance, (PHOTO_SIDE_PX, PHOTO_SIDE_PX), view=view)
+    return product_photo(world, event.instance, world.query_views(event.instance)[0])
+
+
+def product_photo(world: World, instance: int, view: int = 0, side_px: int = PHOTO_SIDE_PX) -> bytes:
+    """PNG of a photograph of product `instance`, square."""
+    image = world.instance_image(instance, (side_px, side_px), view=view)
     return bytes(cv2.imencode(".png", cv2.cvtColor(image, cv2.COLOR_RGB2BGR))[1].tobytes())
 
 

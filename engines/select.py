@@ -75,6 +75,11 @@ _BACKENDS = {  # best first
 BACKENDS = tuple(_BACKENDS)
 
 
+def target_of(backend: str) -> Target:
+    """Whose graphs of a bundle the backend runs."""
+    return _BACKENDS[backend].target
+
+
 def available(manifest: Manifest) -> dict[str, str | None]:
     """For each backend, best first: None if it can run the bundle here, else the reason why not."""
     reasons: dict[str, str | None] = {"tensorrt": "this version has no TensorRT engine yet"}

@@ -10,6 +10,17 @@ from engines.spec import TensorSpec
 
 BATCH = "batch"
 
+READ_WHERE = {
+    "score": "valid",
+    "boxes_cxcywh": "query_valid",
+    "start_logits": "query_valid",
+    "end_logits": "query_valid",
+    "pointer_logits": "memory_valid",
+    "pointer_offsets": "memory_valid",
+    "relevance": "memory_valid",
+}
+"""Outputs of which a caller may read only the entries that this input flags; of all others, all."""
+
 
 def graph_inputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, ...]:
     """What the graph is fed. Inputs that the configuration switches off are absent."""

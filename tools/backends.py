@@ -8,7 +8,7 @@ token missed by less than 1e-3 of score, or of novelty where thinning decided. A
 questions is asked of one version through every engine. Exit status 3 unless all features agree to 1e-3, all
 differences are near-ties and at least 99 % of the answers agree.
 
-Not covered: drift of an engine left to itself for hours, and reduced precision.
+Not covered: drift of an engine left to itself for hours, and reduced precision (tools/drift.py).
 
 Letters: m slots, k candidates.
 """
@@ -26,7 +26,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.answers import Answer, Box
 from edge_runtime.ask import Asker
 from edge_runtime.frame import tick_of
 from edge_runtime.ingest import Ingest, Version, as_stored, clip_tokens, empty_version
@@ -41,6 +40,7 @@ from engines.bundle import Bundle
 from engines.manifest import GraphName, Manifest
 from engines.select import load_engine
 from engines.spec import Array, Engine, Feeds
+from export.gates.agreement import Place, likeness, places_of
 from tools.console import finish, progress, show
 from tools.questions import KINDS, questions
 
@@ -49,8 +49,6 @@ NEAR = 1e-3
 ALIKE = 0.95
 """Intersection over union from which boxes or spans agree."""
 AGREE = 0.99
-
-Place = tuple[int, int]
 
 
 class Remembering(Engine):
@@ -109,7 +107,7 @@ def make_lane(manifest: Manifest, engines: dict[GraphName, Engine]) -> Lane:
         found = inner(memory, clip, novelty)
         real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
         places = zip(
-            _places(memory.tick, memory.cell) + _places(clip.tick, clip.cell), found, real, strict=True
+            places_of(memory.tick, memory.cell) + places_of(clip.tick, clip.cell), found, real, strict=True
         )
         judged.scores = {place: float(value) for place, value, valid in places if valid}
         return found
@@ -139,7 +137,7 @@ def step(lane: Lane, manifest: Manifest, version: Version, clip: Clip) -> tuple[
     ingest = Ingest(manifest.network, lane.backbone, lane.sampler, version)
     after = ingest.push_ready(clip.images, clip.times)
     features = np.concatenate([one["tokens"] for one in lane.backbone.answered])
-    places = set(_places(after.memory.tokens().tick, after.memory.tokens().cell))
+    places = set(places_of(after.memory.tokens().tick, after.memory.tokens().cell))
     return Stepped(features, _novelty(version, features, clip.times), places), after
 
 
@@ -150,7 +148,7 @@ def _novelty(version: Version, features: NDArray[np.float32], times: list[float]
     residual = version.background.residual_of(half)
     clip = replace(version, pending=tuple(half), pending_residual=tuple(residual), pending_ticks=tuple(ticks))
     tokens = clip_tokens(half, ticks)
-    return dict(zip(_places(tokens.tick, tokens.cell), clip.clip_novelty().tolist(), strict=True))
+    return dict(zip(places_of(tokens.tick, tokens.cell), clip.clip_novelty().tolist(), strict=True))
 
 
 def compare(lane: Lane, stepped: Stepped, first: Lane, wanted: Stepped) -> None:
@@ -168,37 +166,6 @@ def _missed_by(place: Place, loser: Lane, kept: Stepped) -> float:
         return min(scores[one] for one in kept.places) - scores[place]
     candidates = [novelty for one, novelty in kept.novelty.items() if one in scores]
     return min(candidates) - kept.novelty[place]
-
-
-def likeness(a: Answer, b: Answer) -> float:
-    """1: the same first answer; boxes and spans by intersection over union."""
-    if a.type == "activity":
-        return float(a.activities[0].activity == b.activities[0].activity)
-    if a.type == "time":
-        if not a.spans or not b.spans:
-            return float(bool(a.spans) == bool(b.spans))
-        return _shared((a.spans[0].start, a.spans[0].end), (b.spans[0].start, b.spans[0].end))
-    mine, theirs = ({one.t: one.box for one in answer.boxes} for answer in (a, b))
-    times = mine.keys() | theirs.keys()
-    shared = [box_iou(mine[t], theirs[t]) if t in mine and t in theirs else 0.0 for t in times]
-    return float(np.mean(shared)) if shared else 1.0
-
-
-def box_iou(a: Box, b: Box) -> float:
-    """Intersection over union of two xyxy boxes; 1 for equal ones, however thin."""
-    if a == b:
-        return 1.0
-    width = max(0.0, min(a[2], b[2]) - max(a[0], b[0]))
-    height = max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
-    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
-    return width * height / max(sum(areas) - width * height, 1e-12)
-
-
-def _shared(a: tuple[float, float], b: tuple[float, float]) -> float:
-    if a == b:
-        return 1.0
-    both = max(0.0, min(a[1], b[1]) - max(a[0], b[0]))
-    return both / max(a[1] - a[0] + b[1] - b[0] - both, 1e-12)
 
 
 @dataclass(frozen=True)
@@ -296,10 +263,6 @@ def _ask(lanes: Sequence[Lane], version: Version, asked: dict[str, list[Any]]) -
         for lane in lanes[1:]:
             pairs = zip(wanted, lane.asker.ask_all(queries, version), strict=True)
             lane.likeness[kind] += [likeness(a, b) for a, b in pairs]
-
-
-def _places(tick: NDArray[np.int64], cell: NDArray[np.int32]) -> list[Place]:
-    return list(zip(tick.tolist(), cell.tolist(), strict=True))
 
 
 def _print(reference: str, found: dict[str, dict[str, Any]]) -> None:

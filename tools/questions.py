@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import cv2
-
 from edge_runtime.ask import AnyQuery
 from edge_runtime.queries import ActivityQuery, ObjectQuery, Photos, TimeQuery
+from edge_runtime.showcase import product_photo
 from edge_runtime.world.world import World
 from engines.manifest import Manifest
 
@@ -14,11 +13,7 @@ KINDS = ("activity", "object", "time")
 
 def questions(world: World, manifest: Manifest, products: int = 6) -> dict[str, list[AnyQuery]]:
     """Questions of each kind about everything watched: `products` photos, all activities, pairs of them."""
-    photos = []
-    for instance in range(products):
-        picture = world.instance_image(instance, (128, 128))  # RGB
-        encoded = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))[1]
-        photos.append(Photos(photos=(encoded.tobytes(),)))
+    photos = [Photos(photos=(product_photo(world, instance, side_px=128),)) for instance in range(products)]
     names = [one.name for one in manifest.classes]
     pairs = [(photo, names[i % len(names)]) for i, photo in enumerate(photos * 3)]
     return {

@@ -1,0 +1,119 @@
+"""How far an export may stray from its network, by precision, and how long it is watched.
+
+    gates:
+      frames: 4000
+      sources: [demo, tills/monday.mp4]
+      limits:
+        int8: {answers: 0.97}
+
+docs/gates.md says what each quantity is and how the defaults were found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, model_validator
+
+from edge_runtime.config import read_settings
+from engines.manifest import Precision, Strict
+from export.data.records import Split
+
+Share = Annotated[float, Field(ge=0, le=1)]
+ORDER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+"""From the finest to the coarsest."""
+_CHANCE = 1e-3
+
+
+class Limits(Strict):
+    """What passes. Shares are least values, `angle_deg`, `error` and `recall_drop` largest ones."""
+
+    answers: Share = Field(description="questions after the last frame whose answers agree")
+    contents: Share = Field(description="the same, whether or not either abstained")
+    tokens: Share = Field(description="remembered tokens in common, at every checkpoint")
+    angle_deg: float = Field(ge=0, le=90, description="between the two SVD bases, at every checkpoint")
+    box_iou: Share = Field(description="mean over object questions after the last frame")
+    span_iou: Share = Field(description="mean over time questions after the last frame")
+    error: float = Field(gt=0, description="of each output of each graph alone, relative")
+    kept: Share = Field(description="tokens in common after one clip with one graph exchanged")
+    recall_drop: Share = Field(description="of each kind of question on a labelled set")
+
+
+class GateLimits(Strict):
+    """Limits of each precision. What a file leaves out keeps its default."""
+
+    fp32: Limits = Limits(
+        answers=0.999, contents=0.998, tokens=0.99, angle_deg=1.0, box_iou=0.99, span_iou=0.99,
+        error=1e-3, kept=0.99, recall_drop=0.005,
+    )  # fmt: skip
+    fp16: Limits = Limits(
+        answers=0.99, contents=0.98, tokens=0.95, angle_deg=5.0, box_iou=0.97, span_iou=0.97,
+        error=2e-2, kept=0.98, recall_drop=0.01,
+    )  # fmt: skip
+    bf16: Limits = Limits(
+        answers=0.99, contents=0.97, tokens=0.90, angle_deg=15.0, box_iou=0.95, span_iou=0.95,
+        error=5e-2, kept=0.95, recall_drop=0.01,
+    )  # fmt: skip
+    int8: Limits = Limits(
+        answers=0.98, contents=0.95, tokens=0.80, angle_deg=30.0, box_iou=0.90, span_iou=0.90,
+        error=2e-1, kept=0.90, recall_drop=0.02,
+    )  # fmt: skip
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_defaults(cls, given: Any) -> Any:
+        """A file may name some quantities of a precision only."""
+        if not isinstance(given, dict):
+            return given
+        out = dict(given)
+        for name, field in cls.model_fields.items():
+            if isinstance(given.get(name), dict):
+                out[name] = {**field.default.model_dump(), **given[name]}
+        return out
+
+    def of(self, precisions: Iterable[Precision]) -> Limits:
+        """The limits of a bundle whose graphs have these precisions: those of the coarsest."""
+        limits: Limits = getattr(self, max(precisions, key=ORDER.index))
+        return limits
+
+
+class GateSettings(Strict):
+    """How a bundle is watched, and what it must hold."""
+
+    frames: int = Field(default=2000, ge=1, description="sampled frames of each source")
+    every: int = Field(default=200, ge=1, description="frames between two checkpoints")
+    asked: int = Field(default=90, ge=3, description="questions at a checkpoint")
+    questions: int = Field(default=1000, ge=3, description="questions after the last frame")
+    seed: int = Field(default=0, ge=0)
+    sources: tuple[str, ...] = Field(default=("demo",), min_length=1)
+    photos: tuple[Path, ...] = Field(default=(), description="pictures of objects to ask real video about")
+    data: Path | None = Field(default=None, description="labelled data folder for the accuracy gate")
+    split: Split = "test"
+    limits: GateLimits = GateLimits()
+
+
+class _File(Strict):
+    gates: GateSettings = GateSettings()
+
+
+def load_settings(path: Path) -> GateSettings:
+    """The `gates:` of a YAML file. Raises LvmError with file, line and the first thing that is wrong."""
+    return read_settings(path, _File).gates
+
+
+def allowed_differences(count: int, share: float) -> int:
+    """How many of `count` answers may differ at a checkpoint where `share` must agree in the long run.
+
+    Few questions say little: the smallest number that would be passed by chance less than once in a thousand
+    times, by the binomial distribution.
+    """
+    p, below, k = 1 - share, 0.0, 0
+    while k < count:
+        below += math.comb(count, k) * p**k * (1 - p) ** (count - k)
+        if 1 - below < _CHANCE:
+            break
+        k += 1
+    return k

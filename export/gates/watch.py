@@ -1,0 +1,112 @@
+"""Engines that are watched: the first NaN or Inf that a caller could read ends the run and is named.
+
+The runtime refuses NaN in tokens and scores by itself, but not in answers, and it cannot say which graph it
+came from. A gate must: one NaN in a thousand frames ends a stream on a device.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import GateFailed, LvmError
+from engines.manifest import GraphName
+from engines.spec import Array, Engine, Feeds
+from export.contracts import READ_WHERE
+from export.networks.model import GRAPHS
+from export.networks.reader import UNANSWERABLE
+
+Graphs = Mapping[GraphName, Engine]
+"""The three graphs of one network, on one backend."""
+
+
+_LARGEST = {"tokens": float(np.finfo(np.float16).max)}
+"""Tokens are remembered in half precision."""
+
+
+class NotFinite(GateFailed):
+    """`graph` gave NaN, Inf or too large a number in `output`."""
+
+    def __init__(self, graph: GraphName, output: str, backend: str) -> None:
+        super().__init__(f"{graph} on {backend} gave NaN, Inf or too large a number in its output {output}")
+        self.graph, self.output, self.backend = graph, output, backend
+
+
+def watched(graphs: Graphs, *, reference: bool = False) -> dict[GraphName, Engine]:
+    """The same graphs, each call checked. Closing stays with whoever loaded them.
+
+    NaN of the `reference` is no fault of an export: it raises LvmError instead.
+    """
+    return {graph: Watched(graphs[graph], graph, reference=reference) for graph in GRAPHS}
+
+
+class Watched(Engine):
+    """Raises NotFinite as soon as something that may be read is no number, or too large to be remembered."""
+
+    def __init__(self, inner: Engine, graph: GraphName, *, reference: bool = False) -> None:
+        self.backend, self.inputs, self.outputs = inner.backend, inner.inputs, inner.outputs
+        self._inner, self._graph, self._reference = inner, graph, reference
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        outputs = self._inner(feeds)
+        for name, array in outputs.items():
+            largest = np.abs(readable(name, array, feeds)).max(initial=0.0)
+            if not largest <= _LARGEST.get(name, np.finfo(np.float32).max):
+                self._refuse(name)
+        return outputs
+
+    def _refuse(self, output: str) -> None:
+        if self._reference:
+            raise LvmError(
+                f"the network itself gives NaN or Inf in {output} of its {self._graph}, so nothing can be "
+                "compared with it; train it again or export another checkpoint"
+            )
+        raise NotFinite(self._graph, output, self.backend)
+
+
+def readable(output: str, array: Array, feeds: Feeds) -> Array:
+    """The entries of one output that a caller may read."""
+    return np.asarray(array[feeds[READ_WHERE[output]]]) if output in READ_WHERE else array
+
+
+class Beside(Engine):
+    """Answers by `engine` and notes how far that is from what `reference` says of the same feeds."""
+
+    def __init__(self, reference: Engine, engine: Engine) -> None:
+        self.backend, self.inputs, self.outputs = engine.backend, engine.inputs, engine.outputs
+        self._reference, self._engine = reference, engine
+        self.forget()
+
+    def forget(self) -> None:
+        """Begin to note anew."""
+        self._wanted: dict[str, float] = {}
+        self._missed: dict[str, float] = {}
+
+    def errors(self) -> dict[str, float]:
+        """|got - wanted| / |wanted| of each output, Euclidean over everything noted that may be read."""
+        tiny = np.finfo(float).tiny
+        return {
+            name: float(np.sqrt(missed / max(self._wanted[name], tiny)))
+            for name, missed in self._missed.items()
+        }
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        wanted, got = self._reference(feeds), self._engine(feeds)
+        spoken = _chosen(wanted) & _chosen(got) if "pointer_logits" in wanted else None
+        for name, array in wanted.items():
+            a, b = array.astype(np.float64), got[name].astype(np.float64)
+            # Which of two equal tokens the reader chose is no error of what it says of the others.
+            if spoken is not None and name in ("pointer_logits", "pointer_offsets"):
+                keep = spoken[(...,) + (None,) * (a.ndim - 2)]
+                a, b = np.where(keep, a, 0), np.where(keep, b, 0)
+            a, b = readable(name, a, feeds), readable(name, b, feeds)
+            self._wanted[name] = self._wanted.get(name, 0.0) + float(np.square(a).sum())
+            self._missed[name] = self._missed.get(name, 0.0) + float(np.square(b - a).sum())
+        return got
+
+
+def _chosen(outputs: Mapping[str, Array]) -> NDArray[np.bool_]:
+    """Tokens (B, n) that the reader read: of the others it says "not this" by a logit of -1e9."""
+    return np.asarray(outputs["pointer_logits"] > UNANSWERABLE / 10)
