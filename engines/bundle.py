@@ -142,6 +142,11 @@ class Bundle:
         record = graphs[name]
         return self.read(record.path), record.precision
 
+    def own_weights(self, target: Target, name: GraphName) -> Buffer | None:
+        """Verified bytes of the weights that belong to one graph alone; None where it has none beside it."""
+        data = self.manifest.graphs[target][name].data
+        return None if data is None else self.read(data)
+
     def weights(self) -> Buffer | None:
         """Verified bytes of the shared weights, None where the graphs carry their own."""
         return None if self.manifest.weights is None else self.read(self.manifest.weights)

@@ -111,6 +111,9 @@ class FileRecord(Strict):
 
 class GraphRecord(Strict):
     path: str
+    data: str | None = Field(
+        default=None, description="weights of this graph alone, where its format splits them"
+    )
     precision: Precision
     why: str = Field(default="", description="why this precision")
 
@@ -124,6 +127,7 @@ class ParityRecord(Strict):
     max_abs_error: float
     tolerance: float
     cosine: float | None = Field(default=None, description="least cosine of an output with torch's")
+    ms: float | None = Field(default=None, description="median of one call on the exporting machine")
 
 
 class TrainingRecord(Strict):
@@ -188,7 +192,8 @@ class Manifest(Strict):
                 raise ValueError(
                     f"graphs.{target} must be backbone, sampler and reader, got {sorted(graphs)}"
                 )
-        named = {record.path for graphs in self.graphs.values() for record in graphs.values()}
+        records = [record for graphs in self.graphs.values() for record in graphs.values()]
+        named = {record.path for record in records} | {record.data for record in records if record.data}
         if self.weights is not None:
             named.add(self.weights)
         if named - set(self.files):

@@ -22,8 +22,8 @@ except ImportError as error:
         'OpenVINO is not installed; pip install "lvm-edge[openvino]" or choose another --backend'
     ) from error
 
-# Without the hint OpenVINO computes fp32 graphs in bf16 wherever the CPU has AMX. With the hint f16 it computes
-# also the fp32 islands of a half-precision graph in fp16, and masks overflow there: NaN answers.
+# Without the hint OpenVINO computes fp32 graphs in bf16 wherever the CPU has AMX. With the hint f16 it
+# computes also the fp32 islands of a half-precision graph in fp16, and masks overflow there: NaN answers.
 _HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
 
 
@@ -31,8 +31,16 @@ class OpenVinoEngine(Engine):
     """One ONNX graph on OpenVINO's CPU device."""
 
     def __init__(
-        self, graph: Buffer, weights: Buffer | None, *, weights_name: str, precision: Precision, threads: int
+        self,
+        graph: Buffer,
+        weights: Buffer | None,
+        *,
+        weights_name: str,
+        own: Buffer | None = None,
+        precision: Precision,
+        threads: int,
     ) -> None:
+        """`own` are the weights of a graph in OpenVINO's representation; ONNX finds its own in `weights`."""
         hint = _HINTS[precision]
         settings = {
             "INFERENCE_PRECISION_HINT": hint,
@@ -41,7 +49,11 @@ class OpenVinoEngine(Engine):
             "PERFORMANCE_HINT": "LATENCY",
         }
         try:
-            self._compiled = _compile(graph, weights, weights_name, settings)
+            if own is not None:
+                model = _core().read_model(bytes(graph), bytes(own))
+                self._compiled = _core().compile_model(model, "CPU", settings)
+            else:
+                self._compiled = _compile(graph, weights, weights_name, settings)
         except RuntimeError as error:
             raise BundleError(
                 f"OpenVINO cannot load the graph: {str(error).strip().splitlines()[0][:300]}"

@@ -49,6 +49,7 @@ def _openvino(bundle: Bundle, name: GraphName, threads: int) -> Engine:
         graph,
         bundle.weights(),
         weights_name=bundle.manifest.weights or "",
+        own=bundle.own_weights("openvino", name),
         precision=precision,
         threads=threads,
     )

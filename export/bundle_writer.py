@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 import json
 import os
@@ -12,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engines.bundle import MANIFEST, Bundle
 from engines.errors import LvmError
@@ -28,15 +26,20 @@ from engines.manifest import (
     TrainingRecord,
 )
 from engines.select import load_engine
-from export.graphs import lower, parameters, serialised, trace
-from export.half import halve
+from export.auto import Refused, fastest
+from export.calibration import calibrate
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
 from export.precision import Plan
-from export.weights import WEIGHTS, load_weights, places, save_tensors, stored
+from export.variants import Choices, Variants
+from export.weights import WEIGHTS, load_weights
 
 Report = Callable[[str], None]
-"""Called with words at each step; there are `steps(plan)` of them."""
+"""Called with words at each step."""
+
+
+Judge = Callable[[Bundle], frozenset[Refused]]
+"""Says what of a bundle does not hold and shall be left out; raises GateFailed where that is no way out."""
 
 
 @dataclass(frozen=True)
@@ -51,47 +54,78 @@ class ModelCard:
     attributions: tuple[str, ...] = ()
 
 
-def steps(plan: Plan) -> int:
-    """Number of steps that `write_bundle` reports."""
-    return 1 + len(GRAPHS) * (1 + len(plan.targets)) + len(GRAPHS) * len(plan.targets)
-
-
 def write_bundle(
     network: LvmNet,
     card: ModelCard,
     output: Path,
     plan: Plan,
     report: Report = lambda words: None,
+    judge: Judge | None = None,
 ) -> Manifest:
     """Export `network` as `plan` says to the directory `output`; a bundle that is there already is replaced.
 
-    Every graph is compared with the network through the engine that a device would use. Raises GateFailed
-    where one differs, LvmError where `output` is something else than a bundle, Missing where a target cannot
-    be run here; then `output` is as it was.
+    Every graph is compared with the network through the engine that a device would use, then `judge` says of
+    each target as a whole what does not hold. With the precision "auto" that is left out and the next best
+    taken. Raises GateFailed where something differs, LvmError where `output` is something else than a
+    bundle, Missing where a target cannot be run here; then `output` is as it was.
     """
     output = output.absolute()
     refuse_foreign(output)
     network.eval()
+    bare = _manifest(network, card)
+    calibration = None
+    variants = Variants(network, plan.keep, report=report)
+    variants.check_patterns()
+    if plan.calibration:
+        calibration = variants.calibration = calibrate(network, bare, plan.calibration, report=report)
+    digest = None if calibration is None else calibration.digest
+
+    def write(folder: Path, choices: Choices) -> Bundle:
+        folder.mkdir(parents=True, exist_ok=True)
+        graphs = variants.write(folder, choices)
+        files = _hashes(folder)
+        _write_manifest(folder, _manifest(network, card, graphs, files, calibration_digest=digest))
+        return Bundle.open(folder)
+
+    refused: frozenset[Refused] = frozenset()
     with _staged(output) as folder:
-        graphs = _write_graphs(network, folder, plan, report)
-        manifest = Manifest(
-            format_version=1,
-            name=card.name,
-            network=network.config,
-            classes=card.classes,
-            graphs=graphs,
-            weights=WEIGHTS,
-            files=_hashes(folder),
-            training=card.training,
-            thresholds=card.thresholds,
-            licence=card.licence,
-            attributions=card.attributions,
-        )
-        _write_manifest(folder, manifest)
-        # The engines open what was written, so the gate sees what a device will see.
-        manifest = manifest.model_copy(update={"parity": _check(network, folder, graphs, report)})
-        _write_manifest(folder, manifest)
-    return manifest
+        while True:
+            choices = plan.choices()
+            if plan.precision == "auto":
+                choices = fastest(network, plan, variants, write, report, without=refused)
+            # The engines open what was written, so the gates see what a device will see.
+            bundle = write(folder, choices)
+            manifest = bundle.manifest.model_copy(update={"parity": _check(network, bundle, report)})
+            _write_manifest(folder, manifest)
+            more = judge(Bundle.open(folder)) - refused if judge is not None else frozenset()
+            if not more:
+                return manifest
+            refused |= more
+            shutil.rmtree(folder)
+
+
+def _manifest(
+    network: LvmNet,
+    card: ModelCard,
+    graphs: dict[Target, dict[GraphName, GraphRecord]] | None = None,
+    files: dict[str, FileRecord] | None = None,
+    calibration_digest: str | None = None,
+) -> Manifest:
+    """What a bundle of these files says; without any, what the runtime needs to know of a network."""
+    return Manifest(
+        format_version=1,
+        name=card.name,
+        network=network.config,
+        classes=card.classes,
+        graphs=graphs or {},
+        weights=WEIGHTS if graphs else None,
+        files=files or {},
+        training=card.training,
+        thresholds=card.thresholds,
+        calibration_digest=calibration_digest,
+        licence=card.licence,
+        attributions=card.attributions,
+    )
 
 
 def load_network(path: Path) -> LvmNet:
@@ -138,45 +172,13 @@ def _is_bundle(folder: Path) -> bool:
     return isinstance(manifest, dict) and {"format_version", "network", "graphs"} <= manifest.keys()
 
 
-def _write_graphs(
-    network: LvmNet, folder: Path, plan: Plan, report: Report
-) -> dict[Target, dict[GraphName, GraphRecord]]:
-    models: dict[tuple[Target, GraphName], Any] = {}
-    unused = set(plan.keep)
-    for name in GRAPHS:
-        report(f"tracing {name}")
-        program = trace(network, name)
-        for target in plan.targets:
-            report(f"exporting {name} for {target}")
-            model = models[target, name] = lower(program, network.config, name, target)
-            unused -= {pattern for pattern in unused if fnmatch.filter(parameters(model), pattern)}
-            if plan.of(target, name).precision == "fp16":
-                halve(model, plan.keep)
-    if unused:
-        raise LvmError(f"--keep-fp32 {sorted(unused)[0]} fits no parameter, such as {next(iter(parameters(model)))}")
-    report("weights")
-    wanted = {key for model in models.values() for key in parameters(model)}
-    save_tensors(stored(network, wanted), folder / WEIGHTS)
-    where = places(folder / WEIGHTS)
-    records: dict[Target, dict[GraphName, GraphRecord]] = {target: {} for target in plan.targets}
-    for (target, name), model in models.items():
-        path, choice = f"graphs/{target}/{name}.onnx", plan.of(target, name)
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(serialised(model, where))
-        records[target][name] = GraphRecord(path=path, precision=choice.precision, why=choice.why)
-    return records
-
-
-def _check(
-    network: LvmNet, folder: Path, graphs: dict[Target, dict[GraphName, GraphRecord]], report: Report
-) -> tuple[ParityRecord, ...]:
-    bundle = Bundle.open(folder)
+def _check(network: LvmNet, bundle: Bundle, report: Report) -> tuple[ParityRecord, ...]:
     records = []
-    for target, of_target in graphs.items():
+    for target, graphs in bundle.manifest.graphs.items():
         for name in GRAPHS:
             report(f"comparing {name} on {target}")
             with load_engine(bundle, name, target) as engine:
-                records.append(check_graph(network, engine, name, target, of_target[name].precision))
+                records.append(check_graph(network, engine, name, target, graphs[name].precision))
     return tuple(records)
 
 

@@ -21,14 +21,14 @@ from rich.table import Table
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
-from engines.manifest import Manifest, Precision, Target
-from export.precision import PRECISIONS, Plan
+from engines.manifest import Manifest, Target
+from export.precision import TARGETS, Plan
 
 if TYPE_CHECKING:
     from export.bundle_writer import ModelCard
+    from export.gates.limits import GateSettings
     from export.networks.model import LvmNet
 
-_TARGETS = ("onnxruntime", "openvino")
 _NEEDED = ("torch", "onnx", "onnxscript")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -40,39 +40,59 @@ def export(
     bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights are exported again.")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset to build untrained; needs --init.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Seed of untrained weights.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16 or bf16.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or auto.")] = "fp32",
+    calibration: Annotated[
+        list[str] | None, typer.Option(metavar="SOURCE", help="For int8: a video, a folder, or demo.")
+    ] = None,
     keep_fp32: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Parameters that stay fp32, as reader.heads.*")
     ] = None,
     target: Annotated[list[str] | None, typer.Option(help="onnxruntime or openvino; default both.")] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
     context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
+    gates: Annotated[
+        Path | None, typer.Option(help="YAML with limits and videos of the answer gate.")
+    ] = None,
+    frames: Annotated[
+        int | None, typer.Option(help="Sampled frames that the answer gate watches; 0 leaves it out.")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="Directory; default ./bundle-<precision>.")] = None,
 ) -> None:
-    """Export a network to a bundle and compare every graph with it."""
-    _only_this_version("--precision", precision, PRECISIONS)
+    """Export a network to a bundle, and prove that it answers like the network."""
     plan = Plan(
-        cast(Precision, precision),
-        tuple(_targets(target or list(_TARGETS))),
+        precision,
+        tuple(_targets(target or list(TARGETS))),
         tuple(keep_fp32 or ()),
+        tuple(calibration or ()),
         named=target is not None,
     )
     _only_this_version("--sampler", sampler, ("neural",))
     for part in context.split(","):
         _only_this_version("--context", part, ("svd",))
     place = output or Path(f"bundle-{precision}")
+    settings = _settings(gates, frames)
     _need_workbench()
-    from export.bundle_writer import refuse_foreign, steps, write_bundle
+    from export.bundle_writer import refuse_foreign, write_bundle
 
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init)
     with _progress() as progress:
-        task = progress.add_task("", total=steps(plan))
-        manifest = write_bundle(
-            network, card, place, plan, lambda words: progress.update(task, advance=1, description=words)
-        )
+        task = progress.add_task("", total=None)
+
+        def say(words: str, frames: int = 0) -> None:
+            progress.update(task, advance=frames, description=words)
+
+        judge = None
+        if card.training.trained and settings is not None:
+            from export.gates.judge import judge_of
+
+            judge = judge_of(network, plan, settings, place, say)
+        manifest = write_bundle(network, card, place, plan, say, judge)
     Console().print(_table(manifest))
-    typer.echo(json.dumps(_summary(place, manifest)))
+    why = None if judge else "untrained" if settings is not None else "--frames 0"
+    if why:
+        Console(stderr=True).print(f"answers were not compared ({why}): tensors only")
+    typer.echo(json.dumps(_summary(place, manifest) | {"answers_compared": judge is not None}))
 
 
 def main() -> None:
@@ -82,13 +102,23 @@ def main() -> None:
 
 def _targets(names: list[str]) -> list[Target]:
     for name in names:
-        _only_this_version("--target", name, _TARGETS)
+        _only_this_version("--target", name, TARGETS)
     return [cast(Target, name) for name in dict.fromkeys(names)]
 
 
 def _only_this_version(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise LvmError(f"{option} {value} is not in this version; it knows {', '.join(known)}")
+
+
+def _settings(file: Path | None, frames: int | None) -> GateSettings | None:
+    """How answers are compared; None where a person leaves that out."""
+    from export.gates.limits import GateSettings, load_settings
+
+    if frames == 0:
+        return None
+    settings = load_settings(file) if file is not None else GateSettings()
+    return settings if frames is None else settings.model_copy(update={"frames": frames})
 
 
 def _need_workbench() -> None:
@@ -133,6 +163,7 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
                 "max_abs_error": record.max_abs_error,
                 "tolerance": record.tolerance,
                 "cosine": record.cosine,
+                "ms": record.ms,
                 "why": graph.why,
             }
         )
@@ -140,13 +171,14 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _table(manifest: Manifest) -> Table:
-    columns = ("graph", "target", "precision", "bytes", "cosine", "max error", "tolerance", "why")
+    columns = ("graph", "target", "precision", "bytes", "ms", "cosine", "max error", "tolerance", "why")
     table = Table(*columns, title=manifest.name)
     for row in _rows(manifest):
         error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
-        size, cosine = f"{row['bytes']:,}", f"{row['cosine']:.6f}"
-        what = (row["graph"], row["target"], row["precision"], size, cosine, error, allowed, row["why"])
-        table.add_row(*what)
+        size, ms, cosine = f"{row['bytes']:,}", f"{row['ms']:.2f}", f"{row['cosine']:.6f}"
+        table.add_row(
+            row["graph"], row["target"], row["precision"], size, ms, cosine, error, allowed, row["why"]
+        )
     return table
 
 

@@ -19,8 +19,8 @@ from torch.export import Dim, ExportedProgram
 
 from engines.manifest import GraphName, NetworkConfig, Target
 from export.contracts import BATCH, graph_inputs, graph_outputs
-from export.lowering import OPSET, attention_for
 from export.half import HALF
+from export.lowering import OPSET, attention_for
 from export.networks.model import GRAPHS, LvmNet
 from export.weights import WEIGHTS, Place
 

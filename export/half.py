@@ -1,14 +1,14 @@
 """Half precision baked into a graph: what computes most takes and gives fp16, islands stay fp32.
 
 Convolutions and matrix products become fp16, and whatever only moves, adds or cuts off their results follows
-them. Everything else is an island: LayerNorm, softmax, the tick code and masks lose answers in fp16 (their sums,
-and ticks of ten hours, need more than eleven bits), and the products that make scores stay fp32 too, because the
-memory is what is left of comparing scores. Inputs and outputs keep their types, so every caller stays as it is.
+them. Everything else is an island: LayerNorm, softmax, the tick code and masks lose answers in fp16 (their
+sums, and ticks of ten hours, need more than eleven bits), and the products that make scores stay fp32 too,
+because the memory is what is left of comparing scores. Inputs and outputs keep their types, so every caller
+stays as it is.
 """
 
 from __future__ import annotations
 
-import fnmatch
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +17,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from engines.errors import LvmError
+from export.islands import MOVES, makers_of_scores, users_of
 
 HALF = ":fp16"
 """Ends the name of a parameter that is kept in half precision."""
@@ -38,7 +39,6 @@ _FOLLOWERS = {
     "Unsqueeze": (0,),
 }
 """Operators that are exact in fp16, or lose no more than a product does; None: all inputs."""
-_MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
 _LARGEST = float(np.finfo(np.float16).max)
 _FLOAT, _FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
@@ -46,12 +46,12 @@ _FLOAT, _FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 def halve(model: Any, keep: Sequence[str] = ()) -> int:
     """Make `model`, an fp32 onnx_ir.Model with its parameters in memory, half precision in place.
 
-    `keep` are patterns (fnmatch) of parameter names, whose operators stay fp32. Returns how many operators are
-    fp16 now. Raises LvmError for a parameter that half precision cannot hold.
+    `keep` are patterns (fnmatch) of parameter names, whose operators stay fp32. Returns how many operators
+    are fp16 now. Raises LvmError for a parameter that half precision cannot hold.
     """
     graph = model.graph
     _infer_types(model)
-    islands = _makes_scores(graph) | _kept(graph, keep)
+    islands = makers_of_scores(graph) | users_of(graph, keep)
     twins: dict[Any, Any] = {}  # fp32 value -> the fp16 value that it was cast from, or a cast of it
     exact: set[Any] = set()  # fp32 values that came out of fp16
     count = 0
@@ -66,7 +66,9 @@ def halve(model: Any, keep: Sequence[str] = ()) -> int:
             for place, value in enumerate(node.inputs)
         ]
         old = node.outputs[0]
-        new = ir.Node(node.domain, node.op_type, inputs, node.attributes.values(), num_outputs=1, name=node.name)
+        new = ir.Node(
+            node.domain, node.op_type, inputs, node.attributes.values(), num_outputs=1, name=node.name
+        )
         new.outputs[0].dtype, new.outputs[0].shape = _FLOAT16, old.shape
         back = ir.node("Cast", [new.outputs[0]], {"to": int(_FLOAT)})
         back.outputs[0].dtype, back.outputs[0].shape = _FLOAT, old.shape
@@ -114,7 +116,7 @@ def _as_half(graph: Any, value: Any, before: Any, twins: dict[Any, Any]) -> Any:
     made_by = value.producer()
     if value.is_initializer():
         twin = _half_parameter(graph, value)
-    elif made_by is not None and made_by.op_type in _MOVES and made_by.inputs[0].is_initializer():
+    elif made_by is not None and made_by.op_type in MOVES and made_by.inputs[0].is_initializer():
         # A weight that is transposed first: halved before, so that it is stored in half precision.
         rest = (_as_half(graph, made_by.inputs[0], before, twins), *made_by.inputs[1:])
         moved = ir.Node("", made_by.op_type, rest, made_by.attributes.values(), num_outputs=1)
@@ -135,44 +137,11 @@ def _half_parameter(graph: Any, value: Any) -> Any:
     largest = float(np.abs(array).max(initial=0.0))
     if not largest <= _LARGEST:
         raise LvmError(
-            f"parameter {value.name} must be at most {_LARGEST:g} for half precision, got {largest:g}; keep it "
-            f"with --keep-fp32 '{value.name}'"
+            f"parameter {value.name} must be at most {_LARGEST:g} for half precision, got {largest:g}; "
+            f"keep it with --keep-fp32 '{value.name}'"
         )
     name = f"{value.name}{HALF}"
     twin = ir.Value(name=name, shape=value.shape, type=ir.TensorType(_FLOAT16))
     twin.const_value = ir.tensor(array.astype(np.float16), name=name)
     graph.register_initializer(twin)
     return twin
-
-
-def _kept(graph: Any, patterns: Sequence[str]) -> set[Any]:
-    """Operators that take a parameter whose name fits a pattern, also where it is transposed first."""
-    fitting = [
-        value
-        for name, value in graph.initializers.items()
-        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
-    ]
-    found: set[Any] = set()
-    while fitting:
-        for node, _ in fitting.pop().uses():
-            found.add(node)
-            if node.op_type in _MOVES:
-                fitting += node.outputs
-    return found
-
-
-def _makes_scores(graph: Any) -> set[Any]:
-    """The last products before each output that is a score, a place or a span; features are none of these."""
-    found: set[Any] = set()
-    waiting = [value.producer() for value in graph.outputs]
-    seen: set[Any] = set()
-    while waiting:
-        node = waiting.pop()
-        if node is None or node in seen or node.op_type == "LayerNormalization":
-            continue
-        seen.add(node)
-        if node.op_type in _PRODUCTS:
-            found.add(node)
-            continue
-        waiting += [value.producer() for value in node.inputs if value is not None]
-    return found

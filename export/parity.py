@@ -7,6 +7,8 @@ offsets of absent tokens, boxes of padded steps) are not compared.
 
 from __future__ import annotations
 
+import statistics
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +18,7 @@ from engines.errors import GateFailed
 from engines.manifest import GraphName, ParityRecord, Precision, Target
 from engines.spec import Array, Engine, Feeds
 from export import feeds as examples
+from export.contracts import READ_WHERE
 from export.networks.model import LvmNet
 from export.reference import TorchEngine
 
@@ -27,12 +30,6 @@ _QUERIES = (
     (examples.EMPTY,),
     (examples.OBJECT, examples.TIME, examples.EMPTY, examples.FULL, examples.ACTIVITY),
 )
-_UNREAD = {
-    "score": "valid",
-    "pointer_offsets": "memory_valid",
-    "relevance": "memory_valid",
-    "boxes_cxcywh": "query_valid",
-}
 
 
 @dataclass(frozen=True)
@@ -114,7 +111,18 @@ def check_graph(
         max_abs_error=worst.error,
         tolerance=allowed,
         cosine=min(one.cosine for one in differences),
+        ms=milliseconds(engine, given[0].feeds),
     )
+
+
+def milliseconds(engine: Engine, given: Feeds, most_s: float = 1.0) -> float:
+    """Median of one call, of at most 15 and about `most_s` seconds."""
+    spent: list[float] = []
+    while len(spent) < 15 and sum(spent) < most_s:
+        started = time.perf_counter()
+        engine(given)
+        spent.append(time.perf_counter() - started)
+    return 1000 * statistics.median(spent)
 
 
 def _affordable(tokens: int) -> int:
@@ -124,7 +132,7 @@ def _affordable(tokens: int) -> int:
 
 def _read(output: str, given: Feeds) -> Array | None:
     """Flags of the entries that a caller may read; None: all."""
-    return given[_UNREAD[output]] if output in _UNREAD else None
+    return given[READ_WHERE[output]] if output in READ_WHERE else None
 
 
 def _cosine(wanted: Array, got: Array, read: Array | None) -> float:

@@ -1,24 +1,25 @@
 """Which precision each graph of a bundle gets, and why.
 
-fp16 is typed into the graph. bf16 is OpenVINO's own: the graph stays fp32 and the manifest tells the engine what
-to compute in. A target that does not know a precision keeps fp32 and the manifest says why, unless a person asked
-for just that pair.
+fp16 is typed into the graph, int8 is quantised for each engine by its own tool. bf16 is OpenVINO's own: the
+graph stays fp32 and the manifest tells the engine what to compute in. A target that does not know a
+precision keeps fp32 and the manifest says why, unless a person asked for just that pair.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from engines.errors import LvmError
 from engines.manifest import GraphName, Precision, Target
 
-PRECISIONS: tuple[Precision, ...] = ("fp32", "fp16", "bf16")
-_KNOWN: dict[Target, tuple[Precision, ...]] = {
-    "onnxruntime": ("fp32", "fp16"),
-    "openvino": ("fp32", "fp16", "bf16"),
+PRECISIONS = ("fp32", "fp16", "bf16", "int8", "auto")
+TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
+KNOWN: dict[Target, tuple[Precision, ...]] = {
+    "onnxruntime": ("fp32", "fp16", "int8"),
+    "openvino": ("fp32", "fp16", "bf16", "int8"),
     "tensorrt": ("fp32", "fp16"),
 }
+_GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
 
 @dataclass(frozen=True)
@@ -31,37 +32,51 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for: `precision` for all graphs of `targets`; `keep` are patterns of fp32 parameters.
+    """What is asked for: `precision` ("auto": by measurement) for `targets`, `keep` patterns of fp32
+    parameters.
 
+    `calibration` are sources for int8: demo, videos or folders; `auto` tries int8 where there are some.
     `named`: the targets were named by a person, so one that lacks the precision is an error.
     """
 
-    precision: Precision = "fp32"
-    targets: tuple[Target, ...] = ("onnxruntime", "openvino")
+    precision: str = "fp32"
+    targets: tuple[Target, ...] = TARGETS
     keep: tuple[str, ...] = ()
+    calibration: tuple[str, ...] = ()
     named: bool = False
-    chosen: dict[tuple[Target, GraphName], Choice] = field(default_factory=dict)
-    """What measurement chose for a graph instead."""
 
     def __post_init__(self) -> None:
-        for target in self.targets:
-            if self.named and self.precision not in _KNOWN[target]:
-                raise LvmError(
-                    f"{target} has no {self.precision}; it knows {', '.join(_KNOWN[target])}. Choose another "
-                    "--precision or --target"
-                )
-        if self.precision == "bf16" and "openvino" not in self.targets:
-            raise LvmError(f"bf16 needs the target openvino, got {', '.join(self.targets)}")
+        if self.precision not in PRECISIONS:
+            raise LvmError(f"--precision must be one of {', '.join(PRECISIONS)}, got {self.precision}")
+        if self.precision == "int8" and not self.calibration:
+            raise LvmError(
+                "--precision int8 needs --calibration: a video, a folder of pictures or videos, or demo, "
+                "as much like the shop as can be had"
+            )
+        if self.precision not in ("auto", "int8") and self.calibration:
+            raise LvmError(f"--calibration is for int8 and auto, got --precision {self.precision}")
+        lacking = [target for target in self.targets if self.precision not in (*KNOWN[target], "auto")]
+        if lacking and (self.named or len(lacking) == len(self.targets)):
+            raise LvmError(
+                f"{lacking[0]} has no {self.precision}; it knows {', '.join(KNOWN[lacking[0]])}. "
+                "Choose another --precision or --target"
+            )
 
-    def of(self, target: Target, name: GraphName) -> Choice:
-        """What a graph gets."""
-        if (target, name) in self.chosen:
-            return self.chosen[target, name]
-        if self.precision in _KNOWN[target]:
-            return Choice(self.precision, "asked for")
+    def choices(self) -> dict[tuple[Target, GraphName], Choice]:
+        """What each graph gets; with "auto", before anything is measured, fp32."""
+        return {(target, name): self._of(target) for target in self.targets for name in _GRAPHS}
+
+    def candidates(self, target: Target) -> tuple[Precision, ...]:
+        """What "auto" may choose from, fp32 first."""
+        return tuple(one for one in KNOWN[target] if one != "int8" or self.calibration)
+
+    def _of(self, target: Target) -> Choice:
+        for known in KNOWN[target]:
+            if known == self.precision:
+                return Choice(known, "asked for")
         return Choice("fp32", f"{target} has no {self.precision}")
 
 
-def fp32(targets: Sequence[Target]) -> Plan:
+def fp32(targets: tuple[Target, ...] | list[Target]) -> Plan:
     """Everything as it was trained."""
     return Plan(targets=tuple(targets))

@@ -98,7 +98,9 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(programs: dict[str,
     with torch.no_grad():
         network.backbone.get_parameter("stages.0.widen.weight")[0, 0, 0, 0] = 1e5
     model = lower(trace(network, "backbone"), network.config, "backbone", "openvino")
-    with pytest.raises(LvmError, match=r"backbone.stages.0.widen.weight must be at most 65504 .* --keep-fp32"):
+    with pytest.raises(
+        LvmError, match=r"backbone.stages.0.widen.weight must be at most 65504 .* --keep-fp32"
+    ):
         halve(model)
 
 

@@ -13,7 +13,6 @@ from engines.manifest import GraphName, Target
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
-from export.precision import fp32
 from export.bundle_writer import write_bundle
 from export.contracts import graph_inputs, graph_outputs
 from export.feeds import LATEST_TICK
@@ -21,6 +20,7 @@ from export.graphs import lower, serialised, trace
 from export.lowering import plain_attention
 from export.networks.model import GRAPHS, LvmNet, initialised
 from export.parity import cases, check_graph, compare
+from export.precision import fp32
 from export.presets import load_preset
 from export.reference import TorchEngine
 from export.weights import WEIGHTS, places, save_weights

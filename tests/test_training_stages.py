@@ -15,9 +15,9 @@ from training_models import toy_config
 from edge_runtime.world.activities import ACTIVITIES
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from export.precision import fp32
 from export.bundle_writer import write_bundle
 from export.checkpoint import from_checkpoint
+from export.precision import fp32
 from export.training.recipe import Recipe
 from export.training.stages import CHECKPOINT, Training
 

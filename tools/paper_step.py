@@ -23,11 +23,11 @@ from torch import Tensor
 
 from edge_runtime.frame import CELLS
 from engines.manifest import NetworkConfig, Target, TrainingRecord
-from export.precision import fp32
 from export.bundle_writer import ModelCard, write_bundle
 from export.checkpoint import from_checkpoint, preset_classes, save_checkpoint
 from export.feeds import TIME, reader_feeds, scenes
 from export.networks.model import LvmNet, initialised
+from export.precision import fp32
 from export.presets import load_preset
 from export.reference import TorchEngine
 from export.training.lvm import LvmTrainer

@@ -1,0 +1,98 @@
+"""`--precision auto`: of the precisions that each graph may have, the fastest on this machine that holds.
+
+Every candidate is written as a bundle of its own, so that what is timed is what a device loads. A candidate
+that differs from the network by more than its tolerance is out; the others run in turn, in rounds, and the
+one with the least median time wins. One that is less than 3 % faster than a finer one is not worth its
+error.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+
+from engines.bundle import Bundle
+from engines.errors import BundleError, GateFailed, LvmError
+from engines.manifest import GraphName, Precision, Target
+from engines.select import load_engine
+from engines.spec import Engine, Feeds
+from export.networks.model import GRAPHS, LvmNet
+from export.parity import cases, check_graph
+from export.precision import Choice, Plan
+from export.variants import Variants
+
+ROUNDS = 15
+WORTH = 0.97
+"""A coarser precision must take at most this share of the time of a finer one."""
+Refused = tuple[Target, GraphName, Precision]
+Write = Callable[[Path, dict[tuple[Target, GraphName], Choice]], Bundle]
+"""Writes a whole bundle into an empty folder and opens it."""
+
+
+def fastest(
+    network: LvmNet,
+    plan: Plan,
+    variants: Variants,
+    write: Write,
+    report: Callable[[str], None] = lambda words: None,
+    *,
+    without: frozenset[Refused] = frozenset(),
+) -> dict[tuple[Target, GraphName], Choice]:
+    """What each graph gets; `without` names what a later gate refused."""
+    chosen: dict[tuple[Target, GraphName], Choice] = {}
+    with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
+        for target in plan.targets:
+            bundles = {
+                precision: write(
+                    Path(folder) / target / precision,
+                    {(target, name): Choice(precision, "tried") for name in GRAPHS},
+                )
+                for precision in plan.candidates(target)
+            }
+            for name in GRAPHS:
+                report(f"measuring {name} on {target}")
+                allowed = {p: b for p, b in bundles.items() if (target, name, p) not in without}
+                chosen[target, name] = _of_graph(network, name, target, allowed)
+    return chosen
+
+
+def _of_graph(network: LvmNet, name: GraphName, target: Target, bundles: dict[Precision, Bundle]) -> Choice:
+    out: list[str] = []
+    with ExitStack() as stack:
+        engines: dict[Precision, Engine] = {}
+        for precision, bundle in bundles.items():
+            try:
+                engine = stack.enter_context(load_engine(bundle, name, target))
+                check_graph(network, engine, name, target, precision)
+            except (GateFailed, BundleError) as error:
+                out.append(f"{precision} is out: {error}")
+            else:
+                engines[precision] = engine
+        if not engines:
+            raise LvmError(f"no precision of {name} holds on {target}: {'; '.join(out)}")
+        feeds = next(iter(cases(network, name))).feeds
+        ms = timed(engines, feeds)
+    best = next(iter(engines))
+    for precision in engines:
+        if ms[precision] < WORTH * ms[best]:
+            best = precision
+    shown = ", ".join(f"{precision} {ms[precision]:.2f}" for precision in engines)
+    return Choice(best, "; ".join([f"ms on this machine: {shown}", *out]))
+
+
+def timed(engines: dict[Precision, Engine], feeds: Feeds) -> dict[Precision, float]:
+    """Median milliseconds of each engine, in interleaved rounds."""
+    seconds: dict[Precision, list[float]] = {precision: [] for precision in engines}
+    for engine in engines.values():
+        engine(feeds)
+    for number in range(ROUNDS):
+        order = list(engines)[:: 1 if number % 2 else -1]
+        for precision in order:
+            started = time.perf_counter()
+            engines[precision](feeds)
+            seconds[precision].append(time.perf_counter() - started)
+    return {precision: 1000 * statistics.median(found) for precision, found in seconds.items()}

@@ -1,0 +1,48 @@
+"""Operators of a graph that keep full precision, whatever the rest is computed in."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Sequence
+from typing import Any
+
+PRODUCTS = ("Conv", "MatMul", "Gemm")
+"""Operators that compute most."""
+MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
+"""Operators that a parameter goes through before it is used."""
+
+
+def users_of(graph: Any, patterns: Sequence[str]) -> set[Any]:
+    """Nodes of an onnx_ir.Graph that take a parameter whose name fits a pattern (fnmatch)."""
+    fitting = [
+        value
+        for name, value in graph.initializers.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+    ]
+    found: set[Any] = set()
+    while fitting:
+        for node, _ in fitting.pop().uses():
+            found.add(node)
+            if node.op_type in MOVES:
+                fitting += node.outputs
+    return found
+
+
+def makers_of_scores(graph: Any) -> set[Any]:
+    """The last products before each output that is a score, a place or a span; features are none of these.
+
+    The memory is what is left of comparing scores, so they need all their bits.
+    """
+    found: set[Any] = set()
+    waiting = [value.producer() for value in graph.outputs]
+    seen: set[Any] = set()
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen or node.op_type == "LayerNormalization":
+            continue
+        seen.add(node)
+        if node.op_type in PRODUCTS:
+            found.add(node)
+        else:
+            waiting += [value.producer() for value in node.inputs if value is not None]
+    return found
