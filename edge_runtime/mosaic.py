@@ -1,4 +1,4 @@
-"""A product's photo as the backbone is shown it: the same photo at four sizes, side by side.
+"""A product's photo as the backbone is shown it: the same photo at three sizes, side by side.
 
 On a photo a product fills the picture, in a hand before the camera it fills a cell or two of 7 x 7. A network
 of a few convolutions does not know the one from the other; shown at the sizes at which products occur in
@@ -17,18 +17,20 @@ Image = NDArray[np.uint8]
 
 _CELLS = 7
 _COPIES = (
-    (0, 0, 4),
-    (0, 4, 3),
-    (3, 4, 3),
-    (4, 0, 2),
-    (4, 2, 2),
-    *((6, column, 1) for column in range(7)),
+    (0, 0, 3),
+    (4, 0, 3),
+    *((row, column, 2) for row in (0, 2, 4) for column in (3, 5)),
+    *((3, column, 1) for column in range(3)),
+    *((6, column, 1) for column in range(3, 7)),
 )
-"""Row, column and side of each copy, in cells; together they cover the picture."""
+"""Row, column and side of each copy, in cells; together they cover the picture.
+
+Half of the tokens see copies of two cells: on such a one a product is as large as in a hand before the counter.
+"""
 
 
 def mosaic(photo: Image, size: int) -> Image:
-    """`photo` (H, W, 3) at sides of 4, 3, 2 and 1 cells, as (S, S, 3); it is squashed to a square."""
+    """`photo` (H, W, 3) at sides of 3, 2 and 1 cells, as (S, S, 3); it is squashed to a square."""
     out = np.empty((size, size, 3), np.uint8)
     edges = np.rint(np.arange(_CELLS + 1) * size / _CELLS).astype(int)
     for row, column, cells in _COPIES:

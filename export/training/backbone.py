@@ -51,18 +51,18 @@ class BackboneTrainer(nn.Module):
         pictures = [batch["frames"], batch["crops"], batch["photos"]]
         tokens = self.backbone(torch.cat(pictures))  # (F + K + N, 49, d_b)
         cells, crops, photos = tokens.split([len(part) for part in pictures])
-        parts = {
-            "activity": self._activity(cells, batch["activity"]),
-            # One photo of each pair asks for the product that was pasted into a scene.
-            "identity": self._identity(cells, torch.cat([crops, photos[::2]]), batch["crop"]),
-        }
+        # One photo of each pair asks for the product that was pasted into a scene.
+        identity, known = self._identity(
+            cells, torch.cat([crops, photos[::2]]), batch["crop"], batch["activity"]
+        )
+        parts = {"activity": self._activity(cells, batch["activity"]), "identity": identity}
         if len(photos):
             pooled = self.identity(photos.mean(1))  # (N, e)
             parts["product"] = _PRODUCT_SHARE * cosine_margin_loss(pooled, self.prototypes, batch["product"])
             parts["photos"] = _CONTRAST_SHARE * photo_contrast_loss(pooled, batch["product"])
         loss = torch.stack(list(parts.values())).sum()
         with torch.no_grad():
-            shown = parts | self._right(cells, batch["activity"])
+            shown = parts | self._right(cells, batch["activity"]) | {"known": known}
         return loss, shown, {}
 
     def _activity(self, cells: Tensor, target: Tensor) -> Tensor:
@@ -74,15 +74,23 @@ class BackboneTrainer(nn.Module):
         still = (target == self.activities).flatten()
         return (each * busy).sum() / busy.sum().clamp(min=1) + (each * still).sum() / still.sum().clamp(min=1)
 
-    def _identity(self, cells: Tensor, crops: Tensor, target: Tensor) -> Tensor:
-        """Cell against all photos of the batch, and each such photo against those cells."""
+    def _identity(
+        self, cells: Tensor, crops: Tensor, target: Tensor, activity: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Loss of each cell against all photos of the batch, and the share of handled cells that are known.
+
+        What is handled weighs as much as what lies on the shelves.
+        """
         shows = target != NOTHING  # (F, 49)
         ours = functional.normalize(self.identity(cells[shows]), dim=-1)  # (n, e)
         asked = functional.normalize(self.identity(crops.mean(1)), dim=-1)  # (K, e)
         logits = ours @ asked.T / self.temperature  # (n, K)
         if not len(logits):
-            return logits.sum()  # no picture shows a product; the mean over none would be no number
-        return functional.cross_entropy(logits, target[shows])
+            return logits.sum(), logits.sum().detach()  # no product anywhere: a mean over none is no number
+        each = functional.cross_entropy(logits, target[shows], reduction="none")
+        lies = activity[shows] == self.activities
+        known = (logits.argmax(1) == target[shows]).float()
+        return (_mean_of(each, lies) + _mean_of(each, ~lies)) / 2, _mean_of(known, ~lies)
 
     def _right(self, cells: Tensor, target: Tensor) -> dict[str, Tensor]:
         """Share of busy cells whose activity is told, of still cells that are told to be still."""
@@ -91,6 +99,10 @@ class BackboneTrainer(nn.Module):
         still = target == self.activities
         right = (told == target).float()
         return {"right": right[busy].mean(), "still": right[still].mean()}
+
+
+def _mean_of(each: Tensor, which: Tensor) -> Tensor:
+    return (each * which).sum() / which.sum().clamp(min=1)
 
 
 class SceneBatches(Dataset[dict[str, Tensor]]):

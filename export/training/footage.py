@@ -65,6 +65,7 @@ class WorldScenes:
             [self._pool[int(index)] for index in chosen],
             rng,
             frames_a_world=self._stage.frames_a_world,
+            photos_a_world=self._stage.photos_a_world,
             inside_events=self._stage.inside_events,
             size=self._network.image_size,
             activities=self._network.activities,

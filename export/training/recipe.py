@@ -65,6 +65,8 @@ class BackboneRecipe(Part):
     """Worlds that frames are drawn from, each at any second of its first hours."""
     worlds_a_batch: int = Field(default=12, ge=1)
     frames_a_world: int = Field(default=4, ge=1)
+    photos_a_world: int = Field(default=6, ge=0)
+    """Products of each world that photos ask for: all that are handled, and others on shelf and belt."""
     photos_a_batch: int = Field(default=32, ge=0)
     """Real product photos in each batch, two of each product; 0 where there are none."""
     inside_events: Share = 0.8

@@ -39,29 +39,34 @@ def draw_scenes(
     rng: np.random.Generator,
     *,
     frames_a_world: int,
+    photos_a_world: int,
     inside_events: float,
     size: int,
     activities: int,
 ) -> Scenes:
-    """`frames_a_world` frames of each world, and one photo of each product that is handled on them.
+    """`frames_a_world` frames of each world, with photos of the products on them.
 
-    Several products of one world are in a batch, so look-alikes of one shop are one another's negatives.
+    Every product that is handled has a photo, and of the others so many that a world has `photos_a_world`: all
+    that lies on shelf and belt teaches what a product looks like from afar, and the products of one shop, with
+    its look-alikes, are one another's negatives.
     """
     frames, activity, crop = [], [], []
     crops: list[NDArray[np.uint8]] = []
     for world in worlds:
+        moments = [_moment(world, rng, inside_events) for _ in range(frames_a_world)]
+        seen = [world.truth(t).tracks for t in moments]
+        handled = dict.fromkeys(one.instance for tracks in seen for one in tracks if one.active)
+        others = sorted({one.instance for tracks in seen for one in tracks} - handled.keys())
+        chosen = rng.permutation(others)[: max(photos_a_world - len(handled), 0)].tolist()
         known: dict[int, int] = {}
-        for _ in range(frames_a_world):
-            t = _moment(world, rng, inside_events)
+        for instance in (*handled, *chosen):
+            known[instance] = len(crops)
+            crops.append(photo_of(world, instance, rng, size))
+        for t, tracks in zip(moments, seen, strict=True):
             frames.append(world.frame(t, (size, size)))
-            tracks = world.truth(t).tracks
-            for track in tracks:
-                if track.active and track.instance not in known:
-                    known[track.instance] = len(crops)
-                    crops.append(photo_of(world, track.instance, rng, size))
             shown = [(known[one.instance], one.activity, one.box) for one in tracks if one.active]
             said, pointed = cell_labels(shown, activities)
-            # The same products on shelf and belt are no activity, but they are these products.
+            # Products on shelf and belt are no activity, but they are these products.
             lying = [
                 (known[one.instance], None, one.box)
                 for one in tracks
