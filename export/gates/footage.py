@@ -74,6 +74,7 @@ class Demo:
     def __init__(self, spec: str) -> None:
         self.name = spec
         self._settings = replace(parse_demo(spec), speed=0.0)
+        self._asking: tuple[tuple[str, ...], Asking] | None = None
 
     def frames(self, sample_fps: float) -> Iterator[Frame]:
         with self._settings.open(sample_fps=sample_fps) as source:
@@ -83,7 +84,9 @@ class Demo:
         """Nothing: the world knows its products."""
 
     def asking(self, activities: Sequence[str]) -> Asking:
-        return about_world(self._settings.world(), activities)
+        if self._asking is None or self._asking[0] != tuple(activities):
+            self._asking = tuple(activities), about_world(self._settings.world(), activities)
+        return self._asking[1]
 
 
 @dataclass
