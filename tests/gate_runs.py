@@ -26,7 +26,8 @@ from export.reference import TorchEngine
 torch.set_num_threads(1)  # toys are too small for two
 
 DEMO = "demo?size=64x64"
-SETTINGS = GateSettings(frames=24, every=8, asked=12, questions=30, sources=(DEMO,))
+SETTINGS = GateSettings(frames=12, every=4, asked=9, questions=18, sources=(DEMO,))
+FOOTAGE = Demo(DEMO)
 Change = Callable[[dict[str, Array]], None]
 
 
@@ -51,7 +52,7 @@ def watch(network: LvmNet, export: Graphs, footage: Footage | None = None, **set
         graphs_of(network),
         export,
         dict.fromkeys(GRAPHS, "fp32"),
-        footage or Demo(DEMO),
+        footage or FOOTAGE,
         SETTINGS.model_copy(update=settings),
     )
 
