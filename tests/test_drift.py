@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+from export_models import small_network
 from gate_runs import DEMO, SETTINGS, Change, changed, graphs_of, toy, watch, without
 
 from engines.errors import LvmError
 from engines.manifest import GraphName
+from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.spec import Array
 from export.gates.footage import Files, footage_of
 from export.gates.limits import GateLimits, Limits
 from export.gates.result import Drift, Finding
+from export.graphs import lower, trace
+from export.parity import cases, check_graph
+from export.reference import TorchEngine
+from export.weights import WEIGHTS, places, save_weights
 
 NETWORK = toy()
 BLIND_TO_TENSORS = {"error": 1e9}
@@ -208,3 +215,22 @@ def test_what_cannot_be_watched_twice_is_refused(source: str, said: str) -> None
     with pytest.raises(LvmError, match=said) as raised:
         footage_of([source], (), 0)
     assert "secret" not in str(raised.value)
+
+
+def test_an_irrelevant_token_weighs_as_little_on_onnxruntime_as_in_torch() -> None:
+    """onnxruntime's sigmoid ends at 18: its logarithm was -inf for what torch still weighed."""
+    network = small_network(reader_candidates=16, encoder_layers=1, decoder_layers=1, sampler_layers=1)
+    relevance = network.reader.relevance
+    assert relevance is not None
+    relevance.score.weight.data *= 60
+    relevance.score.bias.data -= 30
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / WEIGHTS
+        save_weights(network, path)
+        graph = lower(trace(network, "reader"), network.config, "reader", "onnxruntime", places(path))
+        weights = path.read_bytes()
+    with OnnxRuntimeEngine(graph, weights, threads=1) as engine:
+        given = next(cases(network, "reader")).feeds
+        wanted = TorchEngine(network, "reader")(given)["relevance"]
+        assert wanted.min() < -20
+        assert check_graph(network, engine, "reader", "onnxruntime").max_abs_error < 1e-3
