@@ -12,6 +12,7 @@ import pytest
 from export_models import small_network
 from gate_runs import DEMO, SETTINGS, Change, changed, graphs_of, toy, watch, without
 
+from edge_runtime.frame import tick_of
 from engines.errors import LvmError
 from engines.manifest import GraphName
 from engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -108,13 +109,14 @@ def test_a_permuted_cell_is_caught_by_what_is_remembered(change: Change) -> None
         ("backbone", "norm", "tokens"),
         ("sampler", "norm", "tokens"),
         ("sampler", "layers.0.norm", "tokens"),
-        ("reader", "decoder_norm", "answers"),
+        ("reader", "decoder_norm", "box_iou"),
     ],
 )
 def test_a_dropped_layer_norm_is_caught_by_what_comes_of_it(name: GraphName, layer: str, seen: str) -> None:
     found = watch(NETWORK, without(NETWORK, name, layer), **only(**BLIND_TO_TENSORS))
-    assert first(found, seen).graph == name and first(found, seen).certain
-    assert graphs_named(found) == {name}
+    assert first(found, seen).graph == name
+    assert graphs_named(found) <= {name}
+    assert first(watch(NETWORK, without(NETWORK, name, layer)), "error").graph == name
 
 
 def nan_in(name: str, place: int = 0) -> Change:
@@ -128,8 +130,8 @@ def nan_in(name: str, place: int = 0) -> Change:
     ("name", "output", "call", "frame"),
     [
         ("backbone", "tokens", 0, 0),
-        ("backbone", "tokens", 30, None),
-        ("sampler", "score", 3, 6),
+        ("backbone", "tokens", 12, None),
+        ("sampler", "score", 3, 4),
         ("reader", "activity_logits", 0, 4),
         ("reader", "boxes_cxcywh", 1, None),
         ("reader", "presence_logit", 5, None),
@@ -159,7 +161,7 @@ def test_what_half_precision_cannot_remember_is_caught() -> None:
 
 
 def test_the_step_is_the_first_checkpoint_beyond_the_limit() -> None:
-    late = changed(NETWORK, "backbone", transposed, calls=range(26, 10**6))
+    late = changed(NETWORK, "backbone", transposed, calls=range(12, 10**6))
     found = watch(NETWORK, late, every=2)
     steps = {one.frame: one.tokens for one in found.checkpoints}
     limit = SETTINGS.limits.fp32.tokens
@@ -185,7 +187,8 @@ def test_files_are_watched_one_after_the_other_and_again(tmp_path: Path) -> None
         times.append(frame.t)
         if len(times) == 23:
             break
-    assert times == [pytest.approx(i / 2, abs=0.11) for i in range(23)] or np.all(np.diff(times) >= 0.4)
+    assert np.diff(times).min() >= 0.5 - 1e-9 and np.diff(times).max() <= 0.6 + 1e-9
+    assert len({tick_of(t) for t in times}) == len(times)
     assert (frames[0] == frames[5]).all() and (frames[4] == frames[19]).all()
 
 

@@ -5,6 +5,7 @@ Letters: S picture side, T frames of a clip.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -109,18 +110,19 @@ class Files:
 
     def frames(self, sample_fps: float) -> Iterator[Frame]:
         self.cut, self._clips = [], 0
-        period = max(1, round(TICKS_PER_SECOND / sample_fps)) / TICKS_PER_SECOND
         begin, given, seen = 0.0, 0, -1
         while given > seen:
             seen = given
             for path in self.paths:
-                last = begin - period
+                last = None
                 with open_source(path, sample_fps=sample_fps) as source:
                     for frame in source:
                         last = begin + frame.t
                         given += 1
                         yield Frame(frame.image, last)
-                begin = tick_of(last) / TICKS_PER_SECOND + period  # on a tick, however frames were rounded
+                if last is not None:
+                    # On a tick, so that no two frames ever share one.
+                    begin = math.ceil((last + 1 / sample_fps) * TICKS_PER_SECOND - 1e-6) / TICKS_PER_SECOND
         raise LvmError(f"no picture could be read of {self.name}; name other files")
 
     def noted(self, images: Sequence[Image], times: Sequence[float], version: Version) -> None:

@@ -100,7 +100,7 @@ class Reader(nn.Module):
             relevance = self.relevance(memory, asked.activity, activity_valid)  # (B, n)
             chosen = _most_relevant(relevance, memory_valid, self.read_tokens)  # (B, k)
             # What speaks for reading a token also weighs it: so answers teach the choice.
-            # As softplus: a graph's log of sigmoid is -inf below -18 in onnxruntime, whose sigmoid ends there.
+            # As softplus: onnxruntime's sigmoid ends at -18, so the log of it is -inf below.
             memory_weight = memory_weight - functional.softplus(-relevance)
         valid = _taken(memory_valid, chosen)  # (B, k)
         bias = torch.cat([_taken(memory_weight, chosen), bias_of(asked.valid)], dim=1)  # (B, K)
