@@ -95,3 +95,39 @@ def test_a_token_that_missed_says_by_how_much():
     )
     assert _missed_by((5, 3), lane, kept) == pytest.approx(0.3)
     assert _missed_by((5, 4), lane, kept) == pytest.approx(0.05)  # thinned away: by novelty
+
+
+def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_path, capsys):
+    from tools.drift import main
+
+    gates, report = tmp_path / "gates.yaml", tmp_path / "drift.html"
+    few = ["--frames", "62", "--every", "31", "--questions", "18", "--source", "demo?size=112x112"]
+    few += ["--backend", "onnxruntime", "--gates", str(gates), "--report", str(report), "--threads", "1"]
+    gates.write_text("gates: {asked: 9}\n")
+    assert main(few) == 0, capsys.readouterr().err
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["ok"] and said["drift"]["demo?size=112x112"]["frames"] == 62
+    assert "Passed" in report.read_text()
+
+    gates.write_text("gates: {asked: 9, limits: {fp32: {error: 1.0e-12}}}\n")
+    assert main(few) == 3
+    printed = capsys.readouterr()
+    said = json.loads(printed.out.splitlines()[-1])
+    assert {one["graph"] for one in said["findings"]} == {"backbone", "sampler", "reader"}
+    assert "backbone, demo?size=112x112 after 31 frames: output tokens differs by" in printed.err
+    assert "Failed" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--frames", "0"], "--frames: Input should be greater than or equal to 1"),
+        (["--source", "rtsp://host/x"], "is live"),
+        (["--bundle", "nowhere"], "bundle nowhere does not exist"),
+    ],
+)
+def test_the_drift_tool_says_what_it_cannot_do(options, said, capsys):
+    from tools.drift import main
+
+    assert main(options) == 2
+    assert said in capsys.readouterr().err

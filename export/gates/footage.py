@@ -5,6 +5,7 @@ Letters: S picture side, T frames of a clip.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -74,6 +75,7 @@ class Demo:
     def __init__(self, spec: str) -> None:
         self.name = spec
         self._settings = replace(parse_demo(spec), speed=0.0)
+        self._asking: tuple[tuple[str, ...], Asking] | None = None
 
     def frames(self, sample_fps: float) -> Iterator[Frame]:
         with self._settings.open(sample_fps=sample_fps) as source:
@@ -83,7 +85,9 @@ class Demo:
         """Nothing: the world knows its products."""
 
     def asking(self, activities: Sequence[str]) -> Asking:
-        return about_world(self._settings.world(), activities)
+        if self._asking is None or self._asking[0] != tuple(activities):
+            self._asking = tuple(activities), about_world(self._settings.world(), activities)
+        return self._asking[1]
 
 
 @dataclass
@@ -106,18 +110,19 @@ class Files:
 
     def frames(self, sample_fps: float) -> Iterator[Frame]:
         self.cut, self._clips = [], 0
-        period = max(1, round(TICKS_PER_SECOND / sample_fps)) / TICKS_PER_SECOND
         begin, given, seen = 0.0, 0, -1
         while given > seen:
             seen = given
             for path in self.paths:
-                last = begin - period
+                last = None
                 with open_source(path, sample_fps=sample_fps) as source:
                     for frame in source:
                         last = begin + frame.t
                         given += 1
                         yield Frame(frame.image, last)
-                begin = tick_of(last) / TICKS_PER_SECOND + period  # on a tick, however frames were rounded
+                if last is not None:
+                    # On a tick, so that no two frames ever share one.
+                    begin = math.ceil((last + 1 / sample_fps) * TICKS_PER_SECOND - 1e-6) / TICKS_PER_SECOND
         raise LvmError(f"no picture could be read of {self.name}; name other files")
 
     def noted(self, images: Sequence[Image], times: Sequence[float], version: Version) -> None:

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 
 from engines.manifest import GraphName, Precision
 from export.gates.limits import GateLimits, Limits, allowed_differences
-from export.gates.result import Agreement, Alone, Checkpoint, Finding, Quantity
+from export.gates.result import Alone, Checkpoint, Finding, Quantity
 from export.gates.watch import NotFinite
 from export.networks.model import GRAPHS
 
 Precisions = Mapping[GraphName, Precision]
 
 _LEAST: dict[Quantity, str] = {
-    "answers": "answers agree",
-    "contents": "answers agree, abstention aside,",
-    "tokens": "remembered tokens agree",
-    "kept": "tokens kept of one clip agree",
-    "box_iou": "boxes overlap",
-    "span_iou": "spans overlap",
+    "answers": "answers agree on {share} of {questions} questions ({kinds})",
+    "contents": "answers agree, abstention aside, on {share} of {questions} questions",
+    "tokens": "the memories share {share} of their tokens",
+    "kept": "after one clip from the same memory {share} of the tokens are the same",
+    "box_iou": "boxes overlap by {share} in the mean",
+    "span_iou": "spans overlap by {share} in the mean",
 }
 
 
@@ -135,15 +135,11 @@ def _is_known(quantity: Quantity, known: Sequence[Finding], graph: GraphName | N
 def _least(
     quantity: Quantity, value: float, limit: float, at: Checkpoint, graph: GraphName | None, certain: bool
 ) -> Finding:
-    asked = f" of {at.agreement.questions} questions" if quantity in ("answers", "contents") else ""
-    words = f"{_LEAST[quantity]} by {value:.2%}{asked}{_kinds(quantity, at.agreement)}, at least {limit:.2%}"
-    return _found(quantity, value, limit, at, graph, f"{words} expected", certain=certain)
-
-
-def _kinds(quantity: Quantity, told: Agreement) -> str:
-    if quantity != "answers":
-        return ""
-    return f" ({', '.join(f'{kind} {share:.1%}' for kind, share in told.by_kind.items())})"
+    kinds = ", ".join(f"{kind} {part:.1%}" for kind, part in at.agreement.by_kind.items())
+    said = _LEAST[quantity].format(share=f"{value:.2%}", questions=at.agreement.questions, kinds=kinds)
+    return _found(
+        quantity, value, limit, at, graph, f"{said}, at least {limit:.2%} expected", certain=certain
+    )
 
 
 def _found(

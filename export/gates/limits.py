@@ -110,10 +110,13 @@ def allowed_differences(count: int, share: float) -> int:
     Few questions say little: the smallest number that would be passed by chance less than once in a thousand
     times, by the binomial distribution.
     """
-    p, below, k = 1 - share, 0.0, 0
-    while k < count:
-        below += math.comb(count, k) * p**k * (1 - p) ** (count - k)
+    p = 1 - share
+    if p in (0, 1):
+        return round(p * count)
+    below = 0.0
+    for k in range(count):
+        ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
+        below += math.exp(ways + k * math.log(p) + (count - k) * math.log(share))
         if 1 - below < _CHANCE:
-            break
-        k += 1
-    return k
+            return k
+    return count

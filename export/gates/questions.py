@@ -81,7 +81,7 @@ class Asking(NamedTuple):
         return TimeQuery(activity=None if anything < _ANY_ACTIVITY else activity, object=shown, **window)
 
 
-def about_world(world: World, activities: Sequence[str], products: int = 24) -> Asking:
+def about_world(world: World, activities: Sequence[str], products: int = 16) -> Asking:
     """Questions about a checkout world: photos of its first `products`, and what really happened.
 
     What the bundle's classes do not name is not asked for.

@@ -100,7 +100,8 @@ class Reader(nn.Module):
             relevance = self.relevance(memory, asked.activity, activity_valid)  # (B, n)
             chosen = _most_relevant(relevance, memory_valid, self.read_tokens)  # (B, k)
             # What speaks for reading a token also weighs it: so answers teach the choice.
-            memory_weight = memory_weight + functional.logsigmoid(relevance)
+            # As softplus: onnxruntime's sigmoid ends at -18, so the log of it is -inf below.
+            memory_weight = memory_weight - functional.softplus(-relevance)
         valid = _taken(memory_valid, chosen)  # (B, k)
         bias = torch.cat([_taken(memory_weight, chosen), bias_of(asked.valid)], dim=1)  # (B, K)
         k = valid.shape[1]
