@@ -122,6 +122,10 @@ class ParityRecord(Strict):
     feeds: str = Field(description="the batch sizes or shapes that were compared")
     max_abs_error: float
     tolerance: float
+    compared_through: str | None = Field(
+        default=None,
+        description="what ran the graph where the target could not run: not the target's own engine",
+    )
 
 
 class TrainingRecord(Strict):

@@ -25,10 +25,10 @@ from engines.manifest import (
     Thresholds,
     TrainingRecord,
 )
-from engines.select import load_engine
 from export.graphs import lower_for_all, trace
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
+from export.stand_in import load_for_comparison
 from export.weights import WEIGHTS, load_weights, places, save_weights
 
 Report = Callable[[str], None]
@@ -161,8 +161,10 @@ def _check(
     for target in targets:
         for name in GRAPHS:
             report(f"comparing {name} on {target}")
-            with load_engine(bundle, name, target) as engine:
-                records.append(check_graph(network, engine, name, target))
+            engine, stand_in = load_for_comparison(bundle, name, target)
+            with engine:
+                record = check_graph(network, engine, name, target)
+            records.append(record.model_copy(update={"compared_through": stand_in}))
     return tuple(records)
 
 

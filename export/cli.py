@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from export.bundle_writer import ModelCard
     from export.networks.model import LvmNet
 
-_TARGETS = ("onnxruntime", "openvino")
+_TARGETS = ("onnxruntime", "openvino", "tensorrt")
+_DEFAULT_TARGETS = ("onnxruntime", "openvino")
+_NAMES: dict[Target, str] = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 _NEEDED = ("torch", "onnx", "onnxscript")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -40,13 +42,15 @@ def export(
     preset: Annotated[str | None, typer.Option(help="Preset to build untrained; needs --init.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Seed of untrained weights.")] = None,
     precision: Annotated[str, typer.Option(help="fp32.")] = "fp32",
-    target: Annotated[list[str] | None, typer.Option(help="onnxruntime or openvino; default both.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime, openvino (default both) or tensorrt.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
     context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
     output: Annotated[Path | None, typer.Option(help="Directory; default ./bundle-<precision>.")] = None,
 ) -> None:
     """Export a network to a bundle and compare every graph with it."""
-    targets = _targets(target or list(_TARGETS))
+    targets = _targets(target or list(_DEFAULT_TARGETS))
     _only_this_version("--precision", precision, ("fp32",))
     _only_this_version("--sampler", sampler, ("neural",))
     for part in context.split(","):
@@ -63,6 +67,8 @@ def export(
             network, card, place, targets, lambda words: progress.update(task, advance=1, description=words)
         )
     Console().print(_table(manifest))
+    for words in _not_run(manifest):
+        Console(soft_wrap=True, highlight=False).print(words, markup=False)
     typer.echo(json.dumps(_summary(place, manifest)))
 
 
@@ -123,6 +129,7 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
                 "bytes": manifest.files[graph.path].bytes,
                 "max_abs_error": record.max_abs_error,
                 "tolerance": record.tolerance,
+                "compared_through": record.compared_through,
             }
         )
     return rows
@@ -135,6 +142,16 @@ def _table(manifest: Manifest) -> Table:
         size = f"{row['bytes']:,}"
         table.add_row(row["graph"], row["target"], row["precision"], size, error, allowed)
     return table
+
+
+def _not_run(manifest: Manifest) -> list[str]:
+    """A line for each target that was compared through another engine than its own."""
+    through = {record.target: record.compared_through for record in manifest.parity}
+    return [
+        f"{target}: compared through {other}, not run on {_NAMES[target]} here"
+        for target, other in through.items()
+        if other is not None
+    ]
 
 
 def _summary(place: Path, manifest: Manifest) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from engines.manifest import GraphName, NetworkConfig, Target
 from export.contracts import BATCH, graph_inputs, graph_outputs
 from export.lowering import OPSET, attention_for
 from export.networks.model import LvmNet
+from export.opset17 import to_opset17
 from export.weights import WEIGHTS, Place
 
 _IR_VERSION = 10  # what opset 20 needs; onnxruntime 1.23 and OpenVINO 2025 read it
@@ -49,10 +50,14 @@ def lower_for_all(
     targets: Sequence[Target],
     weights: dict[str, Place],
 ) -> Iterator[tuple[Target, bytes]]:
-    """Target and graph, one after the other. A backbone is spelt alike for all, and made once."""
-    shared = lower(program, config, name, targets[0], weights) if name == "backbone" else None
+    """Target and graph, one after the other. A backbone is made once for all but TensorRT."""
+    shared: bytes | None = None
     for target in targets:
-        yield target, shared or lower(program, config, name, target, weights)
+        if name != "backbone" or target == "tensorrt":
+            yield target, lower(program, config, name, target, weights)
+            continue
+        shared = shared or lower(program, config, name, target, weights)
+        yield target, shared
 
 
 def lower(
@@ -82,6 +87,8 @@ def lower(
     _simplify(model, set(program.state_dict))
     _point_to_weights(model, name, set(program.state_dict), weights)
     model.ir_version = _IR_VERSION
+    if target == "tensorrt":
+        to_opset17(model)
     model.producer_name, model.producer_version = "lvm-edge", None
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
