@@ -3,7 +3,8 @@
 torch exports opset 18 or later only. Between 17 and 20 our operators changed in few ways, which are undone
 here; whatever else opset 17 does not know ends the export in a sentence.
 
-One thing has nothing to do with the opset: TensorRT takes a uint8 input only if a cast comes first.
+Two things have nothing to do with the opset: TensorRT takes a uint8 input only if a cast comes first, and
+gathers no flags.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ _AXES_ARE_ATTRIBUTES = {
     "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare",
 }  # fmt: skip
 
+_ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Exp", "Log", "Neg", "Softplus", "Sigmoid", "Identity"}
+
 
 def to_opset17(model: ir.Model) -> None:
     """Rewrite `model` in place. Raises LvmError, naming the operator, where opset 17 cannot say it."""
@@ -34,11 +37,13 @@ def to_opset17(model: ir.Model) -> None:
         if node.op_type in _AXES_ARE_ATTRIBUTES:
             _axes_as_attribute(node)
         elif node.op_type == "CastLike":
-            _replace(node, _node("Cast", [node.inputs[0]], to=int(node.outputs[0].dtype)))
+            _replace(node, _node("Cast", [node.inputs[0]], to=int(_type_of(node.inputs[1]))))
         elif node.op_type == "Cast":
             node.attributes.pop("saturate", None)
         elif node.op_type == "Gelu":
             _expand_gelu(node)
+        elif node.op_type == "GatherElements" and _type_of(node.inputs[0]) == ir.DataType.BOOL:
+            _gather_as_numbers(node)
     _cast_pictures_first(model.graph)
     for node in model.graph:
         _check(node)
@@ -86,6 +91,29 @@ def _expand_gelu(node: ir.Node) -> None:
     )
 
 
+def _gather_as_numbers(node: ir.Node) -> None:
+    """Flags are gathered as int32: TensorRT's list of what GatherElements takes has no flags."""
+    numbers = _node("Cast", [node.inputs[0]], to=int(ir.DataType.INT32))
+    gathered = ir.node("GatherElements", [numbers.outputs[0], node.inputs[1]], node.attributes)
+    _replace(node, numbers, gathered, _node("Cast", [gathered.outputs[0]], to=int(ir.DataType.BOOL)))
+
+
+def _type_of(value: ir.Value | None) -> ir.DataType:
+    """The element type; where torch left none, that of what an elementwise operator was given."""
+    assert value is not None
+    constant = ir.convenience.get_const_tensor(value)
+    if constant is not None:
+        return constant.dtype
+    if value.dtype is not None:
+        return value.dtype
+    producer = value.producer()
+    if producer is None or producer.op_type not in _ELEMENTWISE:
+        raise LvmError(
+            f"the type of {value.name} is not known, which TensorRT's graph needs; nothing was written"
+        )
+    return _type_of(producer.inputs[0])
+
+
 def _cast_pictures_first(graph: ir.Graph) -> None:
     """A uint8 input is cast before it is turned, not after; its shape is taken from the cast as well."""
     for value in graph.inputs:
@@ -128,7 +156,9 @@ def _replace(old: ir.Node, *new: ir.Node) -> None:
     before, after = old.outputs[0], new[-1].outputs[0]
     graph = old.graph
     assert graph is not None
-    after.name, after.dtype, after.shape = before.name, before.dtype, before.shape
+    after.name, after.shape = before.name, before.shape
+    if before.type is not None and before.dtype is not None:
+        after.type = before.type
     before.name = None
     graph.insert_before(old, new)
     ir.convenience.replace_all_uses_with(before, after, replace_graph_outputs=True)

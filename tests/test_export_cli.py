@@ -82,8 +82,8 @@ def test_preset_tiny_has_the_activities_of_the_checkout(
     [
         (("--precision", "int8"), "--precision int8 is not in this version; it knows fp32"),
         (
-            ("--target", "tensorrt"),
-            "--target tensorrt is not in this version; it knows onnxruntime, openvino",
+            ("--target", "coreml"),
+            "--target coreml is not in this version; it knows onnxruntime, openvino, tensorrt",
         ),
         (("--sampler", "s5"), "--sampler s5 is not in this version; it knows neural"),
         (("--context", "svd,text"), "--context text is not in this version; it knows svd"),
