@@ -80,7 +80,9 @@ def build_plan(
         trt.set_precision(config, network, recipe.precision)
         _add_profiles(builder, config, network, recipe.batches)
         cache = config.create_timing_cache(timings)
-        config.set_timing_cache(cache, ignore_mismatch=False)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            # Timings that TensorRT does not take are no reason to fail, it measures again.
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
             raise _failed(trt)

@@ -40,6 +40,7 @@ class FakeGpu:
         self.can_capture = True
         self.launches = 0
         """CUDA graphs replayed so far."""
+        self.driver = 1
         self.out_of_memory_at_build = False
         self.builds = 0
         self._memory: dict[int, bytearray] = {}

@@ -226,6 +226,8 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
         def set_timing_cache(self, cache: TimingCache, ignore_mismatch: bool) -> bool:
             if not isinstance(cache, TimingCache):
                 raise TypeError("cache must be an ITimingCache")
+            if cache.data and not cache.data.endswith(f" {gpu.driver}".encode()):
+                return False
             self.timings = cache
             return True
 
@@ -258,10 +260,11 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
             gpu.builds += 1
             timings = config.timings.data if config.timings is not None else b""
             if config.timings is not None:
-                config.timings.data = timings or _TIMINGS + version.encode()
+                config.timings.data = timings or _TIMINGS + f"{version} {gpu.driver}".encode()
             head = {
                 "version": version,
                 "gpu": gpu.name,
+                "driver": gpu.driver,
                 "profiles": [profile.shapes for profile in config.profiles],
                 "flags": sorted(flag.name for flag in config.flags),
                 "workspace": config.pools.get(MemoryPoolType.WORKSPACE),
@@ -387,7 +390,7 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
             if not data.startswith(_MAGIC) or json.loads(head)["version"] != version:
                 self._logger.log(Severity.ERROR, "Error Code 1: Serialization (Version tag does not match)")
                 return None
-            if json.loads(head)["gpu"] != gpu.name:
+            if (json.loads(head)["gpu"], json.loads(head)["driver"]) != (gpu.name, gpu.driver):
                 self._logger.log(Severity.ERROR, "Error Code 6: the plan is of an incompatible device")
                 return None
             return CudaEngine(json.loads(head), model, self._logger)
@@ -395,9 +398,7 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
     class CudaEngine:
         def __init__(self, head: dict[str, Any], model: bytes, logger: Any) -> None:
             self.head, self.logger = head, logger
-            self.session = ort.InferenceSession(
-                model, session_options(1), providers=["CPUExecutionProvider"]
-            )
+            self.session = ort.InferenceSession(model, session_options(1), providers=["CPUExecutionProvider"])
             proto = onnx.load_model_from_string(model)
             values = [(one, TensorIOMode.INPUT) for one in proto.graph.input]
             values += [(one, TensorIOMode.OUTPUT) for one in proto.graph.output]
