@@ -3,9 +3,10 @@
     PYTHONPATH=. python tools/gpu_check.py --output gpu-check
     PYTHONPATH=. python tools/gpu_check.py --presets tiny --precisions fp32 --rounds 5
 
-For each preset and precision a bundle is exported (untrained: speed and parity do not depend on training), its
-TensorRT plans are built, every graph is compared with the fp32 network in torch, and timed beside onnxruntime
-CUDA, torch eager and torch.compile. A round calls each once, in rotating order; times are medians over rounds.
+For each preset and precision a bundle is exported (untrained: speed and parity do not depend on training),
+its TensorRT plans are built, every graph is compared with the fp32 network in torch, and timed beside
+onnxruntime CUDA, torch eager and torch.compile. A round calls each once, in rotating order; times are medians
+over rounds.
 
 A part that cannot run says why, in the report too; no figure stands there then. The report is report.json and
 report.md in --output. Exit status: 0 everything ran and holds, 3 something failed, 4 something could not run
