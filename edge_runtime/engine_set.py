@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threadpoolctl import threadpool_limits
 
 from engines.bundle import Bundle
-from engines.select import Choice, choose, load_engine
+from engines.select import Choice, load_engines
 from engines.spec import Engine
 
 log = logging.getLogger(__name__)
@@ -30,13 +30,9 @@ class Engines:
     @classmethod
     def load(cls, bundle: Bundle, backend: str = "auto", threads: int | None = None) -> Engines:
         _tune_process()
-        choice = choose(backend, bundle.manifest)
+        choice, loaded = load_engines(bundle, backend, threads=threads)
         log.info("backend %s (%s)", choice.backend, choice.why)
-        backbone, sampler, reader = (
-            load_engine(bundle, name, choice.backend, threads=threads)
-            for name in ("backbone", "sampler", "reader")
-        )
-        return cls(bundle, choice, backbone, sampler, reader)
+        return cls(bundle, choice, loaded["backbone"], loaded["sampler"], loaded["reader"])
 
     def close(self) -> None:
         for engine in (self.backbone, self.sampler, self.reader):

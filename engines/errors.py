@@ -5,6 +5,7 @@ LvmError             base; wrong use or wrong input, exit status 2
 ├─ EngineFault         a backend failed while it ran a graph
 ├─ GateFailed        an exported graph does not answer like its network, exit status 3
 └─ Missing           this machine lacks something: a package, a device, a driver, exit status 4
+   └─ CannotBuild      this machine cannot make its own form of a graph: too little memory
 """
 
 
@@ -32,3 +33,7 @@ class Missing(LvmError):
     """Something that was asked for is not on this machine: a package, a camera, a driver."""
 
     exit_status = 4
+
+
+class CannotBuild(Missing):
+    """A backend cannot make this machine's form of a graph: too little memory, an operator that it lacks."""

@@ -128,6 +128,10 @@ class ParityRecord(Strict):
     tolerance: float
     cosine: float | None = Field(default=None, description="least cosine of an output with torch's")
     ms: float | None = Field(default=None, description="median of one call on the exporting machine")
+    compared_through: str | None = Field(
+        default=None,
+        description="what ran the graph where the target could not run: not the target's own engine",
+    )
 
 
 class TrainingRecord(Strict):

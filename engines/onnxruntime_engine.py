@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from engines.bundle import Buffer
-from engines.errors import BundleError
+from engines.errors import BundleError, CannotBuild
 from engines.spec import Array, Engine, Feeds, TensorSpec
 
 _DTYPES = {
@@ -37,6 +37,12 @@ class OnnxRuntimeEngine(Engine):
         except Exception as error:  # a dozen unrelated types, all for an unusable graph or weights
             raise BundleError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
         del held  # the session has copied what it needs
+        if provider not in self._session.get_providers():
+            # It goes on with the CPU, and says so in its log only.
+            raise CannotBuild(
+                f"onnxruntime has {provider} but cannot start it here, as a library of its is missing "
+                "(CUDA and cuDNN of the versions that it was built with)"
+            )
         self.inputs = tuple(_spec(node) for node in self._session.get_inputs())
         self.outputs = tuple(_spec(node) for node in self._session.get_outputs())
         self.backend = "onnxruntime " + provider.removesuffix("ExecutionProvider")

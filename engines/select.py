@@ -1,21 +1,27 @@
 """Which backend runs a bundle on this machine, and why.
 
-`auto` takes the best that the machine has: TensorRT, onnxruntime CUDA, OpenVINO, onnxruntime CPU.
-TensorRT has no engine in this version and is therefore never chosen; `Choice.why` says so.
+`auto` takes the best that the machine has: TensorRT, onnxruntime CUDA, OpenVINO, onnxruntime CPU. Where
+TensorRT cannot build a bundle's plans here, for want of memory above all, `auto` goes on to the next.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engines.bundle import Bundle
-from engines.errors import LvmError, Missing
+from engines.errors import CannotBuild, LvmError, Missing
 from engines.manifest import GraphName, Manifest, Target
 from engines.onnxruntime_engine import OnnxRuntimeEngine, providers
 from engines.spec import Engine
+from engines.tensorrt_versions import tensorrt_problem
+
+log = logging.getLogger(__name__)
+
+_GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,12 @@ class _Backend:
     target: Target
     missing: Callable[[], str | None]
     load: Callable[[Bundle, GraphName, int], Engine]
+
+
+def _tensorrt(bundle: Bundle, name: GraphName, threads: int) -> Engine:
+    from engines.tensorrt_load import load_tensorrt
+
+    return load_tensorrt(bundle, name).engine
 
 
 def _onnxruntime(provider: str) -> Callable[[Bundle, GraphName, int], Engine]:
@@ -68,6 +80,7 @@ def _no_openvino() -> str | None:
 
 
 _BACKENDS = {  # best first
+    "tensorrt": _Backend("tensorrt", tensorrt_problem, _tensorrt),
     "onnxruntime-cuda": _Backend("onnxruntime", _no_cuda, _onnxruntime("CUDAExecutionProvider")),
     "openvino": _Backend("openvino", _no_openvino, _openvino),
     "onnxruntime": _Backend("onnxruntime", lambda: None, _onnxruntime("CPUExecutionProvider")),
@@ -83,7 +96,7 @@ def target_of(backend: str) -> Target:
 
 def available(manifest: Manifest) -> dict[str, str | None]:
     """For each backend, best first: None if it can run the bundle here, else the reason why not."""
-    reasons: dict[str, str | None] = {"tensorrt": "this version has no TensorRT engine yet"}
+    reasons: dict[str, str | None] = {}
     for name, backend in _BACKENDS.items():
         reasons[name] = backend.missing()
         if reasons[name] is None and backend.target not in manifest.graphs:
@@ -91,11 +104,14 @@ def available(manifest: Manifest) -> dict[str, str | None]:
     return reasons
 
 
-def choose(wanted: str, manifest: Manifest) -> Choice:
-    """The backend for `wanted`, "auto" or a name. Raises Missing if it cannot run here."""
+def choose(wanted: str, manifest: Manifest, failed: Mapping[str, str] | None = None) -> Choice:
+    """The backend for `wanted`, "auto" or a name. Raises Missing if it cannot run here.
+
+    `failed` are backends that were tried in vain, with the reason.
+    """
     if wanted != "auto" and wanted not in _BACKENDS:
         raise LvmError(f"--backend must be auto or one of {', '.join(BACKENDS)}, got {wanted!r}")
-    reasons = available(manifest)
+    reasons = available(manifest) | dict(failed or {})
     if wanted != "auto":
         if (reason := reasons[wanted]) is not None:
             raise Missing(f"backend {wanted} cannot run here: {reason}")
@@ -106,6 +122,28 @@ def choose(wanted: str, manifest: Manifest) -> Choice:
             return Choice(name, "; ".join(skipped) or "the best there is")
         skipped.append(f"no {name}: {reason}")
     raise Missing(f"no backend can run this bundle here: {'; '.join(skipped)}")
+
+
+def load_engines(
+    bundle: Bundle, wanted: str = "auto", *, threads: int | None = None
+) -> tuple[Choice, dict[GraphName, Engine]]:
+    """All graphs of the bundle on one backend. `auto` goes on to the next where one cannot build them."""
+    failed: dict[str, str] = {}
+    while True:
+        choice = choose(wanted, bundle.manifest, failed)
+        loaded: dict[GraphName, Engine] = {}
+        try:
+            for name in _GRAPHS:
+                loaded[name] = load_engine(bundle, name, choice.backend, threads=threads)
+        except CannotBuild as error:
+            for engine in loaded.values():
+                engine.close()
+            if wanted != "auto":
+                raise
+            log.warning("%s cannot be used: %s", choice.backend, error)
+            failed[choice.backend] = str(error)
+            continue
+        return choice, loaded
 
 
 def load_engine(bundle: Bundle, name: GraphName, backend: str, *, threads: int | None = None) -> Engine:

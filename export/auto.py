@@ -16,10 +16,11 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from engines.bundle import Bundle
-from engines.errors import BundleError, GateFailed, LvmError
+from engines.errors import BundleError, GateFailed, LvmError, Missing
 from engines.manifest import GraphName, Precision, Target
 from engines.select import load_engine
 from engines.spec import Engine, Feeds
+from engines.tensorrt_versions import tensorrt_problem
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import cases, check_graph
 from export.precision import Choice, Plan
@@ -44,6 +45,8 @@ def fastest(
 ) -> dict[tuple[Target, GraphName], Choice]:
     """What each graph gets; `without` names what a later gate refused."""
     chosen: dict[tuple[Target, GraphName], Choice] = {}
+    if "tensorrt" in plan.targets and (problem := tensorrt_problem()) is not None:
+        raise Missing(f"auto measures, and TensorRT cannot run here: {problem}; choose a precision for it")
     with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
         for target in plan.targets:
             bundles = {

@@ -25,12 +25,12 @@ from engines.manifest import (
     Thresholds,
     TrainingRecord,
 )
-from engines.select import load_engine
 from export.auto import Refused, fastest
 from export.calibration import calibrate
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
 from export.precision import Plan
+from export.stand_in import load_for_comparison
 from export.variants import Choices, Variants
 from export.weights import WEIGHTS, load_weights
 
@@ -177,8 +177,10 @@ def _check(network: LvmNet, bundle: Bundle, report: Report) -> tuple[ParityRecor
     for target, graphs in bundle.manifest.graphs.items():
         for name in GRAPHS:
             report(f"comparing {name} on {target}")
-            with load_engine(bundle, name, target) as engine:
-                records.append(check_graph(network, engine, name, target, graphs[name].precision))
+            engine, stand_in = load_for_comparison(bundle, name, target)
+            with engine:
+                record = check_graph(network, engine, name, target, graphs[name].precision)
+            records.append(record.model_copy(update={"compared_through": stand_in}))
     return tuple(records)
 
 

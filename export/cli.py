@@ -22,13 +22,14 @@ from rich.table import Table
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
 from engines.manifest import Manifest, Target
-from export.precision import TARGETS, Plan
+from export.precision import DEFAULT_TARGETS, TARGETS, Plan
 
 if TYPE_CHECKING:
     from export.bundle_writer import ModelCard
     from export.gates.limits import GateSettings
     from export.networks.model import LvmNet
 
+_NAMES: dict[Target, str] = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
 _NEEDED = ("torch", "onnx", "onnxscript")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -47,7 +48,9 @@ def export(
     keep_fp32: Annotated[
         list[str] | None, typer.Option(metavar="PATTERN", help="Parameters that stay fp32, as reader.heads.*")
     ] = None,
-    target: Annotated[list[str] | None, typer.Option(help="onnxruntime or openvino; default both.")] = None,
+    target: Annotated[
+        list[str] | None, typer.Option(help="onnxruntime, openvino (default both) or tensorrt.")
+    ] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
     context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
     gates: Annotated[
@@ -61,7 +64,7 @@ def export(
     """Export a network to a bundle, and prove that it answers like the network."""
     plan = Plan(
         precision,
-        tuple(_targets(target or list(TARGETS))),
+        tuple(_targets(target or list(DEFAULT_TARGETS))),
         tuple(keep_fp32 or ()),
         tuple(calibration or ()),
         named=target is not None,
@@ -89,6 +92,8 @@ def export(
             judge = judge_of(network, plan, settings, place, say)
         manifest = write_bundle(network, card, place, plan, say, judge)
     Console().print(_table(manifest))
+    for words in _not_run(manifest):
+        Console(soft_wrap=True, highlight=False).print(words, markup=False)
     why = None if judge else "untrained" if settings is not None else "--frames 0"
     if why:
         Console(stderr=True).print(f"answers were not compared ({why}): tensors only")
@@ -165,6 +170,7 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
                 "cosine": record.cosine,
                 "ms": record.ms,
                 "why": graph.why,
+                "compared_through": record.compared_through,
             }
         )
     return rows
@@ -180,6 +186,16 @@ def _table(manifest: Manifest) -> Table:
             row["graph"], row["target"], row["precision"], size, ms, cosine, error, allowed, row["why"]
         )
     return table
+
+
+def _not_run(manifest: Manifest) -> list[str]:
+    """A line for each target that was compared through another engine than its own."""
+    through = {record.target: record.compared_through for record in manifest.parity}
+    return [
+        f"{target}: compared through {other}, not run on {_NAMES[target]} here"
+        for target, other in through.items()
+        if other is not None
+    ]
 
 
 def _summary(place: Path, manifest: Manifest) -> dict[str, Any]:

@@ -22,6 +22,7 @@ from export.contracts import BATCH, graph_inputs, graph_outputs
 from export.half import HALF
 from export.lowering import OPSET, attention_for
 from export.networks.model import GRAPHS, LvmNet
+from export.opset17 import to_opset17
 from export.weights import WEIGHTS, Place
 
 _IR_VERSION = 10  # what opset 20 needs; onnxruntime 1.23 and OpenVINO 2025 read it
@@ -63,6 +64,8 @@ def lower(program: ExportedProgram, config: NetworkConfig, name: GraphName, targ
     _simplify(model, set(program.state_dict))
     _name_parameters(model, name, set(program.state_dict))
     model.ir_version = _IR_VERSION
+    if target == "tensorrt":
+        to_opset17(model)
     model.producer_name, model.producer_version = "lvm-edge", None
     return model
 

@@ -13,7 +13,8 @@ from engines.errors import LvmError
 from engines.manifest import GraphName, Precision, Target
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8", "auto")
-TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
+TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
+DEFAULT_TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 KNOWN: dict[Target, tuple[Precision, ...]] = {
     "onnxruntime": ("fp32", "fp16", "int8"),
     "openvino": ("fp32", "fp16", "bf16", "int8"),
@@ -40,7 +41,7 @@ class Plan:
     """
 
     precision: str = "fp32"
-    targets: tuple[Target, ...] = TARGETS
+    targets: tuple[Target, ...] = DEFAULT_TARGETS
     keep: tuple[str, ...] = ()
     calibration: tuple[str, ...] = ()
     named: bool = False

@@ -20,7 +20,7 @@ from engines.spec import Array
 from export.gates.footage import Files, footage_of
 from export.gates.limits import GateLimits, Limits
 from export.gates.result import Drift, Finding
-from export.graphs import lower, trace
+from export.graphs import lower, serialised, trace
 from export.parity import cases, check_graph
 from export.reference import TorchEngine
 from export.weights import WEIGHTS, places, save_weights
@@ -230,7 +230,8 @@ def test_an_irrelevant_token_weighs_as_little_on_onnxruntime_as_in_torch() -> No
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / WEIGHTS
         save_weights(network, path)
-        graph = lower(trace(network, "reader"), network.config, "reader", "onnxruntime", places(path))
+        model = lower(trace(network, "reader"), network.config, "reader", "onnxruntime")
+        graph = serialised(model, places(path))
         weights = path.read_bytes()
     with OnnxRuntimeEngine(graph, weights, threads=1) as engine:
         given = next(cases(network, "reader")).feeds

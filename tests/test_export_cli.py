@@ -11,6 +11,7 @@ from export_models import card, small_config, small_network
 
 from engines.bundle import Bundle
 from engines.errors import GateFailed
+from engines.tensorrt_versions import tensorrt_problem
 from export import cli
 from export.checkpoint import save_checkpoint
 
@@ -61,6 +62,21 @@ def test_a_checkpoint_becomes_a_bundle_and_the_bundle_can_be_exported_again(
     assert Bundle.open(first).manifest == Bundle.open(second).manifest
 
 
+def test_tensorrts_graphs_are_compared_through_onnxruntime_where_there_is_no_gpu(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    if tensorrt_problem() is None:
+        pytest.skip("this machine has TensorRT")
+    arguments = ("--checkpoint", checkpoint, "--output", tmp_path / "b", "--target", "tensorrt")
+    status, out, err = run(monkeypatch, capsys, *arguments)
+    assert status == 0, err
+    assert "tensorrt: compared through onnxruntime CPU, not run on TensorRT here" in out
+    manifest = Bundle.open(tmp_path / "b").manifest
+    assert [record.compared_through for record in manifest.parity] == ["onnxruntime CPU"] * 3
+    assert all(record.max_abs_error <= record.tolerance for record in manifest.parity)
+    assert not list(tmp_path.glob("*.plans")), "nothing was built"
+
+
 def test_preset_tiny_has_the_activities_of_the_checkout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
@@ -82,8 +98,8 @@ def test_preset_tiny_has_the_activities_of_the_checkout(
     [
         (("--precision", "int8"), "--precision int8 is not in this version; it knows fp32"),
         (
-            ("--target", "tensorrt"),
-            "--target tensorrt is not in this version; it knows onnxruntime, openvino",
+            ("--target", "coreml"),
+            "--target coreml is not in this version; it knows onnxruntime, openvino, tensorrt",
         ),
         (("--sampler", "s5"), "--sampler s5 is not in this version; it knows neural"),
         (("--context", "svd,text"), "--context text is not in this version; it knows svd"),

@@ -14,7 +14,7 @@ from export.graphs import lower, serialised, trace
 from export.networks.model import GRAPHS, LvmNet
 from export.weights import WEIGHTS, places, save_weights
 
-TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
+TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +80,14 @@ def test_attention_is_one_operator_in_onnxruntime_and_plain_elsewhere(graphs: An
     assert (fused["MultiHeadAttention"], fused["Softmax"]) == (4, 1)
     assert (plain["MultiHeadAttention"], plain["Softmax"]) == (0, 5)
     assert {o.domain: o.version for o in graphs["reader", "openvino"].opset_import} == {"": 20}
+
+
+def test_tensorrt_gets_plain_attention_in_opset_17(graphs: Any) -> None:
+    for name in GRAPHS:
+        model = graphs[name, "tensorrt"]
+        assert {o.domain: o.version for o in model.opset_import} == {"": 17}
+        onnx.checker.check_model(model)
+    assert Counter(node.op_type for node in graphs["reader", "tensorrt"].graph.node)["Softmax"] == 5
 
 
 def test_graphs_tell_nothing_of_the_machine_that_made_them(graphs: Any) -> None:

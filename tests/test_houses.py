@@ -14,7 +14,9 @@ HOUSES = ("engines", "edge_runtime", "export", "tools")
 WORKBENCH = {"torch", "torchvision", "timm", "onnx", "onnxscript", "nncf"}
 ONLY_IN = {
     "openvino": {"engines/openvino_engine.py", "export"},
-    "tensorrt": {"engines/tensorrt_engine.py", "export"},
+    "tensorrt": {"engines/tensorrt_versions.py"},
+    "cuda": {"engines/cuda.py"},
+    "pycuda": {"engines/cuda.py"},
     "fastapi": {"edge_runtime/server.py"},
     "uvicorn": {"edge_runtime/server.py"},
     "gi": {"edge_runtime/sources/gstreamer.py"},
@@ -60,7 +62,8 @@ def test_heavy_packages_live_in_their_own_room(package, rooms):
 def test_the_command_line_starts_without_any_heavy_package():
     code = (
         "import sys; import edge_runtime.cli.main; "
-        "print(sorted({'torch', 'openvino', 'fastapi', 'uvicorn', 'onnx', 'gi'} & set(sys.modules)))"
+        "heavy = {'torch', 'openvino', 'tensorrt', 'cuda', 'fastapi', 'uvicorn', 'onnx', 'gi'}; "
+        "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"

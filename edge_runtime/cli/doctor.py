@@ -21,7 +21,10 @@ from edge_runtime.paths import default_bundle, state_root
 from engines.bundle import Bundle
 from engines.select import available, choose, usable_cores
 
-_PACKAGES = ("numpy", "onnxruntime", "opencv-python-headless", "av", "openvino", "tensorrt", "torch")
+_PACKAGES = (
+    "numpy", "onnxruntime", "opencv-python-headless", "av", "openvino", "tensorrt", "cuda-bindings", "pycuda",
+    "torch",
+)  # fmt: skip
 
 
 def doctor(

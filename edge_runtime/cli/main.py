@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli import ask, bench, doctor, run, status
+from edge_runtime.cli import ask, bench, doctor, run, status, warmup
 from edge_runtime.cli.one_line import run_app
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("ask")(ask.ask)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
+app.command("warmup")(warmup.warmup)
 
 
 @app.callback()

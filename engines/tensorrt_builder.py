@@ -1,0 +1,126 @@
+"""From an ONNX graph and its weights to a plan: TensorRT's form of the graph for one kind of GPU."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engines.bundle import Buffer
+from engines.errors import BundleError, CannotBuild
+from engines.manifest import GraphName, Precision
+from engines.tensorrt_versions import TensorRT
+
+
+@dataclass(frozen=True)
+class BatchRange:
+    """Batch sizes that one optimisation profile allows, and the one that it is tuned for."""
+
+    least: int
+    best: int
+    most: int
+
+    @property
+    def fixed(self) -> bool:
+        return self.least == self.most
+
+    def __str__(self) -> str:
+        return str(self.best) if self.fixed else f"{self.least}..{self.best}..{self.most}"
+
+
+BATCHES: dict[GraphName, tuple[BatchRange, ...]] = {
+    # Ingest sends eight pictures, fewer at the end of a clip; a photo's mosaic brings its own number.
+    "backbone": (BatchRange(1, 8, 16),),
+    # One clip is judged at a time.
+    "sampler": (BatchRange(1, 1, 1),),
+    # A person asks one question; programs send up to sixteen, which are padded to the next size.
+    "reader": (BatchRange(1, 1, 1), BatchRange(4, 4, 4), BatchRange(16, 16, 16)),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a plan is built from beside graph and weights."""
+
+    precision: Precision
+    batches: tuple[BatchRange, ...]
+    workspace_bytes: int | None = None
+    """Scratch memory that kernels may ask for; None: whatever the device has."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """A serialised plan, and the timings of kernels that the next build need not measure again."""
+
+    plan: bytes
+    timings: bytes
+
+
+def build_plan(
+    trt: TensorRT, graph: Buffer, weights: Buffer | None, weights_name: str, recipe: Recipe, timings: bytes
+) -> Built:
+    """Build a plan. `timings` are those of earlier builds, or empty.
+
+    Raises BundleError where the graph is none, CannotBuild where TensorRT or this machine cannot do it.
+    """
+    if not trt.reads(recipe.precision):
+        raise CannotBuild(f"TensorRT {trt.version} has no {recipe.precision}; export with --precision fp16")
+    trt.journal.forget()
+    builder = trt.library.Builder(trt.logger)
+    network = builder.create_network(trt.network_flags())
+    parser = trt.library.OnnxParser(network, trt.logger)
+    # Parser and folder outlive the build: the network points into what they hold.
+    with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
+        _parse(parser, Path(folder), graph, weights, weights_name)
+        config = builder.create_builder_config()
+        if recipe.workspace_bytes is not None:
+            pool = trt.library.MemoryPoolType.WORKSPACE
+            config.set_memory_pool_limit(pool, recipe.workspace_bytes)
+        trt.set_precision(config, network, recipe.precision)
+        _add_profiles(builder, config, network, recipe.batches)
+        cache = config.create_timing_cache(timings)
+        if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
+            # Timings that TensorRT does not take are no reason to fail, it measures again.
+            config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
+        plan = builder.build_serialized_network(network, config)
+        if plan is None:
+            raise _failed(trt)
+        return Built(bytes(plan), bytes(config.get_timing_cache().serialize()))
+
+
+def _parse(parser: Any, folder: Path, graph: Buffer, weights: Buffer | None, weights_name: str) -> None:
+    """TensorRT looks for external weights beside the graph only, so both are laid side by side."""
+    path = folder / "graph.onnx"
+    path.write_bytes(graph)
+    if weights is not None:
+        (folder / weights_name).write_bytes(weights)
+    if parser.parse_from_file(str(path)):
+        return
+    said = [parser.get_error(index).desc() for index in range(parser.num_errors)]
+    first = " ".join(said[0].split())[:300] if said else "it gave no reason"
+    raise BundleError(f"TensorRT cannot read the graph: {first}")
+
+
+def _add_profiles(builder: Any, config: Any, network: Any, batches: tuple[BatchRange, ...]) -> None:
+    """One profile for each range; all of a graph's inputs have their batch first and nothing else free."""
+    for batch in batches:
+        profile = builder.create_optimization_profile()
+        for index in range(network.num_inputs):
+            tensor = network.get_input(index)
+            rest = tuple(tensor.shape)[1:]
+            if any(size < 0 for size in rest):
+                raise BundleError(f"graph input {tensor.name} must be free in its batch only, got {rest}")
+            shapes = ((size, *rest) for size in (batch.least, batch.best, batch.most))
+            profile.set_shape(tensor.name, *shapes)
+        if config.add_optimization_profile(profile) < 0:
+            raise CannotBuild(f"TensorRT refuses a batch of {batch}")
+
+
+def _failed(trt: TensorRT) -> CannotBuild:
+    if trt.journal.out_of_memory:
+        return CannotBuild(
+            f"out of memory while TensorRT built its plan ({trt.journal.last()}); end other programs, "
+            "or give it less with lvm-edge warmup --workspace-mib"
+        )
+    return CannotBuild(f"TensorRT cannot build a plan: {trt.journal.last()}")
