@@ -25,7 +25,8 @@ _COPIES = (
 )
 """Row, column and side of each copy, in cells; together they cover the picture.
 
-Half of the tokens see copies of two cells: on such a one a product is as large as in a hand before the counter.
+Half of the tokens see copies of two cells: on such a one a product is as large as in a hand before the
+counter.
 """
 
 

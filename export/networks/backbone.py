@@ -45,9 +45,10 @@ class Backbone(nn.Module):
 class ConvBackbone(Backbone):
     """Our own small network: five stages of convolutions, about 1.3 M parameters at width 128.
 
-    At 224 pixels its first stage takes every fourth one (7x7), so that it costs little more than at 112: there
-    a product in a hand is 28 pixels wide instead of 14. Colours and the features of the first two stages go into
-    the tokens directly as well, pooled over each cell (BagNet's observation: local features tell things apart).
+    At 224 pixels its first stage takes every fourth one (7x7), so that it costs little more than at 112:
+    there a product in a hand is 28 pixels wide instead of 14. Colours and the features of the first two
+    stages go into the tokens directly as well, pooled over each cell (BagNet's observation: local features
+    tell things apart).
     """
 
     def __init__(self, image_size: int, width: int) -> None:

@@ -46,9 +46,9 @@ def draw_scenes(
 ) -> Scenes:
     """`frames_a_world` frames of each world, with photos of the products on them.
 
-    Every product that is handled has a photo, and of the others so many that a world has `photos_a_world`: all
-    that lies on shelf and belt teaches what a product looks like from afar, and the products of one shop, with
-    its look-alikes, are one another's negatives.
+    Every product that is handled has a photo, and of the others so many that a world has `photos_a_world`:
+    all that lies on shelf and belt teaches what a product looks like from afar, and the products of one
+    shop, with its look-alikes, are one another's negatives.
     """
     frames, activity, crop = [], [], []
     crops: list[NDArray[np.uint8]] = []
