@@ -1,0 +1,71 @@
+"""The tool that asks a backbone which product a token shows."""
+
+import json
+
+import pytest
+import torch
+from training_models import toy_config
+
+from engines.errors import LvmError
+from export.training.averaging import WeightAverage
+from export.training.backbone import BackboneTrainer
+from tools import identity
+
+NETWORK = toy_config(image_size=56, activities=10)
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch):
+    monkeypatch.setattr(identity, "load_preset", lambda name: NETWORK)
+    torch.manual_seed(0)
+    trainer = BackboneTrainer(NETWORK, 3, 0.07)
+    saved = {"weights": trainer.state_dict(), "average": WeightAverage(trainer, 0.9).state()}
+    torch.save(saved, tmp_path / "backbone.state")
+    return tmp_path
+
+
+def test_an_untrained_backbone_knows_as_much_as_chance(run, capsys, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["identity", str(run), "--worlds", "2", "--events", "12"])
+    assert identity.main() == 0
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["chance"] == pytest.approx(1 / said["products"])
+    for name in ("token", "event", "activity"):
+        low, high = said[name]["interval"]
+        assert low <= said[name]["value"] <= high
+    assert said["token"]["value"] < 0.4
+
+
+def test_who_knows_the_truth_is_right_in_everything(run, monkeypatch):
+    """Photos and frames that carry their product's number as colour, read by a network that copies it."""
+    from types import SimpleNamespace
+
+    world = identity.make_world(identity.WorldConfig.level("L1", seed=identity.FIRST_SEED))
+    event = world.events(0.0, 1800.0)[0]
+
+    class Sees(torch.nn.Module):
+        def forward(self, images):
+            colour = images[:, 0, 0, :2].float()  # (B, 2)
+            angle = colour[:, 0] / 24 * 6.28
+            return torch.stack([angle.cos(), angle.sin()], -1)[:, None].expand(-1, 49, -1)
+
+    monkeypatch.setattr(identity, "photo_of", lambda w, one, rng, size: _painted(one, size))
+    painted = SimpleNamespace(
+        config=world.config, events=lambda a, b: [event], truth=world.truth,
+        frame=lambda t, size: _painted(event.instance, size[0]),
+    )  # fmt: skip
+    told = torch.nn.functional.one_hot(torch.tensor(event.activity), 10).float()
+    trainer = SimpleNamespace(
+        backbone=Sees(), identity=lambda tokens: tokens, activity=lambda tokens: told.expand(len(tokens), -1)
+    )
+    assert identity.of_world(trainer, painted, 56, 1) == {"token": 1.0, "event": 1.0, "activity": 1.0}
+
+
+def _painted(number, size):
+    import numpy as np
+
+    return np.full((size, size, 3), number, np.uint8)
+
+
+def test_a_folder_without_a_run_is_one_sentence(tmp_path):
+    with pytest.raises(LvmError, match="does not exist; name the folder of a run"):
+        identity.load_trainer(tmp_path / "backbone.state", NETWORK)

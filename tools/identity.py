@@ -1,0 +1,115 @@
+"""Which product does a token show? The backbone of a run asked about worlds that nobody trained on.
+
+    PYTHONPATH=. python -m tools.identity runs/tiny-0 [--products DIR]
+
+Every cell that shows a handled product (level L1, four moments of each event) is compared with one photo of
+each product of its world; the nearest must be the right one. Beside single tokens: all cells of an event
+together, and the activity that is read off single tokens. With --products the worlds sell real products,
+those that the run held out among them. Identity and activity are read by the heads that taught the backbone,
+which RUN still holds in `backbone.state`. 95 % intervals are over worlds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional
+
+from edge_runtime.world.config import WorldConfig
+from edge_runtime.world.folders import make_world
+from edge_runtime.world.world import World
+from engines.errors import LvmError
+from engines.manifest import NetworkConfig
+from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.presets import load_preset
+from export.training.averaging import WeightAverage
+from export.training.backbone import BackboneTrainer
+from export.training.scenes import photo_of
+from tools.console import bootstrap_interval, finish, progress, show
+
+FIRST_SEED = 401_000
+"""Of the worlds: training never comes this far."""
+_MOMENTS = 4
+
+
+def load_trainer(state: Path, network: NetworkConfig) -> BackboneTrainer:
+    """The averaged backbone with its heads. Raises LvmError where the file is none."""
+    if not state.is_file():
+        raise LvmError(f"{state} does not exist; name the folder of a run whose backbone was trained")
+    saved = torch.load(state, map_location="cpu", weights_only=True)
+    trainer = BackboneTrainer(network, len(saved["weights"]["prototypes"]), 1.0)
+    average = WeightAverage(trainer, 0.0)
+    average.restore(saved["average"])
+    averaged = average.module(trainer)
+    assert isinstance(averaged, BackboneTrainer)
+    return averaged
+
+
+@torch.no_grad()
+def of_world(trainer: BackboneTrainer, world: World, size: int, events: int) -> dict[str, float]:
+    """Shares that are right of tokens, events, and tokens' activities."""
+    rng = np.random.default_rng(world.config.seed)
+    instances = world.config.instances
+    photos = torch.from_numpy(np.stack([photo_of(world, one, rng, size) for one in range(instances)]))
+    asked = functional.normalize(trainer.identity(trainer.backbone(photos).mean(1)), dim=-1)  # (I, e)
+    right: dict[str, list[float]] = {"token": [], "event": [], "activity": []}
+    for event in world.events(0.0, 1800.0)[:events]:
+        found = []
+        for t in np.linspace(event.start, event.end, _MOMENTS + 2)[1:-1]:
+            tracks = world.truth(float(t)).active
+            boxes = [one.box for one in tracks if one.instance == event.instance]
+            cells = [np.flatnonzero(cell_shares(box) >= EVIDENCE_OVERLAP) for box in boxes]
+            if cells and len(cells[0]):
+                frame = torch.from_numpy(world.frame(float(t), (size, size))[None])
+                found.append(trainer.backbone(frame)[0][torch.from_numpy(cells[0])])
+        if not found:
+            continue
+        tokens = torch.cat(found)  # (n, d_b)
+        likeness = functional.normalize(trainer.identity(tokens), dim=-1) @ asked.T  # (n, I)
+        right["token"] += (likeness.argmax(1) == event.instance).float().tolist()
+        right["event"].append(float(likeness.mean(0).argmax() == event.instance))
+        right["activity"] += (trainer.activity(tokens).argmax(1) == event.activity).float().tolist()
+    return {name: float(np.mean(values)) for name, values in right.items()}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--products", type=Path)
+    parser.add_argument("--worlds", type=int, default=6)
+    parser.add_argument("--events", type=int, default=60, help="of each world")
+    arguments = parser.parse_args()
+    network = load_preset(arguments.preset)
+    trainer = load_trainer(arguments.run / "backbone.state", network)
+    found, instances = [], 0
+    with progress(arguments.worlds) as step:
+        for seed in range(FIRST_SEED, FIRST_SEED + arguments.worlds):
+            world = make_world(WorldConfig.level("L1", seed=seed), arguments.products)
+            instances = world.config.instances
+            found.append(of_world(trainer, world, network.image_size, arguments.events))
+            step(f"world {seed}")
+    result: dict[str, Any] = {"worlds": arguments.worlds, "products": instances, "chance": 1 / instances}
+    for name in ("token", "event", "activity"):
+        values = [one[name] for one in found]
+        result[name] = {"value": float(np.mean(values)), "interval": bootstrap_interval(values)}
+    show(
+        f"right of {instances} products, {arguments.worlds} worlds",
+        ("", "share", "from", "to"),
+        [(name, result[name]["value"], *result[name]["interval"]) for name in ("token", "event", "activity")],
+    )
+    finish(result)
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except LvmError as error:
+        print(error, file=sys.stderr)
+        sys.exit(error.exit_status)
