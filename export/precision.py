@@ -75,7 +75,7 @@ class Plan:
         for known in KNOWN[target]:
             if known == self.precision:
                 return Choice(known, "asked for")
-        return Choice("fp32", f"{target} has no {self.precision}")
+        return Choice("fp32", "" if self.precision == "auto" else f"{target} has no {self.precision}")
 
 
 def fp32(targets: tuple[Target, ...] | list[Target]) -> Plan:

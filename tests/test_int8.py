@@ -1,0 +1,185 @@
+"""Eight bits: what they are calibrated on, what each engine makes of them, and what `auto` chooses."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from export_models import card, small_network
+
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from engines.manifest import Manifest
+from engines.select import load_engine
+from export import auto
+from export.bundle_writer import load_network, write_bundle
+from export.calibration import Calibration, calibrate
+from export.feeds import scenes
+from export.networks.model import GRAPHS, LvmNet
+from export.precision import Choice, Plan
+from export.reference import TorchEngine
+
+CLIP = 40
+
+
+@pytest.fixture(scope="module")
+def network() -> LvmNet:
+    return small_network()
+
+
+def bare(network: LvmNet) -> Manifest:
+    """What the runtime needs to know, without any file."""
+    one = card(network)
+    return Manifest(
+        format_version=1, name=one.name, network=network.config, classes=one.classes, graphs={},
+        weights=None, files={}, training=one.training,
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def calibration(network: LvmNet) -> Calibration:
+    return calibrate(network, bare(network), ["demo?size=64x64"], frames=CLIP)
+
+
+@pytest.fixture(scope="module")
+def bundle(network: LvmNet, calibration: Calibration, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("nncf", reason="quantises for OpenVINO")
+    path = tmp_path_factory.mktemp("int8") / "bundle"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("export.bundle_writer.calibrate", lambda *args, **options: calibration)
+        write_bundle(network, card(network), path, Plan("int8", calibration=("demo",)))
+    return path
+
+
+def test_graphs_are_calibrated_on_what_the_runtime_feeds_them(
+    network: LvmNet, calibration: Calibration
+) -> None:
+    config = network.config
+    assert set(calibration.feeds) == set(GRAPHS) and all(calibration.feeds.values())
+    sampler = calibration.feeds["sampler"]
+    filled = [float(one["valid"][0, : config.memory_tokens].mean()) for one in sampler]
+    assert filled[0] == 0 and filled[-1] > 0, "a memory that fills, not one at random"
+    reader = calibration.feeds["reader"]
+    assert any(one["object_valid"].any() and one["activity_valid"].any() for one in reader)
+    ticks = np.concatenate([one["memory_tick"][one["memory_valid"]] for one in reader])
+    assert ticks.max() <= CLIP * 5, "no tick beyond what was watched"
+
+
+def test_equal_pictures_give_equal_feeds_and_others_another_digest(
+    network: LvmNet, calibration: Calibration
+) -> None:
+    again = calibrate(network, bare(network), ["demo?size=64x64"], frames=CLIP)
+    assert again.digest == calibration.digest
+    for name in GRAPHS:
+        for one, other in zip(again.feeds[name], calibration.feeds[name], strict=True):
+            assert all(np.array_equal(one[key], other[key]) for key in one)
+    seeded = calibrate(network, bare(network), ["demo?size=64x64&seed=9"], frames=CLIP)
+    assert seeded.digest != calibration.digest
+
+
+def test_a_source_that_is_not_there_or_too_short_is_one_sentence(network: LvmNet, tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match="there is no video, picture or folder .*nowhere.mp4"):
+        calibrate(network, bare(network), [str(tmp_path / "nowhere.mp4")])
+    with pytest.raises(LvmError, match="gave too few pictures to calibrate sampler: at least"):
+        calibrate(network, bare(network), ["demo?size=64x64"], frames=3)
+
+
+def test_int8_without_calibration_and_calibration_without_int8_are_refused() -> None:
+    with pytest.raises(LvmError, match="int8 needs --calibration"):
+        Plan("int8")
+    with pytest.raises(LvmError, match="--calibration is for int8 and auto, got --precision fp16"):
+        Plan("fp16", calibration=("demo",))
+    with pytest.raises(LvmError, match="--precision must be one of fp32, fp16, bf16, int8, auto, got fp8"):
+        Plan("fp8")
+
+
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_an_int8_bundle_answers_much_like_its_network(network: LvmNet, bundle: Path, target: str) -> None:
+    opened = Bundle.open(bundle)
+    assert {record.precision for record in opened.manifest.graphs[target].values()} == {"int8"}
+    image = scenes(2, 56, np.random.default_rng(1))
+    wanted = TorchEngine(network, "backbone")({"image": image})["tokens"]
+    with load_engine(opened, "backbone", target) as engine:
+        got = engine({"image": image})["tokens"]
+    cosine = float((got * wanted).sum() / np.linalg.norm(got) / np.linalg.norm(wanted))
+    assert 0.95 < cosine < 0.999999, "near, and not the fp32 graph"
+
+
+def test_the_manifest_names_the_pictures_and_the_file_of_each_graph(
+    bundle: Path, calibration: Calibration
+) -> None:
+    manifest = Bundle.open(bundle).manifest
+    assert manifest.calibration_digest == calibration.digest
+    openvino = manifest.graphs["openvino"]["reader"]
+    assert openvino.path.endswith("reader.xml") and openvino.data == "graphs/openvino/reader.bin"
+    assert manifest.graphs["onnxruntime"]["reader"].data is None
+
+
+def test_an_int8_bundle_keeps_weights_to_export_again(network: LvmNet, bundle: Path) -> None:
+    again = load_network(bundle).state_dict()
+    assert again.keys() == network.state_dict().keys()
+
+
+# -- auto ----------------------------------------------------------------------------------------------------
+
+
+class Timed:
+    """Stands for engines whose calls take as long as said."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, ms: dict[str, float], broken: set[str]) -> None:
+        monkeypatch.setattr(auto, "timed", lambda engines, feeds: {one: ms[one] for one in engines})
+        real = auto.check_graph
+
+        def check(network: Any, engine: Any, name: Any, target: Any, precision: Any) -> Any:
+            if precision in broken:
+                raise auto.GateFailed(f"{name} differs")
+            return real(network, engine, name, target, precision)
+
+        monkeypatch.setattr(auto, "check_graph", check)
+
+
+@pytest.mark.parametrize(
+    ("ms", "broken", "best"),
+    [
+        ({"fp32": 2.0, "fp16": 3.0}, set(), "fp32"),
+        ({"fp32": 2.0, "fp16": 1.0}, set(), "fp16"),
+        ({"fp32": 2.0, "fp16": 1.97}, set(), "fp32"),
+        ({"fp32": 2.0, "fp16": 1.0}, {"fp16"}, "fp32"),
+    ],
+    ids=["slower", "faster", "hardly faster", "faster but wrong"],
+)
+def test_auto_takes_the_fastest_that_holds(
+    ms: dict[str, float], broken: set[str], best: str, network: LvmNet, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    Timed(monkeypatch, ms, broken)
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", Plan("auto", ("onnxruntime",)))
+    records = manifest.graphs["onnxruntime"]
+    assert {record.precision for record in records.values()} == {best}
+    why = records["reader"].why
+    assert "ms on this machine: fp32 2.00" in why
+    assert ("fp16 is out: reader differs" in why) == bool(broken)
+
+
+def test_what_the_judge_refuses_is_left_out(
+    network: LvmNet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Timed(monkeypatch, {"fp32": 2.0, "fp16": 1.0}, set())
+    seen = []
+
+    def judge(bundle: Bundle) -> frozenset[Any]:
+        found = bundle.manifest.graphs["onnxruntime"]
+        seen.append({name: record.precision for name, record in found.items()})
+        return frozenset({("onnxruntime", "reader", "fp16")} if found["reader"].precision == "fp16" else ())
+
+    plan = Plan("auto", ("onnxruntime",))
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)
+    assert [one["reader"] for one in seen] == ["fp16", "fp32"]
+    got = {name: record.precision for name, record in manifest.graphs["onnxruntime"].items()}
+    assert got == {"backbone": "fp16", "sampler": "fp16", "reader": "fp32"}
+
+
+def test_int8_is_a_candidate_only_where_it_can_be_calibrated() -> None:
+    assert Plan("auto").candidates("openvino") == ("fp32", "fp16", "bf16")
+    assert Plan("auto", calibration=("demo",)).candidates("onnxruntime") == ("fp32", "fp16", "int8")
+    assert Plan("auto").choices()["openvino", "reader"] == Choice("fp32", "")
