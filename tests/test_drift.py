@@ -227,6 +227,9 @@ def test_an_irrelevant_token_weighs_as_little_on_onnxruntime_as_in_torch() -> No
     assert relevance is not None
     relevance.score.weight.data *= 60
     relevance.score.bias.data -= 30
+    attention = network.reader.encoder[0].attention  # so sharp that it asks for what is irrelevant
+    for part in (attention.query, attention.key):
+        part.weight.data *= 8
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / WEIGHTS
         save_weights(network, path)

@@ -191,6 +191,8 @@ def test_the_report_is_one_well_formed_page_without_network_or_script() -> None:
     for words in ("Gates of a<b>&c", "tills & <doors>/a.mp4", 'less < than & "more"', "Failed", "sampler"):
         assert words in said, words
     assert page(result()).count("Passed") == 1
+    ended = result().drift[0].model_copy(update={"checkpoints": (), "final": None})
+    ElementTree.fromstring(page(result().model_copy(update={"drift": (ended,)})).partition("\n")[2])
 
 
 def test_lines_are_drawn_where_their_values_are() -> None:
