@@ -19,7 +19,7 @@ from export.feeds import scenes
 from export.graphs import lower, parameters, trace
 from export.half import HALF, halve
 from export.networks.model import GRAPHS, LvmNet
-from export.precision import Plan
+from export.precision import Choice, Plan
 from export.reference import TorchEngine
 
 FLOAT, FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
@@ -138,17 +138,19 @@ def test_a_pattern_that_fits_nothing_is_named(network: LvmNet, tmp_path: Path) -
 
 def test_a_target_without_the_precision_keeps_fp32_and_says_why() -> None:
     plan = Plan("bf16", ("onnxruntime", "openvino"))
-    assert plan.of("openvino", "reader").precision == "bf16"
-    choice = plan.of("onnxruntime", "reader")
-    assert (choice.precision, choice.why) == ("fp32", "onnxruntime has no bf16")
+    choices = plan.choices()
+    assert choices["openvino", "sampler"].precision == "bf16"
+    assert choices["openvino", "reader"] == Choice("fp32", "ticks need more than the eight bits of bf16")
+    assert choices["onnxruntime", "sampler"] == Choice("fp32", "onnxruntime has no bf16")
     with pytest.raises(LvmError, match="onnxruntime has no bf16; it knows fp32, fp16"):
         Plan("bf16", ("onnxruntime", "openvino"), named=True)
-    with pytest.raises(LvmError, match="bf16 needs the target openvino"):
+    with pytest.raises(LvmError, match="onnxruntime has no bf16"):
         Plan("bf16", ("onnxruntime",))
 
 
 def test_a_graph_in_bf16_is_the_fp32_graph(network: LvmNet, tmp_path: Path) -> None:
     manifest = write_bundle(network, card(network), tmp_path / "bundle", Plan("bf16", ("openvino",)))
-    assert {record.precision for record in manifest.graphs["openvino"].values()} == {"bf16"}
+    got = {name: record.precision for name, record in manifest.graphs["openvino"].items()}
+    assert got == {"backbone": "bf16", "sampler": "bf16", "reader": "fp32"}
     model = onnx.load(tmp_path / "bundle/graphs/openvino/sampler.onnx", load_external_data=False)
     assert not any(t.data_type == onnx.TensorProto.FLOAT16 for t in model.graph.initializer)
