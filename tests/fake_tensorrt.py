@@ -526,8 +526,8 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
     module.__spec__ = importlib_spec("tensorrt")
     module.__version__ = version  # type: ignore[attr-defined]
     for one in (
-        BuilderFlag, Builder, DataType, ErrorCode, ILogger, LayerType, MemoryPoolType, NetworkDefinitionCreationFlag,
-        OnnxParser, Runtime, TensorIOMode, nptype,
+        BuilderFlag, Builder, DataType, ErrorCode, ILogger, LayerType, MemoryPoolType,
+        NetworkDefinitionCreationFlag, OnnxParser, Runtime, TensorIOMode, nptype,
     ):  # fmt: skip
         setattr(module, one.__name__, one)
     return module
