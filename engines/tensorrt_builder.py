@@ -72,7 +72,7 @@ def build_plan(
     parser = trt.library.OnnxParser(network, trt.logger)
     # Parser and folder outlive the build: the network points into what they hold.
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
-        _parse(parser, Path(folder), graph, weights, weights_name)
+        _parse(trt, parser, Path(folder), graph, weights, weights_name)
         config = builder.create_builder_config()
         if recipe.workspace_bytes is not None:
             pool = trt.library.MemoryPoolType.WORKSPACE
@@ -89,7 +89,9 @@ def build_plan(
         return Built(bytes(plan), bytes(config.get_timing_cache().serialize()))
 
 
-def _parse(parser: Any, folder: Path, graph: Buffer, weights: Buffer | None, weights_name: str) -> None:
+def _parse(
+    trt: TensorRT, parser: Any, folder: Path, graph: Buffer, weights: Buffer | None, weights_name: str
+) -> None:
     """TensorRT looks for external weights beside the graph only, so both are laid side by side."""
     path = folder / "graph.onnx"
     path.write_bytes(graph)
@@ -97,9 +99,13 @@ def _parse(parser: Any, folder: Path, graph: Buffer, weights: Buffer | None, wei
         (folder / weights_name).write_bytes(weights)
     if parser.parse_from_file(str(path)):
         return
-    said = [parser.get_error(index).desc() for index in range(parser.num_errors)]
-    first = " ".join(said[0].split())[:300] if said else "it gave no reason"
-    raise BundleError(f"TensorRT cannot read the graph: {first}")
+    if parser.num_errors == 0:  # what is no ONNX at all is told to the log only, in some versions
+        raise BundleError(f"TensorRT cannot read the graph: {trt.journal.last()}")
+    error = parser.get_error(0)
+    said = " ".join(error.desc().split())[:300]
+    if error.code() == trt.library.ErrorCode.MODEL_DESERIALIZE_FAILED:
+        raise BundleError(f"TensorRT cannot read the graph: {said}")
+    raise CannotBuild(f"TensorRT {trt.version} cannot take over the graph: {said}")
 
 
 def _add_profiles(builder: Any, config: Any, network: Any, batches: tuple[BatchRange, ...]) -> None:

@@ -194,13 +194,18 @@ def _tensors(
     trt: TensorRT, cuda: Cuda, engine: Any, context: Any, most: int, held: ExitStack
 ) -> tuple[tuple[_Tensor, ...], tuple[_Tensor, ...]]:
     """Memory for every input and output, its device addresses told to the context."""
-    inputs: list[_Tensor] = []
-    outputs: list[_Tensor] = []
-    for index in range(engine.num_io_tensors):
-        name = engine.get_tensor_name(index)
+    names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
+    inputs = [name for name in names if engine.get_tensor_mode(name) == trt.library.TensorIOMode.INPUT]
+    for name in inputs:
+        context.set_input_shape(name, (most, *tuple(engine.get_tensor_shape(name))[1:]))
+
+    def tensor(name: str) -> _Tensor:
+        # The context knows all sizes of an output once it knows those of the inputs.
+        shape = tuple(context.get_tensor_shape(name))
+        if any(size < 0 for size in shape) or shape[:1] != (most,):
+            raise EngineFault(f"{name} must be free in its batch only, TensorRT makes it {shape}")
         dtype = np.dtype(trt.dtype_name(engine.get_tensor_dtype(name)))
-        rest = tuple(engine.get_tensor_shape(name))[1:]
-        size = most * math.prod(rest) * dtype.itemsize
+        size = math.prod(shape) * dtype.itemsize
         device = cuda.allocate(size)
         held.callback(cuda.free, device)
         raw = cuda.pinned(size)
@@ -208,10 +213,10 @@ def _tensors(
         raw[:] = 0
         if not context.set_tensor_address(name, device):
             raise EngineFault(f"TensorRT refuses memory for {name}")
-        tensor = _Tensor(name, raw.view(dtype).reshape(most, *rest), raw, device)
-        is_input = engine.get_tensor_mode(name) == trt.library.TensorIOMode.INPUT
-        (inputs if is_input else outputs).append(tensor)
-    return tuple(inputs), tuple(outputs)
+        return _Tensor(name, raw.view(dtype).reshape(shape), raw, device)
+
+    told = {name: tensor(name) for name in names}
+    return tuple(told[name] for name in inputs), tuple(told[name] for name in names if name not in inputs)
 
 
 def _pieces(lanes: tuple[_Lane, ...], batch: int) -> Iterator[tuple[_Lane, int, int]]:

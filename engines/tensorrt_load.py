@@ -48,8 +48,11 @@ def load_tensorrt(bundle: Bundle, name: GraphName, *, workspace_bytes: int | Non
         nonlocal build_s
         log.warning("building the TensorRT plan of %s; this takes seconds to minutes, once", name)
         started = time.monotonic()
-        with cuda.active():
-            built = build_plan(trt, graph, weights, weights_name, recipe, timings)
+        try:
+            with cuda.active():
+                built = build_plan(trt, graph, weights, weights_name, recipe, timings)
+        except CannotBuild as error:
+            raise CannotBuild(f"{name}: {error}") from error
         build_s = time.monotonic() - started
         return built.plan, built.timings
 

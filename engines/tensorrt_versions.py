@@ -57,10 +57,9 @@ class Journal:
     def hear(self, severity: int, words: str) -> None:
         if severity <= _ERROR or (severity == _WARNING and _MEMORY.search(words)):
             self._lines.append(words)
-        if severity <= _WARNING:
-            log.warning("TensorRT: %s", words)
-        else:
-            log.debug("TensorRT: %s", words)
+        # TensorRT warns of much that is as it should be.
+        level = {_ERROR: logging.WARNING, _WARNING: logging.INFO}.get(max(severity, _ERROR), logging.DEBUG)
+        log.log(level, "TensorRT: %s", words)
 
     @property
     def out_of_memory(self) -> bool:

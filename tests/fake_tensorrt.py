@@ -298,9 +298,17 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
                         return f"Error Code 4: {tensor.name} cannot be {shape}"
         return None
 
+    class ErrorCode(Enum):
+        MODEL_DESERIALIZE_FAILED = 3
+        UNSUPPORTED_NODE = 8
+
     class ParserError:
         def __init__(self, words: str) -> None:
             self._words = words
+
+        def code(self) -> ErrorCode:
+            no_model = self._words.startswith("Failed to parse ONNX model")
+            return ErrorCode.MODEL_DESERIALIZE_FAILED if no_model else ErrorCode.UNSUPPORTED_NODE
 
         def desc(self) -> str:
             return self._words
@@ -324,7 +332,9 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
             if not isinstance(model, str):
                 raise TypeError("parse_from_file(): incompatible function arguments")
             words = self._parse(Path(model))
-            if words is not None:
+            if words is not None and major == 8 and words.startswith("Failed to parse ONNX model"):
+                self._network.logger.log(Severity.ERROR, words)
+            elif words is not None:
                 self._errors.append(ParserError(words))
             return words is None
 
@@ -461,6 +471,14 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
             self._shapes[name] = tuple(shape)
             return True
 
+        def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+            dims = self._engine.tensors[name][0]
+            if name in self._shapes:
+                return self._shapes[name]
+            known = [shape[0] for shape in self._shapes.values()]
+            inputs = [mode for _, _, mode in self._engine.tensors.values() if mode is TensorIOMode.INPUT]
+            return (known[0], *dims[1:]) if len(known) == len(inputs) else dims
+
         def set_tensor_address(self, name: str, memory: int) -> bool:
             if type(memory) is not int:
                 raise TypeError("set_tensor_address(): incompatible function arguments")
@@ -508,8 +526,8 @@ def make_tensorrt(gpu: FakeGpu, version: str) -> types.ModuleType:
     module.__spec__ = importlib_spec("tensorrt")
     module.__version__ = version  # type: ignore[attr-defined]
     for one in (
-        BuilderFlag, Builder, DataType, ILogger, LayerType, MemoryPoolType, NetworkDefinitionCreationFlag,
-        OnnxParser, Runtime, TensorIOMode, nptype,
+        BuilderFlag, Builder, DataType, ErrorCode, ILogger, LayerType, MemoryPoolType,
+        NetworkDefinitionCreationFlag, OnnxParser, Runtime, TensorIOMode, nptype,
     ):  # fmt: skip
         setattr(module, one.__name__, one)
     return module

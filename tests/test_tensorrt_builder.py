@@ -9,16 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from bundles import rewritten
+from bundles import edited, rewritten
 from fake_cuda import FakeDriver, install_driver
 from fake_tensorrt import install_tensorrt, plan_head
 from tensorrt_machine import FAKES, NAMES, a_machine, fake_machine, tensorrt_bundle
 
 from edge_runtime.cli.main import main
+from edge_runtime.paths import default_bundle
 from engines.bundle import Bundle
 from engines.cuda import Gpu, driver_problem, open_cuda
 from engines.errors import BundleError, CannotBuild, Missing
-from engines.select import available, choose
+from engines.select import available, choose, load_engines
 from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import open_tensorrt
 
@@ -124,6 +125,22 @@ def test_a_graph_that_is_none_is_one_sentence(
         machine.load("sampler")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "bundle.plans").glob("sampler*"))
+
+
+def test_an_operator_that_tensorrt_lacks_leaves_auto_another_backend(
+    place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here the operator of onnxruntime's own domain, in a graph that says it is TensorRT's."""
+    bundle = place()
+    (bundle / "manifest.json").unlink()
+    shutil.copy(default_bundle() / "manifest.json", bundle / "manifest.json")
+    edited(bundle, lambda data: data["graphs"].update(tensorrt=data["graphs"]["onnxruntime"]))
+    gpu = fake_machine(monkeypatch, tmp_path, "10.3.0")
+    opened = Bundle.open(bundle)
+    with pytest.raises(CannotBuild, match="TensorRT 10.3.0 cannot take over the graph: No importer"):
+        load_tensorrt(opened, "sampler")
+    choice, _ = load_engines(opened, "auto", threads=1)
+    assert choice.backend != "tensorrt" and "cannot take over the graph" in choice.why and gpu.held == 0
 
 
 def test_a_plan_is_built_once_and_again_for_another_gpu_or_version_or_export(
@@ -273,7 +290,7 @@ def test_warmup_of_a_bundle_without_tensorrt_graphs_says_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     fake_machine(monkeypatch, tmp_path, "10.3.0")
-    from bundles import copied, edited
+    from bundles import copied
 
     bundle = edited(copied(tmp_path), lambda data: data["graphs"].pop("tensorrt", None))
     status, _, err = warmup(monkeypatch, capsys, "--bundle", bundle)
