@@ -77,7 +77,7 @@ def calibrate(
     feeds = {name: one.kept() for name, one in noted.items()}
     if lacking := [name for name, kept in feeds.items() if not kept]:
         raise LvmError(
-            f"{', '.join(sources)} gave too few pictures to calibrate {lacking[0]}: at least {step + 1} "
+            f"{', '.join(sources)} gave too few pictures to calibrate {lacking[0]}: at least {step} "
             "sampled frames are needed"
         )
     return Calibration(feeds, digest.hexdigest(), ", ".join(sources))

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from export.networks.model import LvmNet
 
 _NAMES: dict[Target, str] = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+_WIDTH = 130
 _NEEDED = ("torch", "onnx", "onnxscript")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -91,7 +92,8 @@ def export(
 
             judge = judge_of(network, plan, settings, place, say)
         manifest = write_bundle(network, card, place, plan, say, judge)
-    Console().print(_table(manifest))
+    # A pipe has no width of its own, and a folded table is hard to read.
+    Console(width=max(Console().width, _WIDTH)).print(_table(manifest))
     for words in _not_run(manifest):
         Console(soft_wrap=True, highlight=False).print(words, markup=False)
     why = None if judge else "untrained" if settings is not None else "--frames 0"

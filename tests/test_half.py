@@ -64,12 +64,12 @@ def test_products_are_half_and_islands_full(lowered: Any, name: str) -> None:
 
 
 def test_what_follows_a_product_does_not_go_back_and_forth(lowered: Any) -> None:
-    """Convolution, normalisation and ReLU of nine layers in one stretch: few casts are left."""
+    """Nine layers of convolution, normalisation and ReLU in one stretch; means are made in fp32."""
     model = lowered("backbone")
     halve(model)
     kinds = Counter(node.op_type for node in model.graph)
     assert types(model, "BatchNormalization") == {"FLOAT16": 9} and types(model, "Relu")["FLOAT"] == 0
-    assert kinds["Cast"] <= 8, kinds
+    assert kinds["Cast"] <= 4 + 2 * kinds["AveragePool"], kinds
 
 
 def test_scores_are_made_in_full_precision(lowered: Any) -> None:

@@ -81,7 +81,7 @@ def test_a_source_that_is_not_there_or_too_short_is_one_sentence(network: LvmNet
     with pytest.raises(LvmError, match="there is no video, picture or folder .*nowhere.mp4"):
         calibrate(network, bare(network), [str(tmp_path / "nowhere.mp4")])
     with pytest.raises(LvmError, match="gave too few pictures to calibrate sampler: at least"):
-        calibrate(network, bare(network), ["demo?size=64x64"], frames=3)
+        calibrate(network, bare(network), ["demo?size=64x64"], frames=1)
 
 
 def test_int8_without_calibration_and_calibration_without_int8_are_refused() -> None:
