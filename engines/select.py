@@ -47,8 +47,9 @@ def _tensorrt(bundle: Bundle, name: GraphName, threads: int) -> Engine:
 
 def _onnxruntime(provider: str) -> Callable[[Bundle, GraphName, int], Engine]:
     def load(bundle: Bundle, name: GraphName, threads: int) -> Engine:
-        graph, _ = bundle.graph("onnxruntime", name)
-        return OnnxRuntimeEngine(graph, bundle.weights(), provider=provider, threads=threads)
+        graph, precision = bundle.graph("onnxruntime", name)
+        weights = None if precision == "int8" else bundle.weights()  # int8 graphs carry their own
+        return OnnxRuntimeEngine(graph, weights, provider=provider, threads=threads)
 
     return load
 

@@ -24,6 +24,8 @@ Feeds = Sequence[dict[str, Array]]
 def quantised_for_onnxruntime(graph: Path, feeds: Feeds, keep: Sequence[str]) -> bytes:
     """`graph` (fp32, its weights beside it) with Q/DQ around products, ranges from `feeds`, as ONNX.
 
+    Two files are left beside it.
+
     Weights get seven of the eight bits: without VNNI, sums of full ones overflow in a kernel's sixteen.
     """
     import onnx
@@ -37,32 +39,30 @@ def quantised_for_onnxruntime(graph: Path, feeds: Feeds, keep: Sequence[str]) ->
         def get_next(self) -> dict[str, Array] | None:
             return next(self._feeds, None)
 
-    with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
-        folded, done = Path(folder) / "folded.onnx", Path(folder) / "done.onnx"
-        options = ort.SessionOptions()
-        options.log_severity_level = 3
-        # Normalisations are folded into convolutions, and transposed weights into products.
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-        options.optimized_model_filepath = str(folded)
-        ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        kept, left = _islands(graph, keep), {node.name for node in ir.load(folded).graph}
-        if lost := sorted(set(kept) - left):
-            raise LvmError(
-                f"{lost[0]} cannot stay fp32 in onnxruntime, which folds it; keep another parameter"
-            )
-        quantize_static(
-            str(folded),
-            str(done),
-            Reader(),
-            quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(PRODUCTS),
-            per_channel=True,
-            reduce_range=True,
-            activation_type=QuantType.QUInt8,
-            weight_type=QuantType.QInt8,
-            nodes_to_exclude=kept,
-        )
-        return bytes(onnx.load(str(done)).SerializeToString(deterministic=True))
+    # Beside the graph: what is folded still points at its weights.
+    folded, done = graph.with_name("folded.onnx"), graph.with_name("done.onnx")
+    options = ort.SessionOptions()
+    options.log_severity_level = 3
+    # Normalisations are folded into convolutions, and transposed weights into products.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.optimized_model_filepath = str(folded)
+    ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    kept, left = _islands(graph, keep), {node.name for node in ir.load(folded).graph}
+    if lost := sorted(set(kept) - left):
+        raise LvmError(f"{lost[0]} cannot stay fp32 in onnxruntime, which folds it; keep another parameter")
+    quantize_static(
+        str(folded),
+        str(done),
+        Reader(),
+        quant_format=QuantFormat.QDQ,
+        op_types_to_quantize=list(PRODUCTS),
+        per_channel=True,
+        reduce_range=True,
+        activation_type=QuantType.QUInt8,
+        weight_type=QuantType.QInt8,
+        nodes_to_exclude=kept,
+    )
+    return bytes(onnx.load(str(done)).SerializeToString(deterministic=True))
 
 
 def quantised_for_openvino(
