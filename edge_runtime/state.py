@@ -31,6 +31,7 @@ from edge_runtime.ingest import Version, empty_version
 from edge_runtime.memory import TokenMemory
 from edge_runtime.svd import OnlineSVD
 from engines.bundle import Bundle
+from engines.durable import fsync_folder
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from engines.spec import Array
@@ -133,7 +134,7 @@ class StateFolder:
             if self._wrote or _is_sound(current):
                 _keep_as(self.folder / PREVIOUS, current)
             os.replace(fresh, current)
-            _fsync_folder(self.folder)
+            fsync_folder(self.folder)
             self._wrote = True
         except OSError as error:
             with contextlib.suppress(OSError):
@@ -302,11 +303,3 @@ def _keep_as(previous: Path, current: Path) -> None:
     except OSError:  # FAT and its like know no second names: there it is away for the moment of a rename
         spare = current
     os.replace(spare, previous)
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

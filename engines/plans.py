@@ -25,6 +25,8 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from engines.durable import fsync_folder
+
 log = logging.getLogger(__name__)
 
 _FORMAT = 1
@@ -160,7 +162,7 @@ def _write(path: Path, key: PlanKey, data: bytes) -> bool:
             file.flush()
             os.fsync(file.fileno())
         os.replace(fresh, path)
-        _fsync_folder(path.parent)
+        fsync_folder(path.parent)
     except OSError as error:
         fresh.unlink(missing_ok=True)
         log.warning("%s cannot be kept: %s", path, error.strerror)
@@ -187,11 +189,3 @@ def _locked(path: Path) -> Iterator[None]:
             log.warning("another process builds plans in %s; waiting for it", path.parent)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _fsync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

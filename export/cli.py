@@ -83,8 +83,8 @@ def export(
     with _progress() as progress:
         task = progress.add_task("", total=None)
 
-        def say(words: str, frames: int = 0) -> None:
-            progress.update(task, advance=frames, description=words)
+        def say(words: str, done: int = 0) -> None:
+            progress.update(task, advance=done, description=words)
 
         judge = None
         if card.training.trained and settings is not None:
