@@ -7,17 +7,43 @@ a manifest of a newer format is never half understood.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 FORMAT_VERSION = 1
 CELLS = 49
 
+MAX_FILES = 256
+MAX_BYTES = 1 << 32
+"""Of all files of a bundle together."""
+MAX_STORED = 1 << 28
+"""Numbers that memory and running clip hold at once: 1 GiB of float32."""
+_PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,7}")
+
+
+def _plain_path(path: str) -> str:
+    """Paths that mean the same on every system, whatever it thinks of case, dots and slashes."""
+    if len(path) > 200 or _PLAIN_PATH.fullmatch(path) is None:
+        raise ValueError(f"bundle paths must stay inside the bundle and be plain names, got {path[:80]!a}")
+    return path
+
+
+def _printable(text: str) -> str:
+    """Shown on terminals, so without orders to one."""
+    if not text.isprintable():
+        raise ValueError(f"a name must be printable, got {text[:80]!a}")
+    return text
+
+
+PlainPath = Annotated[str, AfterValidator(_plain_path)]
+Printable = Annotated[str, AfterValidator(_printable)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GraphName = Literal["backbone", "sampler", "reader"]
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
+"""What a graph is computed in; w8: fp32, from weights that are stored in eight bits."""
 TimeHead = Literal["bins", "pointer"]
 
 
@@ -54,8 +80,8 @@ class NetworkConfig(Strict):
     sampler_cell_code: bool = True
     sampler_novelty: bool = True
     activities: int = Field(ge=1, le=10_000, description="C: classes")
-    sample_fps: float = Field(default=1.0, gt=0, le=5)
-    horizon_s: float = Field(default=36_000, gt=0, description="older tokens leave the memory")
+    sample_fps: float = Field(default=1.0, ge=1e-4, le=5)
+    horizon_s: float = Field(default=36_000, gt=0, le=1e9, description="older tokens leave the memory")
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> NetworkConfig:
@@ -79,6 +105,9 @@ class NetworkConfig(Strict):
             )
         if self.sampler_novelty and not self.svd_rank:
             raise ValueError("sampler_novelty needs svd_rank >= 1, got 0")
+        stored = (self.memory_tokens + clip_tokens) * self.d_backbone
+        if stored > MAX_STORED:
+            raise ValueError(f"memory and clip must hold at most {MAX_STORED} numbers, got {stored}")
         return self
 
     @property
@@ -100,22 +129,26 @@ class NetworkConfig(Strict):
 class ActivityClass(Strict):
     """`name` is what people type; `doing` completes "a person ..."."""
 
-    name: str = Field(min_length=1, max_length=200)
-    doing: str = Field(min_length=1, max_length=500)
+    name: Printable = Field(min_length=1, max_length=200)
+    doing: Printable = Field(min_length=1, max_length=500)
 
 
 class FileRecord(Strict):
     sha256: Sha256
-    bytes: int = Field(ge=0)
+    bytes: int = Field(ge=0, le=MAX_BYTES)
 
 
 class GraphRecord(Strict):
-    path: str
-    data: str | None = Field(
+    path: PlainPath
+    data: PlainPath | None = Field(
         default=None, description="weights of this graph alone, where its format splits them"
     )
     precision: Precision
     why: str = Field(default="", description="why this precision")
+    kept: dict[str, float] = Field(
+        default_factory=dict,
+        description="parameters whose operators stay fp32 in an int8 graph; error of each, quantised alone",
+    )
 
 
 class ParityRecord(Strict):
@@ -125,6 +158,9 @@ class ParityRecord(Strict):
     graph: GraphName
     feeds: str = Field(description="the batch sizes or shapes that were compared")
     max_abs_error: float
+    error: float | None = Field(
+        default=None, description="relative, of the worst output, where `tolerance` is about that: w8, int8"
+    )
     tolerance: float
     cosine: float | None = Field(default=None, description="least cosine of an output with torch's")
     ms: float | None = Field(default=None, description="median of one call on the exporting machine")
@@ -132,6 +168,24 @@ class ParityRecord(Strict):
         default=None,
         description="what ran the graph where the target could not run: not the target's own engine",
     )
+
+
+class AnswersRecord(Strict):
+    """One run over `frames` sampled frames that export and network both watched, and answered after.
+
+    Shares and means over `questions`; None where none was of the kind.
+    """
+
+    target: Target
+    source: Printable
+    frames: int = Field(ge=0)
+    questions: int = Field(ge=0)
+    answers: float = Field(description="share to which the same is told")
+    contents: float = Field(description="share in which the same is said, whether or not either dared to")
+    tokens: float = Field(description="share of remembered tokens that both hold")
+    angle_deg: float | None = Field(default=None, description="between the SVD bases")
+    box_iou: float | None = None
+    span_iou: float | None = None
 
 
 class TrainingRecord(Strict):
@@ -150,8 +204,8 @@ class TrainingRecord(Strict):
 class Scaling(Strict):
     """What makes a probability honest: sigmoid(a * logit + b), fitted on validation videos (Platt)."""
 
-    a: float = Field(default=1.0, ge=0, description="0 or more: scaling must not reverse an order")
-    b: float = 0.0
+    a: float = Field(default=1.0, ge=0, le=1e4, description="0 or more: scaling must not reverse an order")
+    b: float = Field(default=0.0, ge=-1e4, le=1e4)
 
 
 class Thresholds(Strict):
@@ -161,7 +215,9 @@ class Thresholds(Strict):
     evidence: float = Field(
         default=0.02, ge=0, le=1, description="share of attention that counts as evidence"
     )
-    interpolate_s: float = Field(default=4.0, ge=0, description="boxes are bridged over at most this gap")
+    interpolate_s: float = Field(
+        default=4.0, ge=0, le=1e6, description="boxes are bridged over at most this gap"
+    )
     time_head: TimeHead = "pointer"
     presence_scaling: Scaling = Scaling()
     activity_scaling: Scaling = Scaling()
@@ -172,16 +228,17 @@ class Manifest(Strict):
     """Contents of `manifest.json`."""
 
     format_version: Literal[1]
-    name: str = Field(min_length=1, max_length=200)
+    name: Printable = Field(min_length=1, max_length=200)
     network: NetworkConfig
     classes: tuple[ActivityClass, ...]
     graphs: dict[Target, dict[GraphName, GraphRecord]]
-    weights: str | None = "weights.safetensors"
-    files: dict[str, FileRecord]
+    weights: PlainPath | None = "weights.safetensors"
+    files: dict[PlainPath, FileRecord] = Field(max_length=MAX_FILES)
     training: TrainingRecord
     thresholds: Thresholds = Thresholds()
     calibration_digest: Sha256 | None = None
     parity: tuple[ParityRecord, ...] = ()
+    answers: tuple[AnswersRecord, ...] = Field(default=(), description="empty where they were not compared")
     licence: str = "Apache-2.0"
     attributions: tuple[str, ...] = ()
 
@@ -191,6 +248,12 @@ class Manifest(Strict):
             raise ValueError(f"classes must be {self.network.activities}, got {len(self.classes)}")
         if len({one.name for one in self.classes}) != len(self.classes):
             raise ValueError("class names must differ from one another")
+        if self.weights is not None and "/" in self.weights:
+            raise ValueError(f"weights must lie beside the manifest, got {self.weights}")
+        if len({name.casefold() for name in self.files} | {"manifest.json"}) != len(self.files) + 1:
+            raise ValueError("files must differ in more than the case of letters, and none is manifest.json")
+        if (total := sum(record.bytes for record in self.files.values())) > MAX_BYTES:
+            raise ValueError(f"files must have at most {MAX_BYTES} bytes together, got {total}")
         for target, graphs in self.graphs.items():
             if set(graphs) != {"backbone", "sampler", "reader"}:
                 raise ValueError(

@@ -16,6 +16,7 @@ from engines.errors import BundleError
 from engines.manifest import NetworkConfig
 from export.half import HALF
 from export.networks.model import LvmNet
+from export.weights8 import ROUNDED, SCALE, restored, rounded
 
 WEIGHTS = "weights.safetensors"
 
@@ -42,12 +43,18 @@ def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
 def stored(network: LvmNet, wanted: Collection[str]) -> dict[str, Tensor]:
     """What the weights file of a bundle holds so that graphs find all of `wanted`.
 
-    Names that end with `HALF` are wanted in half precision. A parameter that no graph wants in full is stored
-    in half precision only, so a half-precision bundle is half as large; buffers that no graph has stay.
+    Names that end with `HALF` are wanted in half precision, those that end with `ROUNDED` in eight bits. A
+    parameter that no graph wants in full is stored so only, which is what makes such a bundle small; buffers
+    that no graph has stay.
     """
     out: dict[str, Tensor] = {}
     for name, tensor in network.state_dict().items():
         tensor, half = tensor.detach().cpu(), name + HALF in wanted
+        if name + ROUNDED in wanted:
+            values, scale = rounded(tensor.numpy())
+            out[name + ROUNDED], out[name + SCALE] = torch.from_numpy(values), torch.from_numpy(scale)
+            if name not in wanted:
+                continue
         if half and name not in wanted:
             out[name] = tensor.half()
         else:
@@ -65,7 +72,7 @@ def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
     with torch.device("meta"):
         network = LvmNet(config)
     state = safetensors.torch.load(data)
-    state = {name: tensor for name, tensor in state.items() if not name.endswith(HALF)}
+    state = _in_full(state)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
@@ -79,6 +86,16 @@ def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
         network = LvmNet(config)
     network.load_state_dict(state)
     return network.eval()
+
+
+def _in_full(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters of a weights file under their own names, those in eight bits multiplied out."""
+    out = {name: tensor for name, tensor in state.items() if not name.endswith((HALF, ROUNDED, SCALE))}
+    for name, tensor in state.items():
+        own, scale = name.removesuffix(ROUNDED), state.get(name.removesuffix(ROUNDED) + SCALE)
+        if own != name and scale is not None:
+            out.setdefault(own, torch.from_numpy(restored(tensor.numpy(), scale.numpy())))
+    return out
 
 
 def places(path: Path) -> dict[str, Place]:

@@ -10,17 +10,20 @@ import cv2
 import numpy as np
 import pytest
 from export_models import small_network
-from gate_runs import DEMO, SETTINGS, Change, changed, graphs_of, toy, watch, without
+from gate_runs import DEMO, FOOTAGE, SETTINGS, Change, changed, graphs_of, manifest_of, toy, watch, without
 
 from edge_runtime.frame import tick_of
-from engines.errors import LvmError
+from engines.errors import EngineFault, GateFailed, LvmError
 from engines.manifest import GraphName
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.spec import Array
+from export.gates.drift import drift
 from export.gates.footage import Files, footage_of
+from export.gates.gate import demand
 from export.gates.limits import GateLimits, Limits
-from export.gates.result import Drift, Finding
+from export.gates.result import Drift, Finding, GateResult
 from export.graphs import lower, serialised, trace
+from export.networks.model import GRAPHS
 from export.parity import cases, check_graph
 from export.reference import TorchEngine
 from export.weights import WEIGHTS, places, save_weights
@@ -109,7 +112,7 @@ def test_a_permuted_cell_is_caught_by_what_is_remembered(change: Change) -> None
         ("backbone", "norm", "tokens"),
         ("sampler", "norm", "tokens"),
         ("sampler", "layers.0.norm", "tokens"),
-        ("reader", "decoder_norm", "box_iou"),
+        ("reader", "encoder.0.norm", "box_iou"),
     ],
 )
 def test_a_dropped_layer_norm_is_caught_by_what_comes_of_it(name: GraphName, layer: str, seen: str) -> None:
@@ -146,6 +149,36 @@ def test_one_nan_is_caught_wherever_it_occurs(
     assert (finding.quantity, finding.graph, finding.certain) == ("finite", name, True)
     assert output in finding.words and found.final is None
     assert frame is None or finding.frame == frame
+
+
+@pytest.mark.parametrize(("name", "call"), [("backbone", 9), ("sampler", 3), ("reader", 1)])
+def test_an_engine_that_fails_in_mid_run_fails_the_gate_with_its_report(
+    name: GraphName, call: int, tmp_path: Path
+) -> None:
+    def lost(outputs: dict[str, Array]) -> None:
+        raise RuntimeError("device lost")
+
+    found = watch(NETWORK, changed(NETWORK, name, lost, calls=[call]))
+    finding = found.findings[-1]
+    assert (finding.quantity, finding.graph, finding.certain) == ("fault", name, True)
+    assert finding.words == "the engine failed: fake failed: device lost" and found.final is None
+    result = GateResult(
+        bundle="shop", digest="0" * 64, backend="fake", limits=GateLimits().fp32, seed=0, seconds=1.0,
+        precisions=dict.fromkeys(GRAPHS, "fp32"), drift=(found,),
+    )  # fmt: skip
+    with pytest.raises(GateFailed, match=f"{name}, .*the engine failed") as raised:
+        demand(result, tmp_path / "gates.html")
+    assert raised.value.exit_status == 3 and "device lost" in (tmp_path / "gates.html").read_text()
+
+
+def test_a_reference_that_fails_is_no_fault_of_the_export() -> None:
+    def lost(outputs: dict[str, Array]) -> None:
+        raise RuntimeError("no memory")
+
+    manifest = manifest_of(NETWORK)
+    broken = changed(NETWORK, "sampler", lost)
+    with pytest.raises(EngineFault, match="no memory"):
+        drift(manifest, broken, graphs_of(NETWORK), dict.fromkeys(GRAPHS, "fp32"), FOOTAGE, SETTINGS)
 
 
 def test_a_nan_that_nobody_may_read_is_none() -> None:

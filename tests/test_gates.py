@@ -97,7 +97,12 @@ def test_boxes_and_spans_agree_from_half_an_overlap() -> None:
         assert pair.told is same, box
     two = answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=2.0, box=half)))
     pair = compared(two, answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=3.0, box=half))))
-    assert pair.likeness == pytest.approx(1 / 3) and not pair.told
+    assert pair.likeness == 1 and pair.told, "which neighbours of many moments are told is no difference"
+    far = answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=30.0, box=half)))
+    assert compared(two, far).likeness == pytest.approx(3 / 4), "30 s from any box of the other"
+    farther = answer("object", boxes=(TimedBox(t=40.0, box=half), TimedBox(t=50.0, box=half)))
+    assert compared(two, farther).likeness == 0 and not compared(two, farther).told
+    assert compared(two, answer("object")).likeness == 0
     assert compared(answer("time", spans=(span(0, 4),)), answer("time", spans=(span(0, 7.9),))).told
     assert not compared(answer("time", spans=(span(0, 4),)), answer("time", spans=(span(0, 8.1),))).told
     assert not compared(answer("time", spans=(span(0, 4),)), answer("time")).told

@@ -185,3 +185,42 @@ def test_an_unknown_stage_is_refused(tmp_path):
     with pytest.raises(LvmError, match="stage must be one of backbone, tubedetr, lvm, got reader"):
         training(tmp_path).run("reader")
     assert not (tmp_path / "run").exists()
+
+
+def started(recipe, start, *left_out, **network):
+    given = recipe.model_dump()
+    for name in left_out:
+        given[name]["optimiser"]["steps"] = 0
+    given["network"] |= network
+    return Recipe.model_validate(given | {"start": start})
+
+
+def test_stages_without_steps_take_the_weights_that_the_recipe_starts_from(place, tmp_path):
+    start = place / "run" / CHECKPOINT
+    recipe = started(recipe_of(), start, "backbone", "tubedetr")
+    Training(recipe, tmp_path / "run", place / "cache", console=Console(file=io.StringIO())).run()
+    assert not (tmp_path / "run" / "tubedetr.safetensors").exists()
+    before, after = load_file(start), load_file(tmp_path / "run" / CHECKPOINT)
+    same = {name for name in before if torch.equal(before[name], after[name])}
+    assert {name for name in before if name.startswith("backbone.")} <= same
+    learned = {name for name in before if name.startswith("reader.heads.")} - same
+    assert "reader.heads.activity.weight" in learned
+    moved = (after["reader.heads.activity.weight"] - before["reader.heads.activity.weight"]).abs().max()
+    assert (
+        moved < 0.1 * before["reader.heads.activity.weight"].abs().max()
+    )  # three steps from there, not anew
+
+
+def test_a_start_of_another_shape_is_refused_where_its_weights_are_needed(place, tmp_path):
+    start = place / "run" / CHECKPOINT
+    recipe = started(recipe_of(), start, "backbone", query_steps=7)
+    Training(recipe, tmp_path, tmp_path)
+    with pytest.raises(LvmError, match="query_steps"):
+        Training(started(recipe_of(), start, "backbone", "tubedetr", query_steps=7), tmp_path, tmp_path)
+
+
+def test_leaving_out_a_stage_needs_something_to_start_from():
+    with pytest.raises(ValueError, match="start must name"):
+        started(recipe_of(), None, "backbone")
+    with pytest.raises(ValueError, match="lvm must take a step"):
+        started(recipe_of(), "anything", "lvm")

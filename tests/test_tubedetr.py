@@ -65,11 +65,11 @@ def test_aligned_steps_are_the_decoder_layer_with_all_other_frames_masked() -> N
 
 
 def changed_steps(net: TubeDETR, frame: int, frames: int = 12) -> list[int]:
-    """The steps whose box changes with the picture of one frame."""
+    """The steps whose start logit changes with the picture of one frame."""
     given = inputs(net, 1, frames)
-    before = net(**given).boxes_cxcywh
+    before = net(**given).start_logits
     given["frames"][:, frame] += 1.0
-    change = (net(**given).boxes_cxcywh - before).abs().sum(-1)[0]
+    change = (net(**given).start_logits - before).abs()[0]
     return torch.nonzero(change > 1e-6).flatten().tolist()
 
 
@@ -162,7 +162,7 @@ def test_its_weights_become_the_readers_wherever_both_have_them(changes: dict[st
     net, reader = TubeDETR(config), Reader(config)
     missing, unexpected = reader.load_state_dict(net.state_dict(), strict=False)
     assert set(unexpected) == {"fast.weight", "fast.bias"}
-    assert {name.rsplit(".", 1)[0] for name in missing} <= {"heads.pointer", "embed.svd", "embed"}
+    assert {name.rsplit(".", 1)[0] for name in missing} <= {"heads.places", "embed.svd", "embed"}
     loaded = reader.state_dict()
     assert all(
         torch.equal(loaded[name], weight) for name, weight in net.state_dict().items() if name in loaded
@@ -189,10 +189,10 @@ def test_it_learns_at_which_frame_the_asked_object_is() -> None:
     assert max(losses[-5:]) < 0.3
 
 
-def test_paper_width_has_the_readers_size_without_pointer_and_with_the_fast_branch() -> None:
+def test_paper_width_has_the_readers_size_without_its_sense_of_time_and_with_the_fast_branch() -> None:
     config = load_preset("paper")
     with torch.device("meta"):
         net, reader = TubeDETR(config), Reader(config)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in (("t", net), ("r", reader))}
     width = config.d_model
-    assert count["t"] == count["r"] - 3 * (width + 1) + width * (width + 1)
+    assert count["t"] == count["r"] - 1 + width * (width + 1)

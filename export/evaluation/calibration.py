@@ -20,7 +20,7 @@ _STEPS = 100
 _CONVERGED = 1e-10
 
 
-class Scaling(NamedTuple):
+class Platt(NamedTuple):
     """probability = sigmoid(a * logit + b); a >= 0, as calibration must not reverse an order."""
 
     a: float
@@ -31,13 +31,13 @@ class Scaling(NamedTuple):
         return _sigmoid(self.a * np.asarray(logits, np.float64) + self.b)
 
 
-def fit_platt(logits: ArrayLike, truth: ArrayLike) -> Scaling:
+def fit_platt(logits: ArrayLike, truth: ArrayLike) -> Platt:
     """The a and b of least cross-entropy; logits and truth (bool) of one shape, (N,) or (N, C) pooled."""
     x, target = _samples(logits, truth)
     scaling = _newton(np.stack([x, np.ones_like(x)], axis=1), target)
     if scaling[0] < 0:  # the loss is convex: the best a >= 0 is then 0, and b the base rate's logit
-        return Scaling(0.0, float(logit(target.mean())))
-    return Scaling(float(scaling[0]), float(scaling[1]))
+        return Platt(0.0, float(logit(target.mean())))
+    return Platt(float(scaling[0]), float(scaling[1]))
 
 
 def logit(probability: ArrayLike) -> Real:

@@ -105,7 +105,7 @@ def calibrations(results: Sequence[Result], thresholds: Mapping[int, Thresholds]
 def error(known: Samples, scalings: Sequence[Scaling]) -> Interval:
     """Expected calibration error, each sample scaled by its own; bins hold at least 30 samples."""
     a, b = (np.array([getattr(one, name) for one in scalings]) for name in "ab")
-    confidence = calibration.Scaling(1.0, 0.0)(a * known.logits + b)
+    confidence = calibration.Platt(1.0, 0.0)(a * known.logits + b)
     bins = int(np.clip(len(confidence) // _BIN_LEAST, 1, _MOST_BINS))
     return bootstrap.statistic(
         lambda index: calibration_error(confidence[index], known.right[index], bins),

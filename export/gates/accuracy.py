@@ -20,9 +20,10 @@ from export.evaluation.report import recall_1x
 from export.evaluation.results import Result
 from export.evaluation.stream import Model
 from export.evaluation.videos import caches_of, crops_of
+from export.gates.judging import of_end
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy, Finding, Recall
-from export.gates.watch import Graphs, NotFinite, watched
+from export.gates.watch import Ended, Graphs, watched
 from export.networks.model import GRAPHS, LvmNet
 from export.reference import TorchEngine
 
@@ -46,18 +47,9 @@ def accuracy_of(
     limit = settings.limits.of(precisions.values()).recall_drop
     try:
         got = answers(_model(bundle.manifest, watched(export)), data, settings)
-    except NotFinite as error:
-        words = f"output {error.output} holds NaN, Inf or too large a number"
-        found = Finding(
-            quantity="finite",
-            frame=None,
-            value=None,
-            limit=None,
-            graph=error.graph,
-            certain=True,
-            words=words,
-        )
-        return Accuracy(data=str(settings.data), split=settings.split, recall={}, findings=(found,))
+    except Ended as error:
+        ended = (of_end(error, None),)
+        return Accuracy(data=str(settings.data), split=settings.split, recall={}, findings=ended)
     recall = compared(wanted, got, bundle.manifest)
     return Accuracy(
         data=str(settings.data),

@@ -6,7 +6,7 @@ Letters: r, s rows of two bases, d width.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from edge_runtime.answers import Answer, Box
 from edge_runtime.memory import Cells, Ticks, TokenMemory
 from edge_runtime.svd import OnlineSVD, Rows
+from engines.manifest import Thresholds
 from export.evaluation.metrics import box_iou, tiou
 
 SAME_IOU = 0.5
 """Intersection over union from which boxes or spans of two answers say the same."""
+NEAR_S = Thresholds().interpolate_s
+"""Seconds over which the runtime itself says that a box holds: it bridges boxes over so long a gap."""
 STRONG = 0.01
 """Share of the strongest direction from which a direction of the background counts: weaker ones are noise,
 and which noise comes last is decided by the last bit."""
@@ -90,7 +93,9 @@ def all_compared(wanted: Sequence[Answer], got: Sequence[Answer]) -> list[Pair]:
 def likeness(a: Answer, b: Answer) -> float:
     """1: the same first answer; boxes and spans by intersection over union. Nothing is like nothing.
 
-    Boxes count at every tick at which either answer has one, with 0 where the other has none.
+    Each box of either answer is compared with the other's box that is nearest in time, 0 where none lies
+    within `NEAR_S`. Of many moments an answer tells a few, evenly thinned: one token more moves all of them,
+    to neighbours.
     """
     if a.type == "activity":
         return float([one.activity for one in a.activities[:1]] == [one.activity for one in b.activities[:1]])
@@ -101,9 +106,20 @@ def likeness(a: Answer, b: Answer) -> float:
     mine, theirs = ({one.t: one.box for one in answer.boxes} for answer in (a, b))
     if not mine and not theirs:
         return 1.0
-    both = sorted(mine.keys() & theirs.keys())
-    found = same_boxes([mine[t] for t in both], [theirs[t] for t in both])
-    return float(found.sum() / len(mine.keys() | theirs.keys()))
+    return float(np.concatenate([_met(mine, theirs), _met(theirs, mine)]).mean())
+
+
+def _met(mine: Mapping[float, Box], theirs: Mapping[float, Box]) -> NDArray[np.float64]:
+    """Of each box (by its time) the intersection over union with the nearest of the others. (n,)"""
+    out = np.zeros(len(mine))
+    if not theirs:
+        return out
+    times = np.array(sorted(theirs))
+    for place, (t, box) in enumerate(mine.items()):
+        nearest = float(times[np.abs(times - t).argmin()])
+        if abs(nearest - t) <= NEAR_S:
+            out[place] = same_boxes([box], [theirs[nearest]])[0]
+    return out
 
 
 def same_boxes(a: Sequence[Box], b: Sequence[Box]) -> NDArray[np.float64]:

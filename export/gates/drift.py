@@ -25,10 +25,10 @@ from engines.manifest import GraphName, Manifest, Precision
 from export.data.records import QueryType
 from export.gates.agreement import Pair, all_compared, angle_deg, overlap
 from export.gates.footage import Footage
-from export.gates.judging import of_checkpoint, of_final, of_nan
+from export.gates.judging import of_checkpoint, of_end, of_final
 from export.gates.limits import GateSettings
 from export.gates.result import Agreement, Alone, Checkpoint, Drift, Finding
-from export.gates.watch import Beside, Graphs, NotFinite, watched
+from export.gates.watch import Beside, Ended, Graphs, watched
 from export.networks.model import GRAPHS
 
 Report = Callable[[str, int], None]
@@ -77,8 +77,8 @@ def drift(
 ) -> Drift:
     """Watch `footage` by both and compare. `manifest` is that of the export's bundle.
 
-    What is beyond a limit is returned, not raised. The run ends early only where the export gives NaN or Inf.
-    Equal arguments give equal results. Memory does not grow with the frames watched.
+    What is beyond a limit is returned, not raised. The run ends early only where the export gives NaN or Inf
+    or its engine fails. Equal arguments give equal results. Memory does not grow with the frames watched.
     """
     with ExitStack() as stack:
         run = _Run(manifest, reference, export, precisions, footage, settings, stack)
@@ -91,8 +91,8 @@ def drift(
                     run.compare()
             report(f"{footage.name}: {settings.questions} questions", 0)
             run.finish()
-        except NotFinite as error:
-            run.findings.append(of_nan(error, run.frames))
+        except Ended as error:
+            run.findings.append(of_end(error, run.frames))
     return Drift(
         source=footage.name,
         frames=run.frames,

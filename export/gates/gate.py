@@ -148,5 +148,5 @@ def place(finding: Finding, source: str) -> str:
 
 
 def _rank(finding: Finding) -> tuple[bool, int, bool]:
-    """NaN before all, then what came first, with a named graph before none."""
-    return finding.quantity != "finite", finding.frame or 0, not finding.certain
+    """What ended the run before all, then what came first, with a named graph before none."""
+    return finding.quantity not in ("fault", "finite"), finding.frame or 0, not finding.certain

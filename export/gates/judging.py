@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from engines.manifest import GraphName, Precision
 from export.gates.limits import GateLimits, Limits, allowed_differences
 from export.gates.result import Alone, Checkpoint, Finding, Quantity
-from export.gates.watch import NotFinite
+from export.gates.watch import Ended
 from export.networks.model import GRAPHS
 
 Precisions = Mapping[GraphName, Precision]
@@ -22,16 +22,16 @@ _LEAST: dict[Quantity, str] = {
 }
 
 
-def of_nan(error: NotFinite, frames: int) -> Finding:
+def of_end(error: Ended, frames: int | None) -> Finding:
     """The run ended because of it, after `frames` whole frames."""
     return Finding(
-        quantity="finite",
+        quantity=error.quantity,
         frame=frames,
         value=None,
         limit=None,
         graph=error.graph,
         certain=True,
-        words=f"output {error.output} holds NaN, Inf or too large a number",
+        words=error.words,
     )
 
 

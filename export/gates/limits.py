@@ -23,7 +23,7 @@ from engines.manifest import Precision, Strict
 from export.data.records import Split
 
 Share = Annotated[float, Field(ge=0, le=1)]
-ORDER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+ORDER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "w8", "int8")
 """From the finest to the coarsest."""
 _CHANCE = 1e-3
 
@@ -56,6 +56,10 @@ class GateLimits(Strict):
     bf16: Limits = Limits(
         answers=0.99, contents=0.97, tokens=0.90, angle_deg=15.0, box_iou=0.95, span_iou=0.95,
         error=5e-2, kept=0.95, recall_drop=0.01,
+    )  # fmt: skip
+    w8: Limits = Limits(
+        answers=0.98, contents=0.95, tokens=0.90, angle_deg=15.0, box_iou=0.90, span_iou=0.90,
+        error=5e-2, kept=0.95, recall_drop=0.02,
     )  # fmt: skip
     int8: Limits = Limits(
         answers=0.98, contents=0.95, tokens=0.80, angle_deg=30.0, box_iou=0.90, span_iou=0.90,

@@ -10,8 +10,10 @@ from engines.manifest import GraphName, Precision, Strict
 from export.data.records import QueryType
 from export.gates.limits import Limits
 
+Ending = Literal["fault", "finite"]
+"""What ends a run: the engine fails, or gives what is no number."""
 Quantity = Literal[
-    "finite", "error", "kept", "tokens", "angle_deg", "answers", "contents", "box_iou", "span_iou", "recall"
+    Ending, "error", "kept", "tokens", "angle_deg", "answers", "contents", "box_iou", "span_iou", "recall"
 ]
 
 

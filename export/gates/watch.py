@@ -11,10 +11,11 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import GateFailed, LvmError
+from engines.errors import EngineFault, GateFailed, LvmError
 from engines.manifest import GraphName
 from engines.spec import Array, Engine, Feeds
 from export.contracts import READ_WHERE
+from export.gates.result import Ending
 from export.networks.model import GRAPHS
 from export.networks.reader import UNANSWERABLE
 
@@ -26,12 +27,26 @@ _LARGEST = {"tokens": float(np.finfo(np.float16).max)}
 """Tokens are remembered in half precision."""
 
 
-class NotFinite(GateFailed):
-    """`graph` gave NaN, Inf or too large a number in `output`."""
+class Ended(GateFailed):
+    """`graph` cannot go on, for the reason `words`: what ends a stream on a device."""
 
-    def __init__(self, graph: GraphName, output: str, backend: str) -> None:
-        super().__init__(f"{graph} on {backend} gave NaN, Inf or too large a number in its output {output}")
-        self.graph, self.output, self.backend = graph, output, backend
+    quantity: Ending
+
+    def __init__(self, graph: GraphName, words: str) -> None:
+        super().__init__(f"{graph}: {words}")
+        self.graph, self.words = graph, words
+
+
+class NotFinite(Ended):
+    """It gave NaN, Inf or too large a number."""
+
+    quantity = "finite"
+
+
+class Faulted(Ended):
+    """Its engine failed while it ran."""
+
+    quantity = "fault"
 
 
 def watched(graphs: Graphs, *, reference: bool = False) -> dict[GraphName, Engine]:
@@ -43,14 +58,22 @@ def watched(graphs: Graphs, *, reference: bool = False) -> dict[GraphName, Engin
 
 
 class Watched(Engine):
-    """Raises NotFinite as soon as something that may be read is no number, or too large to be remembered."""
+    """Raises NotFinite as soon as something that may be read is no number, or too large to be remembered.
+
+    Raises Faulted where the engine fails.
+    """
 
     def __init__(self, inner: Engine, graph: GraphName, *, reference: bool = False) -> None:
         self.backend, self.inputs, self.outputs = inner.backend, inner.inputs, inner.outputs
         self._inner, self._graph, self._reference = inner, graph, reference
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
-        outputs = self._inner(feeds)
+        try:
+            outputs = self._inner(feeds)
+        except EngineFault as error:
+            if self._reference:
+                raise
+            raise Faulted(self._graph, f"the engine failed: {error}") from error
         for name, array in outputs.items():
             largest = np.abs(readable(name, array, feeds)).max(initial=0.0)
             if not largest <= _LARGEST.get(name, np.finfo(np.float32).max):
@@ -63,12 +86,44 @@ class Watched(Engine):
                 f"the network itself gives NaN or Inf in {output} of its {self._graph}, so nothing can be "
                 "compared with it; train it again or export another checkpoint"
             )
-        raise NotFinite(self._graph, output, self.backend)
+        raise NotFinite(self._graph, f"output {output} holds NaN, Inf or too large a number")
 
 
 def readable(output: str, array: Array, feeds: Feeds) -> Array:
     """The entries of one output that a caller may read."""
     return np.asarray(array[feeds[READ_WHERE[output]]]) if output in READ_WHERE else array
+
+
+class Errors:
+    """|got - wanted| / |wanted| of each output, Euclidean over everything added that a caller may read."""
+
+    def __init__(self) -> None:
+        self._wanted: dict[str, float] = {}
+        self._missed: dict[str, float] = {}
+        self.largest = 0.0
+        """Of all entries, absolute."""
+
+    def add(self, wanted: Mapping[str, Array], got: Mapping[str, Array], feeds: Feeds) -> None:
+        """One more call."""
+        spoken = _chosen(wanted) & _chosen(got) if "pointer_logits" in wanted else None
+        for name, array in wanted.items():
+            a, b = array.astype(np.float64), got[name].astype(np.float64)
+            # Which of two equal tokens the reader chose is no error of what it says of the others.
+            if spoken is not None and name in ("pointer_logits", "pointer_offsets"):
+                keep = spoken[(...,) + (None,) * (a.ndim - 2)]
+                a, b = np.where(keep, a, 0), np.where(keep, b, 0)
+            a, b = readable(name, a, feeds), readable(name, b, feeds)
+            self.largest = max(self.largest, float(np.abs(b - a).max(initial=0.0)))
+            self._wanted[name] = self._wanted.get(name, 0.0) + float(np.square(a).sum())
+            self._missed[name] = self._missed.get(name, 0.0) + float(np.square(b - a).sum())
+
+    def relative(self) -> dict[str, float]:
+        """By output; NaN where something was NaN."""
+        tiny = np.finfo(float).tiny
+        return {
+            name: float(np.sqrt(missed / max(self._wanted[name], tiny)))
+            for name, missed in self._missed.items()
+        }
 
 
 class Beside(Engine):
@@ -81,29 +136,15 @@ class Beside(Engine):
 
     def forget(self) -> None:
         """Begin to note anew."""
-        self._wanted: dict[str, float] = {}
-        self._missed: dict[str, float] = {}
+        self._errors = Errors()
 
     def errors(self) -> dict[str, float]:
-        """|got - wanted| / |wanted| of each output, Euclidean over everything noted that may be read."""
-        tiny = np.finfo(float).tiny
-        return {
-            name: float(np.sqrt(missed / max(self._wanted[name], tiny)))
-            for name, missed in self._missed.items()
-        }
+        """Of each output, over everything noted."""
+        return self._errors.relative()
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
         wanted, got = self._reference(feeds), self._engine(feeds)
-        spoken = _chosen(wanted) & _chosen(got) if "pointer_logits" in wanted else None
-        for name, array in wanted.items():
-            a, b = array.astype(np.float64), got[name].astype(np.float64)
-            # Which of two equal tokens the reader chose is no error of what it says of the others.
-            if spoken is not None and name in ("pointer_logits", "pointer_offsets"):
-                keep = spoken[(...,) + (None,) * (a.ndim - 2)]
-                a, b = np.where(keep, a, 0), np.where(keep, b, 0)
-            a, b = readable(name, a, feeds), readable(name, b, feeds)
-            self._wanted[name] = self._wanted.get(name, 0.0) + float(np.square(a).sum())
-            self._missed[name] = self._missed.get(name, 0.0) + float(np.square(b - a).sum())
+        self._errors.add(wanted, got, feeds)
         return got
 
 

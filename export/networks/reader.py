@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
+from export.networks.places import TimedPlaces, corrected
 from export.networks.positions import CellCode, TickCode, one_hot_cells
 
 UNANSWERABLE = -1e9
@@ -107,12 +108,15 @@ class Reader(nn.Module):
         k = valid.shape[1]
         tokens = torch.cat([_taken(memory, chosen) + self.embed.kind[0], asked.tokens], dim=1)  # (B, K, d)
         hot = one_hot_cells(_taken(memory_cell, chosen))  # (B, k, 49)
-        position = self._positions(_taken(memory_tick, chosen), hot, tokens)  # (B, K, d)
+        tick = _taken(memory_tick, chosen)  # (B, k)
+        position = self._positions(tick, hot, tokens)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)
         steps, weights = self.decode(Context(encoded, position, bias), query_tick, query_valid)
         shares = share_of_attention(weights[..., :k], query_valid)  # (B, k)
         evidence = shares * valid.float()  # exactly 0 also where every key is masked
-        heads: ReaderOutput = self.heads(steps, query_valid, encoded[:, :k], valid, evidence)
+        apart = query_tick[:, :, None] - tick[:, None]  # (B, L, k)
+        read = Read(encoded[:, :k], hot, valid, evidence, apart)
+        heads: ReaderOutput = self.heads(steps, query_valid, read)
         return _on_slots(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
 
     def encode(self, tokens: Tensor, position: Tensor, bias: Tensor) -> Tensor:
@@ -234,8 +238,18 @@ class Relevance(nn.Module):
         return score
 
 
+class Read(NamedTuple):
+    """The memory tokens that were read."""
+
+    tokens: Tensor  # (B, k, d) as encoded
+    cells: Tensor  # (B, k, 49) one-hot
+    valid: Tensor  # (B, k)
+    evidence: Tensor  # (B, k)
+    apart: Tensor  # (B, L, k) ticks from step to token
+
+
 class Heads(nn.Module):
-    """One linear layer for each output."""
+    """One linear layer for each output; boxes start from where the tokens lie that answer."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -243,25 +257,31 @@ class Heads(nn.Module):
         self.activity = nn.Linear(width, config.activities)
         self.presence = nn.Linear(width, 1)
         self.box = nn.Linear(width, 4)
+        nn.init.zeros_(self.box.weight)
+        nn.init.zeros_(self.box.bias)
         self.span = nn.Linear(width, 2)
         self.pointer = nn.Linear(width, 3)
+        self.places = TimedPlaces(width)
 
-    def forward(
-        self, steps: Tensor, query_valid: Tensor, memory: Tensor, memory_valid: Tensor, evidence: Tensor
-    ) -> ReaderOutput:
-        """steps (B, L, d), memory (B, n, d) as encoded, valid flags, evidence (B, n)."""
+    def forward(self, steps: Tensor, query_valid: Tensor, read: Read) -> ReaderOutput:
+        """steps (B, L, d), query_valid (B, L) bool."""
         pooled = mean_of_valid(steps, query_valid)  # (B, d)
         start, end = self.span(steps).unbind(-1)  # (B, L) each
-        pointer = self.pointer(memory)  # (B, n, 3)
+        pointer = self.pointer(read.tokens)  # (B, k, 3)
+        answers = pointer[..., 0].masked_fill(~read.valid, UNANSWERABLE)  # (B, k)
+        # Without a token the order of those that are not there is any; then it must not tell a box.
+        there = read.valid.to(steps.dtype)[..., None]  # (B, k, 1)
+        places = self.places.boxes(read.tokens, read.cells) * there  # (B, k, 4)
+        reference = self.places.references(places, answers, read.apart)  # (B, L, 4)
         return ReaderOutput(
             activity_logits=self.activity(pooled),
-            boxes_cxcywh=torch.sigmoid(self.box(steps)),
+            boxes_cxcywh=corrected(reference, self.box(steps)),
             start_logits=start.masked_fill(~query_valid, UNANSWERABLE),
             end_logits=end.masked_fill(~query_valid, UNANSWERABLE),
-            pointer_logits=pointer[..., 0].masked_fill(~memory_valid, UNANSWERABLE),
+            pointer_logits=answers,
             pointer_offsets=functional.softplus(pointer[..., 1:]),
             presence_logit=self.presence(pooled).squeeze(-1),
-            evidence=evidence,
+            evidence=read.evidence,
         )
 
 

@@ -14,11 +14,13 @@ from torch.nn import functional
 
 from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
+from export.networks.places import Places, corrected
 from export.networks.positions import CellCode, TickCode
 from export.networks.reader import UNANSWERABLE, Embedding, Heads, mean_of_valid
 
 ASKED = CELLS + 1
 """Query tokens."""
+_HEADS = ("activity", "presence", "box", "span", "pointer", "places")
 
 
 class TubeOutput(NamedTuple):
@@ -36,8 +38,9 @@ class TubeDETR(nn.Module):
 
     Its modules have the names and shapes of the `Reader`'s, so that trained weights are the reader's initial
     ones: `reader.load_state_dict(tubedetr.state_dict(), strict=False)`. Only `fast` is its own, and the
-    reader's pointer and SVD tokens have no counterpart. Tick codes are added to the keys although attention
-    never leaves a frame here: the weights then know the keys that they will see in the reader.
+    reader's SVD tokens have no counterpart; of the pointer only its logit is used, to weigh the cells of a
+    frame. Tick codes are added to the keys although attention never leaves a frame here: the weights then
+    know the keys that they will see in the reader.
     """
 
     def __init__(self, config: NetworkConfig, stride: int = 5) -> None:
@@ -52,8 +55,8 @@ class TubeDETR(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
-        heads = dict(Heads(config).named_children())
-        self.heads = nn.ModuleDict({name: heads[name] for name in ("activity", "presence", "box", "span")})
+        heads = dict(Heads(config).named_children()) | {"places": Places(width)}
+        self.heads = nn.ModuleDict({name: heads[name] for name in _HEADS})
         # Nothing at first, as TubeDETR's own residual: training starts from the slow branch alone.
         self.fast = nn.Linear(width, width)
         nn.init.zeros_(self.fast.weight)
@@ -81,7 +84,7 @@ class TubeDETR(nn.Module):
         )
         tokens = self._frame_tokens(slow, frames)  # (B, T, K, d)
         steps = self._decode(tokens, frame_tick, frame_valid, seen)
-        return self._answer(steps, frame_valid)
+        return self._answer(steps, frame_valid, tokens[:, :, :CELLS])
 
     def _slow(
         self, frames: Tensor, frame_tick: Tensor, frame_valid: Tensor, *asked: Tensor
@@ -123,17 +126,25 @@ class TubeDETR(nn.Module):
         steps: Tensor = self.decoder_norm(x)
         return steps
 
-    def _answer(self, steps: Tensor, frame_valid: Tensor) -> TubeOutput:
-        """steps (B, T, d), frame_valid (B, T)."""
+    def _answer(self, steps: Tensor, frame_valid: Tensor, own: Tensor) -> TubeOutput:
+        """steps (B, T, d), frame_valid (B, T), own (B, T, 49, d) tokens of each frame."""
         pooled = mean_of_valid(steps, frame_valid)  # (B, d)
         start, end = self.heads["span"](steps).unbind(-1)  # (B, T) each
         return TubeOutput(
             activity_logits=self.heads["activity"](pooled),
-            boxes_cxcywh=torch.sigmoid(self.heads["box"](steps)),
+            boxes_cxcywh=corrected(self._references(own), self.heads["box"](steps)),
             start_logits=start.masked_fill(~frame_valid, UNANSWERABLE),
             end_logits=end.masked_fill(~frame_valid, UNANSWERABLE),
             presence_logit=self.heads["presence"](pooled).squeeze(-1),
         )
+
+    def _references(self, own: Tensor) -> Tensor:
+        """own (B, T, 49, d) -> (B, T, 4): as the reader's, but the tokens are all of the step's own frame."""
+        places = self.heads["places"]
+        assert isinstance(places, Places)
+        share = torch.softmax(self.heads["pointer"](own)[..., :1], 2)  # (B, T, 49, 1)
+        boxes = places.boxes(own, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
+        return (share * boxes).sum(2)
 
     def _bias(self, frame_valid: Tensor, seen: Tensor) -> Tensor:
         """frame_valid (B, n), seen (B, 50) -> (B, n, K) of a frame's own tokens and the query's."""

@@ -55,6 +55,7 @@ def train(
         raise LvmError("--config is missing; try --config configs/training/tiny.yaml")
     _need_workbench()
     from edge_runtime.world.folders import product_photos
+    from export.training.allocator import keep_freed_memory
     from export.training.distributed import join_team
     from export.training.photos import held_out_products
     from export.training.recipe import load_recipe
@@ -69,6 +70,7 @@ def train(
         data = recipe.data.model_copy(update={"products": products, "held_out": held_out})
         recipe = recipe.model_copy(update={"data": data})
     place = output or Path("runs") / f"{recipe.name}-{recipe.seed}"
+    keep_freed_memory()
     where = _device(device)
     team = join_team(where)
     Training(recipe, place, cache or place.parent / "cache", team, where).run(stage)

@@ -27,7 +27,7 @@ from export.training.recipe import LvmRecipe
 from export.training.relax import capped_simplex, gumbel_like, straight_through_bias
 
 Batch = Mapping[str, Tensor]
-_OBJECT, _TIME = KINDS.index("object"), KINDS.index("time")
+_ACTIVITY, _OBJECT, _TIME = (KINDS.index(kind) for kind in ("activity", "object", "time"))
 _LEAST = 1e-6
 
 
@@ -141,7 +141,10 @@ class LvmTrainer(nn.Module):
                 batch["span"],
                 of_time & there & (batch["matching"].sum(1) == 1),
             ),
-            "pointer": losses.pointer(output.pointer_logits, evidence, of_time),
+            # Of a box too: it lies where the tokens lie that the pointer names.
+            "pointer": losses.pointer(
+                output.pointer_logits, evidence, happened & (batch["kind"] != _ACTIVITY)
+            ),
             "offset": losses.offsets(output.pointer_offsets, tokens["tick"], batch["span"], of_span, of_time),
             "presence": nn.functional.binary_cross_entropy_with_logits(
                 output.presence_logit, happened.to(output.presence_logit.dtype)

@@ -23,8 +23,9 @@ class Part(BaseModel):
 class Optimiser(Part):
     """AdamW with linear warm-up and a cosine to zero; what counts is the weights' exponential average."""
 
-    steps: int = Field(ge=1)
-    learning_rate: Positive
+    steps: int = Field(ge=0)
+    """0, but not of the last stage: the stage is left out, and its weights are those of `start`."""
+    learning_rate: Positive = 1e-3
     weight_decay: Annotated[float, Field(ge=0.0)] = 1e-4
     warm_up: Share = 0.05
     clip_norm: Positive = 1.0
@@ -120,6 +121,8 @@ class Recipe(Part):
 
     name: str = Field(min_length=1)
     seed: int = Field(default=0, ge=0)
+    start: Path | None = None
+    """A bundle or checkpoint whose weights stand for those of the stages that take no step."""
     network: NetworkConfig
     data: Data = Data()
     backbone: BackboneRecipe
@@ -128,6 +131,15 @@ class Recipe(Part):
     threads: int = Field(default=2, ge=1)
     save_seconds: Positive = 60.0
     """At most so much of a run is lost when it is killed."""
+
+    @model_validator(mode="after")
+    def _startable(self) -> Recipe:
+        left_out = [name for name in ("backbone", "tubedetr") if not getattr(self, name).optimiser.steps]
+        if left_out and self.start is None:
+            raise ValueError(f"{left_out[0]} takes 0 steps, so start must name a bundle or a checkpoint")
+        if not self.lvm.optimiser.steps:
+            raise ValueError("lvm must take a step: it is what is trained")
+        return self
 
     @model_validator(mode="before")
     @classmethod

@@ -21,7 +21,7 @@ from torch import nn
 from engines.errors import LvmError
 from engines.manifest import TrainingRecord
 from export.bundle_writer import ModelCard
-from export.checkpoint import save_checkpoint
+from export.checkpoint import from_bundle, from_checkpoint, save_checkpoint
 from export.networks.model import LvmNet, initialised
 from export.reference import TorchEngine
 from export.training.backbone import BackboneTask, BackboneTrainer
@@ -57,6 +57,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.footage: Footage = footage_of(self.recipe.data, self.recipe.network, self.cache)
+        self.start = None if self.recipe.start is None else start_of(self.recipe)
 
     def run(self, last: str = "lvm") -> None:
         """All stages up to `last`. Raises LvmError for a stage that is none."""
@@ -70,7 +71,7 @@ class Training:
         network = initialised(self.recipe.network, self.recipe.seed)
         network.backbone.load_state_dict(backbone)
         videos = self._videos(network, "train")
-        tube = self._stage("tubedetr", lambda: self._tubedetr(videos))
+        tube = self._reader(videos)
         if last == "tubedetr":
             return
         held_out = self._videos(network, "val")
@@ -117,6 +118,9 @@ class Training:
 
     def _backbone(self) -> nn.Module:
         data, stage = self.recipe.data, self.recipe.backbone
+        if not stage.optimiser.steps:
+            assert self.start is not None
+            return self.start.backbone
         photos = None
         if data.products is not None and stage.photos_a_batch:
             photos = PhotoSet(data.products, data.held_out, cache=self.cache)
@@ -125,6 +129,13 @@ class Training:
         trained = self._loop(task, stage.optimiser).train()
         assert isinstance(trained, BackboneTrainer)
         return trained.backbone
+
+    def _reader(self, videos: Sequence[VideoCache]) -> dict[str, torch.Tensor]:
+        """The weights that a reader begins with."""
+        if self.recipe.tubedetr.optimiser.steps:
+            return self._stage("tubedetr", lambda: self._tubedetr(videos))
+        assert self.start is not None
+        return self.start.reader.state_dict()
 
     def _tubedetr(self, videos: Sequence[VideoCache]) -> nn.Module:
         stage = self.recipe.tubedetr
@@ -140,6 +151,9 @@ class Training:
         task = LvmTask(recipe.network, recipe.lvm, videos, recipe.seed, self.team, self.device)
         assert isinstance(task.module, LvmTrainer)
         task.module.reader.load_state_dict(tube, strict=False)
+        if not recipe.tubedetr.optimiser.steps:
+            assert self.start is not None
+            task.module.sampler.load_state_dict(self.start.sampler.state_dict())
         selection = Selection(
             lambda module: self._judge(module, held_out),
             max(1, recipe.lvm.optimiser.steps // _JUDGED),
@@ -214,7 +228,8 @@ class Training:
     def _made_by(self, name: str) -> str:
         """All that the weights of a stage depend on: its part of the recipe and those of earlier stages."""
         parts = STAGES[: STAGES.index(name) + 1]
-        return self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
+        said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
+        return said if self.start is None else f"{said} from {weights_digest(self.start)}"
 
     def _videos(self, network: LvmNet, split: Split) -> list[VideoCache]:
         digest = weights_digest(network.backbone)
@@ -233,6 +248,26 @@ class Training:
     def _validation(self) -> dict[str, float]:
         best = Selection(lambda _: 0.0, 1, self.folder / "lvm.best").best()
         return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
+
+
+_OF_BACKBONE = ("backbone", "image_size", "d_backbone")
+
+
+def start_of(recipe: Recipe) -> LvmNet:
+    """The network of the bundle or checkpoint that the recipe starts from.
+
+    Where only its backbone is taken, only that must be of the recipe's shape. Raises LvmError.
+    """
+    assert recipe.start is not None
+    found, _ = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
+    wanted, has = recipe.network.model_dump(), found.config.model_dump()
+    names = _OF_BACKBONE if recipe.tubedetr.optimiser.steps else tuple(wanted)
+    differing = [
+        f"{name} {has[name]} instead of {wanted[name]}" for name in names if has[name] != wanted[name]
+    ]
+    if differing:
+        raise LvmError(f"start {recipe.start} must be of the recipe's network, got {', '.join(differing)}")
+    return found
 
 
 GUIDANCE = ("relevance", "sampler")
