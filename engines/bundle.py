@@ -6,14 +6,17 @@
 
 A directory, or one uncompressed zip archive of it. Whenever a file is read its SHA-256 is compared with the
 manifest, and only those bytes are handed to a backend: a file that is replaced afterwards changes nothing.
-Only files that the manifest names are ever opened; links and paths that leave the bundle are refused.
+Only files that the manifest names are ever opened; links and paths that leave the bundle are refused. Hashes
+say that a bundle is whole, not who made it, so what its graphs may do is checked too (`engines.graph_check`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 import stat
+import struct
 import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Protocol
@@ -21,10 +24,15 @@ from typing import Protocol
 from pydantic import ValidationError
 
 from engines.errors import BundleError
+from engines.graph_check import check_onnx, check_openvino
 from engines.manifest import FORMAT_VERSION, GraphName, Manifest, Precision, Target
 
 MANIFEST = "manifest.json"
 MAX_MANIFEST_BYTES = 8 << 20
+MAX_ENTRIES = 1000
+"""Files of one archive."""
+MAX_DIRECTORY_BYTES = 1 << 20
+"""Of the list of files at an archive's end, which is read before anything can be checked."""
 ARCHIVE_SUFFIX = ".lvm"
 
 Buffer = bytes | memoryview
@@ -48,18 +56,22 @@ class _Directory:
             if place.is_symlink():
                 raise BundleError(f"bundle {self._root}: {path} is or lies behind a link; copy the real file")
         try:
-            # Before it is opened: opening a pipe waits for somebody who writes into it.
-            if not stat.S_ISREG(place.stat().st_mode):
-                raise BundleError(f"bundle {self._root}: {path} must be a plain file")
-            with place.open("rb") as file:
-                size = place.stat().st_size
-                if size > limit:
+            # Of the file that is open, not of what the path means meanwhile. Not to block: opening a pipe
+            # would wait for somebody who writes into it.
+            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                status = os.fstat(file)
+                if not stat.S_ISREG(status.st_mode):
+                    raise BundleError(f"bundle {self._root}: {path} must be a plain file")
+                if status.st_size > limit:
                     raise BundleError(
-                        f"bundle {self._root}: {path} has {size} bytes, {limit} expected at most"
+                        f"bundle {self._root}: {path} has {status.st_size} bytes, {limit} expected at most"
                     )
-                if size == 0:
+                if status.st_size == 0:
                     return b""
-                return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                return memoryview(mmap.mmap(file, 0, access=mmap.ACCESS_READ))
+            finally:
+                os.close(file)
         except FileNotFoundError:
             raise BundleError(f"bundle {self._root}: {path} is missing; export or copy it again") from None
         except OSError as error:
@@ -70,10 +82,17 @@ class _Archive:
     def __init__(self, file: Path) -> None:
         self._file = file
         try:
+            _check_directory(file)
             self._zip = zipfile.ZipFile(file)
+            names = self._zip.namelist()
+            if len({name.casefold() for name in names}) != len(names):
+                raise BundleError(f"bundle {file}: two files of the archive have one name; pack it again")
+        except BundleError:
+            raise
         except Exception as error:  # zipfile passes the errors of its decompressors on
             raise BundleError(
-                f"{file} is no bundle: expected a directory with {MANIFEST} or an archive of one ({error})"
+                f"{file} is no bundle: expected a directory with {MANIFEST} or an archive of one "
+                f"({_short(error)})"
             ) from error
 
     def read(self, path: str, limit: int) -> Buffer:
@@ -81,6 +100,9 @@ class _Archive:
             info = self._zip.getinfo(str(_safe(path)))
         except KeyError:
             raise BundleError(f"bundle {self._file}: {path} is missing; pack it again") from None
+        if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
+            # What is stored as it is cannot be larger than the archive.
+            raise BundleError(f"bundle {self._file}: {path} is compressed or encrypted; pack it again")
         if info.file_size > limit:
             raise BundleError(
                 f"bundle {self._file}: {path} has {info.file_size} bytes, {limit} expected at most"
@@ -88,7 +110,7 @@ class _Archive:
         try:
             return self._zip.read(info)
         except Exception as error:  # zipfile passes the errors of its decompressors on
-            raise BundleError(f"bundle {self._file}: {path} cannot be read: {error}") from error
+            raise BundleError(f"bundle {self._file}: {path} cannot be read: {_short(error)}") from error
 
 
 class Bundle:
@@ -131,7 +153,10 @@ class Bundle:
         return data
 
     def graph(self, target: Target, name: GraphName) -> tuple[Buffer, Precision]:
-        """Verified bytes and precision of one graph. Raises BundleError where `target` was not exported."""
+        """Verified bytes and precision of one graph, which asks nothing of a backend that it should not.
+
+        Raises BundleError where `target` was not exported, or the graph is not of the kind that we export.
+        """
         graphs = self.manifest.graphs.get(target)
         if graphs is None:
             have = ", ".join(sorted(self.manifest.graphs))
@@ -140,7 +165,17 @@ class Bundle:
                 f"export it with lvm-export --bundle {self.path} --target {target}"
             )
         record = graphs[name]
-        return self.read(record.path), record.precision
+        data = self.read(record.path)
+        weights = self.manifest.weights
+        try:
+            if record.data is not None and bytes(data[:1]) == b"<":
+                check_openvino(data)
+            else:
+                size = self.manifest.files[weights].bytes if weights is not None else 0
+                check_onnx(data, weights_name=weights, weights_bytes=size)
+        except BundleError as error:
+            raise BundleError(f"bundle {self.path}: {record.path}: {error}") from None
+        return data, record.precision
 
     def own_weights(self, target: Target, name: GraphName) -> Buffer | None:
         """Verified bytes of the weights that belong to one graph alone; None where it has none beside it."""
@@ -158,6 +193,30 @@ def pack(directory: Path, archive: Path) -> None:
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_STORED) as out:
         for name in [MANIFEST, *sorted(bundle.manifest.files)]:
             out.writestr(zipfile.ZipInfo(name), (directory / name).read_bytes())
+
+
+def _short(error: Exception) -> str:
+    """What zipfile says; it repeats whole names out of the file."""
+    return ascii(str(error))[1:-1][:200]
+
+
+def _check_directory(file: Path) -> None:
+    """Bound an archive's list of files before zipfile reads it whole."""
+    with file.open("rb") as archive:
+        size = archive.seek(0, os.SEEK_END)
+        archive.seek(max(0, size - (1 << 16) - 22))
+        tail = archive.read()
+        at = tail.rfind(b"PK\5\6")
+        if at < 0 or at + 22 > len(tail):
+            return  # no archive: zipfile says so
+        if tail[-22:-18] == b"PK\5\6" and tail[-2:] == b"\0\0":
+            at = len(tail) - 22  # an archive without a comment; zipfile looks there first, too
+        entries, listed = struct.unpack_from("<10xHI", tail, at)
+        if entries > MAX_ENTRIES or listed > MAX_DIRECTORY_BYTES:
+            raise BundleError(
+                f"bundle {file}: an archive has at most {MAX_ENTRIES} files, got {entries} "
+                f"in a list of {listed} bytes"
+            )
 
 
 def _safe(path: str) -> PurePosixPath:

@@ -24,7 +24,7 @@ except ImportError as error:
 
 # Without the hint OpenVINO computes fp32 graphs in bf16 wherever the CPU has AMX. With the hint f16 it
 # computes also the fp32 islands of a half-precision graph in fp16, and masks overflow there: NaN answers.
-_HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "int8": "f32"}
+_HINTS = {"fp32": "f32", "fp16": "f32", "bf16": "bf16", "w8": "f32", "int8": "f32"}
 
 
 class OpenVinoEngine(Engine):
@@ -42,16 +42,19 @@ class OpenVinoEngine(Engine):
     ) -> None:
         """`own` are the weights of a graph in OpenVINO's representation; ONNX finds its own in `weights`."""
         hint = _HINTS[precision]
-        settings = {
+        settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": hint,
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
             "PERFORMANCE_HINT": "LATENCY",
         }
+        if precision == "w8":
+            # Else it would round activations to eight bits too wherever it finds weights of eight bits.
+            settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         try:
             if own is not None:
-                model = _core().read_model(bytes(graph), bytes(own))
-                self._compiled = _core().compile_model(model, "CPU", settings)
+                model = core().read_model(bytes(graph), bytes(own))
+                self._compiled = core().compile_model(model, "CPU", settings)
             else:
                 self._compiled = _compile(graph, weights, weights_name, settings)
         except RuntimeError as error:
@@ -80,18 +83,17 @@ def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings:
 
     They must lie there until the model is compiled: large tensors are read no earlier.
     """
-    core = _core()
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(graph)
         if weights is not None:
             (Path(folder) / weights_name).write_bytes(weights)
-        model = core.read_model(path, config={"ENABLE_MMAP": False})
-        return core.compile_model(model, "CPU", settings)
+        model = core().read_model(path, config={"ENABLE_MMAP": False})
+        return core().compile_model(model, "CPU", settings)
 
 
 @cache
-def _core() -> Any:
+def core() -> Any:
     """One for the process, never closed.
 
     OpenVINO gives the thread that opens a core another stack for signals and takes it away when the core

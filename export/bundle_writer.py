@@ -16,6 +16,7 @@ from engines.bundle import MANIFEST, Bundle
 from engines.errors import LvmError
 from engines.manifest import (
     ActivityClass,
+    AnswersRecord,
     FileRecord,
     GraphName,
     GraphRecord,
@@ -26,7 +27,8 @@ from engines.manifest import (
     TrainingRecord,
 )
 from export.auto import Refused, fastest
-from export.calibration import calibrate
+from export.calibration import Calibration, calibrate
+from export.disk import written
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import check_graph
 from export.precision import Plan
@@ -38,8 +40,16 @@ Report = Callable[[str], None]
 """Called with words at each step."""
 
 
-Judge = Callable[[Bundle], frozenset[Refused]]
-"""Says what of a bundle does not hold and shall be left out; raises GateFailed where that is no way out."""
+@dataclass(frozen=True)
+class Verdict:
+    """What of a bundle does not hold and shall be left out, and how its answers agree with the network's."""
+
+    refused: frozenset[Refused] = frozenset()
+    answers: tuple[AnswersRecord, ...] = ()
+
+
+Judge = Callable[[Bundle], Verdict]
+"""Judges a bundle as a whole; raises GateFailed where leaving something out is no way."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +82,27 @@ def write_bundle(
     output = output.absolute()
     refuse_foreign(output)
     network.eval()
-    bare = _manifest(network, card)
-    calibration = None
     variants = Variants(network, plan.keep, report=report)
     variants.check_patterns()
-    if plan.calibration:
-        calibration = variants.calibration = calibrate(network, bare, plan.calibration, report=report)
+    # A place that cannot be written is found before minutes are spent.
+    with _staged(output) as folder:
+        if plan.calibration:
+            bare = _manifest(network, card)
+            variants.calibration = calibrate(network, bare, plan.calibration, report=report)
+        return _written(network, card, plan, variants, folder, report, judge)
+
+
+def _written(
+    network: LvmNet,
+    card: ModelCard,
+    plan: Plan,
+    variants: Variants,
+    folder: Path,
+    report: Report,
+    judge: Judge | None,
+) -> Manifest:
+    """Write into `folder` until nothing more is refused."""
+    calibration = variants.calibration
     digest = None if calibration is None else calibration.digest
 
     def write(folder: Path, choices: Choices) -> Bundle:
@@ -88,20 +113,27 @@ def write_bundle(
         return Bundle.open(folder)
 
     refused: frozenset[Refused] = frozenset()
-    with _staged(output) as folder:
-        while True:
-            choices = plan.choices()
-            if plan.precision == "auto":
-                choices = fastest(network, plan, variants, write, report, without=refused)
-            # The engines open what was written, so the gates see what a device will see.
-            bundle = write(folder, choices)
-            manifest = bundle.manifest.model_copy(update={"parity": _check(network, bundle, report)})
+    while True:
+        choices = plan.choices()
+        if plan.precision == "auto":
+            choices = fastest(network, plan, variants, write, report, without=refused)
+        # The engines open what was written, so the gates see what a device will see.
+        bundle = write(folder, choices)
+        parity = _check(network, bundle, calibration, report)
+        manifest = bundle.manifest.model_copy(update={"parity": parity})
+        _write_manifest(folder, manifest)
+        verdict = judge(Bundle.open(folder)) if judge is not None else Verdict()
+        more = verdict.refused - refused
+        if not more:
+            manifest = manifest.model_copy(update={"answers": verdict.answers})
             _write_manifest(folder, manifest)
-            more = judge(Bundle.open(folder)) - refused if judge is not None else frozenset()
-            if not more:
-                return manifest
+            return manifest
+        if plan.precision == "auto":
             refused |= more
-            shutil.rmtree(folder)
+        for target, name, precision in more:
+            if precision == "int8":
+                variants.tighten(target, name)
+        shutil.rmtree(folder)
 
 
 def _manifest(
@@ -172,14 +204,17 @@ def _is_bundle(folder: Path) -> bool:
     return isinstance(manifest, dict) and {"format_version", "network", "graphs"} <= manifest.keys()
 
 
-def _check(network: LvmNet, bundle: Bundle, report: Report) -> tuple[ParityRecord, ...]:
+def _check(
+    network: LvmNet, bundle: Bundle, calibration: Calibration | None, report: Report
+) -> tuple[ParityRecord, ...]:
     records = []
     for target, graphs in bundle.manifest.graphs.items():
         for name in GRAPHS:
             report(f"comparing {name} on {target}")
             engine, stand_in = load_for_comparison(bundle, name, target)
             with engine:
-                record = check_graph(network, engine, name, target, graphs[name].precision)
+                reached = () if calibration is None else calibration.held_out(name)
+                record = check_graph(network, engine, name, target, graphs[name].precision, reached)
             records.append(record.model_copy(update={"compared_through": stand_in}))
     return tuple(records)
 
@@ -202,12 +237,15 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 @contextmanager
 def _staged(output: Path) -> Iterator[Path]:
     """A folder beside `output` that takes its place if all goes well and is removed otherwise."""
-    output.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
+    remedy = "free some space or name another --output"
+    with written(output, output.parent, remedy):
+        output.parent.mkdir(parents=True, exist_ok=True)
+        staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         fresh, old = staging / "new", staging / "old"
         fresh.mkdir()
-        yield fresh
+        with written(output, staging, remedy):
+            yield fresh
         for path in fresh.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its owner only
         if output.exists():

@@ -42,7 +42,7 @@ def export(
     bundle: Annotated[Path | None, typer.Option(help="Bundle whose weights are exported again.")] = None,
     preset: Annotated[str | None, typer.Option(help="Preset to build untrained; needs --init.")] = None,
     init: Annotated[int | None, typer.Option(metavar="SEED", help="Seed of untrained weights.")] = None,
-    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, int8 or auto.")] = "fp32",
+    precision: Annotated[str, typer.Option(help="fp32, fp16, bf16, w8, int8 or auto.")] = "fp32",
     calibration: Annotated[
         list[str] | None, typer.Option(metavar="SOURCE", help="For int8: a video, a folder, or demo.")
     ] = None,
@@ -168,10 +168,12 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
                 "precision": graph.precision,
                 "bytes": manifest.files[graph.path].bytes,
                 "max_abs_error": record.max_abs_error,
+                "error": record.error,
                 "tolerance": record.tolerance,
                 "cosine": record.cosine,
                 "ms": record.ms,
                 "why": graph.why,
+                "kept": graph.kept,
                 "compared_through": record.compared_through,
             }
         )
@@ -179,10 +181,12 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
 
 
 def _table(manifest: Manifest) -> Table:
-    columns = ("graph", "target", "precision", "bytes", "ms", "cosine", "max error", "tolerance", "why")
+    columns = ("graph", "target", "precision", "bytes", "ms", "cosine", "error", "tolerance", "why")
     table = Table(*columns, title=manifest.name)
     for row in _rows(manifest):
         error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
+        if row["error"] is not None:  # w8, int8: of an output's size
+            error, allowed = f"{row['error']:.1%}", f"{row['tolerance']:.0%}"
         size, ms, cosine = f"{row['bytes']:,}", f"{row['ms']:.2f}", f"{row['cosine']:.6f}"
         table.add_row(
             row["graph"], row["target"], row["precision"], size, ms, cosine, error, allowed, row["why"]
@@ -207,4 +211,5 @@ def _summary(place: Path, manifest: Manifest) -> dict[str, Any]:
         "trained": manifest.training.trained,
         "bytes": sum(record.bytes for record in manifest.files.values()),
         "graphs": _rows(manifest),
+        "answers": [one.model_dump() for one in manifest.answers],
     }

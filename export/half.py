@@ -43,18 +43,17 @@ _LARGEST = float(np.finfo(np.float16).max)
 _FLOAT, _FLOAT16 = ir.DataType.FLOAT, ir.DataType.FLOAT16
 
 
-def halve(model: Any, keep: Sequence[str] = ()) -> int:
+def halve(model: Any, keep: Sequence[str] = ()) -> None:
     """Make `model`, an fp32 onnx_ir.Model with its parameters in memory, half precision in place.
 
-    `keep` are patterns (fnmatch) of parameter names, whose operators stay fp32. Returns how many operators
-    are fp16 now. Raises LvmError for a parameter that half precision cannot hold.
+    `keep` are patterns (fnmatch) of parameter names, whose operators stay fp32. Raises
+    LvmError for a parameter that half precision cannot hold.
     """
     graph = model.graph
     _infer_types(model)
     islands = makers_of_scores(graph) | users_of(graph, keep)
     twins: dict[Any, Any] = {}  # fp32 value -> the fp16 value that it was cast from, or a cast of it
     exact: set[Any] = set()  # fp32 values that came out of fp16
-    count = 0
     for node in list(graph):
         if node in islands or node.domain not in ("", "ai.onnx"):
             continue
@@ -78,10 +77,8 @@ def halve(model: Any, keep: Sequence[str] = ()) -> int:
         graph.remove(node, safe=True)
         twins[back.outputs[0]] = new.outputs[0]
         exact.add(back.outputs[0])
-        count += 1
     passes.RemoveUnusedNodesPass()(model)
     passes.NameFixPass()(model)
-    return count
 
 
 def _infer_types(model: Any) -> None:

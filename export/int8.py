@@ -1,106 +1,77 @@
 """Eight-bit graphs: each engine's own quantiser, because none reads well what another has written.
 
-onnxruntime gets Q/DQ pairs from its own static quantiser, OpenVINO its intermediate representation from nncf
-(onnxruntime's Q/DQ file, read by OpenVINO, was wrong: cosine 0.93). Such graphs carry their weights.
+onnxruntime gets Q/DQ pairs from its own static quantiser (`int8_onnxruntime`), OpenVINO its intermediate
+representation from nncf (`int8_openvino`): onnxruntime's Q/DQ file, read by OpenVINO, was wrong (cosine
+0.93). Such graphs carry their weights.
+
+Only products with a parameter may become eight bits. A product of two activations (attention) stays as it is,
+as it does inside onnxruntime's fused attention, and so do the last products before scores, places and spans.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
-import numpy as np
 import onnx_ir as ir
 
-from engines.errors import LvmError, Missing
-from engines.manifest import GraphName
-from engines.spec import Array
-from export.islands import PRODUCTS, makers_of_scores, users_of
+from engines.spec import Array, Engine
+from export.islands import PRODUCTS, makers_of_scores, products_of, users_of
 
 Feeds = Sequence[dict[str, Array]]
 
 
-def quantised_for_onnxruntime(graph: Path, feeds: Feeds, keep: Sequence[str]) -> bytes:
-    """`graph` (fp32, its weights beside it) with Q/DQ around products, ranges from `feeds`, as ONNX.
+@dataclass(frozen=True)
+class Quantised:
+    """An int8 graph and, where they are a file of their own, its weights."""
 
-    Two files are left beside it.
+    graph: bytes
+    weights: bytes | None = None
 
-    Weights get seven of the eight bits: without VNNI, sums of full ones overflow in a kernel's sixteen.
+
+class Quantiser(Protocol):
+    """Makes eight-bit forms of one graph, whose ranges were measured once."""
+
+    @property
+    def parameters(self) -> Sequence[str]:
+        """Parameters whose products may become eight bits."""
+
+    def quantised(self, keep: Collection[str] = ()) -> Quantised:
+        """All of them but the products of `keep`."""
+
+    def load(self, quantised: Quantised) -> Engine:
+        """An engine that runs it on this machine."""
+
+
+@dataclass(frozen=True)
+class Operators:
+    """Which products of a graph may become eight bits: parameter -> names of the products that take it.
+
+    `fixed` are names of the products that may not.
     """
-    import onnx
-    import onnxruntime as ort
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):  # type: ignore[misc]
-        def __init__(self) -> None:
-            self._feeds = iter(feeds)
+    free: dict[str, tuple[str, ...]]
+    fixed: tuple[str, ...]
 
-        def get_next(self) -> dict[str, Array] | None:
-            return next(self._feeds, None)
+    @classmethod
+    def of(cls, graph: Path, keep: Sequence[str]) -> Operators:
+        """Of the ONNX file `graph`; `keep` are patterns (fnmatch) of parameters that stay fp32."""
+        model = ir.load(graph)
+        islands = {str(node.name) for node in makers_of_scores(model.graph) | users_of(model.graph, keep)}
+        free = {
+            parameter: names
+            for parameter, names in products_of(model.graph).items()
+            if not islands & set(names)
+        }
+        named = {name for names in free.values() for name in names}
+        every = [str(node.name) for node in model.graph if node.op_type in PRODUCTS]
+        return cls(free, tuple(name for name in every if name not in named))
 
-    # Beside the graph: what is folded still points at its weights.
-    folded, done = graph.with_name("folded.onnx"), graph.with_name("done.onnx")
-    options = ort.SessionOptions()
-    options.log_severity_level = 3
-    # Normalisations are folded into convolutions, and transposed weights into products.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.optimized_model_filepath = str(folded)
-    ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-    kept, left = _islands(graph, keep), {node.name for node in ir.load(folded).graph}
-    if lost := sorted(set(kept) - left):
-        raise LvmError(f"{lost[0]} cannot stay fp32 in onnxruntime, which folds it; keep another parameter")
-    quantize_static(
-        str(folded),
-        str(done),
-        Reader(),
-        quant_format=QuantFormat.QDQ,
-        op_types_to_quantize=list(PRODUCTS),
-        per_channel=True,
-        reduce_range=True,
-        activation_type=QuantType.QUInt8,
-        weight_type=QuantType.QInt8,
-        nodes_to_exclude=kept,
-    )
-    return bytes(onnx.load(str(done)).SerializeToString(deterministic=True))
-
-
-def quantised_for_openvino(
-    graph: Path, name: GraphName, feeds: Feeds, keep: Sequence[str]
-) -> tuple[bytes, bytes]:
-    """`graph` through nncf: OpenVINO's representation and its weights. Raises Missing without nncf."""
-    try:
-        import nncf
-        import openvino as ov
-    except ImportError as error:
-        raise Missing('int8 for OpenVINO needs nncf; pip install "lvm-edge[export]"') from error
-    nncf.set_log_level(40)
-    model = ov.Core().read_model(graph, config={"ENABLE_MMAP": False})
-    known = {operator.get_friendly_name() for operator in model.get_ops()}
-    ignored = nncf.IgnoredScope(names=[one for one in _islands(graph, keep) if one in known], validate=False)
-    quantised = nncf.quantize(
-        model,
-        nncf.Dataset(list(_single(feeds))),
-        subset_size=sum(len(next(iter(one.values()))) for one in feeds),
-        model_type=None if name == "backbone" else nncf.ModelType.TRANSFORMER,
-        preset=nncf.QuantizationPreset.MIXED,
-        ignored_scope=ignored,
-    )
-    with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
-        path = Path(folder) / "graph.xml"
-        ov.save_model(quantised, str(path), compress_to_fp16=False)
-        return path.read_bytes(), path.with_suffix(".bin").read_bytes()
-
-
-def _single(feeds: Feeds) -> Iterator[dict[str, Array]]:
-    """One sample after the other."""
-    for one in feeds:
-        for row in range(len(next(iter(one.values())))):
-            yield {name: np.ascontiguousarray(array[row : row + 1]) for name, array in one.items()}
-
-
-def _islands(graph: Path, keep: Sequence[str]) -> list[str]:
-    """Names of the products that stay in full precision."""
-    model = ir.load(graph)
-    nodes = makers_of_scores(model.graph) | users_of(model.graph, keep)
-    return sorted(str(node.name) for node in nodes if node.op_type in PRODUCTS)
+    def kept(self, keep: Collection[str]) -> list[str]:
+        """Names of the products that stay fp32 where the parameters `keep` do too."""
+        return [
+            *self.fixed,
+            *(name for parameter in self.free if parameter in keep for name in self.free[parameter]),
+        ]

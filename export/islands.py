@@ -11,6 +11,9 @@ PRODUCTS = ("Conv", "MatMul", "Gemm")
 MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
 """Operators that a parameter goes through before it is used."""
 
+_OWNERS = ("backbone.", "sampler.", "reader.")
+"""Begin the names of parameters."""
+
 
 def users_of(graph: Any, patterns: Sequence[str]) -> set[Any]:
     """Nodes of an onnx_ir.Graph that take a parameter whose name fits a pattern (fnmatch)."""
@@ -25,6 +28,23 @@ def users_of(graph: Any, patterns: Sequence[str]) -> set[Any]:
             found.add(node)
             if node.op_type in MOVES:
                 fitting += node.outputs
+    return found
+
+
+def products_of(graph: Any) -> dict[str, tuple[str, ...]]:
+    """Parameters of an onnx_ir.Graph that a product takes, in the graph's order, with the products' names.
+
+    Products of two activations have none, and codes of cells and ticks are constants, not parameters.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for node in graph:
+        if node.op_type not in PRODUCTS:
+            continue
+        value = node.inputs[1]
+        while value.producer() is not None and value.producer().op_type in MOVES:
+            value = value.producer().inputs[0]
+        if value.is_initializer() and str(value.name).startswith(_OWNERS):
+            found[value.name] = (*found.get(value.name, ()), str(node.name))
     return found
 
 

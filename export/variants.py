@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fnmatch
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,12 +15,16 @@ from torch.export import ExportedProgram
 from engines.errors import LvmError
 from engines.manifest import GraphName, GraphRecord, Target
 from export.calibration import Calibration
+from export.disk import written
 from export.graphs import lower, parameters, serialised, trace
 from export.half import halve
-from export.int8 import quantised_for_onnxruntime, quantised_for_openvino
+from export.int8 import Quantised, Quantiser
 from export.networks.model import GRAPHS, LvmNet
 from export.precision import Choice
+from export.reference import TorchEngine
+from export.sensitivity import BOUND, Measured, Sensitivity, ranked, search
 from export.weights import WEIGHTS, places, save_tensors, save_weights, stored
+from export.weights8 import round_weights
 
 Choices = Mapping[tuple[Target, GraphName], Choice]
 
@@ -33,17 +38,23 @@ class Variants:
     calibration: Calibration | None = None
     report: Callable[[str], None] = lambda words: None
     _programs: dict[GraphName, ExportedProgram] = field(default_factory=dict)
-    _int8: dict[tuple[Target, GraphName], tuple[bytes, bytes | None]] = field(default_factory=dict)
+    _int8: dict[tuple[Target, GraphName], tuple[Quantised | None, Sensitivity]] = field(default_factory=dict)
+    _bounds: dict[tuple[Target, GraphName], float] = field(default_factory=dict)
+    _rankings: dict[GraphName, dict[str, float]] = field(default_factory=dict)
+    _measured: dict[GraphName, Measured] = field(default_factory=dict)
 
     def write(self, folder: Path, choices: Choices) -> dict[Target, dict[GraphName, GraphRecord]]:
         """Graphs and `weights.safetensors` in `folder`.
 
         Raises LvmError for a pattern that fits no parameter or a parameter that a precision cannot hold.
         """
+        choices = {key: self._settled(key, choice) for key, choice in choices.items()}
         models = {key: self._model(*key) for key, choice in choices.items() if choice.precision != "int8"}
         for key, model in models.items():
             if choices[key].precision == "fp16":
                 halve(model, self.keep)
+            if choices[key].precision == "w8":
+                round_weights(model, self.keep)
         wanted = {name for model in models.values() for name in parameters(model)}
         save_tensors(stored(self.network, wanted), folder / WEIGHTS)
         where = places(folder / WEIGHTS)
@@ -52,21 +63,28 @@ class Variants:
             self.report(f"writing {name} for {target}")
             place = folder / "graphs" / target
             place.mkdir(parents=True, exist_ok=True)
-            data = None
+            data, kept = None, {}
             if choice.precision != "int8":
-                (place / f"{name}.onnx").write_bytes(serialised(models[target, name], where))
                 path = f"graphs/{target}/{name}.onnx"
+                (folder / path).write_bytes(serialised(models[target, name], where))
             else:
-                graph, own = self._quantised(target, name)
-                path = f"graphs/{target}/{name}.{'onnx' if own is None else 'xml'}"
-                (folder / path).write_bytes(graph)
-                if own is not None:
+                quantised, found = self._quantised(target, name)
+                assert quantised is not None
+                path = f"graphs/{target}/{name}.{'onnx' if quantised.weights is None else 'xml'}"
+                (folder / path).write_bytes(quantised.graph)
+                kept = dict(found.kept)
+                if quantised.weights is not None:
                     data = f"graphs/{target}/{name}.bin"
-                    (folder / data).write_bytes(own)
+                    (folder / data).write_bytes(quantised.weights)
             records.setdefault(target, {})[name] = GraphRecord(
-                path=path, data=data, precision=choice.precision, why=choice.why
+                path=path, data=data, precision=choice.precision, why=choice.why, kept=kept
             )
         return records
+
+    def tighten(self, target: Target, name: GraphName) -> None:
+        """What is int8 of this graph strayed too far: half the error next time."""
+        self._bounds[target, name] = self._bounds.get((target, name), BOUND) / 2
+        self._int8.pop((target, name), None)
 
     def check_patterns(self) -> None:
         """Raises LvmError for a pattern of `keep` that fits no parameter."""
@@ -81,18 +99,57 @@ class Variants:
             self._programs[name] = trace(self.network, name)
         return lower(self._programs[name], self.network.config, name, target)
 
-    def _quantised(self, target: Target, name: GraphName) -> tuple[bytes, bytes | None]:
-        """The int8 graph and, where they are a file of their own, its weights."""
+    def _settled(self, key: tuple[Target, GraphName], choice: Choice) -> Choice:
+        """The choice with what quantising found: where nothing of a graph may be int8, it stays fp32."""
+        if choice.precision != "int8":
+            return choice
+        quantised, found = self._quantised(*key)
+        if quantised is None:
+            return Choice("fp32", f"no operator may be int8: error {found.all:.1%} of {found.bound:.1%}")
+        return Choice("int8", "; ".join(one for one in (choice.why, found.words) if one))
+
+    def _quantised(self, target: Target, name: GraphName) -> tuple[Quantised | None, Sensitivity]:
+        """The int8 graph, None where none of it holds the bound, and what was found."""
         if (target, name) not in self._int8:
             self.report(f"quantising {name} for {target}")
             assert self.calibration is not None, "int8 without calibration"
-            feeds = self.calibration.feeds[name]
-            with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
-                save_weights(self.network, Path(folder) / WEIGHTS)
-                graph = Path(folder) / "graph.onnx"
-                graph.write_bytes(serialised(self._model(target, name), places(Path(folder) / WEIGHTS)))
-                if target == "openvino":
-                    self._int8[target, name] = quantised_for_openvino(graph, name, feeds, self.keep)
-                else:
-                    self._int8[target, name] = quantised_for_onnxruntime(graph, feeds, self.keep), None
+            if name not in self._measured:
+                reference = TorchEngine(self.network, name)
+                self._measured[name] = Measured(reference, self.calibration.held_out(name))
+            with self._quantiser(target, name) as quantiser:
+                self._int8[target, name] = search(
+                    quantiser,
+                    self._measured[name],
+                    lambda: self._ranking(name),
+                    self._bounds.get((target, name), BOUND),
+                )
         return self._int8[target, name]
+
+    def _ranking(self, name: GraphName) -> dict[str, float]:
+        """How much each operator of a graph minds eight bits, measured in onnxruntime for every target."""
+        if name not in self._rankings:
+            with self._quantiser("onnxruntime", name) as quantiser:
+                self._rankings[name] = ranked(quantiser, self._measured[name], self.report)
+        return self._rankings[name]
+
+    @contextmanager
+    def _quantiser(self, target: Target, name: GraphName) -> Iterator[Quantiser]:
+        """Of the fp32 graph, which lies in a folder of its own as long as it is needed."""
+        # Imported late: nncf and its friends take seconds.
+        from export.int8_onnxruntime import OnnxRuntimeQuantiser
+        from export.int8_openvino import OpenVinoQuantiser
+
+        assert self.calibration is not None
+        feeds = self.calibration.fitting(name)
+        place = Path(tempfile.gettempdir())
+        with (
+            written(place, place, "free some space or set TMPDIR to another folder"),
+            tempfile.TemporaryDirectory(prefix="lvm-export-") as folder,
+        ):
+            save_weights(self.network, Path(folder) / WEIGHTS)
+            graph = Path(folder) / "graph.onnx"
+            graph.write_bytes(serialised(self._model(target, name), places(Path(folder) / WEIGHTS)))
+            if target == "openvino":
+                yield OpenVinoQuantiser(graph, name, feeds, self.keep)
+            else:
+                yield OnnxRuntimeQuantiser(graph, feeds, self.keep)

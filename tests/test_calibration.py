@@ -5,14 +5,14 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from engines.errors import LvmError
-from export.evaluation.calibration import Scaling, fit_platt, logit
+from export.evaluation.calibration import Platt, fit_platt, logit
 from export.evaluation.metrics import auroc, calibration_error
 
 
 def samples(rng, a, b, count=20_000, spread=2.0):
     """Logits whose true probability is sigmoid(a x + b)."""
     x = rng.normal(size=count) * spread
-    return x, rng.random(count) < Scaling(a, b)(x)
+    return x, rng.random(count) < Platt(a, b)(x)
 
 
 def test_platt_finds_the_scale_and_shift_that_made_the_data(rng):
@@ -32,7 +32,7 @@ def test_scaling_removes_the_calibration_error_and_keeps_the_order(rng):
     x, y = samples(rng, 0.25, -1.0)
     fit, unseen = slice(0, 10_000), slice(10_000, None)
     p = fit_platt(x[fit], y[fit])(x[unseen])
-    assert calibration_error(Scaling(1, 0)(x[unseen]), y[unseen]) > 0.1
+    assert calibration_error(Platt(1, 0)(x[unseen]), y[unseen]) > 0.1
     assert calibration_error(p, y[unseen]) < 0.03
     assert auroc(p, y[unseen]) == pytest.approx(auroc(x[unseen], y[unseen]))
 
@@ -60,7 +60,7 @@ def test_classes_are_pooled(rng):
 
 
 def test_logit_is_the_inverse_of_the_sigmoid_and_finite():
-    assert Scaling(1, 0)(logit([0.1, 0.5, 0.9])) == pytest.approx([0.1, 0.5, 0.9])
+    assert Platt(1, 0)(logit([0.1, 0.5, 0.9])) == pytest.approx([0.1, 0.5, 0.9])
     assert np.isfinite(logit([0.0, 1.0])).all()
 
 

@@ -52,7 +52,7 @@ def test_a_checkpoint_becomes_a_bundle_and_the_bundle_can_be_exported_again(
         and not summary["trained"]
     )
     assert [row["graph"] for row in summary["graphs"]] == ["backbone", "sampler", "reader"]
-    assert "max error" in out
+    assert "tolerance" in out
 
     # Bare, it takes the default bundle and writes beside the caller.
     monkeypatch.setattr("edge_runtime.paths.default_bundle", lambda: first)
@@ -104,7 +104,7 @@ def test_preset_tiny_has_the_activities_of_the_checkout(
     ("arguments", "said"),
     [
         (("--precision", "int8"), "--precision int8 needs --calibration: a video, a folder"),
-        (("--precision", "fp8"), "--precision must be one of fp32, fp16, bf16, int8, auto, got fp8"),
+        (("--precision", "fp8"), "--precision must be one of fp32, fp16, bf16, w8, int8, auto, got fp8"),
         (("--gates", "nowhere.yaml"), "nowhere.yaml"),
         (
             ("--target", "coreml"),

@@ -76,6 +76,13 @@ def test_a_graph_that_differs_fails_its_part(place: Path, monkeypatch: pytest.Mo
     assert part.figures["sampler"]["max_abs_error"] > 1e-3
 
 
+def test_drift_is_watched_on_the_backend(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu_parts, "DRIFT_FRAMES", 6)
+    figures = gpu_parts.drift(place, "tensorrt")
+    assert figures["frames"] == 6 and set(figures["errors"]) == {"backbone", "sampler", "reader"}
+    assert figures["answers"] == figures["tokens"] == 1 and "wrong" not in figures
+
+
 def test_lanes_are_timed_and_those_that_cannot_are_named(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

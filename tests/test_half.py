@@ -55,7 +55,7 @@ def types(model: Any, kind: str) -> Counter[str]:
 def test_products_are_half_and_islands_full(lowered: Any, name: str) -> None:
     model = lowered(name)
     products = sum(node.op_type in ("Conv", "MatMul", "Gemm") for node in model.graph)
-    assert halve(model) > 0
+    halve(model)
     left = sum(types(model, kind)["FLOAT"] for kind in ("Conv", "MatMul", "Gemm"))
     assert left < products / 2, (left, products)
     for island in ("LayerNormalization", "Softmax", "Sin", "Cos", "Where", "Sigmoid"):

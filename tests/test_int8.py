@@ -1,5 +1,6 @@
 """Eight bits: what they are calibrated on, what each engine makes of them, and what `auto` chooses."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -8,16 +9,20 @@ import pytest
 from export_models import card, small_network
 
 from engines.bundle import Bundle
-from engines.errors import LvmError
+from engines.errors import GateFailed, LvmError
+from engines.fake import FakeEngine
 from engines.manifest import Manifest
 from engines.select import load_engine
 from export import auto
-from export.bundle_writer import load_network, write_bundle
+from export.bundle_writer import Verdict, load_network, write_bundle
 from export.calibration import Calibration, calibrate
 from export.feeds import scenes
 from export.networks.model import GRAPHS, LvmNet
+from export.parity import check_graph
 from export.precision import Choice, Plan
 from export.reference import TorchEngine
+from export.sensitivity import Measured
+from export.variants import Variants
 
 CLIP = 40
 
@@ -89,7 +94,7 @@ def test_int8_without_calibration_and_calibration_without_int8_are_refused() -> 
         Plan("int8")
     with pytest.raises(LvmError, match="--calibration is for int8 and auto, got --precision fp16"):
         Plan("fp16", calibration=("demo",))
-    with pytest.raises(LvmError, match="--precision must be one of fp32, fp16, bf16, int8, auto, got fp8"):
+    with pytest.raises(LvmError, match="--precision must be one of fp32, fp16, bf16, w8, int8, auto, got"):
         Plan("fp8")
 
 
@@ -103,6 +108,19 @@ def test_an_int8_bundle_answers_much_like_its_network(network: LvmNet, bundle: P
         got = engine({"image": image})["tokens"]
     cosine = float((got * wanted).sum() / np.linalg.norm(got) / np.linalg.norm(wanted))
     assert 0.95 < cosine < 0.999999, "near, and not the fp32 graph"
+
+
+def test_where_every_operator_is_kept_openvino_answers_as_in_full_precision(
+    network: LvmNet, calibration: Calibration
+) -> None:
+    """What has no parameter (sums, poolings, normalisations) gets no eight bits behind the search's back."""
+    pytest.importorskip("nncf", reason="quantises for OpenVINO")
+    held = calibration.held_out("backbone")
+    measured = Measured(TorchEngine(network, "backbone"), held)
+    variants = Variants(network, calibration=calibration)
+    with variants._quantiser("openvino", "backbone") as quantiser:
+        assert measured.error(quantiser, quantiser.quantised()) > 1e-3
+        assert measured.error(quantiser, quantiser.quantised(quantiser.parameters)) < 1e-5
 
 
 def test_the_manifest_names_the_pictures_and_the_file_of_each_graph(
@@ -120,6 +138,62 @@ def test_an_int8_bundle_keeps_weights_to_export_again(network: LvmNet, bundle: P
     assert again.keys() == network.state_dict().keys()
 
 
+@pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
+def test_int8_graphs_run_without_the_shared_weights(bundle: Path, target: str, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
+    shutil.copytree(bundle, bare)
+    (bare / "weights.safetensors").unlink()
+    manifest = Bundle.open(bundle).manifest
+    files = {name: record for name, record in manifest.files.items() if name != manifest.weights}
+    changed = manifest.model_copy(update={"weights": None, "files": files})
+    (bare / "manifest.json").write_text(changed.model_dump_json())
+    image = scenes(1, 56, np.random.default_rng(1))
+    tokens = []
+    for folder in (bundle, bare):
+        with load_engine(Bundle.open(folder), "backbone", target) as engine:
+            tokens.append(engine({"image": image})["tokens"])
+    assert np.array_equal(*tokens)
+
+
+def test_what_the_answer_gate_refuses_is_quantised_anew_with_half_the_error(
+    network: LvmNet, calibration: Calibration, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("export.bundle_writer.calibrate", lambda *args, **options: calibration)
+    seen: list[Any] = []
+
+    def judge(bundle: Bundle) -> Verdict:
+        seen.append(bundle.manifest.graphs["onnxruntime"])
+        return Verdict(frozenset({("onnxruntime", "sampler", "int8")} if len(seen) == 1 else ()))
+
+    plan = Plan("int8", ("onnxruntime",), calibration=("demo",))
+    write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)
+    said = [one["sampler"].why for one in seen]
+    assert "at most 2.0%" in said[0] and "1.0%" in said[1]
+    assert seen[0]["backbone"] == seen[1]["backbone"], "only what was refused"
+
+
+def test_int8_is_judged_by_the_share_that_it_strays_on_real_pictures(
+    network: LvmNet, calibration: Calibration
+) -> None:
+    inner, held = TorchEngine(network, "backbone"), calibration.held_out("backbone")
+    assert not any(one is other for one in held for other in calibration.fitting("backbone"))
+
+    def times(factor: float) -> FakeEngine:
+        def run(feeds: Any) -> Any:
+            return {"tokens": inner(feeds)["tokens"] * np.float32(factor)}
+
+        return FakeEngine(run, inner.inputs, inner.outputs)
+
+    record = check_graph(network, times(1.1), "backbone", "onnxruntime", "int8", held)
+    assert record.error == pytest.approx(0.1, rel=1e-3) and record.tolerance == 0.2
+    with pytest.raises(GateFailed, match=r"tokens differs from torch by 30.0% of its size, at most 0.2"):
+        check_graph(network, times(1.3), "backbone", "onnxruntime", "int8", held)
+    with pytest.raises(GateFailed, match="has the cosine"):
+        check_graph(network, times(-1), "backbone", "onnxruntime", "int8", held)
+    with pytest.raises(LvmError, match="judged on feeds of real pictures"):
+        check_graph(network, times(1), "backbone", "onnxruntime", "int8")
+
+
 # -- auto ----------------------------------------------------------------------------------------------------
 
 
@@ -130,10 +204,10 @@ class Timed:
         monkeypatch.setattr(auto, "timed", lambda engines, feeds: {one: ms[one] for one in engines})
         real = auto.check_graph
 
-        def check(network: Any, engine: Any, name: Any, target: Any, precision: Any) -> Any:
+        def check(network: Any, engine: Any, name: Any, target: Any, precision: Any, reached: Any) -> Any:
             if precision in broken:
                 raise auto.GateFailed(f"{name} differs")
-            return real(network, engine, name, target, precision)
+            return real(network, engine, name, target, precision, reached)
 
         monkeypatch.setattr(auto, "check_graph", check)
 
@@ -167,10 +241,12 @@ def test_what_the_judge_refuses_is_left_out(
     Timed(monkeypatch, {"fp32": 2.0, "fp16": 1.0}, set())
     seen = []
 
-    def judge(bundle: Bundle) -> frozenset[Any]:
+    def judge(bundle: Bundle) -> Verdict:
         found = bundle.manifest.graphs["onnxruntime"]
         seen.append({name: record.precision for name, record in found.items()})
-        return frozenset({("onnxruntime", "reader", "fp16")} if found["reader"].precision == "fp16" else ())
+        return Verdict(
+            frozenset({("onnxruntime", "reader", "fp16")} if found["reader"].precision == "fp16" else ())
+        )
 
     plan = Plan("auto", ("onnxruntime",))
     manifest = write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)

@@ -121,7 +121,7 @@ def test_a_graph_that_is_none_is_one_sentence(
     (bundle / "manifest.json").write_bytes(manifest)
     rewritten(bundle, name, data[:5000] if content == "cut" else content)  # type: ignore[arg-type]
     machine = a_machine(monkeypatch, tmp_path, Bundle.open(bundle), version)
-    with pytest.raises(BundleError, match="TensorRT cannot read the graph: .") as caught:
+    with pytest.raises(BundleError, match="graph is (damaged or )?no ONNX model") as caught:
         machine.load("sampler")
     assert "\n" not in str(caught.value)
     assert not list((tmp_path / "bundle.plans").glob("sampler*"))

@@ -32,7 +32,7 @@ from tools.gpu_report import Figures, Part, attempt, markdown
 PRESETS = ("tiny", "edge", "paper")
 PRECISIONS = ("fp32", "fp16")
 _STATES = ("ran", "failed", "not run")
-_STEPS = 8
+_STEPS = 9
 
 Say = Callable[[str], None]
 
@@ -54,7 +54,8 @@ def check(preset: str, precision: str, folder: Path, rounds: int, say: Say) -> l
     do("build", no_trt or lost, parts.build, place)
     for backend, missing in ((parts.TENSORRT, no_trt), (parts.ORT, no_ort)):
         do(f"parity, {backend}", missing or no_torch or lost, parts.parity, place, backend, precision)
-    do("drift", no_gpu or lost or parts.drift_problem(), parts.drift, place)
+    for backend, missing in ((parts.TENSORRT, no_trt), (parts.ORT, no_ort)):
+        do(f"drift, {backend}", missing or no_torch or lost, parts.drift, place, backend)
     for name in parts.GRAPHS:
         do(f"speed, {name}", no_gpu or lost, parts.speed, place, name, rounds)
     return done

@@ -28,6 +28,8 @@ from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import tensorrt_problem
 from export import feeds
 from export.bundle_writer import network_of
+from export.gates.gate import run_bundle, sentence
+from export.gates.limits import GateSettings
 from export.networks.model import LvmNet
 from export.parity import cases, compare, tolerance
 from export.reference import TorchEngine
@@ -39,6 +41,7 @@ BATCHES: dict[GraphName, tuple[int, ...]] = {"backbone": (1, 8), "sampler": (1,)
 TENSORRT, ORT, EAGER, COMPILED = "tensorrt", "onnxruntime-cuda", "torch eager fp32", "torch.compile fp32"
 _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "cuda-bindings", "pycuda", "numpy")
 _WARM_CALLS = 3
+DRIFT_FRAMES = 300
 
 
 def torch_problem() -> str | None:
@@ -143,14 +146,22 @@ def parity(place: Path, backend: str, precision: Precision) -> Figures:
     return figures
 
 
-def drift(place: Path) -> Figures:
-    """The place of the gate of recurrent drift; not called while `drift_problem` has a reason."""
-    raise NotImplementedError
+def drift(place: Path, backend: str) -> Figures:
+    """The gate of recurrent drift: the bundle on `backend` and its network watch the demo side by side.
 
-
-def drift_problem() -> str | None:
-    """Why recurrent drift is not measured."""
-    return "this version has no drift gate yet"
+    The network runs in fp32 on the CPU, as it does in an export.
+    """
+    settings = GateSettings(frames=DRIFT_FRAMES, every=DRIFT_FRAMES // 3, questions=300)
+    result = run_bundle(Bundle.open(place), backend, settings)
+    run = result.drift[0]
+    figures: Figures = {"frames": run.frames, "seconds": result.seconds}
+    if run.final is not None:
+        figures |= {
+            "answers": run.final.agreement.answers,
+            "tokens": run.final.tokens,
+            "errors": {name: one.error for name, one in run.final.alone.items()},
+        }
+    return figures if result.passed else figures | {"wrong": sentence(result)}
 
 
 def speed(place: Path, name: GraphName, rounds: int) -> Figures:

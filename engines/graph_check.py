@@ -1,0 +1,269 @@
+"""What a graph of a bundle may ask of a backend, checked in its bytes before any backend sees them.
+
+A bundle's hashes say that it is whole,
+not that it is kind. So before a graph is loaded: its size and shape are
+bounded, its operators are ONNX's own or the few that our exporter writes, its weights lie in the bundle's one
+weights file and nowhere else,
+and nothing in it loops without end. ONNX is read here without the onnx package,
+which the device does not have; only what is checked is decoded.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from xml.etree import ElementTree
+
+from engines.errors import BundleError
+
+Buffer = bytes | memoryview
+
+MAX_NODES = 50_000
+"""A Swin transformer exported operator by operator has 7,500."""
+MAX_TENSORS = 50_000
+MAX_DEPTH = 4
+"""Graphs within graphs."""
+MAX_ELEMENTS = 1 << 31
+"""Of one tensor, or of one stated shape."""
+MAX_XML_BYTES = 64 << 20
+
+STANDARD = frozenset({"", "ai.onnx"})
+OWN = {"com.microsoft": frozenset({"MultiHeadAttention", "QuantizeLinear", "DequantizeLinear"})}
+"""Operators beyond the standard that the exporter writes. Others may read files or wait for libraries."""
+ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})
+
+_EXTERNAL = 1
+
+
+def check_onnx(graph: Buffer, *, weights_name: str | None, weights_bytes: int) -> None:
+    """Raise BundleError, one sentence, unless `graph` is an ONNX model of the kind that our exporter writes.
+
+    Its external weights must lie within the first `weights_bytes` bytes of `weights_name`; None allows none.
+    """
+    _Onnx(weights_name, weights_bytes).model(memoryview(graph))
+
+
+def check_openvino(xml: Buffer) -> None:
+    """Raise BundleError unless `xml` is an OpenVINO graph of standard operators."""
+    data = bytes(xml)
+    if len(data) > MAX_XML_BYTES:
+        raise BundleError(f"graph has {len(data)} bytes, {MAX_XML_BYTES} expected at most")
+    if b"<!" in data.replace(b"<!--", b""):  # document types and entities: never written, and a known bomb
+        raise BundleError("graph is no OpenVINO graph: it declares a document type or entities")
+    try:
+        layers = list(ElementTree.fromstring(data).iter("layer"))
+    except (ElementTree.ParseError, ValueError, LookupError) as error:
+        raise BundleError(f"graph is no OpenVINO graph: {str(error)[:100]!r}") from None
+    if not 0 < len(layers) <= MAX_NODES:
+        raise BundleError(f"graph has {len(layers)} layers, 1 to {MAX_NODES} expected")
+    for layer in layers:
+        kind, version = layer.get("type", ""), layer.get("version", "")
+        if re.fullmatch(r"opset\d+", version) is None or kind in {"Loop", "TensorIterator"}:
+            raise BundleError(f"graph has a layer {_named(kind)} of {_named(version)}, which is not allowed")
+
+
+class _Onnx:
+    """Walks the messages of one model. Field numbers are those of onnx.proto."""
+
+    def __init__(self, weights_name: str | None, weights_bytes: int) -> None:
+        self._weights, self._weights_bytes = weights_name, weights_bytes
+        self._nodes = self._tensors = 0
+
+    def model(self, data: memoryview) -> None:
+        graphs = 0
+        for number, value in _fields(data):
+            if number == 7 and isinstance(value, memoryview):
+                graphs += 1
+                self._graph(value, 1)
+            elif number == 25:
+                raise BundleError("graph defines functions of its own, which is not allowed")
+            elif number == 20:
+                raise BundleError("graph holds training information, which is not allowed")
+        if graphs != 1:
+            raise BundleError(f"graph is no ONNX model: expected one graph in it, got {graphs}")
+
+    def _graph(self, data: memoryview, depth: int) -> None:
+        if depth > MAX_DEPTH:
+            raise BundleError(f"graph holds graphs more than {MAX_DEPTH} deep")
+        for number, value in _fields(data):
+            if not isinstance(value, memoryview):
+                continue
+            if number == 1:
+                self._node(value, depth)
+            elif number == 5:
+                self._tensor(value, may_be_external=depth == 1)
+            elif number == 15:
+                raise BundleError("graph holds sparse weights, which are not allowed")
+            elif number in (11, 12, 13):
+                _check_value(value)
+
+    def _node(self, data: memoryview, depth: int) -> None:
+        self._nodes += 1
+        if self._nodes > MAX_NODES:
+            raise BundleError(f"graph has more than {MAX_NODES} operators")
+        kind = domain = ""
+        for number, value in _fields(data):
+            if not isinstance(value, memoryview):
+                continue
+            if number == 4:
+                kind = _text(value)
+            elif number == 7:
+                domain = _text(value)
+            elif number == 5:
+                self._attribute(value, depth)
+        if domain in STANDARD:
+            if kind in ENDLESS:
+                raise BundleError(f"graph has the operator {kind}, which may run without end")
+        elif kind not in OWN.get(domain, ()):
+            raise BundleError(f"graph has the operator {_named(domain)}.{_named(kind)}, which is not allowed")
+
+    def _attribute(self, data: memoryview, depth: int) -> None:
+        for number, value in _fields(data):
+            if not isinstance(value, memoryview):
+                continue
+            if number in (5, 10):
+                self._tensor(value, may_be_external=False)
+            elif number in (6, 11):
+                self._graph(value, depth + 1)
+            elif number in (22, 23):
+                raise BundleError("graph holds sparse weights, which are not allowed")
+
+    def _tensor(self, data: memoryview, *, may_be_external: bool) -> None:
+        self._tensors += 1
+        if self._tensors > MAX_TENSORS:
+            raise BundleError(f"graph has more than {MAX_TENSORS} tensors")
+        dims: list[int] = []
+        external: dict[str, str] = {}
+        outside = False
+        for number, value in _fields(data):
+            if number == 1:
+                dims += _integers(value)
+            elif number == 13 and isinstance(value, memoryview):
+                outside = True
+                key, said = _entry(value)
+                external[key] = said
+            elif number == 14 and value == _EXTERNAL:
+                outside = True
+        _check_shape(dims)
+        if outside:
+            if not may_be_external:
+                raise BundleError("graph keeps a constant in another file, which is not allowed")
+            self._check_external(external)
+
+    def _check_external(self, entry: dict[str, str]) -> None:
+        location = entry.get("location", "")
+        if self._weights is None or location != self._weights:
+            raise BundleError(
+                f"graph wants weights from {_named(location)}, "
+                f"expected {self._weights or 'none outside of it'}"
+            )
+        try:
+            offset, length = int(entry.get("offset", "0")), int(entry.get("length", "0"))
+        except ValueError:
+            offset, length = -1, -1
+        if not (0 <= offset and 0 <= length and offset + length <= self._weights_bytes):
+            raise BundleError(
+                f"graph wants weights from beyond the {self._weights_bytes} bytes of {location}"
+            )
+
+
+def _check_value(data: memoryview) -> None:
+    """A stated input, output or intermediate: type (2), tensor (1), shape (2), dimensions (1), value (1)."""
+    for path in _down(data, (2, 1, 2)):
+        dims = [
+            size
+            for number, dim in _fields(path)
+            if number == 1 and isinstance(dim, memoryview)
+            for tag, size in _fields(dim)
+            if tag == 1 and isinstance(size, int)
+        ]
+        _check_shape([_signed(size) for size in dims])
+
+
+def _down(data: memoryview, path: tuple[int, ...]) -> Iterator[memoryview]:
+    if not path:
+        yield data
+        return
+    for number, value in _fields(data):
+        if number == path[0] and isinstance(value, memoryview):
+            yield from _down(value, path[1:])
+
+
+def _check_shape(dims: list[int]) -> None:
+    elements = 1
+    for size in dims:
+        elements *= max(size, 1)
+        if size < 0 or elements > MAX_ELEMENTS:
+            raise BundleError(
+                f"graph has a tensor of shape {str(dims[:8])}, {MAX_ELEMENTS} elements expected at most"
+            )
+
+
+# -- the wire format of protobuf ---------------------------------------------------------------------------
+
+
+def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+    """Number and value of each field of one message: an integer, or bytes."""
+    at, end = 0, len(data)
+    while at < end:
+        tag, at = _varint(data, at)
+        number, kind = tag >> 3, tag & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield number, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise BundleError("graph is damaged or no ONNX model")
+        if number == 0 or at + size > end:
+            raise BundleError("graph is damaged or no ONNX model")
+        if kind == 2:
+            yield number, data[at : at + size]
+        at += size
+
+
+def _varint(data: memoryview, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 127) << shift
+        if byte < 128:
+            return value & (1 << 64) - 1, at
+    raise BundleError("graph is damaged or no ONNX model")
+
+
+def _integers(value: int | memoryview) -> list[int]:
+    """One number, or several packed ones."""
+    if isinstance(value, int):
+        return [_signed(value)]
+    found, at = [], 0
+    while at < len(value):
+        one, at = _varint(value, at)
+        found.append(_signed(one))
+        if len(found) > 64:
+            raise BundleError("graph has a tensor of more than 64 dimensions")
+    return found
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >= 1 << 63 else value
+
+
+def _entry(data: memoryview) -> tuple[str, str]:
+    pair = {number: _text(value) for number, value in _fields(data) if isinstance(value, memoryview)}
+    return pair.get(1, ""), pair.get(2, "")
+
+
+def _text(value: memoryview) -> str:
+    return bytes(value[:1000]).decode("utf-8", "replace")
+
+
+def _named(text: str) -> str:
+    """As a person may read it: short, quoted, without control characters."""
+    return ascii(text[:80])
