@@ -5,9 +5,9 @@ Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from edge_runtime.coverage import Coverage
 
@@ -51,16 +51,29 @@ class Evidence(_Part):
     weight: float
 
 
+class Gap(Interval):
+    """`reason`: "paused" for privacy, "forgotten" on request; left out where nobody knows."""
+
+    reason: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _known_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if data["reason"] is None:
+            del data["reason"]
+        return data
+
+
 class Covered(_Part):
     """What was watched of the asked window; null where nothing was."""
 
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
-    gaps: tuple[Interval, ...] = ()
+    gaps: tuple[Gap, ...] = ()
 
     @classmethod
     def of(cls, coverage: Coverage) -> Covered:
-        gaps = tuple(Interval(start=a, end=b) for a, b in coverage.gaps)
+        gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_explained())
         return cls(start=coverage.start, end=coverage.end, gaps=gaps)
 
 

@@ -6,7 +6,6 @@ L decoder steps, C classes.
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,11 +16,11 @@ from numpy.typing import NDArray
 from edge_runtime import decode
 from edge_runtime.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
 from edge_runtime.context import Context, make_context
-from edge_runtime.coverage import Coverage
+from edge_runtime.coverage import FORGOTTEN, PAUSED, Coverage
 from edge_runtime.frame import TICKS_PER_SECOND, tick_of
 from edge_runtime.ingest import Version
 from edge_runtime.objects import EncodesObjects
-from edge_runtime.queries import ActivityQuery, ObjectQuery, QueryError, TimeQuery
+from edge_runtime.queries import ActivityQuery, ObjectQuery, QueryError, TimeQuery, nearest
 from engines.manifest import Manifest, TimeHead
 from engines.spec import Array, Engine
 
@@ -30,8 +29,15 @@ AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
 MAX_BATCH = 16
 """Questions of one reader run: bounds resident memory, gains nothing beyond on a CPU."""
 MAX_EVIDENCE = 16
+NAMED = 16
+"""Names that a refusal lists; a bundle may have thousands of classes."""
 WINDOW_MARGIN_TICKS = 0
 """How far outside of the asked window a token is still read: a question is about its window only."""
+_UNWATCHED: dict[str | None, str] = {
+    None: "nobody was watching at that time",
+    PAUSED: "watching was paused for privacy at that time",
+    FORGOTTEN: "that time was forgotten on request",
+}
 
 
 @dataclass(frozen=True)
@@ -79,6 +85,10 @@ class Asker:
         """Answer several questions about one version; up to 16 share a run, whatever their kinds."""
         return [told.answer for told in self.tell_all(queries, version)]
 
+    def forget(self) -> None:
+        """Let go of what was kept of a version to answer faster."""
+        self._latest = None
+
     def tell_all(self, queries: Sequence[AnyQuery], version: Version) -> list[Told]:
         """As `ask_all`, with what each answer was made of: for those who measure."""
         told: list[Told] = []
@@ -125,11 +135,10 @@ class Asker:
     def _activity(self, name: str) -> int:
         if name in self._names:
             return self._names.index(name)
-        plain = {known.casefold(): known for known in self._names}
-        near = difflib.get_close_matches(name[:50].casefold(), plain, 1, 0.0) or list(plain)
+        rest = f" and {len(self._names) - NAMED} more" if len(self._names) > NAMED else ""
         raise QueryError(
-            f"activity {name[:50]!r} is not known; nearest is {plain[near[0]]!r}, "
-            f"all: {', '.join(self._names)}"
+            f"activity {name[:50]!r} is not known; nearest is {nearest(name, self._names)!r}, "
+            f"all: {', '.join(one[:50] for one in self._names[:NAMED])}{rest}"
         )
 
     def _ticks(
@@ -276,7 +285,7 @@ class Asker:
 
     def _nothing(self, one: Asked, version: Version, milliseconds: float) -> Answer:
         watched = one.covered.watched() > 0
-        reason = "nothing is remembered of that time" if watched else "nobody was watching at that time"
+        reason = "nothing is remembered of that time" if watched else _UNWATCHED[one.covered.reason()]
         return self._finished(
             one, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )

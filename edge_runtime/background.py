@@ -85,7 +85,7 @@ class Background:
         """
         if frames.ndim != 3 or frames.shape[1] != CELLS:
             raise ValueError(f"frames must be (F, {CELLS}, d), got {frames.shape}")
-        few = np.asarray(frames[:: -(-len(frames) // FRAMES_PER_CLIP)], np.float32)
+        few = np.asarray(frames[:: stride(len(frames))], np.float32)
         median = _median(few)  # (49, d)
         means = median if self.cell_means is None else self.cell_means
         # One row a frame, the mean over its cells: what varies all over the picture.
@@ -99,6 +99,11 @@ class Background:
     def _rescaled(self, residual: NDArray[np.float32]) -> Features:
         now = np.stack([residual.mean(axis=0), residual.std(axis=0)]).astype(np.float32)  # (2, 49)
         return now if self.scale is None else self.scale + np.float32(_SCALE_RATE) * (now - self.scale)
+
+
+def stride(frames: int) -> int:
+    """Of a clip of so many frames, the background learns from every so-manieth, the first included."""
+    return -(-frames // FRAMES_PER_CLIP)
 
 
 def _median(frames: Features) -> Features:

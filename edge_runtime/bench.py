@@ -86,7 +86,7 @@ def bench(
     results = {}
     for i, (name, lane) in enumerate(lanes.items()):
         progress("resident memory", i / len(lanes))
-        results[name] = _result(lane, name)
+        results[name] = _result(lane, name, threads)
         lane.ingest.close()
         lane.engines.close()
     return results
@@ -190,7 +190,7 @@ def _questions(bundle: Bundle, images: list[Images]) -> dict[str, AnyQuery]:
     }
 
 
-def _result(lane: _Lane, backend: str) -> dict[str, Any]:
+def _result(lane: _Lane, backend: str, threads: int | None) -> dict[str, Any]:
     frames = lane.ingest.network.clip_frames
     return {
         "ingest": {
@@ -205,17 +205,19 @@ def _result(lane: _Lane, backend: str) -> dict[str, Any]:
             for kind, ms in lane.query_ms.items()
         },
         "state": {"bytes": len(save(arrays_of(lane.ingest.version)))},
-        "rss": {"bytes": _resident(backend, lane.engines.bundle.path)},
+        "rss": {"bytes": _resident(backend, lane.engines.bundle.path, threads)},
     }
 
 
-def _resident(backend: str, bundle: Path) -> int:
+def _resident(backend: str, bundle: Path, threads: int | None) -> int:
     """Resident bytes of a real `lvm-edge run` of its own after two minutes of demo stream."""
     with tempfile.TemporaryDirectory() as state:
+        config = Path(state) / "config.yaml"
+        config.write_text(f"version: 1\nmodel: {{threads: {threads or 'null'}}}\n", encoding="utf-8")
         command = [
             sys.executable, "-m", "edge_runtime.cli.main", "run", "--source", "demo",
             "--for", str(RSS_RUN_STREAM_S), "--json", "--no-http", "--backend", backend,
-            "--bundle", str(bundle), "--state", state,
+            "--bundle", str(bundle), "--state", state, "--config", str(config),
         ]  # fmt: skip
         done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
     return int(json.loads(done.stdout.splitlines()[-1])["resident_bytes"])

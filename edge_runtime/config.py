@@ -2,27 +2,60 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer
 
+from edge_runtime.logs import LogSettings
 from edge_runtime.paths import configs
-from edge_runtime.queries import printable
-from engines.errors import LvmError
+from edge_runtime.privacy.settings import EncryptionSettings, PrivacySettings
+from edge_runtime.secret import masked
+from edge_runtime.settings_file import MAX_CONFIG_BYTES, read_settings
+from edge_runtime.sources.base import redacted
 
-MAX_CONFIG_BYTES = 1 << 20
-
-M = TypeVar("M", bound=BaseModel)
+__all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class Camera(_Strict):
-    source: str | int = Field(description="camera index, path, URL, gst:PIPELINE, csi://N or demo")
+def _camera_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
+        raise ValueError("a camera's name is up to 64 letters, digits, - _ and . since a folder gets it")
+    return name
+
+
+CameraName = Annotated[str, AfterValidator(_camera_name)]
+
+
+class CameraDefaults(_Strict):
+    """What each camera may have otherwise: its own value, else `defaults`, else that of `model` and `state`.
+
+    Privacy zones of `defaults` are every camera's, beside its own.
+    """
+
+    sampler: str | None = None
+    sample_fps: float | None = Field(
+        default=None, ge=1e-4, allow_inf_nan=False, description="frames a second, at most the bundle's rate"
+    )
+    save_interval_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    privacy: PrivacySettings | None = None
+
+
+class Camera(CameraDefaults):
+    """Its `source` is whole only as the attribute: neither repr nor a dump shows credentials."""
+
+    source: str | int = Field(
+        repr=False, description="camera index, path, URL, gst:PIPELINE, csi://N or demo"
+    )
+    state: Path | None = Field(default=None, description="folder of its memory")
+
+    @field_serializer("source")
+    def _redacted(self, source: str | int) -> str | int:
+        return masked(redacted(source)) if isinstance(source, str) else source
 
 
 class Model(_Strict):
@@ -34,7 +67,12 @@ class Model(_Strict):
 
 class State(_Strict):
     directory: Path | None = None
-    save_interval_s: float = Field(default=10.0, ge=0, description="least time between two snapshots")
+    save_interval_s: float = Field(
+        default=1.0,
+        ge=0,
+        description="time until a file's frames survive a power cut; a camera's do at once",
+    )
+    encryption: EncryptionSettings = EncryptionSettings()
 
 
 class Http(_Strict):
@@ -48,64 +86,17 @@ class Objects(_Strict):
 
 class Config(_Strict):
     version: Literal[1] = 1
-    cameras: dict[str, Camera] = Field(default_factory=dict)
+    defaults: CameraDefaults = CameraDefaults()
+    cameras: dict[CameraName, Camera] = Field(default_factory=dict)
     model: Model = Model()
     state: State = State()
     http: Http = Http()
     objects: Objects = Objects()
+    logs: LogSettings = LogSettings()
 
 
 def load_config(path: Path) -> Config:
     """Read a configuration. Raises LvmError with file, line and the first thing that is wrong."""
     if not path.exists() and path.name == str(path) and (configs() / path.name).is_file():
         path = configs() / path.name  # one of those that ship, by its name
-    config = read_settings(path, Config)
-    if len(config.cameras) > 1:
-        raise LvmError(
-            f"{path}: this version serves one camera, got {len(config.cameras)}: {', '.join(config.cameras)}"
-        )
-    return config
-
-
-def read_settings(path: Path, model: type[M]) -> M:
-    """A YAML file as `model`; an empty file is one that names nothing.
-
-    Raises LvmError with file, line and the first thing that is wrong.
-    """
-    try:
-        size = path.stat().st_size
-        if size > MAX_CONFIG_BYTES:
-            raise LvmError(f"{path}: a configuration has at most {MAX_CONFIG_BYTES} bytes, got {size}")
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise LvmError(f"{path}: the configuration cannot be read: {error}") from error
-    try:
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise LvmError(f"{path}: aliases (*name) are not allowed in a configuration; write the value out")
-        data = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, AttributeError, RecursionError) as error:
-        # Beside its own errors yaml passes on what reading a wrong date or number raises.
-        raise LvmError(f"{path}: not YAML: {printable(' '.join(str(error).split()))[:400]}") from error
-    try:
-        return model.model_validate({} if data is None else data)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"]) or "top level"
-        said = printable(f"{place[:100]}: {problem['msg']}")[:400]
-        raise LvmError(f"{path}:{_line(text, problem['loc'])}: {said}") from None
-
-
-def _line(text: str, location: tuple[int | str, ...]) -> int:
-    """Line, from 1, of the deepest part of `location` that is written in the file."""
-    node: Any = yaml.compose(text, yaml.SafeLoader)
-    line = 1
-    for part in location:
-        if not isinstance(node, yaml.MappingNode):
-            break
-        for key, value in node.value:
-            if key.value == str(part):
-                line, node = key.start_mark.line + 1, value
-                break
-        else:
-            break
-    return line
+    return read_settings(path, Config)

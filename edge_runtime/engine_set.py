@@ -26,13 +26,18 @@ class Engines:
     backbone: Engine
     sampler: Engine
     reader: Engine
+    threads: int | None = None
 
     @classmethod
     def load(cls, bundle: Bundle, backend: str = "auto", threads: int | None = None) -> Engines:
         _tune_process()
         choice, loaded = load_engines(bundle, backend, threads=threads)
         log.info("backend %s (%s)", choice.backend, choice.why)
-        return cls(bundle, choice, loaded["backbone"], loaded["sampler"], loaded["reader"])
+        return cls(bundle, choice, loaded["backbone"], loaded["sampler"], loaded["reader"], threads)
+
+    def again(self) -> Engines:
+        """The same graphs, loaded anew on the same backend."""
+        return Engines.load(self.bundle, self.choice.backend, self.threads)
 
     def close(self) -> None:
         for engine in (self.backbone, self.sampler, self.reader):

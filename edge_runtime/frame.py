@@ -22,6 +22,12 @@ class Frame:
     t: float
 
 
+MAX_T = 1e10
+"""Seconds on the stream's clock, either way: 317 years. Wall clocks that were set to 1970 and right again
+jump by half a century."""
+MAX_TICK = int(MAX_T * TICKS_PER_SECOND)
+
+
 def tick_of(t: float) -> int:
     """The 1/5 s tick nearest to `t` seconds."""
     return round(t * TICKS_PER_SECOND)

@@ -48,6 +48,37 @@ def plain_png(data: bytes) -> bytes | None:
     return None
 
 
+def orientation(data: bytes) -> int:
+    """EXIF orientation, 1 to 8, of a PNG or WebP; 1, upright, where it says none or is neither."""
+    if data.startswith(PNG_MAGIC):
+        at, order, after = len(PNG_MAGIC), ">I4s", 4  # a checksum follows each chunk
+    elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        at, order, after = 12, "<4sI", 0
+    else:
+        return 1
+    while at + 8 <= len(data):
+        first, second = struct.unpack_from(order, data, at)
+        length, kind = (first, second) if order[0] == ">" else (second, first)
+        if kind in (b"eXIf", b"EXIF"):
+            return _exif_orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+        at += 8 + length + after + (length % 2 if order[0] == "<" else 0)
+    return 1
+
+
+def _exif_orientation(tiff: bytes) -> int:
+    order = "<" if tiff[:2] == b"II" else ">"
+    try:
+        (at,) = struct.unpack_from(order + "I", tiff, 4)
+        (count,) = struct.unpack_from(order + "H", tiff, at)
+        for entry in range(at + 2, at + 2 + 12 * count, 12):
+            tag, _, _, value = struct.unpack_from(order + "HHIH", tiff, entry)
+            if tag == 0x0112:
+                return value if 1 <= value <= 8 else 1
+    except struct.error:  # cut short
+        pass
+    return 1
+
+
 def _png(data: bytes) -> Size | None:
     if data[12:16] != b"IHDR":
         return None
@@ -110,11 +141,12 @@ def _tiff(data: bytes) -> Size | None:
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
-    sizes: dict[int, int] = {}
+    sizes: dict[int, int] = {}  # the largest where a tag is repeated: decoders differ in which they take
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag in (256, 257):
-            (sizes[tag],) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+            (value,) = struct.unpack_from(order + ("H" if kind == 3 else "I"), data, entry + 8)
+            sizes[tag] = max(value, sizes.get(tag, 0))
     return (sizes[256], sizes[257]) if len(sizes) == 2 else None
 
 

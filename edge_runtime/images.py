@@ -6,7 +6,9 @@ nothing. Transparent pictures are put on white, as shops photograph their goods.
 
 from __future__ import annotations
 
+import contextlib
 import stat
+import threading
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -15,7 +17,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.image_header import PNG_MAGIC, image_size, plain_png
+from edge_runtime.image_header import PNG_MAGIC, image_size, orientation, plain_png
+from edge_runtime.queries import printable
 from edge_runtime.quiet import hush_opencv
 from engines.errors import LvmError
 
@@ -27,6 +30,11 @@ EXPECTED = "expected a JPEG, PNG, WebP, GIF, BMP or TIFF picture"
 
 MAX_BYTES = 50_000_000
 """Of one encoded picture."""
+
+LARGE_PIXELS = 5_000_000
+_large = threading.Lock()
+"""Larger pictures are decoded one at a time: one of 50 million pixels takes up to 600 MB for a moment, and
+questions come from many threads at once."""
 
 
 def read_image(
@@ -43,26 +51,29 @@ def read_image(
     if isinstance(source, bytes):
         name, data = "the picture", source
     else:
-        name, data = str(source), _contents(Path(source), max_bytes)
+        name, data = printable(str(source)), contents(Path(source), max_bytes)
     if len(data) > max_bytes:
         raise LvmError(f"{name} is too large: expected at most {max_bytes} bytes, got {len(data)}")
-    _check_header(name, data, max_pixels)
-    return _decode(name, data)
+    return _decode(name, data, _check_header(name, data, max_pixels))
 
 
-def _contents(path: Path, max_bytes: int) -> bytes:
+def contents(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """The bytes of a picture's file. Raises LvmError for what is none, is too large or cannot be read."""
+    name = printable(str(path))
     try:
         status = path.stat()
-        if not stat.S_ISREG(status.st_mode):
-            raise LvmError(f"{path} is no file: {EXPECTED}")
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
+            raise LvmError(f"{name} is no file: {EXPECTED}")
         if status.st_size > max_bytes:
-            raise LvmError(f"{path} is too large: expected at most {max_bytes} bytes, got {status.st_size}")
-        return path.read_bytes()
+            raise LvmError(f"{name} is too large: expected at most {max_bytes} bytes, got {status.st_size}")
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)  # it may grow meanwhile
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise LvmError(f"{path} cannot be read: {getattr(error, 'strerror', error)}") from error
+        raise LvmError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
 
 
-def _check_header(name: str, data: bytes, max_pixels: int) -> None:
+def _check_header(name: str, data: bytes, max_pixels: int) -> int:
+    """Pixels of the picture."""
     if not data:
         raise LvmError(f"{name} is empty: {EXPECTED}")
     size = image_size(data)
@@ -76,27 +87,42 @@ def _check_header(name: str, data: bytes, max_pixels: int) -> None:
     # Within compressed data FF is always followed by 00, so this counts scans.
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise LvmError(f"{name} is a JPEG of more than {MAX_SCANS} scans, save it again")
+    return width * height
 
 
-def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
+def _decode(name: str, data: bytes, pixels: int) -> NDArray[np.uint8]:
     plain = plain_png(data) if data.startswith(PNG_MAGIC) else data
     if plain is None:
         raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
     hush_opencv()
     encoded = np.frombuffer(plain, np.uint8)
+    # JPEG and BMP have no transparency worth the second decoding.
+    opaque = data[:2] in (b"\xff\xd8", b"BM")
     try:
-        image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)  # (H, W, 3), upright, 8 bit
-        # JPEG and BMP have no transparency worth the second decoding.
-        alpha = None if data[:2] in (b"\xff\xd8", b"BM") else _alpha(encoded)
+        with _large if pixels > LARGE_PIXELS else contextlib.nullcontext():
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)  # (H, W, 3), upright, 8 bit
+            alpha = None if opaque else _alpha(encoded)
+            # OpenCV turns the colours by EXIF and never the transparency: both as they lie, then turned.
+            turn = orientation(plain) if alpha is not None else 1
+            if turn != 1:
+                image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
     except cv2.error as error:
         raise LvmError(f"{name} cannot be decoded ({error.err}): save it again as JPEG or PNG") from error
     if image is None:
         raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
     rgb = np.asarray(image, np.uint8)
-    # Shapes differ where EXIF turned the picture by 90 degrees; then its hidden colours stay visible.
     if alpha is not None and alpha.shape == rgb.shape[:2]:
         _put_on_white(rgb, alpha)
-    return rgb
+    return np.ascontiguousarray(_upright(rgb, turn))
+
+
+def _upright(image: NDArray[np.uint8], turn: int) -> NDArray[np.uint8]:
+    """(H, W, 3) by EXIF orientation: 5 to 8 lie on their side, the others are mirrored or upside down."""
+    if turn > 4:
+        image = image.transpose(1, 0, 2)
+    if turn in (3, 4, 7, 8):
+        image = image[::-1]
+    return image[:, ::-1] if turn in (2, 3, 6, 7) else image
 
 
 def _alpha(encoded: NDArray[np.uint8]) -> NDArray[Any] | None:

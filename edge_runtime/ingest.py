@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,11 +20,16 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.background import Background
-from edge_runtime.coverage import Coverage
-from edge_runtime.frame import CELLS, TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.memory import Features, Scores, TokenMemory, Tokens, no_tokens
+from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND, Frame, tick_of
+from edge_runtime.memory import Features, Scores, TokenMemory, Tokens
 from edge_runtime.samplers import Sampler
+from edge_runtime.steps import Step, Verdict
+from edge_runtime.version import Version as Version  # these four are asked for here by everyone
+from edge_runtime.version import clip_tokens as clip_tokens
+from edge_runtime.version import empty_version as empty_version
+from edge_runtime.version import most_novel as most_novel
+from edge_runtime.version import without_beaten
+from engines.errors import EngineFault
 from engines.manifest import NetworkConfig
 from engines.spec import Engine
 
@@ -37,54 +42,6 @@ BATCH_FRAMES = 8
 """Frames of one backbone call where frames wait; larger batches gain little and cost resident memory."""
 BATCHES_AHEAD = 2
 """Batches on their way while one is remembered: with one, the worker would idle at a clip's end."""
-
-
-@dataclass(frozen=True)
-class Version:
-    """Everything that was known at one moment. Immutable, so readers need no lock.
-
-    `pending` are the features (f, 49, d) of the running clip's frames, f < T, at `pending_ticks`, and
-    `pending_residual` their residuals (f, 49) against the background, all 0 in the first clip.
-    """
-
-    memory: TokenMemory
-    background: Background | None
-    coverage: Coverage = Coverage()
-    pending: tuple[Features, ...] = ()  # f × (49, d)
-    pending_residual: tuple[Features, ...] = ()  # f × (49,)
-    pending_ticks: tuple[int, ...] = ()
-    last_tick: int | None = None
-    frames: int = 0
-
-    def clip(self) -> Tokens:
-        """Tokens of the running clip, frame by frame. (f * 49)"""
-        if not self.pending:
-            return no_tokens(self.memory.features.shape[1])
-        return clip_tokens(np.stack(self.pending), self.pending_ticks)
-
-    def clip_novelty(self) -> NDArray[np.float32]:
-        """Novelty of `clip()`, token by token. (f * 49)"""
-        known, cells = self.known_background(), np.tile(np.arange(CELLS, dtype=np.int32), len(self.pending))
-        if known is None or not self.pending:
-            return np.zeros(len(cells), np.float32)
-        residual = np.stack(self.pending_residual)
-        if known is not self.background:
-            residual = known.residual_of(np.stack(self.pending))
-        return known.standardised(residual.ravel(), cells)
-
-    def known_background(self) -> Background | None:
-        """The background, or during the very first clip what its frames so far make of one."""
-        if self.background is None or self.background.cell_means is not None or not self.pending:
-            return self.background
-        return self.background.update(np.stack(self.pending))
-
-
-def empty_version(network: NetworkConfig) -> Version:
-    """Before the first frame."""
-    background = None
-    if network.svd_rank:
-        background = Background.empty(network.svd_rank, network.d_backbone, network.svd_forgetting)
-    return Version(TokenMemory.empty(network.memory_tokens, network.d_backbone), background)
 
 
 @dataclass
@@ -100,7 +57,11 @@ class StageSeconds:
 class Ingest:
     """Turns frames into ever new versions. Not for several threads: one ingest, one thread.
 
-    Raises ValueError when a frame is not newer than the last one; the version stays as it is.
+    Raises ValueError when a frame is not newer than the last one, EngineFault when an engine fails or gives
+    no numbers; the version stays as it is. With `on_fault` such a batch is given up, told with its times, and
+    the stream goes on: what was not remembered is a gap in the coverage.
+
+    `period` is the time in seconds that a frame stands for, by default that of the network's rate.
     """
 
     network: NetworkConfig
@@ -108,6 +69,10 @@ class Ingest:
     sampler: Sampler
     version: Version
     seconds: StageSeconds = field(default_factory=StageSeconds)
+    on_fault: Callable[[EngineFault, Sequence[float]], None] | None = None
+    period: float | None = None
+    on_step: Callable[[Step], None] | None = None
+    """Told each step when the version has taken it, for a journal."""
     _worker: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="backbone"), repr=False
     )
@@ -130,8 +95,16 @@ class Ingest:
             self._remember(as_stored(np.asarray(features[part], np.float32)), times[part])
         return self.version
 
-    def stream(self, batches: Iterable[tuple[Images, Sequence[float]]]) -> Iterator[Version]:
-        """Take in batches of (B, S, S, 3) pictures with their times; a version after each.
+    def repeat(self, step: Step) -> Version:
+        """Take in a step that was taken before, without an engine: what was judged then is not judged again.
+
+        Raises ValueError where it does not continue this version.
+        """
+        return self._remember(step.features, step.times, step)
+
+    def stream(self, batches: Iterable[tuple[Images, Sequence[float]]]) -> Generator[Version, None, None]:
+        """Take in batches of (B, S, S, 3) pictures with their times; a version after each, the same again
+        after one that was given up.
 
         All engine calls are made by one worker, which always has the next batch waiting: decoding and our own
         bookkeeping run beside it and cost no engine time. Should fetching fail, what was fetched before is
@@ -174,7 +147,11 @@ class Ingest:
 
     def _features(self, images: Images) -> Features:
         started = time.perf_counter()
-        features = as_stored(self.backbone({"image": images})["tokens"])  # (B, 49, d)
+        tokens = self.backbone({"image": images})["tokens"]  # (B, 49, d)
+        try:
+            features = as_stored(tokens)
+        except ValueError as error:
+            raise EngineFault(f"{self.backbone.backend}: {error}") from error
         self.seconds.backbone += time.perf_counter() - started
         return features
 
@@ -186,15 +163,28 @@ class Ingest:
 
     def _taken(self, begun: Future[Features], times: Sequence[float]) -> Version:
         _check_order(self.version, [tick_of(t) for t in times])  # before the engine's own errors
-        return self._remember(begun.result(), times)
+        try:
+            return self._remember(begun.result(), times)
+        except EngineFault as error:
+            if self.on_fault is None:
+                raise
+            self.on_fault(error, times)
+            return self.version
 
-    def _remember(self, features: Features, times: Sequence[float]) -> Version:
-        """features (B, 49, d) of one part of a clip."""
-        version, period = self.version, 1 / self.network.sample_fps
+    def _remember(self, features: Features, times: Sequence[float], told: Step | None = None) -> Version:
+        """features (B, 49, d) of one part of a clip; `told` where this is a repetition."""
+        room = self.network.clip_frames - len(self.version.pending)
+        if len(features) > room:  # batches were cut for a clip of which one was given up
+            self._remember(features[:room], times[:room])
+            return self._remember(features[room:], times[room:])
+        version = self.version
+        period = told.period if told else self.period or 1 / self.network.sample_fps
         ticks = [tick_of(t) for t in times]
         _check_order(version, ticks)
         residual = np.zeros(features.shape[:2], np.float32)  # (B, 49)
-        if version.background is not None:
+        if told is not None:
+            residual = told.residual
+        elif version.background is not None:
             residual = version.background.residual_of(features)
         coverage = version.coverage
         for t in times:
@@ -208,24 +198,37 @@ class Ingest:
             last_tick=ticks[-1],
             frames=version.frames + len(times),
         )
+        if told is None and self.sampler.thins:
+            version = without_beaten(version, self.network)
+        kept = np.stack(version.pending[-len(times) :])  # (B, 49, d)
+        verdict = told.verdict if told else None
+        if (told is not None) and (verdict is None) == (len(version.pending) == self.network.clip_frames):
+            raise ValueError("a step must bring a verdict where a clip ends, and nowhere else")
         if len(version.pending) == self.network.clip_frames:
-            version = self._close_clip(version)
+            version, verdict = self._close_clip(version, verdict)
         self.version = version
+        if self.on_step is not None:
+            self.on_step(Step(kept, residual, tuple(times), period, verdict))
         return version
 
-    def _close_clip(self, version: Version) -> Version:
+    def _close_clip(self, version: Version, told: Verdict | None) -> tuple[Version, Verdict]:
         frames = np.stack(version.pending)  # (T, 49, d)
         started = time.perf_counter()
         known = version.known_background()
         clip = clip_tokens(frames, version.pending_ticks)
         novelty = version.clip_novelty()
-        if known is not None and self.sampler.thins:
+        kept = told.kept if told else None
+        if told is None and known is not None and self.sampler.thins:
             kept = most_novel(novelty, self.network.clip_candidates)
+        if kept is not None:
             clip, novelty = clip.take(kept), novelty[kept]
-        of_memory = np.zeros(version.memory.slots, np.float32)
-        if known is not None:
-            of_memory = known.novelty(version.memory.slots_as_tokens())
-        judged = self._worker.submit(self._scores, version.memory, clip, np.concatenate([of_memory, novelty]))
+        judged = None
+        if told is None:
+            of_memory = np.zeros(version.memory.slots, np.float32)
+            if known is not None:
+                of_memory = known.novelty(version.memory.slots_as_tokens())
+            of_all = np.concatenate([of_memory, novelty])
+            judged = self._worker.submit(self._scores, version.memory, clip, of_all)
         background = version.background
         if background is not None:
             # The first clip has been learned already: nothing else could tell its novelty.
@@ -233,10 +236,13 @@ class Ingest:
             background = known if first else background.update(frames, np.stack(version.pending_residual))
         self.seconds.background += time.perf_counter() - started
         horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
-        memory = version.memory.update(clip, judged.result(), oldest_tick=version.pending_ticks[-1] - horizon)
-        return replace(
+        verdict = Verdict(kept, judged.result()) if judged else told
+        assert verdict is not None
+        memory = version.memory.update(clip, verdict.scores, oldest_tick=version.pending_ticks[-1] - horizon)
+        closed = replace(
             version, memory=memory, background=background, pending=(), pending_residual=(), pending_ticks=()
         )
+        return closed, verdict
 
 
 def batch_size(pending: int, clip_frames: int) -> int:
@@ -269,22 +275,11 @@ def as_stored(features: Features) -> Features:
     return scaled
 
 
-def clip_tokens(frames: Features, ticks: Sequence[int]) -> Tokens:
-    """Features (F, 49, d) with their ticks as tokens, frame by frame and cell by cell. (F * 49)"""
-    f, p, d = frames.shape
-    tick = np.repeat(np.asarray(ticks, np.int64), p)
-    cell = np.tile(np.arange(CELLS, dtype=np.int32), f)
-    return Tokens(frames.reshape(f * p, d), tick, cell)
-
-
-def most_novel(novelty: NDArray[np.float32], most: int) -> NDArray[np.intp]:
-    """Indices of the `most` highest, in their order; equal ones by the lower index."""
-    return np.sort(np.argsort(-novelty, kind="stable")[:most])
-
-
 def _check_order(version: Version, ticks: Sequence[int]) -> None:
     last = version.last_tick
     for tick in ticks:
         if last is not None and tick <= last:
             raise ValueError(f"frames must be newer than tick {last}, got tick {tick}")
+        if abs(tick) > MAX_TICK:  # which no state could be read with
+            raise ValueError(f"frames must be within ±{MAX_T:g} s of the stream's zero, got tick {tick}")
         last = tick

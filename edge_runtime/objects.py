@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import Frame
 from edge_runtime.images import read_image
 from edge_runtime.mosaic import mosaic
-from edge_runtime.queries import BoxInFrame, Photos, Product, QueryError
+from edge_runtime.queries import BoxInFrame, Photos, Product, QueryError, nearest, printable
 from engines.spec import Engine
 
 FrameAt = Callable[[float], Frame]
@@ -53,18 +53,25 @@ class ObjectEncoder:
         images = [mosaic(image, self._size) for image in self._images(wanted)]
         return np.asarray(np.mean([self._tokens(image) for image in images], axis=0), np.float32)
 
+    def forget(self) -> None:
+        """Empty the cache: it may hold what was cut out of a picture that is to be forgotten."""
+        with self._lock:
+            self._cache.clear()
+
     def products(self) -> list[str]:
         """Names that the catalogue knows."""
         if self._catalogue is None or not self._catalogue.is_dir():
             return []
         return sorted(folder.name for folder in self._catalogue.iterdir() if folder.is_dir())
 
-    def _images(self, wanted: Photos | BoxInFrame | Product) -> list[Image]:
+    def _images(self, wanted: Photos | BoxInFrame | Product) -> Iterator[Image]:
+        """One after another: sixteen large photos at once would take gigabytes."""
         if isinstance(wanted, Photos):
-            return [read_image(photo) for photo in wanted.photos]
-        if isinstance(wanted, BoxInFrame):
-            return [self._cut(wanted)]
-        return self._catalogue_photos(wanted.product)
+            yield from map(read_image, wanted.photos)
+        elif isinstance(wanted, BoxInFrame):
+            yield self._cut(wanted)
+        else:
+            yield from map(read_image, self._catalogue_photos(wanted.product))
 
     def _cut(self, wanted: BoxInFrame) -> Image:
         if self._frame_at is None:
@@ -74,19 +81,19 @@ class ObjectEncoder:
             )
         return cut_out(self._frame_at(wanted.t).image, wanted.box)
 
-    def _catalogue_photos(self, name: str) -> list[Image]:
+    def _catalogue_photos(self, name: str) -> list[Path]:
         known = self.products()
         if self._catalogue is None or name not in known:
             hint = (
-                f"known are {', '.join(known[:8])}"
+                f"nearest is {nearest(name, known)!r}, known are {', '.join(known[:8])}"
                 if known
                 else "no catalogue is configured (objects.catalogue)"
             )
-            raise QueryError(f"product {name!r} is not in the catalogue; {hint}")
+            raise QueryError(printable(f"product {name!r} is not in the catalogue; {hint}"))
         photos = sorted(p for p in (self._catalogue / name).iterdir() if p.suffix.lower() in _PICTURES)
         if not photos:
             raise QueryError(f"product {name!r} has no photos in {self._catalogue / name}")
-        return [read_image(photo) for photo in photos[:16]]
+        return photos[:16]
 
     def _tokens(self, image: Image) -> NDArray[np.float32]:
         key = hashlib.sha256(image.tobytes()).hexdigest()

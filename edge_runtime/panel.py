@@ -12,6 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from edge_runtime.camera_run import CameraRun
+from edge_runtime.frame import CELLS
+from edge_runtime.ingest import Version
 from edge_runtime.service import Service
 from edge_runtime.status import oldest_age_s, resident_bytes
 
@@ -19,34 +22,67 @@ SHOWN_ANSWERS = 6
 
 
 class Panel:
-    """Draws a service. `typed` is the question being typed, `said` the last questions and answers."""
+    """Draws a service: one camera in full, several as a line each.
+
+    `typed` is the question being typed, `said` the last questions and answers.
+    """
 
     def __init__(self, service: Service, address: str | None = None) -> None:
         self._service = service
         self._address = address
-        self._marks: deque[tuple[float, int]] = deque(maxlen=32)
+        self._rates: dict[str, Rate] = {}
         self.typed = ""
         self.said: deque[tuple[str, str]] = deque(maxlen=SHOWN_ANSWERS)
 
     def __rich__(self) -> RenderableType:
-        parts: list[RenderableType] = [self._numbers(), self._bars(), Text("")]
+        cameras = self._service.cameras
+        parts: list[RenderableType] = []
+        if len(cameras) == 1:
+            camera = next(iter(cameras.values()))
+            parts += [self._numbers(camera), self._bars(camera)]
+        else:
+            parts += self._lines(cameras)
+        parts.append(Text(""))
         for question, answer in self.said:
             parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))
             parts.append(Text(f"  {answer}", style="cyan"))
         parts.append(Text.assemble(("> ", "bold green"), self.typed, ("▏", "dim")))
-        title = f"[bold]lvm-edge[/] · {escape(self._service.name)} · {self._service.engines.choice.backend}"
+        shown = next(iter(cameras)) if len(cameras) == 1 else f"{len(cameras)} cameras"
+        title = f"[bold]lvm-edge[/] · {escape(shown)} · {self._service.engines.choice.backend}"
         return Box(Group(*parts), title=title, subtitle=self._subtitle(), border_style="blue")
 
-    def frames_per_s(self) -> float:
-        """Sampled frames per second over the last redraws."""
-        now, frames = time.monotonic(), self._service.version.frames
-        self._marks.append((now, frames))
-        then, before = self._marks[0]
-        return (frames - before) / (now - then) if now > then else 0.0
+    def frames_per_s(self, camera: CameraRun) -> float:
+        """Sampled frames per second over the last calls."""
+        return self._rates.setdefault(camera.name, Rate()).of(camera.version.frames)
 
-    def _numbers(self) -> Table:
-        service, version = self._service, self._service.version
-        header = service.snapshot().header
+    def _lines(self, cameras: dict[str, CameraRun]) -> list[RenderableType]:
+        """A line for each camera, and one below for each thing that is wrong."""
+        parts: list[RenderableType] = []
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        table.add_column("camera", overflow="fold")
+        for name in ("", "frames/s", "used", "dropped", "stream", "memory", "oldest", "gaps"):
+            table.add_column(name, justify="right" if name else "left")
+        for name, camera in cameras.items():
+            version = camera.version
+            table.add_row(
+                Text(name),
+                _condition(camera),
+                f"{self.frames_per_s(camera):.1f}",
+                f"{version.frames:,}",
+                f"{camera.header.dropped:,}",
+                _clock(version.coverage.end),
+                f"{version.memory.filled}/{version.memory.slots}",
+                _clock(oldest_age_s(version)),
+                str(len(version.coverage.gaps)),
+            )
+            error = self._service.error_of(name)
+            for problem in (*([str(error)] if error else []), *camera.problems):
+                parts.append(Text(f"    {name}: {problem}", style="red"))
+        table.add_row(Text(f"resident {resident_bytes() / 1e6:.0f} MB", style="dim"))
+        return [table, *parts]
+
+    def _numbers(self, camera: CameraRun) -> Table:
+        version, header = camera.version, camera.header
         age = oldest_age_s(version)
         coverage = version.coverage
         background = version.background
@@ -55,20 +91,22 @@ class Panel:
             ("frames seen", f"{header.seen:,}", "stream", _clock(coverage.end)),
             ("used", f"{version.frames:,}", "oldest token", _clock(age)),
             ("dropped", f"{header.dropped:,}", "gaps", str(len(coverage.gaps))),
-            ("frames/s", f"{self.frames_per_s():.1f}", "SVD rank", self._rank()),
+            ("frames/s", f"{self.frames_per_s(camera):.1f}", "SVD rank", _rank(version)),
             (
                 "resident",
                 f"{resident_bytes() / 1e6:.0f} MB",
                 "novelty",
-                f"{self._novelty():.2f}" if background else "-",
+                f"{_novelty(version):.2f}" if background else "-",
             ),
         ]
         for left, one, right, two in rows:
             table.add_row(Text(left, style="dim"), one, Text(right, style="dim"), two)
+        for problem in camera.problems:
+            table.add_row("", Text(problem, style="red"))
         return table
 
-    def _bars(self) -> Table:
-        version = self._service.version
+    def _bars(self, camera: CameraRun) -> Table:
+        version = camera.version
         network = self._service.engines.bundle.manifest.network
         table = Table.grid(padding=(0, 2))
         for name, done, total in (
@@ -76,27 +114,46 @@ class Panel:
             ("memory", version.memory.filled, network.memory_tokens),
         ):
             table.add_row(Text(name, style="dim"), ProgressBar(total, done, width=40), f"{done}/{total}")
-        duration = self._service.source.duration if self._service.source else None
+        duration = camera.source.duration if camera.source else None
         if duration:
             at = min(version.coverage.end or 0.0, duration)
             left = f"{_clock(at)} of {_clock(duration)}"
             table.add_row(Text("file", style="dim"), ProgressBar(duration, at, width=40), left)
         return table
 
-    def _rank(self) -> str:
-        background = self._service.version.background
-        return f"{len(background.svd.strength)}/{background.svd.rank}" if background else "-"
-
-    def _novelty(self) -> float:
-        """Highest novelty of the newest frame's cells: near 1 where something new is seen."""
-        version = self._service.version
-        if not version.pending or version.background is None:
-            return 0.0
-        return float(version.clip_novelty()[-49:].max())
-
     def _subtitle(self) -> str:
         note = "" if self._service.engines.bundle.manifest.training.trained else "untrained bundle · "
         return f"{note}{self._address or 'no HTTP'} · type a question, Ctrl-C ends"
+
+
+class Rate:
+    """Frames per second over the last few looks."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque(maxlen=32)
+
+    def of(self, frames: int) -> float:
+        now = time.monotonic()
+        self._marks.append((now, frames))
+        then, before = self._marks[0]
+        return (frames - before) / (now - then) if now > then else 0.0
+
+
+def _condition(camera: CameraRun) -> Text:
+    good = camera.condition in ("running", "ended", "starting", "waiting")
+    return Text(camera.condition, style="green" if good else "yellow")
+
+
+def _rank(version: Version) -> str:
+    background = version.background
+    return f"{len(background.svd.strength)}/{background.svd.rank}" if background else "-"
+
+
+def _novelty(version: Version) -> float:
+    """Highest novelty of the newest frame's cells: near 1 where something new is seen."""
+    if not version.pending or version.background is None:
+        return 0.0
+    return float(version.clip_novelty()[-CELLS:].max())
 
 
 def _clock(seconds: float | None) -> str:

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from edge_runtime.sources.base import redacted
 from engines.errors import LvmError
 
 _PACKAGE = Path(__file__).parent
@@ -32,14 +33,33 @@ def state_root() -> Path:
 
 
 def state_of(source: str) -> Path:
-    """The state folder of a source when none is named: one for each source, so that memories never mix."""
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", source.rsplit("/", 1)[-1]).strip("-")[:40] or "source"
-    return state_root() / f"{stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    """The state folder of a source when none is named: one for each source, so that memories never mix.
+
+    Its name shows no credentials; a folder whose name did, from before, is still the source's.
+    """
+    before, now = (_folder_name(shown, source) for shown in (source, redacted(source)))
+    return state_root() / (before if (state_root() / before).is_dir() else now)
+
+
+def _folder_name(shown: str, source: str) -> str:
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", shown.rsplit("/", 1)[-1]).strip("-")[:40] or "source"
+    return f"{stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+
+
+def cameras_root() -> Path:
+    """Where the memories of several cameras lie, each in a folder of its name, when none is named."""
+    return state_root() / "cameras"
 
 
 def latest_state() -> Path:
     """The state folder under the root that was written last. Raises LvmError where there is none."""
-    files = sorted(state_root().glob("*/memory.state"), key=lambda file: file.stat().st_mtime)
+    written = (
+        file
+        for root in (state_root(), cameras_root())
+        for name in ("memory.state", "memory.journal.*")
+        for file in root.glob(f"*/{name}")
+    )
+    files = sorted(written, key=lambda file: file.stat().st_mtime)
     if not files:
         raise LvmError(
             f"no memory found under {state_root()}; run lvm-edge first or name one with --state DIR"

@@ -10,7 +10,9 @@
 from __future__ import annotations
 
 import base64
+import difflib
 import math
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -32,8 +34,14 @@ MAX_PHOTOS = 16
 MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
 
+MAX_QUESTION_BYTES = MAX_PHOTO_TEXT + 4096
+"""Of one question as JSON, whichever door it comes through."""
+
 MAX_SECONDS = 1e9
 """31 years: no stream is longer, and a video's clock cannot count much further."""
+
+KEYS = ("type", "object", "activity", "from", "to", "photos", "box", "t", "product")
+"""All that a question may say."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -100,8 +108,8 @@ Object = Annotated[
 
 
 class _Query(_Strict):
-    start: float | None = Field(default=None, alias="from")
-    end: float | None = Field(default=None, alias="to")
+    start: float | None = Field(default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS)
+    end: float | None = Field(default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS)
 
     @model_validator(mode="after")
     def _window(self) -> _Query:
@@ -147,6 +155,8 @@ _adapter: TypeAdapter[ActivityQuery | ObjectQuery | TimeQuery] = TypeAdapter(Que
 
 def parse_query(text: str | bytes) -> ActivityQuery | ObjectQuery | TimeQuery:
     """A question from JSON. Raises QueryError with the first thing that is wrong, in one sentence."""
+    if len(text) > MAX_QUESTION_BYTES:
+        raise QueryError(f"a question has at most {MAX_QUESTION_BYTES} bytes, got {len(text)}")
     try:
         return _adapter.validate_json(text)
     except ValidationError as error:
@@ -161,7 +171,9 @@ def first_problem(error: ValidationError) -> str:
     if problem["type"] == "missing":
         return f"{where} is missing"
     if problem["type"] == "extra_forbidden":
-        return printable(f"{where} is no part of this kind of question")
+        near = difflib.get_close_matches(str(problem["loc"][-1])[:50].casefold(), KEYS, 1, 0.5)
+        hint = f"; did you mean {near[0]}?" if near and near[0] != problem["loc"][-1] else ""
+        return printable(f"{where} is no part of this kind of question{hint}")
     said = problem["msg"].removeprefix("Value error, ")
     return printable(f"{where}: {said}" if where else said)[:400]
 
@@ -169,6 +181,15 @@ def first_problem(error: ValidationError) -> str:
 def printable(text: str) -> str:
     """`text` with line breaks and control characters written out: one line, and no orders to a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """The one of `known`, which is not empty, that looks most like `name`, letters of either case alike."""
+    plain: dict[str, str] = {}
+    for one in known:
+        plain.setdefault(one[:50].casefold(), one)
+    close = difflib.get_close_matches(name[:50].casefold(), plain, 1, 0.0)
+    return plain[close[0] if close else next(iter(plain))]
 
 
 def finite(name: str, value: float | None) -> float | None:

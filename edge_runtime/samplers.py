@@ -40,13 +40,18 @@ class Sampler:
     thins: bool
 
 
+def thins(name: str) -> bool:
+    """Whether the sampler called `name` is given a clip's most novel tokens only."""
+    return name in ("neural", "svd-novelty")
+
+
 def make_sampler(name: str, engine: Engine) -> Sampler:
     """The sampler called `name`; `engine` is the bundle's sampler graph, used by `neural` only."""
     plain: dict[str, Callable[[], Sampler]] = {
-        "neural": lambda: Sampler(name, _Neural(engine), thins=True),
-        "svd-novelty": lambda: Sampler(name, _novelty, thins=True),
-        "random": lambda: Sampler(name, _reservoir, thins=False),
-        "fifo": lambda: Sampler(name, _newest, thins=False),
+        "neural": lambda: Sampler(name, _Neural(engine), thins(name)),
+        "svd-novelty": lambda: Sampler(name, _novelty, thins(name)),
+        "random": lambda: Sampler(name, _reservoir, thins(name)),
+        "fifo": lambda: Sampler(name, _newest, thins(name)),
     }
     if name not in plain:
         raise LvmError(f"sampler must be one of {', '.join(plain)}, got {name!r}")

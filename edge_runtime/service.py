@@ -1,243 +1,276 @@
-"""One camera, its memory and its answers: source → ingest → state, and questions from any thread."""
+"""Several cameras, one set of engines: each camera watches in a thread of its own, with its own memory.
+
+What happens to one camera (it fails, hangs, is paused, added, removed) no other notices: they share nothing
+but the turns at the engines. `run` belongs to the main thread; everything else may be called from any.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import math
+import queue
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
 
 from edge_runtime.answers import Answer
-from edge_runtime.ask import AnyQuery, Asker
+from edge_runtime.ask import AnyQuery
+from edge_runtime.camera_run import CameraRun, Opener
+from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
-from edge_runtime.frame import Frame, tick_of
-from edge_runtime.ingest import Images, Ingest, Version, batch_size, empty_version, preprocess
-from edge_runtime.objects import ObjectEncoder
-from edge_runtime.queries import QueryError
-from edge_runtime.ring import Ring
-from edge_runtime.samplers import make_sampler
-from edge_runtime.sources import frame_at, is_live, open_source
-from edge_runtime.sources.base import Source, redacted
-from edge_runtime.sources.latest import LatestFrames
-from edge_runtime.state import (
-    Header,
-    Snapshot,
-    StateError,
-    StateFolder,
-    check_belongs,
-    load_snapshot,
-    model_digest,
-)
+from edge_runtime.lasting import LastingEngines
+from edge_runtime.privacy.sealing import Key
+from edge_runtime.queries import QueryError, printable
+from edge_runtime.state import StateFolder
+from edge_runtime.turns import Turns
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
 
 log = logging.getLogger(__name__)
 
-FILE_SAVE_INTERVAL_S = 1.0
+STOP_SECONDS = 1.5
+"""How long cameras may take to leave their sources and save; a graceful stop takes less than 2 s."""
+PROGRESS_EVERY_S = 0.2
+MAX_CAMERAS = 64
+
+
+@dataclass
+class _Kept:
+    """A camera with what surrounds it."""
+
+    camera: CameraRun
+    thread: threading.Thread | None = None
+    error: BaseException | None = None
+    left_behind: bool = False
+
+    @property
+    def running(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
 
 
 class Service:
-    """Runs one source into one memory. `run` belongs to one thread; `ask` may come from any."""
+    """Cameras by name, in the order in which they were added.
+
+    `load` makes new engines when those given fail repeatedly; by default the same graphs are loaded again.
+    With a `key` all that is saved is sealed. `opener` opens another kind of source than `open_source` does,
+    for those who measure. Leaving `with` stops every camera, saves, and gives folders and engines back.
+    """
 
     def __init__(
         self,
         engines: Engines,
-        source: str,
-        folder: StateFolder,
+        load: Callable[[], Engines] | None = None,
         *,
-        sampler: str = "neural",
-        catalogue: Path | None = None,
-        save_interval_s: float = 10.0,
+        key: Key | None = None,
+        opener: Opener | None = None,
     ) -> None:
-        manifest = engines.bundle.manifest
-        self.engines = engines
-        self.source_spec = source
-        self.name = redacted(source) if is_live(source) else source
-        """The source for people, logs and the state file: without credentials."""
-        self.folder = folder
-        self.resumed = load_snapshot(folder.folder, manifest.network)
-        self.header = self._first_header(sampler)
-        version = self.resumed.version if self.resumed else empty_version(manifest.network)
-        self.ingest = Ingest(
-            manifest.network, engines.backbone, make_sampler(sampler, engines.sampler), version
-        )
-        self.ring = Ring()
-        self.source: Source | None = None
-        objects = ObjectEncoder(
-            engines.backbone, manifest.network.image_size, frame_at=self._picture_at, catalogue=catalogue
-        )
-        self.asker = Asker(manifest, engines.reader, objects)
-        self._save_interval_s = save_interval_s
-        # The first batch is saved at once: from then on there is something to resume.
-        self._saved_at = -math.inf
-        self._stop = threading.Event()
-        self._limited = False
+        self.lasting = LastingEngines(engines, load)
+        self.engines = self.lasting.engines
+        self.turns = Turns(self.engines)
+        self._key, self._opener = key, opener
+        self._kept: dict[str, _Kept] = {}
+        self._changing = threading.RLock()
+        self._seconds: float | None = None
+        self._runs = False
+        # A queue, because `stop` must be safe inside a signal handler, where a lock may be held already.
+        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._stopped = False
+
+    # -- cameras -------------------------------------------------------------------------------------------
+
+    @property
+    def cameras(self) -> dict[str, CameraRun]:
+        with self._changing:
+            return {name: kept.camera for name, kept in self._kept.items()}
+
+    def camera(self, name: str | None = None) -> CameraRun:
+        """The camera of that name, or the only one. Raises QueryError, naming those that there are."""
+        cameras = self.cameras
+        if name is None and len(cameras) == 1:
+            return next(iter(cameras.values()))
+        if name is None or name not in cameras:
+            asked = "name the camera" if name is None else f"there is no camera {printable(name[:100])!r}"
+            raise QueryError(f"{asked}; there are {', '.join(cameras) or 'none'}")
+        return cameras[name]
+
+    def error_of(self, name: str) -> BaseException | None:
+        """Why a camera failed; None where it did not."""
+        with self._changing:
+            return self._kept[name].error if name in self._kept else None
+
+    def add(self, settings: CameraSettings) -> CameraRun:
+        """Take in a camera; it watches at once if the others do.
+
+        Raises LvmError where the name is taken, StateError where its folder cannot be used.
+        """
+        with self._changing:
+            name = settings.shown_name
+            if name in self._kept:
+                raise LvmError(f"there is a camera {name} already; remove it first or choose another name")
+            if len(self._kept) >= MAX_CAMERAS:
+                raise LvmError(f"at most {MAX_CAMERAS} cameras can be watched at once")
+            with contextlib.ExitStack() as stack:
+                folder = stack.enter_context(StateFolder(settings.state, self._key))
+                camera = CameraRun(self.turns, settings, folder, opener=self._opener)
+                stack.pop_all()  # from here on the folder is given back where the camera is removed
+            kept = self._kept[name] = _Kept(camera)
+            if self._runs:
+                self._start(kept)
+            return camera
+
+    def remove(self, name: str) -> None:
+        """Stop and save a camera and give its folder back. Its memory stays on disk."""
+        self.camera(name)
+        with self._changing:
+            kept = self._kept.pop(name)
+        self._end([kept])
+        self._events.put(None)
+
+    def pause(self, name: str | None = None) -> None:
+        """See `CameraRun.pause`."""
+        self.camera(name).pause()
+
+    def resume(self, name: str | None = None) -> None:
+        """See `CameraRun.resume`."""
+        self.camera(name).resume()
+
+    def change(self, settings: CameraSettings) -> None:
+        """See `CameraRun.change`; the camera is that of the same name."""
+        self.camera(settings.shown_name).change(settings)
+
+    def apply(self, wanted: Iterable[CameraSettings]) -> list[str]:
+        """Make the cameras those that are wanted, leaving alone what stays as it is. One that failed is tried
+        again.
+
+        What cannot be done to one camera is said in a sentence each, and done to the others.
+        """
+        by_name = {settings.shown_name: settings for settings in wanted}
+        problems: list[str] = []
+        for name in self.cameras:
+            if name not in by_name or self.error_of(name) is not None:
+                self.remove(name)
+        for name, settings in by_name.items():
+            camera = self.cameras.get(name)
+            try:
+                if camera is None:
+                    self.add(settings)
+                elif camera.settings != settings:
+                    camera.change(settings)
+            except LvmError as error:
+                problems.append(f"{name}: {error}")
+        return problems
 
     # -- asking --------------------------------------------------------------------------------------------
 
-    @property
-    def version(self) -> Version:
-        """What is known now. Immutable."""
-        return self.ingest.version
+    def ask(self, query: AnyQuery, camera: str | None = None) -> Answer:
+        """Answer from what a camera remembers now. Raises QueryError."""
+        return self.camera(camera).ask(query)
 
-    def ask(self, query: AnyQuery) -> Answer:
-        """Answer from what is known now. Raises QueryError."""
-        return self.asker.ask(query, self.version)
-
-    def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
-        return self.asker.ask_all(queries, self.version)
+    def ask_all(self, queries: Sequence[AnyQuery], camera: str | None = None) -> list[Answer]:
+        return self.camera(camera).ask_all(queries)
 
     # -- running -------------------------------------------------------------------------------------------
 
-    def run(self, seconds: float | None = None, on_progress: Callable[[], None] | None = None) -> None:
-        """Ingest until the source ends, `stop` is called or `seconds` of stream have passed; then save.
+    def run(
+        self,
+        seconds: float | None = None,
+        on_progress: Callable[[], None] | None = None,
+        *,
+        stay: bool = False,
+    ) -> None:
+        """Watch until every source has ended (with `stay` until `stop`), `stop` is called, or each camera has
+        taken in `seconds` of its stream; then save all.
 
-        Raises LvmError if the source fails; what was ingested until then is saved first.
+        Raises the error of the first camera that failed, when all are done: its trouble ends no other.
         """
-        start = self._start()
-        source = open_source(self.source_spec, sample_fps=self._network.sample_fps, start=start)
-        self.source = LatestFrames(source) if source.live else source
-        if self._stop.is_set():  # asked to stop while the source was being opened
-            self.source.close()
-        limit = None if seconds is None else start + seconds
-        ended = False
+        with self._changing:
+            self._seconds, self._runs = seconds, True
+            for kept in self._kept.values():
+                self._start(kept)
         try:
-            with self.source:
-                for _ in self._ingested(self._batches(self.source, limit)):
-                    if on_progress is not None:
-                        on_progress()
-                    if self._save_is_due():
-                        self.save()
-            ended = not (self._limited or self._stop.is_set())
-        except ValueError as error:
-            raise LvmError(f"{self.name} was left at {self.header.last_t} s: {error}") from error
+            while not self._stopped and (stay or self._anyone_runs()):
+                with contextlib.suppress(queue.Empty):
+                    event = self._events.get(timeout=PROGRESS_EVERY_S)
+                    if event is not None:
+                        event()
+                if on_progress is not None:
+                    on_progress()
         finally:
-            self.header = self.header.model_copy(update={"ended": ended})
-            self.save()
+            self._runs = False
+            with self._changing:
+                watching = list(self._kept.values())
+            self._leave(watching)
+        for kept in watching:
+            if kept.error is not None:
+                raise kept.error
 
     def stop(self) -> None:
-        """End `run` soon, from any thread or a signal handler."""
-        self._stop.set()
-        if self.source is not None:
-            self.source.close()
+        """End `run` soon; safe in a signal handler."""
+        self._stopped = True
+        self._events.put(None)
 
-    def save(self) -> int:
-        """Write a snapshot now. Returns its bytes."""
-        self._saved_at = time.monotonic()
-        return self.folder.save(self.snapshot())
+    def soon(self, call: Callable[[], None]) -> None:
+        """Have `run` make the call, between two looks; safe in a signal handler."""
+        self._events.put(call)
 
-    def snapshot(self) -> Snapshot:
-        """Everything as it is now, for saving and for showing."""
-        source = self.source
-        header = self.header.model_copy(
-            update={
-                "seen": self.header.seen + (source.seen if source else 0),
-                "dropped": self.header.dropped + int(getattr(source, "dropped", 0)),
-            }
-        )
-        return Snapshot(header, self.version)
+    def __enter__(self) -> Service:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with self._changing:
+            kept = list(self._kept.values())
+            self._kept.clear()
+        self._end(kept)
+        self.lasting.close()
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    @property
-    def _network(self) -> NetworkConfig:
-        return self.engines.bundle.manifest.network
+    def _anyone_runs(self) -> bool:
+        with self._changing:
+            return any(kept.running for kept in self._kept.values())
 
-    def _first_header(self, sampler: str) -> Header:
-        bundle = self.engines.bundle
-        digest = model_digest(bundle)
-        if self.resumed is not None:
-            check_belongs(self.resumed.header, model=digest, source=self.name, folder=self.folder.folder)
-            if self.resumed.header.sampler != sampler:
-                raise StateError(
-                    f"state {self.folder.folder} was chosen by sampler {self.resumed.header.sampler}, not "
-                    f"{sampler}; name another --state"
-                )
-            return self.resumed.header.model_copy(
-                update={"ended": False, "bundle": str(bundle.path.resolve())}
-            )
-        return Header(
-            model=digest,
-            bundle=str(bundle.path.resolve()),
-            source=self.name,
-            sampler=sampler,
-            epoch=time.time(),
-            sample_fps=bundle.manifest.network.sample_fps,
+    def _start(self, kept: _Kept) -> None:
+        # A daemon: a source that hangs inside its driver must not keep the process from ending.
+        kept.thread = threading.Thread(
+            target=self._watch, args=(kept,), name=f"camera {kept.camera.name}", daemon=True
         )
+        kept.thread.start()
 
-    def _start(self) -> float:
-        """Where the stream goes on: at the saved position, for a live source at what the clock says."""
-        at = self.header.resume_at()
-        if is_live(self.source_spec) and self.header.last_t is not None:
-            return max(at, time.time() - self.header.epoch)
-        return at
-
-    def _frames_wait(self) -> bool:
-        """Whether the next frame is there already: a file's, but not a camera's or a paced demo's."""
-        return not (self.source is None or self.source.live or getattr(self.source, "paced", False))
-
-    def _batches(self, source: Source, limit: float | None) -> Iterator[list[Frame]]:
-        """Waiting frames together, cut at the same places of a clip whether resumed or not.
-
-        A file stopped in mid-batch gives those frames up: they are read again when it is resumed, and the
-        backbone then sees the batches that it would have seen without the stop. Of two frames in one tick
-        only the first counts.
-        """
-        batch: list[Frame] = []
-        clip, last_tick = len(self.version.pending), self.version.last_tick
-        for frame in source:
-            if self._stop.is_set():
-                return
-            if limit is not None and frame.t >= limit - 1e-9:
-                self._limited = True
-                break
-            if last_tick is not None and tick_of(frame.t) <= last_tick:
-                continue
-            last_tick = tick_of(frame.t)
-            batch.append(frame)
-            if not self._frames_wait() or len(batch) == batch_size(clip, self._network.clip_frames):
-                clip = (clip + len(batch)) % self._network.clip_frames
-                yield batch
-                batch = []
-        if batch and not self._stop.is_set():
-            yield batch
-
-    def _ingested(self, batches: Iterator[list[Frame]]) -> Iterator[Version]:
-        """A version after each batch; the header follows the version, not the batch that is being fetched."""
-        begun: deque[Frame] = deque()
-
-        def ready(batch: list[Frame]) -> tuple[Images, list[float]]:
-            begun.append(batch[-1])
-            images = np.stack([preprocess(frame, self._network.image_size) for frame in batch])
-            return images, [frame.t for frame in batch]
-
-        if self._frames_wait():
-            versions = self.ingest.stream(ready(batch) for batch in batches)
-        else:
-            # Nothing to look ahead to: waiting for the next frame would delay this one.
-            versions = (version for batch in batches for version in self.ingest.stream([ready(batch)]))
-        for version in versions:
-            newest = begun.popleft()
-            self.ring.push(newest)
-            self.header = self.header.model_copy(update={"last_t": newest.t})
-            yield version
-
-    def _save_is_due(self) -> bool:
-        # A file goes by much faster than its clock: there a lost second of work costs more than a write.
-        live = self.source is not None and self.source.live
-        interval = self._save_interval_s if live else min(self._save_interval_s, FILE_SAVE_INTERVAL_S)
-        return time.monotonic() - self._saved_at >= interval
-
-    def _picture_at(self, t: float) -> Frame:
-        frame = self.ring.at(t)
-        if frame is not None and t - frame.t <= 1 / self._network.sample_fps:
-            return frame
+    def _watch(self, kept: _Kept) -> None:
         try:
-            return frame_at(self.source_spec, t)
-        except LvmError as error:
-            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
+            kept.camera.run(self._seconds)
+        except Exception as error:
+            kept.error = error
+            if not isinstance(error, LvmError):
+                log.exception("camera %s failed", kept.camera.name)
+            elif len(self._kept) > 1:  # of the only one `run` says it
+                log.error("camera %s failed: %s", kept.camera.name, error)
+        self._events.put(None)
+
+    def _leave(self, cameras: Sequence[_Kept]) -> None:
+        """Stop cameras side by side; save for those that hang in their sources, and leave those behind."""
+        latest = time.monotonic() + STOP_SECONDS
+        cameras = [kept for kept in cameras if not kept.left_behind]
+        for kept in cameras:  # each from a thread, as closing a source may have to wait for its driver
+            threading.Thread(target=kept.camera.stop, daemon=True).start()
+        for kept in cameras:
+            if kept.thread is not None:
+                kept.thread.join(max(latest - time.monotonic(), 0))
+        for kept in cameras:
+            if kept.running:
+                kept.left_behind = True
+                log.warning("camera %s hangs in its source and is left behind", kept.camera.name)
+                try:
+                    kept.camera.abandon()
+                except LvmError as error:
+                    kept.error = kept.error or error
+
+    def _end(self, cameras: Sequence[_Kept]) -> None:
+        self._leave(cameras)
+        for kept in cameras:
+            if not kept.running:
+                kept.camera.close()
+            kept.camera.folder.__exit__(None, None, None)

@@ -8,14 +8,17 @@ from typing import Any
 
 import psutil
 
+from edge_runtime.camera_run import CameraRun
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.ingest import Version
+from edge_runtime.sources.supervised import Supervised
 from edge_runtime.state import FILE, Header, Snapshot
 
 
 @dataclass(frozen=True)
 class Status:
-    """`oldest_age_s` of the oldest remembered token."""
+    """`oldest_age_s` of the oldest remembered token; `written_bytes_per_hour` of what was watched: for a
+    camera what a flash disk has to bear; `not_saved` why the newest frames are in RAM only."""
 
     frames: int
     seen: int
@@ -32,6 +35,9 @@ class Status:
     clip_frames: int
     coverage: dict[str, Any]
     state_bytes: int
+    written_bytes: int
+    written_bytes_per_hour: int | None
+    not_saved: str | None
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -57,7 +63,31 @@ def status_of(snapshot: Snapshot, folder: Path) -> Status:
         clip_frames=len(version.pending),
         coverage=coverage_json(header, version),
         state_bytes=file.stat().st_size if file.exists() else 0,
+        written_bytes=snapshot.saving.written,
+        written_bytes_per_hour=_per_hour(snapshot),
+        not_saved=snapshot.saving.trouble,
     )
+
+
+def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> dict[str, Any]:
+    """Status of a camera that is watched now: what it remembers, and how it fares.
+
+    `condition` is waiting, starting, running, paused, ended, stopped or failed (then `error` says why);
+    `lost` counts the sampled frames of this run that were not remembered, by reason, `damaged` what could not
+    be decoded; `source_status` is what the source says of its connection, where it says anything.
+    """
+    source = camera.source
+    connection = source.status.as_json() if isinstance(source, Supervised) else None
+    return status_of(camera.snapshot(), camera.folder.folder).as_json() | {
+        "camera": camera.name,
+        "condition": camera.condition,
+        "error": None if error is None else str(error) or type(error).__name__,
+        "problems": camera.problems,
+        "lost": dict(camera.losses.lost),
+        "engine_faults": camera.lane.faults,
+        "damaged": source.errors if source else 0,
+        "source_status": connection,
+    }
 
 
 def oldest_age_s(version: Version) -> float | None:
@@ -68,12 +98,21 @@ def oldest_age_s(version: Version) -> float | None:
     return (version.last_tick - oldest) / TICKS_PER_SECOND
 
 
+def _per_hour(snapshot: Snapshot) -> int | None:
+    frames = snapshot.version.frames
+    if frames == 0:
+        return None
+    return round(snapshot.saving.written / frames * snapshot.header.sample_fps * 3600)
+
+
 def coverage_json(header: Header, version: Version) -> dict[str, Any]:
     coverage = version.coverage
     return {
         "from": coverage.start,
         "to": coverage.end,
-        "gaps": [{"from": a, "to": b} for a, b in coverage.gaps],
+        "gaps": [
+            {"from": a, "to": b} | ({"reason": why} if why else {}) for a, b, why in coverage.gaps_explained()
+        ],
         "epoch": header.epoch,
     }
 

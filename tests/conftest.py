@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 import pytest
 
@@ -73,3 +75,17 @@ def frames(count: int, *, start: float = 0.0, size: int = 32, seed: int = 0) -> 
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before():
+    """A test that sets up logging, or runs a command that does, leaves nothing of it to the next one."""
+    root = logging.getLogger()
+    level, before, disabled = root.level, list(root.handlers), root.manager.disable
+    yield
+    root.setLevel(level)
+    logging.disable(disabled)
+    for handler in list(root.handlers):
+        if handler not in before and getattr(handler, "of_lvm_edge", False):
+            root.removeHandler(handler)
+            handler.close()

@@ -322,8 +322,8 @@ LONG = "x" * 300
         (["ask", "activity", "--box", "0,0,2,1@3", "--state", "s"], 2, "box must be"),
         (["ask", "activity", "--box", "0,0,1,1@nan", "--state", "s"], 2, "t:"),
         (["ask", "activity", "--object", "none.jpg", "--state", "s"], 2, "none.jpg cannot be read"),
-        (["ask", "activity", "--object", ".", "--state", "s"], 2, "cannot be read"),
-        (["ask", "activity", "--object", "/dev/zero", "--state", "s"], 2, "more than 50000000 bytes"),
+        (["ask", "activity", "--object", ".", "--state", "s"], 2, "is no file"),
+        (["ask", "activity", "--object", "/dev/zero", "--state", "s"], 2, "is no file"),
         (
             ["ask", "activity", "--product", "a", "--box", "0,0,1,1@3", "--state", "s"],
             2,

@@ -95,7 +95,7 @@ def with_orientation(jpeg, orientation):
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
 
 
-@pytest.mark.parametrize(
+TURNED = pytest.mark.parametrize(
     ("orientation", "upright"),
     [
         (1, lambda image: image),
@@ -108,10 +108,49 @@ def with_orientation(jpeg, orientation):
         (8, lambda image: np.rot90(image)),
     ],
 )
+
+
+@TURNED
 def test_photos_are_turned_upright(orientation, upright):
     jpeg = encoded(photo(), ".jpg")
     plain = read_image(jpeg)
     assert np.array_equal(read_image(with_orientation(jpeg, orientation)), upright(plain))
+
+
+def turned_png(data, tiff):
+    body = b"eXIf" + tiff
+    return data[:33] + struct.pack(">I", len(tiff)) + body + struct.pack(">I", zlib.crc32(body)) + data[33:]
+
+
+def turned_webp(data, tiff):
+    """A lossless WebP in the form that has room for EXIF."""
+    assert data[12:16] == b"VP8L"
+    (bits,) = struct.unpack_from("<I", data, 21)
+    sides = [(bits & 0x3FFF).to_bytes(3, "little"), (bits >> 14 & 0x3FFF).to_bytes(3, "little")]
+    chunks = b"VP8X" + struct.pack("<I", 10) + b"\x18\0\0\0" + b"".join(sides) + data[12:]
+    chunks += b"EXIF" + struct.pack("<I", len(tiff)) + tiff
+    return b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"WEBP" + chunks
+
+
+@TURNED
+@pytest.mark.parametrize("kind", ["png", "webp"])
+def test_what_is_transparent_is_turned_with_the_colours(orientation, upright, kind):
+    see_through = np.dstack([photo(), np.zeros((24, 40), np.uint8)])
+    see_through[:12, :20, 3] = 255
+    see_through[12:, 20:, 3] = 100
+    lossless = () if kind == "png" else (cv2.IMWRITE_WEBP_QUALITY, 101)
+    data = encoded(see_through, f".{kind}", *lossless)
+    tiff = b"II*\0\x08\0\0\0" + struct.pack("<HHHIHHI", 1, 0x0112, 3, 1, orientation, 0, 0)
+    turned = (turned_png if kind == "png" else turned_webp)(data, tiff)
+    assert np.array_equal(read_image(turned), upright(read_image(data)))
+
+
+@pytest.mark.parametrize("cut", range(0, 26, 2))
+def test_an_orientation_that_is_cut_short_is_none(cut):
+    see_through = np.dstack([photo(), np.full((24, 40), 9, np.uint8)])
+    data = encoded(see_through, ".png")
+    tiff = b"MM\0*\0\0\0\x08" + struct.pack(">HHHIHHI", 1, 0x0112, 3, 1, 99, 0, 0)
+    assert np.array_equal(read_image(turned_png(data, tiff[:cut])), read_image(data))
 
 
 def test_gray_and_sixteen_bit_become_eight_bit_colour():

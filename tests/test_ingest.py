@@ -7,6 +7,7 @@ from conftest import fake_backbone, fake_sampler, frames, small_network
 from edge_runtime.frame import Frame
 from edge_runtime.ingest import Ingest, as_stored, empty_version, most_novel, preprocess
 from edge_runtime.samplers import make_sampler
+from engines.errors import EngineFault
 
 NETWORK = small_network()
 
@@ -64,7 +65,7 @@ def test_a_backbone_that_gives_nan_loses_the_frame_and_nothing_else():
     ingest.push(frames(6))
     good = ingest.backbone._function
     ingest.backbone._function = lambda feeds: {"tokens": good(feeds)["tokens"] * np.nan}
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(EngineFault, match="NaN"):
         ingest.push(frames(1, start=6))
     ingest.backbone._function = good
     ingest.push(frames(1, start=7))

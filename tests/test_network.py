@@ -14,7 +14,7 @@ import cv2
 import pytest
 from media import number_in, picture, write_video
 
-from edge_runtime.sources.latest import LatestFrames
+from edge_runtime.sources import open_source
 from edge_runtime.sources.network import NetworkStream
 from engines.errors import LvmError
 
@@ -167,7 +167,7 @@ def test_rtsp_with_a_password_works_and_its_name_hides_it(rtsp):
 
 
 def test_a_slow_consumer_of_rtsp_stays_at_the_newest_picture(rtsp):
-    stream = LatestFrames(NetworkStream(f"rtsp://127.0.0.1:{rtsp[0]}/live", sample_fps=25.0))
+    stream = open_source(f"rtsp://127.0.0.1:{rtsp[0]}/live", sample_fps=25.0)
     lags = []
     with stream:
         began = 0.0

@@ -1,19 +1,23 @@
 """The HTTP door: answers as JSON, refusals as one sentence, and nothing beyond loopback."""
 
+import contextlib
 import json
 import socket
+import threading
+import time
 import urllib.error
 import urllib.request
 
 import pytest
 from fastapi.testclient import TestClient
 
+import edge_runtime.patience as patience
 import edge_runtime.server as server_module
+from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
 from edge_runtime.paths import default_bundle
 from edge_runtime.server import HttpServer, make_app, parse_listen
 from edge_runtime.service import Service
-from edge_runtime.state import StateFolder
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -28,8 +32,8 @@ def engines():
 @pytest.fixture(scope="module")
 def watched(engines, tmp_path_factory):
     """A service that has seen 35 seconds."""
-    with StateFolder(tmp_path_factory.mktemp("state")) as folder:
-        service = Service(engines, "demo?size=64x48", folder)
+    with Service(engines) as service:
+        service.add(CameraSettings("demo?size=64x48", tmp_path_factory.mktemp("state")))
         service.run(35)
         yield service
 
@@ -52,11 +56,22 @@ def test_the_status_is_that_of_the_service(client, watched):
     assert body["frames"] == 35 and body["source"] == "demo?size=64x48" and body["state_bytes"] > 0
 
 
+def test_the_camera_is_listed_by_its_name(client):
+    (listed,) = client.get("/api/v1/cameras").json()["cameras"]
+    assert listed == client.get("/api/v1/cameras/demo?size=64x48".replace("?", "%3F")).json()
+    assert (
+        listed["camera"] == "demo?size=64x48" and listed["condition"] == "ended" and listed["error"] is None
+    )
+    reply = client.get("/api/v1/cameras/nobody")
+    assert reply.status_code == 422 and "there is no camera 'nobody'; there are demo" in reply.json()["error"]
+
+
 def test_alive_and_ready(client, engines, tmp_path):
     assert client.get("/healthz").json() == {"status": "alive"}
     assert client.get("/readyz").status_code == 200
-    with StateFolder(tmp_path) as folder:
-        fresh = TestClient(make_app(Service(engines, "demo", folder)))
+    with Service(engines) as service:
+        service.add(CameraSettings("demo", tmp_path))
+        fresh = TestClient(make_app(service))
         assert fresh.get("/healthz").status_code == 200
         reply = fresh.get("/readyz")
         assert reply.status_code == 503 and reply.json() == {"ready": False, "frames": 0}
@@ -89,6 +104,86 @@ def test_a_body_above_the_limit_is_refused(client, monkeypatch):
     reply = client.post("/api/v1/query", content=b" " * 1001)
     assert reply.status_code == 422 and reply.json() == {"error": "a question has at most 1000 bytes"}
     assert client.post("/api/v1/query", content=json.dumps(WHERE).ljust(1000)).status_code == 200
+
+
+def test_questions_together_hold_no_more_than_there_is_room_for(client, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_HELD_BYTES", 1000)
+    reply = client.post("/api/v1/query", content=b" " * 1001)
+    assert reply.status_code == 503 and "ask again" in reply.json()["error"]
+    for _ in range(30):  # what was answered or refused makes room again
+        assert client.post("/api/v1/query", content=b"{".ljust(900)).status_code == 422
+        assert client.post("/api/v1/query", content=json.dumps(WHERE).ljust(900)).status_code == 200
+
+
+def test_a_body_counts_until_its_question_is_answered(client, watched, monkeypatch):
+    monkeypatch.setattr(server_module, "MAX_HELD_BYTES", 1000)
+    begun, go_on, ask = threading.Event(), threading.Event(), watched.ask
+
+    def slow(*asked):
+        begun.set()
+        assert go_on.wait(30)
+        return ask(*asked)
+
+    monkeypatch.setattr(watched, "ask", slow)
+    replies = []
+    body = json.dumps(WHERE).ljust(600)
+    with HttpServer(watched, "127.0.0.1:0") as server:
+
+        def first():
+            replies.append(_post(server.address, body))
+
+        asking = threading.Thread(target=first)
+        asking.start()
+        try:
+            assert begun.wait(30)
+            assert _post(server.address, body) == 503
+        finally:
+            go_on.set()
+            asking.join(30)
+        assert replies == [200] and _post(server.address, body) == 200
+
+
+def _post(address: str, body: str) -> int:
+    request = urllib.request.Request(address + "/api/v1/query", body.encode(), method="POST")
+    try:
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return reply.status
+    except urllib.error.HTTPError as error:
+        return error.code
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
+        b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\nGET /hea",  # of a further request
+        b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: 99\r\n\r\n{",
+    ],
+    ids=["nothing", "half a head", "half of a second head", "half a body"],
+)
+def test_a_client_that_does_not_come_to_the_point_is_hung_up_on(watched, monkeypatch, said):
+    monkeypatch.setattr(patience, "HEAD_S", 0.5)
+    monkeypatch.setattr(patience, "BODY_S", 0.5)
+    with HttpServer(watched, "127.0.0.1:0") as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as slow:
+            slow.sendall(said)
+            begun, heard = time.monotonic(), b""
+            with contextlib.suppress(OSError):  # hung up on
+                while time.monotonic() - begun < 20:
+                    slow.settimeout(0.2)
+                    try:
+                        part = slow.recv(4096)
+                    except TimeoutError:
+                        slow.sendall(b"a")  # a letter now and then
+                        continue
+                    if not part:
+                        break
+                    heard += part
+            assert time.monotonic() - begun < 20
+        assert (b"alive" in heard) == (b"GET /hea" in said[30:])
+        assert _get(server.address + "/healthz") == {"status": "alive"}
 
 
 def test_there_are_no_other_doors(client):

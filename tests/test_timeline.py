@@ -49,3 +49,29 @@ def test_a_live_camera_that_learns_the_time_does_not_jump():
 def test_the_first_picture_of_rtsp_has_no_stamp_and_that_is_no_warning(caplog):
     assert times([None, 40, 80], live=True) == [0.0, 0.1, pytest.approx(0.14)]
     assert caplog.text == ""
+
+
+def arriving(monkeypatch, pts, every=0.1):
+    """Times of pictures that come every `every` seconds on a live stream."""
+    now = [50.0]
+    monkeypatch.setattr("edge_runtime.sources.timeline.time.monotonic", lambda: now[0])
+    timeline = Timeline(STREAM, "camera", start=0.0, live=True)
+    out = []
+    for each in pts:
+        out.append(timeline.time_of(each))
+        now[0] += every
+    return out
+
+
+def test_a_live_clock_that_stands_still_counts_by_arrival_after_a_second(monkeypatch):
+    seen = arriving(monkeypatch, [7000] * 50 + [7000 + 100 * k for k in range(1, 30)])
+    assert seen == sorted(seen)
+    assert seen[9] == 0.0 and seen[12] == pytest.approx(1.2) and seen[49] == pytest.approx(4.9)
+    assert seen[-1] - seen[50] == pytest.approx(2.8)
+
+
+def test_a_clock_that_goes_on_after_standing_still_does_not_jump(monkeypatch):
+    moving = [100 * k for k in range(140)]
+    seen = arriving(monkeypatch, [*moving[:20], *[1900] * 100, *moving[120:]])
+    assert max(b - a for a, b in zip(seen, seen[1:], strict=False)) < 1.2
+    assert seen[15] == pytest.approx(1.5) and seen[-1] == pytest.approx(13.9)

@@ -152,3 +152,26 @@ def test_a_reader_that_waits_is_gone_when_it_is_left(pipe):
     with LineReader(lambda line: None) as reader:
         pass
     assert not reader._thread.is_alive()
+
+
+def test_a_pipe_without_an_end_of_line_is_cut_and_what_follows_is_whole(pipe):
+    lines, two = [], threading.Event()
+
+    def on_line(line: str) -> None:
+        lines.append(line)
+        if len(lines) == 2:
+            two.set()
+
+    with LineReader(on_line, most=100_000) as reader:
+        for _ in range(40):
+            pipe.write(b"x" * 50_000)
+        assert len(reader._begun) <= 100_001
+        pipe.write(b"\nnext\n")
+        assert two.wait(_PATIENCE_S)
+    assert lines == ["x" * 100_001, "next"]
+
+
+def test_typing_without_end_is_cut(keyboard, monkeypatch):
+    monkeypatch.setattr("edge_runtime.cli.typing_line.MAX_TYPED_BYTES", 20)
+    with keyboard.reader():
+        assert keyboard.type(b"y" * 30) == "y" * 20

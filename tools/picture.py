@@ -12,13 +12,13 @@ from pathlib import Path
 
 from rich.console import Console
 
+from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.cli.question import typed
-from edge_runtime.cli.run import sentence
+from edge_runtime.cli.session import sentence
 from edge_runtime.engine_set import Engines
 from edge_runtime.panel import Panel
 from edge_runtime.paths import default_bundle
 from edge_runtime.service import Service
-from edge_runtime.state import StateFolder
 from engines.bundle import Bundle
 
 STREAM_S = 1815
@@ -33,12 +33,13 @@ def main(place: Path) -> None:
     console = Console(
         record=True, width=108, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    with tempfile.TemporaryDirectory() as state, StateFolder(Path(state)) as folder:
-        service = Service(Engines.load(Bundle.open(default_bundle())), "demo", folder)
+    engines = Engines.load(Bundle.open(default_bundle()))
+    with tempfile.TemporaryDirectory() as state, Service(engines) as service:
+        camera = service.add(CameraSettings("demo", Path(state)))
         panel = Panel(service, "http://127.0.0.1:8971")
-        service.run(STREAM_S, lambda: panel.frames_per_s())
+        service.run(STREAM_S, lambda: panel.frames_per_s(camera))
         for question in QUESTIONS:
-            panel.said.append((question, sentence(service.ask(typed(question)))))
+            panel.said.append((question, sentence(service.ask(typed(question).query))))
         console.print(panel)
     place.write_text(console.export_svg(title="lvm-edge run --source demo"), encoding="utf-8")
 

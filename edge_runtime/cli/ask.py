@@ -14,10 +14,12 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from edge_runtime.answers import Answer
-from edge_runtime.ask import Asker
+from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.cli.question import Words
+from edge_runtime.found import found_state, key_of
 from edge_runtime.objects import ObjectEncoder
-from edge_runtime.paths import latest_state
+from edge_runtime.privacy.memo import zones_of
+from edge_runtime.privacy.sealing import Key
 from edge_runtime.sources import frame_at
 from edge_runtime.state import StateError, load_snapshot, model_digest
 from engines.bundle import Bundle
@@ -39,32 +41,39 @@ def ask(
     activity: Annotated[str | None, typer.Option(help="name of the activity")] = None,
     start: Annotated[float | None, typer.Option("--from", help="seconds")] = None,
     end: Annotated[float | None, typer.Option("--to", help="seconds")] = None,
+    camera: Annotated[str | None, typer.Option(help="name of the camera, where there are several")] = None,
     state: Annotated[
-        Path | None, typer.Option(help="folder of the memory; default: the one written last")
+        Path | None,
+        typer.Option(help="folder of the memory, or of several cameras'; default: the one written last"),
     ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML configuration that says where it lies")] = None,
     url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
     backend: Annotated[str, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")] = "auto",
     catalogue: Annotated[Path | None, typer.Option(help="folder of product photos for --product")] = None,
+    key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
-    words = Words(type, object or (), box, product, activity, start, end)
-    if url is not None and state is not None:
-        raise LvmError("name --state or --url, not both")
-    answer = _over_http(words, url) if url else _from_state(words, state, bundle, backend, catalogue)
+    words = Words(type, object or (), box, product, activity, start, end, camera)
+    if url is not None and (state is not None or config is not None):
+        raise LvmError(f"name --{'state' if state is not None else 'config'} or --url, not both")
+    if url is not None:
+        answer = _over_http(words, url)
+    else:
+        query = words.query()  # what is wrong with the question comes before what is wrong with the memory
+        secret = key_of(config, key)
+        answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, catalogue)
     _print(answer, as_json)
 
 
 def _from_state(
-    words: Words, state: Path | None, bundle: Path | None, backend: str, catalogue: Path | None
+    query: AnyQuery, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path | None
 ) -> Answer:
-    query = words.query()
-    folder = state or latest_state()
-    saved = load_snapshot(folder)
+    saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
-    header = saved.header
+    header, zones = saved.header, zones_of(folder)
     opened = Bundle.open(bundle or Path(header.bundle))
     if model_digest(opened) != header.model:
         raise StateError(
@@ -76,7 +85,7 @@ def _from_state(
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: frame_at(header.source, t),
+            frame_at=lambda t: zones.burn(frame_at(header.source, t)),
             catalogue=catalogue,
         )
         return Asker(opened.manifest, reader, objects).ask(query, saved.version)
@@ -85,7 +94,7 @@ def _from_state(
 def _over_http(words: Words, url: str) -> Answer:
     if not url.startswith(("http://", "https://")):
         raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}")
-    body = json.dumps(words.body()).encode()
+    body = json.dumps(words.body() | ({"camera": words.camera} if words.camera else {})).encode()
     try:
         request = urllib.request.Request(
             url.rstrip("/") + "/api/v1/query", body, {"Content-Type": "application/json"}

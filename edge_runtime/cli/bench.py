@@ -13,6 +13,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from edge_runtime.paths import default_bundle
+from edge_runtime.service import MAX_CAMERAS
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.select import available, choose, usable_cores
@@ -21,20 +22,41 @@ from engines.select import available, choose, usable_cores
 def bench(
     bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
     backend: Annotated[str, typer.Option(help="one backend instead of all that run here")] = "all",
-    rounds: Annotated[int, typer.Option(help="rounds of four clips through each engine")] = 30,
+    rounds: Annotated[
+        int | None, typer.Option(help="rounds of four clips (30), with --cameras of every number (3)")
+    ] = None,
     questions: Annotated[int, typer.Option(help="questions of each kind to each engine")] = 300,
     threads: Annotated[int | None, typer.Option(help="threads of each engine; default: all cores")] = None,
+    cameras: Annotated[
+        int | None, typer.Option(help="instead: how 1, 2, 4 … up to so many cameras get along")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="seconds of each measurement of --cameras")] = 8.0,
+    density: Annotated[
+        bool, typer.Option("--density/--no-density", help="with --cameras: how many fit at their rate")
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="only the JSON line")] = False,
 ) -> None:
     """Measure ingest, sampler, SVD, questions, state and resident memory on this machine."""
+    rounds = (30 if cameras is None else 3) if rounds is None else rounds
     if rounds < 1 or questions < 1:
         raise LvmError(f"--rounds and --questions must be at least 1, got {rounds} and {questions}")
     if threads is not None and threads < 1:
         raise LvmError(f"--threads must be at least 1, got {threads}")
+    if cameras is not None and not 1 <= cameras <= MAX_CAMERAS:
+        raise LvmError(f"--cameras must be 1 to {MAX_CAMERAS}, got {cameras}")
+    if not 0 < seconds < 3600:
+        raise LvmError(f"--seconds must be above 0 and below 3600, got {seconds}")
     from edge_runtime.bench import bench as measure
 
     opened = Bundle.open(bundle or default_bundle())
     choice = choose("auto" if backend == "all" else backend, opened.manifest)
+    auto = {"backend": choice.backend, "why": choice.why, "threads": threads or usable_cores()}
+    if cameras is not None:
+        found = _cameras(opened, choice.backend, cameras, rounds, seconds, threads, density)
+        if not as_json:
+            Console(highlight=False).print(_cameras_table(found))
+        print(json.dumps({**auto, **found}))
+        return
     names = [choice.backend]
     if backend == "all":
         names = [name for name, reason in available(opened.manifest).items() if reason is None]
@@ -50,8 +72,71 @@ def bench(
         )
     if not as_json:
         Console(highlight=False).print(_table(engines))
-    auto = {"backend": choice.backend, "why": choice.why, "threads": threads or usable_cores()}
     print(json.dumps({**auto, **engines[choice.backend], "engines": engines}))
+
+
+def _cameras(
+    bundle: Bundle,
+    backend: str,
+    cameras: int,
+    rounds: int,
+    seconds: float,
+    threads: int | None,
+    density: bool,
+) -> dict[str, Any]:
+    from edge_runtime.bench_cameras import bench_cameras
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        return bench_cameras(
+            bundle,
+            backend,
+            cameras,
+            rounds=rounds,
+            seconds=seconds,
+            threads=threads,
+            density=density,
+            progress=lambda what: bar.update(task, description=what),
+        )
+
+
+def _cameras_table(found: dict[str, Any]) -> Table:
+    table = Table(title="demo cameras, as fast as they go")
+    for name in (
+        "cameras",
+        "frames/s",
+        "each",
+        "slowest/fastest",
+        "of one",
+        "CPU ms a frame",
+        "one more stalls",
+    ):
+        table.add_column(name, justify="right")
+    for count, one in found["demo"].items():
+        stalled = found["stalled"][count]
+        table.add_row(
+            count,
+            f"{one['frames_per_s']:.0f}",
+            f"{one['frames_per_s'] / int(count):.1f}",
+            f"{one['fairness']:.2f}",
+            f"{one['ratio']:.2f}",
+            f"{one['cpu_ms_per_frame']:.1f}",
+            f"{stalled['ratio']:.2f} of it, {stalled['fairness']:.2f}",
+        )
+    if "density" in found:
+        table.add_section()
+        for point in found["density"]["curve"]:
+            table.add_row(
+                f"{point['cameras']} live × {point['speed']}",
+                f"{point['frames_per_s']:.0f}",
+                "",
+                "",
+                "",
+                f"{point['cpu_ms_per_frame']:.1f}",
+                f"{point['dropped']:.2%} dropped",
+            )
+        table.add_row("most that fit", f"{found['density']['most_cameras']}")
+    return table
 
 
 def _table(engines: dict[str, dict[str, Any]]) -> Table:

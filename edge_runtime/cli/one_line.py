@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import traceback
+from typing import NoReturn
 
 import typer
 from rich.console import Console
 
+from edge_runtime.logs import without_secrets
+from edge_runtime.secret import masked
 from engines.errors import LvmError
 
 
@@ -25,12 +29,12 @@ def run_app(app: typer.Typer, name: str) -> None:
     except OSError as error:
         # A path that the system refuses: too long, not allowed, gone in the meantime.
         if error.filename is None:
-            raise
+            _crash(error)
         _end(name, f"{str(error.filename)[:200]}: {error.strerror}", 2)
     except Exception as error:
         # typer's own errors of use share no public class, but this method.
         if not hasattr(error, "format_message"):
-            raise
+            _crash(error)
         said = error.format_message()
         if "\n" in said:  # the help, for a call without arguments
             print(said, file=sys.stderr)
@@ -40,7 +44,15 @@ def run_app(app: typer.Typer, name: str) -> None:
         _end(name, f"{said.rstrip('.')}; see {command} --help", 2)
 
 
-def _end(name: str, sentence: str, status: int) -> None:
+def _crash(error: BaseException) -> NoReturn:
+    """End as Python does, traceback and status 1, but for the secrets that stand in it."""
+    # Secrets of several lines first, then the lines one by one, since a long text takes long to search.
+    told = masked("".join(traceback.format_exception(error)))
+    sys.stderr.write("\n".join(without_secrets(line) for line in told.split("\n")))
+    sys.exit(1)
+
+
+def _end(name: str, sentence: str, status: int) -> NoReturn:
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print(f"{name}: {' '.join(sentence.splitlines())}", markup=False)
+    console.print(f"{name}: {' '.join(masked(sentence).splitlines())}", markup=False)
     sys.exit(status)

@@ -6,19 +6,22 @@ import base64
 import json
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from edge_runtime.addressed import Addressed, parse_addressed
 from edge_runtime.ask import AnyQuery
-from edge_runtime.images import MAX_BYTES
-from edge_runtime.queries import QueryError, finite, parse_query, printable
+from edge_runtime.images import contents
+from edge_runtime.queries import QueryError, finite, parse_query
+from engines.errors import LvmError
 
 USAGE = (
     "activity|object|time [--object IMAGE] [--box X1,Y1,X2,Y2@T] [--product NAME] [--activity NAME] "
-    "[--from S] [--to S], or a JSON question"
+    "[--from S] [--to S] [--camera NAME], or a JSON question"
 )
-_OPTIONS = {"--object", "--box", "--product", "--activity", "--from", "--to"}
+MAX_WORDS = 10_000
+_OPTIONS = {"--object", "--box", "--product", "--activity", "--from", "--to", "--camera"}
 
 
 @dataclass
@@ -32,7 +35,7 @@ class Words:
     activity: str | None = None
     start: float | None = None
     end: float | None = None
-    unknown: list[str] = field(default_factory=list)
+    camera: str | None = None
 
     def body(self) -> dict[str, Any]:
         """The question as JSON data, photos as base64. Raises QueryError for a file that cannot be read."""
@@ -49,6 +52,9 @@ class Words:
     def query(self) -> AnyQuery:
         return parse_query(json.dumps(self.body()))
 
+    def addressed(self) -> Addressed:
+        return Addressed(self.query(), self.camera)
+
     def _object(self) -> dict[str, Any] | None:
         given = [
             name
@@ -64,10 +70,12 @@ class Words:
         return {"product": self.product} if self.product else None
 
 
-def typed(line: str) -> AnyQuery:
+def typed(line: str) -> Addressed:
     """A question from one typed line: words as on the command line, or JSON. Raises QueryError."""
     if line.lstrip().startswith("{"):
-        return parse_query(line)
+        return parse_addressed(line)
+    if len(line) > MAX_WORDS:  # a letter at a time is slow
+        raise QueryError(f"a question in words has at most {MAX_WORDS} letters, got {len(line)}")
     try:
         parts = shlex.split(line)
     except ValueError as error:
@@ -76,7 +84,7 @@ def typed(line: str) -> AnyQuery:
         parts = parts[1:]
     if not parts:
         raise QueryError(f"expected {USAGE}")
-    return _words(parts[0], parts[1:]).query()
+    return _words(parts[0], parts[1:]).addressed()
 
 
 def _words(kind: str, rest: list[str]) -> Words:
@@ -84,7 +92,7 @@ def _words(kind: str, rest: list[str]) -> Words:
     while rest:
         option = rest.pop(0)
         if option not in _OPTIONS or not rest:
-            raise QueryError(f"{option!r} is not understood or lacks its value; expected {USAGE}")
+            raise QueryError(f"{option[:50]!r} is not understood or lacks its value; expected {USAGE}")
         values.setdefault(option, []).append(rest.pop(0))
     one = {option: given[-1] for option, given in values.items()}
     return Words(
@@ -95,6 +103,7 @@ def _words(kind: str, rest: list[str]) -> Words:
         activity=one.get("--activity"),
         start=_seconds("--from", one.get("--from")),
         end=_seconds("--to", one.get("--to")),
+        camera=one.get("--camera"),
     )
 
 
@@ -104,7 +113,7 @@ def _seconds(option: str, text: str | None) -> float | None:
     try:
         return float(text)
     except ValueError:
-        raise QueryError(f"{option} must be seconds, got {text!r}") from None
+        raise QueryError(f"{option} must be seconds, got {text[:50]!r}") from None
 
 
 def _box(text: str) -> dict[str, Any]:
@@ -116,17 +125,12 @@ def _box(text: str) -> dict[str, Any]:
         return {"box": box, "t": float(t)}
     except ValueError:
         raise QueryError(
-            f"--box must be X1,Y1,X2,Y2@T with corners in 0..1 and T in seconds, got {text!r}"
+            f"--box must be X1,Y1,X2,Y2@T with corners in 0..1 and T in seconds, got {text[:50]!r}"
         ) from None
 
 
 def _base64(path: Path) -> str:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)  # a device has no size and no end
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        reason = getattr(error, "strerror", error)
-        raise QueryError(printable(f"photo {path} cannot be read: {reason}")) from error
-    if len(data) > MAX_BYTES:
-        raise QueryError(f"photo {path} has more than {MAX_BYTES} bytes; make it smaller")
-    return base64.b64encode(data).decode()
+        return base64.b64encode(contents(path)).decode()
+    except LvmError as error:
+        raise QueryError(f"photo {error}") from error

@@ -11,7 +11,11 @@ import tty
 from collections.abc import Callable
 from types import TracebackType
 
+from edge_runtime.queries import MAX_QUESTION_BYTES
+
 _POLL_S = 0.1
+MAX_TYPED_BYTES = 10_000
+"""Of a line that is typed; a question in words is not longer (queries.py)."""
 
 
 class KeyReader:
@@ -67,16 +71,22 @@ class KeyReader:
             self._line = self._line[:-1]
         elif key == b"\x15":  # Ctrl-U empties the line
             self._line = b""
-        elif key >= b" ":
+        elif key >= b" " and len(self._line) < MAX_TYPED_BYTES:
             self._line += key
         self._on_change(self._line.decode(errors="replace"))
 
 
 class LineReader:
-    """Whole lines from a pipe, each to `on_line`. The end of the pipe ends nothing else."""
+    """Whole lines from a pipe, each to `on_line`. The end of the pipe ends nothing else.
 
-    def __init__(self, on_line: Callable[[str], None]) -> None:
+    Of a line longer than `most` bytes only so many and one more are kept, so that whoever takes it refuses it
+    for its length; a pipe without a line break costs no more memory than that.
+    """
+
+    def __init__(self, on_line: Callable[[str], None], most: int = MAX_QUESTION_BYTES) -> None:
         self._on_line = on_line
+        self._most = most
+        self._begun = bytearray()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._read, name="lines", daemon=True)
 
@@ -95,21 +105,23 @@ class LineReader:
         if sys.stdin is None:
             return
         descriptor = sys.stdin.fileno()
-        begun: list[bytes] = []
         while not self._done.is_set():
             if not select.select([descriptor], [], [], _POLL_S)[0]:
                 continue
             data = os.read(descriptor, 1 << 16)
             first, *others = data.split(b"\n")
-            begun.append(first)
+            self._add(first)
             for following in others:
-                self._said(b"".join(begun))
-                begun = [following]
+                self._said()
+                self._add(following)
             if not data:
-                self._said(b"".join(begun))
+                self._said()
                 return
 
-    def _said(self, raw: bytes) -> None:
-        line = raw.decode(errors="replace").strip()
+    def _add(self, part: bytes) -> None:
+        self._begun += part[: self._most + 1 - len(self._begun)]
+
+    def _said(self) -> None:
+        line, self._begun = self._begun.decode(errors="replace").strip(), bytearray()
         if line and not self._done.is_set():
             self._on_line(line)

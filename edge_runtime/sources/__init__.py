@@ -10,11 +10,13 @@ from urllib.parse import unquote
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Source, redacted
+from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervision import DEFAULT, Supervision
 from engines.errors import LvmError
 
 KINDS = (
     "a camera number or /dev/video*, an rtsp://, http:// or udp:// address, csi://N, gst:PIPELINE, demo, "
-    "a video file, an image or a folder of images"
+    "a video file (follow:FILE while it grows), an image or a folder of images"
 )
 Opener = Callable[[str, float, float], Source]
 
@@ -24,15 +26,27 @@ _GSTREAMER = r"gst:"
 _CSI = r"csi://\d+$"
 _DEMO = r"demo($|[:?])"
 _FILE = r"file://"
+_FOLLOW = r"follow:"
 _LIVE = "|".join((_CAMERA, _NETWORK, _GSTREAMER, _CSI))
 
 
-def open_source(spec: str, *, sample_fps: float, start: float = 0.0) -> Source:
+def open_source(
+    spec: str,
+    *,
+    sample_fps: float,
+    start: float = 0.0,
+    supervised: bool = True,
+    settings: Supervision = DEFAULT,
+) -> Source:
     """The source that `spec` names, giving `sample_fps` frames a second from `start` seconds on.
 
-    Files continue at `start`; live sources begin to count there. Raises LvmError where `spec` names nothing
-    that can be read, Missing where this machine lacks what it takes.
+    Files continue at `start`; live sources begin to count there. A live source is `Supervised`: it is opened
+    again for as long as it takes, and its `status` says how it is. Raises LvmError where `spec` names nothing
+    that can be read; with `supervised=False` also what opening and iterating a live source raise, Missing
+    where this machine lacks what it takes.
     """
+    if supervised and is_live(spec):
+        return _supervised(spec, sample_fps, start, settings)
     for pattern, opener in OPENERS:
         if re.match(pattern, spec):
             return opener(spec, sample_fps, start)
@@ -53,7 +67,8 @@ def canonical(spec: str) -> str:
     """The same source by one name from wherever it is started: paths become absolute."""
     if is_live(spec) or is_demo(spec):
         return spec
-    return os.path.abspath(os.path.expanduser(_path_of(spec)))
+    path = os.path.abspath(os.path.expanduser(_path_of(spec)))
+    return f"follow:{path}" if re.match(_FOLLOW, spec) else path
 
 
 def frame_at(spec: str, t: float) -> Frame:
@@ -71,6 +86,30 @@ def frame_at(spec: str, t: float) -> Frame:
     if path.is_dir() or is_image(path):
         raise LvmError(f"{path}: a picture of a folder is its own object image; name it with --object")
     return shown_in_video(path, t)
+
+
+def _supervised(spec: str, sample_fps: float, start: float, settings: Supervision) -> Supervised:
+    def opened(at: float) -> Source:
+        return open_source(spec, sample_fps=sample_fps, start=at, supervised=False)
+
+    if not re.match(_NETWORK, spec):
+        return Supervised(opened, spec, sample_fps=sample_fps, start=start, settings=settings)
+    from edge_runtime.sources.network import NetworkStream, probe
+
+    def connected(at: float) -> Source:
+        timeouts = (settings.open_timeout_s, settings.read_timeout_s)
+        return NetworkStream(
+            spec, sample_fps=sample_fps, start=at, open_timeout=timeouts[0], read_timeout=timeouts[1]
+        )
+
+    return Supervised(
+        connected,
+        spec,
+        sample_fps=sample_fps,
+        start=start,
+        settings=settings,
+        probe=lambda attempt: probe(spec, attempt),
+    )
 
 
 def _camera(spec: str, sample_fps: float, start: float) -> Source:
@@ -108,6 +147,12 @@ def _file_url(spec: str, sample_fps: float, start: float) -> Source:
     return _path(_path_of(spec), sample_fps, start)
 
 
+def _follow(spec: str, sample_fps: float, start: float) -> Source:
+    from edge_runtime.sources.growing import GrowingVideo
+
+    return GrowingVideo(_existing(spec), sample_fps=sample_fps, start=start)
+
+
 def _path(spec: str, sample_fps: float, start: float) -> Source:
     from edge_runtime.sources.folder import ImageFolder, is_image
     from edge_runtime.sources.video import VideoFile
@@ -118,6 +163,7 @@ def _path(spec: str, sample_fps: float, start: float) -> Source:
 
 
 def _path_of(spec: str) -> str:
+    spec = spec.removeprefix("follow:")
     return unquote(spec.removeprefix("file://")) if re.match(_FILE, spec) else spec
 
 
@@ -137,4 +183,5 @@ OPENERS: tuple[tuple[str, Opener], ...] = (
     (_CSI, _csi),
     (_DEMO, _demo),
     (_FILE, _file_url),
+    (_FOLLOW, _follow),
 )

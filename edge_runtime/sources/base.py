@@ -17,11 +17,20 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from edge_runtime.frame import Frame
+from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)
 
 SAME_INSTANT = 1e-6
 """Fraction of a sampling period below which two times are the same: float noise, never a real interval."""
+
+
+class Refused(LvmError):
+    """A source that does not want us, or that nothing here can read: asking again soon is no use."""
+
+
+class Unsupported(Refused, Missing):
+    """This machine lacks a driver or plugin for a source, and will until somebody installs it."""
 
 
 class Source(Protocol):
@@ -156,6 +165,6 @@ def redacted(text: str) -> str:
 
     Everything up to the last @ goes, since passwords hold @ and / more often than they should.
     """
-    text = re.sub(r"(\w+://)\S*@", r"\1***@", text)
-    text = re.sub(r"(\w+://[^\s?]*\?)\S+", r"\1***", text)
+    text = re.sub(r"(\b\w{1,20}://)\S*@", r"\1***@", text)
+    text = re.sub(r"(\b\w{1,20}://[^\s?]*\?)\S+", r"\1***", text)
     return SECRET_WORDS.sub(r"\1***", text)

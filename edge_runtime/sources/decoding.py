@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from itertools import chain
+from typing import Protocol
 
 import av
 import numpy as np
@@ -21,7 +22,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import SampleClock, Tally
+from edge_runtime.sources.base import Refused, SampleClock, Tally
 from edge_runtime.sources.timeline import Timeline
 from engines.errors import LvmError
 
@@ -31,11 +32,27 @@ DECODER_THREADS = 2
 """Enough for several times real time at 1080p; the other cores belong to the networks."""
 MAX_DAMAGED_READS = 16
 """Reads in a row that may fail with damaged data before a file counts as unreadable."""
+DOUBT_S = 2.0
+"""After damage, a live stream's pictures are left out until a key frame comes, or for this long: a stream
+that renews itself piece by piece has no key frames, and is whole again after a second or two."""
 NO_TIME_STAMPS = 0x0080
 """FFmpeg's AVFMT_NOTIMESTAMPS: it makes up 25 a second, on a live stream far from the truth."""
 NO_ANSWER = "no answer in time"
+REFUSALS = (
+    av.error.HTTPUnauthorizedError,
+    av.error.HTTPForbiddenError,
+    av.error.ProtocolNotFoundError,
+    av.error.PermissionError,
+)
+"""Not "404": a relay answers that as long as the camera behind it has not come back."""
 CLOCK_MAY_RESTART = 0x0200
 """FFmpeg's AVFMT_TS_DISCONT: MPEG streams, whose time stamps may begin again within one file."""
+
+
+class Readable(Protocol):
+    """Bytes from something that FFmpeg itself does not know how to read."""
+
+    def read(self, size: int) -> bytes: ...
 
 
 class Media:
@@ -43,7 +60,7 @@ class Media:
 
     def __init__(
         self,
-        url: str,
+        url: str | Readable,
         tally: Tally,
         *,
         options: dict[str, str],
@@ -56,12 +73,13 @@ class Media:
         options = {"max_pixels": str(MAX_PIXELS), **options}
         began = time.monotonic()
         try:
-            self._container: InputContainer = av.open(url, options=options, timeout=timeout)
+            self._container: InputContainer = av.open(url, "r", options=options, timeout=timeout)
         except (av.error.FFmpegError, ValueError) as error:
             late = timeout is not None and time.monotonic() - began >= timeout[0]
             why = NO_ANSWER if late else reason(error)
+            kind = Refused if isinstance(error, REFUSALS) else LvmError
             # Not chained: the cause's text holds the address with its password.
-            raise LvmError(f"{tally.name} cannot be opened: {why}") from None
+            raise kind(f"{tally.name} cannot be opened: {why}") from None
         try:
             self.stream = self._best_stream()
         except LvmError:
@@ -72,6 +90,8 @@ class Media:
         self.stream.codec_context.thread_count = DECODER_THREADS
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._timeline = Timeline(self.stream, tally.name, start=start, live=live)
+        self._live = live
+        self._doubted_until = 0.0
         self._timed = not (live and self._container.format.flags & NO_TIME_STAMPS)
 
     def _best_stream(self) -> VideoStream:
@@ -154,15 +174,32 @@ class Media:
     def _decoded(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):
             raise LvmError(f"{self._tally.name} is encrypted: expected a video without copy protection")
+        if packet.is_corrupt:
+            # Cut short on the way. A JPEG's decoder would fill the missing half with grey and call it whole.
+            self._damaged("a packet that was cut short")
+            return []
         try:
             pictures = packet.decode()
         except av.error.FFmpegError as error:
-            self._tally.skip(f"a packet that cannot be decoded ({reason(error)})")
+            self._damaged(f"a packet that cannot be decoded ({reason(error)})")
             return []
         whole = [picture for picture in pictures if not picture.is_corrupt]
         for _ in range(len(pictures) - len(whole)):
-            self._tally.skip("a damaged picture")
-        return whole
+            self._damaged("a damaged picture")
+        return [picture for picture in whole if self._trusted(picture)]
+
+    def _damaged(self, what: str) -> None:
+        self._tally.skip(what)
+        if self._live:
+            self._doubted_until = time.monotonic() + DOUBT_S
+
+    def _trusted(self, picture: VideoFrame) -> bool:
+        """Whether a picture does not rest on a damaged one, which no decoder says of it."""
+        if picture.key_frame or time.monotonic() >= self._doubted_until:
+            self._doubted_until = 0.0
+            return True
+        self._tally.skip("a picture that rests on a damaged one")
+        return False
 
     def __enter__(self) -> Media:
         return self

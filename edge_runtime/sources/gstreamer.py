@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Counting, SampleClock, redacted
-from engines.errors import LvmError, Missing
+from edge_runtime.sources.base import Counting, Refused, SampleClock, Unsupported, redacted
+from engines.errors import LvmError
 
 NANOSECOND = 1e-9
 POLL_NS = 200_000_000
@@ -74,8 +74,8 @@ class Pipeline(Counting):
         except self._glib.Error as error:
             text = redacted(error.message)
             if error.matches(self._gst.parse_error_quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
-                raise Missing(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
-            raise LvmError(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
+                raise Unsupported(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
+            raise Refused(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
 
     def _let_through(self, _pad: Any, info: Any) -> Any:
         """Runs in GStreamer's streaming thread, once for each picture."""
@@ -125,7 +125,7 @@ def load_gstreamer() -> tuple[Any, Any]:
         glib = importlib.import_module("gi.repository.GLib")
         gst = importlib.import_module("gi.repository.Gst")
     except (ImportError, ValueError):
-        raise Missing(
+        raise Unsupported(
             "GStreamer for Python is not installed for this interpreter: apt install python3-gi "
             "gir1.2-gstreamer-1.0 gstreamer1.0-plugins-base, and create the virtual environment "
             "with --system-site-packages"

@@ -14,6 +14,8 @@ RESTARTED = 1.0
 """Seconds by which time must go back to mean that the clock was set, not that pictures were shuffled."""
 JUMPED = 5.0
 """Seconds by which a live stream's clock may run ahead of ours between two pictures."""
+STILL = 1.0
+"""Seconds after which a live stream's clock that does not advance counts as standing."""
 USUAL_RATE = Fraction(25)
 
 
@@ -32,6 +34,9 @@ class Timeline:
         self._offset: Fraction | None = None  # seconds of the stream's clock at our zero
         self._last: float | None = None
         self._arrival = 0.0
+        self._highest: Fraction | None = None  # the latest time stamp, and when it came
+        self._advanced = 0.0
+        self._standing = False
         self._missing = 0
 
     def time_of(self, pts: int | None) -> float:
@@ -60,6 +65,7 @@ class Timeline:
             self._say_missing()
             return expected
         stamp = pts * self._time_base
+        stood = self._stood(stamp)
         if self._offset is None:
             begun = self._start if self._last is None else self._last + self.period
             self._offset = stamp - Fraction(begun)
@@ -68,9 +74,21 @@ class Timeline:
             return t
         if t < self._last - RESTARTED or (self._live and t > expected + JUMPED):
             log.warning("%s: its clock jumped by %.1f s at %.1f s", self._name, t - expected, expected)
-            self._offset = stamp - Fraction(expected)
-            return expected
-        return max(t, self._last)
+            self._highest, self._advanced = stamp, self._arrival
+        elif stood <= STILL:
+            self._standing = False
+            return max(t, self._last)
+        elif not self._standing:
+            self._standing = True
+            expected = self._last + stood  # the time that it took to notice
+        self._offset = stamp - Fraction(expected)
+        return expected
+
+    def _stood(self, stamp: Fraction) -> float:
+        """Seconds for which a live stream's clock has not advanced though pictures came."""
+        if self._highest is None or stamp > self._highest:
+            self._highest, self._advanced = stamp, self._arrival
+        return self._arrival - self._advanced if self._live else 0.0
 
     def _say_missing(self) -> None:
         self._missing += 1

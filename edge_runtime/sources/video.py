@@ -14,6 +14,13 @@ from edge_runtime.sources.base import Counting, SampleClock
 from edge_runtime.sources.decoding import Media, frame_of, sampled
 from engines.errors import LvmError
 
+FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,obu,ivf,flv,ogg,asf,gif,apng,mjpeg,"
+    "mpjpeg,mxf,rm,dv,nut,wtv,yuv4mpegpipe,mp3,flac,wav,aac"
+)
+"""Containers only. Playlists (HLS, DASH, concat) open what they name, other files and themselves alike:
+48 bytes of ffconcat took every file descriptor of the process."""
+
 
 class VideoFile(Counting):
     """A file that FFmpeg reads (MP4, MKV, WebM, GIF, raw H.264, …), `sample_fps` frames a second.
@@ -62,7 +69,7 @@ class VideoFile(Counting):
     def _open(self) -> Media:
         # Only this one file: a playlist inside it must not make us read others or call the network.
         # And "file:" so that a colon in a name is no protocol.
-        options = {"protocol_whitelist": "file"}
+        options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
         return Media(f"file:{self._path}", self.tally, options=options, stopped=self._closed.is_set)
 
     def _pictures(self, since: float) -> Iterator[tuple[float, VideoFrame]]:

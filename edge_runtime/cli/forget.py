@@ -1,0 +1,109 @@
+"""`lvm-edge forget`: remove what was watched between two times, from memory and from disk."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_runtime.config import load_config
+from edge_runtime.found import found_state, key_of
+from edge_runtime.logs import forget_lines
+from edge_runtime.moments import moment
+from edge_runtime.privacy.forget import checked_span
+from edge_runtime.privacy.offline import forget_in_folder
+from edge_runtime.sources import is_live
+from edge_runtime.state import StateError, load_snapshot
+from engines.errors import LvmError, Missing
+
+_URL_TIMEOUT_S = 60.0
+
+
+def forget(
+    start: Annotated[str, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")],
+    end: Annotated[str, typer.Option("--to", help="as --from; what lies at it is kept")],
+    state: Annotated[
+        Path | None, typer.Option(help="folder of the memory; default: the one written last")
+    ] = None,
+    camera: Annotated[str | None, typer.Option(help="name of the camera, where there are several")] = None,
+    url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML that names state, key and log")] = None,
+    key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
+    log: Annotated[Path | None, typer.Option(help="log file to remove the interval from")] = None,
+    reset_background: Annotated[
+        bool, typer.Option("--reset-background", help="empty what is usual in each cell too")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="what was done as one JSON object")] = False,
+) -> None:
+    """Forget an interval: tokens, pending frames, thumbnails, log lines and the previous snapshot."""
+    if url is not None:
+        if state is not None or key is not None:
+            raise LvmError("name --state or --url, not both: a running process knows its key")
+        told = _over_http(url, start, end, camera, reset_background)
+    else:
+        told = _in_folder(start, end, state, camera, config, key, log, reset_background)
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"forgotten: {told['start']:.1f} to {told['end']:.1f} s, {told['tokens']} tokens, "
+        f"{told['pending_frames']} frames of the running clip, {told['thumbnails']} thumbnails, "
+        f"{told['log_lines']} log lines; what remains: {told['remains']}"
+    )
+
+
+def _in_folder(
+    start: str,
+    end: str,
+    state: Path | None,
+    camera: str | None,
+    config: Path | None,
+    key_file: Path | None,
+    log: Path | None,
+    reset: bool,
+) -> dict[str, Any]:
+    if config is not None:
+        log = log or load_config(config).logs.file
+    folder, key = found_state(state, camera, config), key_of(config, key_file)
+    saved = load_snapshot(folder, key=key)
+    if saved is None:
+        raise StateError(f"no memory in {folder}: there is nothing to forget")
+    header = saved.header
+    epoch = header.epoch if is_live(header.source) else None
+    first, last = (moment(text, name=name, epoch=epoch) for text, name in ((start, "--from"), (end, "--to")))
+    checked_span(first, last)
+    told = forget_in_folder(folder, first, last, key=key, reset_background=reset)
+    lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
+    return {**told.as_json(), "log_lines": lines, "state": str(folder)}
+
+
+def _over_http(url: str, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
+    if not url.startswith(("http://", "https://")):
+        raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}")
+    body = {"from": start, "to": end, "reset_background": reset}
+    if camera is not None:
+        body["camera"] = camera
+    try:
+        request = urllib.request.Request(
+            url.rstrip("/") + "/api/v1/forget",
+            json.dumps(body).encode(),
+            {"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT_S) as reply:
+            told: dict[str, Any] = json.loads(reply.read())
+            return told
+    except urllib.error.HTTPError as error:
+        try:
+            said = json.loads(error.read())["error"]
+        except (ValueError, KeyError, TypeError):
+            said = f"status {error.code}"
+        raise LvmError(f"{url}: {said}") from None
+    except (ValueError, http.client.InvalidURL) as error:
+        raise LvmError(f"{url} gave no answer that this version understands: {error}") from None
+    except (OSError, http.client.HTTPException) as error:
+        raise Missing(f"no lvm-edge answers at {url}: {getattr(error, 'reason', error)}") from None

@@ -1,0 +1,190 @@
+"""The one place that sets up logging: standard error, and a file of bounded size where one is wanted.
+
+No record leaves with a credential in it: texts pass `redacted`, tracebacks too. A log that cannot be written
+(a full disk, a folder that is gone) never ends the run that it tells of.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import re
+import sys
+from datetime import datetime, timezone
+from io import TextIOWrapper
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_runtime.secret import masked
+from edge_runtime.sources.base import redacted
+from engines.errors import LvmError
+
+MAX_RECORD_CHARS = 4000
+"""Of one record with its traceback: what is longer is cut, so that no input can write the log full."""
+FILE_MODE = 0o600
+_LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d))")
+
+
+class LogSettings(BaseModel):
+    """`file` is kept below `max_mb`, and so is each of the `kept` older ones beside it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: Path | None = None
+    level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
+    json_lines: bool = Field(default=False, description="one JSON object a line")
+    max_mb: float = Field(default=2.0, ge=0.01, le=1000)
+    kept: int = Field(default=4, ge=1, le=100, description="older files: FILE.1 the newest of them")
+
+    def bytes(self) -> int:
+        """The most that all files take together."""
+        return (self.kept + 1) * round(self.max_mb * 1e6)
+
+
+def set_up(settings: LogSettings | None = None) -> None:
+    """Log as `settings` say, instead of as was said before. Raises LvmError if the file cannot be written."""
+    settings = settings or LogSettings()
+    root, form = logging.getLogger(), _JsonLines() if settings.json_lines else _Lines()
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    if settings.file is not None:
+        handlers.append(BoundedFile(settings.file, settings.max_mb, settings.kept))
+    for old in [one for one in root.handlers if getattr(one, "of_lvm_edge", False)]:
+        root.removeHandler(old)
+        old.close()
+    for handler in handlers:
+        handler.setFormatter(form)
+        handler.of_lvm_edge = True  # type: ignore[attr-defined]
+        root.addHandler(handler)
+    root.setLevel(_LEVELS[settings.level])
+
+
+class BoundedFile(RotatingFileHandler):
+    """A file that is put aside when it is full; readable by its owner only."""
+
+    def __init__(self, file: Path, max_mb: float, kept: int) -> None:
+        self.lost = 0
+        """Records that could not be written."""
+        try:
+            super().__init__(file, maxBytes=round(max_mb * 1e6), backupCount=kept, encoding="utf-8")
+        except OSError as error:
+            raise LvmError(f"log {file} cannot be written: {error.strerror}; name another file") from None
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
+        return open(os.open(self.baseFilename, flags, FILE_MODE), "a", encoding="utf-8", errors="replace")
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Counted and not told: the handler's own way is a traceback a record on standard error."""
+        self.lost += 1
+
+
+class _Lines(logging.Formatter):
+    """`2026-11-22T14:05:06.789+00:00 WARNING edge_runtime.sources: text`; what follows is indented."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        first, *rest = _text(record).splitlines() or [""]
+        head = f"{_stamp(record.created)} {record.levelname} {record.name}: {first}"
+        return "\n".join([head, *(f"    {line}" for line in rest)])
+
+
+class _JsonLines(logging.Formatter):
+    """{"time", "level", "logger", "message"} a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return json.dumps(
+            {
+                "time": _stamp(record.created),
+                "level": record.levelname.lower(),
+                "logger": record.name,
+                "message": _text(record),
+            }
+        )
+
+
+def _text(record: logging.LogRecord) -> str:
+    try:
+        text = record.getMessage()
+    except Exception as error:  # a wrong % in a message is no reason to lose the message
+        text = f"{record.msg} ({type(error).__name__} while it was filled in)"
+    if record.exc_info and record.exc_info[0] is not None:
+        text += "\n" + logging.Formatter().formatException(record.exc_info)
+    if record.stack_info:
+        text += "\n" + record.stack_info
+    return without_secrets(text)
+
+
+def without_secrets(text: str) -> str:
+    """`text` without credentials and secrets, cut to `MAX_RECORD_CHARS`."""
+    if len(text) <= MAX_RECORD_CHARS:
+        return masked(redacted(text))
+    # Cut before it is searched, which takes the square of the length; and between two words, since half an
+    # address would no longer be known as one, and its password stay.
+    head = text[: max(text.rfind(gap, 0, MAX_RECORD_CHARS) for gap in " \n") + 1]
+    return f"{masked(redacted(head))}… ({len(text) - len(head)} more characters)"
+
+
+def _stamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
+
+
+# -- forgetting --------------------------------------------------------------------------------------------
+
+
+def forget_lines(file: Path, start: float, end: float) -> int:
+    """Remove what was logged in [start, end) seconds of the wall clock, from `file` and its older ones.
+
+    Returns how many lines that were. What stands without a stamp belongs to the line before it. Raises
+    LvmError where a file cannot be rewritten. Safe while this process logs to it.
+    """
+    with contextlib.ExitStack() as held:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, BoundedFile) and Path(handler.baseFilename) == file.absolute():
+                handler.acquire()
+                held.callback(handler.release)
+                handler.flush()
+        try:
+            return sum(_rewrite(path, start, end) for path in _files(file))
+        except OSError as error:
+            raise LvmError(f"log {file} cannot be rewritten: {error.strerror}") from None
+
+
+def log_file() -> Path | None:
+    """The file that this process logs to, None where it has none."""
+    for handler in logging.getLogger().handlers:
+        if isinstance(handler, BoundedFile):
+            return Path(handler.baseFilename)
+    return None
+
+
+def _files(file: Path) -> list[Path]:
+    aside = re.compile(re.escape(file.name) + r"\.\d{1,3}$")
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        return []
+    return [path for path in folder.iterdir() if path.name == file.name or aside.match(path.name)]
+
+
+def _rewrite(path: Path, start: float, end: float) -> int:
+    kept, gone, drop = [], 0, False
+    with path.open("rb") as file:
+        lines = file.read().splitlines(keepends=True)
+    for line in lines:
+        if (stamp := _STAMP.search(line[:64].decode("utf-8", "replace"))) is not None:
+            at = datetime.fromisoformat(stamp[1].replace("Z", "+00:00")).timestamp()
+            drop = start <= at < end
+        gone += drop
+        if not drop:
+            kept.append(line)
+    if gone:
+        # In place, not by a new file: the process that logs has this one open, and appends to it.
+        with path.open("r+b") as file:
+            file.write(b"".join(kept))
+            file.truncate()
+            file.flush()
+            os.fsync(file.fileno())
+    return gone

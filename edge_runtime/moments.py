@@ -1,0 +1,55 @@
+"""Times as people write them: seconds of the stream, or what the clock on the wall showed."""
+
+from __future__ import annotations
+
+import math
+import re
+import time
+from datetime import date, datetime, timedelta
+
+from engines.errors import LvmError
+
+_CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
+EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
+
+
+def moment(text: str, *, name: str, epoch: float | None, now: float | None = None) -> float:
+    """Seconds of the stream that `text` means, for the option `name`.
+
+    `epoch` is the wall-clock time of the stream's second 0, None for a recording, which has no clock. HH:MM
+    is the last time that the machine's clock showed it, `now` included. Raises LvmError.
+    """
+    text = text.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        pass
+    else:
+        if not math.isfinite(seconds):
+            raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
+        return seconds
+    if epoch is None and (_CLOCK.match(text) or text[:4].isdigit()):
+        raise LvmError(f"{name}: this source is a recording without a clock; give seconds, got {text[:60]!r}")
+    at = _wall(text, time.time() if now is None else now)
+    if at is None or epoch is None:
+        raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
+    return at - epoch
+
+
+def _wall(text: str, now: float) -> float | None:
+    """Seconds since 1970; None where `text` is no time."""
+    try:
+        if clock := _CLOCK.match(text):
+            day = datetime.fromtimestamp(now).date()
+            at = _on(day, clock)
+            # In the evening "23:50" of a moment ago, in the morning that of yesterday.
+            return at if at <= now else _on(day - timedelta(days=1), clock)
+        return datetime.fromisoformat(re.sub(r"Z$", "+00:00", text)).timestamp()
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
+def _on(day: date, clock: re.Match[str]) -> float:
+    hour, minute, second = int(clock[1]), int(clock[2]), float(clock[3] or 0)
+    whole = datetime(day.year, day.month, day.day, hour, minute, int(second))
+    return whole.timestamp() + second % 1

@@ -1,0 +1,52 @@
+"""HTTP connections that do not wait for ever: who does not come to the end of a request is hung up on.
+
+uvicorn limits only the pause between two requests. A client that opens connections and says nothing, or a
+letter now and then, would take all that there are and shut everybody else out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+HEAD_S = 10.0
+"""From a connection, or the first byte of a further request, to the end of the request's head."""
+BODY_S = 30.0
+"""From there to the end of its body."""
+
+
+class TimedProtocol(H11Protocol):
+    """uvicorn's own protocol with time limits for a request's head and body."""
+
+    _deadline: asyncio.TimerHandle | None = None
+    _in_body = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._begin(HEAD_S)
+
+    def data_received(self, data: bytes) -> None:
+        if self._deadline is None:
+            self._begin(HEAD_S)
+        super().data_received(data)
+        state = self.conn.their_state
+        if state is h11.SEND_BODY and not self._in_body:
+            self._begin(BODY_S)
+        elif state not in (h11.IDLE, h11.SEND_BODY):  # the request is whole
+            self._end()
+        self._in_body = state is h11.SEND_BODY
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._end()
+        super().connection_lost(exc)
+
+    def _begin(self, seconds: float) -> None:
+        self._end()
+        self._deadline = self.loop.call_later(seconds, self.transport.abort)
+
+    def _end(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None

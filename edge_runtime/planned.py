@@ -1,0 +1,80 @@
+"""Configuration to cameras: who watches what, and in which folder each memory lies.
+
+    one camera      state.directory, else a folder named after its source
+    several         FOLDER/NAME of each, FOLDER being state.directory, else `cameras` under the state root
+
+A camera's own `state` comes before both. A configuration that grows from one camera to several, or shrinks
+again, finds the memory where it lay.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.config import Config
+from edge_runtime.paths import cameras_root, state_of
+from edge_runtime.privacy.sealing import Key, find_key
+from edge_runtime.privacy.settings import together
+from edge_runtime.sources import canonical
+from edge_runtime.state import StateError, belongs, load_snapshot
+
+
+def one_camera(config: Config, source: str, state: Path | None, sampler: str | None) -> CameraSettings:
+    """The camera that a person named on the command line; the rest is the configuration's."""
+    wanted, defaults = canonical(source), config.defaults
+    return CameraSettings(
+        source=wanted,
+        state=state or config.state.directory or state_of(wanted),
+        sampler=sampler or defaults.sampler or config.model.sampler,
+        catalogue=config.objects.catalogue,
+        save_interval_s=_first(defaults.save_interval_s, config.state.save_interval_s),
+        sample_fps=defaults.sample_fps,
+        privacy=together(defaults.privacy, None),
+    )
+
+
+def cameras_of(
+    config: Config, state: Path | None = None, sampler: str | None = None
+) -> dict[str, CameraSettings]:
+    """The cameras of a configuration, by name. `state` and `sampler` are the command line's."""
+    return {name: _camera(config, name, state, sampler) for name in config.cameras}
+
+
+def _camera(config: Config, name: str, state: Path | None, sampler: str | None) -> CameraSettings:
+    own, defaults = config.cameras[name], config.defaults
+    source = canonical(str(own.source))
+    plain = CameraSettings(source, own.state or Path())
+    return CameraSettings(
+        source=source,
+        state=own.state or _folder(config, name, state, plain),
+        name=name,
+        sampler=sampler or own.sampler or defaults.sampler or config.model.sampler,
+        catalogue=config.objects.catalogue,
+        save_interval_s=_first(own.save_interval_s, defaults.save_interval_s, config.state.save_interval_s),
+        sample_fps=own.sample_fps or defaults.sample_fps,
+        privacy=together(defaults.privacy, own.privacy),
+        patient=True,  # at a kiosk nobody reads the error: the camera may be switched on later
+    )
+
+
+def _folder(config: Config, name: str, state: Path | None, camera: CameraSettings) -> Path:
+    root = state or config.state.directory
+    alone = root or state_of(camera.source)
+    among = (root or cameras_root()) / name
+    usual, other = (among, alone) if len(config.cameras) > 1 else (alone, among)
+    source, key = camera.source_name, find_key(config.state.encryption.key_file)
+    there, here = _remembers(other, source, name, key), _remembers(usual, source, name, key)
+    return other if there and not here else usual
+
+
+def _remembers(folder: Path, source: str, name: str, key: Key | None) -> bool:
+    try:
+        found = load_snapshot(folder, key=key)
+    except (StateError, OSError):
+        return False  # whoever opens it is told what is wrong with it
+    return found is not None and belongs(found.header, source=source, camera=name)
+
+
+def _first(*values: float | None) -> float:
+    return next(value for value in values if value is not None)

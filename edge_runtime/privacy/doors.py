@@ -1,0 +1,99 @@
+"""The routes of privacy: what is on, a pause, forgetting. Imported with the HTTP door only.
+
+Both that change something want `Content-Type: application/json`: a page in a browser on the same machine
+cannot send that to another origin without being asked first, and we answer no such question.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar
+
+from fastapi import FastAPI, Request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from edge_runtime.logs import forget_lines, log_file
+from edge_runtime.moments import moment
+from edge_runtime.privacy.guard import Guard
+from edge_runtime.state import Header
+from engines.errors import LvmError
+
+MAX_BODY_BYTES = 4096
+
+B = TypeVar("B", bound=BaseModel)
+
+
+class Kept(Protocol):
+    """A run as these routes see it."""
+
+    guard: Guard
+    header: Header
+
+    @property
+    def live(self) -> bool: ...
+
+
+class PauseBody(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    paused: bool
+    camera: str | None = None
+
+
+class ForgetBody(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    start: float | str = Field(alias="from")
+    end: float | str = Field(alias="to")
+    reset_background: bool = False
+    camera: str | None = None
+
+
+def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept]) -> None:
+    """`run_of` gives the run of a camera's name, the only one for None; LvmError where there is none."""
+    from starlette.concurrency import run_in_threadpool
+
+    @app.get("/api/v1/privacy")
+    def privacy(camera: str | None = None) -> dict[str, Any]:
+        return run_of(camera).guard.as_json()
+
+    @app.post("/api/v1/privacy")
+    async def pause(request: Request) -> dict[str, Any]:
+        body = await _body(request, PauseBody)
+        guard = run_of(body.camera).guard
+        await run_in_threadpool(guard.pause, body.paused)
+        return guard.as_json()
+
+    @app.post("/api/v1/forget")
+    async def forget(request: Request) -> dict[str, Any]:
+        body = await _body(request, ForgetBody)
+        return await run_in_threadpool(forget_in, run_of(body.camera), body)
+
+
+def forget_in(run: Kept, body: ForgetBody) -> dict[str, Any]:
+    """Forget in a run under way, and in the log of this process."""
+    epoch = run.header.epoch if run.live else None
+    start = moment(str(body.start), name="from", epoch=epoch)
+    end = moment(str(body.end), name="to", epoch=epoch)
+    told = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
+    file = log_file()
+    if file is not None and epoch is not None:
+        told["log_lines"] = forget_lines(file, epoch + start, epoch + end)
+    return told
+
+
+async def _body(request: Request, model: type[B]) -> B:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        raise LvmError("this must be sent with Content-Type: application/json")
+    data = b""
+    async for part in request.stream():
+        data += part
+        if len(data) > MAX_BODY_BYTES:
+            raise LvmError(f"this has at most {MAX_BODY_BYTES} bytes")
+    try:
+        return model.model_validate_json(data)
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])
+        raise LvmError(f"not understood: {place[:100]} {problem['msg'][:200]}".strip()) from None

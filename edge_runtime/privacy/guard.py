@@ -1,0 +1,173 @@
+"""Everything of privacy that one run needs, in one place: zones, pause, thumbnails and forgetting."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Protocol
+
+from edge_runtime.coverage import PAUSED, Coverage
+from edge_runtime.ingest import Ingest
+from edge_runtime.privacy.forget import Forgotten, forget_span, ticks_of
+from edge_runtime.privacy.gate import Gate
+from edge_runtime.privacy.memo import save_memo, start_memo
+from edge_runtime.privacy.settings import PrivacySettings
+from edge_runtime.privacy.thumbnails import Thumbnails
+from edge_runtime.privacy.zones import Zones
+from edge_runtime.ring import Ring
+from edge_runtime.state import StateError, StateFolder
+
+log = logging.getLogger(__name__)
+
+
+class Guarded(Protocol):
+    """What the guard needs of the run that it guards."""
+
+    folder: StateFolder
+    ingest: Ingest
+    ring: Ring
+
+    @property
+    def live(self) -> bool:
+        """Whether what is not watched now is gone."""
+
+    def position(self) -> float:
+        """Second of the stream at which watching would go on now."""
+
+    def save(self) -> int: ...
+
+    def save_alone(self) -> None:
+        """Make what is known now all that the folder knows."""
+
+    def interrupt(self) -> None:
+        """End the iteration of the source, from any thread."""
+
+    def drop_caches(self) -> None:
+        """Let go of everything that was kept of a version or a picture to be faster."""
+
+
+class Guard:
+    """The privacy of one run. `pause` and `forget` from any thread, the rest from the run's own."""
+
+    def __init__(self, run: Guarded, settings: PrivacySettings) -> None:
+        folder = run.folder
+        self._run = run
+        self._memo = start_memo(folder.folder, settings.zones, paused=settings.paused)
+        self.zones = Zones(self._memo.zones)
+        self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
+        self._gate = Gate(run.interrupt, paused=self._memo.paused)
+        run.ring.hide(self._memo.paused)
+
+    # -- for anybody ---------------------------------------------------------------------------------------
+
+    @property
+    def paused(self) -> bool:
+        return self._gate.paused
+
+    def pause(self, paused: bool) -> None:
+        """Begin or end a privacy pause: no picture is decoded or kept while it lasts, also over a restart.
+
+        Not from a signal handler: it takes locks. Raises LvmError if it cannot be noted for a restart; a
+        pause begins all the same, and does not end.
+        """
+        if paused:
+            self._gate.pause(True)
+            self._run.ring.hide(True)
+        memo = self._memo.model_copy(update={"paused": paused})
+        save_memo(self._run.folder.folder, memo)
+        self._memo = memo
+        if not paused:
+            self._run.ring.hide(False)
+            self._gate.pause(False)
+
+    def forget(self, start: float, end: float, *, reset_background: bool = False) -> Forgotten:
+        """Remove [start, end) seconds of what was watched from memory and disk.
+
+        Raises LvmError for a span that is none, and where it cannot be written.
+        """
+        return self._gate.edit(lambda: self._forget(start, end, reset_background))
+
+    def as_json(self) -> dict[str, Any]:
+        """What is on, for a status."""
+        return {
+            "paused": self.paused,
+            "zones": sorted(self.zones.polygons),
+            "thumbnails": self.thumbnails.enabled,
+            "encrypted": self._run.folder.key is not None,
+        }
+
+    # -- for the run ---------------------------------------------------------------------------------------
+
+    def running(self) -> AbstractContextManager[None]:
+        """Around the whole run: from here on edits are left to it."""
+        return self._gate.run()
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether the source must be left, although the stream has not ended."""
+        return self._gate.interrupted
+
+    def stop(self) -> None:
+        """End a wait in `admitted` soon. May be called from a signal handler."""
+        self._gate.stop()
+
+    def admitted(self, over: Callable[[], bool]) -> bool:
+        """Before the source is opened, each time: does the edits that wait, and waits while paused.
+
+        False where `over` became true meanwhile, or the pause outlasted the run.
+        """
+        self._gate.settle()
+        if self.paused:
+            self.thumbnails.clear_waiting()
+            self._note_pause()
+            self._gate.wait_while_paused(over)
+        if self.paused or over():
+            return False
+        ingest = self._run.ingest
+        if ingest.version.coverage.ongoing() is not None:
+            self._edit_coverage(ingest.version.coverage.concluded(self._run.position()))
+        return True
+
+    def change(self, settings: PrivacySettings) -> None:
+        """Other zones and thumbnails from the next frame on; a pause stays. Raises LvmError."""
+        self._gate.edit(lambda: self._change(settings))
+        if settings.paused:
+            self.pause(True)
+
+    def _change(self, settings: PrivacySettings) -> None:
+        folder = self._run.folder
+        self._memo = start_memo(folder.folder, settings.zones, paused=self._memo.paused)
+        self.zones = Zones(self._memo.zones)
+        self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
+
+    def _note_pause(self) -> None:
+        """A recording stands still meanwhile and misses nothing; what a camera showed is gone."""
+        coverage = self._run.ingest.version.coverage
+        if self._run.live and coverage.ongoing() is None:
+            self._edit_coverage(coverage.explained(self._run.position(), None, PAUSED))
+
+    def _edit_coverage(self, coverage: Coverage) -> None:
+        self._run.ingest.version = replace(self._run.ingest.version, coverage=coverage)
+        try:
+            self._run.save()  # a note is in no journal
+        except StateError as error:
+            log.warning("%s; why nobody watched is not noted", error)
+
+    def _forget(self, start: float, end: float, reset: bool) -> Forgotten:
+        run = self._run
+        network = run.ingest.network
+        run.ingest.version, told = forget_span(
+            run.ingest.version,
+            start,
+            end,
+            clip_s=network.clip_frames / network.sample_fps,
+            clip_frames=network.clip_frames,
+            reset=reset,
+        )
+        run.ring.forget(start, end)
+        run.drop_caches()
+        pictures = self.thumbnails.forget(*ticks_of(start, end))
+        run.save_alone()
+        return replace(told, thumbnails=pictures)

@@ -1,0 +1,183 @@
+"""Encryption of what is kept on disk, with AES-256-GCM of the package `cryptography`.
+
+    sealed file   magic (8) | key id (8) | length of `of` (2) | of | nonce (12) | ciphertext and tag
+
+Everything before the nonce, and the file's role, are authenticated too. So a file that was changed, that
+plays another role than the one it was written for, or that belongs to another snapshot is refused, not read.
+What this cannot tell is an old state put back as a whole: for that a device needs storage that its thief
+cannot write.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from engines.errors import LvmError, Missing
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+MAGIC = b"LVMSEAL1"
+KEY_BYTES = 32
+NONCE_BYTES = 12
+"""Drawn anew for each write: 2**32 writes with one key keep the chance of a repeated one below 2**-32."""
+PREFIX = "lvm-edge-key-1:"
+ENVIRONMENT = "LVM_EDGE_KEY"
+ENVIRONMENT_FILE = "LVM_EDGE_KEY_FILE"
+_MAX_KEY_FILE_BYTES = 4096
+_TEXT = "expected one line made by `lvm-edge key new FILE`"
+
+
+class SealError(LvmError):
+    """What is sealed cannot be opened. The file stays as it is."""
+
+
+class WrongKey(SealError):
+    """Sealed with another key than the one given, or none was given."""
+
+
+class Key:
+    """A key that seals and opens. Raises Missing where the package `cryptography` is not installed."""
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) != KEY_BYTES:
+            raise LvmError(f"a key has {KEY_BYTES} bytes, got {len(secret)}; {_TEXT}")
+        self._cipher = _cipher(secret)
+        self.id = hashlib.sha256(b"lvm-edge key id\0" + secret).digest()[:8]
+        """Which key it is, told in every file; it says nothing about the key itself."""
+
+    def __repr__(self) -> str:
+        return f"Key({self.id.hex()})"
+
+    def seal(self, data: bytes, *, role: str, of: str = "") -> bytes:
+        """`data` for a file of this `role` that belongs to `of` (a snapshot's id), with a fresh nonce."""
+        head = _head(self.id, of)
+        nonce = secrets.token_bytes(NONCE_BYTES)
+        return head + nonce + self._cipher.encrypt(nonce, data, head + role.encode())
+
+    def open(self, sealed: bytes, *, role: str, of: str | None = None) -> bytes:
+        """What was sealed in this `role`, and for `of` where that is given.
+
+        Raises SealError for another key, another role, another `of`, and for what was changed.
+        """
+        key_id, belongs, start = _parsed(sealed)
+        if key_id != self.id:
+            raise WrongKey(f"sealed with key {key_id.hex()}, but the key given is {self.id.hex()}")
+        if of is not None and belongs != of:
+            raise SealError(f"sealed for {belongs or 'nothing'}, not for {of}")
+        from cryptography.exceptions import InvalidTag
+
+        nonce = sealed[start : start + NONCE_BYTES]
+        try:
+            return self._cipher.decrypt(nonce, sealed[start + NONCE_BYTES :], sealed[:start] + role.encode())
+        except (InvalidTag, ValueError):
+            raise SealError(f"damaged, changed or not the {role} that it is taken for") from None
+
+
+def is_sealed(data: bytes) -> bool:
+    """Whether `data` begins like something that a key has sealed."""
+    return data[: len(MAGIC)] == MAGIC
+
+
+def opened(data: bytes, key: Key | None, *, role: str, of: str | None = None) -> bytes:
+    """`data` in the clear: opened where it is sealed, itself where it is not. Raises SealError."""
+    if not is_sealed(data):
+        return data
+    if key is None:
+        raise WrongKey(
+            f"sealed with key {_parsed(data)[0].hex()}; name its file with --key or in {ENVIRONMENT_FILE}"
+        )
+    return key.open(data, role=role, of=of)
+
+
+def find_key(file: Path | None = None) -> Key | None:
+    """The key of `file`, else of the environment (LVM_EDGE_KEY_FILE, LVM_EDGE_KEY), else None.
+
+    Raises LvmError where it is named and cannot be used; nothing of a key is ever repeated in a message.
+    """
+    if file is None and os.environ.get(ENVIRONMENT_FILE):
+        file = Path(os.environ[ENVIRONMENT_FILE])
+    if file is not None:
+        return Key(_secret(_key_text(file), str(file)))
+    text = os.environ.get(ENVIRONMENT)
+    return Key(_secret(text, ENVIRONMENT)) if text else None
+
+
+def new_key_text() -> str:
+    """A key that nobody has yet, as the line of its file."""
+    return PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n"
+
+
+def _head(key_id: bytes, of: str) -> bytes:
+    belongs = of.encode()
+    return MAGIC + key_id + len(belongs).to_bytes(2, "little") + belongs
+
+
+def _parsed(sealed: bytes) -> tuple[bytes, str, int]:
+    """Key id, `of` and where the nonce begins."""
+    start = len(MAGIC) + 10 + int.from_bytes(sealed[len(MAGIC) + 8 : len(MAGIC) + 10], "little")
+    if not is_sealed(sealed) or len(sealed) < start + NONCE_BYTES + 16:
+        raise SealError("sealed and cut short")
+    try:
+        belongs = sealed[len(MAGIC) + 10 : start].decode()
+    except UnicodeDecodeError:
+        raise SealError("sealed and damaged") from None
+    return sealed[len(MAGIC) : len(MAGIC) + 8], belongs, start
+
+
+def _cipher(secret: bytes) -> AESGCM:
+    try:
+        from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+    except ImportError:
+        raise Missing(
+            'encryption needs the package cryptography: pip install "lvm-edge[encryption]"'
+        ) from None
+    return AESGCM(secret)
+
+
+def _key_text(file: Path) -> str:
+    try:
+        with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened_file:
+            status = os.fstat(opened_file.fileno())  # of what is read, not of what the name means by then
+            if not stat.S_ISREG(status.st_mode):
+                raise LvmError(f"key {file} is no file; {_TEXT}")
+            _check_private(file, status)
+            data = opened_file.read(_MAX_KEY_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        raise LvmError(f"key {file} cannot be read: {getattr(error, 'strerror', error)}") from None
+    try:
+        return data.decode("ascii")
+    except UnicodeDecodeError:
+        raise LvmError(f"key {file} holds no key; {_TEXT}") from None
+
+
+def _check_private(file: Path, status: os.stat_result) -> None:
+    # systemd hands credentials over in a folder of its own that only the unit may enter.
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    if credentials and file.resolve().parent == Path(credentials).resolve():
+        return
+    if status.st_mode & 0o077:
+        raise LvmError(
+            f"key {file} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}); "
+            f"run: chmod 600 {file}"
+        )
+    if status.st_uid not in (0, os.geteuid()):
+        raise LvmError(f"key {file} belongs to another user ({status.st_uid}); use one of your own")
+
+
+def _secret(text: str, where: str) -> bytes:
+    line = text.strip()
+    try:
+        secret = base64.b64decode(line.removeprefix(PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise LvmError(f"{where} holds no key; {_TEXT}") from None
+    if not line.startswith(PREFIX) or len(secret) != KEY_BYTES:
+        raise LvmError(f"{where} holds no key; {_TEXT}")
+    return secret

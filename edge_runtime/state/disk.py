@@ -1,0 +1,84 @@
+"""All that the state asks of a file system. One that breaks at the n-th operation is in the tests."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+from pathlib import Path
+from typing import Protocol
+
+from engines.durable import fsync_folder
+
+
+class Appender(Protocol):
+    """A file being written from its beginning to its end."""
+
+    def write(self, data: bytes) -> None:
+        """Append all of `data`. Raises OSError; then any part of it may have been written."""
+
+    def sync(self) -> None:
+        """Wait until what was written would survive a power cut. Raises OSError: then none of it counts."""
+
+    def close(self) -> None: ...
+
+
+class Disk:
+    """Files in folders. Every method raises OSError as the system does."""
+
+    def __init__(self) -> None:
+        self.written = 0
+        """Bytes handed to the file system so far."""
+        self.syncs = 0
+        """Times that files or folders were made to last, each of which costs a flash disk a write or two."""
+
+    def read(self, path: Path) -> bytes:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
+            raise OSError(errno.EINVAL, "it is no file")
+        return path.read_bytes()
+
+    def names(self, folder: Path) -> list[str]:
+        """Names in the folder, none where there is no folder."""
+        try:
+            return sorted(os.listdir(folder))
+        except FileNotFoundError:
+            return []
+
+    def create(self, path: Path) -> Appender:
+        """A new empty file, whatever was there."""
+        return _File(self, path)
+
+    def replace(self, path: Path, target: Path) -> None:
+        os.replace(path, target)
+
+    def link(self, path: Path, other: Path) -> None:
+        os.link(path, other)
+
+    def unlink(self, path: Path) -> None:
+        """Remove the file if it is there."""
+        path.unlink(missing_ok=True)
+
+    def sync_folder(self, folder: Path) -> None:
+        """Make what was created, renamed or removed in the folder last."""
+        self.syncs += 1
+        fsync_folder(folder)
+
+
+class _File:
+    def __init__(self, disk: Disk, path: Path) -> None:
+        self._disk = disk
+        self._file = path.open("wb", buffering=0)
+
+    def write(self, data: bytes) -> None:
+        rest = memoryview(data)
+        while rest:
+            count = self._file.write(rest)  # may be short
+            self._disk.written += count
+            rest = rest[count:]
+
+    def sync(self) -> None:
+        self._disk.syncs += 1
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()

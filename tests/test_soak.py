@@ -1,0 +1,102 @@
+"""The soak's own oracle, and a soak of seconds with the real process."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engines.errors import LvmError
+from tools.reliability import machine, part
+from tools.reliability_page import page
+from tools.soaking.oracle import in_the_end
+from tools.soaking.questions import _wrong
+from tools.soaking.record import Record
+from tools.soaking.schedule import Bounds, load_schedule
+
+ROOT = Path(__file__).parent.parent
+LOOSE = "back_s: 25, remembered_s: 25, stop_s: 30, start_s: 60, quiet_s: 30, answer_s: 10"
+
+
+def _soak(folder: Path, bounds: str, seconds: float = 9, cycle: str = "[{fault: kill}]") -> tuple[int, dict]:
+    """At speed 40; bounds are loose where only a slow machine would break them."""
+    folder.mkdir(exist_ok=True)
+    schedule = folder / "schedule.yaml"
+    schedule.write_text(f"version: 1\nwarm_s: 1\npeace_s: 0.2\ncycle: {cycle}\nbounds: {{{bounds}}}\n")
+    command = [sys.executable, "-m", "tools.soak", "--hours", str(seconds * 40 / 3600), "--speed", "40"]
+    command += ["--faults", str(schedule), "--folder", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True
+    )
+    assert done.stdout, done.stderr[-1000:]
+    return done.returncode, json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.slow
+def test_a_soak_kills_the_real_process_finds_its_states_equal_and_goes_on_where_it_was(tmp_path):
+    steps = "[{fault: http-cut}, {fault: kill}]"
+    status, first = _soak(tmp_path, f"{LOOSE}, answer_p50_grows: 50, answer_p99_grows: 50", 10, steps)
+    assert status == 0 and first["ok"], first["objections"]
+    assert first["lives_lived"] >= 2 and first["frames"]["demo"] > 20 and first["frames"]["steady"] > 1
+    assert first["states"]["compared"] >= 1 and first["states"]["wrong"] == []
+    events = [json.loads(line) for line in (tmp_path / "events.jsonl").read_text().splitlines()]
+    assert [event["fault"] for event in events][:2] == ["http-cut", "kill"]
+    assert "<polyline" in (tmp_path / "report.html").read_text()
+    # Finished: started again it says the same. Asked for more, and never satisfied, it goes on and objects.
+    status, second = _soak(tmp_path, "resident_mb: 1", 19, steps)
+    assert status == 3 and any("resident is" in what for what in second["objections"])
+    assert second["faults"] >= first["faults"] and second["frames"]["demo"] > first["frames"]["demo"]
+
+
+def test_growth_and_slower_answers_are_objected_to():
+    def samples(grows: float, slower: float) -> list[dict]:
+        return [
+            {"t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t, "ask": {"ms": 10 + slower * t}}
+            for t in range(300)
+        ]
+
+    whole, objections = in_the_end(samples(0, 0), Bounds())
+    assert objections == [] and whole["lives"][0]["grown_mb"] == 0
+    assert [o.split()[0] for o in in_the_end(samples(0.1, 0), Bounds())[1]] == ["resident"]
+    assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1), Bounds())[1])
+
+
+def test_what_is_no_answer_is_told_from_one():
+    assert "not an answer" in _wrong("time", 200, b'{"type": "time"}', False)
+    assert "status 422" in _wrong("time", 422, b'{"error": "engines"}', False)
+    assert _wrong("time", 422, b'{"error": "engines"}', True) is None
+    assert "status 500" in _wrong("time", 500, b"oops", True)
+
+
+def test_a_torn_last_line_is_left_out_and_written_over(tmp_path):
+    record = Record(tmp_path)
+    record.note("events", {"t": 1.0})
+    with (tmp_path / "events.jsonl").open("a") as file:
+        file.write('{"t": 2')
+    again = Record(tmp_path)
+    again.note("events", {"t": 3.0})
+    assert [row["t"] for row in Record(tmp_path).rows("events")] == [1.0, 3.0] and again.until == 3.0
+
+
+def test_the_schedule_that_ships_is_read_and_a_wrong_one_names_its_line(tmp_path):
+    assert {one.fault for one in load_schedule(ROOT / "tools" / "soak.yaml").cycle} >= {"kill", "disk-full"}
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text("version: 1\ncycle:\n  - {fault: earthquake}\n")
+    with pytest.raises(LvmError, match="3"):
+        load_schedule(wrong)
+
+
+def test_the_page_tells_what_was_lost_what_failed_and_what_was_not_run(tmp_path):
+    said = {
+        "kills": 5, "frames_lost": {"0": 4, "2": 1}, "states_wrong": [3], "recover_s": None,
+        "answers": {"asked": 34, "equal": 33},
+    }  # fmt: skip
+    (tmp_path / "kills.out").write_text(f"$ python -m tools.kill\n{json.dumps(said)}\n= 3\n")
+    text = page({"kills": part("kills", tmp_path / "kills.out")}, [], machine(), ["soak"])
+    assert "| 5 | at most 2 frames, 1 states differ² | – | – |" in text and "33 of 34" in text
+    assert "no, status 3" in text and "Not run: soak." in text
+    (tmp_path / "kills.out").write_text("nothing\n")
+    with pytest.raises(ValueError, match="must begin with its command"):
+        part("kills", tmp_path / "kills.out")

@@ -1,0 +1,88 @@
+"""The process that runs cases, and may be killed for one: libFuzzer (atheris), guided by our packages' lines.
+
+    python -m tools.fuzzing.worker DOOR OUT CASES SEED
+
+It tells its supervisor through a mapped file what it is doing (`Progress`), so that a case that hangs, eats
+memory or ends the process is known to the byte. Python exceptions do not end it: they are saved, once each.
+"""
+
+from __future__ import annotations
+
+import logging
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from hashlib import sha256
+from pathlib import Path
+from random import Random
+
+import atheris
+
+from tools.fuzzing.judge import MEMORY_BYTES, judge
+from tools.fuzzing.progress import Progress
+
+MEMORY_EXIT = 99
+
+
+def main() -> None:
+    name, out, cases, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+    warnings.simplefilter("ignore")  # of numpy, about the numbers of strangers
+    logging.getLogger().addHandler(logging.NullHandler())
+    with atheris.instrument_imports(include=["edge_runtime", "engines"], enable_loader_override=False):
+        from tools.fuzzing.doors import open_door
+
+        with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
+            door = open_door(name, Path(scratch))
+            corpus, progress = out / "corpus", Progress(out / "progress", door.longest)
+            for seed_bytes in door.seeds():
+                _keep(corpus, seed_bytes)
+
+            def one(data: bytes) -> None:
+                progress.begin(data)
+                found = judge(door.run, data)
+                if found is not None:
+                    _save(out / "findings", found, data)
+                    progress.finding()
+                if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MEMORY_BYTES:
+                    sys.stderr.flush()
+                    progress.memory()
+                progress.end()
+
+            def mutate(data: bytes, longest: int, number: int) -> bytes:
+                dice = Random(number)
+                changed = door.mutate(data, dice) if dice.random() < 0.6 else None
+                return atheris.Mutate(data, longest) if changed is None else changed[:longest]
+
+            options = [
+                f"-runs={cases}",
+                f"-seed={seed % (2**31 - 1) + 1}",
+                f"-max_len={door.longest}",
+                "-rss_limit_mb=0",  # the supervisor's business, as is time
+                "-detect_leaks=0",
+                "-print_final_stats=1",
+                "-verbosity=1",
+                "-len_control=0",
+                f"-artifact_prefix={out}/",
+            ]
+            atheris.Setup([sys.argv[0], str(corpus), *options], one, custom_mutator=mutate)
+            progress.ready(time.monotonic_ns())
+            atheris.Fuzz()
+
+
+def _keep(corpus: Path, data: bytes) -> None:
+    (corpus / sha256(data).hexdigest()[:40]).write_bytes(data)
+
+
+def _save(folder: Path, found: tuple[str, str], data: bytes) -> None:
+    """The smallest input of each signature, with its story."""
+    signature, story = found
+    stem = folder / sha256(signature.encode()).hexdigest()[:12]
+    if not stem.with_suffix(".bin").exists() or stem.with_suffix(".bin").stat().st_size > len(data):
+        stem.with_suffix(".bin").write_bytes(data)
+        stem.with_suffix(".txt").write_text(f"{signature}\n\n{story}", errors="backslashreplace")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,151 @@
+"""Watches a soak from a thread of its own, and objects: bounds, answers, a camera that waits."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import psutil
+
+from tools.slope import growth
+from tools.soaking.process import Edge
+from tools.soaking.questions import Questions
+from tools.soaking.record import Record, Row
+from tools.soaking.schedule import Bounds
+
+EVERY_S = 1.0
+WARM_S = 30.0
+"""Of each life: by then memory, rings and buffers are full."""
+MB = 1e6
+
+
+class Oracle:
+    """Samples until the end of the `with` block. `excused` says whether the engines fail on purpose."""
+
+    def __init__(
+        self,
+        edge: Edge,
+        questions: Questions,
+        record: Record,
+        bounds: Bounds,
+        now: Callable[[], float],
+        excused: Callable[[], bool],
+    ) -> None:
+        self._edge, self._questions, self._record = edge, questions, record
+        self._bounds, self._now, self._excused = bounds, now, excused
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="oracle", daemon=True)
+        self._waits: dict[str, tuple[int, float]] = {}
+        self._said: set[tuple[int, str]] = set()
+
+    def __enter__(self) -> Oracle:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def object(self, what: str, about: str | None = None) -> None:
+        """Note an objection; one about the same thing once in a life of the process."""
+        key = (self._edge.lives, about or what)
+        if key not in self._said:
+            self._said.add(key)
+            self._record.note("objections", {"t": self._now(), "what": what})
+
+    def _run(self) -> None:
+        while not self._stop.wait(EVERY_S):
+            life, faulty = self._edge.lives, self._excused()
+            if self._edge.meant_to_end:
+                self._waits.clear()
+                continue
+            try:
+                self._look(life, faulty)
+            except (OSError, http.client.HTTPException, psutil.NoSuchProcess) as error:
+                # It was ended meanwhile; whether that was meant, the main thread judges.
+                if self._same(life) and self._edge.running:
+                    self.object(f"its status could not be had: {error or type(error).__name__}", "status")
+
+    def _same(self, life: int) -> bool:
+        return self._edge.lives == life and not self._edge.meant_to_end
+
+    def _look(self, life: int, faulty: bool) -> None:
+        asked = self._questions.ask(self._edge, faulty or self._excused())
+        measured = self._edge.measured()
+        cameras = self._edge.cameras()
+        if not self._same(life):
+            return
+        row: Row = {"t": round(self._now(), 2), "life": life, **measured, "load": os.getloadavg()[0]}
+        row["cameras"] = {name: _brief(one) for name, one in cameras.items()}
+        row["ask"] = {"kind": asked.kind, "camera": asked.camera, "ms": round(asked.seconds * 1e3, 2)}
+        self._record.note("samples", row)
+        if asked.wrong is not None and not faulty and not self._excused():
+            self.object(f"{asked.kind} of {asked.camera}: {asked.wrong}")
+        self._within(measured)
+        self._waiting("steady", cameras["steady"]["frames"])
+        for name, one in cameras.items():
+            if one["error"] is not None:
+                self.object(f"{name} failed: {one['error']}")
+
+    def _within(self, measured: dict[str, int]) -> None:
+        most = {
+            "resident": self._bounds.resident_mb * MB, "state": self._bounds.state_mb * MB,
+            "log": self._bounds.log_mb * MB, "threads": self._bounds.threads,
+            "descriptors": self._bounds.descriptors,
+        }  # fmt: skip
+        for what, value in measured.items():
+            if value > most[what]:
+                self.object(f"{what} is {value:,}, allowed are {most[what]:,.0f}", what)
+
+    def _waiting(self, name: str, frames: int) -> None:
+        """From the first to the last look at the same number of frames: a look that comes late is no wait."""
+        now = time.monotonic()
+        if self._excused() or name not in self._waits or self._waits[name][0] != frames:
+            self._waits[name] = frames, now
+        elif now - self._waits[name][1] > self._bounds.quiet_s:
+            self.object(f"{name}, which has no fault, got no frame for {now - self._waits[name][1]:.1f} s")
+            self._waits[name] = frames, now
+
+
+def _brief(one: dict[str, Any]) -> dict[str, Any]:
+    source = one["source_status"]
+    return {
+        "frames": one["frames"], "dropped": one["dropped"], "condition": one["condition"],
+        "state": None if source is None else source["state"], "state_bytes": one["state_bytes"],
+    }  # fmt: skip
+
+
+def in_the_end(samples: Sequence[Row], bounds: Bounds) -> tuple[dict[str, Any], list[str]]:
+    """What only the whole run shows: growth of each life, and answers early and late. With objections."""
+    lives = []
+    objections: list[str] = []
+    for life in sorted({row["life"] for row in samples}):
+        rows = [row for row in samples if row["life"] == life]
+        warm = [row for row in rows if row["t"] - rows[0]["t"] >= WARM_S]
+        if len(warm) < 60:
+            continue  # too short to say anything
+        found = growth([row["t"] for row in warm], [row["resident"] for row in warm])
+        figures = {name: round(getattr(found, name), 2) for name in ("resident_mb", "grown_mb", "error_mb")}
+        lives.append({"life": life, "seconds": round(found.span), **figures})
+        if found.grows:
+            objections.append(f"resident memory grew by {found.grown_mb:.1f} MB in {found.span:.0f} s")
+    milliseconds = [row["ask"]["ms"] for row in samples]
+    third = len(milliseconds) // 3
+    parts = {"first": milliseconds[:third], "last": milliseconds[-third:]} if third else {}
+    asked = {
+        name: {f"p{p}_ms": round(float(np.percentile(ms, p)), 1) for p in (50, 99)} | {"asked": len(ms)}
+        for name, ms in parts.items()
+    }
+    if parts:
+        if asked["last"]["p99_ms"] > bounds.answer_s * 1e3:
+            objections.append(f"answers took {asked['last']['p99_ms']:.0f} ms at p99 in the last third")
+        for p, most in ((50, bounds.answer_p50_grows), (99, bounds.answer_p99_grows)):
+            early, late = asked["first"][f"p{p}_ms"], asked["last"][f"p{p}_ms"]
+            if late > most * early:
+                objections.append(f"answers' p{p} went from {early:.1f} to {late:.1f} ms")
+    return {"lives": lives, "answers": asked}, objections
