@@ -85,8 +85,9 @@ class CameraRun:
         self.asker = Asker(manifest, engines.reader, self._objects)
         self.pulse = Pulse()
         self.guard = Guard(self, settings.privacy)
-        self.condition = "waiting"
-        """waiting, starting, running, paused, ended, stopped or failed."""
+        self._condition = "waiting"
+        self.on_condition: Callable[[str, str], None] | None = None
+        """Told the condition before and after each change."""
         self._saving = threading.Lock()
         self._abandoned = False
         self._change = threading.Condition()
@@ -100,6 +101,16 @@ class CameraRun:
     def version(self) -> Version:
         """What is known now. Immutable."""
         return self.ingest.version
+
+    @property
+    def condition(self) -> str:
+        """waiting, starting, running, paused, ended, stopped or failed."""
+        return self._condition
+
+    def _become(self, condition: str) -> None:
+        before, self._condition = self._condition, condition
+        if condition != before and self.on_condition is not None:
+            self.on_condition(before, condition)
 
     def ask(self, query: AnyQuery) -> Answer:
         """Answer from what is known now. Raises QueryError."""
@@ -132,10 +143,10 @@ class CameraRun:
                 while not ended and self._admitted(limit):
                     ended = self._watch(limit, on_progress)
             failed = False
-            self.condition = "ended" if ended else "stopped"
+            self._become("ended" if ended else "stopped")
         finally:
             if failed:
-                self.condition = "failed"
+                self._become("failed")
             if self._watched or not failed:  # a source that did not open has changed nothing
                 self.save()
 
@@ -231,7 +242,7 @@ class CameraRun:
         self._leave.clear()
         self.lane.left = False
         if self.guard.paused and not self._stopped:
-            self.condition = "paused"
+            self._become("paused")
 
         def over() -> bool:
             return self._stopped or (limit is not None and self.live and self.position() >= limit)
@@ -240,14 +251,14 @@ class CameraRun:
 
     def _watch(self, limit: float | None, on_progress: Callable[[], None] | None) -> bool:
         """One pass over the source. True where it has come to its end or to `limit`."""
-        self.condition = "starting"
+        self._become("starting")
         source = self._opened()
         with self._change:
             self.source, self._watched = source, True
             left = self._leave.is_set()
         if left:  # said while the source was being opened
             source.close()
-        self.condition = "running"
+        self._become("running")
         self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
         count = self._counter(source)
         taken = Pass(source, self.ingest, self.guard.zones.burn, self._leave, limit, self._begun)

@@ -20,6 +20,7 @@ from edge_runtime.ask import AnyQuery
 from edge_runtime.camera_run import CameraRun, Opener
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
+from edge_runtime.events import Event, Events
 from edge_runtime.lasting import LastingEngines
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.queries import QueryError, printable
@@ -68,13 +69,14 @@ class Service:
         self.lasting = LastingEngines(engines, load)
         self.engines = self.lasting.engines
         self.turns = Turns(self.engines)
+        self.events = Events()
         self._key, self._opener = key, opener
         self._kept: dict[str, _Kept] = {}
         self._changing = threading.RLock()
         self._seconds: float | None = None
         self._runs = False
         # A queue, because `stop` must be safe inside a signal handler, where a lock may be held already.
-        self._events: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopped = False
 
     # -- cameras -------------------------------------------------------------------------------------------
@@ -113,6 +115,7 @@ class Service:
             with contextlib.ExitStack() as stack:
                 folder = stack.enter_context(StateFolder(settings.state, self._key))
                 camera = CameraRun(self.turns, settings, folder, opener=self._opener)
+                camera.on_condition = lambda before, after: self._tell(name, before, after)
                 stack.pop_all()  # from here on the folder is given back where the camera is removed
             kept = self._kept[name] = _Kept(camera)
             if self._runs:
@@ -125,7 +128,7 @@ class Service:
         with self._changing:
             kept = self._kept.pop(name)
         self._end([kept])
-        self._events.put(None)
+        self._calls.put(None)
 
     def pause(self, name: str | None = None) -> None:
         """See `CameraRun.pause`."""
@@ -191,9 +194,9 @@ class Service:
         try:
             while not self._stopped and (stay or self._anyone_runs()):
                 with contextlib.suppress(queue.Empty):
-                    event = self._events.get(timeout=PROGRESS_EVERY_S)
-                    if event is not None:
-                        event()
+                    call = self._calls.get(timeout=PROGRESS_EVERY_S)
+                    if call is not None:
+                        call()
                 if on_progress is not None:
                     on_progress()
         finally:
@@ -208,11 +211,11 @@ class Service:
     def stop(self) -> None:
         """End `run` soon; safe in a signal handler."""
         self._stopped = True
-        self._events.put(None)
+        self._calls.put(None)
 
     def soon(self, call: Callable[[], None]) -> None:
         """Have `run` make the call, between two looks; safe in a signal handler."""
-        self._events.put(call)
+        self._calls.put(call)
 
     def __enter__(self) -> Service:
         return self
@@ -227,6 +230,10 @@ class Service:
         self.lasting.close()
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _tell(self, camera: str, before: str, after: str) -> None:
+        was, now = {"condition": before}, {"condition": after}
+        self.events.publish(Event("camera", "update", camera, was, now))
 
     def _anyone_runs(self) -> bool:
         with self._changing:
@@ -248,7 +255,7 @@ class Service:
                 log.exception("camera %s failed", kept.camera.name)
             elif len(self._kept) > 1:  # of the only one `run` says it
                 log.error("camera %s failed: %s", kept.camera.name, error)
-        self._events.put(None)
+        self._calls.put(None)
 
     def _leave(self, cameras: Sequence[_Kept]) -> None:
         """Stop cameras side by side; save for those that hang in their sources, and leave those behind."""

@@ -477,3 +477,16 @@ def test_a_full_disk_ends_no_watching_and_is_said_while_it_lasts(watch, settings
     service.run()
     assert said[29] == [f"state {camera.folder.folder} cannot be saved: No space left on device"]
     assert camera.problems == [] and load_snapshot(camera.folder.folder).version.frames == 40
+
+
+def test_whoever_subscribes_is_told_each_change_of_a_cameras_condition(watch, settings, sources):
+    sources["lane1"] = lambda start: Told(9, start=start)
+    service = watch()
+    service.add(settings("lane1"))
+    with service.events.subscribe() as told:
+        service.run()
+        changes = []
+        while (event := told.get(0)) is not None:
+            assert (event.kind, event.type, event.camera) == ("camera", "update", "lane1")
+            changes.append((event.before["condition"], event.after["condition"]))
+    assert changes == [("waiting", "starting"), ("starting", "running"), ("running", "ended")]
