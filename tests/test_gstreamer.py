@@ -68,10 +68,10 @@ def test_a_pipeline_gives_frames_with_the_times_of_its_buffers(python):
 @pytest.mark.parametrize(
     ("spec", "error", "words"),
     [
-        ("gst:lvmnosuchsrc ! videoconvert", "Missing", "install the GStreamer plugin"),
-        ("gst:videotestsrc ! ! x", "LvmError", "no pipeline that GStreamer understands"),
+        ("gst:lvmnosuchsrc ! videoconvert", "Unsupported", "install the GStreamer plugin"),
+        ("gst:videotestsrc ! ! x", "Refused", "no pipeline that GStreamer understands"),
         ("gst:filesrc location=/nonexistent ! decodebin", "LvmError", "failed: Resource not found"),
-        ("csi://0", "Missing", 'csi://0: no element "nvarguscamerasrc"'),
+        ("csi://0", "Unsupported", 'csi://0: no element "nvarguscamerasrc"'),
     ],
 )
 def test_pipelines_that_cannot_run_are_one_sentence(python, spec, error, words):

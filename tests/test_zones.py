@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.config import load_config
@@ -54,6 +54,7 @@ def _pixel_meets(polygon, row, column, height, width) -> bool:
     st.integers(9, 40),
     st.integers(9, 40),
 )
+@example([(0.0, 0.0), (1.0, 0.0), (1.0, 1.0)], 28, 9)  # a sharp corner in the picture's corner
 def test_every_pixel_that_a_zone_touches_is_hidden_with_the_one_beside_it(points, height, width):
     try:
         polygon = checked_polygon(points)

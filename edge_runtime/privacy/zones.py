@@ -68,14 +68,20 @@ class Zones:
         kept = self._masks.get((height, width))
         if kept is not None:
             return kept
-        hidden = np.zeros((height, width), np.uint8)
+        # Drawn with room around it: what OpenCV cuts off at the edge of a picture it may leave out whole.
+        room = MARGIN_PX + 2
+        hidden = np.zeros((height + 2 * room, width + 2 * room), np.uint8)
         scale = np.array([width, height]) * (1 << _SUBPIXEL_BITS)
         for polygon in self.polygons.values():
             # A pixel's centre lies half a pixel from its corner, where normalised coordinates begin.
             corners = np.rint(np.array(polygon) * scale).astype(np.int32) - (1 << (_SUBPIXEL_BITS - 1))
+            corners += room << _SUBPIXEL_BITS
             cv2.fillPoly(hidden, [corners], 255, cv2.LINE_8, _SUBPIXEL_BITS)
+            # A filled polygon ends before its sharp corners, its outline does not.
+            cv2.polylines(hidden, [corners], True, 255, 1, cv2.LINE_8, _SUBPIXEL_BITS)
         side = 2 * MARGIN_PX + 1
         hidden = np.asarray(cv2.dilate(hidden, np.ones((side, side), np.uint8)), np.uint8)
+        hidden = hidden[room:-room, room:-room]
         visible = np.asarray(255 - hidden, np.uint8)
         if len(self._masks) >= _KEPT_MASKS:
             self._masks = {}
