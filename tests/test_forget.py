@@ -18,12 +18,12 @@ from fastapi.testclient import TestClient
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.cli import main as cli
 from edge_runtime.engine_set import Engines
+from edge_runtime.http.app import make_app
 from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.forget import forget_span, ticks_of
 from edge_runtime.privacy.sealing import Key, find_key, new_key_text
 from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
 from edge_runtime.queries import parse_query
-from edge_runtime.server import make_app
 from edge_runtime.service import Service
 from edge_runtime.state import FILE, PREVIOUS, Snapshot, StateError, StateFolder, load_snapshot
 from engines.bundle import Bundle

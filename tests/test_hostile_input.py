@@ -20,12 +20,13 @@ from media import write_video
 import edge_runtime.images as images_room
 import edge_runtime.secret as secret_room
 from edge_runtime.cli.question import MAX_WORDS, typed
+from edge_runtime.http.app import make_app
+from edge_runtime.http.serving import BriefLog
 from edge_runtime.images import read_image
 from edge_runtime.logs import _Lines
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import MAX_QUESTION_BYTES, Photos, Product, QueryError, parse_query
 from edge_runtime.secret import keep_secret
-from edge_runtime.server import BriefLog, make_app
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from tools.fuzzing.small import Small, small_service

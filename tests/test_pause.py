@@ -13,12 +13,12 @@ import edge_runtime.camera_run as service_module
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
+from edge_runtime.http.app import make_app
 from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.gate import Gate
 from edge_runtime.privacy.memo import FILE, load_memo
 from edge_runtime.privacy.settings import PrivacySettings
 from edge_runtime.queries import QueryError, parse_query
-from edge_runtime.server import make_app
 from edge_runtime.service import Service
 from edge_runtime.sources.base import Counting
 from edge_runtime.state import StateFolder, arrays_of, load_snapshot

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.cli.session import Session
+from edge_runtime.companions import Run, accompanied
 from edge_runtime.config import Config, load_config
 from edge_runtime.engine_set import Engines
 from edge_runtime.logs import set_up
@@ -58,7 +56,7 @@ def run(
         [one_camera(settings, named, state, sampler)] if named else _configured(settings, state, sampler)
     )
 
-    def reload() -> None:
+    def reload() -> list[str]:
         """The cameras as the file has them now; what is wrong in it is said, and changes nothing."""
         assert config is not None
         try:
@@ -67,17 +65,17 @@ def run(
             problems = [str(error)]
         for problem in problems:
             log.warning("not reloaded: %s", problem)
+        return problems
 
     model = settings.model
     opened = Bundle.open(bundle or model.bundle or default_bundle())
     engines = Engines.load(opened, backend or model.backend, model.threads)
     with Service(engines, key=find_key(settings.state.encryption.key_file)) as service:
         refused = _add_all(service, cameras)
-        with _http(service, settings, http, no_http) as address:
-            session = Session(
-                service, address, as_json=as_json, reload=reload if config and not named else None
-            )
-            session.run(for_, stay)
+        again = reload if config and not named else None
+        started = Run(service, settings, config, again, listen=http, no_http=no_http)
+        with accompanied(started):
+            Session(started, as_json=as_json).run(for_, stay)
     if refused is not None:
         raise refused
 
@@ -104,23 +102,3 @@ def _add_all(service: Service, cameras: list[CameraSettings]) -> LvmError | None
     if refused is not None and not service.cameras:
         raise refused
     return refused
-
-
-@contextlib.contextmanager
-def _http(service: Service, settings: Config, http: str | None, no_http: bool) -> Iterator[str | None]:
-    if no_http or (http is None and not settings.http.enabled):
-        yield None
-        return
-    from edge_runtime.server import HttpServer
-
-    try:
-        server = HttpServer(service, http or settings.http.listen)
-    except LvmError as error:
-        if http is not None or "listen" in settings.http.model_fields_set:
-            raise
-        # A second process on one machine must not fail for a door that nobody asked for.
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"not listening: {error}", markup=False)
-        yield None
-        return
-    with server:
-        yield server.address

@@ -18,9 +18,9 @@ from edge_runtime.answers import Answer
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.cli.question import typed
 from edge_runtime.cli.typing_line import KeyReader, LineReader
+from edge_runtime.companions import Run
 from edge_runtime.notify import Notifier, watched
 from edge_runtime.panel import Panel
-from edge_runtime.service import Service
 from edge_runtime.sources import is_demo
 from edge_runtime.status import resident_bytes, status_of, status_of_camera
 from engines.errors import LvmError
@@ -31,23 +31,15 @@ _REPORT_EVERY_S = 5.0
 
 
 class Session:
-    """Shows a service while it runs. `reload` is called, by the thread that runs, at each SIGHUP."""
+    """Shows a run. What it can reload is reloaded, by the thread that runs, at each SIGHUP."""
 
-    def __init__(
-        self,
-        service: Service,
-        address: str | None,
-        *,
-        as_json: bool,
-        reload: Callable[[], None] | None = None,
-    ) -> None:
-        self._service = service
+    def __init__(self, run: Run, *, as_json: bool) -> None:
+        self._service = run.service
+        self._accompanied = run
         self._json = as_json
-        self._address = address
-        self._reload = reload
         self._out = Console(soft_wrap=True, highlight=False, emoji=False)
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-        self._panel = Panel(service, address)
+        self._panel = Panel(run.service, run.address)
         self._reported = time.monotonic()
 
     def run(self, seconds: float | None, stay: bool) -> None:
@@ -69,7 +61,6 @@ class Session:
             self._service.stop()
 
         def reload(number: int, frame: object) -> None:
-            assert self._reload is not None
             self._service.soon(self._reload)
 
         def pause(number: int, frame: object) -> None:
@@ -79,7 +70,7 @@ class Session:
         handlers: dict[signal.Signals, Callable[[int, object], None]]
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
         handlers |= {signal.SIGUSR1: pause, signal.SIGUSR2: pause}
-        if self._reload is not None:
+        if self._accompanied.reload is not None:
             handlers[signal.SIGHUP] = reload
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         try:
@@ -87,6 +78,10 @@ class Session:
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _reload(self) -> None:
+        assert self._accompanied.reload is not None
+        self._accompanied.reload()
 
     def _pause(self, paused: bool) -> None:
         """Every camera: SIGUSR1 begins a privacy pause, SIGUSR2 ends it."""
@@ -146,8 +141,10 @@ class Session:
         self._out.print(text, markup=False)
 
     def _say_start(self) -> None:
-        if self._address is not None and not self._out.is_terminal:
-            self._err.print(f"answers at {self._address}", markup=False)
+        for sentence in self._accompanied.said:
+            self._err.print(sentence, markup=False)
+        if self._accompanied.address is not None and not self._out.is_terminal:
+            self._err.print(f"answers at {self._accompanied.address}", markup=False)
         for camera in self._service.cameras.values():
             if camera.resumed is not None:
                 at = camera.header.resume_at()

@@ -12,13 +12,12 @@ from typing import Any, Protocol, TypeVar
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_runtime.http.bodies import Held
 from edge_runtime.logs import forget_lines, log_file
 from edge_runtime.moments import moment
 from edge_runtime.privacy.guard import Guard
 from edge_runtime.state import Header
 from engines.errors import LvmError
-
-MAX_BODY_BYTES = 4096
 
 B = TypeVar("B", bound=BaseModel)
 
@@ -49,7 +48,7 @@ class ForgetBody(BaseModel):
     camera: str | None = None
 
 
-def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept]) -> None:
+def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept], held: Held) -> None:
     """`run_of` gives the run of a camera's name, the only one for None; LvmError where there is none."""
     from starlette.concurrency import run_in_threadpool
 
@@ -59,14 +58,14 @@ def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept]) -> No
 
     @app.post("/api/v1/privacy")
     async def pause(request: Request) -> dict[str, Any]:
-        body = await _body(request, PauseBody)
+        body = await _body(request, PauseBody, held)
         guard = run_of(body.camera).guard
         await run_in_threadpool(guard.pause, body.paused)
         return guard.as_json()
 
     @app.post("/api/v1/forget")
     async def forget(request: Request) -> dict[str, Any]:
-        body = await _body(request, ForgetBody)
+        body = await _body(request, ForgetBody, held)
         return await run_in_threadpool(forget_in, run_of(body.camera), body)
 
 
@@ -82,18 +81,14 @@ def forget_in(run: Kept, body: ForgetBody) -> dict[str, Any]:
     return told
 
 
-async def _body(request: Request, model: type[B]) -> B:
+async def _body(request: Request, model: type[B], held: Held) -> B:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise LvmError("this must be sent with Content-Type: application/json")
-    data = b""
-    async for part in request.stream():
-        data += part
-        if len(data) > MAX_BODY_BYTES:
-            raise LvmError(f"this has at most {MAX_BODY_BYTES} bytes")
-    try:
-        return model.model_validate_json(data)
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        place = ".".join(str(part) for part in problem["loc"])
-        raise LvmError(f"not understood: {place[:100]} {problem['msg'][:200]}".strip()) from None
+    async with held.body(request) as data:
+        try:
+            return model.model_validate_json(data)
+        except ValidationError as error:
+            problem = error.errors(include_url=False)[0]
+            place = ".".join(str(part) for part in problem["loc"])
+            raise LvmError(f"not understood: {place[:100]} {problem['msg'][:200]}".strip()) from None

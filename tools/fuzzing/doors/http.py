@@ -13,7 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from edge_runtime.server import BriefLog, make_app
+from edge_runtime.http.app import make_app
+from edge_runtime.http.serving import BriefLog
 from tools.fuzzing.doors.query import TYPED, WORDS
 from tools.fuzzing.doors.query import Door as QueryDoor
 from tools.fuzzing.mutate import any_bytes, json_tree

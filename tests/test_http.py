@@ -11,12 +11,13 @@ import urllib.request
 import pytest
 from fastapi.testclient import TestClient
 
-import edge_runtime.patience as patience
-import edge_runtime.server as server_module
+import edge_runtime.http.bodies as bodies
+import edge_runtime.http.patience as patience
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
+from edge_runtime.http.app import make_app
+from edge_runtime.http.serving import HttpServer, parse_listen
 from edge_runtime.paths import default_bundle
-from edge_runtime.server import HttpServer, make_app, parse_listen
 from edge_runtime.service import Service
 from engines.bundle import Bundle
 from engines.errors import LvmError
@@ -63,7 +64,7 @@ def test_the_camera_is_listed_by_its_name(client):
         listed["camera"] == "demo?size=64x48" and listed["condition"] == "ended" and listed["error"] is None
     )
     reply = client.get("/api/v1/cameras/nobody")
-    assert reply.status_code == 422 and "there is no camera 'nobody'; there are demo" in reply.json()["error"]
+    assert reply.status_code == 404 and "there is no camera 'nobody'; there are demo" in reply.json()["error"]
 
 
 def test_alive_and_ready(client, engines, tmp_path):
@@ -100,14 +101,14 @@ def test_a_refusal_is_one_sentence_with_status_422(client, body, words):
 
 
 def test_a_body_above_the_limit_is_refused(client, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_BODY_BYTES", 1000)
+    monkeypatch.setattr(bodies, "MAX_BODY_BYTES", 1000)
     reply = client.post("/api/v1/query", content=b" " * 1001)
-    assert reply.status_code == 422 and reply.json() == {"error": "a question has at most 1000 bytes"}
+    assert reply.status_code == 413 and reply.json() == {"error": "this has at most 1000 bytes"}
     assert client.post("/api/v1/query", content=json.dumps(WHERE).ljust(1000)).status_code == 200
 
 
 def test_questions_together_hold_no_more_than_there_is_room_for(client, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(bodies, "MAX_HELD_BYTES", 1000)
     reply = client.post("/api/v1/query", content=b" " * 1001)
     assert reply.status_code == 503 and "ask again" in reply.json()["error"]
     for _ in range(30):  # what was answered or refused makes room again
@@ -116,7 +117,7 @@ def test_questions_together_hold_no_more_than_there_is_room_for(client, monkeypa
 
 
 def test_a_body_counts_until_its_question_is_answered(client, watched, monkeypatch):
-    monkeypatch.setattr(server_module, "MAX_HELD_BYTES", 1000)
+    monkeypatch.setattr(bodies, "MAX_HELD_BYTES", 1000)
     begun, go_on, ask = threading.Event(), threading.Event(), watched.ask
 
     def slow(*asked):

@@ -1,0 +1,79 @@
+"""What accompanies a run: started before it watches, told to whoever shows it, stopped after it.
+
+A companion is a function `start(run)` that is a context manager: what it holds lives as long as its `with`.
+It keeps in `run` what others need of it, and says in `run.said` what a person should read at the start. They
+start in the order of `COMPANIONS` and stop in the opposite one, so the doors come last: who asks through them
+finds everything else there, and nobody asks any more when the rest stops.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edge_runtime.config import Config
+from edge_runtime.service import Service
+from engines.errors import LvmError
+
+
+@dataclass
+class Run:
+    """One run of a service, and what accompanies it.
+
+    `config_file` is the file that its settings came from, None where there was none. `reload` reads its
+    cameras again, from any thread, and gives a sentence for each that could not be; None where there is
+    nothing to read.
+    """
+
+    service: Service
+    settings: Config = field(default_factory=Config)
+    config_file: Path | None = None
+    reload: Callable[[], list[str]] | None = None
+    listen: str | None = None
+    """The address that was asked for on the command line; None is that of the settings."""
+    no_http: bool = False
+
+    address: str | None = None
+    """Where the HTTP door is open."""
+    said: list[str] = field(default_factory=list)
+    """Sentences for a person, of companions that could not start or that tell where they are."""
+
+
+Companion = Callable[[Run], contextlib.AbstractContextManager[None]]
+
+
+@contextlib.contextmanager
+def accompanied(run: Run) -> Iterator[Run]:
+    """Around a run: its companions. Raises LvmError of one that was asked for and cannot start."""
+    with contextlib.ExitStack() as stack:
+        for start in COMPANIONS:
+            stack.enter_context(start(run))
+        yield run
+
+
+@contextlib.contextmanager
+def http(run: Run) -> Iterator[None]:
+    settings = run.settings.http
+    if run.no_http or (run.listen is None and not settings.enabled):
+        yield
+        return
+    from edge_runtime.http.serving import HttpServer
+
+    try:
+        server = HttpServer(run.service, run.listen or settings.listen, run)
+    except LvmError as error:
+        if run.listen is not None or "listen" in settings.model_fields_set:
+            raise
+        # A second process on one machine must not fail for a door that nobody asked for.
+        run.said.append(f"not listening: {error}")
+        yield
+        return
+    with server:
+        run.address = server.address
+        yield
+
+
+COMPANIONS: tuple[Companion, ...] = (http,)
+"""In the order in which they start; the doors (MQTT, HTTP) last."""

@@ -1,0 +1,29 @@
+"""The routes of all rooms together."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from edge_runtime.companions import Run
+from edge_runtime.http.bodies import Held
+from edge_runtime.http.cameras import add_camera_route, add_camera_routes
+from edge_runtime.http.health import add_health_routes
+from edge_runtime.http.query import add_query_routes
+from edge_runtime.http.refusals import add_refusals
+from edge_runtime.privacy.doors import add_privacy_routes
+from edge_runtime.service import Service
+
+
+def make_app(service: Service, run: Run | None = None) -> FastAPI:
+    """Routes over one service and its cameras; those of a run's companions where `run` has them."""
+    run = run or Run(service)
+    app = FastAPI(title="lvm-edge", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    add_refusals(app)
+    held = Held()
+    add_health_routes(app, service)
+    add_camera_routes(app, service, held)
+    add_query_routes(app, service, held)
+    add_privacy_routes(app, service.camera, held)
+    # Routes of other rooms: here, one line each. What they read of a body goes through `held`.
+    add_camera_route(app, service)  # the last: names may hold slashes
+    return app

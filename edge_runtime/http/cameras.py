@@ -1,0 +1,59 @@
+"""Routes of the cameras: how each fares, and its privacy pause."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI, Request
+from starlette.concurrency import run_in_threadpool
+
+from edge_runtime.camera_run import CameraRun
+from edge_runtime.http.bodies import Held
+from edge_runtime.http.refusals import Unknown
+from edge_runtime.queries import QueryError
+from edge_runtime.service import Service
+from edge_runtime.status import status_of_camera
+from engines.errors import LvmError
+
+
+def camera_of(service: Service, name: str) -> CameraRun:
+    """The camera that a path names. Raises Unknown, naming those that there are."""
+    try:
+        return service.camera(name)
+    except QueryError as error:
+        raise Unknown(str(error)) from None
+
+
+def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
+    def status(name: str) -> dict[str, Any]:
+        return status_of_camera(camera_of(service, name), service.error_of(name))
+
+    @app.get("/api/v1/status")
+    def all_status() -> dict[str, Any]:
+        """That of the only camera, or of all by their names."""
+        found = {name: status(name) for name in service.cameras}
+        return next(iter(found.values())) if len(found) == 1 else {"cameras": found}
+
+    @app.get("/api/v1/cameras")
+    def cameras() -> dict[str, Any]:
+        return {"cameras": [status(name) for name in service.cameras]}
+
+    # A PUT, which no page of another origin can make a browser send unasked.
+    @app.put("/api/v1/cameras/{name:path}/paused")
+    async def pause(name: str, request: Request) -> dict[str, Any]:
+        async with held.body(request) as body:
+            wanted = body.strip()
+        if wanted not in (b"true", b"false"):
+            raise LvmError("paused must be true or false")
+        camera = camera_of(service, name)
+        # Leaving a source may have to wait for its driver.
+        await run_in_threadpool(camera.pause if wanted == b"true" else camera.resume)
+        return status(name)
+
+
+def add_camera_route(app: FastAPI, service: Service) -> None:
+    """The route of one camera. After every other that begins like it: names may hold slashes."""
+
+    @app.get("/api/v1/cameras/{name:path}")
+    def camera(name: str) -> dict[str, Any]:
+        return status_of_camera(camera_of(service, name), service.error_of(name))
