@@ -243,11 +243,9 @@ class CameraRun:
         self.lane.left = False
         if self.guard.paused and not self._stopped:
             self._become("paused")
-
-        def over() -> bool:
-            return self._stopped or (limit is not None and self.live and self.position() >= limit)
-
-        return self.guard.admitted(over)
+        return self.guard.admitted(
+            lambda: self._stopped or (limit is not None and self.live and self.position() >= limit)
+        )
 
     def _watch(self, limit: float | None, on_progress: Callable[[], None] | None) -> bool:
         """One pass over the source. True where it has come to its end or to `limit`."""
