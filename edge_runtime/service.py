@@ -262,7 +262,8 @@ class Service:
         latest = time.monotonic() + STOP_SECONDS
         cameras = [kept for kept in cameras if not kept.left_behind]
         for kept in cameras:  # each from a thread, as closing a source may have to wait for its driver
-            threading.Thread(target=kept.camera.stop, daemon=True).start()
+            name = f"leave {kept.camera.name}"
+            threading.Thread(target=kept.camera.stop, name=name, daemon=True).start()
         for kept in cameras:
             if kept.thread is not None:
                 kept.thread.join(max(latest - time.monotonic(), 0))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from media import number_in, picture, real_media, write_video
 
-from edge_runtime.sources.decoding import upright
+from edge_runtime.sources.rgb import upright
 from edge_runtime.sources.video import VideoFile, frame_at
 from engines.errors import LvmError
 

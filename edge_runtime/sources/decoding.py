@@ -12,17 +12,15 @@ from itertools import chain
 from typing import Protocol
 
 import av
-import numpy as np
 from av.container import InputContainer
 from av.packet import Packet
-from av.sidedata.sidedata import SideData
 from av.stream import Disposition
 from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
-from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Refused, SampleClock, Tally
+from edge_runtime.sources.rgb import Rgb
 from edge_runtime.sources.timeline import Timeline
 from engines.errors import LvmError
 
@@ -220,36 +218,18 @@ def sampled(
     pictures: Iterator[tuple[float, VideoFrame]], clock: SampleClock, tally: Tally, since: float = 0.0
 ) -> Iterator[Frame]:
     """The frames that `clock` wants, from `since` seconds on; only they are converted to RGB."""
+    rgb = Rgb()
     for t, picture in pictures:
         if clock.wants(t) and t >= since:
-            frame = frame_of(t, picture, tally)
+            frame = frame_of(t, picture, tally, rgb)
             if frame is not None:
                 yield frame
 
 
-def frame_of(t: float, picture: VideoFrame, tally: Tally) -> Frame | None:
+def frame_of(t: float, picture: VideoFrame, tally: Tally, rgb: Rgb) -> Frame | None:
     """The picture as a frame; None, and counted, where its pixels cannot be converted."""
     try:
         return Frame(rgb(picture), t)
     except (av.error.FFmpegError, ValueError) as error:
         tally.skip(f"a picture that cannot be converted to RGB ({type(error).__name__})")
         return None
-
-
-def rgb(picture: VideoFrame) -> NDArray[np.uint8]:
-    """The picture as it is meant to be seen: (H, W, 3) uint8 RGB, contiguous, turned upright."""
-    image = np.asarray(picture.to_ndarray(format="rgb24"), np.uint8)
-    matrix = picture.side_data.get("DISPLAYMATRIX")
-    if isinstance(matrix, SideData):
-        image = upright(image, np.frombuffer(bytes(matrix), np.int32))
-    return np.ascontiguousarray(image)
-
-
-def upright(image: NDArray[np.uint8], matrix: NDArray[np.int32]) -> NDArray[np.uint8]:
-    """Apply a display matrix (nine numbers, a b u c d v x y w): x' = a x + c y, y' = b x + d y."""
-    a, b, _, c, d = (int(value) for value in matrix[:5])
-    across, down = a, d
-    if abs(a) < abs(b):
-        image = image.transpose(1, 0, 2)
-        across, down = c, b
-    return image[:: -1 if down < 0 else 1, :: -1 if across < 0 else 1]

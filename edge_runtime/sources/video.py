@@ -12,6 +12,7 @@ from av.video.frame import VideoFrame
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting, SampleClock
 from edge_runtime.sources.decoding import Media, frame_of, sampled
+from edge_runtime.sources.rgb import Rgb
 from engines.errors import LvmError
 
 FORMATS = (
@@ -60,7 +61,7 @@ class VideoFile(Counting):
             last = shown[0] + self._period if shown else 0.0
             if t > max(last, self.duration or 0.0):
                 shown = None
-        frame = frame_of(*shown, self.tally) if shown is not None and t >= 0 else None
+        frame = frame_of(*shown, self.tally, Rgb()) if shown is not None and t >= 0 else None
         if frame is None:
             length = "of unknown length" if self.duration is None else f"{self.duration:.3f} s long"
             raise LvmError(f"{self.name} shows no picture at {t:.3f} s: it is {length}")
