@@ -1,4 +1,4 @@
-"""Nothing is left to Python's garbage collector, which may come minutes later: no picture, thread or decoder."""
+"""Nothing is left to Python's garbage collector, which may come minutes later: no picture, no thread."""
 
 from __future__ import annotations
 
