@@ -79,7 +79,7 @@ class CameraRun:
         self._objects = ObjectEncoder(
             engines.backbone,
             manifest.network.image_size,
-            frame_at=self._picture_at,
+            frame_at=self.picture_at,
             catalogue=settings.catalogue,
         )
         self.asker = Asker(manifest, engines.reader, self._objects)
@@ -338,7 +338,8 @@ class CameraRun:
                     self.folder.keep(self._steps, self.snapshot, within=within)
             self._steps.clear()
 
-    def _picture_at(self, t: float) -> Frame:
+    def picture_at(self, t: float) -> Frame:
+        """What was shown at `t` seconds, zones burnt in. Raises QueryError where it is no longer here."""
         frame = self.ring.at(t)
         if frame is not None and t - frame.t <= 1 / self.header.sample_fps:
             return frame

@@ -1,11 +1,11 @@
-"""Which memory a person means who names none, or a camera, or a configuration."""
+"""Which memory or catalogue a person means who names none, or a camera, or a configuration."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from edge_runtime.config import load_config
-from edge_runtime.paths import cameras_root, latest_state
+from edge_runtime.paths import cameras_root, catalogue_root, latest_state
 from edge_runtime.planned import cameras_of
 from edge_runtime.privacy.sealing import Key, find_key
 from edge_runtime.queries import printable
@@ -44,6 +44,13 @@ def key_of(config: Path | None, key: Path | None) -> Key | None:
     if key is None and config is not None:
         key = load_config(config).state.encryption.key_file
     return find_key(key)
+
+
+def catalogue_of(config: Path | None, catalogue: Path | None) -> Path:
+    """The catalogue that was named, else the configuration's, else the one beside the memories."""
+    if catalogue is None and config is not None:
+        catalogue = load_config(config).objects.catalogue
+    return catalogue or catalogue_root()
 
 
 def _only(named: dict[str, Path], camera: str | None, where: str) -> dict[str, Path]:

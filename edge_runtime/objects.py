@@ -5,24 +5,26 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.catalogue.folder import Catalogue, Photo
+from edge_runtime.catalogue.photos import cut_out as cut_out
 from edge_runtime.frame import Frame
 from edge_runtime.images import read_image
 from edge_runtime.mosaic import mosaic
-from edge_runtime.queries import BoxInFrame, Photos, Product, QueryError, nearest, printable
+from edge_runtime.queries import BoxInFrame, Photos, Product, QueryError, printable
 from engines.spec import Engine
 
 FrameAt = Callable[[float], Frame]
 Image = NDArray[np.uint8]
 
 CACHED = 256
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+K = TypeVar("K", bound=Hashable)
 
 
 class EncodesObjects(Protocol):
@@ -44,34 +46,46 @@ class ObjectEncoder:
         self._backbone = backbone
         self._size = image_size
         self._frame_at = frame_at
-        self._catalogue = catalogue
+        self._catalogue = None if catalogue is None else Catalogue(catalogue)
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._products: OrderedDict[tuple[Photo, ...], NDArray[np.float32]] = OrderedDict()
+        """By the photos' files with times and sizes, so that one that changed is another."""
         self._lock = threading.Lock()
 
     def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
         """Tokens (49, d); several photos are pooled by their mean."""
-        images = [mosaic(image, self._size) for image in self._images(wanted)]
-        return np.asarray(np.mean([self._tokens(image) for image in images], axis=0), np.float32)
+        if isinstance(wanted, Product):
+            return self._product(wanted.product)
+        return self._pooled([self._cut(wanted)] if isinstance(wanted, BoxInFrame) else wanted.photos)
 
     def forget(self) -> None:
-        """Empty the cache: it may hold what was cut out of a picture that is to be forgotten."""
+        """Empty the caches: they may hold what was cut out of a picture that is to be forgotten."""
         with self._lock:
             self._cache.clear()
+            self._products.clear()
 
     def products(self) -> list[str]:
         """Names that the catalogue knows."""
-        if self._catalogue is None or not self._catalogue.is_dir():
-            return []
-        return sorted(folder.name for folder in self._catalogue.iterdir() if folder.is_dir())
+        return [] if self._catalogue is None else self._catalogue.products()
 
-    def _images(self, wanted: Photos | BoxInFrame | Product) -> Iterator[Image]:
-        """One after another: sixteen large photos at once would take gigabytes."""
-        if isinstance(wanted, Photos):
-            yield from map(read_image, wanted.photos)
-        elif isinstance(wanted, BoxInFrame):
-            yield self._cut(wanted)
-        else:
-            yield from map(read_image, self._catalogue_photos(wanted.product))
+    def _product(self, name: str) -> NDArray[np.float32]:
+        """From the catalogue as it is now; its photos are read once, and again when they change."""
+        if self._catalogue is None:
+            raise QueryError(
+                printable(f"product {name!r} is not in the catalogue; no catalogue is configured")
+            )
+        photos = tuple(self._catalogue.photos(name))
+        if not photos:
+            raise QueryError(printable(f"product {name!r} has no photos in {self._catalogue.folder / name}"))
+        return _cached(self._products, photos, self._lock, lambda: self._pooled([one.path for one in photos]))
+
+    def _pooled(self, pictures: Sequence[bytes | Path | Image]) -> NDArray[np.float32]:
+        """One picture after another: sixteen large photos at once would take gigabytes."""
+        tokens = []
+        for one in pictures:
+            image = one if isinstance(one, np.ndarray) else read_image(one)
+            tokens.append(self._tokens(mosaic(image, self._size)))
+        return np.asarray(np.mean(tokens, axis=0), np.float32)
 
     def _cut(self, wanted: BoxInFrame) -> Image:
         if self._frame_at is None:
@@ -81,38 +95,31 @@ class ObjectEncoder:
             )
         return cut_out(self._frame_at(wanted.t).image, wanted.box)
 
-    def _catalogue_photos(self, name: str) -> list[Path]:
-        known = self.products()
-        if self._catalogue is None or name not in known:
-            hint = (
-                f"nearest is {nearest(name, known)!r}, known are {', '.join(known[:8])}"
-                if known
-                else "no catalogue is configured (objects.catalogue)"
-            )
-            raise QueryError(printable(f"product {name!r} is not in the catalogue; {hint}"))
-        photos = sorted(p for p in (self._catalogue / name).iterdir() if p.suffix.lower() in _PICTURES)
-        if not photos:
-            raise QueryError(f"product {name!r} has no photos in {self._catalogue / name}")
-        return photos[:16]
-
     def _tokens(self, image: Image) -> NDArray[np.float32]:
+        """(49, d) of a picture (S, S, 3), by its content."""
         key = hashlib.sha256(image.tobytes()).hexdigest()
-        with self._lock:
-            if key in self._cache:
-                self._cache.move_to_end(key)
-                return self._cache[key]
-        tokens: NDArray[np.float32] = self._backbone({"image": image[None]})["tokens"][0]  # (49, d)
-        with self._lock:
-            self._cache[key] = tokens
-            while len(self._cache) > CACHED:
-                self._cache.popitem(last=False)
-        return tokens
+
+        def run() -> NDArray[np.float32]:
+            tokens: NDArray[np.float32] = self._backbone({"image": image[None]})["tokens"][0]
+            return tokens
+
+        return _cached(self._cache, key, self._lock, run)
 
 
-def cut_out(image: Image, box: Sequence[float]) -> Image:
-    """The part of `image` (H, W, 3) in `box`, xyxy in 0..1; at least one pixel, however thin the box."""
-    height, width = image.shape[:2]
-    x1, y1, x2, y2 = box
-    left, top = int(x1 * width), int(y1 * height)
-    right, bottom = max(left + 1, round(x2 * width)), max(top + 1, round(y2 * height))
-    return np.ascontiguousarray(image[top:bottom, left:right])
+def _cached(
+    cache: OrderedDict[K, NDArray[np.float32]],
+    key: K,
+    lock: threading.Lock,
+    make: Callable[[], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """Of `cache`, or made outside of the lock; those used longest ago go."""
+    with lock:
+        if key in cache:
+            cache.move_to_end(key)
+            return cache[key]
+    made = make()
+    with lock:
+        cache[key] = made
+        while len(cache) > CACHED:
+            cache.popitem(last=False)
+    return made

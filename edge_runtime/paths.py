@@ -51,6 +51,11 @@ def cameras_root() -> Path:
     return state_root() / "cameras"
 
 
+def catalogue_root() -> Path:
+    """The catalogue of products when none is named: every memory of this account is asked with it."""
+    return state_root() / "catalogue"
+
+
 def latest_state() -> Path:
     """The state folder under the root that was written last. Raises LvmError where there is none."""
     written = (

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.config import Config
-from edge_runtime.paths import cameras_root, state_of
+from edge_runtime.paths import cameras_root, catalogue_root, state_of
 from edge_runtime.privacy.sealing import Key, find_key
 from edge_runtime.privacy.settings import together
 from edge_runtime.sources import canonical
@@ -27,7 +27,7 @@ def one_camera(config: Config, source: str, state: Path | None, sampler: str | N
         source=wanted,
         state=state or config.state.directory or state_of(wanted),
         sampler=sampler or defaults.sampler or config.model.sampler,
-        catalogue=config.objects.catalogue,
+        catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=defaults.sample_fps,
         privacy=together(defaults.privacy, None),
@@ -50,7 +50,7 @@ def _camera(config: Config, name: str, state: Path | None, sampler: str | None) 
         state=own.state or _folder(config, name, state, plain),
         name=name,
         sampler=sampler or own.sampler or defaults.sampler or config.model.sampler,
-        catalogue=config.objects.catalogue,
+        catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(own.save_interval_s, defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=own.sample_fps or defaults.sample_fps,
         privacy=together(defaults.privacy, own.privacy),

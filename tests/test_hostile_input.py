@@ -107,12 +107,18 @@ def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
 def test_photos_of_one_question_are_not_held_together(monkeypatch):
     read = []
     monkeypatch.setattr(
-        "edge_runtime.objects.read_image", lambda photo: read.append(photo) or np.zeros((4, 4, 3))
+        "edge_runtime.objects.read_image",
+        lambda photo: read.append(photo) or np.full((4, 4, 3), len(read), np.uint8),
     )
-    encoder = ObjectEncoder(None, 32, frame_at=None, catalogue=None)
-    photos = (b"a", b"b", b"c")
+    held = []
+
+    def backbone(feeds):
+        held.append(len(read))
+        return {"tokens": np.full((1, 49, 4), len(held))}
+
+    ObjectEncoder(backbone, 32, frame_at=None, catalogue=None).encode(Photos(photos=(b"a", b"b", b"c")))
     # Each is read when the one before has been handed on.
-    assert [len(read) for _ in encoder._images(Photos(photos=photos))] == [1, 2, 3]
+    assert held == [1, 2, 3]
 
 
 # -- videos ------------------------------------------------------------------------------------------------

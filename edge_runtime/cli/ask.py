@@ -16,7 +16,7 @@ from rich.console import Console
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.cli.question import Words
-from edge_runtime.found import found_state, key_of
+from edge_runtime.found import catalogue_of, found_state, key_of
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.privacy.memo import zones_of
 from edge_runtime.privacy.sealing import Key
@@ -50,7 +50,9 @@ def ask(
     url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
     bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
     backend: Annotated[str, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")] = "auto",
-    catalogue: Annotated[Path | None, typer.Option(help="folder of product photos for --product")] = None,
+    catalogue: Annotated[
+        Path | None, typer.Option(help="folder of the products; default: beside the memories")
+    ] = None,
     key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
 ) -> None:
@@ -63,12 +65,13 @@ def ask(
     else:
         query = words.query()  # what is wrong with the question comes before what is wrong with the memory
         secret = key_of(config, key)
-        answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, catalogue)
+        products = catalogue_of(config, catalogue)
+        answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, products)
     _print(answer, as_json)
 
 
 def _from_state(
-    query: AnyQuery, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path | None
+    query: AnyQuery, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path
 ) -> Answer:
     saved = load_snapshot(folder, key=key)
     if saved is None:

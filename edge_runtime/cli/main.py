@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli import ask, bench, doctor, forget, key, run, status, warmup
+from edge_runtime.cli import ask, bench, catalogue, doctor, forget, key, run, status, warmup
 from edge_runtime.cli.one_line import run_app
 from edge_runtime.logs import LogSettings, set_up
 
@@ -29,6 +29,7 @@ app.command("bench")(bench.bench)
 app.command("warmup")(warmup.warmup)
 app.command("forget")(forget.forget)
 app.add_typer(key.app, name="key")
+app.add_typer(catalogue.app, name="catalogue")
 
 
 @app.callback()

@@ -66,7 +66,7 @@ class Words:
         if self.photos:
             return {"photos": [_base64(path) for path in self.photos]}
         if self.box:
-            return _box(self.box)
+            return typed_box(self.box)
         return {"product": self.product} if self.product else None
 
 
@@ -116,7 +116,7 @@ def _seconds(option: str, text: str | None) -> float | None:
         raise QueryError(f"{option} must be seconds, got {text[:50]!r}") from None
 
 
-def _box(text: str) -> dict[str, Any]:
+def typed_box(text: str) -> dict[str, Any]:
     corners, _, t = text.partition("@")
     try:
         box = [float(part) for part in corners.split(",")]
