@@ -52,9 +52,8 @@ class CameraRun:
 
         Raises StateError where the memory in `folder` belongs elsewhere.
         """
-        engines = turns.engines
+        self.engines = engines = turns.engines
         manifest = engines.bundle.manifest
-        self.engines = engines
         self.settings = settings
         self.name = settings.shown_name
         self.folder = folder
