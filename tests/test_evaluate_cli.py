@@ -10,6 +10,8 @@ from evaluation_runs import make_run
 from typer.testing import CliRunner
 
 from engines.errors import LvmError
+from export.bundle_writer import write_bundle
+from export.checkpoint import from_checkpoint
 from export.data.ask_all import ask_all
 from export.data.candidates import Rules
 from export.data.checks import read
@@ -19,6 +21,7 @@ from export.data.world_set import world_video, write_worlds
 from export.evaluation.runs import SYSTEMS, TrainedRun, events_of, results_of
 from export.evaluation.stream import Model
 from export.evaluation.videos import caches_of, crops_of
+from export.precision import Plan
 from export.training.evaluate_cli import answers, register
 
 
@@ -56,6 +59,24 @@ def test_all_systems_answer_all_queries_of_the_split(run: Path, data: Path) -> N
     cells = said["systems"]["lvm-net"]
     assert set(cells) <= {f"{kind}/short" for kind in ("activity", "object", "time")} and cells
     assert all(0 <= low <= estimate <= high <= 1 for estimate, low, high in cells.values())
+
+
+def test_a_bundle_is_evaluated_and_nothing_is_written_into_it(run: Path, data: Path, tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    network, card = from_checkpoint(run / "checkpoint.safetensors")
+    write_bundle(network, card, bundle, Plan("fp32", ("onnxruntime",)))
+    before = sorted(bundle.rglob("*"))
+    for given, said in (
+        (["--system", "lvm-net"], "name a folder by --output"),
+        (["--system", "tubedetr", "--output", tmp_path / "o"], "it has no tubedetr"),
+    ):
+        found = invoke(bundle, "--data", data, *given)
+        assert isinstance(found.exception, LvmError) and said in str(found.exception)
+    assert invoke(bundle, "--data", data, "--output", tmp_path / "o").exit_code == 0
+    assert invoke(run, "--data", data, "--system", "lvm-net").exit_code == 0
+    ours, runs = (results_of([folder], "test", "lvm-net") for folder in (tmp_path / "o", run))
+    assert ours and runs and [one.class_logits for one in ours] == [one.class_logits for one in runs]
+    assert sorted(bundle.rglob("*")) == before
 
 
 def test_a_video_is_seen_once_by_each_backbone(run: Path, data: Path, tmp_path: Path) -> None:
@@ -112,4 +133,4 @@ def test_a_folder_without_queries_names_the_command(run: Path, data: Path, tmp_p
         (tmp_path / file.name).write_bytes(file.read_bytes())
     write_lines(tmp_path / QUERIES, [])
     with pytest.raises(LvmError, match="run python -m export.data queries"):
-        answers(TrainedRun.open(run), read(tmp_path), "test", ["lvm-net"], tmp_path)
+        answers(TrainedRun.open(run), read(tmp_path), "test", ["lvm-net"], tmp_path, tmp_path)

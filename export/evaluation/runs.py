@@ -16,7 +16,7 @@ from typing import Any
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from export.bundle_writer import ModelCard
-from export.checkpoint import from_checkpoint
+from export.checkpoint import from_bundle, from_checkpoint
 from export.evaluation.baseline import load_baseline
 from export.evaluation.evaluate import Evaluation, Setting
 from export.evaluation.results import EventResult, Result, load_events, load_results, save_lines
@@ -49,7 +49,9 @@ class TrainedRun:
 
     @classmethod
     def open(cls, folder: Path) -> TrainedRun:
-        return cls(folder, *from_checkpoint(folder / CHECKPOINT))
+        """A run's folder, or a bundle: what a device runs, by its torch twin, without a baseline."""
+        opened = from_bundle(folder) if is_bundle(folder) else from_checkpoint(folder / CHECKPOINT)
+        return cls(folder, *opened)
 
     @property
     def seed(self) -> int:
@@ -87,6 +89,10 @@ class TrainedRun:
     def backbone_digest(self) -> str:
         """Names the frozen backbone by its weights: tokens of another one are of no use."""
         return weights_digest(self.network.backbone)
+
+
+def is_bundle(folder: Path) -> bool:
+    return (folder / "manifest.json").is_file() and not (folder / CHECKPOINT).is_file()
 
 
 def results_file(folder: Path, split: str, system: str) -> Path:

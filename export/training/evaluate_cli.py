@@ -4,8 +4,9 @@
     python -m export.data queries DATA
     lvm-train evaluate runs/tiny-0 --data DATA --split val
     lvm-train evaluate runs/tiny-0 --data DATA --system all
+    lvm-train evaluate my-bundle --data DATA --system lvm-net --output FOLDER
 
-Results lie beside the checkpoint, one JSON object a line, for tools.tables.
+Results lie beside the checkpoint (or in --output), one JSON object a line, for tools.tables.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
+    run: Annotated[Path, typer.Argument(help="Folder of a finished run, or a bundle.")],
     data: Annotated[Path, typer.Option(help="Data folder with videos and queries.jsonl.")],
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     system: Annotated[
@@ -46,30 +47,46 @@ def evaluate(
     cache: Annotated[
         Path | None, typer.Option(help="Folder of videos' tokens; default beside the run.")
     ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder of the results; default the run's, a bundle needs one.")
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Ask a run the queries of a data folder, and write what it answered."""
     from export.data.checks import read
     from export.data.records import Split
-    from export.evaluation.runs import SYSTEMS, TrainedRun
+    from export.evaluation.runs import SYSTEMS, TUBEDETR, TrainedRun, is_bundle
 
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    names = list(system or ("lvm-net", "tubedetr"))
+    names = list(system or ("lvm-net", "tubedetr")[: 1 if is_bundle(run) else 2])
     names = list(SYSTEMS) if names == ["all"] else names
     if wrong := set(names) - set(SYSTEMS):
         raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(wrong)!r}")
     opened = TrainedRun.open(run)
+    if is_bundle(run) and (output is None or TUBEDETR in names):
+        wrong = (
+            "it has no tubedetr" if output else "nothing may be written into it: name a folder by --output"
+        )
+        raise LvmError(f"{run} is a bundle: {wrong}")
     opened.network.to(device)
-    found = answers(opened, read(data), cast("Split", split), names, cache or run.parent / "cache", device)
+    results = output or run
+    place = cache or results.absolute().parent / "cache"
+    found = answers(opened, read(data), cast("Split", split), names, place, results, device)
     Console().print(_table(found))
     typer.echo(json.dumps({"run": str(run), "split": split, "systems": _summary(found)}))
 
 
 def answers(
-    run: TrainedRun, data: Dataset, split: Split, systems: list[str], cache: Path, device: str = "cpu"
+    run: TrainedRun,
+    data: Dataset,
+    split: Split,
+    systems: list[str],
+    cache: Path,
+    output: Path,
+    device: str = "cpu",
 ) -> dict[str, list[Result]]:
-    """Results of each system, written to the run's folder too. Videos are seen one after the other."""
+    """Results of each system, written to `output` too. Videos are seen one after the other."""
     from export.evaluation.evaluate import Evaluation
     from export.evaluation.runs import save
     from export.evaluation.stream import Model
@@ -89,7 +106,7 @@ def answers(
                 done[name].results.extend(part.results)
                 done[name].events.extend(part.events)
     for name, evaluation in done.items():
-        save(evaluation, run.folder, split, name)
+        save(evaluation, output, split, name)
     return {name: evaluation.results for name, evaluation in done.items()}
 
 
