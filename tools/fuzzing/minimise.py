@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
 import select
 import signal
 import tempfile
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from tools.fuzzing.doors import Door, open_door
 from tools.fuzzing.judge import MEMORY_BYTES, WALL_S, judge
+from tools.fuzzing.peak import peak_above
 
 BUDGET_S = 60.0
 """For making one finding small."""
@@ -66,7 +66,7 @@ def _tried(door: Door, data: bytes) -> str | None:
         warnings.simplefilter("ignore")  # of numpy, as in the worker
         found = judge(door.run, data)
         said = found[0] if found else ""
-        if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MEMORY_BYTES:
+        if peak_above(MEMORY_BYTES):
             said = "memory"
         os.write(writing, said.encode(errors="replace")[:2000] + b"\n")
         os._exit(0)

@@ -9,7 +9,6 @@ memory or ends the process is known to the byte. Python exceptions do not end it
 from __future__ import annotations
 
 import logging
-import resource
 import sys
 import tempfile
 import time
@@ -21,6 +20,7 @@ from random import Random
 import atheris
 
 from tools.fuzzing.judge import MEMORY_BYTES, judge
+from tools.fuzzing.peak import peak_above
 from tools.fuzzing.progress import Progress
 
 MEMORY_EXIT = 99
@@ -45,7 +45,7 @@ def main() -> None:
                 if found is not None:
                     _save(out / "findings", found, data)
                     progress.finding()
-                if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 > MEMORY_BYTES:
+                if peak_above(MEMORY_BYTES):
                     sys.stderr.flush()
                     progress.memory()
                 progress.end()
