@@ -10,7 +10,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
@@ -20,26 +19,21 @@ from edge_runtime.ingest import Ingest, Version, empty_version
 from edge_runtime.losses import FAULT, Losses
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.one_pass import Pass, Taken, frames_wait
+from edge_runtime.pictures import Pictures
 from edge_runtime.privacy.guard import Guard
+from edge_runtime.privacy.zones import Zones
 from edge_runtime.pulse import Pulse
-from edge_runtime.queries import QueryError
-from edge_runtime.ring import Ring
 from edge_runtime.samplers import make_sampler
-from edge_runtime.sources import frame_at, is_live, open_source
+from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.supervision import Supervision
+from edge_runtime.sources.tap import Tapped
 from edge_runtime.state import Snapshot, StateFolder
 from edge_runtime.steps import Step
 from edge_runtime.turns import Turns
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
-
-
-class Opener(Protocol):
-    """As `sources.open_source`."""
-
-    def __call__(self, spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source: ...
 
 
 class CameraRun:
@@ -73,12 +67,12 @@ class CameraRun:
         self._steps: list[Step] = []
         """Taken, and not yet given to the journal."""
         self.ingest.on_step = self._steps.append
-        self.ring = Ring()
+        self.pictures = Pictures(self)
         self.source: Source | None = None
         self._objects = ObjectEncoder(
             engines.backbone,
             manifest.network.image_size,
-            frame_at=self.picture_at,
+            frame_at=self.pictures.at,
             catalogue=settings.catalogue,
         )
         self.asker = Asker(manifest, engines.reader, self._objects)
@@ -203,7 +197,12 @@ class CameraRun:
         """End the worker that makes this camera's calls. Not while `run` runs."""
         self.ingest.close()
 
-    # -- what the guard asks for ---------------------------------------------------------------------------
+    # -- what the guard and the pictures ask for -----------------------------------------------------------
+
+    @property
+    def zones(self) -> Zones:
+        """Those that are burnt into every picture now."""
+        return self.guard.zones
 
     @property
     def live(self) -> bool:
@@ -250,6 +249,8 @@ class CameraRun:
         """One pass over the source. True where it has come to its end or to `limit`."""
         self._become("starting")
         source = self._opened()
+        if isinstance(source, Tapped):
+            source.tap = self.pictures.preview
         with self._change:
             self.source, self._watched = source, True
             left = self._leave.is_set()
@@ -304,7 +305,7 @@ class CameraRun:
         """After each batch that is now in `version`."""
         self.header = self.header.model_copy(update={"last_t": one.newest.t})
         self.losses.problem = None
-        self.ring.push(one.newest)
+        self.pictures.push(one.newest)
         self.guard.thumbnails.keep(self.version)
 
     def position(self) -> float:
@@ -339,12 +340,4 @@ class CameraRun:
 
     def picture_at(self, t: float) -> Frame:
         """What was shown at `t` seconds, zones burnt in. Raises QueryError where it is no longer here."""
-        frame = self.ring.at(t)
-        if frame is not None and t - frame.t <= 1 / self.header.sample_fps:
-            return frame
-        if self.guard.paused:
-            raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
-        try:
-            return self.guard.zones.burn(frame_at(self.settings.source, t))
-        except LvmError as error:
-            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
+        return self.pictures.at(t)

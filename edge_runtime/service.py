@@ -17,13 +17,14 @@ from types import TracebackType
 
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery
-from edge_runtime.camera_run import CameraRun, Opener
+from edge_runtime.camera_run import CameraRun
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
 from edge_runtime.events import Event, Events
 from edge_runtime.lasting import LastingEngines
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.queries import QueryError, printable
+from edge_runtime.sources import Opener
 from edge_runtime.state import StateFolder
 from edge_runtime.turns import Turns
 from engines.errors import LvmError

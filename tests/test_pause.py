@@ -86,15 +86,15 @@ def _in_thread(service):
 
 def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
     thread = _in_thread(camera)
-    _wait(lambda: camera.version.frames >= 3 and camera.ring.at(1e9) is not None)
+    _wait(lambda: camera.version.frames >= 3 and camera.pictures.ring.at(1e9) is not None)
     camera.guard.pause(True)
-    assert camera.ring.at(1e9) is None
+    assert camera.pictures.ring.at(1e9) is None
     _wait(lambda: camera.source is None)
     decoded, frames = Camera.decoded, camera.version.frames
     time.sleep(0.3)
     assert Camera.decoded == decoded and camera.version.frames == frames
-    camera.ring.push(Frame(np.zeros((4, 4, 3), np.uint8), 5.0))  # one that was on its way
-    assert camera.ring.at(1e9) is None and load_memo(folder.folder).paused
+    camera.pictures.ring.push(Frame(np.zeros((4, 4, 3), np.uint8), 5.0))  # one that was on its way
+    assert camera.pictures.ring.at(1e9) is None and load_memo(folder.folder).paused
     with pytest.raises(QueryError, match="paused for privacy: no picture is read again"):
         camera.ask(BOX)
     camera.header = camera.header.model_copy(update={"epoch": camera.header.epoch - 1000})

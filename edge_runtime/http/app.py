@@ -10,6 +10,7 @@ from edge_runtime.http.cameras import add_camera_route, add_camera_routes
 from edge_runtime.http.health import add_health_routes
 from edge_runtime.http.query import add_query_routes
 from edge_runtime.http.refusals import add_refusals
+from edge_runtime.page.routes import add_page_routes
 from edge_runtime.privacy.doors import add_privacy_routes
 from edge_runtime.service import Service
 
@@ -25,5 +26,6 @@ def make_app(service: Service, run: Run | None = None) -> FastAPI:
     add_query_routes(app, service, held)
     add_privacy_routes(app, service.camera, held)
     # Routes of other rooms: here, one line each. What they read of a body goes through `held`.
+    add_page_routes(app, service)
     add_camera_route(app, service)  # the last: names may hold slashes
     return app

@@ -10,13 +10,13 @@ from typing import Any, Protocol
 
 from edge_runtime.coverage import PAUSED, Coverage
 from edge_runtime.ingest import Ingest
+from edge_runtime.pictures import Pictures
 from edge_runtime.privacy.forget import Forgotten, forget_span, ticks_of
 from edge_runtime.privacy.gate import Gate
 from edge_runtime.privacy.memo import save_memo, start_memo
 from edge_runtime.privacy.settings import PrivacySettings
 from edge_runtime.privacy.thumbnails import Thumbnails
 from edge_runtime.privacy.zones import Zones
-from edge_runtime.ring import Ring
 from edge_runtime.state import StateError, StateFolder
 
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ class Guarded(Protocol):
 
     folder: StateFolder
     ingest: Ingest
-    ring: Ring
+    pictures: Pictures
 
     @property
     def live(self) -> bool:
@@ -58,7 +58,7 @@ class Guard:
         self.zones = Zones(self._memo.zones)
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
         self._gate = Gate(run.interrupt, paused=self._memo.paused)
-        run.ring.hide(self._memo.paused)
+        run.pictures.hide(self._memo.paused)
 
     # -- for anybody ---------------------------------------------------------------------------------------
 
@@ -74,12 +74,12 @@ class Guard:
         """
         if paused:
             self._gate.pause(True)
-            self._run.ring.hide(True)
+            self._run.pictures.hide(True)
         memo = self._memo.model_copy(update={"paused": paused})
         save_memo(self._run.folder.folder, memo)
         self._memo = memo
         if not paused:
-            self._run.ring.hide(False)
+            self._run.pictures.hide(False)
             self._gate.pause(False)
 
     def forget(self, start: float, end: float, *, reset_background: bool = False) -> Forgotten:
@@ -140,6 +140,7 @@ class Guard:
         folder = self._run.folder
         self._memo = start_memo(folder.folder, settings.zones, paused=self._memo.paused)
         self.zones = Zones(self._memo.zones)
+        self._run.pictures.clear()  # in them what is a zone now may be seen
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
 
     def _note_pause(self) -> None:
@@ -166,7 +167,7 @@ class Guard:
             clip_frames=network.clip_frames,
             reset=reset,
         )
-        run.ring.forget(start, end)
+        run.pictures.forget(start, end)
         run.drop_caches()
         pictures = self.thumbnails.forget(*ticks_of(start, end))
         run.save_alone()

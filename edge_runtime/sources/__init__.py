@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import unquote
 
 from edge_runtime.frame import Frame
@@ -18,7 +19,6 @@ KINDS = (
     "a camera number or /dev/video*, an rtsp://, http:// or udp:// address, csi://N, gst:PIPELINE, demo, "
     "a video file (follow:FILE while it grows), an image or a folder of images"
 )
-Opener = Callable[[str, float, float], Source]
 
 _CAMERA = r"\d+$|/dev/video"
 _NETWORK = r"(rtsps?|https?|udp)://"
@@ -28,6 +28,12 @@ _DEMO = r"demo($|[:?])"
 _FILE = r"file://"
 _FOLLOW = r"follow:"
 _LIVE = "|".join((_CAMERA, _NETWORK, _GSTREAMER, _CSI))
+
+
+class Opener(Protocol):
+    """As `open_source`."""
+
+    def __call__(self, spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source: ...
 
 
 def open_source(
@@ -176,7 +182,7 @@ def _existing(spec: str) -> Path:
 
 
 # First match wins; what matches nothing is a path.
-OPENERS: tuple[tuple[str, Opener], ...] = (
+OPENERS: tuple[tuple[str, Callable[[str, float, float], Source]], ...] = (
     (_CAMERA, _camera),
     (_NETWORK, _network),
     (_GSTREAMER, _gstreamer),

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from edge_runtime.frame import Frame
+from edge_runtime.sources.tap import Tap
 from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)
@@ -118,6 +119,7 @@ class Counting(Closing):
         self.live = live
         self.duration = duration
         self.tally = Tally(name)
+        self.tap: Tap | None = None
 
     @property
     def seen(self) -> int:
@@ -126,6 +128,16 @@ class Counting(Closing):
     @property
     def errors(self) -> int:
         return self.tally.errors
+
+    @property
+    def watched(self) -> bool:
+        """Whether somebody would look at a picture that comes now, sampled or not."""
+        return self.tap is not None and self.tap.wanted and not self.closed
+
+    def show(self, frame: Frame) -> None:
+        """To those who look. What was closed shows nothing: a driver may come back hours later."""
+        if self.tap is not None and not self.closed:
+            self.tap.offer(frame)
 
 
 class SampleClock:

@@ -58,12 +58,16 @@ class Camera(Counting):
             first = now if first is None else first
             t = self._start + now - first
             self.tally.seen += 1
-            if clock.wants(t):
+            wanted = clock.wants(t)
+            if wanted or self.watched:
                 good, image = capture.retrieve()
-                if good:
-                    yield Frame(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), t)
-                else:
+                if not good:
                     self.tally.skip("a picture that cannot be decoded")
+                    continue
+                frame = Frame(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), t)
+                self.show(frame)
+                if wanted:
+                    yield frame
 
 
 def open_camera(device: int | str, *, sample_fps: float, start: float = 0.0) -> Camera:

@@ -19,7 +19,7 @@ from av.video.frame import VideoFrame
 from av.video.stream import VideoStream
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Refused, SampleClock, Tally
+from edge_runtime.sources.base import Counting, Refused, SampleClock, Tally
 from edge_runtime.sources.rgb import Rgb
 from edge_runtime.sources.timeline import Timeline
 from engines.errors import LvmError
@@ -224,6 +224,21 @@ def sampled(
             frame = frame_of(t, picture, tally, rgb)
             if frame is not None:
                 yield frame
+
+
+def sampled_and_shown(
+    source: Counting, pictures: Iterator[tuple[float, VideoFrame]], clock: SampleClock
+) -> Iterator[Frame]:
+    """As `sampled`; in between, pictures are converted and shown while somebody looks at `source`."""
+    rgb = Rgb()
+    for t, picture in pictures:
+        wanted = clock.wants(t)
+        if wanted or source.watched:
+            frame = frame_of(t, picture, source.tally, rgb)
+            if frame is not None:
+                source.show(frame)
+                if wanted:
+                    yield frame
 
 
 def frame_of(t: float, picture: VideoFrame, tally: Tally, rgb: Rgb) -> Frame | None:

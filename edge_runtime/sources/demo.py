@@ -20,6 +20,10 @@ from edge_runtime.world.world import World
 from engines.errors import LvmError
 
 _LARGEST_SIDE = 4096
+DRAWING_S = 0.05
+"""More than drawing one picture takes."""
+LOOKS_EVERY_S, SHOWS_EVERY_S = 0.2, 0.02
+"""How often a waiting paced demo asks whether somebody looks, and once somebody does."""
 
 
 class DemoSource(Counting):
@@ -50,17 +54,34 @@ class DemoSource(Counting):
         # A start that was itself a frame's time must not be rounded past that frame.
         self._first = math.ceil(start * sample_fps - 1e-6)
         self._speed = speed
+        self._shown_at = -math.inf
 
     def __iter__(self) -> Iterator[Frame]:
         begun, skipped = time.monotonic(), self.seen
         while not self._closed.is_set():
             if self._speed > 0.0:
                 due = begun + (self.seen - skipped) / self._sample_fps / self._speed
-                if self._closed.wait(max(due - time.monotonic(), 0.0)):
+                self._wait(due)
+                if self._closed.is_set():
                     return
             t = (self._first + self.seen) / self._sample_fps
             self.tally.seen += 1
-            yield Frame(self._world.frame(t, self._size), t)
+            frame = Frame(self._world.frame(t, self._size), t)
+            self.show(frame)
+            yield frame
+
+    def _wait(self, due: float) -> None:
+        """Until `due` by the clock, or it is closed. What happens meanwhile is drawn if somebody looks;
+        the next sample waits for no such picture: none is begun that could be late for it."""
+        while (left := due - time.monotonic()) > DRAWING_S:
+            if self.watched:
+                t = (self._first + self.seen) / self._sample_fps - left * self._speed
+                self.show(Frame(self._world.frame(t, self._size), t))
+                self._shown_at = time.monotonic()
+            looked_at = time.monotonic() - self._shown_at < 1.0
+            if self._closed.wait(min(left - DRAWING_S, SHOWS_EVERY_S if looked_at else LOOKS_EVERY_S)):
+                return
+        self._closed.wait(max(left, 0.0))
 
 
 @dataclass(frozen=True)

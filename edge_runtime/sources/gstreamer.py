@@ -56,9 +56,11 @@ class Pipeline(Counting):
         self._stall_ns = int(stall_timeout / NANOSECOND)
         self._clock = SampleClock(sample_fps)
         self._first_pts: int | None = None
+        self._wanted: set[int] = set()
+        """Times of sampled buffers between the gate and the sink, which also get what is only looked at."""
 
     def __iter__(self) -> Iterator[Frame]:
-        self._clock, self._first_pts = SampleClock(self._sample_fps), None
+        self._clock, self._first_pts, self._wanted = SampleClock(self._sample_fps), None, set()
         pipeline = self._parsed()
         gate = pipeline.get_by_name("lvm_gate").get_static_pad("src")
         gate.add_probe(self._gst.PadProbeType.BUFFER, self._let_through)
@@ -80,8 +82,12 @@ class Pipeline(Counting):
     def _let_through(self, _pad: Any, info: Any) -> Any:
         """Runs in GStreamer's streaming thread, once for each picture."""
         self.tally.seen += 1
-        verdict = self._gst.PadProbeReturn
-        return verdict.OK if self._clock.wants(self._time_of(info.get_buffer().pts)) else verdict.DROP
+        verdict, pts = self._gst.PadProbeReturn, info.get_buffer().pts
+        if self._clock.wants(self._time_of(pts)):
+            self._wanted.add(pts)
+            return verdict.OK
+        # Without a time it could not be told from a sampled one behind the gate.
+        return verdict.OK if pts != self._gst.CLOCK_TIME_NONE and self.watched else verdict.DROP
 
     def _time_of(self, pts: int) -> float:
         if pts == self._gst.CLOCK_TIME_NONE:
@@ -97,7 +103,12 @@ class Pipeline(Counting):
         while not self.closed:
             sample = sink.emit("try-pull-sample", POLL_NS)
             if sample is not None:
-                yield Frame(pixels(sample), self._time_of(sample.get_buffer().pts))
+                pts = sample.get_buffer().pts
+                frame = Frame(pixels(sample), self._time_of(pts))
+                self.show(frame)
+                if pts == self._gst.CLOCK_TIME_NONE or pts in self._wanted:
+                    self._wanted.discard(pts)
+                    yield frame
             elif self._ended(bus, sink):
                 return
             waited = 0 if self.seen > seen else waited + POLL_NS

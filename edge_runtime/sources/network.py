@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting, SampleClock, redacted
-from edge_runtime.sources.decoding import Media, sampled
+from edge_runtime.sources.decoding import Media, sampled_and_shown
 from engines.errors import LvmError
 
 # UDP loses packets as soon as a picture is large; TCP is what makes RTSP usable on shop networks.
@@ -53,7 +53,7 @@ class NetworkStream(Counting):
         if self.closed:
             return
         with self._open() as media:
-            yield from sampled(media.pictures(), SampleClock(self._sample_fps), self.tally)
+            yield from sampled_and_shown(self, media.pictures(), SampleClock(self._sample_fps))
             self.finished = media.duration is not None and bool(self.seen) and not self.closed
         if not self.seen and not self.closed:
             raise LvmError(f"{self.name} ended without a picture")

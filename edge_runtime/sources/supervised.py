@@ -18,6 +18,7 @@ from edge_runtime.sources.health import Drop, Health, SourceStatus, State
 from edge_runtime.sources.session import Session
 from edge_runtime.sources.stream_clock import Clock, StreamClock, boot_time
 from edge_runtime.sources.supervision import DEFAULT, MOST_LATE_PAUSE_S, Supervision
+from edge_runtime.sources.tap import AtOurTime, Tap, Tapped
 from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)
@@ -58,6 +59,7 @@ class Supervised(Closing):
         self.name = redacted(name)
         self._open, self._settings, self._clock, self._probe = open, settings, clock, probe
         self._times = StreamClock(sample_fps, start=start, clock=clock)
+        self.tap: Tap | None = None
         self._change = threading.Condition()
         # All of these are guarded by it.
         self._health = Health(self.name)
@@ -227,7 +229,10 @@ class Supervised(Closing):
         def opening() -> Source:
             if reconnects and self._probe is not None:
                 self._probe(reconnects)
-            return self._open(self._times.now())
+            source = self._open(self._times.now())
+            if self.tap is not None and isinstance(source, Tapped):
+                source.tap = AtOurTime(self.tap, self._times.now, lambda: not (self._paused or self.closed))
+            return source
 
         return opening
 

@@ -1,0 +1,106 @@
+"""The last minutes of a service as numbers, for small curves: in RAM only, bounded."""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import threading
+import time
+import weakref
+from collections import deque
+from dataclasses import dataclass, field
+from typing import Any
+
+from fastapi import FastAPI
+
+from edge_runtime.service import Service
+from edge_runtime.status import resident_bytes
+
+EVERY_S = 2.0
+SAMPLES = 300
+
+
+@dataclass
+class _Curves:
+    """Of one camera; `frames` is the count at the last sample."""
+
+    frames: int
+    at: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    fps: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    lost: deque[int] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    query_ms: deque[float | None] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+
+
+class History:
+    """Looks at a service every two seconds, in a thread that ends when nobody holds this any more."""
+
+    def __init__(self, service: Service, *, every_s: float = EVERY_S) -> None:
+        self._service = service
+        self._curves: dict[str, _Curves] = {}
+        self._resident: deque[int] = deque(maxlen=SAMPLES)
+        self._looked = time.monotonic()
+        self._lock = threading.Lock()
+        ended = threading.Event()
+        kept = contextlib.ExitStack()
+        self._answers = kept.enter_context(service.events.subscribe())
+        kept.callback(ended.set)
+        weakref.finalize(self, kept.close)
+        threading.Thread(
+            target=_look_on, args=(weakref.ref(self), ended, every_s), name="history", daemon=True
+        ).start()
+
+    def look(self) -> None:
+        """One sample more of everything."""
+        now = time.monotonic()
+        cameras = self._service.cameras
+        with self._lock:
+            past, self._looked = max(now - self._looked, 1e-3), now
+            asked = self._asked()
+            self._curves = {name: one for name, one in self._curves.items() if name in cameras}
+            for name, camera in cameras.items():
+                frames = camera.version.frames
+                curves = self._curves.setdefault(name, _Curves(frames))
+                curves.at.append(round(time.time(), 3))
+                curves.fps.append(round(max(frames - curves.frames, 0) / past, 2))
+                curves.lost.append(sum(camera.losses.lost.values()))
+                took = asked.get(name)
+                curves.query_ms.append(round(statistics.median(took), 2) if took else None)
+                curves.frames = frames
+            self._resident.append(resident_bytes())
+
+    def _asked(self) -> dict[str, list[float]]:
+        """Milliseconds of the questions answered since the last look, by camera."""
+        took: dict[str, list[float]] = {}
+        while (event := self._answers.get(0)) is not None:
+            if event.kind == "answer" and event.camera is not None and event.after is not None:
+                took.setdefault(event.camera, []).append(float(event.after["answer"]["milliseconds"]))
+        return took
+
+    def as_json(self) -> dict[str, Any]:
+        """Lists of the same length a camera, oldest first; `query_ms` null where nobody asked."""
+        with self._lock:
+            cameras = {
+                name: {
+                    "at": list(one.at),
+                    "fps": list(one.fps),
+                    "lost": list(one.lost),
+                    "query_ms": list(one.query_ms),
+                }
+                for name, one in self._curves.items()
+            }
+            return {"cameras": cameras, "resident_bytes": list(self._resident), "every_s": EVERY_S}
+
+
+def _look_on(history: weakref.ref[History], ended: threading.Event, every_s: float) -> None:
+    while not ended.wait(every_s):
+        one = history()
+        if one is not None:
+            one.look()
+        del one  # or this thread would be the last to hold it
+
+
+def add_history_routes(app: FastAPI, history: History) -> None:
+    @app.get("/api/v1/history")
+    def curves() -> dict[str, Any]:
+        """Frames remembered a second, frames lost so far, and what questions took, over the last minutes."""
+        return history.as_json()
