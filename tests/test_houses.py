@@ -17,7 +17,12 @@ ONLY_IN = {
     "tensorrt": {"engines/tensorrt_versions.py"},
     "cuda": {"engines/cuda.py"},
     "pycuda": {"engines/cuda.py"},
-    "fastapi": {"edge_runtime/http", "edge_runtime/page", "edge_runtime/privacy/doors.py"},
+    "fastapi": {
+        "edge_runtime/http",
+        "edge_runtime/page",
+        "edge_runtime/catalogue/doors.py",
+        "edge_runtime/privacy/doors.py",
+    },
     "uvicorn": {"edge_runtime/http"},
     "cryptography": {"edge_runtime/privacy/sealing.py"},
     "gi": {"edge_runtime/sources/gstreamer.py"},

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.catalogue.photos import Image, cut_out
-from edge_runtime.cli.over_http import call
+from edge_runtime.cli.calls import call
 from edge_runtime.cli.question import typed_box
 from edge_runtime.found import catalogue_of
 from edge_runtime.images import contents, read_image

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fastapi import FastAPI
 
+from edge_runtime.catalogue.doors import add_catalogue_routes
 from edge_runtime.companions import Run
 from edge_runtime.http.bodies import Held
 from edge_runtime.http.cameras import add_camera_route, add_camera_routes
@@ -11,6 +12,7 @@ from edge_runtime.http.health import add_health_routes
 from edge_runtime.http.query import add_query_routes
 from edge_runtime.http.refusals import add_refusals
 from edge_runtime.page.routes import add_page_routes
+from edge_runtime.paths import catalogue_root
 from edge_runtime.privacy.doors import add_privacy_routes
 from edge_runtime.service import Service
 
@@ -27,5 +29,6 @@ def make_app(service: Service, run: Run | None = None) -> FastAPI:
     add_privacy_routes(app, service.camera, held)
     # Routes of other rooms: here, one line each. What they read of a body goes through `held`.
     add_page_routes(app, service)
+    add_catalogue_routes(app, service, held, lambda: run.settings.objects.catalogue or catalogue_root())
     add_camera_route(app, service)  # the last: names may hold slashes
     return app

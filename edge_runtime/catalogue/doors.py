@@ -1,0 +1,131 @@
+"""The routes of the catalogue: what there is, a product's photo, adding to it, removing it.
+
+Imported with the HTTP door only. A product is added from photos (base64) or from what a camera shows:
+
+    PUT /api/v1/catalogue/NAME  {"photos": ["…"]}                    also {"replace": true}
+    PUT /api/v1/catalogue/NAME  {"camera": "lane1", "box": [0.2, 0.3, 0.4, 0.6], "t": 95}
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from fastapi import FastAPI, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from starlette.concurrency import run_in_threadpool
+
+from edge_runtime.catalogue.folder import Catalogue
+from edge_runtime.catalogue.photos import Image, cut_out, encoded
+from edge_runtime.http.bodies import MAX_BODY_BYTES, Held
+from edge_runtime.http.cameras import camera_of
+from edge_runtime.http.refusals import Unknown
+from edge_runtime.images import read_image
+from edge_runtime.queries import BoxInFrame, Photos, QueryError, printable
+from edge_runtime.service import Service
+from engines.errors import LvmError
+
+M = TypeVar("M", bound=BaseModel)
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+
+
+class AddBody(BaseModel):
+    """Photos or what a camera shows; `box` is the part of either, `t` None the newest picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    photos: list[str] | None = None
+    camera: str | None = None
+    box: tuple[float, float, float, float] = WHOLE
+    t: float | None = None
+    replace: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> AddBody:
+        if self.photos is not None and (self.camera is not None or self.t is not None):
+            raise ValueError("name photos, or a camera's box and t, not both")
+        if self.photos is None and "box" not in self.model_fields_set:
+            raise ValueError('name {"photos": [base64]} or {"camera", "box": [x1,y1,x2,y2], "t": s}')
+        return self
+
+
+def add_catalogue_routes(app: FastAPI, service: Service, held: Held, folder: Callable[[], Path]) -> None:
+    """Over the catalogue in `folder()`."""
+
+    @app.get("/api/v1/catalogue")
+    def catalogue() -> dict[str, Any]:
+        return Catalogue(folder()).as_json()
+
+    @app.get("/api/v1/catalogue/{name}/photo.jpg")
+    def photo(name: str) -> Response:
+        """The first of a product, as the catalogue would keep it."""
+        photos = _existing(Catalogue(folder()), name).photos(name)
+        if not photos:
+            raise Unknown(printable(f"product {name[:100]!r} has no photos"))
+        return Response(encoded(read_image(photos[0].path)), media_type="image/jpeg")
+
+    @app.put("/api/v1/catalogue/{name}")
+    async def add(name: str, request: Request) -> dict[str, Any]:
+        async with held.body(request, MAX_BODY_BYTES) as data:
+            body = _body(data)
+            return await run_in_threadpool(_added, service, Catalogue(folder()), name, body)
+
+    @app.delete("/api/v1/catalogue/{name}")
+    def remove(name: str) -> dict[str, Any]:
+        return {"name": name, "removed": _existing(Catalogue(folder()), name).remove(name)}
+
+
+def _existing(catalogue: Catalogue, name: str) -> Catalogue:
+    try:
+        catalogue.known(name)
+    except QueryError as error:
+        raise Unknown(str(error)) from None
+    return catalogue
+
+
+def _added(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> dict[str, Any]:
+    if body.photos is None:
+        images = [_shown(service, body)]
+    else:
+        part = _checked(body.box, 0.0)
+        photos = _photos(body.photos)
+        images = [cut_out(read_image(photo), part.box) for photo in photos.photos]
+    return dict(vars(catalogue.add(name, images, replace=body.replace)))
+
+
+def _shown(service: Service, body: AddBody) -> Image:
+    """What the camera showed at `t`, privacy zones burnt in."""
+    camera = service.camera() if body.camera is None else camera_of(service, body.camera)
+    wanted = _checked(body.box, body.t or 0.0)
+    if body.t is not None:
+        return cut_out(camera.picture_at(body.t).image, wanted.box)
+    newest = camera.ring.at(math.inf)
+    if newest is None:
+        raise Unknown(f"camera {camera.name} has no picture now")
+    return cut_out(newest.image, wanted.box)
+
+
+def _photos(texts: list[str]) -> Photos:
+    return _valid(lambda: Photos.model_validate({"photos": texts}))
+
+
+def _checked(box: tuple[float, float, float, float], t: float) -> BoxInFrame:
+    return _valid(lambda: BoxInFrame(box=box, t=t))
+
+
+def _body(data: bytes) -> AddBody:
+    return _valid(lambda: AddBody.model_validate_json(data))
+
+
+def _valid(make: Callable[[], M]) -> M:
+    try:
+        return make()
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in problem["loc"])[:100]
+        said = problem["msg"].removeprefix("Value error, ")[:200]
+        raise LvmError(printable(f"not understood: {place} {said}".replace("  ", " "))) from None
