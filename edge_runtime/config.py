@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer
 
+from edge_runtime.http.settings import HttpSettings
 from edge_runtime.logs import LogSettings
 from edge_runtime.paths import configs
 from edge_runtime.privacy.settings import EncryptionSettings, PrivacySettings
@@ -75,11 +76,6 @@ class State(_Strict):
     encryption: EncryptionSettings = EncryptionSettings()
 
 
-class Http(_Strict):
-    enabled: bool = True
-    listen: str = "127.0.0.1:8971"
-
-
 class Objects(_Strict):
     catalogue: Path | None = Field(default=None, description="folder of one sub-folder of photos a product")
 
@@ -90,7 +86,7 @@ class Config(_Strict):
     cameras: dict[CameraName, Camera] = Field(default_factory=dict)
     model: Model = Model()
     state: State = State()
-    http: Http = Http()
+    http: HttpSettings = HttpSettings()
     objects: Objects = Objects()
     logs: LogSettings = LogSettings()
 

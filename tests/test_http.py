@@ -1,4 +1,4 @@
-"""The HTTP door: answers as JSON, refusals as one sentence, and nothing beyond loopback."""
+"""The HTTP door: answers as JSON, refusals as one sentence, and nothing beyond loopback without tokens."""
 
 import contextlib
 import json
@@ -197,13 +197,13 @@ def test_there_are_no_other_doors(client):
     [("127.0.0.1:80", ("127.0.0.1", 80)), ("localhost:0", ("127.0.0.1", 0)), ("[::1]:8971", ("::1", 8971))],
 )
 def test_loopback_addresses_are_understood(listen, address):
-    assert parse_listen(listen) == address
+    assert parse_listen(listen) == (*address, True)
 
 
 @pytest.mark.parametrize("listen", ["0.0.0.0:80", "192.168.1.4:80", "[::]:80", "8.8.8.8:1"])
-def test_beyond_loopback_it_does_not_listen(listen):
-    with pytest.raises(LvmError, match="listens on loopback only"):
-        parse_listen(listen)
+def test_beyond_loopback_it_does_not_listen_without_tokens(watched, listen):
+    with pytest.raises(LvmError, match="lvm-edge token new"):
+        HttpServer(watched, listen)
 
 
 @pytest.mark.parametrize(

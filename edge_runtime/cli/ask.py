@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
-import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
+from edge_runtime.cli.calls import ask_over_http, curl_command
 from edge_runtime.cli.question import Words
 from edge_runtime.found import catalogue_of, found_state, key_of
+from edge_runtime.http.settings import HttpSettings
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.privacy.memo import zones_of
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.sources import frame_at
 from edge_runtime.state import StateError, load_snapshot, model_digest
 from engines.bundle import Bundle
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError
 from engines.select import choose, load_engine
-
-_URL_TIMEOUT_S = 30.0
 
 
 def ask(
@@ -48,6 +43,14 @@ def ask(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML configuration that says where it lies")] = None,
     url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
+    token: Annotated[
+        str | None,
+        typer.Option(help="token for --url; better in the environment", envvar="LVM_EDGE_TOKEN"),
+    ] = None,
+    ca: Annotated[Path | None, typer.Option(help="certificate that --url https://… is checked by")] = None,
+    print_curl_command: Annotated[
+        bool, typer.Option("--print-curl-command", help="print the question for curl and do not ask it")
+    ] = False,
     bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
     backend: Annotated[str, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")] = "auto",
     catalogue: Annotated[
@@ -60,8 +63,11 @@ def ask(
     words = Words(type, object or (), box, product, activity, start, end, camera)
     if url is not None and (state is not None or config is not None):
         raise LvmError(f"name --{'state' if state is not None else 'config'} or --url, not both")
+    if print_curl_command:
+        print(curl_command(words, url or f"http://{HttpSettings().listen}", token=token is not None, ca=ca))
+        return
     if url is not None:
-        answer = _over_http(words, url)
+        answer = ask_over_http(words, url, token, ca)
     else:
         query = words.query()  # what is wrong with the question comes before what is wrong with the memory
         secret = key_of(config, key)
@@ -92,30 +98,6 @@ def _from_state(
             catalogue=catalogue,
         )
         return Asker(opened.manifest, reader, objects).ask(query, saved.version)
-
-
-def _over_http(words: Words, url: str) -> Answer:
-    if not url.startswith(("http://", "https://")):
-        raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}")
-    body = json.dumps(words.body() | ({"camera": words.camera} if words.camera else {})).encode()
-    try:
-        request = urllib.request.Request(
-            url.rstrip("/") + "/api/v1/query", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT_S) as reply:
-            return Answer.model_validate_json(reply.read())
-    except urllib.error.HTTPError as error:
-        try:
-            said = json.loads(error.read())["error"]
-        except (ValueError, KeyError, TypeError):
-            said = f"status {error.code}"
-        raise LvmError(f"{url}: {said}") from None
-    except (ValueError, http.client.InvalidURL) as error:
-        if isinstance(error, ValidationError):
-            raise LvmError(f"{url} gave no answer that this version understands") from None
-        raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}: {error}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise Missing(f"no lvm-edge answers at {url}: {getattr(error, 'reason', error)}") from None
 
 
 def _print(answer: Answer, as_json: bool) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import http.client
 import json
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from edge_runtime.cli.calls import call
 from edge_runtime.config import load_config
 from edge_runtime.found import found_state, key_of
 from edge_runtime.logs import forget_lines
@@ -19,9 +17,7 @@ from edge_runtime.privacy.forget import checked_span
 from edge_runtime.privacy.offline import forget_in_folder
 from edge_runtime.sources import is_live
 from edge_runtime.state import StateError, load_snapshot
-from engines.errors import LvmError, Missing
-
-_URL_TIMEOUT_S = 60.0
+from engines.errors import LvmError
 
 
 def forget(
@@ -83,27 +79,8 @@ def _in_folder(
 
 
 def _over_http(url: str, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
-    if not url.startswith(("http://", "https://")):
-        raise LvmError(f"--url must be like http://127.0.0.1:8971, got {url!r}")
-    body = {"from": start, "to": end, "reset_background": reset}
+    body: dict[str, Any] = {"from": start, "to": end, "reset_background": reset}
     if camera is not None:
         body["camera"] = camera
-    try:
-        request = urllib.request.Request(
-            url.rstrip("/") + "/api/v1/forget",
-            json.dumps(body).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=_URL_TIMEOUT_S) as reply:
-            told: dict[str, Any] = json.loads(reply.read())
-            return told
-    except urllib.error.HTTPError as error:
-        try:
-            said = json.loads(error.read())["error"]
-        except (ValueError, KeyError, TypeError):
-            said = f"status {error.code}"
-        raise LvmError(f"{url}: {said}") from None
-    except (ValueError, http.client.InvalidURL) as error:
-        raise LvmError(f"{url} gave no answer that this version understands: {error}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise Missing(f"no lvm-edge answers at {url}: {getattr(error, 'reason', error)}") from None
+    told: dict[str, Any] = call("POST", url, "/api/v1/forget", body)
+    return told

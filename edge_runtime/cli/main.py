@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli import ask, bench, catalogue, doctor, forget, key, run, status, warmup
+from edge_runtime.cli import ask, bench, catalogue, doctor, forget, key, run, status, token, warmup
 from edge_runtime.cli.one_line import run_app
 from edge_runtime.logs import LogSettings, set_up
 
@@ -30,6 +30,7 @@ app.command("warmup")(warmup.warmup)
 app.command("forget")(forget.forget)
 app.add_typer(key.app, name="key")
 app.add_typer(catalogue.app, name="catalogue")
+app.add_typer(token.app, name="token")
 
 
 @app.callback()

@@ -6,24 +6,33 @@ from fastapi import FastAPI
 
 from edge_runtime.catalogue.doors import add_catalogue_routes
 from edge_runtime.companions import Run
+from edge_runtime.http.access import Access, Hosts
 from edge_runtime.http.bodies import Held
 from edge_runtime.http.cameras import add_camera_route, add_camera_routes
+from edge_runtime.http.gate import Gate
 from edge_runtime.http.health import add_health_routes
 from edge_runtime.http.query import add_query_routes
 from edge_runtime.http.refusals import add_refusals
+from edge_runtime.http.signing_in import add_session_routes
 from edge_runtime.page.routes import add_page_routes
 from edge_runtime.paths import catalogue_root
 from edge_runtime.privacy.doors import add_privacy_routes
 from edge_runtime.service import Service
 
 
-def make_app(service: Service, run: Run | None = None) -> FastAPI:
-    """Routes over one service and its cameras; those of a run's companions where `run` has them."""
+def make_app(service: Service, run: Run | None = None, hosts: Hosts | None = None) -> FastAPI:
+    """Routes over one service and its cameras; those of a run's companions where `run` has them.
+
+    Without `hosts` a client may call it by any name.
+    """
     run = run or Run(service)
+    access = Access(run.settings.http, hosts)
     app = FastAPI(title="lvm-edge", version="1", docs_url=None, redoc_url=None, redirect_slashes=False)
+    app.add_middleware(Gate, access)
     add_refusals(app)
     held = Held()
     add_health_routes(app, service)
+    add_session_routes(app, access, held)
     add_camera_routes(app, service, held)
     add_query_routes(app, service, held)
     add_privacy_routes(app, service.camera, held)

@@ -1,4 +1,5 @@
-"""HTTP connections that do not wait for ever: who does not come to the end of a request is hung up on.
+"""HTTP connections that do not wait for ever: who does not come to the end of a request, or does not read
+what it asked for, is hung up on.
 
 uvicorn limits only the pause between two requests. A client that opens connections and says nothing, or a
 letter now and then, would take all that there are and shut everybody else out.
@@ -15,17 +16,40 @@ HEAD_S = 10.0
 """From a connection, or the first byte of a further request, to the end of the request's head."""
 BODY_S = 30.0
 """From there to the end of its body."""
+READ_S = 30.0
+"""For which a client may read nothing of what it was sent."""
+MAX_OF_ONE = 64
+"""Connections of one address at once: a quarter of all."""
 
 
 class TimedProtocol(H11Protocol):
     """uvicorn's own protocol with time limits for a request's head and body."""
 
     _deadline: asyncio.TimerHandle | None = None
+    _unread: asyncio.TimerHandle | None = None
     _in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        if self.client is not None:
+            clients = [getattr(one, "client", None) for one in self.connections]
+            if [one and one[0] for one in clients].count(self.client[0]) > MAX_OF_ONE:
+                transport.abort()
         self._begin(HEAD_S)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        if self._unread is None:
+            self._unread = self.loop.call_later(READ_S, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        self._read()
+
+    def _read(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def data_received(self, data: bytes) -> None:
         if self._deadline is None:
@@ -40,6 +64,7 @@ class TimedProtocol(H11Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end()
+        self._read()
         super().connection_lost(exc)
 
     def _begin(self, seconds: float) -> None:

@@ -21,6 +21,10 @@ class Refusal(LvmError):
 
     status = 422
 
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
+
 
 class Unknown(Refusal):
     """There is no such camera, picture, product, …"""
@@ -50,7 +54,9 @@ def add_refusals(app: FastAPI) -> None:
 
     @app.exception_handler(LvmError)
     async def _ours(request: Request, error: LvmError) -> JSONResponse:
-        return refused(error.status if isinstance(error, Refusal) else 422, str(error))
+        if not isinstance(error, Refusal):
+            return refused(422, str(error))
+        return refused(error.status, str(error), error.headers)
 
     @app.exception_handler(HTTPException)
     async def _of_routing(request: Request, error: HTTPException) -> JSONResponse:

@@ -1,7 +1,6 @@
-"""The local door for programs: questions as JSON over HTTP, on 127.0.0.1 unless told otherwise.
+"""The door for programs and the page: HTTP on 127.0.0.1 unless told otherwise, beyond it with tokens only.
 
-Imported only when it is switched on. Access control and the page come with a later version; until then it
-refuses to listen beyond loopback.
+Imported only when it is switched on.
 """
 
 from __future__ import annotations
@@ -9,17 +8,22 @@ from __future__ import annotations
 import ipaddress
 import logging
 import socket
+import ssl
 import threading
 
 import uvicorn
 
 from edge_runtime.companions import Run
+from edge_runtime.http.access import Hosts
 from edge_runtime.http.app import make_app
 from edge_runtime.http.patience import TimedProtocol
+from edge_runtime.http.settings import HttpSettings
 from edge_runtime.service import Service
 from engines.errors import LvmError
 
-MAX_CONNECTIONS = 64
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 256
 """At once; the next is told 503."""
 DEFAULT_LISTEN = "127.0.0.1:8971"
 
@@ -34,10 +38,31 @@ class BriefLog(logging.Filter):
 
 
 class HttpServer:
-    """uvicorn in a thread of its own. Raises LvmError if the address cannot be used."""
+    """uvicorn in a thread of its own. Raises LvmError if the address, its tokens or its certificate cannot be
+    used."""
 
     def __init__(self, service: Service, listen: str, run: Run | None = None) -> None:
-        host, port = parse_listen(listen)
+        host, port, loopback = parse_listen(listen)
+        settings = run.settings.http if run is not None else HttpSettings()
+        _check_guarded(settings, listen, loopback)
+        hosts = Hosts(loopback=loopback, names=settings.hosts)
+        config = uvicorn.Config(
+            make_app(service, run, hosts),
+            http=TimedProtocol,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=1,
+            ssl_certfile=settings.tls.cert if settings.tls else None,
+            ssl_keyfile=settings.tls.key if settings.tls else None,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            assert settings.tls is not None
+            where = f"{settings.tls.cert} and {settings.tls.key}"
+            raise LvmError(f"http.tls: {where} are no certificate with its key, PEM ({error})") from None
         self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -48,14 +73,8 @@ class HttpServer:
             self._socket.close()
             raise LvmError(f"--http {listen}: {error.strerror}; choose another port or --no-http") from error
         shown = f"[{host}]" if ":" in host else host
-        self.address = f"http://{shown}:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(
-            make_app(service, run),
-            http=TimedProtocol,
-            log_config=None,
-            access_log=False,
-            limit_concurrency=MAX_CONNECTIONS,
-        )
+        scheme = "https" if settings.tls else "http"
+        self.address = f"{scheme}://{shown}:{self._socket.getsockname()[1]}"
         logging.getLogger("uvicorn.error").addFilter(BriefLog())
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -72,8 +91,21 @@ class HttpServer:
         self._socket.close()
 
 
-def parse_listen(listen: str) -> tuple[str, int]:
-    """HOST:PORT, loopback only."""
+def _check_guarded(settings: HttpSettings, listen: str, loopback: bool) -> None:
+    """Beyond loopback nobody comes in without a token."""
+    if loopback:
+        return
+    if not settings.tokens:
+        raise LvmError(
+            f"--http {listen} is beyond loopback, where everybody needs a token and there is none; "
+            "make one with lvm-edge token new and add it under http.tokens of --config FILE"
+        )
+    if settings.tls is None:
+        log.warning("tokens cross the network in the clear: set http.tls, or put a TLS proxy before it")
+
+
+def parse_listen(listen: str) -> tuple[str, int, bool]:
+    """HOST:PORT as host, port and whether that is loopback."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     try:
@@ -81,8 +113,6 @@ def parse_listen(listen: str) -> tuple[str, int]:
         number = int(port)
     except ValueError:
         raise LvmError(f"--http must be HOST:PORT like {DEFAULT_LISTEN}, got {listen!r}") from None
-    if not loopback:
-        raise LvmError(f"--http {listen}: this version has no access control and listens on loopback only")
     if not 0 <= number <= 65535:
         raise LvmError(f"--http port must be 0..65535, got {number}")
-    return ("127.0.0.1" if host == "localhost" else host), number
+    return ("127.0.0.1" if host == "localhost" else host), number, loopback

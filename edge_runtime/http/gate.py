@@ -1,0 +1,60 @@
+"""The gate in front of all routes: lets in whom `access` lets in, and puts headers on what leaves."""
+
+from __future__ import annotations
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from edge_runtime.http.access import Access, Asking
+from edge_runtime.http.refusals import Refusal, refused
+
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""Of every response that does not say otherwise. No Strict-Transport-Security: with a certificate of its own
+making a device would shut browsers out of everything else under its name."""
+
+
+class Gate:
+    """ASGI. Who came in stands in `scope["holder"]`, None for a stranger."""
+
+    def __init__(self, app: ASGIApp, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        socket = scope["type"] == "websocket"
+        asking = Asking(
+            method="GET" if socket else scope["method"],
+            path=scope["path"],
+            client=(scope.get("client") or ("unknown", 0))[0],
+            headers=Headers(scope=scope),
+            websocket=socket,
+        )
+        try:
+            scope["holder"] = self._access.let_in(asking)
+        except Refusal as error:
+            if socket:
+                await receive()
+                await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
+            else:
+                await refused(error.status, str(error), error.headers)(scope, receive, send_on)
+            return
+        await self._app(scope, receive, send_on)
