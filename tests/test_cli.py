@@ -305,7 +305,7 @@ LONG = "x" * 300
         (["run", "--source", "demo", "--bundle", "nowhere"], 2, "does not exist"),
         (["run", "--source", "demo", "--bundle", LONG], 2, "too long"),
         (["run", "--source", "demo", "--config", "none.yaml"], 2, "cannot be read"),
-        (["run", "--source", "demo", "--http", "0.0.0.0:80", "--state", "s"], 2, "loopback only"),
+        (["run", "--source", "demo", "--http", "0.0.0.0:80", "--state", "s"], 2, "lvm-edge token new"),
         (["run", "--source", "demo", "--http", "80", "--state", "s"], 2, "HOST:PORT"),
         (["run", "--source", "demo", "--sampler", "best", "--state", "s"], 2, "sampler must be one of"),
         (["run", "--source", "demo", "--state", LONG], 2, "too long"),
