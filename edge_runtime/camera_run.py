@@ -337,7 +337,3 @@ class CameraRun:
                 with self.pulse.work():
                     self.folder.keep(self._steps, self.snapshot, within=within)
             self._steps.clear()
-
-    def picture_at(self, t: float) -> Frame:
-        """What was shown at `t` seconds, zones burnt in. Raises QueryError where it is no longer here."""
-        return self.pictures.at(t)

@@ -8,7 +8,6 @@ Imported with the HTTP door only. A product is added from photos (base64) or fro
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -102,11 +101,11 @@ def _shown(service: Service, body: AddBody) -> Image:
     camera = service.camera() if body.camera is None else camera_of(service, body.camera)
     wanted = _checked(body.box, body.t or 0.0)
     if body.t is not None:
-        return cut_out(camera.picture_at(body.t).image, wanted.box)
-    newest = camera.ring.at(math.inf)
+        return cut_out(camera.pictures.at(body.t).image, wanted.box)
+    newest = camera.pictures.newest()
     if newest is None:
         raise Unknown(f"camera {camera.name} has no picture now")
-    return cut_out(newest.image, wanted.box)
+    return cut_out(newest.frame.image, wanted.box)
 
 
 def _photos(texts: list[str]) -> Photos:
