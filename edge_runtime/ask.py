@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime import decode
 from edge_runtime.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
-from edge_runtime.context import Context, make_context
+from edge_runtime.context import MOST_TICKS, Context, make_context
 from edge_runtime.coverage import FORGOTTEN, PAUSED, Coverage
 from edge_runtime.frame import TICKS_PER_SECOND, tick_of
 from edge_runtime.ingest import Version
@@ -180,7 +180,8 @@ class Asker:
             if one.activity is not None:
                 activity[row, one.activity] = 1
             steps = len(one.ticks)
-            tick[row, :steps] = one.ticks - context.origin
+            # A window may begin long before all that is remembered: it must not wrap to after it.
+            tick[row, :steps] = np.clip(one.ticks - context.origin, -MOST_TICKS, 2 * MOST_TICKS - 1)
             valid[row, :steps] = True
         return feeds | {
             "memory_valid": np.stack([one.read for one in asked]),

@@ -83,7 +83,7 @@ class CameraRun:
         """Told the condition before and after each change."""
         self._saving = threading.Lock()
         self._abandoned = False
-        self._change = threading.Condition()
+        self._change = threading.Lock()
         self._stopped = self._watched = False
         self._leave = threading.Event()
         """Ends the pass over the source that is under way; what comes next the flags say."""
@@ -228,7 +228,6 @@ class CameraRun:
             if not self.lane.joins:
                 self.lane.leave()
             source = self.source
-            self._change.notify_all()
         if source is not None:
             source.close()
 
@@ -262,7 +261,7 @@ class CameraRun:
         taken = Pass(source, self.ingest, self.guard.zones.burn, self._leave, limit, self._begun)
         self.lane.joins = not frames_wait(source)
         try:
-            with source:
+            with source, taken.no_longer_than(self.position):
                 faults = self.losses.lost[FAULT]
                 for one in taken:
                     count(one.seen)

@@ -15,6 +15,9 @@ from edge_runtime.memory import Tokens
 from engines.manifest import NetworkConfig
 from engines.spec import Array
 
+MOST_TICKS = 2**30
+"""Between the oldest and the newest token that are read, 6.8 years: the reader counts in 32 bits."""
+
 
 @dataclass(frozen=True)
 class Context:
@@ -44,6 +47,9 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
     stop = m + len(recent)
     features[m:stop] = recent.features
     tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
+    if valid.any():
+        # A clock that was set has put years between frames. The next end of a clip drops what lies before.
+        valid &= tick >= tick[valid].max() - MOST_TICKS
     origin = int(tick[valid].min()) if valid.any() else 0
     return Context(features, tick, cell, valid, origin, _svd_feeds(version, network.svd_rank))
 

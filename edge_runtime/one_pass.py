@@ -15,6 +15,9 @@ from edge_runtime.ingest import Images, Ingest, Version, batch_size, preprocess
 from edge_runtime.sources.base import Source
 from edge_runtime.turns import GivenUp
 
+ON_ITS_WAY_S = 1.0
+"""What a camera saw before the limit may arrive so much later."""
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -28,7 +31,8 @@ class Pass:
     """Iterates to a `Taken` after each batch, in step with `ingest.version`.
 
     `veil` is the first thing that happens to a frame, `on_batch` is told what is about to be taken in.
-    `leave` ends the pass; so does a frame at or after `limit` seconds, and then `limited` is True.
+    `leave` ends the pass; so does a frame at or after `limit` seconds, and then `limited` is True. A live
+    source that gives no frame any more is ended by the clock: see `no_longer_than`.
     """
 
     def __init__(
@@ -45,6 +49,24 @@ class Pass:
         self._on_batch = on_batch
         self._begun: deque[Taken] = deque()
         self.limited = False
+
+    @contextlib.contextmanager
+    def no_longer_than(self, now: Callable[[], float]) -> Iterator[None]:
+        """Meanwhile a live source is ended when `now` has come to the limit and no frame says so."""
+        if self._limit is None or not self._source.live:
+            yield
+            return
+        timer = threading.Timer(max(self._limit - now(), 0.0) + ON_ITS_WAY_S, self._end)
+        timer.name, timer.daemon = "limit", True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
+    def _end(self) -> None:
+        self.limited = True
+        self._source.close()
 
     def __iter__(self) -> Iterator[Taken]:
         versions: Generator[Version, None, None]

@@ -150,6 +150,22 @@ def test_a_stream_that_began_long_ago_feeds_what_one_that_began_now_feeds():
     assert all(np.array_equal(calls[0][name], calls[1][name]) for name in calls[0])
 
 
+def test_years_between_two_frames_never_wrap_to_the_other_side():
+    """A clock that was set: 28 years are more ticks than the reader's 32 bits hold."""
+    ingest, reader = _ingest(), FakeReader()
+    ingest.push(frames(40))
+    ingest.push([Frame(one.image, one.t + 9e8) for one in frames(2)])
+    whole = {"from": 0, "to": 9e8 + 2}
+    kinds = [_query(kind, **whole) for kind in ("activity", "object", "time")]
+    told = _asker(reader).ask_all(kinds, ingest.version)
+    feeds, m = reader.calls[0], NETWORK.memory_tokens
+    assert not feeds["memory_valid"][:, :m].any() and feeds["memory_valid"][:, m:].all()
+    assert (feeds["memory_tick"] >= 0).all() and (feeds["memory_tick"] <= 5).all()
+    steps = feeds["query_tick"][2][feeds["query_valid"][2]]
+    assert (np.diff(steps.astype(np.int64)) >= 0).all() and steps[0] < 0 and 0 <= steps[-1] <= 10
+    assert all(one.t >= 9e8 for answer in told for one in answer.evidence)
+
+
 def test_the_recency_buffer_holds_tokens_of_the_running_clip_newest_included():
     version = _ingested(43)
     context = make_context(version, _manifest().network)

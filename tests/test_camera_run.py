@@ -197,6 +197,30 @@ def test_seconds_of_a_video_are_presentation_times(open_camera, video):
     assert 18 <= camera.version.frames <= 20 and camera.header.last_t < 20
 
 
+class _Dark(Counting):
+    """A camera that is connected and gives so many frames, and then none."""
+
+    def __init__(self, frames: int) -> None:
+        super().__init__("dark", live=True)
+        self._frames = frames
+
+    def __iter__(self):
+        for k in range(self._frames):
+            yield _picture(float(k))
+        self._closed.wait(60)
+
+
+@pytest.mark.parametrize("frames", [0, 2])
+def test_seconds_of_a_camera_that_gives_no_frame_are_those_of_the_clock(
+    open_camera, engines, monkeypatch, frames
+):
+    monkeypatch.setattr(module, "open_source", lambda *given, **more: _Dark(frames))
+    began = time.monotonic()
+    camera = _run(open_camera("dark", "rtsp://127.0.0.1/live"), 2.5)
+    assert 2.5 <= time.monotonic() - began < 30
+    assert camera.condition == "ended" and not camera.header.ended and camera.version.frames == frames
+
+
 def test_a_stop_before_the_start_ends_it_at_once(open_camera):
     camera = open_camera("early")
     camera.stop()
