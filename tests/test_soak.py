@@ -11,6 +11,7 @@ import pytest
 from engines.errors import LvmError
 from tools.reliability import machine, part
 from tools.reliability_page import page
+from tools.soaking.faults import Faults, Outcome
 from tools.soaking.oracle import in_the_end
 from tools.soaking.questions import _wrong
 from tools.soaking.record import Record
@@ -51,16 +52,31 @@ def test_a_soak_kills_the_real_process_finds_its_states_equal_and_goes_on_where_
 
 
 def test_growth_and_slower_answers_are_objected_to():
-    def samples(grows: float, slower: float) -> list[dict]:
+    def samples(grows: float, slower: float, machine: float = 0.0) -> list[dict]:
+        """`machine`: the answers' slowness is the machine's, which a control has seen."""
         return [
-            {"t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t, "ask": {"ms": 10 + slower * t}}
-            for t in range(300)
-        ]
+            {
+                "t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t,
+                "slowdown": 1 + machine * t, "ask": {"ms": (10 + slower * t) * (1 + machine * t)},
+            }
+            for t in range(400)
+        ]  # fmt: skip
 
     whole, objections = in_the_end(samples(0, 0), Bounds())
     assert objections == [] and whole["lives"][0]["grown_mb"] == 0
     assert [o.split()[0] for o in in_the_end(samples(0.1, 0), Bounds())[1]] == ["resident"]
     assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1), Bounds())[1])
+    assert in_the_end(samples(0, 0, 0.1), Bounds())[1] == []
+    assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1, 0.1), Bounds())[1])
+
+
+def test_a_bound_in_seconds_is_that_of_an_idle_machine():
+    found = Outcome("", recover_s=2.4, slowdown=1.3)
+    Faults._judge(found, "recover_s", 2.0, "a picture")
+    assert found.objections == []
+    found.slowdown = 1.1
+    Faults._judge(found, "recover_s", 2.0, "a picture")
+    assert found.objections == ["a picture took 2.40 s, allowed are 2 s times 1.10, the machine's slowdown"]
 
 
 def test_what_is_no_answer_is_told_from_one():

@@ -6,8 +6,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from tools import source_faults
 from tools.fault_watch import Seen
-from tools.source_faults import lost_frames
+from tools.source_faults import Record, lost_frames
 
 ROOT = Path(__file__).parent.parent
 
@@ -40,3 +43,27 @@ def test_the_tool_injects_and_ends_with_a_table_and_one_json_object():
     assert result["ok"], result
     assert [row["injected"] for row in result["faults"]] == [1, 1, 1]
     assert len(table) == 5 and table[2].startswith("| RTSP connection broken | 1 |")
+
+
+@pytest.mark.parametrize("took, slowdown, status", [(1.9, 1.0, 0), (2.1, 1.0, 3), (2.1, 1.2, 0)])
+def test_a_recovery_beyond_its_bound_is_told_by_the_exit_status(monkeypatch, capsys, took, slowdown, status):
+    def injected(kind, times, seed, stop, control):
+        record = Record(kind.__name__)
+        record.outages.append((0.0, 1.0))
+        record.recovered(took, slowdown)
+        return record
+
+    monkeypatch.setattr(source_faults, "inject", injected)
+    monkeypatch.setattr(sys, "argv", ["source_faults", "--only", "Broken"])
+    assert source_faults.main() == status
+    said = capsys.readouterr()
+    assert json.loads(said.out.splitlines()[-1])["ok"] == (status == 0)
+    told = "not recovered in time: Broken: 2.10 s, allowed were 2 s times 1.00"
+    assert (told in said.err) == bool(status)
+
+
+def test_a_camera_that_never_came_back_is_told_by_the_exit_status():
+    record = Record("gone")
+    assert record.ok
+    record.not_recovered = 1
+    assert not record.ok

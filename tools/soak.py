@@ -5,9 +5,10 @@
 Four cameras: a demo of which --hours of stream are watched at --speed (so 15 minutes for 10 hours at 40), an
 RTSP and an HTTP camera on loopback that get the faults, and an RTSP camera that gets none and must not
 notice. Sampled once a second: resident memory, threads, descriptors, bytes of state and log, frames of each
-camera, and one of nine fixed questions over HTTP. After each fault the oracle looks at what came back and
-when, after each kill at what is on disk. At the end the demo's states on disk are compared with an
-uninterrupted run's, bit for bit, as far as --compare frames.
+camera, how much slower than an idle one the machine is (tools/slowdown.py), and one of nine fixed questions
+over HTTP. After each fault the oracle looks at what came back and when, after each kill at what is on disk.
+At the end the demo's states on disk are compared with an uninterrupted run's, bit for bit, as far as
+--compare frames.
 
 All is noted in the folder; killed or stopped and started again with the same folder, a soak goes on.
 report.html there has the plots. The last line is one JSON object. Exit status 3 where the oracle objects.
@@ -36,6 +37,7 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from tools.console import finish, show
 from tools.kill import Uninterrupted
+from tools.slowdown import Control
 from tools.soaking.cameras import Cameras
 from tools.soaking.faults import Faults, Outcome
 from tools.soaking.oracle import Oracle, in_the_end
@@ -68,11 +70,13 @@ class Soak:
         self.sources = self._cameras.sources
         self._edge = Edge(folder, self.sources)
         self._edge.lives = max((row["life"] for row in self.record.rows("samples")), default=0)
-        self._faults = Faults(self._edge, self._cameras, schedule.bounds, self._wait)
+        self._control = Control()
+        slowdown = self._control.since
+        self._faults = Faults(self._edge, self._cameras, schedule.bounds, self._wait, slowdown)
         self._questions = Questions(["demo", "rtsp", "steady"], self.sources["demo"])
         self._oracle = Oracle(
             self._edge, self._questions, self.record, schedule.bounds, self.now,
-            lambda: self._faults.engines_fail,
+            lambda: self._faults.engines_fail, slowdown,
         )  # fmt: skip
         self._told_to_stop = False
 
@@ -90,9 +94,10 @@ class Soak:
 
     def run(self) -> None:
         """Until its time is over; one that was finished before stays as it is."""
-        with self._cameras:
-            if self.finished:
-                return
+        if self.finished:
+            self._cameras.__exit__(None, None, None)
+            return
+        with self._cameras, self._control:
             try:
                 self._edge.start()
                 with self._oracle:
@@ -195,8 +200,8 @@ def judged(soak: Soak, folder: Path, most: int) -> dict[str, Any]:
         "faults": len(events),
         "lives_lived": len({row["life"] for row in samples}),
         "most": {
-            what: max((row[what] for row in samples), default=0)
-            for what in ("resident", "threads", "descriptors", "state", "log", "load")
+            what: max((row.get(what, 1.0) for row in samples), default=0)
+            for what in ("resident", "threads", "descriptors", "state", "log", "load", "slowdown")
         },
         **whole,
         "states": states,

@@ -2,7 +2,9 @@
 
 For each fault a camera of its own on loopback (`tools/fault_cameras.py`), all at once in one process, read
 with the settings that ship. Frames count as lost if they are missing at a time when the camera was there: the
-outage itself is nobody's fault, finding the camera again late is ours. The last line is one JSON object.
+outage itself is nobody's fault, finding the camera again late is ours. A recovery has to come within 2 s
+(12 s where the driver hangs, which the watchdog waits for), times the machine's slowdown meanwhile
+(`tools/slowdown.py`). Exit status 3 where one did not. The last line is one JSON object.
 
     python tools/source_faults.py --times 10
 """
@@ -14,6 +16,7 @@ import inspect
 import logging
 import random
 import statistics
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -24,10 +27,13 @@ from typing import Any
 from tools.console import finish
 from tools.fault_cameras import FAULTS, FaultyCamera, faulty
 from tools.fault_watch import Seen, Watch
+from tools.slowdown import Control
 
 SAMPLE_FPS = 5.0
 GIVE_UP_S = 20.0
 TARGET_S = 2.0
+HANGING_S = 12.0
+"""Of a driver that hangs: it is left after 10 s without a picture."""
 
 
 @dataclass
@@ -37,16 +43,34 @@ class Record:
     fault: str
     outages: list[tuple[float, float]] = field(default_factory=list)
     recoveries: list[float] = field(default_factory=list)
+    bound_s: float = TARGET_S
+    late: list[str] = field(default_factory=list)
+    """Recoveries beyond the bound, in words."""
+    slowdown: float = 1.0
+    """The most that the machine was slowed down by during a recovery."""
     not_recovered: int = 0
     lost: int = 0
     reconnects: int = 0
     drops: dict[str, int] = field(default_factory=dict)
+
+    def recovered(self, took_s: float, slowdown: float) -> None:
+        """Note a recovery, and whether an idle machine's bound times the slowdown was kept."""
+        self.recoveries.append(took_s)
+        self.slowdown = max(self.slowdown, slowdown)
+        if took_s > self.bound_s * slowdown:
+            self.late.append(f"{took_s:.2f} s, allowed were {self.bound_s:g} s times {slowdown:.2f}")
+
+    @property
+    def ok(self) -> bool:
+        return not self.not_recovered and not self.late
 
     def as_json(self) -> dict[str, Any]:
         return {
             "fault": self.fault,
             "injected": len(self.outages),
             "not_recovered": self.not_recovered,
+            "late": self.late,
+            "slowdown": round(self.slowdown, 2),
             "lost": self.lost,
             "median_s": statistics.median(self.recoveries) if self.recoveries else None,
             "worst_s": max(self.recoveries, default=None),
@@ -72,10 +96,13 @@ def lost_frames(seen: Sequence[Seen], outages: Sequence[tuple[float, float]], fp
     return lost
 
 
-def inject(kind: type[FaultyCamera], times: int, seed: int, stop: threading.Event) -> Record:
+def inject(
+    kind: type[FaultyCamera], times: int, seed: int, stop: threading.Event, control: Control
+) -> Record:
     """`times` faults of this kind, a second or two of peace between them."""
     rng = random.Random(f"{kind.__name__} {seed}")
     record = Record(inspect.getdoc(kind) or kind.__name__)
+    record.bound_s = HANGING_S if kind is FAULTS[-1] else TARGET_S
     with faulty(kind) as camera, Watch(camera.source(SAMPLE_FPS)) as watch:
         watch.wait_frames(5, GIVE_UP_S)
         for _ in range(times):
@@ -98,7 +125,8 @@ def inject(kind: type[FaultyCamera], times: int, seed: int, stop: threading.Even
             first = watch.first_after(after)
             assert first is not None
             gap = _gap_around(watch.seen, returned)
-            record.recoveries.append(first.at - returned if camera.lasts[1] else gap)
+            took = first.at - returned if camera.lasts[1] else gap
+            record.recovered(took, control.since(returned, first.at))
         status = watch.source.status
         record.reconnects, record.drops = status.reconnects, dict(status.drops)
     record.lost = lost_frames(watch.seen, record.outages, SAMPLE_FPS)
@@ -124,7 +152,7 @@ def markdown(records: Sequence[Record]) -> str:
     return "\n".join(rows)
 
 
-def main() -> None:
+def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--times", type=int, default=10, help="injections of each fault")
     parser.add_argument("--only", nargs="*", choices=[kind.__name__ for kind in FAULTS])
@@ -133,19 +161,23 @@ def main() -> None:
     logging.basicConfig(level=logging.ERROR)
     kinds = [kind for kind in FAULTS if not chosen.only or kind.__name__ in chosen.only]
     stop = threading.Event()
-    with ThreadPoolExecutor(len(kinds)) as pool:
-        runs = [pool.submit(inject, kind, chosen.times, chosen.seed, stop) for kind in kinds]
+    with Control() as control, ThreadPoolExecutor(len(kinds)) as pool:
+        runs = [pool.submit(inject, kind, chosen.times, chosen.seed, stop, control) for kind in kinds]
         try:
             records = [run.result() for run in runs]
         except BaseException:
             stop.set()
             raise
     print(markdown(records))
-    patient = [record for record in records if record.fault != inspect.getdoc(FAULTS[-1])]
+    patient = [record for record in records if record.bound_s == TARGET_S]
     worst = max((max(record.recoveries, default=0.0) for record in patient), default=0.0)
-    ok = not any(record.not_recovered for record in records) and worst <= TARGET_S
+    ok = all(record.ok for record in records)
+    for record in records:
+        for what in [*record.late, *(["never"] * record.not_recovered)]:
+            print(f"not recovered in time: {record.fault}: {what}", file=sys.stderr)
     finish({"faults": [record.as_json() for record in records], "worst_s": worst, "ok": ok})
+    return 0 if ok else 3
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -39,7 +39,8 @@ class Planned(_Strict):
 
 
 class Bounds(_Strict):
-    """What the oracle objects to. Growth is judged over each life of the process, beyond noise."""
+    """What the oracle objects to. Growth is judged over each life of the process, beyond noise; seconds are
+    those of an idle machine, and multiplied by how much slower it was (`tools/slowdown.py`)."""
 
     back_s: float = Field(default=2.0, description="from a source's return to its next picture")
     remembered_s: float = Field(default=3.0, description="to its next remembered frame: one a second come")
@@ -49,7 +50,7 @@ class Bounds(_Strict):
     saved_s: float = Field(default=70.0, description="from room on the disk to a saved memory")
     quiet_s: float = Field(default=4.0, description="longest wait for a frame of a camera without a fault")
     resident_mb: float = 500.0
-    threads: int = Field(default=90, description="40 of them are the web server's, when garbage comes")
+    threads: int = Field(default=75, description="40 of them are the web server's, when garbage comes")
     descriptors: int = 100
     state_mb: float = Field(default=75.0, description="of one camera")
     log_mb: float = 0.3

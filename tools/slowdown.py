@@ -1,0 +1,123 @@
+"""How much slower this machine is than an idle one, second by second: a control for everything that is timed.
+
+    python -m tools.slowdown --seconds 10
+
+A process of its own, at this one's priority, sleeps 50 ms and works 5 ms of processor time, again and again.
+Idle that takes 55 ms; how much longer it takes is what the others on the machine cost, or a machine that
+pauses. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a run on a busy
+one says how busy it was. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tools.console import finish
+
+SLEEP_S, WORK_S = 0.05, 0.005
+IDLE_S = SLEEP_S + WORK_S
+OVERHEAD = 1.1
+"""What sleeping and the clocks cost on an idle machine; so much is no slowdown."""
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Control:
+    """Rounds of the control process for as long as the `with` block lasts."""
+
+    def __init__(self) -> None:
+        self._ends: list[float] = []
+        self._took: list[float] = [0.0]
+        """Sums: `_took[k]` seconds for the first k rounds."""
+        self._change = threading.Condition()
+
+    def __enter__(self) -> Control:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tools.slowdown", "--rounds", str(os.getpid())],
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._listen, name="slowdown", daemon=True)
+        self._thread.start()
+        with self._change:
+            self._change.wait_for(lambda: bool(self._ends), 60)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            end, took = map(float, line.split())
+            self.note(end, took)
+
+    def note(self, end: float, took: float) -> None:
+        """A round that ended at this moment (monotonic s) and took so many seconds."""
+        with self._change:
+            self._ends.append(end)
+            self._took.append(self._took[-1] + took)
+            self._change.notify_all()
+
+    def since(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle it was from `begin` to `end` (monotonic s, by default now).
+
+        At least 1. The round that was under way at either end counts whole; one that has not ended, as long
+        as it has lasted so far.
+        """
+        now = time.monotonic()
+        end = now if end is None else end
+        with self._change:
+            if not self._ends:
+                return 1.0
+            first = bisect.bisect_left(self._ends, begin)
+            last = min(bisect.bisect_left(self._ends, end) + 1, len(self._ends))
+            rounds, took = last - first, self._took[last] - self._took[first] if last > first else 0.0
+            under_way = max(end - self._ends[-1], 0.0)
+        if under_way > IDLE_S:
+            rounds, took = rounds + 1, took + under_way
+        return max(took / rounds / (IDLE_S * OVERHEAD), 1.0) if rounds > 0 else 1.0
+
+
+def _rounds(parent: int) -> None:
+    """The control itself: ends with its parent."""
+    while os.getppid() == parent:
+        began = time.monotonic()
+        time.sleep(SLEEP_S)
+        worked = time.thread_time()
+        while time.thread_time() - worked < WORK_S:
+            sum(itertools.repeat(1, 1000))
+        end = time.monotonic()
+        print(f"{end:.6f} {end - began:.6f}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, metavar="PARENT", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.rounds is not None:
+        _rounds(given.rounds)
+        return 0
+    began = time.monotonic()
+    with Control() as control:
+        time.sleep(given.seconds)
+        finish({"seconds": given.seconds, "slowdown": control.since(began), "load": os.getloadavg()[0]})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
