@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -33,11 +34,12 @@ class OpenVinoQuantiser:
 
     def __init__(self, graph: Path, name: GraphName, feeds: Feeds, keep: Sequence[str]) -> None:
         try:
-            import nncf
+            import nncf  # noqa: F401
             import openvino  # noqa: F401
         except ImportError as error:
             raise Missing('int8 for OpenVINO needs nncf; pip install "lvm-edge[export]"') from error
-        nncf.set_log_level(40)
+        # Not nncf.set_log_level: it sets the level of every handler that is there, the caller's too.
+        logging.getLogger("nncf").setLevel(logging.ERROR)
         self._graph, self._name, self._feeds = graph, name, feeds
         self._operators = Operators.of(graph, keep)
 

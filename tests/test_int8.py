@@ -1,5 +1,6 @@
 """Eight bits: what they are calibrated on, what each engine makes of them, and what `auto` chooses."""
 
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,17 @@ def test_an_int8_bundle_answers_much_like_its_network(network: LvmNet, bundle: P
         got = engine({"image": image})["tokens"]
     cosine = float((got * wanted).sum() / np.linalg.norm(got) / np.linalg.norm(wanted))
     assert 0.95 < cosine < 0.999999, "near, and not the fp32 graph"
+
+
+def test_nncf_is_quiet_and_nobody_elses_log_with_it(network: LvmNet, calibration: Calibration) -> None:
+    pytest.importorskip("nncf", reason="quantises for OpenVINO")
+    log, mine = logging.getLogger("nncf"), logging.NullHandler()
+    log.addHandler(mine)
+    try:
+        with Variants(network, calibration=calibration)._quantiser("openvino", "backbone"):
+            assert mine.level == logging.NOTSET and not log.isEnabledFor(logging.WARNING)
+    finally:
+        log.removeHandler(mine)
 
 
 def test_where_every_operator_is_kept_openvino_answers_as_in_full_precision(
