@@ -61,8 +61,8 @@ def evaluate(
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
     names = list(system or ("lvm-net", "tubedetr")[: 1 if is_bundle(run) else 2])
     names = list(SYSTEMS) if names == ["all"] else names
-    if wrong := set(names) - set(SYSTEMS):
-        raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(wrong)!r}")
+    if unknown := set(names) - set(SYSTEMS):
+        raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(unknown)!r}")
     opened = TrainedRun.open(run)
     if is_bundle(run) and (output is None or TUBEDETR in names):
         wrong = (
