@@ -94,7 +94,7 @@ def until(condition, seconds=5.0):
 
 @together
 def a_healthy_source_loses_nothing():
-    # Where others use the machine's cores the consumer itself may come too late, which is not the source's loss.
+    # Where others use the cores, the consumer itself may come too late: that is not the source's loss.
     for _ in range(3):
         with watched(steady) as watch:
             watch.wait_frames(30)
