@@ -97,3 +97,9 @@ class Answer(_Part):
     trained: bool
     memory_version: int
     milliseconds: float
+
+    def _repr_html_(self) -> str:
+        """For notebooks."""
+        from edge_runtime.python.html import answer_html
+
+        return answer_html(self)

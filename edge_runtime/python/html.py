@@ -1,0 +1,78 @@
+"""A memory and an answer as a notebook shows them: a few lines of HTML with a drawing of the time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import TYPE_CHECKING
+
+from edge_runtime.answers import Answer
+from edge_runtime.frame import TICKS_PER_SECOND
+
+if TYPE_CHECKING:
+    from edge_runtime.python.memory import Memory
+
+_WIDTH, _HEIGHT = 600, 28
+Span = tuple[float, float]
+
+
+def memory_html(memory: Memory) -> str:
+    """What was watched (grey) and the moments that are remembered of it (blue)."""
+    version = memory.version
+    tokens, coverage = version.memory, version.coverage
+    moments = [int(one) / TICKS_PER_SECOND for one in tokens.tick[tokens.valid]]
+    watched = _without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_explained()])
+    drawn = _drawing(coverage.start, coverage.end, watched, [], moments)
+    return f"<div><code>{escape(repr(memory))}</code><br>{drawn}</div>"
+
+
+def answer_html(answer: Answer) -> str:
+    """The answer, what else it might be, and where in the time its spans and its evidence lie."""
+    covered = answer.coverage
+    ranked = [(one.activity, one.confidence) for one in answer.activities[:4]]
+    ranked += [(f"{one.start:.1f} to {one.end:.1f} s", one.confidence) for one in answer.spans]
+    rows = "".join(f"<tr><td>{escape(what)}</td><td>{sure:.0%}</td></tr>" for what, sure in ranked)
+    spans = [(one.start, one.end) for one in answer.spans] + [(one.t, one.t + 1) for one in answer.boxes]
+    watched = _without(covered.start, covered.end, [(gap.start, gap.end) for gap in covered.gaps])
+    drawn = _drawing(covered.start, covered.end, watched, spans, [one.t for one in answer.evidence])
+    said = f"<b>{escape(answer.answer)}</b> ({answer.confidence:.0%})"
+    return f"<div>{said}<br>{drawn}<table>{rows}</table></div>"
+
+
+def _without(start: float | None, end: float | None, gaps: Iterable[Span]) -> list[Span]:
+    if start is None or end is None:
+        return []
+    parts, at = [], start
+    for a, b in sorted(gaps):
+        parts.append((at, min(max(a, at), end)))
+        at = min(max(b, at), end)
+    return [part for part in [*parts, (at, end)] if part[0] < part[1]]
+
+
+def _drawing(
+    start: float | None,
+    end: float | None,
+    watched: Iterable[Span],
+    spans: Iterable[Span],
+    moments: Iterable[float],
+) -> str:
+    if start is None or end is None or end <= start:
+        return "nothing was watched"
+    scale = _WIDTH / (end - start)
+
+    def bar(a: float, b: float, colour: str, opacity: float) -> str:
+        left, width = (a - start) * scale, max((b - a) * scale, 1.0)
+        return (
+            f'<rect x="{left:.1f}" y="2" width="{width:.1f}" height="16" fill="{colour}" '
+            f'fill-opacity="{opacity}"/>'
+        )
+
+    inside = [one for one in moments if start <= one <= end]
+    parts = [bar(a, b, "#999", 0.3) for a, b in watched]
+    parts += [bar(max(a, start), min(b, end), "#2a2", 0.5) for a, b in spans if a < end and b > start]
+    parts += [bar(one, one, "#26c", 0.8) for one in sorted(set(inside))]
+    ends = (
+        f'<text x="0" y="27" font-size="9">{start:.0f} s</text>'
+        f'<text x="{_WIDTH}" y="27" font-size="9" text-anchor="end">{end:.0f} s</text>'
+    )
+    return f'<svg width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}{ends}</svg>'
