@@ -214,6 +214,33 @@ def test_lines_are_drawn_where_their_values_are() -> None:
     assert plot("empty", [Line("none", [])]) == ""
 
 
+def test_powers_of_ten_lie_at_equal_distances_where_that_is_asked() -> None:
+    lines = [Line("one", [(0, 1e-6), (1, 1e-4), (2, 1e-2)]), Line("<two>", [(0, 1e-3)])]
+    figure = ElementTree.fromstring(plot("errors", lines, show="{:.0e}".format, log=True))
+    drawn = next(one for one in figure.iter("polyline")).attrib["points"].split()
+    y0, y1, y2 = (float(pair.split(",")[1]) for pair in drawn)
+    assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2) and y0 > y2
+    said = [one.text for one in figure.iter("text")]
+    assert "1e-05" in said and "1e-03" in said
+    assert [span[0].tail for span in figure.iter("span")] == ["one", "<two>"]
+
+
+def test_what_is_beyond_its_limit_stands_out() -> None:
+    final = checkpoint(3, 0.7, 0.9)
+    (drift,) = result().drift
+    root = ElementTree.fromstring(
+        page(result().model_copy(update={"drift": (drift.model_copy(update={"final": final}),)})).partition(
+            "\n"
+        )[2]
+    )
+    missed = [row[0].text for row in root.iter("tr") if row.attrib.get("class") == "missed"]
+    assert missed == [
+        "answers agree, of 90 questions",
+        "the same, abstention aside",
+        "remembered tokens in common",
+    ]
+
+
 @pytest.mark.parametrize("values", [[1.0], [1.0, 1.0], [0.0, 0.0], [1e-9, 1e9]])
 def test_any_values_can_be_drawn(values: list[float]) -> None:
     figure = plot("one", [Line("one", list(enumerate(values)))], limit=1.0)

@@ -1,14 +1,19 @@
 """What the answer gates found stands in the manifest of a bundle that passed them."""
 
 from pathlib import Path
+from typing import Any
 
+import pytest
+from bundles import copied, edited, rewritten
 from export_models import card
 from gate_runs import SETTINGS, toy
 
 from engines.bundle import Bundle
 from export.bundle_writer import write_bundle
 from export.gates.judge import judge_of
-from export.precision import fp32
+from export.gates.limits import GateLimits
+from export.gates.result import GateResult
+from export.precision import Plan, fp32
 
 
 def test_a_bundle_says_how_its_answers_agree_with_those_of_its_network(tmp_path: Path) -> None:
@@ -28,3 +33,31 @@ def test_without_a_judge_it_says_nothing_of_answers(tmp_path: Path) -> None:
     network = toy()
     write_bundle(network, card(network), tmp_path / "bundle", fp32(["onnxruntime"]))
     assert Bundle.open(tmp_path / "bundle").manifest.answers == ()
+
+
+def test_a_target_is_watched_again_only_where_it_would_compute_something_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watched: list[str] = []
+
+    def passed(bundle: Bundle, target: str, *args: Any, **options: Any) -> GateResult:
+        watched.append(target)
+        return GateResult(
+            bundle="", digest="", backend=target, precisions={}, limits=GateLimits().fp32, seed=0, drift=(),
+            seconds=0.0,
+        )  # fmt: skip
+
+    monkeypatch.setattr("export.gates.judge.run_bundle", passed)
+    bundle = copied(tmp_path)
+    judge = judge_of(toy(), Plan("int8", calibration=("demo",)), SETTINGS, bundle, lambda words, frames: None)
+    judge(Bundle.open(bundle))
+    assert sorted(watched) == ["onnxruntime", "openvino"]
+    judge(Bundle.open(bundle))
+    assert len(watched) == 2, "nothing has changed"
+    graph = "graphs/onnxruntime/reader.onnx"
+    rewritten(bundle, graph, (bundle / graph).read_bytes() + b"\0")
+    judge(Bundle.open(bundle))
+    assert watched[2:] == ["onnxruntime"], "the other target loads what it loaded before"
+    edited(bundle, lambda data: data["graphs"]["openvino"]["backbone"].update(precision="bf16"))
+    judge(Bundle.open(bundle))
+    assert watched[3:] == ["openvino"], "the same graph, computed in another precision"

@@ -28,6 +28,9 @@ def judge_of(network: LvmNet, plan: Plan, settings: GateSettings, output: Path, 
     "int8" it is quantised anew with less error, `TRIES` times. Otherwise GateFailed.
     """
     tried = 0
+    passed: dict[tuple[str, ...], list[AnswersRecord]] = {}
+    """Answers of targets that passed before, by the files that they were computed with: what another target
+    needs anew is no reason to watch these again."""
 
     def judge(bundle: Bundle) -> Verdict:
         nonlocal tried
@@ -39,8 +42,15 @@ def judge_of(network: LvmNet, plan: Plan, settings: GateSettings, output: Path, 
                 continue  # its graphs are written on machines without a GPU too; the exporter says so
             if lacking is not None:
                 raise Missing(f"answers on {target} cannot be compared here: {lacking}")
+            files = _files(bundle, target)
+            if files in passed:
+                answers += passed[files]
+                continue
             result = run_bundle(bundle, target, settings, network=network, report=report)
-            answers += _answers(target, result)
+            if result.passed:
+                passed[files] = _answers(target, result)
+                answers += passed[files]
+                continue
             named = {finding.graph for _, finding in result.findings if finding.graph is not None}
             coarse = {
                 (target, name, record.precision)
@@ -48,7 +58,7 @@ def judge_of(network: LvmNet, plan: Plan, settings: GateSettings, output: Path, 
                 if record.precision != "fp32" and (not named or name in named)
             }
             again = plan.precision == "auto" or (plan.precision == "int8" and tried < TRIES)
-            if again and not result.passed and coarse:
+            if again and coarse:
                 refused |= coarse
             else:
                 demand(result, output.with_name(f"{output.name}-{target}-gates.html"))
@@ -56,6 +66,16 @@ def judge_of(network: LvmNet, plan: Plan, settings: GateSettings, output: Path, 
         return Verdict(frozenset(refused), tuple(answers))
 
     return judge
+
+
+def _files(bundle: Bundle, target: Target) -> tuple[str, ...]:
+    """Target and hashes of everything that its engines load."""
+    manifest = bundle.manifest
+    records = manifest.graphs[target].values()
+    named = [path for one in records for path in (one.path, one.data) if path is not None]
+    precisions = [one.precision for one in records]
+    weights = [manifest.weights] if manifest.weights is not None else []
+    return (target, *precisions, *(manifest.files[path].sha256 for path in (*named, *weights)))
 
 
 def _answers(target: Target, result: GateResult) -> list[AnswersRecord]:

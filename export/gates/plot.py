@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 from typing import NamedTuple
 
-WIDTH, HEIGHT = 460, 220
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 12, 14, 46
+WIDTH, HEIGHT = 400, 210
+"""About the width of a phone, so that letters are not drawn smaller there than they are meant to be."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 12, 24
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
@@ -19,44 +20,67 @@ class Line(NamedTuple):
     points: Sequence[tuple[int, float]]
 
 
-def plot(title: str, lines: Sequence[Line], limit: float | None = None, unit: str = "") -> str:
-    """An SVG figure of at most four lines, and the limit as a dotted one where there is one."""
+def plot(
+    title: str,
+    lines: Sequence[Line],
+    limit: float | None = None,
+    show: Callable[[float], str] = "{:.4g}".format,
+    *,
+    log: bool = False,
+) -> str:
+    """An SVG figure of at most four lines, and the limit as a dotted one where there is one.
+
+    `show` writes a value beside the axis; `log` draws powers of ten at equal distances, so that all values
+    must be positive.
+    """
     lines = [line for line in lines if line.points]
     if not lines:
         return ""
     frames = [frame for line in lines for frame, _ in line.points]
-    values = [value for line in lines for _, value in line.points]
-    low, high = _range([*values, *([] if limit is None else [limit])])
+    values = [value for line in lines for _, value in line.points] + ([] if limit is None else [limit])
+    low, high = _range([math.log10(value) for value in values] if log else values)
     first, last = min(frames), max(max(frames), min(frames) + 1)
 
     def x(frame: float) -> float:
         return _LEFT + (frame - first) / (last - first) * (WIDTH - _LEFT - _RIGHT)
 
     def y(value: float) -> float:
-        return _TOP + (high - value) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+        return _TOP + (high - (math.log10(value) if log else value)) / (high - low) * (
+            HEIGHT - _TOP - _BOTTOM
+        )
 
-    right, base = WIDTH - _RIGHT, HEIGHT - _BOTTOM
+    right, foot = WIDTH - _RIGHT, HEIGHT - 6
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">']
-    for value in _ticks(low, high):
+    for value in _powers(low, high) if log else _ticks(low, high):
         at = y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(_text("tick", _LEFT - 6, at + 3, f"{value:.4g}{unit}", "end"))
-    parts.append(_text("tick", _LEFT, base + 15, str(first), "start"))
-    parts.append(_text("tick", right, base + 15, f"{last} frames", "end"))
+        parts.append(_text("tick", _LEFT - 6, at + 4, show(value), "end"))
+    parts.append(_text("tick", _LEFT, foot, f"{first:,}", "start"))
+    parts.append(_text("tick", right, foot, f"{last:,} frames", "end"))
     if limit is not None:
         at = y(limit)
         parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
     for number, line in enumerate(lines):
-        dash = f' stroke-dasharray="{_DASHES[number]}"' if _DASHES[number] else ""
         places = [(f"{x(frame):.1f}", f"{y(value):.1f}") for frame, value in line.points]
         points = " ".join(",".join(place) for place in places)
-        parts.append(f'<polyline class="line c{number}" points="{points}"{dash}/>')
+        parts.append(f'<polyline class="line c{number}" points="{points}"{_dashes(number)}/>')
         parts += [f'<circle class="dot c{number}" cx="{a}" cy="{b}" r="2.5"/>' for a, b in places]
-        key, foot = _LEFT + number * (right - _LEFT) / 4, HEIGHT - 12
-        ends = f'x1="{key:.0f}" x2="{key + 18:.0f}" y1="{foot}" y2="{foot}"'
-        parts.append(f'<line class="line c{number}" {ends}{dash}/>')
-        parts.append(_text("key", key + 23, foot + 4, line.name, "start"))
-    return f"<figure>{''.join(parts)}</svg><figcaption>{escape(title)}</figcaption></figure>"
+    if limit is not None:
+        at = y(limit)  # said last, over the lines; below its own where the drawing ends above it
+        parts.append(_text("limit", right, at + (13 if at < _TOP + 14 else -5), "limit", "end"))
+    keys = "".join(_key(number, line.name) for number, line in enumerate(lines)) if len(lines) > 1 else ""
+    keys = f'<div class="keys">{keys}</div>' if keys else ""
+    return f"<figure><figcaption>{escape(title)}</figcaption>{keys}{''.join(parts)}</svg></figure>"
+
+
+def _key(number: int, name: str) -> str:
+    """Which line is which: outside of the drawing, where letters keep their size."""
+    sample = f'<line class="line c{number}" x1="0" x2="26" y1="4" y2="4"{_dashes(number)}/>'
+    return f'<span class="key"><svg viewBox="0 0 26 8" aria-hidden="true">{sample}</svg>{escape(name)}</span>'
+
+
+def _dashes(number: int) -> str:
+    return f' stroke-dasharray="{_DASHES[number]}"' if _DASHES[number] else ""
 
 
 def _text(kind: str, x: float, y: float, words: str, anchor: str) -> str:
@@ -76,3 +100,17 @@ def _ticks(low: float, high: float) -> list[float]:
     step *= next(m for m in (5, 2, 1) if (high - low) / (m * step) >= 3) if (high - low) / step >= 3 else 1
     start = math.ceil(low / step)
     return [number * step for number in range(start, math.floor(high / step) + 1)]
+
+
+def _powers(low: float, high: float) -> list[float]:
+    """Values between 10 ** low and 10 ** high: powers of ten, with their doubles and fives where few fit."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        found = [
+            step * 10.0**power
+            for power in range(math.floor(low), math.ceil(high) + 1)
+            for step in steps
+            if low <= math.log10(step) + power <= high
+        ]
+        if len(found) >= 3:
+            break
+    return found or [10.0 ** ((low + high) / 2)]

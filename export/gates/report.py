@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
@@ -10,36 +9,8 @@ from pathlib import Path
 from export.gates.limits import Limits
 from export.gates.plot import Line, plot
 from export.gates.result import Accuracy, Checkpoint, Drift, Finding, GateResult
+from export.gates.style import STYLE
 from export.networks.model import GRAPHS
-
-_STYLE = """
-:root { color-scheme: light dark; --ink: #1c1c1e; --soft: #66666c; --rule: #d8d8de; --paper: #fff;
-  --good: #1a7f37; --bad: #c0272d; --c0: #0b62c4; --c1: #b3540c; --c2: #6a2fb0; --c3: #0c7a6b; }
-@media (prefers-color-scheme: dark) { :root { --ink: #ececf0; --soft: #a3a3ab; --rule: #3a3a40;
-  --paper: #161618; --good: #56c271; --bad: #ff7b76;
-  --c0: #6cb0ff; --c1: #f0a05a; --c2: #c49bff; --c3: #5fd0bf; } }
-* { box-sizing: border-box; }
-body { margin: 0 auto; padding: 2rem 1.2rem 4rem; max-width: 62rem;
-  background: var(--paper); color: var(--ink); font: 15px/1.5 system-ui, sans-serif; }
-h1 { font-size: 1.5rem; margin: 0; }
-h2 { font-size: 1.15rem; margin: 2.2rem 0 .4rem; overflow-wrap: anywhere; }
-.soft, figcaption, .key, .tick { color: var(--soft); }
-.verdict { font-weight: 600; } .passed { color: var(--good); } .failed { color: var(--bad); }
-.wide { overflow-x: auto; } table { border-collapse: collapse; margin: .6rem 0; }
-th, td { padding: .25rem .8rem .25rem 0; border-bottom: 1px solid var(--rule); text-align: right; }
-th:first-child, td:first-child, td.words { text-align: left; }
-th { font-weight: 600; } td { font-variant-numeric: tabular-nums; }
-.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(20rem, 1fr)); gap: 1rem; }
-figure { margin: 0; } figcaption { font-size: .85rem; } svg { width: 100%; height: auto; }
-svg text { fill: var(--soft); font-size: 11px; }
-.grid { stroke: var(--rule); stroke-width: 1; }
-.limit { stroke: var(--bad); stroke-width: 1.5; stroke-dasharray: 3 3; }
-.line { fill: none; stroke-width: 2; }
-.line.c0 { stroke: var(--c0); } .line.c1 { stroke: var(--c1); }
-.line.c2 { stroke: var(--c2); } .line.c3 { stroke: var(--c3); }
-.dot.c0 { fill: var(--c0); } .dot.c1 { fill: var(--c1); }
-.dot.c2 { fill: var(--c2); } .dot.c3 { fill: var(--c3); }
-"""
 
 
 def write_report(result: GateResult, html: Path) -> None:
@@ -65,7 +36,7 @@ def page(result: GateResult) -> str:
     return (
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
         '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{title}</title><style>{_STYLE}</style></head>\n<body>\n"
+        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n"
         + "\n".join(parts)
         + "\n</body></html>\n"
     )
@@ -88,23 +59,25 @@ def _precisions(result: GateResult) -> str:
 def _verdict(result: GateResult) -> str:
     if result.passed:
         return '<p class="verdict passed">Passed: the export answers like its network.</p>'
-    rows = [
-        [_graph(one), source, "" if one.frame is None else f"{one.frame:,}", one.quantity, one.words]
-        for source, one in result.findings
-    ]
-    return '<p class="verdict failed">Failed: the export does not answer like its network.</p>' + _table(
-        ["graph", "where", "first after frame", "quantity", "what"], rows, words=True
-    )
+    found = "".join(_finding(source, one) for source, one in result.findings)
+    words = "Failed: the export does not answer like its network."
+    return f'<p class="verdict failed">{words}</p><ul class="findings">{found}</ul>'
+
+
+def _finding(source: str, one: Finding) -> str:
+    after = "" if one.frame is None else f", first after {one.frame:,} frames"
+    place = f"{_graph(one)}; {source}{after}"
+    return f'<li>{escape(one.words)}<p class="soft">{escape(place)}</p></li>'
 
 
 def _graph(finding: Finding) -> str:
     if finding.graph is None:
-        return "none alone"
-    return finding.graph if finding.certain else f"none alone, {finding.graph} most likely"
+        return "no graph alone"
+    return finding.graph if finding.certain else f"no graph alone, {finding.graph} most likely"
 
 
 def _drift(drift: Drift, limits: Limits) -> str:
-    shown = f"{drift.frames:,} sampled frames, {len(drift.checkpoints)} checkpoints"
+    shown = f"{drift.frames:,} sampled frames, compared {len(drift.checkpoints)} times on the way"
     parts = [f"<h2>Drift over {escape(drift.source)}</h2>", f'<p class="soft">{shown}</p>']
     points = [*drift.checkpoints]
     if drift.final is not None:
@@ -117,23 +90,37 @@ def _drift(drift: Drift, limits: Limits) -> str:
 
 
 def _final(final: Checkpoint, limits: Limits) -> str:
-    told = final.agreement
-    wanted: list[tuple[str, float | None, str]] = [
-        (f"answers agree, of {told.questions:,} questions", told.answers, f"at least {limits.answers:.2%}"),
-        ("the same, abstention aside", told.contents, f"at least {limits.contents:.2%}"),
-        *((f"answers to {kind} questions agree", share, "") for kind, share in told.by_kind.items()),
-        ("both or neither abstain", told.abstention, ""),
-        ("the same first activity", told.activity, ""),
-        ("overlap of boxes, mean IoU", told.box_iou, f"at least {limits.box_iou:.2%}"),
-        ("overlap of spans, mean IoU", told.span_iou, f"at least {limits.span_iou:.2%}"),
-        ("remembered tokens in common", final.tokens, f"at least {limits.tokens:.2%}"),
+    """What has a limit first."""
+    told, angle = final.agreement, final.angle_deg
+    judged = [
+        _least_of(f"answers agree, of {told.questions:,} questions", told.answers, limits.answers),
+        _least_of("the same, abstention aside", told.contents, limits.contents),
+        _least_of("overlap of boxes, mean IoU", told.box_iou, limits.box_iou),
+        _least_of("overlap of spans, mean IoU", told.span_iou, limits.span_iou),
+        _least_of("remembered tokens in common", final.tokens, limits.tokens),
     ]
-    rows = [[name, f"{value:.3%}", limit] for name, value, limit in wanted if value is not None]
-    if final.angle_deg is not None:
-        rows.append(
-            ["angle between the SVD bases", f"{final.angle_deg:.3g}°", f"at most {limits.angle_deg:g}°"]
-        )
-    return _table(["after the last frame", "", "limit"], rows)
+    if angle is not None:
+        shown = ("angle of the SVD bases", f"{angle:.3g}°", f"at most {limits.angle_deg:g}°")
+        judged.append((shown, angle > limits.angle_deg))
+    told_only = [
+        *((f"answers to {kind} questions agree", share) for kind, share in told.by_kind.items()),
+        ("both or neither abstain", told.abstention),
+        ("the same first activity", told.activity),
+    ]
+    rows = [row for row in judged if row is not None]
+    rows += [((name, f"{share:.2%}", ""), False) for name, share in told_only if share is not None]
+    return _table(
+        ["after the last frame", "measured", "limit"],
+        [row for row, _ in rows],
+        [missed for _, missed in rows],
+    )
+
+
+def _least_of(name: str, value: float | None, least: float) -> tuple[tuple[str, str, str], bool] | None:
+    """A row, and whether it is below its limit; None where there is no value."""
+    if value is None:
+        return None
+    return (name, f"{value:.2%}", f"at least {least:.2%}"), value < least
 
 
 def _plots(points: Sequence[Checkpoint], limits: Limits) -> list[str]:
@@ -144,40 +131,54 @@ def _plots(points: Sequence[Checkpoint], limits: Limits) -> list[str]:
     def told(field: str) -> list[float | None]:
         return [getattr(one.agreement, field) for one in points]
 
+    tokens, angle = [one.tokens for one in points], [one.angle_deg for one in points]
     return [
-        plot("Remembered tokens in common", [line("tokens", [one.tokens for one in points])], limits.tokens),
+        plot("Remembered tokens in common", [line("tokens", tokens)], limits.tokens, _percent),
         plot(
             "Largest principal angle between the SVD bases",
-            [line("angle", [one.angle_deg for one in points])],
+            [line("angle", angle)],
             limits.angle_deg,
-            "°",
+            "{:.4g}°".format,
         ),
         plot(
             "Answers that agree",
             [
                 line("told", told("answers")),
-                line("said", told("contents")),
+                line("abstention aside", told("contents")),
                 line("activity", told("activity")),
                 line("abstention", told("abstention")),
             ],
             limits.answers,
+            _percent,
         ),
         plot(
-            "Overlap of boxes and spans",
+            "Overlap of boxes and spans, mean IoU",
             [line("boxes", told("box_iou")), line("spans", told("span_iou"))],
             min(limits.box_iou, limits.span_iou),
+            _percent,
         ),
         plot(
-            "Error of each graph alone, powers of ten",
-            [line(name, [_power(one, name) for one in points]) for name in GRAPHS],
+            "Relative error of each graph alone",
+            [line(name, [_error(one, name) for one in points]) for name in GRAPHS],
+            show=_small,
+            log=True,
         ),
     ]
 
 
-def _power(point: Checkpoint, graph: str) -> float | None:
-    """Logarithm to base 10 of the error; None where there is none."""
+def _percent(share: float) -> str:
+    return f"{100 * share:.4g}%"
+
+
+def _small(share: float) -> str:
+    """Of an error, which may be tiny."""
+    return _percent(share) if share >= 1e-4 else f"{share:.0e}".replace("e-0", "e-")
+
+
+def _error(point: Checkpoint, graph: str) -> float | None:
+    """None where there is none."""
     one = next((alone for name, alone in point.alone.items() if name == graph), None)
-    return math.log10(one.error) if one is not None and one.error > 0 else None
+    return one.error if one is not None and one.error > 0 else None
 
 
 def _alone(points: Sequence[Checkpoint]) -> str:
@@ -187,15 +188,8 @@ def _alone(points: Sequence[Checkpoint]) -> str:
         if not of:
             continue
         worst = max(of, key=lambda one: one.error)
-        rows.append(
-            [
-                name,
-                worst.output,
-                f"{worst.error:.3g}",
-                _least([one.kept for one in of]),
-                _least([one.answers for one in of]),
-            ]
-        )
+        kept, answers = _least([one.kept for one in of]), _least([one.answers for one in of])
+        rows.append([name, worst.output, _small(worst.error), kept, answers])
     return "<h2>Each graph alone, on the reference's states</h2>" + _table(
         ["graph", "worst output", "largest relative error", "least tokens kept", "least answers"], rows
     )
@@ -225,8 +219,10 @@ def _accuracy(accuracy: Accuracy, limits: Limits) -> str:
     )
 
 
-def _table(head: Sequence[str], rows: Sequence[Sequence[str]], *, words: bool = False) -> str:
-    cell = '<td class="words">' if words else "<td>"
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]], missed: Sequence[bool] = ()) -> str:
+    """`missed` rows stand out."""
     lines = ["<tr>" + "".join(f"<th>{escape(one)}</th>" for one in head) + "</tr>"]
-    lines += ["<tr>" + "".join(f"{cell}{escape(one)}</td>" for one in row) + "</tr>" for row in rows]
+    for number, row in enumerate(rows):
+        start = '<tr class="missed">' if any(missed[number : number + 1]) else "<tr>"
+        lines.append(start + "".join(f"<td>{escape(one)}</td>" for one in row) + "</tr>")
     return f'<div class="wide"><table>{"".join(lines)}</table></div>'
