@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_seriali
 
 from edge_runtime.http.settings import HttpSettings
 from edge_runtime.logs import LogSettings
+from edge_runtime.mqtt.settings import MqttSettings
 from edge_runtime.paths import configs
 from edge_runtime.privacy.settings import EncryptionSettings, PrivacySettings
 from edge_runtime.secret import masked
@@ -87,6 +88,7 @@ class Config(_Strict):
     model: Model = Model()
     state: State = State()
     http: HttpSettings = HttpSettings()
+    mqtt: MqttSettings = MqttSettings()
     objects: Objects = Objects()
     logs: LogSettings = LogSettings()
 

@@ -1,0 +1,92 @@
+"""Home Assistant finds a camera by itself: four retained messages that describe it.
+
+https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from typing import Any
+
+from edge_runtime.mqtt.payloads import as_bytes
+from edge_runtime.mqtt.topics import Topics
+
+ENTITIES = (
+    ("binary_sensor", "connectivity"),
+    ("sensor", "activity"),
+    ("sensor", "frames_per_s"),
+    ("switch", "paused"),
+)
+
+
+def discovery_topics(prefix: str, topics: Topics, camera: str) -> dict[str, str]:
+    """Of each entity of a camera, by its name in topics."""
+    node = _node(topics, camera)
+    return {entity: f"{prefix}/{component}/{node}/{entity}/config" for component, entity in ENTITIES}
+
+
+def discovery(
+    prefix: str, topics: Topics, camera: str, shown: str, stats_interval_s: float
+) -> dict[str, bytes]:
+    """Topic → payload. `camera` is the name in topics, `shown` the one for people."""
+    node = _node(topics, camera)
+    common: dict[str, Any] = {
+        "availability_topic": topics.available,
+        "device": {
+            "identifiers": [node],
+            "name": shown,
+            "manufacturer": "lvm-edge",
+            "model": "camera with a memory",
+            "sw_version": _version(),
+        },
+        "origin": {"name": "lvm-edge", "sw_version": _version()},
+    }
+    own: dict[str, dict[str, Any]] = {
+        "connectivity": {
+            "name": "Connection",
+            "device_class": "connectivity",
+            "entity_category": "diagnostic",
+            "state_topic": topics.of(camera, "status"),
+            "value_template": "{{ 'ON' if value == 'online' else 'OFF' }}",
+        },
+        "activity": {
+            "name": "Activity",
+            "icon": "mdi:hand-extended",
+            "state_topic": topics.of(camera, "activity"),
+            "value_template": "{{ value_json.activity if value_json is defined else None }}",
+            "json_attributes_topic": topics.of(camera, "activity"),
+        },
+        "frames_per_s": {
+            "name": "Frames",
+            "unit_of_measurement": "fps",
+            "state_class": "measurement",
+            "entity_category": "diagnostic",
+            "state_topic": topics.stats,
+            "value_template": f"{{{{ (value_json.cameras['{camera}'] | default({{}})).frames_per_s }}}}",
+            "expire_after": round(3 * stats_interval_s) + 1,
+        },
+        "paused": {
+            "name": "Privacy pause",
+            "icon": "mdi:eye-off",
+            "state_topic": topics.of(camera, "paused/state"),
+            "command_topic": topics.of(camera, "paused/set"),
+        },
+    }
+    where = discovery_topics(prefix, topics, camera)
+    return {
+        where[entity]: as_bytes(said | common | {"unique_id": f"{node}_{entity}"})
+        for entity, said in own.items()
+    }
+
+
+def _node(topics: Topics, camera: str) -> str:
+    """Home Assistant wants letters, digits, _ and - only."""
+    return f"{re.sub(r'[^A-Za-z0-9_-]', '_', topics.prefix)}_{camera}"
+
+
+def _version() -> str:
+    try:
+        return importlib.metadata.version("lvm-edge")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
