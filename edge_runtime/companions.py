@@ -75,5 +75,18 @@ def http(run: Run) -> Iterator[None]:
         yield
 
 
-COMPANIONS: tuple[Companion, ...] = (http,)
+@contextlib.contextmanager
+def mqtt(run: Run) -> Iterator[None]:
+    settings = run.settings.mqtt
+    if not settings.enabled:
+        yield
+        return
+    from edge_runtime.mqtt.door import MqttDoor
+
+    with MqttDoor(run.service, settings) as door:
+        run.said.append(f"tells {door.address}, topics {settings.topic_prefix}/…")
+        yield
+
+
+COMPANIONS: tuple[Companion, ...] = (mqtt, http)
 """In the order in which they start; the doors (MQTT, HTTP) last."""

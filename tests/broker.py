@@ -45,7 +45,13 @@ class Broker:
         self.port = free_port()
         self._file = folder / "mosquitto.conf"
         self._log = folder / "mosquitto.log"
-        wanted = [f"listener {self.port} 127.0.0.1", "persistence false", "max_queued_messages 0", *lines]
+        wanted = [
+            f"listener {self.port} 127.0.0.1",
+            "persistence false",
+            "max_queued_messages 0",
+            "user root",
+            *lines,
+        ]
         if not any(line.startswith(("allow_anonymous", "password_file")) for line in lines):
             wanted.append("allow_anonymous true")
         self._file.write_text("\n".join(wanted) + "\n")

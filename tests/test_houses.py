@@ -25,6 +25,8 @@ ONLY_IN = {
     },
     "uvicorn": {"edge_runtime/http"},
     "cryptography": {"edge_runtime/privacy/sealing.py"},
+    "aiomqtt": {"edge_runtime/mqtt/wire.py"},
+    "paho": {"edge_runtime/mqtt/wire.py"},
     "gi": {"edge_runtime/sources/gstreamer.py"},
 }
 
@@ -70,7 +72,7 @@ def test_the_command_line_starts_without_any_heavy_package():
     code = (
         "import sys; import edge_runtime.cli.main; "
         "heavy = {'torch', 'openvino', 'tensorrt', 'cuda', 'fastapi', 'uvicorn', 'onnx', 'gi', "
-        "'cryptography'}; "
+        "'cryptography', 'aiomqtt', 'paho'}; "
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -12,7 +12,6 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -24,10 +23,11 @@ from edge_runtime.mqtt.payloads import OFFLINE
 from edge_runtime.mqtt.questions import Question, Questions
 from edge_runtime.mqtt.settings import MqttSettings
 from edge_runtime.mqtt.talk import CLOSE_S, Talk
+from edge_runtime.mqtt.tasks import ended, first_of, unless
 from edge_runtime.mqtt.topics import Names, Topics
 from edge_runtime.service import Service
 from edge_runtime.sources.backoff import Backoff
-from engines.errors import Missing
+from engines.errors import LvmError, Missing
 
 if TYPE_CHECKING:
     from edge_runtime.mqtt.wire import Received
@@ -78,6 +78,7 @@ class MqttDoor:
         self._began = time.monotonic()
         self._loop = asyncio.new_event_loop()
         self._loop.set_default_executor(Daemons(thread_name_prefix="mqtt "))
+        self._held = contextlib.ExitStack()
         self._stopping = asyncio.Event()
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
         self.connected = threading.Event()
@@ -89,13 +90,17 @@ class MqttDoor:
         return self._settings.address
 
     def __enter__(self) -> MqttDoor:
-        self._thread.start()
+        with contextlib.ExitStack() as held:
+            held.enter_context(self._follower.subscribed(self._loop))
+            self._thread.start()
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the thread has ended already
             self._loop.call_soon_threadsafe(self._stopping.set)
         self._thread.join(STOP_S)
+        self._held.close()
         if self._thread.is_alive():
             log.warning("MQTT: the goodbye takes too long; the broker will tell others that we are gone")
 
@@ -121,7 +126,13 @@ class MqttDoor:
             log.exception("MQTT has ended because of a fault in it; everything else goes on")
         finally:
             self.connected.clear()
+            self._loop.run_until_complete(self._end_rest())
             self._loop.close()
+
+    async def _end_rest(self) -> None:
+        """The library leaves a task of its own where a connection was cut."""
+        current = asyncio.current_task()
+        await ended(task for task in asyncio.all_tasks() if task is not current)
 
     async def _main(self) -> None:
         """Follow, answer and stay connected until `_stopping`; a fault in one of them ends all."""
@@ -136,18 +147,16 @@ class MqttDoor:
                     if not one.cancelled():
                         one.result()
         finally:
-            for one in (follow, answer, connect):
-                one.cancel()
-            await asyncio.gather(follow, answer, connect, return_exceptions=True)
+            await ended((follow, answer, connect))
 
     async def _stay_connected(self, follow: asyncio.Future[None]) -> None:
         backoff = Backoff(self._waits.first, self._waits.most)
-        await self._unless_stopped(self._follower.seen.wait())
+        await unless(self._stopping, self._follower.seen.wait())
         while not self._stopping.is_set():
             began, refused = time.monotonic(), False
             try:
                 await self._connection(follow)
-            except (self._wire.MqttError, OSError, ValueError) as error:
+            except (self._wire.MqttError, LvmError, OSError, ValueError) as error:
                 said, refused = self._wire.reason(error, self._settings)
                 self._say(said)
             finally:
@@ -155,53 +164,26 @@ class MqttDoor:
                 self._talk = None
             if time.monotonic() - began >= STEADY_S:
                 backoff.reset()
-            await self._unless_stopped(asyncio.sleep(self._waits.refused if refused else backoff.next()))
+            await unless(self._stopping, asyncio.sleep(self._waits.refused if refused else backoff.next()))
 
     async def _connection(self, follow: asyncio.Future[None]) -> None:
-        """One, from the first attempt to its end. Raises MqttError, OSError or ValueError."""
+        """One, from the first attempt to its end. Raises MqttError, LvmError, OSError or ValueError."""
         will = Message(self._topics.available, OFFLINE, retain=True)
         wire = self._wire.Wire(self._settings, will, self._received)
-        if not await self._unless_stopped(wire.open()):
+        if not await unless(self._stopping, wire.open()):
             return
         talk = self._talk = Talk(
             wire, self._topics, self._follower.board.states, self._replies, self._follower.events,
             lambda: self._follower.stats(self.counters()), self._settings.stats_interval_s,
         )  # fmt: skip
         try:
-            if await self._unless_stopped(self._first_of(talk.run(self._listen(), self._ready), wire.lost())):
+            if await unless(self._stopping, first_of(talk.run(self._listen(), self._ready), wire.lost())):
                 return
-            follow.cancel()  # the last events are in the line then
-            await asyncio.gather(follow, return_exceptions=True)
+            await ended([follow])  # the last events are in the line then
             self._follower.board.leave()
             await talk.goodbye()
         finally:
             await wire.close(CLOSE_S)
-
-    async def _first_of(self, *all_of: Awaitable[None]) -> None:
-        """Until one of them is done or fails; the others are cancelled."""
-        tasks = [asyncio.ensure_future(one) for one in all_of]
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
-        finally:
-            for one in tasks:
-                one.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def _unless_stopped(self, wanted: Awaitable[object]) -> bool:
-        """Wait for `wanted`, and give it up when this door is closed. Whether it was done."""
-        task, stop = asyncio.ensure_future(wanted), asyncio.ensure_future(self._stopping.wait())
-        try:
-            await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-            if not task.done():
-                return False
-            task.result()
-            return True
-        finally:
-            for one in (task, stop):
-                one.cancel()
-            await asyncio.gather(task, stop, return_exceptions=True)
 
     # -- what the connection says --------------------------------------------------------------------------
 

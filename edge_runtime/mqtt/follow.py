@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edge_runtime.events import Event, Subscription
@@ -38,35 +38,39 @@ class Follower:
         self._news = news
         self.board = Board(settings, topics, names)
         self.events = Line(settings.buffer_events, round(settings.buffer_mb * 1e6))
-        self._views: dict[str, View] = {}
+        self._subscription: Subscription | None = None
         self._before: Mapping[str, View] = {}
         self._unfit = self._overrun = 0
         self._woken, self._look_now = asyncio.Event(), False
         self.seen = asyncio.Event()
         """Set when it is known which cameras there are."""
 
-    async def run(self) -> None:
-        """Until cancelled."""
-        loop = asyncio.get_running_loop()
+    @contextlib.contextmanager
+    def subscribed(self, loop: asyncio.AbstractEventLoop) -> Iterator[None]:
+        """While the door is open: what happens from now on is not missed, though `run` begins later."""
 
         def woken() -> None:
             with contextlib.suppress(RuntimeError):  # the loop was closed while a camera was publishing
                 loop.call_soon_threadsafe(self._woken.set)
 
         with self._service.events.subscribe(self._settings.buffer_events, woken) as subscription:
-            try:
-                while True:
-                    await self.look()
-                    await self._until_next_look(subscription)
-            finally:
-                self._take(subscription)
+            self._subscription = subscription
+            yield
+
+    async def run(self) -> None:
+        """Until cancelled, while `subscribed`."""
+        try:
+            while True:
+                await self.look()
+                await self._until_next_look()
+        finally:
+            self._take()
 
     async def look(self) -> None:
         """See now how the cameras are."""
         loop = asyncio.get_running_loop()
         # Where a camera is being added it waits until its memory has been read.
-        self._views = await loop.run_in_executor(None, look, self._service)
-        self.board.show(self._views)
+        self.board.show(await loop.run_in_executor(None, look, self._service))
         self.seen.set()
         self._news()
 
@@ -85,19 +89,20 @@ class Follower:
         """`overrun`: more at once than could be taken up; `unfit`: too long, or nothing for JSON."""
         return self.events.as_json() | {"overrun": self._overrun, "unfit": self._unfit}
 
-    async def _until_next_look(self, subscription: Subscription) -> None:
+    async def _until_next_look(self) -> None:
         until = time.monotonic() + LOOK_EVERY_S
         while (left := until - time.monotonic()) > 0 and not self._look_now:
             with contextlib.suppress(asyncio.TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), left)
             self._woken.clear()
-            self._take(subscription)
+            self._take()
         self._look_now = False
 
-    def _take(self, subscription: Subscription) -> None:
-        while (event := subscription.get(0)) is not None:
+    def _take(self) -> None:
+        assert self._subscription is not None
+        while (event := self._subscription.get(0)) is not None:
             self._put(event)
-        self._overrun = subscription.lost
+        self._overrun = self._subscription.lost
 
     def _put(self, event: Event) -> None:
         if event.kind in ("camera", "privacy"):

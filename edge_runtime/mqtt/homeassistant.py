@@ -89,4 +89,4 @@ def _version() -> str:
     try:
         return importlib.metadata.version("lvm-edge")
     except importlib.metadata.PackageNotFoundError:
-        return "not installed"
+        return "unknown"

@@ -2,7 +2,7 @@
 
 {"id": "7", "camera": "lane1", "type": "object", "activity": "scan"}     the question of every other door
 {"id": "7", "camera": "lane1", "type": "object", "answer": …}           the answer
-{"id": "7", "error": "…"}                                               why there is none; "busy": ask again
+{"id": "7", "error": "…"}     why there is none; "busy": true beside it says to ask again
 """
 
 from __future__ import annotations

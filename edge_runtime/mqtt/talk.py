@@ -67,13 +67,13 @@ class Talk:
     async def goodbye(self) -> None:
         """Say what is left to say, and that we are gone, within `GOODBYE_S`. Raises MqttError."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._rest(), 0.7 * GOODBYE_S)
+            await asyncio.wait_for(self._rest(time.monotonic() + 0.7 * GOODBYE_S), 0.7 * GOODBYE_S)
         gone = Message(self._topics.available, OFFLINE, retain=True)
         with contextlib.suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._wire.tell(gone), 0.3 * GOODBYE_S)
 
-    async def _rest(self) -> None:
-        while await self._tell_one():
+    async def _rest(self, until: float) -> None:
+        while time.monotonic() < until and await self._tell_one():
             pass
 
     async def _tell_one(self) -> bool:

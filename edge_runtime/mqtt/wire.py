@@ -7,7 +7,9 @@ is ever sent to us, let alone read.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,8 +30,7 @@ MqttError = aiomqtt.MqttError
 ANSWER_SECONDS = 10.0
 """A broker that takes longer to confirm something is gone."""
 KEEPALIVE_S = 20
-"""Of silence, after which the broker is asked whether it is there. It also ends, within the library, what is
-left of an attempt that nobody answered."""
+"""Of silence, after which the broker is asked whether it is there."""
 _ROOM_FOR_HEADERS = 4096
 
 _REFUSALS = {
@@ -41,6 +42,7 @@ _REFUSALS = {
 }
 
 # What goes wrong we say ourselves, in a sentence; the library's own lines would say it a second time.
+log = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.setLevel(logging.CRITICAL)
 
@@ -75,6 +77,20 @@ class _Handed(asyncio.Queue[aiomqtt.Message]):
         )
 
 
+class _Client(aiomqtt.Client):
+    """The library's client; it keeps a socket open where an attempt or a goodbye got no answer."""
+
+    async def drop(self) -> None:
+        """Let it find its connection closed, which makes it tidy up."""
+        for _ in range(10):
+            connection = self._client.socket()
+            if connection is None:
+                return
+            with contextlib.suppress(OSError):
+                cast(socket.socket, connection).shutdown(socket.SHUT_RDWR)
+            await asyncio.sleep(0.005)
+
+
 class Wire:
     """One connection. `take` gets every message that comes, in the event loop; it must not raise.
 
@@ -84,7 +100,7 @@ class Wire:
     def __init__(self, settings: MqttSettings, will: Message, take: Callable[[Received], None]) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = round(settings.max_query_mb * 1e6) + _ROOM_FOR_HEADERS
-        self._client = aiomqtt.Client(
+        self._client = _Client(
             settings.host,
             settings.port_used,
             username=settings.username,
@@ -103,17 +119,29 @@ class Wire:
 
     async def open(self) -> None:
         """Connect. Raises MqttError, OSError or ValueError."""
-        await self._client.__aenter__()
+        try:
+            await self._client.__aenter__()
+        except BaseException:
+            await self._client.drop()
+            raise
 
     async def close(self, within_s: float) -> None:
-        """Say goodbye, if there is still somebody."""
+        """Say goodbye, if there is still somebody, and leave nothing behind."""
         self._client.timeout = within_s
-        await self._client.__aexit__(None, None, None)
+        try:
+            await self._client.__aexit__(None, None, None)
+        except aiomqtt.MqttError as error:
+            log.debug("MQTT: no goodbye: %s", error)
+        finally:
+            await self._client.drop()
 
     async def lost(self) -> None:
         """Raises MqttError when the connection is lost; returns where it was closed."""
-        async for _ in self._client.messages:
-            raise AssertionError("messages are handed over, not queued")
+        try:
+            async for _ in self._client.messages:
+                raise AssertionError("messages are handed over, not queued")
+        except aiomqtt.MqttError:
+            raise aiomqtt.MqttError("the connection was lost") from None
 
     async def listen(self, *topics: str) -> None:
         """Raises MqttError, also where the broker refuses."""
@@ -160,7 +188,7 @@ def tls_context(tls: TlsSettings) -> ssl.SSLContext:
 def reason(error: BaseException, settings: MqttSettings) -> tuple[str, bool]:
     """One sentence why there is no connection, and whether that will hardly change by itself."""
     cause = error.__context__ if isinstance(error, aiomqtt.MqttError) else error
-    refused = False
+    refused = isinstance(error, LvmError)
     code = str(error.rc) if isinstance(error, aiomqtt.MqttCodeError) else ""
     if code in _REFUSALS:
         said, refused = f"it refuses this client ({code}); {_REFUSALS[code]}", True
