@@ -48,7 +48,7 @@ class Waits:
     """Seconds between attempts: `first` doubles up to `most`, each shortened at random by up to half."""
 
     first: float = 0.5
-    most: float = 30.0
+    most: float = 10.0
     refused: float = 60.0
     """After what will hardly change by itself: a wrong password, a certificate."""
 
