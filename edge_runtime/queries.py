@@ -163,6 +163,14 @@ def parse_query(text: str | bytes) -> ActivityQuery | ObjectQuery | TimeQuery:
         raise QueryError(f"question not understood: {first_problem(error)}") from None
 
 
+def query_of(fields: dict[str, Any]) -> ActivityQuery | ObjectQuery | TimeQuery:
+    """A question from data in which photos are bytes already. Raises as `parse_query`."""
+    try:
+        return _adapter.validate_python(fields)
+    except ValidationError as error:
+        raise QueryError(f"question not understood: {first_problem(error)}") from None
+
+
 def first_problem(error: ValidationError) -> str:
     """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
     problem = error.errors(include_url=False, include_context=False)[0]

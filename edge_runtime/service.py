@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
+from edge_runtime.answered import Answered
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery
 from edge_runtime.camera_run import CameraRun
@@ -71,6 +72,7 @@ class Service:
         self.engines = self.lasting.engines
         self.turns = Turns(self.engines)
         self.events = Events()
+        self.answered = Answered(self.events)
         self._key, self._opener = key, opener
         self._kept: dict[str, _Kept] = {}
         self._changing = threading.RLock()
@@ -117,6 +119,7 @@ class Service:
                 folder = stack.enter_context(StateFolder(settings.state, self._key))
                 camera = CameraRun(self.turns, settings, folder, opener=self._opener)
                 camera.on_condition = lambda before, after: self._tell(name, before, after)
+                camera.guard.on_forget = lambda: self.answered.forget(name)
                 stack.pop_all()  # from here on the folder is given back where the camera is removed
             kept = self._kept[name] = _Kept(camera)
             if self._runs:
@@ -169,7 +172,10 @@ class Service:
 
     def ask(self, query: AnyQuery, camera: str | None = None) -> Answer:
         """Answer from what a camera remembers now. Raises QueryError."""
-        return self.camera(camera).ask(query)
+        asked = self.camera(camera)
+        answer = asked.ask(query)
+        self.answered.note(asked.name, query, answer)
+        return answer
 
     def ask_all(self, queries: Sequence[AnyQuery], camera: str | None = None) -> list[Answer]:
         return self.camera(camera).ask_all(queries)

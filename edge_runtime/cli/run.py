@@ -60,7 +60,10 @@ def run(
         """The cameras as the file has them now; what is wrong in it is said, and changes nothing."""
         assert config is not None
         try:
-            problems = service.apply(_configured(load_config(config), state, sampler))
+            read = load_config(config)
+            problems = service.apply(_configured(read, state, sampler))
+            now = {"cameras": read.cameras, "defaults": read.defaults}
+            started.settings = started.settings.model_copy(update=now)
         except LvmError as error:
             problems = [str(error)]
         for problem in problems:
@@ -73,7 +76,8 @@ def run(
     with Service(engines, key=find_key(settings.state.encryption.key_file)) as service:
         refused = _add_all(service, cameras)
         again = reload if config and not named else None
-        started = Run(service, settings, config, again, listen=http, no_http=no_http)
+        file = config if config is not None and config.exists() else None
+        started = Run(service, settings, file, again, listen=http, no_http=no_http)
         with accompanied(started):
             Session(started, as_json=as_json).run(for_, stay)
     if refused is not None:

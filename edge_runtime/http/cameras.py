@@ -9,6 +9,8 @@ from starlette.concurrency import run_in_threadpool
 
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.http.bodies import Held
+from edge_runtime.http.document import takes, told
+from edge_runtime.http.models import Cameras, CameraStatus, StatusOfAll
 from edge_runtime.http.refusals import Unknown
 from edge_runtime.queries import QueryError
 from edge_runtime.service import Service
@@ -28,18 +30,22 @@ def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
     def status(name: str) -> dict[str, Any]:
         return status_of_camera(camera_of(service, name), service.error_of(name))
 
-    @app.get("/api/v1/status")
+    @app.get("/api/v1/status", **told(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:
         """That of the only camera, or of all by their names."""
         found = {name: status(name) for name in service.cameras}
         return next(iter(found.values())) if len(found) == 1 else {"cameras": found}
 
-    @app.get("/api/v1/cameras")
+    @app.get("/api/v1/cameras", **told(Cameras))
     def cameras() -> dict[str, Any]:
         return {"cameras": [status(name) for name in service.cameras]}
 
     # A PUT, which no page of another origin can make a browser send unasked.
-    @app.put("/api/v1/cameras/{name:path}/paused")
+    @app.put(
+        "/api/v1/cameras/{name:path}/paused",
+        **told(CameraStatus),
+        **takes({"application/json": {"schema": {"type": "boolean"}}}),
+    )
     async def pause(name: str, request: Request) -> dict[str, Any]:
         async with held.body(request) as body:
             wanted = body.strip()
@@ -54,6 +60,6 @@ def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
 def add_camera_route(app: FastAPI, service: Service) -> None:
     """The route of one camera. After every other that begins like it: names may hold slashes."""
 
-    @app.get("/api/v1/cameras/{name:path}")
+    @app.get("/api/v1/cameras/{name:path}", **told(CameraStatus))
     def camera(name: str) -> dict[str, Any]:
         return status_of_camera(camera_of(service, name), service.error_of(name))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from dataclasses import dataclass, field
+
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,8 +28,14 @@ making a device would shut browsers out of everything else under its name."""
 class Gate:
     """ASGI. Who came in stands in `scope["holder"]`, None for a stranger."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access = app, access
+    @dataclass
+    class Counts:
+        """Responses so far."""
+
+        by_status: Counter[int] = field(default_factory=Counter)
+
+    def __init__(self, app: ASGIApp, access: Access, counts: Counts) -> None:
+        self._app, self._access, self._counts = app, access, counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -35,6 +44,7 @@ class Gate:
 
         async def send_on(message: Message) -> None:
             if message["type"] == "http.response.start":
+                self._counts.by_status[message["status"]] += 1
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)

@@ -6,16 +6,19 @@ from typing import Any
 
 from fastapi import FastAPI, Response
 
+from edge_runtime.http.document import told
+from edge_runtime.http.models import Alive, Ready
 from edge_runtime.service import Service
 
 
 def add_health_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz")
-    def healthz() -> dict[str, str]:
+    # No thread of the pool: they are answered whatever else is going on.
+    @app.get("/healthz", **told(Alive))
+    async def healthz() -> dict[str, str]:
         return {"status": "alive"}
 
-    @app.get("/readyz")
-    def readyz(response: Response) -> dict[str, Any]:
+    @app.get("/readyz", **told(Ready))
+    async def readyz(response: Response) -> dict[str, Any]:
         frames = sum(camera.version.frames for camera in service.cameras.values())
         response.status_code = 200 if frames else 503
         return {"ready": frames > 0, "frames": frames}

@@ -16,6 +16,7 @@ import uvicorn
 from edge_runtime.companions import Run
 from edge_runtime.http.access import Hosts
 from edge_runtime.http.app import make_app
+from edge_runtime.http.events import PING_S
 from edge_runtime.http.patience import TimedProtocol
 from edge_runtime.http.settings import HttpSettings
 from edge_runtime.service import Service
@@ -49,6 +50,11 @@ class HttpServer:
         config = uvicorn.Config(
             make_app(service, run, hosts),
             http=TimedProtocol,
+            ws="websockets-sansio",
+            ws_max_size=4096,  # nobody listens to what a listener says
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,
             log_config=None,
             access_log=False,
             server_header=False,

@@ -72,7 +72,7 @@ class HttpSettings(_Strict):
         default=(), max_length=64, description="names under which clients may reach it, beside addresses"
     )
     queries_per_s: float | None = Field(
-        default=20.0, gt=0, le=1e6, description="of one token, or one address; null: as many as it can"
+        default=20.0, gt=0, le=1e6, description="of one token; null: as many as it can"
     )
     failed_logins_per_minute: int = Field(default=10, ge=1, le=1000, description="of one address")
     allow_sources: tuple[str, ...] = Field(

@@ -60,6 +60,9 @@ class Guard:
         self._gate = Gate(run.interrupt, paused=self._memo.paused)
         run.pictures.hide(self._memo.paused)
 
+        self.on_forget: Callable[[], None] = lambda: None
+        """Lets go of what others keep that tells of what was watched."""
+
     # -- for anybody ---------------------------------------------------------------------------------------
 
     @property
@@ -169,6 +172,7 @@ class Guard:
         )
         run.pictures.forget(start, end)
         run.drop_caches()
+        self.on_forget()
         pictures = self.thumbnails.forget(*ticks_of(start, end))
         run.save_alone()
         return replace(told, thumbnails=pictures)

@@ -45,7 +45,7 @@ class Door:
         self._app = make_app(small_service(folder))
         self._loop = asyncio.new_event_loop()
         self._config = uvicorn.Config(
-            self._app, http="h11", log_config=None, access_log=False, lifespan="off"
+            self._app, http="h11", ws="none", log_config=None, access_log=False, lifespan="off"
         )
         self._config.load()
         self._questions = QueryDoor(folder).seeds()[:6]
@@ -154,7 +154,7 @@ def _check(sent: bytes) -> None:
     if not sent:
         return
     status = int(head.split(b" ")[1])
-    assert status in (100, 101, 200, 400, 404, 405, 411, 413, 422, 426, 431, 503), head
+    assert status in (100, 101, 200, 400, 401, 403, 404, 405, 411, 413, 422, 426, 429, 431, 503), head
     if status == 422:
         said = json.loads(body.split(b"HTTP/1.1 ")[0])["error"]
         assert said.isprintable() and len(said) < 1500, said

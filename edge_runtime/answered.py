@@ -1,0 +1,57 @@
+"""The newest questions and answers of all doors, in RAM only: for people who look, and for subscribers."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from edge_runtime.answers import Answer
+from edge_runtime.ask import AnyQuery
+from edge_runtime.events import Event, Events
+
+KEPT = 100
+
+
+class Answered:
+    """For any thread. Each entry is told as an event of the kind "answer" too."""
+
+    def __init__(self, events: Events) -> None:
+        self._events = events
+        self._lock = threading.Lock()
+        self._entries: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self.observers: list[Callable[[Answer], None]] = []
+        """Called with each answer by the thread that asked; they must be quick."""
+
+    def note(self, camera: str, query: AnyQuery, answer: Answer) -> None:
+        entry = {
+            "at": round(time.time(), 3),
+            "camera": camera,
+            "question": question_of(query),
+            "answer": answer.model_dump(mode="json"),
+        }
+        with self._lock:
+            self._entries.append(entry)
+        for observer in self.observers:
+            observer(answer)
+        self._events.publish(Event("answer", "new", camera, after=entry))
+
+    def newest(self, limit: int = KEPT) -> list[dict[str, Any]]:
+        """Entries as JSON, the newest first."""
+        with self._lock:
+            return list(self._entries)[::-1][:limit]
+
+    def forget(self, camera: str) -> None:
+        """Drop what was answered from a camera's memory: an answer tells what was seen, too."""
+        with self._lock:
+            kept = [entry for entry in self._entries if entry["camera"] != camera]
+            self._entries = deque(kept, maxlen=KEPT)
+
+
+def question_of(query: AnyQuery) -> dict[str, Any]:
+    """A question as JSON, with the number of its photos in place of the photos."""
+    said = query.model_dump(mode="json", by_alias=True, exclude_none=True, exclude={"object": {"photos"}})
+    photos = getattr(getattr(query, "object", None), "photos", None)
+    return said if photos is None else said | {"object": {"photos": len(photos)}}

@@ -1,0 +1,98 @@
+"""The OpenAPI document: every route says what it answers, what it takes and how it refuses."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel, TypeAdapter
+
+from edge_runtime.http.models import Error
+from edge_runtime.queries import Query
+
+_REF = "#/components/schemas/{model}"
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    401: {"model": Error, "description": "no token, or none that is known"},
+    403: {"model": Error, "description": "not for this role, this browser or this host name"},
+    404: {"model": Error, "description": "there is no such thing"},
+    413: {"model": Error, "description": "the body is too long"},
+    422: {"model": Error, "description": "not understood"},
+    429: {"model": Error, "description": "too often; Retry-After says when again"},
+    503: {"model": Error, "description": "no room now; ask again"},
+}
+
+EXAMPLES = {
+    "when": {"value": {"type": "time", "activity": "scan", "object": {"box": [0.2, 0.3, 0.4, 0.6], "t": 95}}},
+    "what": {"value": {"type": "activity", "object": {"product": "milk"}, "from": 0, "to": 60}},
+    "where": {"value": {"type": "object", "activity": "scan", "camera": "lane1"}},
+}
+
+
+def told(model: Any, **more: Any) -> dict[str, Any]:
+    """Keyword arguments of a route that answers like `model`: told in the document, not enforced."""
+    return {"response_model": None, "responses": {200: {"model": model}}, **more}
+
+
+def takes(content: dict[str, Any]) -> dict[str, Any]:
+    """Keyword arguments of a route that reads its body itself: media types to schemas."""
+    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
+
+
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """The schema of a small model without parts of its own."""
+    return model.model_json_schema(ref_template=_REF)
+
+
+QUESTION = {
+    "application/json": {"schema": {"$ref": _REF.format(model="Question")}, "examples": EXAMPLES},
+    "multipart/form-data": {
+        "schema": {
+            "type": "object",
+            "required": ["query", "photos"],
+            "properties": {
+                "query": {"type": "string", "description": "the question as JSON, without its object"},
+                "photos": {
+                    "type": "array",
+                    "maxItems": 16,
+                    "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+                },
+            },
+        }
+    },
+}
+
+
+def add_document(app: FastAPI) -> None:
+    """Last: it tells of the routes that are there."""
+
+    def document() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            found = get_openapi(
+                title="lvm-edge",
+                version="1",
+                description="Questions to the memory of cameras. docs/http.md has examples.",
+                routes=app.routes,
+            )
+            found["components"]["schemas"] |= _questions()
+            found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            found["security"] = [{"token": []}]
+            app.openapi_schema = found
+        return app.openapi_schema
+
+    app.openapi = document  # type: ignore[method-assign]
+
+
+def _questions() -> dict[str, Any]:
+    """Question and its parts; each may name its camera, as every door understands it."""
+    whole = TypeAdapter(Query).json_schema(ref_template=_REF)
+    parts: dict[str, Any] = whole.pop("$defs")
+    for kind in ("ActivityQuery", "ObjectQuery", "TimeQuery"):
+        parts[kind]["properties"]["camera"] = {
+            "type": "string",
+            "description": "its name, where there are several",
+        }
+        parts[kind].setdefault("required", [])
+        if "type" not in parts[kind]["required"]:
+            parts[kind]["required"].append("type")
+    return {"Question": whole, **parts}
