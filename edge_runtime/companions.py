@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from edge_runtime.activity.recorder import Recorder
 from edge_runtime.config import Config
 from edge_runtime.service import Service
 from engines.errors import LvmError
@@ -37,6 +38,9 @@ class Run:
 
     address: str | None = None
     """Where the HTTP door is open."""
+    activities: Recorder | None = None
+    """Who keeps the activity logs; None where that is off."""
+
     said: list[str] = field(default_factory=list)
     """Sentences for a person, of companions that could not start or that tell where they are."""
 
@@ -51,6 +55,16 @@ def accompanied(run: Run) -> Iterator[Run]:
         for start in COMPANIONS:
             stack.enter_context(start(run))
         yield run
+
+
+@contextlib.contextmanager
+def activities(run: Run) -> Iterator[None]:
+    settings = run.settings.activities
+    if not settings.enabled or not run.service.engines.bundle.manifest.training.trained:
+        yield
+        return
+    with Recorder(run.service, settings) as run.activities:
+        yield
 
 
 @contextlib.contextmanager
@@ -88,5 +102,5 @@ def mqtt(run: Run) -> Iterator[None]:
         yield
 
 
-COMPANIONS: tuple[Companion, ...] = (mqtt, http)
-"""In the order in which they start; the doors (MQTT, HTTP) last."""
+COMPANIONS: tuple[Companion, ...] = (mqtt, activities, http)
+"""In the order in which they start. MQTT first, so that it still tells what ends when the others stop."""

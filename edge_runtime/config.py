@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer
 
+from edge_runtime.activity.settings import ActivitySettings
 from edge_runtime.http.settings import HttpSettings
 from edge_runtime.logs import LogSettings
 from edge_runtime.mqtt.settings import MqttSettings
@@ -90,6 +91,7 @@ class Config(_Strict):
     http: HttpSettings = HttpSettings()
     mqtt: MqttSettings = MqttSettings()
     objects: Objects = Objects()
+    activities: ActivitySettings = ActivitySettings()
     logs: LogSettings = LogSettings()
 
 

@@ -74,7 +74,8 @@ def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> d
 
     `condition` is waiting, starting, running, paused, ended, stopped or failed (then `error` says why);
     `lost` counts the sampled frames of this run that were not remembered, by reason, `damaged` what could not
-    be decoded; `source_status` is what the source says of its connection, where it says anything.
+    be decoded; `source_status` is what the source says of its connection, where it says anything;
+    `activities` how recognising them fares, null where it is off.
     """
     source = camera.source
     connection = source.status.as_json() if isinstance(source, Supervised) else None
@@ -87,6 +88,7 @@ def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> d
         "engine_faults": camera.lane.faults,
         "damaged": source.errors if source else 0,
         "source_status": connection,
+        "activities": camera.guard.activities.as_json() if camera.guard.activities else None,
     }
 
 

@@ -43,7 +43,10 @@ sys.argv[0] = "lvm-edge"
 from edge_runtime.cli.main import main
 main()
 """
-STATE = r"((memory\.state|privacy\.json)(\.new)?|memory\.journal\.[0-9a-f]{16})"
+STATE = (
+    r"((memory\.state|privacy\.json)(\.new)?|memory\.journal\.[0-9a-f]{16}"
+    r"|activities\.sqlite(-wal|-shm|-journal)?)"
+)
 HARMLESS = re.compile(r"/dev/(null|tty|pts/\d+)$|/proc/")
 
 

@@ -36,7 +36,8 @@ def forget(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="what was done as one JSON object")] = False,
 ) -> None:
-    """Forget an interval: tokens, pending frames, thumbnails, log lines and the previous snapshot."""
+    """Forget an interval: tokens, pending frames, thumbnails, activities, log lines and the previous
+    snapshot."""
     if url is not None:
         if state is not None or key is not None:
             raise LvmError("name --state or --url, not both: a running process knows its key")
@@ -49,7 +50,7 @@ def forget(
     print(
         f"forgotten: {told['start']:.1f} to {told['end']:.1f} s, {told['tokens']} tokens, "
         f"{told['pending_frames']} frames of the running clip, {told['thumbnails']} thumbnails, "
-        f"{told['log_lines']} log lines; what remains: {told['remains']}"
+        f"{told['activities']} activities, {told['log_lines']} log lines; what remains: {told['remains']}"
     )
 
 

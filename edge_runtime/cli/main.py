@@ -10,7 +10,19 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli import ask, bench, catalogue, doctor, forget, key, run, status, token, warmup
+from edge_runtime.cli import (
+    activities,
+    ask,
+    bench,
+    catalogue,
+    doctor,
+    forget,
+    key,
+    run,
+    status,
+    token,
+    warmup,
+)
 from edge_runtime.cli.one_line import run_app
 from edge_runtime.logs import LogSettings, set_up
 
@@ -23,6 +35,7 @@ app = typer.Typer(
 )
 app.command("run")(run.run)
 app.command("ask")(ask.ask)
+app.command("activities")(activities.activities)
 app.command("status")(status.status)
 app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)

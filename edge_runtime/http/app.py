@@ -8,6 +8,7 @@ from edge_runtime.catalogue.doors import add_catalogue_routes
 from edge_runtime.companions import Run
 from edge_runtime.http.about import add_about_routes
 from edge_runtime.http.access import Access, Hosts
+from edge_runtime.http.activities import add_activity_routes
 from edge_runtime.http.bodies import Held
 from edge_runtime.http.cameras import add_camera_route, add_camera_routes
 from edge_runtime.http.configuration import add_config_routes
@@ -49,6 +50,7 @@ def make_app(service: Service, run: Run | None = None, hosts: Hosts | None = Non
     # Routes of other rooms: here, one line each. What they read of a body goes through `held`.
     add_page_routes(app, service)
     add_catalogue_routes(app, service, held, lambda: run.settings.objects.catalogue or catalogue_root())
+    add_activity_routes(app, run)
     add_camera_route(app, service)  # the last: names may hold slashes
     add_document(app)
     return app

@@ -31,6 +31,7 @@ class Forgotten:
     cell_share: float
     background_reset: bool = False
     thumbnails: int = 0
+    activities: int = 0
     log_lines: int = 0
 
     def as_json(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
 
+from edge_runtime.activity.log import forget_in_log
 from edge_runtime.coverage import PAUSED, Coverage
 from edge_runtime.ingest import Ingest
 from edge_runtime.pictures import Pictures
@@ -48,6 +49,15 @@ class Guarded(Protocol):
         """Let go of everything that was kept of a version or a picture to be faster."""
 
 
+class KeepsActivities(Protocol):
+    """The activity log of a run, where one is being written."""
+
+    def forget(self, start: float, end: float) -> int:
+        """Remove the rows that share time with [start, end). Returns how many. Raises LvmError."""
+
+    def as_json(self) -> dict[str, Any]: ...
+
+
 class Guard:
     """The privacy of one run. `pause` and `forget` from any thread, the rest from the run's own."""
 
@@ -57,6 +67,8 @@ class Guard:
         self._memo = start_memo(folder.folder, settings.zones, paused=settings.paused)
         self.zones = Zones(self._memo.zones)
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
+        self.activities: KeepsActivities | None = None
+        """Set by whoever writes the log, which is a file that nobody writes otherwise."""
         self._gate = Gate(run.interrupt, paused=self._memo.paused)
         run.pictures.hide(self._memo.paused)
 
@@ -175,4 +187,8 @@ class Guard:
         self.on_forget()
         pictures = self.thumbnails.forget(*ticks_of(start, end))
         run.save_alone()
-        return replace(told, thumbnails=pictures)
+        if self.activities is not None:
+            rows = self.activities.forget(start, end)
+        else:
+            rows = forget_in_log(run.folder.folder, start, end, run.folder.key)
+        return replace(told, thumbnails=pictures, activities=rows)

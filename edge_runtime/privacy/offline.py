@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from edge_runtime.activity.log import forget_in_log
 from edge_runtime.privacy.forget import Forgotten, forget_span, ticks_of
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.privacy.thumbnails import FOLDER, forget_files
@@ -48,7 +49,8 @@ def forget_in_folder(
         )
         pictures = forget_files(folder / FOLDER, *ticks_of(start, end))
         held.save_alone(Snapshot(saved.header, version))
-    return replace(told, thumbnails=pictures)
+        rows = forget_in_log(folder, start, end, key)
+    return replace(told, thumbnails=pictures, activities=rows)
 
 
 def _clip_of(saved: Snapshot) -> tuple[int, float]:
