@@ -182,7 +182,7 @@ def test_a_bit_flipped_in_a_journal_ends_it_there(life, monkeypatch):
         found = _loaded(BreakingDisk({**files, name: bytes(damaged)}))
         assert digest_of(found.version) == life.digests[found.version.frames]
         seen.add(found.version.frames)
-    assert seen == {1, 2, 3, 4, 5}
+    assert seen - {6} == {1, 2, 3, 4, 5}  # in the empty rest of a page a bit costs nothing
 
 
 def test_a_damaged_snapshot_that_is_replaced_is_set_aside_and_the_one_before_stays(life):

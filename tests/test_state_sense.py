@@ -331,7 +331,7 @@ def test_counts_beyond_counting_are_one_sentence(folder, version):
         ),
         (b'{"format": 1, "snapshot": "a", "after": "", "frames": -1}', "frames: Input should be greater"),
         (b'{"format": "1", "snapshot": "a", "after": [], "frames": 0}', "after: Input should be a valid"),
-        (b'{"format": 2}', "its journal was written by a newer lvm-edge"),
+        (b'{"format": 3}', "its journal was written by a newer lvm-edge"),
     ],
 )
 def test_a_first_record_that_says_nothing_is_one_sentence(folder, monkeypatch, head, says):

@@ -2,8 +2,8 @@
 
     python -m tools.slowdown --seconds 10
 
-A process of its own, at this one's priority, sleeps 50 ms and works 5 ms of processor time, again and again.
-Idle that takes 55 ms; how much longer it takes is what the others on the machine cost, or a machine that
+A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again.
+Idle that takes 25 ms; how much longer it takes is what the others on the machine cost, or a machine that
 pauses. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a run on a busy
 one says how busy it was. The last line is one JSON object.
 """
@@ -23,7 +23,7 @@ from types import TracebackType
 
 from tools.console import finish
 
-SLEEP_S, WORK_S = 0.05, 0.005
+SLEEP_S, WORK_S = 0.02, 0.005
 IDLE_S = SLEEP_S + WORK_S
 OVERHEAD = 1.1
 """What sleeping and the clocks cost on an idle machine; so much is no slowdown."""

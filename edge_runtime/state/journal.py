@@ -4,6 +4,9 @@
     record  length (4), checksum (16), sealed payload; the first one says whose journal it is
     record  ...
 
+A record may leave the rest of a page empty and begin on the next one: what is synced after each frame is
+written page by page, and a page that is begun is written again with every frame that touches it.
+
 Each checksum covers the one before it, so a record counts only behind those behind which it was written: what
 was torn off, and what a disk shows of a file that lay there before, ends the journal.
 """
@@ -24,7 +27,11 @@ from edge_runtime.state.seal import JOURNAL, Seal
 
 MAGIC = b"LVMJRNL1"
 PREFIX = "memory.journal."
-_FORMAT = 1
+_FORMAT = 2
+_READ = (1, 2)
+"""The first format had no empty rests of pages."""
+PAGE = 4096
+"""Bytes in which kernel and file system write; where they write more at once, only the saving is smaller."""
 _LENGTH_BYTES, _SUM_BYTES = 4, 16
 
 
@@ -69,7 +76,7 @@ class Journal:
         self._seal, self._snapshot, self._records = seal, snapshot, 0
         self._file = disk.create(path)
         self._sum = first_sum()
-        self.size = len(MAGIC)
+        self.size, self._synced = len(MAGIC), 0
         self.waits = False
         """Whether records were appended that a power cut would take."""
         head = {"format": _FORMAT, "snapshot": snapshot, "after": after, "frames": frames}
@@ -87,14 +94,22 @@ class Journal:
         self._records += 1
         total = next_sum(self._sum, sealed)
         record = len(sealed).to_bytes(_LENGTH_BYTES, "little") + total + sealed
+        record = bytes(self._rest_of_page(len(record))) + record
         self.waits = True
         self._file.write(record)
         self._sum = total
         self.size += len(record)
 
+    def _rest_of_page(self, record: int) -> int:
+        """Bytes to leave empty before a record of this size, where that writes a page less."""
+        rest = -self.size % PAGE
+        if self._synced != self.size or _pages(self.size % PAGE + record) == _pages(record):
+            return 0
+        return rest
+
     def sync(self) -> None:
         self._file.sync()
-        self.waits = False
+        self.waits, self._synced = False, self.size
 
     def close(self) -> None:
         self._file.close()
@@ -111,28 +126,35 @@ def scan(data: bytes, seal: Seal) -> Scanned | None:
     at, total = len(MAGIC), first_sum()
     payloads: list[bytes] = []
     head: _Head | None = None
-    while True:
-        start = at + _LENGTH_BYTES + _SUM_BYTES
-        stop = start + int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
-        if start > len(data) or stop > len(data):
-            break
-        sealed = data[start:stop]
-        wanted = next_sum(total, sealed)
-        if data[at + _LENGTH_BYTES : start] != wanted:
-            break
+    while (found := _record(data, at, total) or _record(data, at + -at % PAGE, total)) is not None:
+        sealed, total, at = found
         place = _place(head.snapshot if head else "", len(payloads))
         payloads.append(seal.open(sealed, role=JOURNAL, of=place))
         head = head or _head(payloads[0])
-        at, total = stop, wanted
     if head is None:
         return None
     return Scanned(head.snapshot, head.after, head.frames, tuple(payloads[1:]), total.hex(), at, len(data))
 
 
+def _record(data: bytes, at: int, before: bytes) -> tuple[bytes, bytes, int] | None:
+    """The record at `at` behind those of checksum `before`: its sealed payload, its checksum and its end."""
+    start = at + _LENGTH_BYTES + _SUM_BYTES
+    stop = start + int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
+    if start > len(data) or stop > len(data):
+        return None
+    sealed = data[start:stop]
+    total = next_sum(before, sealed)
+    return (sealed, total, stop) if data[at + _LENGTH_BYTES : start] == total else None
+
+
+def _pages(size: int) -> int:
+    return -(-size // PAGE)
+
+
 def _head(payload: bytes) -> _Head:
     try:
         plain = json.loads(payload)
-        if isinstance(plain, dict) and plain.get("format") != _FORMAT and isinstance(plain["format"], int):
+        if isinstance(plain, dict) and isinstance(plain["format"], int) and plain["format"] not in _READ:
             raise NewerState("its journal was written by a newer lvm-edge")
         return _Head.model_validate(plain)
     except ValidationError as error:
