@@ -70,12 +70,12 @@ class CameraRun:
         self.pictures = Pictures(self)
         self.source: Source | None = None
         self._objects = ObjectEncoder(
-            engines.backbone,
+            turns.asked_backbone,
             manifest.network.image_size,
             frame_at=self.pictures.at,
             catalogue=settings.catalogue,
         )
-        self.asker = Asker(manifest, engines.reader, self._objects)
+        self.asker = Asker(manifest, turns.asked_reader, self._objects)
         self.pulse = Pulse()
         self.guard = Guard(self, settings.privacy)
         self._condition = "waiting"

@@ -17,7 +17,7 @@ from edge_runtime.paths import cameras_root, catalogue_root, state_of
 from edge_runtime.privacy.sealing import Key, find_key
 from edge_runtime.privacy.settings import together
 from edge_runtime.sources import canonical
-from edge_runtime.state import StateError, belongs, load_snapshot
+from edge_runtime.state import belongs, load_header
 
 
 def one_camera(config: Config, source: str, state: Path | None, sampler: str | None) -> CameraSettings:
@@ -64,16 +64,15 @@ def _folder(config: Config, name: str, state: Path | None, camera: CameraSetting
     among = (root or cameras_root()) / name
     usual, other = (among, alone) if len(config.cameras) > 1 else (alone, among)
     source, key = camera.source_name, find_key(config.state.encryption.key_file)
-    there, here = _remembers(other, source, name, key), _remembers(usual, source, name, key)
-    return other if there and not here else usual
+    if _remembers(other, source, name, key) and not _remembers(usual, source, name, key):
+        return other
+    return usual
 
 
 def _remembers(folder: Path, source: str, name: str, key: Key | None) -> bool:
-    try:
-        found = load_snapshot(folder, key=key)
-    except (StateError, OSError):
-        return False  # whoever opens it is told what is wrong with it
-    return found is not None and belongs(found.header, source=source, camera=name)
+    # Not the journal: every SIGHUP asks, and replaying it for each camera took 17 MB that stayed.
+    header = load_header(folder, key)
+    return header is not None and belongs(header, source=source, camera=name)
 
 
 def _first(*values: float | None) -> float:

@@ -7,6 +7,9 @@ whatever the others' rates are, and nobody waits longer than one call of each ot
 There is no thread here. Who is at the head of the queue makes the call, for itself and for those behind it
 whose single live frames fit into the same batch; with one camera that costs nothing at all.
 
+Questions do not wait for frames: their calls go past the queue, one at a time. More at once gain nothing on a
+device's few cores, and a backend keeps memory for as many calls as it ever ran side by side.
+
 A call that fails is made once more. Frames of several cameras that failed together are tried again apart, so
 that one camera's picture cannot lose another's.
 """
@@ -55,6 +58,10 @@ class Turns:
         self.calls = 0
         """Backend calls so far, and the frames in those that several cameras shared."""
         self.shared_frames = 0
+        asking = threading.Lock()
+        self.asked_backbone: Engine = _InTurn(engines.backbone, lambda e, feeds: _alone(asking, e, feeds))
+        self.asked_reader: Engine = _InTurn(engines.reader, lambda e, feeds: _alone(asking, e, feeds))
+        """What questions call, of whatever camera."""
         self._change = threading.Condition()
         self._waiting: deque[_Call] = deque()
         self._busy = False
@@ -141,6 +148,11 @@ class Turns:
             call.outputs = {name: array[first:last] for name, array in outputs.items()}
             first = last
         self.shared_frames += first
+
+
+def _alone(asking: threading.Lock, engine: Engine, feeds: Feeds) -> dict[str, Array]:
+    with asking:
+        return engine(feeds)
 
 
 class Lane:

@@ -102,6 +102,20 @@ def test_a_second_camera_in_the_file_moves_no_memory_nor_does_its_going(written,
     assert cameras_of(only_b)["b"].state == both["b"].state
 
 
+def test_whose_memory_it_is_is_known_without_replaying_its_journal(written, tmp_path, monkeypatch):
+    """A SIGHUP asks that of every camera while it runs."""
+    directory = f"state: {{directory: {tmp_path / 'kept'}}}\n"
+    one = written(directory + "cameras: {a: {source: demo}}")
+    _remember(cameras_of(one)["a"])
+
+    def replayed(*given):
+        raise AssertionError("a journal was replayed")
+
+    monkeypatch.setattr("edge_runtime.state.load._Journals.continued", replayed)
+    two = written(directory + "cameras: {a: {source: demo}, b: {source: 0}}")
+    assert cameras_of(two)["a"].state == tmp_path / "kept"
+
+
 def test_of_two_memories_of_one_source_the_usual_place_has_the_right_one(written, tmp_path):
     for folder in ("d", "d/a"):
         _remember(CameraSettings("demo", tmp_path / folder))

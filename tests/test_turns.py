@@ -188,3 +188,24 @@ def test_what_a_camera_that_is_left_waits_for_is_dropped_and_the_others_are_serv
         lanes["left"].backbone(_pictures(1))
     lanes["left"].left = False
     assert lanes["left"].backbone(_pictures(1))["tokens"].shape[0] == 1
+
+
+def test_questions_go_past_the_queue_one_at_a_time(backbone):
+    """A backend keeps memory for as many calls as it ever ran side by side."""
+    turns = backbone.turns
+    backbone.hold.clear()
+    ingest = threading.Thread(target=lambda: turns.lane("camera").backbone(_pictures(0)))
+    ingest.start()
+    assert backbone.inside.wait(10)
+    asking = [threading.Thread(target=lambda: turns.asked_backbone(_pictures(7))) for _ in range(4)]
+    for one in asking:
+        one.start()
+    until = time.monotonic() + 10
+    while len(backbone.calls) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.1)  # for a third that must not come
+    assert backbone.calls == [[0], [7]]
+    backbone.hold.set()
+    for one in [ingest, *asking]:
+        one.join(10)
+    assert backbone.calls == [[0], *[[7]] * 4]

@@ -19,7 +19,7 @@ from edge_runtime.state.belongs import belongs, check_belongs, model_digest
 from edge_runtime.state.errors import Damaged, NewerState, StateError
 from edge_runtime.state.folder import StateFolder
 from edge_runtime.state.header import LEAST_FPS, Header
-from edge_runtime.state.load import load_snapshot
+from edge_runtime.state.load import load_header, load_snapshot
 from edge_runtime.state.snapshot import FILE, MAGIC, PREVIOUS, Saving, Snapshot, arrays_of
 
 __all__ = [
@@ -37,6 +37,7 @@ __all__ = [
     "arrays_of",
     "belongs",
     "check_belongs",
+    "load_header",
     "load_snapshot",
     "model_digest",
 ]

@@ -14,6 +14,7 @@ from edge_runtime.privacy.sealing import Key
 from edge_runtime.samplers import Novelty, Sampler, thins
 from edge_runtime.state.disk import Disk
 from edge_runtime.state.errors import Damaged, StateError
+from edge_runtime.state.header import Header
 from edge_runtime.state.journal import PREFIX, Scanned, journal_name, scan
 from edge_runtime.state.records import Record, RecordCoder
 from edge_runtime.state.seal import Seal, seal_of
@@ -67,6 +68,18 @@ def load_snapshot(
         raise StateError(
             f"state {folder} cannot be used: {'; '.join(problems)}; move it away or name another --state"
         )
+    return None
+
+
+def load_header(folder: Path, key: Key | None = None) -> Header | None:
+    """What is said of the newest sound snapshot, without the journal: whose memory lies there, at the cost of
+    one small file. None where nothing can be read, whatever the reason."""
+    disk, seal = Disk(), seal_of(key)
+    for name in (FILE, PREVIOUS):
+        try:
+            return decode(disk.read(folder / name), seal).header
+        except (StateError, OSError):  # whoever opens the folder is told what is wrong with it
+            continue
     return None
 
 
