@@ -6,7 +6,8 @@ import sys
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -57,6 +58,8 @@ def test_no_answer_goes_where_somebody_listens_or_outside(topic):
         assert not TOPICS.may_answer_at(f"lvm/{ours}", ["lvm"]) or ours == "/paused/set"
 
 
+@examples(max_examples=500, deadline=None)
+@example(most=2, most_bytes=80, steps=[0, 72, "take", 1, "back"])
 @given(
     st.integers(1, 6),
     st.integers(20, 200),

@@ -35,7 +35,7 @@ class Line:
         self._most, self._most_bytes = most, most_bytes
         self._waiting: deque[Message] = deque()
         self.bytes = 0
-        self.dropped = 0
+        self.dropped = self._dropped_before = 0
         self.sent = 0
 
     def __len__(self) -> int:
@@ -47,11 +47,12 @@ class Line:
         self._trim()
 
     def take(self) -> Message | None:
-        """The oldest, which is then somebody else's: `done`, or given back."""
+        """The oldest, which is then somebody else's until it is `done` or given back; one at a time."""
         if not self._waiting:
             return None
         message = self._waiting.popleft()
         self.bytes -= message.size
+        self._dropped_before = self.dropped
         return message
 
     def done(self) -> None:
@@ -59,7 +60,11 @@ class Line:
         self.sent += 1
 
     def give_back(self, message: Message) -> None:
-        """What was taken is the oldest again: whether it has arrived is not known."""
+        """What was taken is the oldest again: whether it has arrived is not known. Where younger ones had to
+        go meanwhile, so has it."""
+        if self.dropped != self._dropped_before:
+            self.dropped += 1
+            return
         self._waiting.appendleft(message)
         self.bytes += message.size
         self._trim()
