@@ -228,7 +228,7 @@ class Asker:
         p = decode.calibrated(out["activity_logits"], self._manifest.thresholds.activity_scaling)
         ranked = [
             ActivityCandidate(activity=self._names[i], confidence=float(p[i]))
-            for i in np.argsort(-p, kind="stable")
+            for i in np.argsort(-out["activity_logits"], kind="stable")
         ]
         return {"activities": tuple(ranked), "confidence": ranked[0].confidence, "answer": ranked[0].activity}
 

@@ -24,7 +24,12 @@ def sigmoid(x: Real | float) -> Real:
 
 def calibrated(logits: Real | float, scaling: Scaling) -> Real:
     """Probabilities of logits of any shape."""
-    return sigmoid(np.float32(scaling.a) * np.asarray(logits, np.float32) + np.float32(scaling.b))
+    x = np.asarray(logits, np.float32)
+    if not scaling.points:
+        return sigmoid(np.float32(scaling.a) * x + np.float32(scaling.b))
+    known, honest = np.array(scaling.points, np.float32).T
+    beyond = x - np.clip(x, known[0], known[-1])
+    return sigmoid(np.interp(x, known, honest).astype(np.float32) + np.float32(scaling.a) * beyond)
 
 
 def recalibrated(probability: float, scaling: Scaling) -> float:
@@ -32,7 +37,7 @@ def recalibrated(probability: float, scaling: Scaling) -> float:
     if scaling == Scaling():
         return probability
     p = min(max(probability, 1e-6), 1 - 1e-6)
-    return float(sigmoid(scaling.a * math.log(p / (1 - p)) + scaling.b))
+    return float(calibrated(math.log(p / (1 - p)), scaling))
 
 
 def softmax(x: Real) -> Real:

@@ -201,11 +201,24 @@ class TrainingRecord(Strict):
     results: dict[str, float] = Field(default_factory=dict)
 
 
+Logit = Annotated[float, Field(ge=-1e4, le=1e4)]
+
+
 class Scaling(Strict):
-    """What makes a probability honest: sigmoid(a * logit + b), fitted on validation videos (Platt)."""
+    """What makes a probability honest, fitted on validation videos: sigmoid(a * logit + b) (Platt), or where
+    there are `points` the sigmoid of the line through them, logit to honest logit; beyond its ends `a` is the
+    slope."""
 
     a: float = Field(default=1.0, ge=0, le=1e4, description="0 or more: scaling must not reverse an order")
     b: float = Field(default=0.0, ge=-1e4, le=1e4)
+    points: tuple[tuple[Logit, Logit], ...] = Field(default=(), max_length=64)
+
+    @model_validator(mode="after")
+    def _rising(self) -> Scaling:
+        for (x1, y1), (x2, y2) in zip(self.points, self.points[1:], strict=False):
+            if not (x1 < x2 and y1 < y2):
+                raise ValueError("points must rise in both: scaling must not reverse an order")
+        return self
 
 
 class Thresholds(Strict):

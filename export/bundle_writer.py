@@ -92,6 +92,21 @@ def write_bundle(
         return _written(network, card, plan, variants, folder, report, judge)
 
 
+def write_copy(bundle: Bundle, output: Path, thresholds: Thresholds) -> Manifest:
+    """The same bundle with other thresholds at `output`, which may be its own place. Raises as `write_bundle`
+    does."""
+    output = output.absolute()
+    refuse_foreign(output)
+    manifest = bundle.manifest.model_copy(update={"thresholds": thresholds})
+    with _staged(output) as folder:
+        for name in manifest.files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).write_bytes(bundle.read(name))
+        _write_manifest(folder, manifest)
+        Bundle.open(folder)
+    return manifest
+
+
 def _written(
     network: LvmNet,
     card: ModelCard,

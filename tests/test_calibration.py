@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from edge_runtime.decode import calibrated
 from engines.errors import LvmError
-from export.evaluation.calibration import Platt, fit_platt, logit
+from engines.manifest import Scaling
+from export.evaluation.calibration import Platt, fit_platt, fit_points, logit
 from export.evaluation.metrics import auroc, calibration_error
 
 
@@ -71,3 +73,33 @@ def test_samples_that_cannot_be_fitted_are_refused():
         fit_platt([0.1, -np.inf], [True, False])
     with pytest.raises(LvmError, match=r"got \(2,\) and \(1,\)"):
         fit_platt([0.1, 0.2], [True])
+
+
+def kinked(rng, count=4000):
+    """Logits whose honest ones do not lie on a line: flat in the middle."""
+    x = rng.uniform(-4, 4, count)
+    honest = np.where(np.abs(x) < 2, 0.0, np.sign(x) * (np.abs(x) - 2) * 2)
+    return x, rng.random(count) < 1 / (1 + np.exp(-honest))
+
+
+def test_points_follow_what_no_line_does_and_keep_the_order(rng):
+    x, y = kinked(rng)
+    fresh, truth = kinked(rng)
+    scaling = Scaling(a=1.0, points=fit_points(x, y))
+    p = calibrated(fresh, scaling)
+    assert calibration_error(p, truth) < 0.04 < calibration_error(fit_platt(x, y)(fresh), truth)
+    order = np.argsort(fresh)
+    assert (np.diff(p[order].astype(np.float64)) >= 0).all() and p.min() > 0 and p.max() < 1
+    assert auroc(p, truth) == pytest.approx(auroc(fresh, truth), abs=1e-3)
+
+
+def test_points_rise_whatever_the_samples_say(rng):
+    for falling in (lambda x: -x, lambda x: np.zeros_like(x), lambda x: np.sign(x)):
+        x = rng.normal(size=900)
+        points = fit_points(x, rng.random(900) < 1 / (1 + np.exp(-falling(x))))
+        assert Scaling(points=points).points == points and len(points) > 2
+
+
+def test_too_few_or_equal_samples_give_no_points(rng):
+    assert fit_points([1.0] * 500, [True] * 499 + [False]) == ()
+    assert fit_points(rng.normal(size=60), rng.random(60) < 0.5) == ()

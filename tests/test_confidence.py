@@ -83,3 +83,25 @@ def test_the_manifest_names_the_head_that_finds_more() -> None:
 def test_with_the_scaling_of_identity_nothing_changes() -> None:
     found = calibrations(overconfident(2, 300), {0: Thresholds()})["presence"]
     assert found.before == found.after
+
+
+def test_points_are_taken_where_two_numbers_do_not_do() -> None:
+    def stepped(seed: int) -> list[Result]:
+        """Right in 30 of 100 below 0 and in 90 above, however sure it says it is."""
+        rng = np.random.default_rng(seed)
+        x = rng.normal(0, 4, 1200)
+        right = rng.random(1200) < np.where(x < 0, 0.3, 0.9)
+        return [
+            result("abcd"[i % 4], i, presence_logit=float(x[i]), happened=bool(right[i])) for i in range(1200)
+        ]
+
+    thresholds = calibrate(stepped(0))
+    assert thresholds.presence_scaling.points
+    found = calibrations(stepped(1), {0: thresholds})["presence"]
+    assert found.before.estimate > 0.12 and found.after.estimate < 0.05
+    assert not calibrate(overconfident(0)).presence_scaling.points  # where the line is the truth
+
+
+def test_few_samples_show_an_error_even_where_every_confidence_is_honest() -> None:
+    few, many = (calibrations(overconfident(3, n), {0: Thresholds()})["presence"] for n in (200, 4000))
+    assert 0.02 < few.least < 0.1 and many.least < few.least / 2 and many.least < many.after.estimate

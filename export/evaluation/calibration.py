@@ -1,8 +1,9 @@
 """Scaling of logits so that a probability of 0.8 is right eight times in ten; fitted on validation videos.
 
 N samples, C classes. The probability is sigmoid(a x + b): temperature scaling where b = 0 and 1/a is the
-temperature, Platt scaling where both are fitted. A confidence that is no logit (the probability of a span, a
-softmax) is scaled by way of `logit`.
+temperature, Platt scaling where both are fitted. Or it follows a line through points that rises everywhere:
+isotonic regression of bins of equal mass (Zadrozny and Elkan, 2002). A confidence that is no logit (the
+probability of a span, a softmax) is scaled by way of `logit`.
 """
 
 from __future__ import annotations
@@ -16,6 +17,9 @@ from engines.errors import LvmError
 
 Real = NDArray[np.float64]
 
+_POINT_SAMPLES = 50
+_MOST_POINTS = 16
+_LEAST_SLOPE, _LEAST_STEP = 0.02, 0.02
 _STEPS = 100
 _CONVERGED = 1e-10
 
@@ -40,6 +44,39 @@ def fit_platt(logits: ArrayLike, truth: ArrayLike) -> Platt:
     return Platt(float(scaling[0]), float(scaling[1]))
 
 
+Points = tuple[tuple[float, float], ...]
+
+
+def fit_points(logits: ArrayLike, truth: ArrayLike) -> Points:
+    """Points (logit, honest logit) of a rising line; shapes as for `fit_platt`. Empty below 100 samples, or
+    where all logits are the same."""
+    x, y = _flat(logits, truth)
+    count = min(len(x) // _POINT_SAMPLES, _MOST_POINTS)
+    bins = np.array_split(np.argsort(x, kind="stable"), max(count, 1))
+    place = np.array([x[one].mean() for one in bins])
+    bins = [one for i, one in enumerate(bins) if i == 0 or place[i] > place[i - 1] + _LEAST_STEP]
+    if len(bins) < 2:
+        return ()
+    place = np.array([x[one].mean() for one in bins])
+    # Half a sample right and half a sample wrong more, so that none is certain.
+    rate = _rising([(y[one].sum() + 0.5, len(one) + 1.0) for one in bins])
+    honest = np.asarray(logit(rate))
+    # Neighbours that were pooled would be equal: a little of the slope stays, so that no order is lost.
+    honest += _LEAST_SLOPE * (place - place[0])
+    return tuple((round(float(a), 4), round(float(b), 4)) for a, b in zip(place, honest, strict=True))
+
+
+def _rising(bins: list[tuple[float, float]]) -> Real:
+    """Rates of (right, all) that never fall: neighbours that do are pooled (pool adjacent violators)."""
+    pools: list[list[float]] = []  # right, all, bins
+    for right, count in bins:
+        pools.append([right, count, 1])
+        while len(pools) > 1 and pools[-2][0] * pools[-1][1] >= pools[-1][0] * pools[-2][1]:
+            last = pools.pop()
+            pools[-1] = [a + b for a, b in zip(pools[-1], last, strict=True)]
+    return np.concatenate([[right / count] * int(n) for right, count, n in pools])
+
+
 def logit(probability: ArrayLike) -> Real:
     """Inverse of the sigmoid, kept finite: probabilities are cut to [1e-6, 1 - 1e-6]."""
     p = np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6)
@@ -48,16 +85,21 @@ def logit(probability: ArrayLike) -> Real:
 
 def _samples(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, Real]:
     """Flat logits and targets (N,): Platt's, a little inside 0 and 1, keep separable data finite."""
+    x, y = _flat(logits, truth)
+    positives, negatives = int(y.sum()), int((~y).sum())
+    if not positives or not negatives:
+        raise LvmError(f"calibration needs right and wrong samples, got {positives} and {negatives}")
+    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
+    return x, np.where(y, high, low)
+
+
+def _flat(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, NDArray[np.bool_]]:
     x, y = np.asarray(logits, np.float64), np.asarray(truth, bool)
     if x.shape != y.shape:
         raise LvmError(f"logits and truth must have one shape, got {x.shape} and {y.shape}")
     if not np.isfinite(x).all():
         raise LvmError("logits must be finite, got NaN or infinity: leave out what cannot be answered")
-    positives, negatives = int(y.sum()), int((~y).sum())
-    if not positives or not negatives:
-        raise LvmError(f"calibration needs right and wrong samples, got {positives} and {negatives}")
-    high, low = (positives + 1) / (positives + 2), 1 / (negatives + 2)
-    return x.ravel(), np.where(y, high, low).ravel()
+    return x.ravel(), y.ravel()
 
 
 def _newton(x: Real, target: Real) -> Real:

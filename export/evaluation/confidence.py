@@ -1,7 +1,7 @@
-"""Whether confidences are honest, and what makes them so: Platt scaling fitted on validation videos.
+"""Whether confidences are honest, and what makes them so: scaling fitted on validation videos.
 
 Three confidences are said by a device: that what was asked happened (presence), that the first activity is
-right, and that the first span is. Each is scaled by two numbers of the manifest, so what is measured here
+right, and that the first span is. Each is scaled by a few numbers of the manifest, so what is measured here
 after scaling is what people read there.
 """
 
@@ -13,10 +13,11 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.decode import calibrated
 from engines.manifest import Scaling, Thresholds, TimeHead
 from export.evaluation import bootstrap, calibration
 from export.evaluation.bootstrap import Interval
-from export.evaluation.calibration import fit_platt
+from export.evaluation.calibration import fit_platt, fit_points
 from export.evaluation.metrics import POSITIVE_IOU, calibration_error
 from export.evaluation.results import Result
 
@@ -34,11 +35,15 @@ class Samples(NamedTuple):
 
 
 class Calibration(NamedTuple):
-    """Expected calibration error, before and after scaling."""
+    """Expected calibration error, before and after scaling.
+
+    `least` is what so few samples would show on average if every confidence were honest.
+    """
 
     before: Interval
     after: Interval
     samples: int
+    least: float
 
 
 def samples(results: Sequence[Result], head: TimeHead | Mapping[int, TimeHead]) -> dict[str, Samples]:
@@ -70,16 +75,37 @@ def calibrate(validation: Sequence[Result]) -> Thresholds:
     """
     head = better_head(validation)
     known = samples(validation, head)
-    scaling = {
-        name: Scaling(**fit_platt(one.logits, one.right)._asdict())
-        for name, one in known.items()
-        if one.right.any() and not one.right.all()
-    }
+    scaling = {name: fitted(one) for name, one in known.items() if one.right.any() and not one.right.all()}
     return Thresholds(
         presence=0.5 if "presence" in scaling else 0.0,
         time_head=head,
         **{f"{name}_scaling": scaling[name] for name in _NAMES if name in scaling},
     )
+
+
+def fitted(known: Samples) -> Scaling:
+    """Two numbers (Platt) or points, whichever was likelier on each video when fitted on the others."""
+    videos = np.array([one.video for one in known.of])
+    loss = {_platt: 0.0, _by_points: 0.0}
+    for video in np.unique(videos):
+        there, rest = videos == video, videos != video
+        if not known.right[rest].any() or known.right[rest].all():
+            return _platt(known.logits, known.right)
+        for fit in loss:
+            p = np.asarray(calibrated(known.logits[there], fit(known.logits[rest], known.right[rest])), float)
+            p = np.clip(np.where(known.right[there], p, 1 - p), 1e-6, 1)
+            loss[fit] -= float(np.log(p).sum())
+    return min(loss, key=lambda fit: loss[fit])(known.logits, known.right)
+
+
+def _platt(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Scaling:
+    return Scaling(**fit_platt(logits, right)._asdict())
+
+
+def _by_points(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Scaling:
+    """Beyond the first and the last point Platt's slope."""
+    platt = fit_platt(logits, right)
+    return Scaling(a=platt.a, b=platt.b, points=fit_points(logits, right))
 
 
 def better_head(validation: Sequence[Result]) -> TimeHead:
@@ -98,20 +124,39 @@ def calibrations(results: Sequence[Result], thresholds: Mapping[int, Thresholds]
         scalings = {seed: getattr(one, f"{name}_scaling") for seed, one in thresholds.items()}
         scaled = [scalings[one.seed] for one in known.of]
         before, after = ([Scaling()] * len(known.of), scaled)
-        found[name] = Calibration(error(known, before), error(known, after), len(known.right))
+        found[name] = Calibration(
+            error(known, before), error(known, after), len(known.right), least_error(known, after)
+        )
     return found
 
 
 def error(known: Samples, scalings: Sequence[Scaling]) -> Interval:
     """Expected calibration error, each sample scaled by its own; bins hold at least 30 samples."""
-    a, b = (np.array([getattr(one, name) for one in scalings]) for name in "ab")
-    confidence = calibration.Platt(1.0, 0.0)(a * known.logits + b)
-    bins = int(np.clip(len(confidence) // _BIN_LEAST, 1, _MOST_BINS))
+    confidence, bins = _said(known, scalings)
     return bootstrap.statistic(
         lambda index: calibration_error(confidence[index], known.right[index], bins),
         [one.video for one in known.of],
         [one.seed for one in known.of],
     )
+
+
+def least_error(known: Samples, scalings: Sequence[Scaling]) -> float:
+    """Mean error of answers that are right just as often as they say: bins of few samples are never exact."""
+    confidence, bins = _said(known, scalings)
+    dice = np.random.default_rng(0)
+    played = [
+        calibration_error(confidence, dice.random(len(confidence)) < confidence, bins) for _ in range(200)
+    ]
+    return float(np.mean(played))
+
+
+def _said(known: Samples, scalings: Sequence[Scaling]) -> tuple[NDArray[np.float64], int]:
+    """Confidences (N,), each scaled by its own, and in how many bins they are judged."""
+    confidence = np.zeros(len(known.logits))
+    for scaling in set(scalings):
+        of = np.array([one == scaling for one in scalings])
+        confidence[of] = calibrated(known.logits[of], scaling)
+    return confidence, int(np.clip(len(confidence) // _BIN_LEAST, 1, _MOST_BINS))
 
 
 def _first(one: Result) -> tuple[float, bool]:

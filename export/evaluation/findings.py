@@ -83,7 +83,12 @@ def findings(runs: Runs) -> Json:
         },
         "auroc": _answered(ours),
         "calibration": {
-            name: {"before": list(one.before[:3]), "after": list(one.after[:3]), "samples": one.samples}
+            name: {
+                "before": list(one.before[:3]),
+                "after": list(one.after[:3]),
+                "samples": one.samples,
+                "least": one.least,
+            }
             for name, one in calibrations(ours, thresholds).items()
         },
     }

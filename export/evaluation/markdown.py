@@ -165,10 +165,10 @@ def _more(found: Json) -> str:
     header = ["mean distance to remembered evidence", "answers", "Recall@1x (vIoU over 0.3)"]
     parts.append(_section("Where objects were", "", header, gaps))
     sure = [
-        [name, _share(one["before"]), _share(one["after"]), str(one["samples"])]
+        [name, _share(one["before"]), _share(one["after"]), f"{one['least']:.2f}", str(one["samples"])]
         for name, one in found["calibration"].items()
     ]
-    header = ["confidence", "calibration error, raw", "with the manifest's scaling", "answers"]
+    header = ["confidence", "calibration error, raw", "with the manifest's scaling", "if honest", "answers"]
     parts.append(_section("Whether confidences are honest", "", header, sure))
     told = [[name, _share(one)] for name, one in found["auroc"].items()]
     parts.append(_section("Whether it happened at all", "", ["queries", "AUROC"], told))

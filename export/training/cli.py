@@ -20,7 +20,7 @@ import typer
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
-from export.training import evaluate_cli
+from export.training import calibrate_cli, evaluate_cli
 
 if TYPE_CHECKING:
     import torch
@@ -82,6 +82,7 @@ def train(
 
 
 evaluate_cli.register(app)
+calibrate_cli.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,61 @@
+"""`lvm-train calibrate`: a bundle whose confidences are honest where it is used.
+
+    lvm-train evaluate my-bundle --data DATA --split val --system lvm-net --output RESULTS
+    lvm-train calibrate my-bundle --results RESULTS --output my-honest-bundle
+
+Neither weights nor graphs change, nor does the order of any answers.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from engines.errors import LvmError
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to `lvm-train`."""
+    app.command("calibrate")(calibrate)
+
+
+def calibrate(
+    bundle: Annotated[Path, typer.Argument(help="Bundle whose answers were evaluated.")],
+    results: Annotated[
+        list[Path], typer.Option(help="Folder that lvm-train evaluate wrote for it; may be repeated.")
+    ],
+    output: Annotated[Path, typer.Option(help="The bundle that is written; may be the same.")],
+    split: Annotated[str, typer.Option(help="Of the results: val, or train.")] = "val",
+) -> None:
+    """Fit the scalings of confidences, the better time head and the threshold of presence to results."""
+    from engines.bundle import Bundle
+    from export.bundle_writer import write_copy
+    from export.evaluation import confidence
+    from export.evaluation.runs import OWN, results_of
+
+    if split not in ("val", "train"):
+        raise LvmError(f"--split must be val or train, got {split!r}: what is tested is not to be fitted to")
+    opened = Bundle.open(bundle)
+    found = results_of(results, split, OWN)
+    if found is None:
+        raise LvmError(
+            f"{results[0]} has no results of {OWN} on {split}; make them by: "
+            f"lvm-train evaluate {bundle} --data DATA --split {split} --system {OWN} --output {results[0]}"
+        )
+    fitted = confidence.calibrate(found)
+    kept = opened.manifest.thresholds
+    thresholds = fitted.model_copy(update={"evidence": kept.evidence, "interpolate_s": kept.interpolate_s})
+    write_copy(opened, output, thresholds)
+    seeds = {one.seed for one in found}
+    errors = {
+        name: {"before": before.after.estimate, "after": after.after.estimate, "least": after.least}
+        for (name, before), after in zip(
+            confidence.calibrations(found, dict.fromkeys(seeds, kept)).items(),
+            confidence.calibrations(found, dict.fromkeys(seeds, thresholds)).values(),
+            strict=True,
+        )
+    }
+    typer.echo(json.dumps({"bundle": str(output), "answers": len(found), "calibration_error": errors}))

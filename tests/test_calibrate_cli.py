@@ -1,0 +1,63 @@
+"""`lvm-train calibrate`: another manifest, the same weights and graphs."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from evaluation_runs import make_run
+from test_report import result
+from typer.testing import CliRunner
+
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from export.bundle_writer import write_bundle
+from export.checkpoint import from_checkpoint
+from export.evaluation.results import save_lines
+from export.evaluation.runs import results_file
+from export.precision import Plan
+from export.training.cli import app
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("calibrate")
+    network, card = from_checkpoint(make_run(root / "run") / "checkpoint.safetensors")
+    write_bundle(network, card, root / "bundle", Plan("fp32", ("onnxruntime",)))
+    return root / "bundle"
+
+
+def _results(folder: Path, split: str = "val") -> Path:
+    rng = np.random.default_rng(0)
+    x = rng.normal(0, 4, 1200)
+    happened = rng.random(1200) < 1 / (1 + np.exp(-(x / 3 - 1)))
+    made = [
+        result("abcd"[i % 4], i, presence_logit=float(x[i]), happened=bool(happened[i])) for i in range(1200)
+    ]
+    save_lines(made, results_file(folder, split, "lvm-net"))
+    return folder
+
+
+def _run(*arguments: object):  # type: ignore[no-untyped-def]
+    return CliRunner().invoke(app, ["calibrate", *map(str, arguments)])
+
+
+def test_confidences_become_honest_and_nothing_else_changes(bundle: Path, tmp_path: Path) -> None:
+    done = _run(bundle, "--results", _results(tmp_path / "r"), "--output", tmp_path / "new")
+    assert done.exit_code == 0, done.output
+    said = json.loads(done.output.splitlines()[-1])["calibration_error"]["presence"]
+    assert said["before"] > 0.12 and said["after"] < 0.05
+    old, new = Bundle.open(bundle).manifest, Bundle.open(tmp_path / "new").manifest
+    assert new.thresholds.presence_scaling.a == pytest.approx(1 / 3, abs=0.06)
+    assert new.model_copy(update={"thresholds": old.thresholds}) == old
+    assert _run(tmp_path / "new", "--results", tmp_path / "r", "--output", tmp_path / "new").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("split", "said"), [("test", "what is tested is not to be fitted to"), ("train", "has no results")]
+)
+def test_what_cannot_be_fitted_is_said(bundle: Path, tmp_path: Path, split: str, said: str) -> None:
+    results = _results(tmp_path / "r")
+    done = _run(bundle, "--results", results, "--output", tmp_path / "new", "--split", split)
+    assert isinstance(done.exception, LvmError) and said in str(done.exception)
+    assert not (tmp_path / "new").exists()
