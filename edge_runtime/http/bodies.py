@@ -44,6 +44,9 @@ class Held:
             self.bytes -= sum(map(len, parts))
 
     async def _read(self, request: Request, parts: list[bytes], most: int) -> None:
+        said = request.headers.get("content-length", "")
+        if said.isdecimal() and int(said[:20]) > most:  # not a byte of it is read
+            raise TooLarge(f"this has at most {most} bytes")
         size = 0
         async for part in request.stream():
             size += len(part)

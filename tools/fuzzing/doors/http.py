@@ -13,6 +13,8 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
+from edge_runtime.companions import Run
+from edge_runtime.config import load_config
 from edge_runtime.http.app import make_app
 from edge_runtime.http.serving import BriefLog
 from tools.fuzzing.doors.query import TYPED, WORDS
@@ -29,20 +31,32 @@ HEADERS = (
     b"Content-Type: text/xml\r\n", b"5\r\nhello\r\n0\r\n\r\n", b"FFFFFFFFFFFFFFFF\r\n", b"/api/v1/query",
     b"/api/v1/status",
     b"/healthz", b"/readyz", b"/openapi.json", b"/../", b"/%2e%2e/", b"%00", b"//", b"?a=b",
-    b"Connection: close\r\n",
+    b"Connection: close\r\n", b"DELETE ", b"PUT ", b"/metrics", b"/api/v1/session", b"/api/v1/config",
+    b"/api/v1/answers?limit=", b"/api/v1/catalogue/", b"X-LVM-Edge: 1\r\n", b"Origin: null\r\n",
+    b"Cookie: lvm_session=a\r\n", b"Authorization: Bearer a\r\n", b"multipart/form-data; boundary=a",
+    b"--a--", b'Content-Disposition: form-data; name="photos"; filename="a"\r\n\r\n',
 )  # fmt: skip
 
 
 PATHS = (
     "/healthz", "/readyz", "/api/v1/status", "/api/v1/cameras", "/api/v1/privacy", "/openapi.json", "/none",
+    "/metrics", "/version", "/api/v1/bundle", "/api/v1/answers?limit=3", "/api/v1/config", "/api/v1/session",
+    "/api/v1/memory", "/api/v1/history", "/api/v1/catalogue", "/page/none.js",
+    "/api/v1/cameras/demo/latest.jpg?width=64",
 )  # fmt: skip
+FORM = (
+    b'--a\r\nContent-Disposition: form-data; name="query"\r\n\r\n{"type": "activity"}\r\n'
+    b'--a\r\nContent-Disposition: form-data; name="photos"; filename="a.png"\r\n\r\nPNG\r\n--a--\r\n'
+)
 
 
 class Door:
     longest = 8192
 
     def __init__(self, folder: Path) -> None:
-        self._app = make_app(small_service(folder))
+        service, file = small_service(folder), folder / "fuzz.yaml"
+        file.write_text("version: 1\ncameras: {a: {source: demo}}\n")
+        self._app = make_app(service, Run(service, load_config(file), file, reload=list))
         self._loop = asyncio.new_event_loop()
         self._config = uvicorn.Config(
             self._app, http="h11", ws="none", log_config=None, access_log=False, lifespan="off"
@@ -57,28 +71,24 @@ class Door:
         log.addFilter(BriefLog())
 
     def seeds(self) -> list[bytes]:
-        made = [
-            f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
-            for path in (
-                "/healthz",
-                "/readyz",
-                "/api/v1/status",
-                "/api/v1/cameras",
-                "/api/v1/privacy",
-                "/openapi.json",
-                "/none",
-            )
-        ]
+        made = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in PATHS]
         made += [_post(question) for question in self._questions]
         chunked = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
-        return [*made, chunked + b"2\r\n{}\r\n0\r\n\r\n", made[0] + made[5]]
+        others = [
+            _post(FORM, "POST /api/v1/query", "Content-Type: multipart/form-data; boundary=a\r\n"),
+            _post(b'{"token": "' + b"a" * 40 + b'"}', "POST /api/v1/session", "X-LVM-Edge: 1\r\n"),
+            _post(b"version: 1\ncameras: {a: {source: demo}}\n", "PUT /api/v1/config"),
+            _post(b"true", "PUT /api/v1/cameras/demo/paused"),
+            _post(b"", "DELETE /api/v1/session", "Cookie: lvm_session=a\r\nX-LVM-Edge: 1\r\n"),
+        ]
+        return [*made, *others, chunked + b"2\r\n{}\r\n0\r\n\r\n", made[0] + made[5]]
 
     def mutate(self, data: bytes, dice: Random) -> bytes | None:
         head, gap, body = data.partition(b"\r\n\r\n")
         if gap and body and dice.random() < 0.5:
             changed = json_tree(body, dice, WORDS)
             if changed is not None:
-                return _post(changed)
+                return _post(changed)  # the other routes are reached by changing bytes
         return any_bytes(data, dice, HEADERS if dice.random() < 0.7 else TYPED)
 
     def run(self, data: bytes) -> None:
@@ -161,6 +171,6 @@ def _check(sent: bytes) -> None:
     assert b"Traceback" not in sent
 
 
-def _post(body: bytes) -> bytes:
-    head = f"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+def _post(body: bytes, line: str = "POST /api/v1/query", headers: str = "") -> bytes:
+    head = f"{line} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
