@@ -54,6 +54,9 @@ def export(
     ] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
     context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
+    memory_tokens: Annotated[
+        int | None, typer.Option(help="Slots of the memory, other than the network was trained with.")
+    ] = None,
     gates: Annotated[
         Path | None, typer.Option(help="YAML with limits and videos of the answer gate.")
     ] = None,
@@ -80,6 +83,10 @@ def export(
 
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init)
+    if memory_tokens is not None:
+        from export.networks.model import with_memory
+
+        network = with_memory(network, memory_tokens)
     with _progress() as progress:
         task = progress.add_task("", total=None)
 

@@ -62,6 +62,19 @@ def test_a_checkpoint_becomes_a_bundle_and_the_bundle_can_be_exported_again(
     assert _untimed(first) == _untimed(second)
 
 
+def test_a_memory_of_another_size_needs_no_other_training(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    wanted = ("--checkpoint", checkpoint, "--target", "onnxruntime", "--memory-tokens")
+    status, _, err = run(monkeypatch, capsys, *wanted, 90, "--output", tmp_path / "b")
+    assert status == 0, err
+    manifest = Bundle.open(tmp_path / "b").manifest
+    trained = small_network().config
+    assert manifest.network == trained.model_copy(update={"memory_tokens": 90}) != trained
+    status, _, err = run(monkeypatch, capsys, *wanted, 0, "--output", tmp_path / "none")
+    assert status == 2 and "a memory of 0 tokens cannot be" in err and not (tmp_path / "none").exists()
+
+
 def test_tensorrts_graphs_are_compared_through_onnxruntime_where_there_is_no_gpu(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

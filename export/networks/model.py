@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import torch
+from pydantic import ValidationError
 from torch import nn
 
+from engines.errors import LvmError
 from engines.manifest import GraphName, NetworkConfig
 from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
@@ -33,3 +35,18 @@ def initialised(config: NetworkConfig, seed: int) -> LvmNet:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LvmNet(config).eval()
+
+
+def with_memory(network: LvmNet, tokens: int) -> LvmNet:
+    """The same weights over a memory of `tokens` slots: neither sampler nor reader has a parameter a slot.
+
+    Raises LvmError for a number of slots that no bundle may have.
+    """
+    try:
+        config = NetworkConfig.model_validate({**network.config.model_dump(), "memory_tokens": tokens})
+    except ValidationError as error:
+        problem = error.errors(include_url=False)[0]
+        raise LvmError(f"a memory of {tokens} tokens cannot be: {problem['msg']}") from None
+    resized = LvmNet(config)
+    resized.load_state_dict(network.state_dict())
+    return resized.train(network.training)
