@@ -101,6 +101,8 @@ class Panel:
         ]
         for left, one, right, two in rows:
             table.add_row(Text(left, style="dim"), one, Text(right, style="dim"), two)
+        if camera.guard.activities is not None:
+            table.add_row(Text("activity", style="dim"), camera.guard.activities.latest())
         for problem in camera.problems:
             table.add_row("", Text(problem, style="red"))
         return table

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import threading
+import time
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -143,6 +144,15 @@ def test_a_look_covers_twice_what_has_come_since_the_last(at):
     assert at(41, "ended").due() and at(41).windows()[1] == [(30, 41)]
 
 
+def test_a_run_goes_on_looking_from_the_last_row_of_the_one_before(at, occurrences, tmp_path):
+    watched = at(200)
+    watched.log.put([Row(watched.log.new_id(), "lane1", "scan", "scanning", 100, 112, 0.95, ongoing=False)])
+    watched.camera.resumed = SimpleNamespace(version=watched.camera.version)
+    again = Watched(watched.camera, watched.log, occurrences, lambda period: GAP)
+    assert again.due() and again.windows()[1] == [(102, 200)]
+    assert occurrences.join([found(100, 112, (2, 0.97))], 200, GAP)[0].type == "update"
+
+
 def test_who_falls_behind_looks_further_and_counts_what_it_skips(at):
     at(30).windows()
     assert at(200).windows()[1] == [(20, 200)]
@@ -188,8 +198,19 @@ def again(engines, told, tmp_path):
         service.add(CameraSettings(DEMO, folder, "lane1"))
         run = Run(service, Config(http=HttpSettings(enabled=False)))
         with accompanied(run):
+            settle(run)
             client = TestClient(make_app(service, run), raise_server_exceptions=False)
             yield SimpleNamespace(client=client, run=run, service=service, folder=folder)
+
+
+def settle(run) -> None:
+    """Until what an earlier run had not looked at has been looked at."""
+    latest = time.monotonic() + 60
+    while any(one.due() for one in run.activities._watched.values()):
+        assert time.monotonic() < latest, "it looks for ever"
+        time.sleep(0.02)
+    with run.activities._looking:
+        pass
 
 
 def lvm(*arguments) -> str:
@@ -272,6 +293,7 @@ def test_the_command_asks_a_running_process(engines, told, tmp_path):
     with Service(engines) as service:
         service.add(CameraSettings(DEMO, folder, "lane1"))
         with accompanied(Run(service, Config(http=HttpSettings(listen="127.0.0.1:0")))) as run:
+            settle(run)
             asked = ("activities", "--format", "json", "--camera", "lane1", "--from", 0)
             assert lvm(*asked, "--url", run.address) == lvm(*asked[:3], "--state", folder)
             with pytest.raises(LvmError, match="there is no camera"):

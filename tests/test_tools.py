@@ -26,6 +26,10 @@ TOOLS = {
         ["--frames", "90", "--questions", "6", "--report-only"],
         {"latency", "state", "resident", "held", "ok"},
     ),
+    "activities": (
+        ["--worlds", "1", "--minutes", "1", "--backend", "onnxruntime"],
+        {"ways", "clip_average_precision", "ingest_ms_a_clip"},
+    ),
     "novelty_rows": (
         ["--seeds", "1", "--minutes", "1", "--only", "no SVD"],
         {"worlds", "evidence_share", "shipped", "choices"},

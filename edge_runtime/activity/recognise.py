@@ -79,6 +79,10 @@ class Recogniser:
         ]
         return sorted(_named(candidates), key=lambda one: one.start)
 
+    def presences(self, version: Version, start: float, end: float) -> NDArray[np.float64]:
+        """How certain it is of each class that it was done in [start, end) seconds. (C,)"""
+        return np.array([told.answer.confidence for told in self._told(version, start, end)])
+
     def forget(self) -> None:
         """Let go of what was kept of a version."""
         self._asker.forget()

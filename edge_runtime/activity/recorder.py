@@ -170,5 +170,8 @@ class _Kept:
     def forget(self, start: float, end: float) -> int:
         return self._recorder.forget(self._one, start, end)
 
+    def latest(self) -> str:
+        return self._one.latest()
+
     def as_json(self) -> dict[str, object]:
         return self._one.as_json()

@@ -46,12 +46,19 @@ class Watched:
         self._stride = max(1, network.clip_frames // LOOKS_A_CLIP) * self.period
         self._most = network.clip_frames * WINDOW_CLIPS * self.period
         self.gap = gap_of(self.period)
-        # What was remembered before this run has been looked at by that run.
-        resumed = camera.resumed.version.coverage.end if camera.resumed else None
-        self._until = resumed
-        if resumed is not None:
-            recent, _ = log.find(Wanted(start=resumed - self._stride - self.gap))
-            occurrences.remember(reversed(recent))
+        self._until = self._looked_before(log, occurrences)
+
+    def _looked_before(self, log: ActivityLog, occurrences: Occurrences) -> float | None:
+        """How far the run before this one certainly looked: to its last row. A kill loses what came since."""
+        resumed = self.camera.resumed
+        if resumed is None or resumed.version.coverage.end is None:
+            return None
+        newest, _ = log.find(Wanted(limit=1))
+        oldest = resumed.version.coverage.end - WINDOWS * self._most
+        until = max(oldest, min(newest[0].end, resumed.version.coverage.end)) if newest else oldest
+        recent, _ = log.find(Wanted(start=until - self._stride - self.gap))
+        occurrences.remember(reversed(recent))
+        return until
 
     @property
     def stands_still(self) -> bool:
@@ -102,6 +109,16 @@ class Watched:
         epoch = self.camera.header.epoch if self.camera.live else None
         return Row(self.log.new_id(), self.camera.name, "", "", start, end, 0.0, epoch=epoch)
 
+    def latest(self) -> str:
+        """The newest row in a few words, or what is wrong."""
+        rows, _ = self.log.find(Wanted(limit=1))
+        problem = self.fault or self.log.problem
+        if problem is not None or not rows:
+            return problem or "none yet"
+        also = f" or {', '.join(rows[0].alternatives)}" if rows[0].alternatives else ""
+        end = "now" if rows[0].ongoing else f"{rows[0].end:.0f} s"
+        return f"{rows[0].activity}{also}, {rows[0].start:.0f} s to {end}, {rows[0].confidence:.0%}"
+
     def as_json(self) -> dict[str, Any]:
         """How recognising fares, and the newest row."""
         latest, _ = self.log.find(Wanted(limit=1))
@@ -116,4 +133,4 @@ class Watched:
         }
 
     def _since(self, start: float) -> float:
-        return start if self._until is None else self._until
+        return start if self._until is None else max(start, self._until)

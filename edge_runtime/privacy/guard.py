@@ -55,6 +55,9 @@ class KeepsActivities(Protocol):
     def forget(self, start: float, end: float) -> int:
         """Remove the rows that share time with [start, end). Returns how many. Raises LvmError."""
 
+    def latest(self) -> str:
+        """The newest row in a few words."""
+
     def as_json(self) -> dict[str, Any]: ...
 
 
