@@ -31,6 +31,8 @@ def _camera_name(name: str) -> str:
     return name
 
 
+SamplerName = Literal["neural", "svd-novelty", "random", "fifo"]
+BackendName = Literal["auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime"]
 CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
@@ -40,16 +42,18 @@ class CameraDefaults(_Strict):
     Privacy zones of `defaults` are every camera's, beside its own.
     """
 
-    sampler: str | None = None
+    sampler: SamplerName | None = Field(default=None, description="who decides what is remembered")
     sample_fps: float | None = Field(
         default=None, ge=1e-4, allow_inf_nan=False, description="frames a second, at most the bundle's rate"
     )
-    save_interval_s: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    save_interval_s: float | None = Field(
+        default=None, ge=0, allow_inf_nan=False, description="as state.save_interval_s"
+    )
     privacy: PrivacySettings | None = None
 
 
 class Camera(CameraDefaults):
-    """Its `source` is whole only as the attribute: neither repr nor a dump shows credentials."""
+    """One camera; its name is that of its folder. Credentials in `source` are shown nowhere."""
 
     source: str | int = Field(
         repr=False, description="camera index, path, URL, gst:PIPELINE, csi://N or demo"
@@ -62,14 +66,18 @@ class Camera(CameraDefaults):
 
 
 class Model(_Strict):
-    bundle: Path | None = None
-    backend: str = "auto"
-    threads: int | None = Field(default=None, ge=1, le=256)
-    sampler: str = "neural"
+    bundle: Path | None = Field(
+        default=None, description="bundle directory or archive, else the one that ships"
+    )
+    backend: BackendName = Field(default="auto", description="auto: the best that this machine has")
+    threads: int | None = Field(default=None, ge=1, le=256, description="of each engine, else all cores")
+    sampler: SamplerName = Field(default="neural", description="who decides what is remembered")
 
 
 class State(_Strict):
-    directory: Path | None = None
+    directory: Path | None = Field(
+        default=None, description="the memory of one camera, or a folder with one of each camera's name"
+    )
     save_interval_s: float = Field(
         default=1.0,
         ge=0,
@@ -79,7 +87,9 @@ class State(_Strict):
 
 
 class Objects(_Strict):
-    catalogue: Path | None = Field(default=None, description="folder of one sub-folder of photos a product")
+    catalogue: Path | None = Field(
+        default=None, description="folder of one sub-folder of photos a product, else beside the memories"
+    )
 
 
 class Config(_Strict):

@@ -35,10 +35,14 @@ class LogSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    file: Path | None = None
-    level: str = Field(default="warning", pattern="^(debug|info|warning|error)$")
+    file: Path | None = Field(default=None, description="beside standard error; its folder must be there")
+    level: str = Field(
+        default="warning",
+        pattern="^(debug|info|warning|error)$",
+        description="debug, info, warning or error",
+    )
     json_lines: bool = Field(default=False, description="one JSON object a line")
-    max_mb: float = Field(default=2.0, ge=0.01, le=1000)
+    max_mb: float = Field(default=2.0, ge=0.01, le=1000, description="size at which a new file is begun")
     kept: int = Field(default=4, ge=1, le=100, description="older files: FILE.1 the newest of them")
 
     def bytes(self) -> int:

@@ -1,4 +1,4 @@
-"""`lvm-edge doctor`: what this machine has, what is missing and how to get it."""
+"""`lvm-edge doctor`: what this machine has, what it lacks and how to get it; exit status 4 for a problem."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import json
 import platform
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,10 +18,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge_runtime.doctor.finding import Finding
 from edge_runtime.paths import default_bundle, state_root
 from engines.bundle import Bundle
+from engines.errors import Missing
 from engines.select import available, choose, usable_cores
 
+MARKS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
 _PACKAGES = (
     "numpy", "onnxruntime", "opencv-python-headless", "av", "openvino", "tensorrt", "cuda-bindings", "pycuda",
     "torch",
@@ -31,7 +35,9 @@ def doctor(
     bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
 ) -> None:
-    """Look at the machine, the packages, the cameras, the backends and the bundle."""
+    """Look at the machine, the packages, the cameras, the backends and the bundle, and say what to do."""
+    from edge_runtime.doctor.look import look
+
     found = _machine() | {"packages": _packages(), "cameras": _cameras(), "gstreamer": _gstreamer()}
     opened = Bundle.open(bundle or default_bundle())
     manifest = opened.manifest
@@ -49,16 +55,30 @@ def doctor(
             "targets": sorted(manifest.graphs),
         },
     }
+    findings = list(look(opened.path, available(manifest), state_root()))
     if as_json:
-        print(json.dumps(found))
-        return
+        print(json.dumps(found | {"findings": [one.as_json() for one in findings]}))
+    else:
+        _print(found, findings)
+    problems = [one for one in findings if one.state == "problem"]
+    if problems:
+        raise Missing("; ".join(f"{one.what}: {one.found}" for one in problems))
+
+
+def _print(found: dict[str, Any], findings: Sequence[Finding]) -> None:
     table = Table.grid(padding=(0, 3))
     for name, value in found.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for row, (key, one) in enumerate(rows):
             # Text: pip's [extra] must not be read as markup.
             table.add_row(name if row == 0 else "", Text(str(key)), Text(str(one)))
-    Console(highlight=False, soft_wrap=True).print(table)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print()
+    for one in findings:
+        console.print(f"{MARKS[one.state]} {one.what}: {one.found}", markup=False)
+        if one.do is not None:
+            console.print(f"     {one.do}", markup=False)
 
 
 def _machine() -> dict[str, Any]:

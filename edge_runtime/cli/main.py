@@ -15,8 +15,11 @@ from edge_runtime.cli import (
     ask,
     bench,
     catalogue,
+    check_config,
+    completion,
     doctor,
     forget,
+    init,
     key,
     run,
     status,
@@ -28,11 +31,12 @@ from edge_runtime.logs import LogSettings, set_up
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Remembers hours of video in a fixed number of tokens and answers questions from them.",
 )
+app.command("init")(init.init)
+app.command("check-config")(check_config.check_config)
 app.command("run")(run.run)
 app.command("ask")(ask.ask)
 app.command("activities")(activities.activities)
@@ -41,6 +45,7 @@ app.command("doctor")(doctor.doctor)
 app.command("bench")(bench.bench)
 app.command("warmup")(warmup.warmup)
 app.command("forget")(forget.forget)
+app.command("completion")(completion.completion)
 app.add_typer(key.app, name="key")
 app.add_typer(catalogue.app, name="catalogue")
 app.add_typer(token.app, name="token")

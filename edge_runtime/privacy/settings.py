@@ -17,7 +17,7 @@ class _Strict(BaseModel):
 class ThumbnailSettings(_Strict):
     """Small pictures of remembered moments. Off unless a person switches them on."""
 
-    enabled: bool = False
+    enabled: bool = Field(default=False, description="keep them")
     most: int = Field(default=200, ge=1, le=10_000, description="pictures kept")
     most_mb: float = Field(default=20.0, gt=0, le=10_000, description="their size together, in MB")
     days: float = Field(default=7.0, gt=0, le=3650, description="age at which a picture is removed")
@@ -28,7 +28,7 @@ class PrivacySettings(_Strict):
     """`zones` by name, each a list of points [x, y] in 0..1 of the picture."""
 
     zones: dict[str, Annotated[Polygon, AfterValidator(checked_polygon)]] = Field(
-        default_factory=dict, max_length=MAX_ZONES
+        default_factory=dict, max_length=MAX_ZONES, description="polygons that are never seen, by name"
     )
     paused: bool = Field(default=False, description="true: start paused; false: as it was left")
     thumbnails: ThumbnailSettings = ThumbnailSettings()
@@ -48,4 +48,4 @@ def together(defaults: PrivacySettings | None, own: PrivacySettings | None) -> P
 class EncryptionSettings(_Strict):
     """Where the key is. Without a file, LVM_EDGE_KEY_FILE or LVM_EDGE_KEY of the environment count."""
 
-    key_file: Path | None = None
+    key_file: Path | None = Field(default=None, description="see lvm-edge key new")
