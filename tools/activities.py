@@ -196,6 +196,8 @@ def moved(rows: Sequence[Told], by: float, seconds: float) -> list[Told]:
 
 def average_precision(score: Real, true: NDArray[np.bool_]) -> float:
     hit = true[np.argsort(-score, kind="stable")]
+    if not hit.any():
+        return 0.0
     return float((np.cumsum(hit) / np.arange(1, len(hit) + 1))[hit].mean())
 
 
@@ -267,7 +269,7 @@ def measure(engines: Engines, seeds: Sequence[int], level: str, seconds: int, le
         "ways": {
             way.name: judged(rows[way.name], worlds, seconds)
             | {
-                "look_ms": round(float(np.median(cost[way.name])), 1),
+                "look_ms": round(float(np.median(cost[way.name])), 1) if cost[way.name] else None,
                 "looks_a_clip": round(clip / way.stride, 2),
             }
             for way in every
