@@ -70,6 +70,24 @@ def test_what_a_camera_shows_is_added_as_it_was_shown_zones_burnt_in(client, cat
     assert newest.json() == {"name": "milk", "new": 1, "photos": 2}
 
 
+def test_a_form_brings_photos_as_they_are(client, catalogue):
+    files = [("photos", (f"{n}.png", base64.b64decode(in_base64(photo(n))))) for n in (1, 2)]
+    reply = client.put(f"{ROUTE}/milk", files=files, data={"box": "0,0,0.5,0.5"})
+    assert reply.json() == {"name": "milk", "new": 2, "photos": 2}
+    assert read_image(catalogue.photos("milk")[0].path).shape == (20, 30, 3)
+    reply = client.put(f"{ROUTE}/milk", files=files[:1], data={"replace": "true"})
+    assert reply.json() == {"name": "milk", "new": 1, "photos": 1}
+    for wrong, said in (
+        ({"files": files, "data": {"colour": "red"}}, "and nothing else"),
+        ({"files": files, "data": {"box": "0,0"}}, "box"),
+        ({"files": [("photos", (None, "text"))]}, "photos must be files"),
+        ({"files": [("box", (None, "0,0,1,1"))]}, "at least 1 item"),
+    ):
+        reply = client.put(f"{ROUTE}/tea", **wrong)
+        assert reply.status_code == 422 and said in reply.json()["error"]
+    assert catalogue.products() == ["milk"]
+
+
 @pytest.mark.parametrize(
     ("name", "body", "status", "said"),
     [

@@ -3,6 +3,7 @@
 Imported with the HTTP door only. A product is added from photos (base64) or from what a camera shows:
 
     PUT /api/v1/catalogue/NAME  {"photos": ["…"]}                    also {"replace": true}
+    PUT /api/v1/catalogue/NAME  a form with files photos, and fields box and replace
     PUT /api/v1/catalogue/NAME  {"camera": "lane1", "box": [0.2, 0.3, 0.4, 0.6], "t": 95}
 """
 
@@ -21,6 +22,7 @@ from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.catalogue.photos import Image, cut_out, encoded
 from edge_runtime.http.bodies import MAX_BODY_BYTES, Held
 from edge_runtime.http.cameras import camera_of
+from edge_runtime.http.forms import form_of, is_form, photos_of
 from edge_runtime.http.refusals import Unknown
 from edge_runtime.images import read_image
 from edge_runtime.queries import BoxInFrame, Photos, QueryError, printable
@@ -37,7 +39,7 @@ class AddBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    photos: list[str] | None = None
+    photos: list[str] | list[bytes] | None = None
     camera: str | None = None
     box: tuple[float, float, float, float] = WHOLE
     t: float | None = None
@@ -70,7 +72,7 @@ def add_catalogue_routes(app: FastAPI, service: Service, held: Held, folder: Cal
     @app.put("/api/v1/catalogue/{name}")
     async def add(name: str, request: Request) -> dict[str, Any]:
         async with held.body(request, MAX_BODY_BYTES) as data:
-            body = _body(data)
+            body = await _of_form(request, data) if is_form(request) else _body(data)
             return await run_in_threadpool(_added, service, Catalogue(folder()), name, body)
 
     @app.delete("/api/v1/catalogue/{name}")
@@ -108,12 +110,26 @@ def _shown(service: Service, body: AddBody) -> Image:
     return cut_out(newest.frame.image, wanted.box)
 
 
-def _photos(texts: list[str]) -> Photos:
-    return _valid(lambda: Photos.model_validate({"photos": texts}))
+def _photos(given: list[str] | list[bytes]) -> Photos:
+    """From JSON as base64, from a form as they are."""
+    return _valid(lambda: Photos.model_validate({"photos": given}))
 
 
 def _checked(box: tuple[float, float, float, float], t: float) -> BoxInFrame:
     return _valid(lambda: BoxInFrame(box=box, t=t))
+
+
+async def _of_form(request: Request, data: bytes) -> AddBody:
+    """Files `photos`, and the fields `box` (x1,y1,x2,y2) and `replace` (true or false)."""
+    async with form_of(request, data) as form:
+        if set(form) - {"photos", "box", "replace"}:
+            raise QueryError("a form has files photos and fields box and replace, and nothing else")
+        said: dict[str, Any] = {"photos": await photos_of(form)}
+        if "box" in form:
+            said["box"] = str(form["box"]).split(",")
+        if "replace" in form:
+            said["replace"] = str(form["replace"])
+        return _valid(lambda: AddBody.model_validate(said))
 
 
 def _body(data: bytes) -> AddBody:
