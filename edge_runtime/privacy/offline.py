@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,8 +26,9 @@ def forget_in_folder(
     Raises StateError where a process runs, where there is no state and where the key does not fit: then
     nothing has changed.
     """
+    stack = ExitStack()
     try:
-        held = StateFolder(folder, key).__enter__()
+        held = stack.enter_context(StateFolder(folder, key))
     except StateError as error:
         if "in use" not in str(error):
             raise
@@ -34,7 +36,7 @@ def forget_in_folder(
             f"state {folder} is in use by a running lvm-edge; ask it by its door with --url "
             "http://127.0.0.1:8971 instead of --state, or stop it first"
         ) from None
-    with held:
+    with stack:
         saved = load_snapshot(folder, key=key)
         if saved is None:
             raise StateError(f"no memory in {folder}: there is nothing to forget")
