@@ -82,9 +82,11 @@ class Variants:
         return records
 
     def tighten(self, target: Target, name: GraphName) -> None:
-        """What is int8 of this graph strayed too far: half the error next time."""
-        self._bounds[target, name] = self._bounds.get((target, name), BOUND) / 2
-        self._int8.pop((target, name), None)
+        """What is int8 of this graph strayed too far: half the error next time, of what it had and not of
+        what it might have had, or the same graph would come again."""
+        bound = self._bounds.get((target, name), BOUND)
+        _, found = self._int8.pop((target, name), (None, None))
+        self._bounds[target, name] = min(bound, bound if found is None else found.error) / 2
 
     def check_patterns(self) -> None:
         """Raises LvmError for a pattern of `keep` that fits no parameter."""

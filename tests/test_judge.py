@@ -9,10 +9,12 @@ from export_models import card
 from gate_runs import SETTINGS, toy
 
 from engines.bundle import Bundle
+from engines.errors import GateFailed
 from export.bundle_writer import write_bundle
-from export.gates.judge import judge_of
+from export.gates.judge import TRIES, judge_of
 from export.gates.limits import GateLimits
-from export.gates.result import GateResult
+from export.gates.result import Drift, Finding, GateResult
+from export.networks.model import GRAPHS
 from export.precision import Plan, fp32
 
 
@@ -35,6 +37,14 @@ def test_without_a_judge_it_says_nothing_of_answers(tmp_path: Path) -> None:
     assert Bundle.open(tmp_path / "bundle").manifest.answers == ()
 
 
+def found_of(target: str, *findings: Finding) -> GateResult:
+    drift = Drift(source="demo", frames=4, checkpoints=(), final=None, findings=findings)
+    return GateResult(
+        bundle="", digest="", backend=target, precisions={}, limits=GateLimits().int8, seed=0, drift=(drift,),
+        seconds=0.0,
+    )  # fmt: skip
+
+
 def test_a_target_is_watched_again_only_where_it_would_compute_something_else(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -42,10 +52,7 @@ def test_a_target_is_watched_again_only_where_it_would_compute_something_else(
 
     def passed(bundle: Bundle, target: str, *args: Any, **options: Any) -> GateResult:
         watched.append(target)
-        return GateResult(
-            bundle="", digest="", backend=target, precisions={}, limits=GateLimits().fp32, seed=0, drift=(),
-            seconds=0.0,
-        )  # fmt: skip
+        return found_of(target)
 
     monkeypatch.setattr("export.gates.judge.run_bundle", passed)
     bundle = copied(tmp_path)
@@ -61,3 +68,27 @@ def test_a_target_is_watched_again_only_where_it_would_compute_something_else(
     edited(bundle, lambda data: data["graphs"]["openvino"]["backbone"].update(precision="bf16"))
     judge(Bundle.open(bundle))
     assert watched[3:] == ["openvino"], "the same graph, computed in another precision"
+
+
+@pytest.mark.parametrize(
+    ("certain", "finer"), [(True, {"sampler"}), (False, {"backbone", "sampler", "reader"})]
+)
+def test_int8_is_made_finer_where_a_graph_is_beyond_its_limit_or_everywhere_where_none_is(
+    certain: bool, finer: set[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lost = Finding(
+        quantity="answers", frame=4, value=0.9, limit=0.98, graph="sampler", certain=certain, words="differ"
+    )
+    monkeypatch.setattr(
+        "export.gates.judge.run_bundle", lambda bundle, target, *a, **k: found_of(target, lost)
+    )
+    bundle = copied(tmp_path)
+    for name in GRAPHS:
+        edited(bundle, lambda data, name=name: data["graphs"]["openvino"][name].update(precision="int8"))
+    edited(bundle, lambda data: data["graphs"].pop("onnxruntime"))
+    plan = Plan("int8", ("openvino",), calibration=("demo",))
+    judge = judge_of(toy(), plan, SETTINGS, tmp_path / "out", lambda words, frames: None)
+    for _ in range(TRIES):
+        assert judge(Bundle.open(bundle)).refused == {("openvino", name, "int8") for name in finer}
+    with pytest.raises(GateFailed, match="differ"):
+        judge(Bundle.open(bundle))

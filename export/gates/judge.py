@@ -25,7 +25,9 @@ def judge_of(network: LvmNet, plan: Plan, settings: GateSettings, output: Path, 
     """Runs the gates on every target; a failure's report lies beside `output`.
 
     With the precision "auto" what fails is left out, as long as there is a finer precision to go to; with
-    "int8" it is quantised anew with less error, `TRIES` times. Otherwise GateFailed.
+    "int8" it is quantised anew with less error, `TRIES` times: the graphs that are beyond a limit alone, or
+    all where none is, because the one nearest to a limit need not be the one that costs answers. Otherwise
+    GateFailed.
     """
     tried = 0
     passed: dict[tuple[str, ...], list[AnswersRecord]] = {}
@@ -51,7 +53,9 @@ def judge_of(network: LvmNet, plan: Plan, settings: GateSettings, output: Path, 
                 passed[files] = _answers(target, result)
                 answers += passed[files]
                 continue
-            named = {finding.graph for _, finding in result.findings if finding.graph is not None}
+            findings = [finding for _, finding in result.findings if finding.graph is not None]
+            sure = [one for one in findings if one.certain or plan.precision == "auto"]
+            named = {one.graph for one in sure}
             coarse = {
                 (target, name, record.precision)
                 for name, record in graphs.items()
