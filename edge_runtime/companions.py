@@ -78,7 +78,7 @@ def http(run: Run) -> Iterator[None]:
     try:
         server = HttpServer(run.service, run.listen or settings.listen, run)
     except LvmError as error:
-        if run.listen is not None or "listen" in settings.model_fields_set:
+        if run.listen is not None or settings.model_fields_set:
             raise
         # A second process on one machine must not fail for a door that nobody asked for.
         run.said.append(f"not listening: {error}")

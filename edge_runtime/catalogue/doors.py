@@ -22,7 +22,9 @@ from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.catalogue.photos import Image, cut_out, encoded
 from edge_runtime.http.bodies import MAX_BODY_BYTES, Held
 from edge_runtime.http.cameras import camera_of
+from edge_runtime.http.document import json_of, takes, told
 from edge_runtime.http.forms import form_of, is_form, photos_of
+from edge_runtime.http.models import CatalogueFacts, ProductAdded, ProductRemoved
 from edge_runtime.http.refusals import Unknown
 from edge_runtime.images import read_image
 from edge_runtime.queries import BoxInFrame, Photos, QueryError, printable
@@ -57,7 +59,7 @@ class AddBody(BaseModel):
 def add_catalogue_routes(app: FastAPI, service: Service, held: Held, folder: Callable[[], Path]) -> None:
     """Over the catalogue in `folder()`."""
 
-    @app.get("/api/v1/catalogue")
+    @app.get("/api/v1/catalogue", **told(CatalogueFacts))
     def catalogue() -> dict[str, Any]:
         return Catalogue(folder()).as_json()
 
@@ -69,13 +71,13 @@ def add_catalogue_routes(app: FastAPI, service: Service, held: Held, folder: Cal
             raise Unknown(printable(f"product {name[:100]!r} has no photos"))
         return Response(encoded(read_image(photos[0].path)), media_type="image/jpeg")
 
-    @app.put("/api/v1/catalogue/{name}")
+    @app.put("/api/v1/catalogue/{name}", **told(ProductAdded), **takes(json_of(AddBody)))
     async def add(name: str, request: Request) -> dict[str, Any]:
         async with held.body(request, MAX_BODY_BYTES) as data:
             body = await _of_form(request, data) if is_form(request) else _body(data)
             return await run_in_threadpool(_added, service, Catalogue(folder()), name, body)
 
-    @app.delete("/api/v1/catalogue/{name}")
+    @app.delete("/api/v1/catalogue/{name}", **told(ProductRemoved))
     def remove(name: str) -> dict[str, Any]:
         return {"name": name, "removed": _existing(Catalogue(folder()), name).remove(name)}
 

@@ -10,6 +10,8 @@ from edge_runtime.activity.row import Row, as_csv
 from edge_runtime.activity.table import Wanted
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.companions import Run
+from edge_runtime.http.document import told
+from edge_runtime.http.models import LoggedActivities
 from edge_runtime.http.refusals import Unknown
 from edge_runtime.moments import moment
 from edge_runtime.queries import QueryError
@@ -21,7 +23,7 @@ MAX_TEXT = 200
 
 
 def add_activity_routes(app: FastAPI, run: Run) -> None:
-    @app.get("/api/v1/activities", response_model=None)
+    @app.get("/api/v1/activities", **told(LoggedActivities))
     def activities(
         camera: str | None = None,
         start: Annotated[str | None, Query(alias="from", max_length=64)] = None,

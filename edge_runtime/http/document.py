@@ -39,9 +39,9 @@ def takes(content: dict[str, Any]) -> dict[str, Any]:
     return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
 
 
-def schema_of(model: type[BaseModel]) -> dict[str, Any]:
-    """The schema of a small model without parts of its own."""
-    return model.model_json_schema(ref_template=_REF)
+def json_of(model: type[BaseModel]) -> dict[str, Any]:
+    """For `takes`: a body of JSON, after a small model without parts of its own."""
+    return {"application/json": {"schema": model.model_json_schema()}}
 
 
 QUESTION = {

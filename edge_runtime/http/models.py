@@ -123,3 +123,101 @@ class ConfigPut(_Told):
     written: str = Field(description="the file")
     backup: str = Field(description="the file as it was before")
     problems: list[str]
+
+
+class PrivacyState(_Told):
+    paused: bool
+    zones: list[str]
+    thumbnails: bool
+    encrypted: bool
+
+
+class ForgottenFacts(BaseModel):
+    """What was removed, and in `remains` what is only approximately gone."""
+
+    start: float
+    end: float
+    tokens: int
+    pending_frames: int
+    svd_share: float
+    cell_share: float
+    background_reset: bool
+    thumbnails: int
+    activities: int
+    log_lines: int
+    remains: str
+
+
+# -- rooms of others -----------------------------------------------------------------------------------------
+
+
+class RememberedToken(_Told):
+    t: float
+    cell: int
+    score: float | None
+
+
+class MemoryFacts(BaseModel):
+    """What a camera remembers: when and in which cell of the grid."""
+
+    camera: str
+    memory_version: int
+    slots: int
+    tokens: list[RememberedToken]
+    coverage: WatchedSpan
+    clip_s: float
+    horizon_s: float | None
+
+
+class Curves(_Told):
+    at: list[float]
+    fps: list[float]
+    lost: list[int]
+    query_ms: list[float | None]
+
+
+class HistoryFacts(BaseModel):
+    cameras: dict[str, Curves]
+    resident_bytes: list[int]
+
+
+class ProductFacts(_Told):
+    name: str
+    photos: int
+
+
+class CatalogueFacts(_Told):
+    products: list[ProductFacts]
+
+
+class ProductAdded(_Told):
+    """`new` photos of now `photos`."""
+
+    name: str
+    new: int
+    photos: int
+
+
+class ProductRemoved(_Told):
+    name: str
+    removed: Any
+
+
+class LoggedActivity(BaseModel):
+    """`from_at` and `to_at` are null for a recording."""
+
+    id: int
+    camera: str
+    activity: str
+    description: str
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    from_at: float | None
+    to_at: float | None
+    confidence: float
+    ongoing: bool
+
+
+class LoggedActivities(_Told):
+    activities: list[LoggedActivity]
+    more: bool

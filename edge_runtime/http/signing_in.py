@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_runtime.http.access import Access, session_of
 from edge_runtime.http.bodies import Held
+from edge_runtime.http.document import json_of, takes
 from edge_runtime.http.sessions import COOKIE, LASTS_S
 from edge_runtime.http.tokens import MOST_CHARACTERS, Role
 from engines.errors import LvmError
@@ -31,7 +32,7 @@ def add_session_routes(app: FastAPI, access: Access, held: Held) -> None:
         holder = request.scope.get("holder")
         return Session(role=holder.role if holder else None, required=bool(access.tokens))
 
-    @app.post("/api/v1/session", response_model=Session)
+    @app.post("/api/v1/session", response_model=Session, **takes(json_of(SignIn)))
     async def sign_in(request: Request, response: Response) -> Session:
         async with held.body(request) as body:
             try:

@@ -13,6 +13,8 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from edge_runtime.http.document import told
+from edge_runtime.http.models import HistoryFacts
 from edge_runtime.service import Service
 from edge_runtime.status import resident_bytes
 
@@ -100,7 +102,7 @@ def _look_on(history: weakref.ref[History], ended: threading.Event, every_s: flo
 
 
 def add_history_routes(app: FastAPI, history: History) -> None:
-    @app.get("/api/v1/history")
+    @app.get("/api/v1/history", **told(HistoryFacts))
     def curves() -> dict[str, Any]:
         """Frames remembered a second, frames lost so far, and what questions took, over the last minutes."""
         return history.as_json()

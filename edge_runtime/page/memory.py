@@ -9,12 +9,14 @@ from fastapi import FastAPI
 
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.http.document import told
+from edge_runtime.http.models import MemoryFacts
 from edge_runtime.service import Service
 from edge_runtime.status import coverage_json
 
 
 def add_memory_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/api/v1/memory")
+    @app.get("/api/v1/memory", **told(MemoryFacts))
     def memory(camera: str | None = None) -> dict[str, Any]:
         """Of the only camera where none is named."""
         return memory_json(service.camera(camera))

@@ -13,6 +13,8 @@ from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_runtime.http.bodies import Held
+from edge_runtime.http.document import json_of, takes, told
+from edge_runtime.http.models import ForgottenFacts, PrivacyState
 from edge_runtime.logs import forget_lines, log_file
 from edge_runtime.moments import moment
 from edge_runtime.privacy.guard import Guard
@@ -52,18 +54,18 @@ def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept], held:
     """`run_of` gives the run of a camera's name, the only one for None; LvmError where there is none."""
     from starlette.concurrency import run_in_threadpool
 
-    @app.get("/api/v1/privacy")
+    @app.get("/api/v1/privacy", **told(PrivacyState))
     def privacy(camera: str | None = None) -> dict[str, Any]:
         return run_of(camera).guard.as_json()
 
-    @app.post("/api/v1/privacy")
+    @app.post("/api/v1/privacy", **told(PrivacyState), **takes(json_of(PauseBody)))
     async def pause(request: Request) -> dict[str, Any]:
         body = await _body(request, PauseBody, held)
         guard = run_of(body.camera).guard
         await run_in_threadpool(guard.pause, body.paused)
         return guard.as_json()
 
-    @app.post("/api/v1/forget")
+    @app.post("/api/v1/forget", **told(ForgottenFacts), **takes(json_of(ForgetBody)))
     async def forget(request: Request) -> dict[str, Any]:
         body = await _body(request, ForgetBody, held)
         return await run_in_threadpool(forget_in, run_of(body.camera), body)
