@@ -120,6 +120,7 @@ class Service:
                 camera = CameraRun(self.turns, settings, folder, opener=self._opener)
                 camera.on_condition = lambda before, after: self._tell(name, before, after)
                 camera.guard.on_forget = lambda: self.answered.forget(name)
+                camera.guard.on_pause = lambda paused: self._tell_pause(name, paused)
                 stack.pop_all()  # from here on the folder is given back where the camera is removed
             kept = self._kept[name] = _Kept(camera)
             if self._runs:
@@ -241,6 +242,10 @@ class Service:
     def _tell(self, camera: str, before: str, after: str) -> None:
         was, now = {"condition": before}, {"condition": after}
         self.events.publish(Event("camera", "update", camera, was, now))
+
+    def _tell_pause(self, camera: str, paused: bool) -> None:
+        was, now = {"paused": not paused}, {"paused": paused}
+        self.events.publish(Event("privacy", "update", camera, was, now))
 
     def _anyone_runs(self) -> bool:
         with self._changing:

@@ -123,6 +123,7 @@ cameras:
   lane1: {source: "rtsp://kiosk:hunter2hunter2@10.0.0.5/live", sampler: fifo}
 http:
   allow_sources: ["rtsp://10.0.0.6/*"]
+  queries_per_s: 1000
 """
 
 
@@ -137,10 +138,14 @@ def configured(service, tmp_path):
     return client, file, reloaded
 
 
-def test_what_holds_is_told_without_credentials(configured):
+def test_what_holds_is_told_without_credentials(configured, service):
     client, _, _ = configured
     told = client.get("/api/v1/config")
     assert "10.0.0.5" in told.text and "hunter2" not in told.text
+    token = {"name": "a", "token_hash": hash_of("b" * 40)}
+    run = Run(service, Config(http=HttpSettings.model_validate({"tokens": [token]})))
+    guarded = TestClient(make_app(service, run), headers={"Authorization": "Bearer " + "b" * 40})
+    assert guarded.get("/api/v1/config").json()["http"]["tokens"][0]["token_hash"] == "***"
     schema = client.get("/api/v1/config/schema.json").json()
     assert set(schema["properties"]) == set(Config.model_fields)
 
@@ -279,6 +284,17 @@ def test_a_question_is_an_event(service, server, client):
         client.post("/api/v1/query", json=WHERE)
         told = json.loads(socket.recv(30))
     assert told["after"]["question"] == WHERE and told["after"]["answer"]["type"] == "object"
+
+
+def test_a_pause_is_an_event_once(service, client):
+    with service.events.subscribe() as told:
+        for wanted in ("true", "true", "false"):
+            assert client.put("/api/v1/cameras/demo/paused", content=wanted).status_code == 200
+        events = [told.get(0) for _ in range(3)]
+    assert [(one.kind, one.before, one.after) for one in events if one is not None] == [
+        ("privacy", {"paused": False}, {"paused": True}),
+        ("privacy", {"paused": True}, {"paused": False}),
+    ]
 
 
 def test_so_many_listen_and_no_more(service, server, monkeypatch):

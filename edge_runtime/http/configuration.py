@@ -129,7 +129,10 @@ def allowed(source: str, patterns: tuple[str, ...]) -> bool:
 
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
-        return {masked(str(key)): _masked(one) for key, one in value.items()}
+        return {
+            masked(str(key)): MASK if key == "token_hash" and one else _masked(one)
+            for key, one in value.items()
+        }
     if isinstance(value, list):
         return [_masked(one) for one in value]
     return masked(value) if isinstance(value, str) else value

@@ -74,7 +74,8 @@ class Guard:
         """Set by whoever writes the log, which is a file that nobody writes otherwise."""
         self._gate = Gate(run.interrupt, paused=self._memo.paused)
         run.pictures.hide(self._memo.paused)
-
+        self.on_pause: Callable[[bool], None] = lambda paused: None
+        """Told when a pause has begun or ended."""
         self.on_forget: Callable[[], None] = lambda: None
         """Lets go of what others keep that tells of what was watched."""
 
@@ -90,15 +91,20 @@ class Guard:
         Not from a signal handler: it takes locks. Raises LvmError if it cannot be noted for a restart; a
         pause begins all the same, and does not end.
         """
-        if paused:
-            self._gate.pause(True)
-            self._run.pictures.hide(True)
-        memo = self._memo.model_copy(update={"paused": paused})
-        save_memo(self._run.folder.folder, memo)
-        self._memo = memo
-        if not paused:
-            self._run.pictures.hide(False)
-            self._gate.pause(False)
+        before = self.paused
+        try:
+            if paused:
+                self._gate.pause(True)
+                self._run.pictures.hide(True)
+            memo = self._memo.model_copy(update={"paused": paused})
+            save_memo(self._run.folder.folder, memo)
+            self._memo = memo
+            if not paused:
+                self._run.pictures.hide(False)
+                self._gate.pause(False)
+        finally:
+            if self.paused != before:
+                self.on_pause(self.paused)
 
     def forget(self, start: float, end: float, *, reset_background: bool = False) -> Forgotten:
         """Remove [start, end) seconds of what was watched from memory and disk.
