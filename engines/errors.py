@@ -37,3 +37,12 @@ class Missing(LvmError):
 
 class CannotBuild(Missing):
     """A backend cannot make this machine's form of a graph: too little memory, an operator that it lacks."""
+
+
+def first_line(error: Exception) -> str:
+    """What a backend says first, as part of our sentence: at most 300 letters.
+
+    It repeats names of the graph, in which there may be anything: control characters are written out.
+    """
+    said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in said)

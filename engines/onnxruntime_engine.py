@@ -10,7 +10,7 @@ import numpy as np
 import onnxruntime as ort
 
 from engines.bundle import Buffer
-from engines.errors import BundleError, CannotBuild
+from engines.errors import BundleError, CannotBuild, first_line
 from engines.spec import Array, Engine, Feeds, TensorSpec
 
 _DTYPES = {
@@ -42,7 +42,7 @@ class OnnxRuntimeEngine(Engine):
             held = attach_weights(options, bytes(graph), weights)
             self._session = ort.InferenceSession(bytes(graph), options, providers=[provider])
         except Exception as error:  # a dozen unrelated types, all for an unusable graph or weights
-            raise BundleError(f"onnxruntime cannot load the graph: {_first_line(error)}") from error
+            raise BundleError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
         del held  # the session has copied what it needs
         if provider not in self._session.get_providers():
             # It goes on with the CPU, and says so in its log only.
@@ -120,7 +120,3 @@ def _spec(node: Any) -> TensorSpec:
     return TensorSpec(
         node.name, _DTYPES[node.type], tuple(d if isinstance(d, int) else str(d) for d in node.shape)
     )
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0][:300] if str(error).strip() else type(error).__name__

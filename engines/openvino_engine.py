@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import threading
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from engines.bundle import Buffer
-from engines.errors import BundleError, Missing
+from engines.errors import BundleError, Missing, first_line
 from engines.manifest import Precision
 from engines.spec import Array, Engine, Feeds, TensorSpec
 
@@ -58,24 +57,27 @@ class OpenVinoEngine(Engine):
             else:
                 self._compiled = _compile(graph, weights, weights_name, settings)
         except RuntimeError as error:
-            raise BundleError(
-                f"OpenVINO cannot load the graph: {str(error).strip().splitlines()[0][:300]}"
-            ) from error
+            raise BundleError(f"OpenVINO cannot load the graph: {first_line(error)}") from error
         self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
         self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
         self.backend = f"OpenVINO CPU {hint}"
-        self._local = threading.local()
+        self._spare: list[Any] = []
+        """Requests that nobody uses now: as many as ever ran at once, however many threads ask."""
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
-        # An infer request serves one thread at a time; one for each thread keeps asking and ingest apart.
-        request = getattr(self._local, "request", None)
-        if request is None:
-            request = self._local.request = self._compiled.create_infer_request()
-        request.infer(dict(feeds), share_inputs=True, share_outputs=False)
-        return {
-            spec.name: np.array(request.get_output_tensor(index).data)
-            for index, spec in enumerate(self.outputs)
-        }
+        # An infer request serves one call at a time; asking and ingest each get their own.
+        try:
+            request = self._spare.pop()
+        except IndexError:
+            request = self._compiled.create_infer_request()
+        try:
+            request.infer(dict(feeds), share_inputs=True, share_outputs=False)
+            return {
+                spec.name: np.array(request.get_output_tensor(index).data)
+                for index, spec in enumerate(self.outputs)
+            }
+        finally:
+            self._spare.append(request)
 
 
 def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings: dict[str, Any]) -> Any:

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineFault, LvmError
+from engines.errors import EngineFault, LvmError, first_line
 
 Array = NDArray[Any]
 Feeds = Mapping[str, Array]
@@ -57,8 +57,7 @@ class Engine(ABC):
         except (LvmError, ValueError):
             raise
         except Exception as error:  # the backends' exceptions share no base
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-            raise EngineFault(f"{self.backend} failed: {said}") from error
+            raise EngineFault(f"{self.backend} failed: {first_line(error)}") from error
 
     @abstractmethod
     def _run(self, feeds: Feeds) -> dict[str, Array]:

@@ -3,6 +3,7 @@
 import importlib.util
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -63,6 +64,19 @@ def test_outputs_have_the_promised_names_types_and_shapes(engines, name):
     for spec in engine.outputs:
         assert outputs[spec.name].dtype.name == spec.dtype
         assert outputs[spec.name].shape == (2, *spec.shape[1:]) and np.isfinite(outputs[spec.name]).all()
+
+
+def test_openvino_keeps_as_many_requests_as_ran_at_once_however_many_threads_ask(bundle):
+    """Each request has memory of its own, and an HTTP door asks from forty threads."""
+    pytest.importorskip("openvino")
+    engine = load_engine(bundle, "sampler", "openvino", threads=1)
+    feeds = _feeds(engine, 1)
+    for _ in range(5):
+        one = threading.Thread(target=lambda: engine(feeds))
+        one.start()
+        one.join()
+    assert len(engine._spare) == 1
+    engine.close()
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engines.errors import EngineFault
+from engines.errors import EngineFault, first_line
 from engines.fake import FakeEngine
 from engines.spec import TensorSpec, check_feeds
 
@@ -33,6 +33,13 @@ def test_right_feeds_pass():
 def test_wrong_feeds_are_named(feeds, message):
     with pytest.raises(ValueError, match=message):
         check_feeds(SPECS, feeds)
+
+
+def test_what_a_backend_says_gives_no_orders_to_a_terminal():
+    assert first_line(RuntimeError("output (y\x12\x0e\x1b[2J) is away\nsecond line")) == (
+        "output (y\\x12\\x0e\\x1b[2J) is away"
+    )
+    assert first_line(KeyError()) == "KeyError" and len(first_line(ValueError("x" * 1000))) == 300
 
 
 def test_a_backend_that_fails_is_one_sentence():
