@@ -14,18 +14,16 @@ PLAIN = seal_of(None)
 PATH = Path("/state/journal")
 
 
-def written(disk: BreakingDisk, payloads: list[bytes], *, synced: bool) -> tuple[bytes, int]:
-    """The journal's bytes, and how many pages were written: one for each that a sync finds touched."""
+def written(payloads: list[bytes], *, synced: bool) -> tuple[bytes, int]:
+    """The journal's bytes, and how many pages were written: all that the bytes since the last sync touch."""
+    disk, pages = BreakingDisk(), 0
     journal = Journal(disk, PATH, PLAIN, snapshot="a", after="", frames=0)
-    pages = 0
     for payload in payloads:
         began = journal.size
-        journal.append(payload)
-        data = disk.files()[PATH.name]
-        first = next(at for at in range(began, len(data)) if data[at])  # an empty rest is no write
-        pages += (len(data) - 1) // PAGE - first // PAGE + 1
+        journal.append(payload, whole_page=synced)
         if synced:
             journal.sync()
+        pages += (journal.size - 1) // PAGE - began // PAGE + 1
     journal.close()
     return disk.files()[PATH.name], pages
 
@@ -36,7 +34,7 @@ def payloads(rng, sizes) -> list[bytes]:
 
 def test_a_synced_record_touches_as_few_pages_as_its_size_needs(rng):
     records = payloads(rng, rng.integers(300, 14_000, 60))
-    data, pages = written(BreakingDisk(), records, synced=True)
+    data, pages = written(records, synced=True)
     assert pages == sum(-(-(len(one) + 20) // PAGE) for one in records)
     found = scan(data, PLAIN)
     assert found is not None and list(found.payloads) == records and found.size == len(data)
@@ -46,27 +44,31 @@ def test_a_synced_record_touches_as_few_pages_as_its_size_needs(rng):
 
 def test_records_that_are_synced_together_lie_behind_one_another(rng):
     records = payloads(rng, [7000] * 20)
-    data, _ = written(BreakingDisk(), records, synced=False)
-    assert len(data) < sum(len(one) + 20 for one in records) + 200
+    data, _ = written(records, synced=False)
+    assert len(data) == PAGE + sum(len(one) + 20 for one in records)
     found = scan(data, PLAIN)
     assert found is not None and list(found.payloads) == records
 
 
-@pytest.mark.parametrize("cut", [1, 21, 4000])
-def test_what_is_torn_off_ends_the_journal_before_it(rng, cut):
-    records = payloads(rng, [7000] * 5)
-    data, _ = written(BreakingDisk(), records, synced=True)
-    found = scan(data[:-cut], PLAIN)
-    assert found is not None and list(found.payloads) == records[:4] and found.size < found.file_size
-    # So does a page of zeros, as a disk shows that had grown the file and written nothing.
-    found = scan(data[:-7021] + bytes(7021), PLAIN)
-    assert found is not None and list(found.payloads) == records[:4]
+@pytest.mark.parametrize("kept", [2 * PAGE - 1, PAGE, 7000, 1, 0])
+def test_what_is_torn_off_ends_the_journal_before_it(rng, kept):
+    """Of the last record, of two pages, so many bytes are left, or zeros behind them."""
+    records = payloads(rng, [7500] * 5)
+    data, _ = written(records, synced=True)
+    torn = data[: -2 * PAGE + kept]
+    whole = kept >= 7521  # what is away then are zeros
+    for left in (torn, torn + bytes(2 * PAGE - kept)):
+        found = scan(left, PLAIN)
+        assert found is not None and list(found.payloads) == (records if whole else records[:4])
+        assert (found.size == found.file_size) == (whole or left == torn and kept == 0)
 
 
 def test_a_journal_of_the_first_format_is_read(rng, monkeypatch):
     monkeypatch.setattr("edge_runtime.state.journal._FORMAT", 1)
-    monkeypatch.setattr(Journal, "_rest_of_page", lambda self, record: 0)
+    monkeypatch.setattr("edge_runtime.state.journal.PAGE", 1)
     records = payloads(rng, [7000] * 5)
-    data, _ = written(BreakingDisk(), records, synced=True)
+    data, _ = written(records, synced=True)
+    monkeypatch.undo()
+    assert len(data) < 5 * 7021 + 200
     found = scan(data, PLAIN)
-    assert found is not None and list(found.payloads) == records
+    assert found is not None and list(found.payloads) == records and found.size == len(data)

@@ -56,8 +56,9 @@ def life() -> Life:
 
 @pytest.fixture(autouse=True)
 def small_journals(monkeypatch) -> None:
-    """So that a run of a few dozen frames rotates its journal several times."""
+    """So that a run of a few dozen frames rotates its journal several times; pages as small as its records."""
     monkeypatch.setattr(folder_module, "JOURNAL_PER_SNAPSHOT", 0.6)
+    monkeypatch.setattr("edge_runtime.state.journal.PAGE", 64)
 
 
 def _snapshot(version: Version) -> Snapshot:

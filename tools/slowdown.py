@@ -2,10 +2,11 @@
 
     python -m tools.slowdown --seconds 10
 
-A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again.
-Idle that takes 25 ms; how much longer it takes is what the others on the machine cost, or a machine that
-pauses. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a run on a busy
-one says how busy it was. The last line is one JSON object.
+A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again, as
+a program does that mostly waits: idle, 25 ms. Twice a second it works 50 ms at a stretch, as a start or an
+orderly stop does: on a busy machine that is slowed down far more. How much longer each takes is what the others
+on the machine cost. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a
+run on a busy one says how busy it was. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -25,19 +26,62 @@ from tools.console import finish
 
 SLEEP_S, WORK_S = 0.02, 0.005
 IDLE_S = SLEEP_S + WORK_S
+BURST_S, BURST_EVERY_S = 0.05, 0.5
 OVERHEAD = 1.1
 """What sleeping and the clocks cost on an idle machine; so much is no slowdown."""
 ROOT = Path(__file__).resolve().parent.parent
+
+
+class Rounds:
+    """What the control took, round by round; idle `idle_s` each. From any thread."""
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._ends: list[float] = []
+        self._took: list[float] = [0.0]
+        """Sums: `_took[k]` seconds for the first k rounds."""
+        self._change = threading.Condition()
+
+    def note(self, end: float, took: float) -> None:
+        """A round that ended at this moment (monotonic s) and took so many seconds."""
+        with self._change:
+            self._ends.append(end)
+            self._took.append(self._took[-1] + took)
+            self._change.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """For the first one."""
+        with self._change:
+            self._change.wait_for(lambda: bool(self._ends), seconds)
+
+    def since(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle they were from `begin` to `end` (monotonic s, by default now).
+
+        At least 1. The round that was under way at either end counts whole.
+        """
+        end = time.monotonic() if end is None else end
+        with self._change:
+            if not self._ends:
+                return 1.0
+            first = min(bisect.bisect_left(self._ends, begin), len(self._ends) - 1)
+            last = min(bisect.bisect_left(self._ends, end) + 1, len(self._ends))
+            took = self._took[last] - self._took[first]
+        return max(took / (last - first) / (self._idle_s * OVERHEAD), 1.0)
 
 
 class Control:
     """Rounds of the control process for as long as the `with` block lasts."""
 
     def __init__(self) -> None:
-        self._ends: list[float] = []
-        self._took: list[float] = [0.0]
-        """Sums: `_took[k]` seconds for the first k rounds."""
-        self._change = threading.Condition()
+        self._rounds, self._bursts = Rounds(IDLE_S), Rounds(BURST_S)
+
+    def since(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle a program was that mostly waits; see `Rounds.since`."""
+        return self._rounds.since(begin, end)
+
+    def at_work(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle a program was that works at a stretch; see `Rounds.since`."""
+        return self._bursts.since(begin, end)
 
     def __enter__(self) -> Control:
         self._process = subprocess.Popen(
@@ -46,8 +90,7 @@ class Control:
         )  # fmt: skip
         self._thread = threading.Thread(target=self._listen, name="slowdown", daemon=True)
         self._thread.start()
-        with self._change:
-            self._change.wait_for(lambda: bool(self._ends), 60)
+        self._rounds.wait(60)
         return self
 
     def __exit__(
@@ -60,46 +103,35 @@ class Control:
     def _listen(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            end, took = map(float, line.split())
-            self.note(end, took)
-
-    def note(self, end: float, took: float) -> None:
-        """A round that ended at this moment (monotonic s) and took so many seconds."""
-        with self._change:
-            self._ends.append(end)
-            self._took.append(self._took[-1] + took)
-            self._change.notify_all()
-
-    def since(self, begin: float, end: float | None = None) -> float:
-        """How many times slower than idle it was from `begin` to `end` (monotonic s, by default now).
-
-        At least 1. The round that was under way at either end counts whole; one that has not ended, as long
-        as it has lasted so far.
-        """
-        now = time.monotonic()
-        end = now if end is None else end
-        with self._change:
-            if not self._ends:
-                return 1.0
-            first = bisect.bisect_left(self._ends, begin)
-            last = min(bisect.bisect_left(self._ends, end) + 1, len(self._ends))
-            rounds, took = last - first, self._took[last] - self._took[first] if last > first else 0.0
-            under_way = max(end - self._ends[-1], 0.0)
-        if under_way > IDLE_S:
-            rounds, took = rounds + 1, took + under_way
-        return max(took / rounds / (IDLE_S * OVERHEAD), 1.0) if rounds > 0 else 1.0
+            kind, end, took = line.split()
+            (self._bursts if kind == "burst" else self._rounds).note(float(end), float(took))
 
 
 def _rounds(parent: int) -> None:
     """The control itself: ends with its parent."""
+    next_burst = time.monotonic()
     while os.getppid() == parent:
         began = time.monotonic()
         time.sleep(SLEEP_S)
-        worked = time.thread_time()
-        while time.thread_time() - worked < WORK_S:
-            sum(itertools.repeat(1, 1000))
-        end = time.monotonic()
-        print(f"{end:.6f} {end - began:.6f}", flush=True)
+        _work(WORK_S)
+        _say("round", began)
+        if time.monotonic() >= next_burst:
+            began = time.monotonic()
+            next_burst = began + BURST_EVERY_S
+            _work(BURST_S)
+            _say("burst", began)
+
+
+def _work(seconds: float) -> None:
+    """So much processor time."""
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        sum(itertools.repeat(1, 1000))
+
+
+def _say(kind: str, began: float) -> None:
+    end = time.monotonic()
+    print(f"{kind} {end:.6f} {end - began:.6f}", flush=True)
 
 
 def main() -> int:
@@ -115,7 +147,14 @@ def main() -> int:
     began = time.monotonic()
     with Control() as control:
         time.sleep(given.seconds)
-        finish({"seconds": given.seconds, "slowdown": control.since(began), "load": os.getloadavg()[0]})
+        finish(
+            {
+                "seconds": given.seconds,
+                "slowdown": control.since(began),
+                "at_work": control.at_work(began),
+                "load": os.getloadavg()[0],
+            }
+        )
     return 0
 
 

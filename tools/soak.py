@@ -71,12 +71,11 @@ class Soak:
         self._edge = Edge(folder, self.sources)
         self._edge.lives = max((row["life"] for row in self.record.rows("samples")), default=0)
         self._control = Control()
-        slowdown = self._control.since
-        self._faults = Faults(self._edge, self._cameras, schedule.bounds, self._wait, slowdown)
+        self._faults = Faults(self._edge, self._cameras, schedule.bounds, self._wait, self._control)
         self._questions = Questions(["demo", "rtsp", "steady"], self.sources["demo"])
         self._oracle = Oracle(
             self._edge, self._questions, self.record, schedule.bounds, self.now,
-            lambda: self._faults.engines_fail, slowdown,
+            lambda: self._faults.engines_fail, self._control.since,
         )  # fmt: skip
         self._told_to_stop = False
 

@@ -184,11 +184,12 @@ class StateFolder:
 
     def _append(self, steps: Sequence[Step], snapshot: Callable[[], Snapshot], within: float) -> None:
         assert self._journal is not None and self._coder is not None
-        header = snapshot().header
+        header, due = snapshot().header, self._clock() - self._synced_at >= within
         try:
             for step in steps:
-                self._journal.append(self._coder.encode(Record(step, header.seen, header.dropped)))
-            if self._clock() - self._synced_at >= within:
+                record = self._coder.encode(Record(step, header.seen, header.dropped))
+                self._journal.append(record, whole_page=due and step is steps[-1])
+            if due:
                 self._journal.sync()
                 self._synced_at = self._clock()
         except OSError as error:

@@ -4,8 +4,9 @@
     record  length (4), checksum (16), sealed payload; the first one says whose journal it is
     record  ...
 
-A record may leave the rest of a page empty and begin on the next one: what is synced after each frame is
-written page by page, and a page that is begun is written again with every frame that touches it.
+What is synced after each frame ends with zeros to the end of its page, and the next record begins on a new
+one: a page that is left half full would be written again with the next frame. Seeking over the rest is no
+help, as the file system then writes the old page again to clear it.
 
 Each checksum covers the one before it, so a record counts only behind those behind which it was written: what
 was torn off, and what a disk shows of a file that lay there before, ends the journal.
@@ -76,12 +77,12 @@ class Journal:
         self._seal, self._snapshot, self._records = seal, snapshot, 0
         self._file = disk.create(path)
         self._sum = first_sum()
-        self.size, self._synced = len(MAGIC), 0
+        self.size = len(MAGIC)
         self.waits = False
         """Whether records were appended that a power cut would take."""
         head = {"format": _FORMAT, "snapshot": snapshot, "after": after, "frames": frames}
         self._file.write(MAGIC)
-        self.append(json.dumps(head).encode())
+        self.append(json.dumps(head).encode(), whole_page=True)
         self.sync()
 
     @property
@@ -89,27 +90,22 @@ class Journal:
         """Checksum of everything so far."""
         return self._sum.hex()
 
-    def append(self, payload: bytes) -> None:
+    def append(self, payload: bytes, *, whole_page: bool = False) -> None:
+        """`whole_page`: it is synced next, so the rest of its page belongs to it."""
         sealed = self._seal.seal(payload, role=JOURNAL, of=_place(self._snapshot, self._records))
         self._records += 1
         total = next_sum(self._sum, sealed)
         record = len(sealed).to_bytes(_LENGTH_BYTES, "little") + total + sealed
-        record = bytes(self._rest_of_page(len(record))) + record
+        if whole_page:
+            record += bytes(-(self.size + len(record)) % PAGE)
         self.waits = True
         self._file.write(record)
         self._sum = total
         self.size += len(record)
 
-    def _rest_of_page(self, record: int) -> int:
-        """Bytes to leave empty before a record of this size, where that writes a page less."""
-        rest = -self.size % PAGE
-        if self._synced != self.size or _pages(self.size % PAGE + record) == _pages(record):
-            return 0
-        return rest
-
     def sync(self) -> None:
         self._file.sync()
-        self.waits, self._synced = False, self.size
+        self.waits = False
 
     def close(self) -> None:
         self._file.close()
@@ -133,6 +129,8 @@ def scan(data: bytes, seal: Seal) -> Scanned | None:
         head = head or _head(payloads[0])
     if head is None:
         return None
+    if len(data) - at < PAGE and not any(data[at:]):
+        at = len(data)  # what a sync added to the last record
     return Scanned(head.snapshot, head.after, head.frames, tuple(payloads[1:]), total.hex(), at, len(data))
 
 
@@ -145,10 +143,6 @@ def _record(data: bytes, at: int, before: bytes) -> tuple[bytes, bytes, int] | N
     sealed = data[start:stop]
     total = next_sum(before, sealed)
     return (sealed, total, stop) if data[at + _LENGTH_BYTES : start] == total else None
-
-
-def _pages(size: int) -> int:
-    return -(-size // PAGE)
 
 
 def _head(payload: bytes) -> _Head:

@@ -12,6 +12,7 @@ from typing import Any
 
 from edge_runtime.state import load_snapshot
 from tools.kill import digest_of
+from tools.slowdown import Control
 from tools.soaking.cameras import Cameras, rubbish
 from tools.soaking.process import Edge
 from tools.soaking.schedule import Bounds, Planned
@@ -41,8 +42,9 @@ class Outcome:
 
 
 class Faults:
-    """`wait(seconds)` is how time passes: it raises where the soak is to end. `slowdown(since)` is how many
-    times slower than idle the machine was from then on (monotonic s): bounds in seconds are multiplied by it.
+    """`wait(seconds)` is how time passes: it raises where the soak is to end. Bounds in seconds are
+    multiplied by how much slower than idle `control` says that the machine was; those of a start and of an
+    orderly stop, which are work at a stretch, by what it says of that.
     """
 
     def __init__(
@@ -51,10 +53,10 @@ class Faults:
         cameras: Cameras,
         bounds: Bounds,
         wait: Callable[[float], None],
-        slowdown: Callable[[float], float],
+        control: Control,
     ) -> None:
         self._edge, self._cameras, self._bounds, self._wait = edge, cameras, bounds, wait
-        self._slowdown = slowdown
+        self._slowdown, self._slowdown_at_work = control.since, control.at_work
         self.engines_fail = False
         """While and shortly after: errors are right answers, and frames are missing on purpose."""
 
@@ -154,7 +156,7 @@ class Faults:
         began = time.monotonic()
         status, took = self._edge.end(number)
         graceful = number == signal.SIGTERM
-        most = self._bounds.stop_s * self._slowdown(began)
+        most = self._bounds.stop_s * self._slowdown_at_work(began)
         if graceful and (status != 0 or took > most):
             allowed = f"{most:.2f} s on this machine then, 0"
             found.objections.append(f"SIGTERM took {took:.2f} s, status {status}; allowed are {allowed}")
@@ -170,7 +172,7 @@ class Faults:
                 found.objections.append(f"{name} lost {lost} frames, allowed are {most}")
         began = time.monotonic()
         found.recover_s = self._edge.start()
-        found.slowdown = self._slowdown(began)
+        found.slowdown = self._slowdown_at_work(began)
         self._judge(found, "recover_s", self._bounds.start_s, "a start")
         for name, one in self._edge.cameras().items():
             if one["frames"] < kept[name]:
