@@ -2,11 +2,11 @@
 
     python -m tools.slowdown --seconds 10
 
-A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again, as
-a program does that mostly waits: idle, 25 ms. Twice a second it works 50 ms at a stretch, as a start or an
-orderly stop does: on a busy machine that is slowed down far more. How much longer each takes is what the others
-on the machine cost. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a
-run on a busy one says how busy it was. The last line is one JSON object.
+A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again,
+as a program does that mostly waits: idle, 25 ms. Twice a second it works 50 ms at a stretch, as a start or an
+orderly stop does, which a busy machine slows down far more. How much longer each takes is what the others on
+the machine cost. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a run
+on a busy one says how busy it was. The last line is one JSON object.
 """
 
 from __future__ import annotations
@@ -147,14 +147,8 @@ def main() -> int:
     began = time.monotonic()
     with Control() as control:
         time.sleep(given.seconds)
-        finish(
-            {
-                "seconds": given.seconds,
-                "slowdown": control.since(began),
-                "at_work": control.at_work(began),
-                "load": os.getloadavg()[0],
-            }
-        )
+        found = {"slowdown": control.since(began), "at_work": control.at_work(began)}
+        finish({"seconds": given.seconds, **found, "load": os.getloadavg()[0]})
     return 0
 
 
