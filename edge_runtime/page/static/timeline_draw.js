@@ -1,0 +1,153 @@
+// What the timeline shows, drawn: activities, what is remembered, gaps, answers, the selected range, now.
+import { clock, colour, plain, reasonOf } from "./words.js";
+
+export const LANES = { activity: [10, 26], density: [46, 62], spans: [112, 8], watched: [124, 8] }; // top, height in px
+const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600];
+
+export function drawTimeline(line) {
+  const { canvas, track } = line;
+  const scale = devicePixelRatio || 1;
+  const [w, h] = [track.clientWidth, track.clientHeight];
+  canvas.width = Math.round(w * scale);
+  canvas.height = Math.round(h * scale);
+  const pen = canvas.getContext("2d");
+  pen.scale(scale, scale);
+  pen.font = "13px system-ui, sans-serif";
+  const one = { pen, w, h, bottom: h - 8 };
+  drawAxis(line, one);
+  if (!line.memory) return;
+  drawWatched(line, one);
+  drawDensity(line, one);
+  drawActivities(line, one);
+  drawSpans(line, one);
+  drawRange(line, one);
+  drawNow(line, one);
+}
+
+function drawAxis(line, { pen, w, h }) {
+  const [a, b] = line.view;
+  const step = STEPS.find((s) => ((b - a) / s) * 88 < w) || 43200;
+  const shift = line.memory && line.memory.live ? (line.memory.coverage.epoch - new Date().getTimezoneOffset() * 60) % step : 0;
+  pen.textAlign = "center";
+  for (let t = Math.ceil((a + shift) / step) * step - shift; t <= b; t += step) {
+    const x = line.x(t);
+    pen.fillStyle = colour("line");
+    pen.fillRect(Math.round(x), LANES.density[0], 1, h - LANES.density[0] - 26);
+    pen.fillStyle = colour("muted");
+    if (x > 28 && x < w - 28) pen.fillText(clock(t, line.memory, step < 60), x, h - 9);
+  }
+}
+
+function drawWatched(line, { pen, w }) {
+  const { from, to, gaps } = line.memory.coverage;
+  if (from === null) return;
+  const [top, height] = LANES.watched;
+  pen.fillStyle = colour("good");
+  const begin = Math.max(line.x(from), 0);
+  pen.fillRect(begin, top, Math.min(line.x(to), w) - begin, height);
+  const late = line.now - to > 5 ? [{ from: to, to: line.now }] : [];
+  for (const gap of [...gaps, ...late]) {
+    const x1 = Math.max(line.x(gap.from), 0);
+    const x2 = Math.min(Math.max(line.x(gap.to), line.x(gap.from) + 2), w);
+    if (x2 <= x1) continue;
+    hatch(pen, x1, LANES.density[0], x2 - x1, top + height - LANES.density[0]);
+    if (x2 - x1 > 120) {
+      pen.fillStyle = colour("muted");
+      pen.textAlign = "center";
+      pen.fillText(reasonOf(gap), (x1 + x2) / 2, LANES.density[0] + 36);
+    }
+  }
+}
+
+function drawDensity(line, { pen, w }) {
+  const [top, height] = LANES.density;
+  const bin = 4;
+  const counts = new Float32Array(Math.ceil(w / bin) + 1);
+  for (const { t } of line.memory.tokens) {
+    const k = Math.floor(line.x(t) / bin);
+    if (k >= 0 && k < counts.length) counts[k] += 1;
+  }
+  const most = Math.max(...counts, 4);
+  pen.fillStyle = colour("accent");
+  counts.forEach((count, k) => {
+    if (!count) return;
+    const tall = Math.max((Math.sqrt(count / most)) * height, 3);
+    pen.fillRect(k * bin, top + height - tall, bin - 1, tall);
+  });
+}
+
+function drawActivities(line, { pen, w }) {
+  const [top, height] = LANES.activity;
+  pen.textAlign = "left";
+  for (const one of line.activities) {
+    const x1 = line.x(one.from);
+    const x2 = Math.max(line.x(one.to ?? line.now), x1 + 4);
+    if (x2 < 0 || x1 > w) continue;
+    pen.fillStyle = colour("accent-soft");
+    pen.fillRect(x1, top, x2 - x1, height);
+    pen.fillStyle = colour("accent");
+    pen.fillRect(x1, top, 2, height);
+    if (x2 - x1 < 48) continue;
+    pen.save();
+    pen.beginPath();
+    pen.rect(x1, top, x2 - x1 - 4, height);
+    pen.clip();
+    pen.fillStyle = colour("text");
+    pen.fillText(plain(one.activity), Math.max(x1, 0) + 8, top + 18);
+    pen.restore();
+  }
+}
+
+function drawSpans(line, { pen }) {
+  const [top, height] = LANES.spans;
+  line.spans.slice(0, 8).forEach((span, place) => {
+    const x = line.x(span.from);
+    pen.globalAlpha = place === 0 ? 1 : Math.max(0.25, Math.min(span.confidence * 2, 0.7));
+    pen.fillStyle = colour("warn");
+    pen.fillRect(x, top, Math.max(line.x(span.to) - x, 4), height);
+    pen.globalAlpha = 1;
+  });
+}
+
+function drawRange(line, { pen, h }) {
+  if (!line.range) return;
+  const [x1, x2] = line.range.map((t) => line.x(t));
+  pen.fillStyle = colour("accent");
+  pen.globalAlpha = 0.16;
+  pen.fillRect(x1, 0, x2 - x1, h - 26);
+  pen.globalAlpha = 1;
+  for (const x of [x1, x2]) {
+    pen.fillRect(x - 1, 0, 2, h - 26);
+    pen.fillRect(x - 4, h / 2 - 24, 8, 24);
+  }
+}
+
+function drawNow(line, { pen, w, h }) {
+  const x = line.x(line.now);
+  if (x >= 0 && x <= w + 1) {
+    pen.fillStyle = colour("bad");
+    pen.fillRect(Math.min(x, w - 2), 0, 2, h - 26);
+  }
+  if (line.moment !== null) {
+    pen.fillStyle = colour("text");
+    pen.fillRect(line.x(line.moment), 0, 1, h - 26);
+  }
+}
+
+function hatch(pen, x, y, w, h) {
+  pen.save();
+  pen.beginPath();
+  pen.rect(x, y, w, h);
+  pen.clip();
+  pen.fillStyle = colour("sunken");
+  pen.fillRect(x, y, w, h);
+  pen.strokeStyle = colour("gap");
+  pen.lineWidth = 1.5;
+  for (let k = x - h; k < x + w; k += 8) {
+    pen.beginPath();
+    pen.moveTo(k, y + h);
+    pen.lineTo(k + h, y);
+    pen.stroke();
+  }
+  pen.restore();
+}

@@ -1,0 +1,315 @@
+"""The page in a real browser: what a person does, with a finger, a mouse or the keyboard alone.
+
+Skipped, with the reason, where there is no Playwright or no Chromium.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from edge_runtime.companions import Run
+from edge_runtime.config import Config
+from edge_runtime.http.serving import HttpServer
+from tools.page_demo import served
+
+STATIC = Path(__file__).parent.parent / "edge_runtime" / "page" / "static"
+PAST = 150.0
+MISSED = (PAST * 0.3, PAST * 0.36)
+OPTIONAL = re.compile(r"/api/v1/activities\b|/(live\.mjpg|latest\.jpg)\b")
+"""What may be refused: there is no log of an untrained bundle, and no picture when a pause has just begun."""
+TOKENS = {"admin": "a" * 40, "viewer": "v" * 40}
+PATIENCE_MS = 60_000
+DESKTOP = {"width": 1440, "height": 900}
+
+
+def chromium() -> str | None:
+    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
+    found = chromium()
+    if found is None:
+        pytest.skip("there is no chromium here: apt install chromium")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        yield started
+        started.close()
+
+
+@pytest.fixture(scope="module")
+def site(browser, tmp_path_factory):
+    with served(tmp_path_factory.mktemp("state"), PAST) as (address, service):
+        yield address, service
+
+
+def opened(browser, address: str, **context):
+    """The page, and the list that fills with everything that goes wrong in it."""
+    wrong: list[str] = []
+    page = browser.new_page(**{"viewport": DESKTOP, "reduced_motion": "reduce"} | context)
+    page.set_default_timeout(PATIENCE_MS)
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on(
+        "console",
+        lambda said: (
+            wrong.append(said.text)
+            if said.type == "error" and not OPTIONAL.search(said.location.get("url", ""))
+            else None
+        ),
+    )
+    page.on("request", lambda one: wrong.append(one.url) if not _ours(one.url, address) else None)
+    page.goto(address + "/")
+    return page, wrong
+
+
+def _ours(url: str, address: str) -> bool:
+    return url.startswith((address, "blob:", "data:"))
+
+
+@pytest.fixture
+def page(browser, site):
+    page, wrong = opened(browser, site[0])
+    page.wait_for_selector("#fps:not(:empty)")  # a live picture
+    page.wait_for_selector("#legend li")  # and what is remembered
+    yield page
+    page.close()
+    assert wrong == []
+
+
+def drag(page, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
+    box = page.locator(selector).bounding_box()
+    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
+    page.mouse.move(*points[0])
+    page.mouse.down()
+    page.mouse.move(*points[1], steps=5)
+    page.mouse.up()
+
+
+def asked(page) -> tuple[dict, dict]:
+    """Send the question; what was asked, and the answer."""
+    with page.expect_response("**/api/v1/query") as reply:
+        page.click("#send")
+    assert reply.value.status == 200, reply.value.text()
+    page.wait_for_selector("#answer:not([hidden]) .hint")
+    return reply.value.request.post_data_json, reply.value.json()
+
+
+def colours(page, selector: str) -> int:
+    """How many different colours a canvas shows."""
+    script = """(s) => { const c = document.querySelector(s);
+      const d = new Uint32Array(c.getContext('2d').getImageData(0, 0, c.width, c.height).data.buffer);
+      return new Set(d).size; }"""
+    return page.evaluate(script, selector)
+
+
+def choose_object(page) -> None:
+    drag(page, "#stage", (0.15, 0.2), (0.3, 0.5))
+    page.click("#use-box")
+
+
+def test_all_three_kinds_of_question_from_an_object_in_the_picture(page):
+    assert colours(page, "#picture") > 500 and page.locator("#send").is_disabled()
+    choose_object(page)
+    question, answer = asked(page)
+    assert question["type"] == "activity" and list(question["object"]) == ["photos"]
+    assert answer["type"] == "activity" and page.locator("#answer").inner_text()
+
+    page.get_by_label(re.compile("When was it")).check()
+    before = page.evaluate("document.getElementById('hours').toDataURL()")
+    question, answer = asked(page)
+    assert question["type"] == "time" and "activity" not in question
+    if not answer["abstained"]:
+        assert page.locator("#answer progress").count() >= 2
+        assert page.evaluate("document.getElementById('hours').toDataURL()") != before  # its spans
+        assert "Answer" in page.locator("#legend").inner_text()
+
+    page.get_by_label(re.compile("Where was it")).check()
+    names = page.locator("#activity option").evaluate_all("(all) => all.map((one) => one.value)")
+    for activity in filter(None, names):  # until one that was done in these minutes
+        page.select_option("#activity", activity)
+        question, answer = asked(page)
+        assert question == {"camera": "lane 1", "type": "object", "activity": activity}
+        if not answer["abstained"]:
+            break
+    assert not answer["abstained"]
+    page.click("#answer .moments button >> nth=0")
+    page.wait_for_selector("#badge:has-text('Remembered at')")
+    assert colours(page, "#picture") > 500 and colours(page, "#overlay") > 1  # the thumbnail, and cells on it
+    page.click("#live")
+    assert page.locator("#badge").is_hidden() and page.locator("#past li").count() >= 3
+
+
+def test_a_range_dragged_on_the_timeline_is_asked_about_and_nobody_watching_is_told_apart(page, site):
+    until = site[1].camera("lane 1").version.coverage.end
+    drag(page, "#track", ((MISSED[0] + 2) / until, 0.4), ((MISSED[1] - 2) / until, 0.4))
+    assert page.locator("#range-choice").is_visible()
+    choose_object(page)
+    question, answer = asked(page)
+    assert MISSED[0] - 2 < question["from"] < question["to"] < MISSED[1] + 3
+    assert answer["abstained"] and "unwatched" in page.locator("#answer").get_attribute("class")
+    assert "nobody was watching" in page.locator("#answer").inner_text().lower()
+    page.locator("#track").focus()
+    page.keyboard.press("Escape")
+    assert page.locator("#range-choice").is_hidden()
+    page.get_by_label("5 min", exact=True).check()
+    question, _ = asked(page)
+    assert question["to"] - question["from"] == 300
+
+
+def test_a_photo_that_is_uploaded_is_asked_about(page, tmp_path):
+    import cv2
+    import numpy as np
+
+    noise = np.random.default_rng(0).integers(0, 255, (1200, 1600, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "milk.png"), noise)
+    page.set_input_files("#photo", tmp_path / "milk.png")
+    page.wait_for_selector("#chosen canvas")
+    assert page.evaluate("document.querySelector('#chosen canvas').width") == 1024  # no more is needed
+    question, _ = asked(page)
+    assert len(question["object"]["photos"]) == 1
+    page.get_by_role("button", name="Remove Photo milk.png").click()
+    assert page.locator("#send").is_disabled() and "Choose an object" in page.locator("#missing").inner_text()
+
+
+def test_a_pause_takes_the_picture_away_until_watching_is_resumed(page, site):
+    page.click("#pause")
+    page.wait_for_selector("#veil:has-text('Paused for privacy')")
+    assert site[1].camera("lane 1").paused and colours(page, "#picture") == 1
+    page.click("#pause:has-text('Resume')")
+    page.wait_for_selector("#veil", state="hidden")
+    assert not site[1].camera("lane 1").paused and colours(page, "#picture") > 500
+
+
+def test_with_the_keyboard_alone(page):
+    focused = "document.activeElement.id"
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+    for _ in range(12):
+        if page.evaluate(focused) == "pick":
+            break
+        page.keyboard.press("Tab")
+    assert page.evaluate(focused) == "pick"
+    outline = page.evaluate("getComputedStyle(document.activeElement).outlineWidth")
+    assert outline == "3px"  # the focus is seen
+    page.keyboard.press("Enter")
+    assert page.evaluate(focused) == "box"
+    before = page.locator("#box").bounding_box()
+    for key in ("ArrowLeft", "ArrowUp", "Shift+ArrowRight"):
+        page.keyboard.press(key)
+    after = page.locator("#box").bounding_box()
+    assert after["x"] < before["x"] and after["y"] < before["y"] and after["width"] > before["width"]
+    page.keyboard.press("Enter")
+    assert page.evaluate(focused) == "send"
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#answer:not([hidden])")
+    page.locator("#track").focus()
+    page.keyboard.press("Shift+ArrowRight")
+    assert page.locator("#range-choice").is_visible()
+    page.keyboard.press("Home")
+    page.keyboard.press("+")
+
+
+def test_a_finger_taps_an_object_on_a_phone(browser, site):
+    page, wrong = opened(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
+    page.wait_for_selector("#fps:not(:empty)")
+    box = page.locator("#stage").bounding_box()
+    page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.wait_for_selector("#box:not([hidden])")
+    page.tap("#use-box")
+    assert page.locator("#chosen canvas").count() == 1
+    wide = page.evaluate("document.documentElement.scrollWidth")
+    assert wide <= 390  # nothing has to be pushed aside
+    small = page.evaluate(
+        "[...document.querySelectorAll('button')].filter((b) => b.offsetParent && b.offsetHeight < 32)"
+        ".map((b) => b.textContent)"
+    )
+    page.close()
+    assert small == [] and wrong == []
+
+
+def test_every_control_has_a_name_and_every_part_a_heading(page):
+    choose_object(page)
+    asked(page)
+    tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
+    controls = ("button", "radio", "combobox", "slider", "textbox", "link", "application", "image", "img")
+    nameless = [
+        node["nodeId"] + " " + node["role"]["value"]
+        for node in tree
+        if not node.get("ignored")
+        and node.get("role", {}).get("value") in controls
+        and not node.get("name", {}).get("value")
+    ]
+    assert nameless == []
+    headings = [node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "heading"]
+    for one in ("lvm-edge", "Ask the memory", "Timeline", "Earlier answers", "Health"):
+        assert one in headings
+    assert page.locator("#answer").get_attribute("aria-live") == "polite"
+
+
+def test_where_a_token_is_needed_the_page_asks_for_it_and_a_viewer_may_not_pause(browser, site):
+    tokens = [{"name": role, "role": role, "token": token} for role, token in TOKENS.items()]
+    settings = Config.model_validate({"http": {"tokens": tokens}})
+    with HttpServer(site[1], "127.0.0.1:0", Run(site[1], settings)) as server:
+        page, _ = opened(browser, server.address)
+        page.wait_for_selector("#login[open]")
+        page.fill("#token", "x" * 40)
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#login-wrong:not(:empty)")
+        page.fill("#token", TOKENS["viewer"])
+        page.keyboard.press("Enter")
+        page.wait_for_selector("#fps:not(:empty)")
+        assert page.locator("#login").is_hidden() and page.locator("#pause").is_disabled()
+        page.click("#sign-out")
+        page.wait_for_selector("#login[open]")
+        page.close()
+
+
+# -- colours, without a browser ------------------------------------------------------------------------------
+
+
+def palettes() -> dict[str, dict[str, str]]:
+    """The colours of both schemes, by name."""
+    css = (STATIC / "page.css").read_text()
+    blocks = re.findall(r":root \{(.*?)\}", css, re.S)
+    light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in blocks)
+    return {"light": light, "dark": light | dark}
+
+
+def contrast(one: str, two: str) -> float:
+    """Of WCAG 2: 1 to 21."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(two)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_has_a_contrast_of_at_least_four_and_a_half_on_every_ground_it_stands_on(scheme):
+    colours = palettes()[scheme]
+    pairs = [
+        *product(("text", "muted"), ("bg", "surface", "sunken")),
+        *product(("text", "muted"), ("accent-soft",)),
+        ("accent", "surface"),
+        ("on-accent", "accent"),
+        ("warn", "warn-soft"),
+        ("muted", "warn-soft"),
+        ("text", "warn-soft"),
+        ("bad", "surface"),
+        ("bad", "sunken"),
+        ("on-stage", "stage"),
+    ]
+    low = {pair: round(contrast(colours[pair[0]], colours[pair[1]]), 2) for pair in pairs}
+    assert {pair: value for pair, value in low.items() if value < 4.5} == {}
+    # What is drawn, not read: 3 is asked for.
+    drawn = [(one, "sunken") for one in ("accent", "good", "warn", "bad")]
+    assert all(contrast(colours[one], colours[ground]) >= 3 for one, ground in drawn)
