@@ -128,15 +128,14 @@ def test_history_is_a_bounded_list_of_numbers_for_each_camera_there_is(watched):
 
 
 def test_the_thread_of_a_history_ends_with_it(service):
-    before = threading.active_count()
+    before = set(threading.enumerate())
     history = History(service, every_s=0.01)
-    assert threading.active_count() == before + 1
+    (thread,) = [one for one in set(threading.enumerate()) - before if one.name == "history"]
+    assert thread.is_alive() and len(service.events._subscriptions) == 1
     del history
     gc.collect()
-    deadline = time.monotonic() + 20
-    while threading.active_count() > before and time.monotonic() < deadline:
-        time.sleep(0.01)
-    assert threading.active_count() == before and not service.events._subscriptions
+    thread.join(20)
+    assert not thread.is_alive() and not service.events._subscriptions
 
 
 # -- live, over a real connection ----------------------------------------------------------------------------
