@@ -56,7 +56,7 @@ def life() -> Life:
 
 @pytest.fixture(autouse=True)
 def small_journals(monkeypatch) -> None:
-    """So that a run of a few dozen frames rotates its journal several times, on pages as small as they are."""
+    """So that a run of a few dozen frames rotates its journal several times, on pages as small."""
     monkeypatch.setattr(folder_module, "JOURNAL_PER_SNAPSHOT", 0.6)
     monkeypatch.setattr("edge_runtime.state.journal.PAGE", 64)
 
