@@ -70,6 +70,21 @@ def test_growth_and_slower_answers_are_objected_to():
     assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1, 0.1), Bounds())[1])
 
 
+def test_memory_is_judged_from_where_each_fault_has_happened_once():
+    def sample(t: int, resident: float) -> dict:
+        return {"t": float(t), "life": 1, "resident": resident, "ask": {"ms": 10.0}}
+
+    events = [
+        {"fault": fault, "began": t - 5.0, "t": float(t)}
+        for t, fault in ((20, "http-cut"), (180, "disk-full"), (280, "http-cut"), (340, "disk-full"))
+    ]
+    once = [sample(t, 2e8 + (1e7 if t > 178 else 0)) for t in range(400)]
+    assert in_the_end(once, Bounds(), events)[1] == []
+    assert in_the_end(once, Bounds())[1] != []
+    twice = [sample(t, 2e8 + (1e7 if t > 178 else 0) + (1e7 if t > 290 else 0)) for t in range(400)]
+    assert [o.split()[0] for o in in_the_end(twice, Bounds(), events)[1]] == ["resident"]
+
+
 def test_a_bound_in_seconds_is_that_of_an_idle_machine():
     found = Outcome("", recover_s=2.4, slowdown=1.3)
     Faults._judge(found, "recover_s", 2.0, "a picture")

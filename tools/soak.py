@@ -186,7 +186,7 @@ def judged(soak: Soak, folder: Path, most: int) -> dict[str, Any]:
     """Everything that was seen, and what the oracle says to it."""
     record = soak.record
     samples, events = record.rows("samples"), record.rows("events")
-    whole, late = in_the_end(samples, soak.schedule.bounds)
+    whole, late = in_the_end(samples, soak.schedule.bounds, events)
     states = compared(record, soak.sources["demo"], most)
     objections = [f"{row['t']:.0f} s: {row['what']}" for row in record.rows("objections")] + late
     if states["wrong"]:

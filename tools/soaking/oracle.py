@@ -133,13 +133,20 @@ def _brief(one: dict[str, Any]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def in_the_end(samples: Sequence[Row], bounds: Bounds) -> tuple[dict[str, Any], list[str]]:
-    """What only the whole run shows: growth of each life, and answers early and late. With objections."""
+def in_the_end(
+    samples: Sequence[Row], bounds: Bounds, events: Sequence[Row] = ()
+) -> tuple[dict[str, Any], list[str]]:
+    """What only the whole run shows: growth of each life, and answers early and late. With objections.
+
+    A life is judged from where each of its faults has happened once: the first full disk or slow link takes
+    a buffer that stays, the second must not take another.
+    """
     lives = []
     objections: list[str] = []
     for life in sorted({row["life"] for row in samples}):
         rows = [row for row in samples if row["life"] == life]
-        warm = [row for row in rows if row["t"] - rows[0]["t"] >= WARM_S]
+        since = max(rows[0]["t"] + WARM_S, _all_happened(events, rows[0]["t"], rows[-1]["t"]))
+        warm = [row for row in rows if row["t"] >= since]
         if len(warm) < 60:
             continue  # too short to say anything
         found = growth([row["t"] for row in warm], [row["resident"] for row in warm])
@@ -149,6 +156,15 @@ def in_the_end(samples: Sequence[Row], bounds: Bounds) -> tuple[dict[str, Any], 
             objections.append(f"resident memory grew by {found.grown_mb:.1f} MB in {found.span:.0f} s")
     asked, late = _answers(samples, bounds)
     return {"lives": lives, "answers": asked}, objections + late
+
+
+def _all_happened(events: Sequence[Row], begin: float, end: float) -> float:
+    """When the last kind of fault of this life was over for the first time; `begin` where there was none."""
+    first: dict[str, float] = {}
+    for row in events:
+        if begin < row["began"] and row["t"] < end and row["fault"] != "engine-fault":
+            first.setdefault(row["fault"], row["t"])
+    return max(first.values(), default=begin)
 
 
 def _answers(samples: Sequence[Row], bounds: Bounds) -> tuple[dict[str, Any], list[str]]:
