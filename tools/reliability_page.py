@@ -217,8 +217,8 @@ def _lives(parts: Mapping[str, Said]) -> list[str]:
     ]
     early, late = asked["first"], asked["last"]
     judged = (
-        "A life is judged from where each kind of its faults has happened once. Bounds in seconds are those of "
-        "an idle machine times the slowdown that a control process saw meanwhile (`tools/slowdown.py`)."
+        "A life is judged from where each kind of its faults has happened once. Bounds in seconds are those "
+        "of an idle machine times the slowdown that a control process saw meanwhile (`tools/slowdown.py`)."
     )
     said = [f"- {what}" for what in one["objections"]] or ["- no objection"]
     return [
