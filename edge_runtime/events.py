@@ -22,8 +22,8 @@ class Event:
     """Something that began, changed or ended.
 
     `kind` is what it is about: "activity" (a recognised one), "camera" (its condition), "answer",
-    "privacy". `before` and `after` are the same JSON object at the two moments, None where there is none;
-    `at` is seconds since 1970.
+    "privacy" (something was forgotten). `before` and `after` are the same JSON object at the two moments,
+    None where there is none; `at` is seconds since 1970.
     """
 
     kind: str

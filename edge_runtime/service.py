@@ -119,7 +119,7 @@ class Service:
                 folder = stack.enter_context(StateFolder(settings.state, self._key))
                 camera = CameraRun(self.turns, settings, folder, opener=self._opener)
                 camera.on_condition = lambda before, after: self._tell(name, before, after)
-                camera.guard.on_forget = lambda: self.answered.forget(name)
+                camera.guard.on_forget = lambda: self._forgotten(name)
                 camera.guard.on_pause = lambda paused: self._tell_pause(name, paused)
                 stack.pop_all()  # from here on the folder is given back where the camera is removed
             kept = self._kept[name] = _Kept(camera)
@@ -238,6 +238,10 @@ class Service:
         self.lasting.close()
 
     # -- inside --------------------------------------------------------------------------------------------
+
+    def _forgotten(self, camera: str) -> None:
+        self.answered.forget(camera)
+        self.events.publish(Event("privacy", "update", camera, after={"forgotten": True}))
 
     def _tell(self, camera: str, before: str, after: str) -> None:
         was, now = {"condition": before}, {"condition": after}

@@ -7,7 +7,6 @@ from dataclasses import replace
 
 import pytest
 from hypothesis import example, given
-from hypothesis import settings as examples
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -58,7 +57,6 @@ def test_no_answer_goes_where_somebody_listens_or_outside(topic):
         assert not TOPICS.may_answer_at(f"lvm/{ours}", ["lvm"]) or ours == "/paused/set"
 
 
-@examples(max_examples=500, deadline=None)
 @example(most=2, most_bytes=80, steps=[0, 72, "take", 1, "back"])
 @given(
     st.integers(1, 6),
@@ -136,6 +134,9 @@ def test_the_newest_activity_is_kept_and_a_forgotten_one_taken_back():
     assert told("end", _row(1, 10.0), _row(1, 10.0, to_at=12.0)) == "n2"  # of the older one
     assert told("end", _row(1, 10.0), None) == "n2"
     assert told("end", _row(2, 20.0), None) is None
+    assert told("new", None, _row(4, 5.0)) == "n4"
+    board.event(Event("privacy", "update", "a", None, {"forgotten": True}))
+    assert board.states.get("lvm/a/activity") == b""
     board.event(Event("activity", "new", "gone", None, _row(3, 30.0)))
     assert "lvm/gone/activity" not in list(board.states)
 

@@ -458,3 +458,17 @@ def test_a_run_answers_over_mqtt_what_it_answers_elsewhere_and_its_death_is_told
             until(lambda: ear.last("shop/lvm/available") == b"offline", "the last will")
         finally:
             run.kill()
+
+
+def test_what_a_camera_forgets_is_not_told_later(service, tmp_path):
+    broker = Broker(tmp_path)
+    service.run()
+    with door(service, broker.port) as one:
+        service.events.publish(happened(1))
+        until(lambda: one.counters()["mqtt"]["events"]["waiting"] == 1, "the event")
+        service.camera("lane1").guard.forget(0, 5)
+        service.events.publish(happened(2))
+        with broker, Ear(broker.port) as ear:
+            until(lambda: numbers(ear), "what waited")
+            assert numbers(ear) == [2]
+            assert json.loads(until(lambda: ear.last("lvm/lane1/activity"), "the newest"))["id"] == 2

@@ -33,6 +33,11 @@ MAX_FOUND = 256
 """Cameras of an earlier run that are taken back."""
 
 
+def forgets(event: Event) -> bool:
+    """Whether it says that a camera has forgotten something."""
+    return event.kind == "privacy" and bool(event.after and event.after.get("forgotten"))
+
+
 class Board:
     """`states` is what there is to tell. All calls belong to one thread."""
 
@@ -57,7 +62,9 @@ class Board:
         self.states.set(self._topics.cameras, self._listing())
 
     def event(self, event: Event) -> None:
-        """The newest recognised activity of a camera; where it was forgotten, that there is none."""
+        """The newest recognised activity of a camera; none where any of its past was forgotten."""
+        if forgets(event) and event.camera in self._cameras:
+            self.states.set(self._topics.of(self._names.of(event.camera), "activity"), b"")
         if event.kind != "activity" or event.camera not in self._cameras:
             return
         topic = self._topics.of(self._names.of(event.camera), "activity")

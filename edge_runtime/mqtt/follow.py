@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from edge_runtime.events import Event, Subscription
-from edge_runtime.mqtt.board import Board
+from edge_runtime.mqtt.board import Board, forgets
 from edge_runtime.mqtt.outbox import Line, Message
 from edge_runtime.mqtt.payloads import View, event_payload, look, stats
 from edge_runtime.mqtt.settings import MqttSettings
@@ -116,5 +116,8 @@ class Follower:
             self._unfit += 1
             log.error("MQTT: an event of kind %s cannot be told: %s", event.kind, error)
             return
-        self.events.put(Message(self._topics.events, payload))
+        if forgets(event) and event.camera is not None:
+            self.events.forget(event.camera)
+        tells = event.camera if event.kind in ("activity", "answer") else None
+        self.events.put(Message(self._topics.events, payload, about=tells))
         self._news()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import re
+from functools import cache
 from typing import Any
 
 from edge_runtime.mqtt.payloads import as_bytes
@@ -85,6 +86,7 @@ def _node(topics: Topics, camera: str) -> str:
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', topics.prefix)}_{camera}"
 
 
+@cache
 def _version() -> str:
     try:
         return importlib.metadata.version("lvm-edge")

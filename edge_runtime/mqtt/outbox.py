@@ -22,6 +22,8 @@ class Message:
     payload: bytes
     retain: bool = False
     correlation: bytes | None = None
+    about: str | None = None
+    """The camera whose past it tells."""
 
     @property
     def size(self) -> int:
@@ -68,6 +70,11 @@ class Line:
         self._waiting.appendleft(message)
         self.bytes += message.size
         self._trim()
+
+    def forget(self, about: str) -> None:
+        """Drop, uncounted, what waits `about` this: it must not be told any more."""
+        self._waiting = deque(one for one in self._waiting if one.about != about)
+        self.bytes = sum(one.size for one in self._waiting)
 
     def _trim(self) -> None:
         while len(self._waiting) > self._most or self.bytes > self._most_bytes:

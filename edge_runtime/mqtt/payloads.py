@@ -107,6 +107,8 @@ def newer(row: Mapping[str, Any], than: bytes | None) -> bool:
 
 def _begun(row: Mapping[str, Any]) -> float:
     begun = row.get("from_at")
+    if not isinstance(begun, (int, float)):  # a recording has no wall clock
+        begun = row.get("from")
     return float(begun) if isinstance(begun, (int, float)) else 0.0
 
 
