@@ -222,7 +222,9 @@ def test_the_picture_of_the_edge_is_forgotten_too():
 def test_a_sealed_state_shows_nothing_resumes_and_forgets(engines, tmp_path, monkeypatch):
     folder, file = tmp_path / "state", tmp_path / "key"
     _watched(engines, folder, 40)
-    plain = _rows_between(load_snapshot(folder), 0, 100)
+    # Rows of zeros are tokens that were given up, and the padding of a journal too.
+    plain = [row for row in _rows_between(load_snapshot(folder), 0, 100) if any(row)]
+    assert plain
     text = new_key_text()
     file.write_text(text)
     file.chmod(0o600)
