@@ -22,11 +22,12 @@ from edge_runtime.http.rates import Rates, address_key
 from edge_runtime.http.serving import HttpServer
 from edge_runtime.http.sessions import LASTS_S, MAX_SESSIONS, Sessions
 from edge_runtime.http.settings import HttpSettings
-from edge_runtime.http.tokens import ROLES, Holder, Tokens, hash_of, new_token
+from edge_runtime.http.tokens import ROLES, Holder, Tokens, hash_of
 from engines.errors import LvmError
 from tools.fuzzing.small import small_service
 
-TOKENS = {role: new_token() for role in ROLES}
+# The same in every process of the tests: they are in the names of tests.
+TOKENS = {role: f"lvm_{role}-0123456789abcdefghijklmnopqrstuvwxyz" for role in ROLES}
 WHERE = {"type": "object", "activity": "scan"}
 OURS = {"X-LVM-Edge": "1"}
 
