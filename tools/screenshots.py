@@ -118,11 +118,13 @@ SCENES = ("start", "answer", "boxes", "unwatched", "object", "paused")
 
 
 def shots(
-    browser: Any, address: str, service: Service, output: Path, photo: Path, activity: str
+    browser: Any, address: str, service: Service, output: Path, photo: Path, activity: str, only: str = ""
 ) -> list[Path]:
     made: list[Path] = []
     for device, (width, height) in SIZES.items():
         for scheme in SCHEMES:
+            if only not in f"{device}-{scheme}":
+                continue
             page = browser.new_page(
                 viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
             )
@@ -164,6 +166,7 @@ def main() -> None:
     )
     parser.add_argument("--output", type=Path, default=Path("page-screens"))
     parser.add_argument("--past", type=float, default=1500.0)
+    parser.add_argument("--only", default="", help="a part of the names to take, as desktop-light")
     parser.add_argument("--readme", type=Path, help="write the README's picture here")
     asked = parser.parse_args()
     try:
@@ -179,7 +182,7 @@ def main() -> None:
         with served(Path(folder), asked.past, cameras=2) as (address, service):
             photo, activity = product_photo(service, Path(folder))
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            made = shots(browser, address, service, asked.output, photo, activity)
+            made = shots(browser, address, service, asked.output, photo, activity, asked.only)
             browser.close()
     told = {file.name: file.stat().st_size for file in made}
     if asked.readme:

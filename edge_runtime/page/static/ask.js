@@ -54,6 +54,8 @@ export class Question {
 
   choose(objects) {
     this.objects = objects.slice(-MOST);
+    // Coded now, so that the question does not wait for it.
+    for (const one of this.objects) if (one.canvas) one.coded = one.coded || base64(one.canvas);
     $("chosen").replaceChildren(...this.objects.map((one) => this.chip(one)));
     this.update();
   }
@@ -139,7 +141,7 @@ export class Question {
     if (kind !== "object") {
       question.object = objects[0].product
         ? { product: objects[0].product }
-        : { photos: await Promise.all(objects.map((one) => base64(one.canvas))) };
+        : { photos: await Promise.all(objects.map((one) => one.coded)) };
     }
     await ask(question, this.words(question));
   }
