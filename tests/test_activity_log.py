@@ -265,7 +265,8 @@ def test_a_kill_in_mid_write_loses_no_row_that_was_written(tmp_path, opened, row
     # It may have been killed after the commit and before it said so.
     assert found[0].id in (told[-1], told[-1] + 1)
     assert [one.id for one in found] == list(range(found[0].id, found[0].id - len(found), -1))
-    assert len(found) == min(40, found[0].id)
+    # ... and between a row and the removal of the oldest, which the next row makes up for.
+    assert min(40, found[0].id) <= len(found) <= min(41, found[0].id)
     assert not any(one.ongoing for one in found)
 
 

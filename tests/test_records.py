@@ -124,7 +124,7 @@ def test_nothing_of_a_record_is_on_the_disk_unsealed():
 
 
 def test_a_journal_of_a_later_version_is_refused(monkeypatch):
-    monkeypatch.setattr("edge_runtime.state.journal._FORMAT", 2)
+    monkeypatch.setattr("edge_runtime.state.journal._FORMAT", 99)
     data = _journal([b"x"])
     monkeypatch.undo()
     with pytest.raises(NewerState, match="newer lvm-edge"):

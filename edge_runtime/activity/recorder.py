@@ -123,7 +123,8 @@ class Recorder:
                     )
                     changes += one.occurrences.join(found, end, one.gap)
                     one.looks += 1
-                one.fault = None
+                if windows:  # nothing to look at says nothing about the engine
+                    one.fault = None
             except LvmError as error:  # an engine that fails: what it was asked about is lost, told
                 one.fault = f"activities are not recognised: {error}"
                 one.skipped_s += sum(end - start for start, end in windows)
