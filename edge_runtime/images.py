@@ -57,9 +57,13 @@ def read_image(
     return _decode(name, data, _check_header(name, data, max_pixels))
 
 
+MAX_SHOWN = 120
+"""Characters of a path in a sentence; each may become ten where it is not printable."""
+
+
 def contents(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """The bytes of a picture's file. Raises LvmError for what is none, is too large or cannot be read."""
-    name = printable(str(path))
+    name = _shown(path)
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for, a device has no end
@@ -70,6 +74,12 @@ def contents(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
             return file.read(max_bytes + 1)  # it may grow meanwhile
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise LvmError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def _shown(path: Path) -> str:
+    """A path in a sentence: whole, or its end where it is longer than anybody reads."""
+    text = str(path)
+    return printable(text if len(text) <= MAX_SHOWN else f"…{text[-MAX_SHOWN:]}")
 
 
 def _check_header(name: str, data: bytes, max_pixels: int) -> int:

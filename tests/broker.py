@@ -140,7 +140,9 @@ class Ear:
 
     def __exit__(self, *_: object) -> None:
         self._client.disconnect()
-        self._client.loop_stop()
+        # The thread may end, and forget itself, between paho's look at it and its waiting for it.
+        with contextlib.suppress(AttributeError):
+            self._client.loop_stop()
 
 
 def retained(port: int, **more) -> dict[str, bytes]:

@@ -3,13 +3,14 @@ from __future__ import annotations
 import struct
 import time
 import zlib
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from edge_runtime.image_header import image_size
-from edge_runtime.images import read_image
+from edge_runtime.images import contents, read_image
 from engines.errors import LvmError
 
 KINDS = [".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff"]
@@ -251,3 +252,9 @@ def test_opencv_prints_nothing_about_broken_pictures(capfd):
         with pytest.raises(LvmError):
             read_image(data)
     assert capfd.readouterr().err == ""
+
+
+def test_a_path_that_nobody_can_read_is_cut_to_its_end():
+    with pytest.raises(LvmError, match="cannot be read") as told:
+        contents(Path("\0" * 3000 + "x.jpg"))
+    assert len(str(told.value)) < 700 and "x.jpg cannot be read" in str(told.value)
