@@ -351,7 +351,8 @@ def test_one_cameras_trouble_never_delays_another():
         for watch in troubled:
             watch.source.close()
     gaps = [b.at - a.at for a, b in zip(healthy.seen, healthy.seen[1:], strict=False)]
-    assert max(gaps) < 0.2 and healthy.source.status.reconnects == 0
+    # A trouble that delays others does so for the 2 s of the hang; a busy machine for less.
+    assert max(gaps) < 1.0 and np.median(gaps) < 0.1 and healthy.source.status.reconnects == 0
 
 
 # -- ends --------------------------------------------------------------------------------------------------
@@ -443,7 +444,8 @@ def test_a_thousand_failed_openings_are_flat():
         logging.disable(logging.NOTSET)
     (threads, files, bytes_), (threads_2, files_2, bytes_2) = marks
     assert threads_2 <= 6 and threads_2 - threads <= 3
-    assert files_2 - files <= 3  # those of tests before may still be closing
+    # What is being opened at that moment counts, too; a leak would be one of a thousand.
+    assert files_2 - files <= 20
     assert bytes_2 - bytes_ < 2 << 20, f"{(bytes_2 - bytes_) / 1000:.1f} bytes an opening"
 
 
