@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bundles import copied, edited
+from held_up import timed
 from media import write_video
 
 import edge_runtime.camera_run as module
@@ -211,6 +212,7 @@ class _Dark(Counting):
 
 
 @pytest.mark.parametrize("frames", [0, 2])
+@timed
 def test_seconds_of_a_camera_that_gives_no_frame_are_those_of_the_clock(
     open_camera, engines, monkeypatch, frames
 ):

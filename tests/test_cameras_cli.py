@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from cameras import two_seconds
+from held_up import timed
 
 from edge_runtime.cli.question import typed
 from edge_runtime.state import load_snapshot
@@ -67,6 +68,7 @@ def _frames(folder: Path, name: str) -> int:
     return found.version.frames if found else 0
 
 
+@timed
 def test_several_cameras_run_are_asked_reloaded_paused_and_stopped(tmp_path):
     """One of them is a server that takes the connection and never says a word."""
     paced = {name: f"demo?seed={seed}&size=64x48&speed=10" for seed, name in enumerate("abc")}

@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
+from held_up import timed
 
 from edge_runtime.sources.demo import DemoSource, parse_demo
 from edge_runtime.world.config import WorldConfig
@@ -44,12 +45,14 @@ def test_iterating_again_goes_on_where_it_stopped() -> None:
     assert [frame.t for frame in islice(demo, 2)] == [0.4, 0.6]
 
 
+@timed
 def test_speed_one_keeps_the_pace_of_the_clock() -> None:
     begun = time.monotonic()
     list(islice(source(sample_fps=20.0, speed=1.0), 11))
     assert 0.49 <= time.monotonic() - begun < 2.0
 
 
+@timed
 def test_close_from_another_thread_ends_a_waiting_iteration_at_once() -> None:
     demo = source(sample_fps=0.01, speed=1.0)
     timer = threading.Timer(0.2, demo.close)

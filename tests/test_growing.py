@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from held_up import timed
 from media import number_in, write_video
 
 from edge_runtime.sources import canonical, open_source
@@ -55,6 +56,7 @@ def test_it_goes_on_at_start(recorded):
         assert [number_in(frame.image) for frame in video] == [25, 30, 35, 40, 45]
 
 
+@timed
 def test_closing_ends_the_wait_for_more_at_once(recorded):
     path, data = recorded
     for content in (data, b""):

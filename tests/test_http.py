@@ -10,6 +10,7 @@ import urllib.request
 
 import pytest
 from fastapi.testclient import TestClient
+from held_up import timed
 
 import edge_runtime.http.bodies as bodies
 import edge_runtime.http.patience as patience
@@ -163,6 +164,7 @@ def _post(address: str, body: str) -> int:
     ],
     ids=["nothing", "half a head", "half of a second head", "half a body"],
 )
+@timed
 def test_a_client_that_does_not_come_to_the_point_is_hung_up_on(watched, monkeypatch, said):
     monkeypatch.setattr(patience, "HEAD_S", 0.5)
     monkeypatch.setattr(patience, "BODY_S", 0.5)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from broker import Broker, Ear, free_port, make_certificates, need_mosquitto, retained, until
 from cameras import Told, fake_engines, two_seconds
+from held_up import timed
 from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -75,6 +76,7 @@ def answer_to(ear: Ear, name: str) -> dict:
 # -- what is told ------------------------------------------------------------------------------------------
 
 
+@timed
 def test_who_comes_later_finds_every_state_and_at_the_end_that_we_are_gone(broker, service, tmp_path):
     with door(service, broker.port, discovery={"enabled": True}) as one:
         assert one.connected.wait(10)
@@ -163,6 +165,7 @@ def test_who_may_not_command_or_ask_is_not_even_heard(broker, service):
 # -- a broker that comes and goes --------------------------------------------------------------------------
 
 
+@timed
 def test_a_broker_that_is_absent_at_the_start_delays_nothing(service, tmp_path):
     broker = Broker(tmp_path)
     began = time.monotonic()
@@ -223,6 +226,7 @@ def test_the_line_is_bounded_in_bytes_too(service):
 
 
 @pytest.mark.parametrize("how", ["freeze", "kill", "silent"])
+@timed
 def test_it_stops_within_two_seconds_whatever_the_broker_does(broker, service, how):
     port = broker.port
     if how == "silent":

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import cv2
 import pytest
+from held_up import timed
 from media import number_in, picture, write_video
 
 from edge_runtime.sources import open_source
@@ -95,6 +96,7 @@ def test_a_clip_over_http_counts_from_start(http):
     assert stream.live and stream.duration is None and stream.seen == 50
 
 
+@timed
 def test_mjpeg_over_http_gives_pictures_in_time_order(http):
     with NetworkStream(f"{http}/mjpeg", sample_fps=10.0) as stream:
         began = time.monotonic()
@@ -104,6 +106,7 @@ def test_mjpeg_over_http_gives_pictures_in_time_order(http):
     assert times[-1] == pytest.approx(time.monotonic() - began, abs=0.15)
 
 
+@timed
 def test_silence_ends_in_one_sentence(http):
     began = time.monotonic()
     with pytest.raises(LvmError, match="cannot be read on: no answer in time"):

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import pytest
 from cameras import Hanging, Told, fake_engines, same, two_seconds
+from held_up import timed
 from rich.console import Console
 
 import edge_runtime.camera_run as module
@@ -115,6 +116,7 @@ def test_each_camera_remembers_what_it_would_have_remembered_alone(watch, settin
         assert same(saved.version, alone[name]) and saved.header.ended
 
 
+@timed
 def test_a_run_ends_when_the_last_file_has_ended_and_stays_when_told(watch, settings, sources):
     sources["short"] = lambda start: Told(9, start=start)
     sources["long"] = lambda start: Told(30, start=start, before=lambda k: time.sleep(0.005))
@@ -148,6 +150,7 @@ def test_a_camera_that_fails_ends_no_other_and_is_told_at_the_end(watch, setting
 
 
 @pytest.mark.parametrize("live", [True, False])
+@timed
 def test_a_camera_that_hangs_in_its_driver_delays_nobody_and_not_the_end(
     watch, settings, sources, tmp_path, live
 ):
@@ -179,6 +182,7 @@ def test_a_camera_that_hangs_in_its_driver_delays_nobody_and_not_the_end(
     assert (tmp_path / "hangs" / "memory.state").read_bytes() == before
 
 
+@timed
 def test_many_files_at_a_slow_engine_are_stopped_at_once(watch, settings, sources):
     """Each has batches on their way, 16 cameras' worth of which would take 5 s."""
     engines = fake_engines()

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import pytest
+from held_up import unless_held_up
 
 WORKERS = 6
 
@@ -37,4 +38,4 @@ class Together:
         specs = [spec for item in items if (spec := getattr(item, "callspec", None)) is not None]
         names = [spec.params["body"] for spec in specs if spec.params.get("body") in self.bodies]
         with ThreadPoolExecutor(WORKERS) as pool:
-            yield {name: pool.submit(self.bodies[name]) for name in names}
+            yield {name: pool.submit(unless_held_up, self.bodies[name], name) for name in names}
