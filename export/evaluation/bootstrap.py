@@ -126,6 +126,25 @@ def statistic(
     return _interval(estimate, np.array(found or [estimate]), plan, scores)
 
 
+def counted(
+    functions: Sequence[Callable[[Whole], Real]], videos: Sequence[str], plan: Plan = SHORT_PLAN
+) -> Interval:
+    """Interval of a metric of all drawn videos together, such as average precision.
+
+    `functions`, one a seed, get how often each of V `videos` was drawn (R, V) and give the metric (R,); its
+    mean over the drawn seeds counts.
+    """
+    runs, names = len(functions), tuple(videos)
+    scores = Scores(np.zeros((runs, len(names))), np.ones((runs, len(names))), names, tuple(range(runs)))
+
+    def told(draws: Draws) -> Real:
+        by_seed = np.stack([function(draws.videos) for function in functions], axis=1)  # (R, S)
+        return np.asarray((by_seed * draws.seeds).sum(1) / draws.seeds.sum(1))
+
+    whole = Draws(np.ones((1, len(names)), np.int64), np.ones((1, runs), np.int64))
+    return _interval(float(told(whole)[0]), told(_draw(scores, plan)), plan, scores)
+
+
 def _grouped(
     count: int, videos: Sequence[str], seeds: Sequence[int] | None
 ) -> tuple[tuple[str, ...], Index, tuple[int, ...], Index]:

@@ -1,0 +1,29 @@
+"""The videos of a data folder as the detection task sees them: a frozen backbone's tokens, cached."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from export.data.files import Dataset
+from export.data.records import Split
+from export.detection.clips import ClipRule, RegionVideo, region_video
+from export.evaluation.runs import TrainedRun
+from export.evaluation.stream import Model
+from export.evaluation.videos import caches_of
+
+
+def region_videos(
+    run: TrainedRun,
+    data: Dataset,
+    split: Split,
+    cache: Path,
+    rule: ClipRule | None = None,
+    report: Callable[[str], None] = lambda video: None,
+) -> list[RegionVideo]:
+    """Every video of one split. `run` is a bundle or a finished training, whose backbone sees them; what it
+    has seen already is taken from the folder `cache`. LvmError where the split is empty.
+    """
+    model = Model.of_network(run.network, run.card)
+    caches = caches_of(data, split, run.config, model.backbone, run.backbone_digest(), cache, report)
+    return [region_video(one, data, run.config, rule) for one in caches]
