@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from export.detection.clips import Index, RegionVideo
 
 _RARE = -3.0
-"""First bias of every activity: one region in twenty. Else the first epochs only learn that little happens."""
+"""First bias of every activity, one region in twenty: that little happens needs no learning."""
 
 Past = tuple[Tensor, ...]
 """What one memory holds before each of B clips: a (named) tuple of tensors whose first axis is B."""
