@@ -96,7 +96,7 @@ class Chunks:
 
 
 def stream(layer: S4D, u: Tensor, state: Tensor | None, size: int) -> tuple[Tensor, Tensor]:
-    """A one-sided layer over u (B, L, H), L a multiple of `size`, from a state (B, H, N): y, and the state then.
+    """A one-sided layer over u (B, L, H), L a multiple of `size`, from a state (B, H, N): y and the next one.
 
     Equal to `S4D.steps`, and to one pass over what came before and u together.
     """
