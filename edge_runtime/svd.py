@@ -62,7 +62,7 @@ class OnlineSVD:
         mean, weight = self._running_mean(rows)
         split = _split_fast(self.basis, rows) or _split(self.basis, rows)
         r = len(self.strength)
-        values, right = _decomposed(self._small_problem(split))
+        values, right = decomposed(self._small_problem(split))
         tolerance = 1e-5 if rows.dtype == np.float32 else 1e-7
         keep = min(
             self.rank, int(np.count_nonzero(values > tolerance * max(values[0], np.finfo(float).tiny)))
@@ -123,7 +123,7 @@ class OnlineSVD:
         return (self.mean * kept + rows.sum(axis=0)) / weight, weight
 
 
-def _decomposed(small: Rows) -> tuple[Rows, Rows]:
+def decomposed(small: Rows) -> tuple[Rows, Rows]:
     """Singular values and right singular rows.
 
     LAPACK's divide and conquer fails to converge on rare finite matrices (a rank-deficient one of 112 x 112

@@ -36,9 +36,9 @@ class ClipRule:
     regions: int = 6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RegionVideo:
-    """One video in n clips, in order of time.
+    """One video in n clips, in order of time. Equal to nothing but itself, so that a memory may note of it.
 
     `tick` (n,) of each clip's moment; `tokens` (n, T, 49, d) float16 of the frozen backbone; `features`
     (n, R, d), zero where `valid` (n, R) is false; `box` (n, R, 4) xyxy, None for learned regions, which have

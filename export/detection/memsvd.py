@@ -1,0 +1,115 @@
+"""MeMSVD: the past as a low-rank basis, onto which regions are projected before the classifier.
+
+Letters: B clips, R regions, n clips of a video, N rows of a window, k components, d width.
+
+    h ← h + (h Uᵀ) U        (Eq. 3; no parameter is learned)
+
+Offline, U are the first right singular vectors of all rows of a window, exactly or by a randomised SVD;
+online (oMeMSVD) Brand's update carries it from clip to clip with a forgetting factor, at a cost that does not
+depend on how much is remembered. Rows are not centred. The window is the past alone: the paper's own reaches
+as far into the future.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from edge_runtime.svd import OnlineSVD, decomposed
+from export.detection.clips import RegionVideo
+from export.detection.head import Before, MemoryPart
+from export.detection.past import clips_in
+
+Rows = NDArray[np.floating[Any]]
+_OVERSAMPLES, _POWER_ITERATIONS = 8, 2
+_LEAST = 1e-5
+"""Directions shorter than this share of the longest one are rounding errors of float32."""
+
+
+class Basis(NamedTuple):
+    """`rows` (B, k, d): orthonormal, the rest of a basis that has fewer is zero."""
+
+    rows: Tensor
+
+
+class Projection(MemoryPart):
+    """Eq. 3 with some basis. It keeps what it found of a video for as long as the video lives."""
+
+    def __init__(self, components: int) -> None:
+        super().__init__()
+        self.components = components
+        self._known: WeakKeyDictionary[RegionVideo, Tensor] = WeakKeyDictionary()
+
+    @abstractmethod
+    def bases(self, video: RegionVideo) -> Rows:
+        """The basis before each clip, padded with zeros. (n, k, d)"""
+
+    def watch(self, video: RegionVideo) -> Before:
+        if video not in self._known:
+            self._known[video] = torch.from_numpy(self.bases(video))
+        bases = self._known[video]
+        return lambda clips: Basis(bases[torch.from_numpy(clips)])
+
+    def forward(self, regions: Tensor, valid: Tensor, past: Basis) -> Tensor:
+        return (regions @ past.rows.transpose(1, 2)) @ past.rows
+
+
+class WindowSVD(Projection):
+    """Offline: the SVD of all region rows of the `seconds` before a clip; `randomised` after Halko."""
+
+    def __init__(self, components: int = 10, seconds: float = 61.0, randomised: bool = False) -> None:
+        super().__init__(components)
+        self.seconds, self.randomised = seconds, randomised
+
+    def bases(self, video: RegionVideo) -> Rows:
+        steps = clips_in(video, self.seconds)
+        out = np.zeros((len(video), self.components, video.features.shape[-1]), video.features.dtype)
+        for clip in range(1, len(video)):
+            past = slice(max(0, clip - steps), clip)
+            rows = video.features[past][video.valid[past]]  # (N, d)
+            basis = (randomised_basis if self.randomised else exact_basis)(rows, self.components)
+            out[clip, : len(basis)] = basis
+        return out
+
+
+class ForgettingSVD(Projection):
+    """Online: oMeMSVD, updated once with each clip. `forgetting` is that of one clip."""
+
+    def __init__(self, components: int = 10, forgetting: float = 0.95) -> None:
+        super().__init__(components)
+        self.forgetting = forgetting
+
+    def bases(self, video: RegionVideo) -> Rows:
+        width, kind = video.features.shape[-1], video.features.dtype
+        svd = OnlineSVD.empty(self.components, width, forgetting=self.forgetting, dtype=kind.type)
+        out = np.zeros((len(video), self.components, width), kind)
+        for clip in range(len(video)):
+            out[clip, : len(svd.basis)] = svd.basis
+            svd = svd.update(video.features[clip][video.valid[clip]])
+        return out
+
+
+def exact_basis(rows: Rows, components: int) -> Rows:
+    """The first right singular vectors of rows (N, d), as many as there are directions. (≤ k, d)"""
+    if not len(rows):
+        return rows
+    values, right = decomposed(rows)
+    return np.asarray(right[:components][values[:components] > _LEAST * values[0]])
+
+
+def randomised_basis(rows: Rows, components: int) -> Rows:
+    """As `exact_basis`, of a random sketch: O(k N d). The same rows give the same basis."""
+    sketch = components + _OVERSAMPLES
+    if min(rows.shape) <= sketch:
+        return exact_basis(rows, components)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        _, values, right = torch.svd_lowrank(torch.from_numpy(rows), sketch, niter=_POWER_ITERATIONS)
+    found = right.T[:components].numpy()
+    return np.asarray(found[values[:components].numpy() > _LEAST * float(values[0])])
