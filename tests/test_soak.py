@@ -59,7 +59,7 @@ def test_growth_and_slower_answers_are_objected_to():
                 "t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t,
                 "slowdown": 1 + machine * t, "ask": {"ms": (10 + slower * t) * (1 + machine * t)},
             }
-            for t in range(400)
+            for t in range(540)
         ]  # fmt: skip
 
     whole, objections = in_the_end(samples(0, 0), Bounds())
@@ -76,12 +76,12 @@ def test_memory_is_judged_from_where_each_fault_has_happened_once():
 
     events = [
         {"fault": fault, "began": t - 5.0, "t": float(t)}
-        for t, fault in ((20, "http-cut"), (180, "disk-full"), (280, "http-cut"), (340, "disk-full"))
+        for t, fault in ((20, "http-cut"), (380, "disk-full"), (480, "http-cut"), (540, "disk-full"))
     ]
-    once = [sample(t, 2e8 + (1e7 if t > 178 else 0)) for t in range(400)]
+    once = [sample(t, 2e8 + (1e7 if t > 378 else 0)) for t in range(600)]
     assert in_the_end(once, Bounds(), events)[1] == []
     assert in_the_end(once, Bounds())[1] != []
-    twice = [sample(t, 2e8 + (1e7 if t > 178 else 0) + (1e7 if t > 290 else 0)) for t in range(400)]
+    twice = [sample(t, 2e8 + (1e7 if t > 378 else 0) + (1e7 if t > 490 else 0)) for t in range(600)]
     assert [o.split()[0] for o in in_the_end(twice, Bounds(), events)[1]] == ["resident"]
 
 
