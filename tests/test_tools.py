@@ -30,6 +30,10 @@ TOOLS = {
         ["--worlds", "1", "--minutes", "1", "--backend", "onnxruntime"],
         {"ways", "clip_average_precision", "ingest_ms_a_clip"},
     ),
+    "detection_speed": (
+        ["--windows", "10", "--rounds", "1", "--least-ms", "0"],
+        {"head_us", "network_clips_per_s", "cost"},
+    ),
     "novelty_rows": (
         ["--seeds", "1", "--minutes", "1", "--only", "no SVD"],
         {"worlds", "evidence_share", "shipped", "choices"},

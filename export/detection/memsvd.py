@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from edge_runtime.svd import OnlineSVD, decomposed
+from engines.errors import LvmError
 from export.detection.clips import RegionVideo
 from export.detection.head import Before, MemoryPart
 from export.detection.past import clips_in
@@ -93,6 +94,23 @@ class ForgettingSVD(Projection):
             out[clip, : len(svd.basis)] = svd.basis
             svd = svd.update(video.features[clip][video.valid[clip]])
         return out
+
+
+class FirstOf(MemoryPart):
+    """Eq. 3 with the first components of another projection's basis: those of an exact SVD are its own."""
+
+    def __init__(self, whole: Projection, components: int) -> None:
+        super().__init__()
+        if not 1 <= components <= whole.components:
+            raise LvmError(f"components must be 1 to {whole.components} of the basis, got {components}")
+        self.whole, self.components = whole, components
+
+    def watch(self, video: RegionVideo) -> Before:
+        before = self.whole.watch(video)
+        return lambda clips: Basis(before(clips).rows[:, : self.components])
+
+    def forward(self, regions: Tensor, valid: Tensor, past: Basis) -> Tensor:
+        return self.whole(regions, valid, past)  # type: ignore[no-any-return]
 
 
 def exact_basis(rows: Rows, components: int) -> Rows:

@@ -1,0 +1,86 @@
+"""The tools that compare detection heads: names of heads, answers kept on disk, gains, costs."""
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+from detection_videos import ACTIVITIES, WIDTH, toy_video
+
+from engines.errors import LvmError
+from export.detection.average_precision import Ranking, judged
+from export.detection.bank import BankAttention
+from export.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
+from export.detection.named import head_of, parts_of
+from export.detection.results import load_answers, save_answers
+from tools.detection import compared, found_truths, same_settings, trained
+from tools.detection_speed import PRINTED, READ, TAKEN, cost
+
+
+def test_a_name_says_which_memories_a_head_has():
+    assert parts_of("none", WIDTH) == []
+    svd, online, bank = parts_of("svd-61-10+online-0.9-4+bank-18", WIDTH)
+    assert isinstance(svd, FirstOf) and (svd.whole.seconds, svd.components) == (61, 10)
+    assert isinstance(online, ForgettingSVD) and (online.forgetting, online.components) == (0.9, 4)
+    assert isinstance(bank, BankAttention) and len(bank.layers) == 2
+    assert head_of("rsvd-10-2", WIDTH, ACTIVITIES).parts[0].randomised
+
+
+@pytest.mark.parametrize("name", ["", "memory-3", "svd", "bank-many", "none+bank-3"])
+def test_a_name_that_is_none_is_told(name):
+    with pytest.raises(LvmError, match="a memory must be one of none, bank"):
+        parts_of(name, WIDTH)
+
+
+def test_components_of_one_svd_serve_all_smaller_numbers_of_them():
+    video, clips = toy_video(), np.arange(60)
+    whole = WindowSVD(8, 20.0)
+    got = FirstOf(whole, 3).watch(video)(clips).rows
+    assert torch.equal(got, WindowSVD(3, 20.0).watch(video)(clips).rows)
+    with pytest.raises(LvmError, match="1 to 8"):
+        FirstOf(whole, 9)
+
+
+def test_answers_are_read_as_they_were_written(tmp_path):
+    rng = np.random.default_rng(0)
+    found = [judged(video, rng.random(video.labels.shape)) for video in (toy_video(0), toy_video(1))]
+    save_answers(found, tmp_path / "new" / "svd-61-10.seed0.npz")
+    for one, other in zip(found, load_answers(tmp_path / "new" / "svd-61-10.seed0.npz"), strict=True):
+        assert one.video == other.video
+        assert all((getattr(one, n) == getattr(other, n)).all() for n in ("score", "hit", "truths"))
+
+
+def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
+    train, test = [toy_video(0)], [toy_video(1), toy_video(2)]
+    arguments = argparse.Namespace(output=tmp_path, epochs=1)
+    runs: dict[str, list[Ranking]] = {"none": [], "svd-4-2": []}
+    for name, rankings in runs.items():
+        for seed in (0, 1):
+            ranking, seconds = trained(name, seed, train, test, arguments)
+            again, none = trained(name, seed, train, test, arguments)
+            assert seconds > 0 and none == 0
+            assert again.average_precisions().tolist() == ranking.average_precisions().tolist()
+            rankings.append(ranking)
+    said = compared(runs, ["none", "bank-3"], ["a", "b", "c"])
+    gain = said["svd-4-2"]["gain"]["none"]
+    assert gain[0] == pytest.approx(said["svd-4-2"]["map"][0] - said["none"]["map"][0], abs=2e-4)
+    assert gain[1] <= gain[0] <= gain[2]
+    assert list(said["none"]["by_activity"]) == ["a", "b", "c"] and said["none"]["gain"] == {}
+    assert found_truths(test) == 1
+
+
+def test_answers_of_other_settings_are_not_mixed(tmp_path):
+    names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
+    settings = {name: 1 for name in names}
+    same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
+    same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
+    with pytest.raises(LvmError, match="epochs 1, not 2"):
+        same_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}))
+
+
+def test_what_is_printed_grows_with_the_window_and_a_projection_does_not():
+    near, far = (cost(32, 32, seconds) for seconds in (10.0, 160.0))
+    assert far[PRINTED]["flops"] > 8 * near[PRINTED]["flops"]
+    # Two products with K components of width d for each of six regions, two FLOPs each.
+    assert far[READ] == near[READ] == {"flops": 2 * 2 * 6 * 10 * 32, "parameters": 0}
+    assert far[TAKEN]["flops"] < far[PRINTED]["flops"] / 3
