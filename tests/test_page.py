@@ -6,70 +6,34 @@ Skipped, with the reason, where there is no Playwright or no Chromium.
 from __future__ import annotations
 
 import re
-import shutil
 from itertools import product
 from pathlib import Path
 
 import pytest
+from browser import asked, chromium, drag, opened
 
 from edge_runtime.companions import Run
 from edge_runtime.config import Config
 from edge_runtime.http.serving import HttpServer
+from edge_runtime.queries import parse_query
 from tools.page_demo import served
 
 STATIC = Path(__file__).parent.parent / "edge_runtime" / "page" / "static"
 PAST = 150.0
 MISSED = (PAST * 0.3, PAST * 0.36)
-OPTIONAL = re.compile(r"/api/v1/activities\b|/(live\.mjpg|latest\.jpg)\b")
-"""What may be refused: there is no log of an untrained bundle, and no picture when a pause has just begun."""
 TOKENS = {"admin": "a" * 40, "viewer": "v" * 40}
-PATIENCE_MS = 60_000
-DESKTOP = {"width": 1440, "height": 900}
-
-
-def chromium() -> str | None:
-    return next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 
 @pytest.fixture(scope="module")
 def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="pip install playwright")
-    found = chromium()
-    if found is None:
-        pytest.skip("there is no chromium here: apt install chromium")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+    with chromium() as started:
         yield started
-        started.close()
 
 
 @pytest.fixture(scope="module")
 def site(browser, tmp_path_factory):
     with served(tmp_path_factory.mktemp("state"), PAST) as (address, service):
         yield address, service
-
-
-def opened(browser, address: str, **context):
-    """The page, and the list that fills with everything that goes wrong in it."""
-    wrong: list[str] = []
-    page = browser.new_page(**{"viewport": DESKTOP, "reduced_motion": "reduce"} | context)
-    page.set_default_timeout(PATIENCE_MS)
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on(
-        "console",
-        lambda said: (
-            wrong.append(said.text)
-            if said.type == "error" and not OPTIONAL.search(said.location.get("url", ""))
-            else None
-        ),
-    )
-    page.on("request", lambda one: wrong.append(one.url) if not _ours(one.url, address) else None)
-    page.goto(address + "/")
-    return page, wrong
-
-
-def _ours(url: str, address: str) -> bool:
-    return url.startswith((address, "blob:", "data:"))
 
 
 @pytest.fixture
@@ -80,24 +44,6 @@ def page(browser, site):
     yield page
     page.close()
     assert wrong == []
-
-
-def drag(page, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
-    box = page.locator(selector).bounding_box()
-    points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
-    page.mouse.move(*points[0])
-    page.mouse.down()
-    page.mouse.move(*points[1], steps=5)
-    page.mouse.up()
-
-
-def asked(page) -> tuple[dict, dict]:
-    """Send the question; what was asked, and the answer."""
-    with page.expect_response("**/api/v1/query") as reply:
-        page.click("#send")
-    assert reply.value.status == 200, reply.value.text()
-    page.wait_for_selector("#answer:not([hidden]) .hint")
-    return reply.value.request.post_data_json, reply.value.json()
 
 
 def colours(page, selector: str) -> int:
@@ -184,6 +130,36 @@ def test_a_pause_takes_the_picture_away_until_watching_is_resumed(page, site):
     page.click("#pause:has-text('Resume')")
     page.wait_for_selector("#veil", state="hidden")
     assert not site[1].camera("lane 1").paused and colours(page, "#picture") > 500
+
+
+def ask_elsewhere(page, service) -> None:
+    """An answer that another door gave, until the page shows it."""
+    before = page.locator("#past li").count()
+    service.ask(parse_query('{"type": "object", "activity": "scan", "from": 1, "to": 2}'), "lane 1")
+    page.wait_for_function("(n) => document.querySelectorAll('#past li').length > n", arg=before)
+
+
+def test_what_happens_elsewhere_is_on_the_page_by_an_event(page, site):
+    page.wait_for_function("document.documentElement.dataset.events === 'listening'")
+    page.wait_for_timeout(500)  # what was before has been asked for
+    # While events come, answers are asked for each minute only: sooner it is the event that did it.
+    with page.expect_request("**/api/v1/answers*", timeout=20_000):
+        ask_elsewhere(page, site[1])
+    site[1].pause("lane 1")
+    try:
+        page.wait_for_selector("#pause:has-text('Resume watching')")
+    finally:
+        site[1].resume("lane 1")
+    page.wait_for_selector("#pause:has-text('Pause for privacy')")
+
+
+def test_where_no_events_come_the_page_asks_again_and_again(browser, site):
+    page, wrong = opened(browser, site[0], events=False)
+    page.wait_for_selector("#fps:not(:empty)")
+    assert page.evaluate("document.documentElement.dataset.events") == "asking"
+    ask_elsewhere(page, site[1])
+    page.close()
+    assert wrong == []
 
 
 def test_with_the_keyboard_alone(page):

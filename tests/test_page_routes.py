@@ -138,6 +138,35 @@ def test_the_thread_of_a_history_ends_with_it(service):
     assert not thread.is_alive() and not service.events._subscriptions
 
 
+@pytest.mark.parametrize(
+    "after", [None, {}, {"answer": None}, {"answer": {}}, {"answer": {"milliseconds": "many"}}]
+)
+def test_an_answer_of_another_shape_costs_no_curve(watched, after):
+    history = History(watched, every_s=1000)
+    watched.events.publish(Event("answer", "new", "lane/1", after=after))
+    watched.events.publish(Event("answer", "new", "lane/1", after={"answer": {"milliseconds": 7.0}}))
+    history.look()
+    assert history.as_json()["cameras"]["lane/1"]["query_ms"] == [7.0]
+
+
+def test_a_look_that_fails_is_told_once_and_the_next_one_is_taken(service, monkeypatch, caplog):
+    looks = 0
+    well = threading.Event()
+
+    def look(self):
+        nonlocal looks
+        looks += 1
+        if looks < 4:
+            raise OSError("no such process")
+        well.set()
+
+    monkeypatch.setattr(History, "look", look)
+    history = History(service, every_s=0.001)
+    assert well.wait(20)
+    assert [one.message for one in caplog.records] == ["the history of the last minutes lacks samples"]
+    del history
+
+
 # -- live, over a real connection ----------------------------------------------------------------------------
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import math
 import statistics
 import threading
 import time
@@ -13,10 +15,13 @@ from typing import Any
 
 from fastapi import FastAPI
 
+from edge_runtime.events import Event
 from edge_runtime.http.document import told
 from edge_runtime.http.models import HistoryFacts
 from edge_runtime.service import Service
 from edge_runtime.status import resident_bytes
+
+log = logging.getLogger(__name__)
 
 EVERY_S = 2.0
 SAMPLES = 300
@@ -74,8 +79,9 @@ class History:
         """Milliseconds of the questions answered since the last look, by camera."""
         took: dict[str, list[float]] = {}
         while (event := self._answers.get(0)) is not None:
-            if event.kind == "answer" and event.camera is not None and event.after is not None:
-                took.setdefault(event.camera, []).append(float(event.after["answer"]["milliseconds"]))
+            milliseconds = _milliseconds(event)
+            if event.camera is not None and milliseconds is not None:
+                took.setdefault(event.camera, []).append(milliseconds)
         return took
 
     def as_json(self) -> dict[str, Any]:
@@ -93,11 +99,27 @@ class History:
             return {"cameras": cameras, "resident_bytes": list(self._resident), "every_s": EVERY_S}
 
 
+def _milliseconds(event: Event) -> float | None:
+    """What a question took; None for an event of another kind, or an answer that does not tell it."""
+    if event.kind != "answer":
+        return None
+    answer = (event.after or {}).get("answer")
+    told = answer.get("milliseconds") if isinstance(answer, dict) else None
+    return float(told) if isinstance(told, (int, float)) and math.isfinite(told) else None
+
+
 def _look_on(history: weakref.ref[History], ended: threading.Event, every_s: float) -> None:
+    well = True
     while not ended.wait(every_s):
         one = history()
         if one is not None:
-            one.look()
+            try:
+                one.look()
+                well = True
+            except Exception:  # curves that lack a sample are no reason to have none ever after
+                if well:  # said once, or it would fill a disk
+                    log.exception("the history of the last minutes lacks samples")
+                well = False
         del one  # or this thread would be the last to hold it
 
 

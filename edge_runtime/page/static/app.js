@@ -1,15 +1,15 @@
-// The page: one camera at a time is looked at; everything that is known of it is asked for every few seconds.
+// The page: one camera at a time is looked at, and everything that is known of it is kept up to date.
 import { cameraPath, get, maybe, query, Refused, send, signedOut } from "./api.js";
 import { AnswerView, line } from "./answer.js";
 import { Question } from "./ask.js";
 import { showHealth } from "./health.js";
 import { Live } from "./live.js";
+import { Refresh } from "./refresh.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
 import { $, clock, conditionOf, el, percent, toast } from "./words.js";
 
-const STATUS_MS = 2000;
-const SLOW_EVERY = 3; // rounds between two looks at what changes seldom
+const CLOCK_MS = 2000;
 
 const state = {
   camera: null, cameras: [], memory: null, bundle: null, thumbnails: false, role: "admin",
@@ -20,7 +20,6 @@ const question = new Question(state, ask);
 const view = new AnswerView(state, question);
 let live = null;
 let showsGrid = false;
-let round = 0;
 let logs = true; // whether this device keeps a log of activities
 
 // -- cameras -------------------------------------------------------------------------------------------------
@@ -85,12 +84,12 @@ function choose(name) {
   $("answer").hidden = true;
   tools();
   showCameras();
-  look().catch(complain);
+  refresh.stale();
 }
 
-// -- what is known, again and again --------------------------------------------------------------------------
+// -- what is known, kept up to date --------------------------------------------------------------------------
 
-async function look() {
+async function lookAtCameras() {
   const { cameras } = await get("/api/v1/cameras");
   state.cameras = cameras;
   if (!cameras.some((one) => one.camera === state.camera)) {
@@ -100,41 +99,67 @@ async function look() {
   }
   showCameras();
   showCamera();
+}
+
+async function lookAtMemory() {
   const name = state.camera;
-  const slow = round % SLOW_EVERY === 0;
-  round += 1;
+  if (!name) return;
   const memory = await get(`/api/v1/memory?${query({ camera: name })}`);
   if (name !== state.camera) return;
-  const first = state.memory === null;
   state.memory = memory;
   stage.zones = memory.zones;
-  if (first || slow) await lookSlowly(name);
   timeline.update(memory, state.activities);
   showGrid();
   legend();
 }
 
-async function lookSlowly(name) {
-  const [activities, privacy, history, answers] = await Promise.all([
-    logs ? maybe(`/api/v1/activities?${query({ camera: name, limit: 500 })}`) : null,
-    maybe(`/api/v1/privacy?${query({ camera: name })}`),
-    get("/api/v1/history"),
-    state.remembers === false ? null : maybe("/api/v1/answers?limit=50"),
-  ]);
+async function lookAtActivities() {
+  const name = state.camera;
+  if (!name || !logs) return;
+  const found = await maybe(`/api/v1/activities?${query({ camera: name, limit: 500 })}`);
+  logs = found !== null;
   if (name !== state.camera) return;
-  logs = activities !== null;
-  state.activities = activities ? activities.activities : [];
-  state.thumbnails = Boolean(privacy && privacy.thumbnails);
+  state.activities = found ? found.activities : [];
+  if (!state.memory) return;
+  timeline.update(state.memory, state.activities);
+  legend();
+}
+
+async function lookAtPrivacy() {
+  const name = state.camera;
+  if (!name) return;
+  const privacy = await maybe(`/api/v1/privacy?${query({ camera: name })}`);
+  if (name === state.camera) state.thumbnails = Boolean(privacy && privacy.thumbnails);
+}
+
+async function lookAtAnswers() {
+  const answers = state.remembers === false ? null : await maybe("/api/v1/answers?limit=50");
   state.remembers = answers !== null;
   if (answers) state.entries = answers.answers;
   showPast();
-  showHealth(history, state.cameras, state.bundle);
 }
+
+const refresh = new Refresh({
+  cameras: lookAtCameras,
+  memory: lookAtMemory,
+  activities: lookAtActivities,
+  privacy: lookAtPrivacy,
+  answers: lookAtAnswers,
+  history: async () => showHealth(await get("/api/v1/history"), state.cameras, state.bundle),
+  catalogue: () => question.products(),
+}, (error) => {
+  if (error.status === 0 && !stage.moment) stage.veil(error.message);
+  else complain(error);
+});
+refresh.idle = () => $("login").open;
+setInterval(() => { // a camera's clock goes on, also while nothing new is known
+  if (!document.hidden && state.memory && state.memory.live) timeline.update(state.memory, state.activities);
+}, CLOCK_MS);
 
 function legend() {
   const { gaps } = state.memory.coverage;
   const items = [["", "Remembered"], ["watched", "Watched"]];
-  if (gaps.length || timeline.now - state.memory.coverage.to > 5) items.push(["gap", "Not watched, or forgotten"]);
+  if (gaps.length || timeline.late) items.push(["gap", "Not watched, or forgotten"]);
   if (state.activities && state.activities.length) items.push(["activity", "Recognised activity"]);
   if (timeline.spans.length) items.push(["answer-span", "Answer"]);
   const said = items.map((one) => one[1]).join();
@@ -244,7 +269,7 @@ $("pause").addEventListener("click", async () => {
   $("pause").disabled = true;
   try {
     await send("PUT", cameraPath(state.camera, "/paused"), wanted);
-    await look();
+    await lookAtCameras();
     if (!wanted) stage.veil("Waiting for the first picture");
   } catch (error) { complain(error); }
   $("pause").disabled = state.role === "viewer";
@@ -282,9 +307,7 @@ function complain(error) {
 
 // -- beginning -----------------------------------------------------------------------------------------------
 
-let timer = 0;
 async function begin() {
-  clearTimeout(timer);
   const session = await maybe("/api/v1/session");
   state.role = session ? session.role : "admin";
   $("sign-out").hidden = !(session && session.required && session.role);
@@ -292,19 +315,8 @@ async function begin() {
     $("login").showModal();
     return;
   }
-  look().catch(complain);
+  refresh.begin();
   question.load().then((bundle) => { state.bundle = bundle; question.update(); }).catch(complain);
-  timer = setTimeout(again, STATUS_MS);
-}
-
-async function again() {
-  try {
-    if (!document.hidden && !$("login").open) await look();
-  } catch (error) {
-    if (error.status === 0 && !stage.moment) stage.veil(error.message);
-    else complain(error);
-  }
-  timer = setTimeout(again, STATUS_MS);
 }
 
 begin().catch(complain);

@@ -29,20 +29,28 @@ export class Question {
 
   get kind() { return $("question").elements.kind.value; }
 
-  /** Activities and products that this device knows. */
+  /** Activities that this device knows, and what it says of its bundle. */
   async load() {
-    const [bundle, catalogue] = await Promise.all([maybe("/api/v1/bundle"), maybe("/api/v1/catalogue")]);
+    const bundle = await maybe("/api/v1/bundle");
     this.activities = (bundle && bundle.activities) || [];
     const options = this.activities.map((one) => el("option", { value: one.name }, named(one)));
     $("activity").replaceChildren(el("option", { value: "" }, "Any activity"), ...options);
-    const products = (catalogue && catalogue.products) || [];
-    $("catalogue-field").hidden = products.length === 0;
-    $("catalogue").replaceChildren(
-      el("option", { value: "" }, "Choose from the catalogue"),
-      ...products.map((one) => el("option", { value: one.name }, plain(one.name))),
-    );
     this.update();
     return bundle;
+  }
+
+  /** Products of the catalogue, which others may change. */
+  async products() {
+    const catalogue = await maybe("/api/v1/catalogue");
+    const names = ((catalogue && catalogue.products) || []).map((one) => one.name);
+    const key = names.join("\n");
+    if ($("catalogue").dataset.names === key) return;
+    $("catalogue").dataset.names = key;
+    $("catalogue-field").hidden = names.length === 0;
+    $("catalogue").replaceChildren(
+      el("option", { value: "" }, "Choose from the catalogue"),
+      ...names.map((name) => el("option", { value: name }, plain(name))),
+    );
   }
 
   describe(name) {

@@ -3,6 +3,7 @@ import { LANES, drawTimeline } from "./timeline_draw.js";
 import { $, clock, duration, plain, reasonOf } from "./words.js";
 
 const LEAST_S = 4;
+const LATE_S = 5; // a camera of which nothing newer is known is not being watched
 
 /** Tells "range" when one was selected or cleared, "moment" when a moment is pointed at. */
 export class Timeline extends EventTarget {
@@ -18,6 +19,7 @@ export class Timeline extends EventTarget {
     this.view = [0, 60];
     this.following = true; // the view ends now, until somebody moves it
     this.all = true; // and begins where watching began
+    this.late = false; // nothing is watched now
     new ResizeObserver(() => this.draw()).observe(this.track);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
     this.takePointer();
@@ -50,7 +52,10 @@ export class Timeline extends EventTarget {
       this.showAll();
     }
     const before = this.extent[1];
+    const fresh = memory !== this.memory;
     this.memory = memory;
+    // Judged when it was asked for: what has happened since is not known yet.
+    if (fresh) this.late = Boolean(memory) && this.now - memory.coverage.to > LATE_S;
     this.activities = activities || [];
     if (this.following) {
       if (this.all) this.view = this.extent;
@@ -128,7 +133,9 @@ export class Timeline extends EventTarget {
   }
 
   select(range) {
-    this.range = range && [Math.min(...range), Math.max(...range)];
+    // Whole seconds, as they are shown: what is asked is what is read.
+    const [a, b] = range ? [Math.min(...range), Math.max(...range)].map((t) => this.whole(t)) : [];
+    this.range = range && [a, Math.max(b, a + 1)];
     this.draw();
     this.dispatchEvent(new Event("range"));
   }
@@ -152,7 +159,7 @@ export class Timeline extends EventTarget {
     const way = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
     if (way && event.shiftKey) {
       const [a, b] = this.range || [this.view[0] + wide * 0.45, this.view[0] + wide * 0.5];
-      this.select([a, Math.max(b + way * wide * 0.05, a + wide * 0.02)]);
+      this.select([a, Math.max(b + way * Math.max(wide * 0.05, 1), a)]);
     } else if (way && event.altKey) this.point(Math.min(Math.max((this.moment ?? this.view[1]) + way * wide / 100, this.view[0]), this.view[1]));
     else if (way && this.range && event.ctrlKey) this.select(this.range.map((t) => t + way * wide * 0.05));
     else if (way) this.pan(way * wide * 0.1);
@@ -219,6 +226,13 @@ export class Timeline extends EventTarget {
   }
 
   x(t) { return ((t - this.view[0]) / (this.view[1] - this.view[0])) * this.track.clientWidth; }
+  /** The nearest second of the clock that is shown. */
+  whole(t) {
+    const { live, coverage } = this.memory || {};
+    const shift = live && coverage.epoch ? coverage.epoch : 0;
+    return Number((Math.round(t + shift) - shift).toFixed(3));
+  }
+
   time(x) { return this.view[0] + (x / Math.max(this.track.clientWidth, 1)) * (this.view[1] - this.view[0]); }
 
   draw() { drawTimeline(this); }

@@ -45,7 +45,7 @@ function drawWatched(line, { pen, w }) {
   pen.fillStyle = colour("good");
   const begin = Math.max(line.x(from), 0);
   pen.fillRect(begin, top, Math.min(line.x(to), w) - begin, height);
-  const late = line.now - to > 5 ? [{ from: to, to: line.now }] : [];
+  const late = line.late ? [{ from: to, to: line.now }] : [];
   for (const gap of [...gaps, ...late]) {
     const x1 = Math.max(line.x(gap.from), 0);
     const x2 = Math.min(Math.max(line.x(gap.to), line.x(gap.from) + 2), w);
