@@ -112,7 +112,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--folder", type=Path, default=Path("reliability"), help="where results lie")
     parser.add_argument("--times", type=int, default=5, help="injections of each camera fault")
     parser.add_argument("--kills", type=int, default=60)
-    parser.add_argument("--frames", type=int, default=36_000, help="of the slope")
+    parser.add_argument("--frames", type=int, default=60_000, help="of the slope, 24,000 of them to warm up")
     parser.add_argument("--hours", type=float, default=4.0, help="of the soak's stream")
     parser.add_argument("--speed", type=float, default=40.0)
     parser.add_argument("--only", nargs="*", help="parts to run; none to write the page only")
