@@ -220,7 +220,7 @@ def main() -> int:
     parser.add_argument("--speed", type=float, default=40.0, help="of the demo, times the clock's")
     parser.add_argument("--faults", type=Path, default=Path(__file__).with_name("soak.yaml"))
     parser.add_argument("--folder", type=Path, default=Path("soak"), help="where all is noted")
-    parser.add_argument("--compare", type=int, default=5000, help="frames of the uninterrupted run")
+    parser.add_argument("--compare", type=int, help="frames of the uninterrupted run, by default all")
     given = parser.parse_args()
     if not given.hours > 0 or not given.speed > 0:
         parser.error("--hours and --speed must be above 0")
@@ -233,7 +233,8 @@ def main() -> int:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, soak.stop)
     soak.run()
-    result = judged(soak, given.folder, given.compare)
+    frames = round(given.hours * 3600) if given.compare is None else given.compare
+    result = judged(soak, given.folder, frames)
     rows = [[key, json.dumps(value)] for key, value in result.items() if key != "objections"]
     show(f"soak in {given.folder}", ("what", "is"), rows)
     for what in result["objections"]:
