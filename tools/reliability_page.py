@@ -41,9 +41,13 @@ _TAIL = """
 - The full disk of the soak is a limit on the size of the process's files, the engine fault a replaced call
   inside the real process (`tools/soaking/edge.py`); in both the process meets the same kind of error as in
   earnest.
-- Lowest priority on busy cores: times to recover are those of such a machine. The soak's demo falls behind
-  its speed where cores are missing, and is then judged on what it saw.
-- Video is the demo's; no recorded shop was soaked.
+- Times to recover are those of a machine that does other work too. The soak's demo falls behind its speed
+  where cores are missing, and is then judged on what it saw.
+- How a soak is judged was changed twice after soaks had been seen: seconds are allowed what a control process
+  of the same machine needs, and a life's memory is judged from where each of its faults has happened once, at
+  the earliest after four minutes.
+- The soak's video is the demo's; no recorded shop was soaked. Real films were watched for memory only
+  (`tools/time_lapse.py`, [unattended.md](unattended.md)).
 """
 
 
