@@ -183,15 +183,20 @@ class Asker:
             # A window may begin long before all that is remembered: it must not wrap to after it.
             tick[row, :steps] = np.clip(one.ticks - context.origin, -MOST_TICKS, 2 * MOST_TICKS - 1)
             valid[row, :steps] = True
-        return feeds | {
-            "memory_valid": np.stack([one.read for one in asked]),
-            "object_tokens": tokens,
-            "object_valid": np.array([one.tokens is not None for one in asked]),
-            "activity": activity,
-            "activity_valid": np.array([one.activity is not None for one in asked]),
-            "query_tick": tick,
-            "query_valid": valid,
-        }
+        windows = [_ticks_of(one.covered) for one in asked]
+        return (
+            feeds
+            | context.queue_feeds(windows)
+            | {
+                "memory_valid": np.stack([one.read for one in asked]),
+                "object_tokens": tokens,
+                "object_valid": np.array([one.tokens is not None for one in asked]),
+                "activity": activity,
+                "activity_valid": np.array([one.activity is not None for one in asked]),
+                "query_tick": tick,
+                "query_valid": valid,
+            }
+        )
 
     # -- answers -------------------------------------------------------------------------------------------
 
@@ -316,7 +321,14 @@ def _box(xyxy: Array) -> tuple[float, float, float, float]:
 
 def _inside(covered: Coverage, context: Context, margin: int) -> NDArray[np.bool_]:
     """Which tokens are of the asked window or at most `margin` ticks beside it. (n,)"""
-    if covered.start is None or covered.end is None:
+    window = _ticks_of(covered)
+    if window is None:
         return np.zeros(len(context.valid), np.bool_)
-    first, last = tick_of(covered.start) - margin, tick_of(covered.end) + margin
-    return context.valid & (context.tick >= first) & (context.tick <= last)
+    return context.valid & (context.tick >= window[0] - margin) & (context.tick <= window[1] + margin)
+
+
+def _ticks_of(covered: Coverage) -> tuple[int, int] | None:
+    """First and last tick of what was watched of an asked window, None where nobody was watching."""
+    if covered.start is None or covered.end is None:
+        return None
+    return tick_of(covered.start), tick_of(covered.end)

@@ -5,6 +5,7 @@ Letters: n = m + R tokens (memory and recency), d token width, r SVD rank.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.ingest import Version, most_novel
 from edge_runtime.memory import Tokens
+from edge_runtime.queues import read_entries
 from engines.manifest import NetworkConfig
 from engines.spec import Array
 
@@ -24,7 +26,8 @@ class Context:
     """What the reader gets of a version, made once for each version.
 
     `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest
-    tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none.
+    tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none,
+    and `queue` the entries of the queues with the ticks that each stands for (`queues.read_entries`).
     """
 
     features: NDArray[np.float32]  # (n, d)
@@ -33,6 +36,28 @@ class Context:
     valid: NDArray[np.bool_]  # (n,)
     origin: int
     svd: dict[str, Array]
+    queue: dict[str, Array]
+
+    def queue_feeds(self, windows: Sequence[tuple[int, int] | None]) -> dict[str, Array]:
+        """Feeds of the queues for questions about `windows`, first and last tick: a question reads of its
+        window only, as it does of the memory. Empty where the bundle has no queues."""
+        if not self.queue:
+            return {}
+        start, end = self.queue["span"].T  # (l,)
+        shared = {name: array for name, array in self.queue.items() if name in ("text", "region")}
+        middle = np.clip((start + end) // 2 - self.origin, -MOST_TICKS, MOST_TICKS)
+        there = np.stack(
+            [
+                np.zeros(len(start), np.bool_)
+                if window is None
+                else self.queue["there"] & (start <= window[1]) & (end >= window[0])
+                for window in windows
+            ]
+        )  # (Q, l)
+        feeds = {
+            f"queue_{name}": np.repeat(array[None], len(windows), axis=0) for name, array in shared.items()
+        }
+        return feeds | {"queue_tick": np.where(there, middle, 0).astype(np.int32), "queue_valid": there}
 
 
 def make_context(version: Version, network: NetworkConfig) -> Context:
@@ -51,7 +76,8 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
         # A clock that was set has put years between frames. The next end of a clip drops what lies before.
         valid &= tick >= tick[valid].max() - MOST_TICKS
     origin = int(tick[valid].min()) if valid.any() else 0
-    return Context(features, tick, cell, valid, origin, _svd_feeds(version, network.svd_rank))
+    svd, queue = _svd_feeds(version, network.summary_rank), read_entries(version.carried, network)
+    return Context(features, tick, cell, valid, origin, svd, queue)
 
 
 def _recent(version: Version, most: int) -> Tokens:

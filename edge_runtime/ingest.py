@@ -20,9 +20,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.carried import Carried, advanced, brought_from
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.memory import Features, Scores, TokenMemory, Tokens
-from edge_runtime.samplers import Sampler
+from edge_runtime.memory import Features, TokenMemory, Tokens
+from edge_runtime.samplers import Judged, Sampler
 from edge_runtime.steps import Step, Verdict
 from edge_runtime.version import Version as Version  # these four are asked for here by everyone
 from edge_runtime.version import clip_tokens as clip_tokens
@@ -155,11 +156,13 @@ class Ingest:
         self.seconds.backbone += time.perf_counter() - started
         return features
 
-    def _scores(self, memory: TokenMemory, clip: Tokens, novelty: NDArray[np.float32]) -> Scores:
+    def _judged(
+        self, memory: TokenMemory, clip: Tokens, novelty: NDArray[np.float32], carried: Carried
+    ) -> Judged:
         started = time.perf_counter()
-        scores = self.sampler.score(memory, clip, novelty)
+        judged = self.sampler.judged(memory, clip, novelty, carried)
         self.seconds.sampler += time.perf_counter() - started
-        return scores
+        return judged
 
     def _taken(self, begun: Future[Features], times: Sequence[float]) -> Version:
         _check_order(self.version, [tick_of(t) for t in times])  # before the engine's own errors
@@ -228,7 +231,7 @@ class Ingest:
             if known is not None:
                 of_memory = known.novelty(version.memory.slots_as_tokens())
             of_all = np.concatenate([of_memory, novelty])
-            judged = self._worker.submit(self._scores, version.memory, clip, of_all)
+            judged = self._worker.submit(self._judged, version.memory, clip, of_all, version.carried)
         background = version.background
         if background is not None:
             # The first clip has been learned already: nothing else could tell its novelty.
@@ -236,13 +239,26 @@ class Ingest:
             background = known if first else background.update(frames, np.stack(version.pending_residual))
         self.seconds.background += time.perf_counter() - started
         horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
-        verdict = Verdict(kept, judged.result()) if judged else told
+        verdict = self._verdict(kept, judged.result()) if judged else told
         assert verdict is not None
-        memory = version.memory.update(clip, verdict.scores, oldest_tick=version.pending_ticks[-1] - horizon)
+        ticks = version.pending_ticks
+        memory = version.memory.update(clip, verdict.scores, oldest_tick=ticks[-1] - horizon)
         closed = replace(
-            version, memory=memory, background=background, pending=(), pending_residual=(), pending_ticks=()
+            version,
+            memory=memory,
+            background=background,
+            pending=(),
+            pending_residual=(),
+            pending_ticks=(),
+            carried=advanced(version.carried, verdict.brought, self.network, (ticks[0], ticks[-1])),
         )
         return closed, verdict
+
+    def _verdict(self, kept: NDArray[np.intp] | None, judged: Judged) -> Verdict:
+        try:
+            return Verdict(kept, judged.scores, brought_from(judged.said, self.network))
+        except ValueError as error:
+            raise EngineFault(f"the sampler's graph: {error}") from error
 
 
 def batch_size(pending: int, clip_frames: int) -> int:

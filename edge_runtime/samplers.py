@@ -7,23 +7,34 @@ Letters: m slots, k candidates of one clip, N = m + k.
 `random`       a reservoir: every token ever seen is kept with equal probability, by a fixed random priority
 `fifo`         the newest tokens
 
-All but `neural` are stateless functions of the tokens, so a resumed run decides as the uninterrupted one.
+The scores of all but `neural` are stateless functions of the tokens, so a resumed run decides as the
+uninterrupted one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.memory import Scores, TokenMemory, Tokens
+from edge_runtime.version import most_novel
 from engines.errors import LvmError
-from engines.spec import Engine
+from engines.spec import Array, Engine
 
 Novelty = NDArray[np.float32]
+Said = Mapping[str, Array]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """`scores` (m + k,), and whatever else the sampler's graph says of a clip, without the batch axis."""
+
+    scores: Scores
+    said: Said = field(default_factory=dict)
 
 
 class Score(Protocol):
@@ -31,13 +42,26 @@ class Score(Protocol):
         """Scores (m + k,) of all slots and then of the clip; `novelty` (m + k,) comes in the same order."""
 
 
+class Judge(Protocol):
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
+        """As `Score`, by a graph that says more than scores and may be fed what is `carried` by its name."""
+
+
 @dataclass(frozen=True)
 class Sampler:
-    """`thins`: the clip is first reduced to its most novel tokens, because every candidate costs."""
+    """`thins`: the clip is first reduced to its most novel tokens, because every candidate costs. `judge` is
+    there where a graph says more than scores."""
 
     name: str
     score: Score
     thins: bool
+    judge: Judge | None = None
+
+    def judged(self, memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
+        """Scores of memory and clip, and what else is said of the clip."""
+        if self.judge is None:
+            return Judged(self.score(memory, clip, novelty))
+        return self.judge(memory, clip, novelty, carried)
 
 
 def thins(name: str) -> bool:
@@ -46,16 +70,22 @@ def thins(name: str) -> bool:
 
 
 def make_sampler(name: str, engine: Engine) -> Sampler:
-    """The sampler called `name`; `engine` is the bundle's sampler graph, used by `neural` only."""
-    plain: dict[str, Callable[[], Sampler]] = {
-        "neural": lambda: Sampler(name, _Neural(engine), thins(name)),
-        "svd-novelty": lambda: Sampler(name, _novelty, thins(name)),
-        "random": lambda: Sampler(name, _reservoir, thins(name)),
-        "fifo": lambda: Sampler(name, _newest, thins(name)),
+    """The sampler called `name`; `engine` is the bundle's sampler graph, used by `neural` and where queues
+    want to know of each clip what only the graph says."""
+    plain: dict[str, Callable[[], Score]] = {
+        "neural": lambda: _Neural(engine).score,
+        "svd-novelty": lambda: _novelty,
+        "random": lambda: _reservoir,
+        "fifo": lambda: _newest,
     }
     if name not in plain:
         raise LvmError(f"sampler must be one of {', '.join(plain)}, got {name!r}")
-    return plain[name]()
+    score = plain[name]()
+    if name == "neural":
+        return Sampler(name, score, thins(name), _Neural(engine))
+    if engine is not None and len(engine.outputs) > 1:
+        return Sampler(name, score, thins(name), _Beside(score, _Neural(engine)))
+    return Sampler(name, score, thins(name))
 
 
 class _Neural:
@@ -67,8 +97,10 @@ class _Neural:
             spec.name: np.zeros([1, *(int(side) for side in spec.shape[1:])], spec.dtype)
             for spec in engine.inputs
         }
+        self.candidates = self._feeds["features"].shape[1]
+        """N: memory and clip together."""
 
-    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
         m, k = memory.slots, len(clip)
         parts = {
             "features": (memory.features, clip.features),
@@ -77,9 +109,33 @@ class _Neural:
             "valid": (memory.valid, True),
         }
         for name, buffer in self._feeds.items():
-            remembered, new = parts[name]
-            buffer[0, :m], buffer[0, m : m + k], buffer[0, m + k :] = remembered, new, 0
-        return np.asarray(self._engine(self._feeds)["score"][0, : m + k])
+            if name in parts:
+                remembered, new = parts[name]
+                buffer[0, :m], buffer[0, m : m + k], buffer[0, m + k :] = remembered, new, 0
+            elif name == "clip_tick":
+                buffer[0, :k], buffer[0, k:] = clip.tick - clip.tick[:1], 0
+            else:
+                buffer[0] = carried[name]
+        said = {name: array[0] for name, array in self._engine(self._feeds).items()}
+        return Judged(np.asarray(said.pop("score")[: m + k]), said)
+
+    def score(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+        """The scores alone, of a graph that is fed nothing that is carried."""
+        return self(memory, clip, novelty, {}).scores
+
+
+class _Beside:
+    """A plain sampler's scores, and what the graph says of the most novel part of the clip."""
+
+    def __init__(self, score: Score, graph: _Neural) -> None:
+        self._score, self._graph = score, graph
+
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
+        m = memory.slots
+        kept = most_novel(novelty[m:], self._graph.candidates - m)
+        of_all = np.concatenate([novelty[:m], novelty[m:][kept]])
+        said = self._graph(memory, clip.take(kept), of_all, carried).said
+        return Judged(self._score(memory, clip, novelty), said)
 
 
 def _novelty(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:

@@ -6,21 +6,24 @@ Letters: B frames of the batch, P = 49 cells, d width of a token, m slots, k can
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.background import stride
+from edge_runtime.carried import Carried
 from edge_runtime.memory import Features, Scores
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the sampler was given of a clip and what it said of it and of the memory."""
+    """What the sampler was given of a clip, what it said of it and of the memory, and what engines brought
+    that is carried on (`edge_runtime.carried`)."""
 
     kept: NDArray[np.intp] | None  # (k,) places in the clip, None: all
     scores: Scores  # (m + k,)
+    brought: Carried = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ Letters: f frames of the running clip, T of a whole one, P = 49 cells, d width o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.background import Background
+from edge_runtime.carried import Carried, nothing_carried
 from edge_runtime.coverage import Coverage
 from edge_runtime.frame import CELLS
 from edge_runtime.memory import Features, TokenMemory, Tokens, no_tokens
@@ -25,7 +26,7 @@ class Version:
 
     `pending` are the features (f, 49, d) of the running clip's frames, f < T, at `pending_ticks`, and
     `pending_residual` their residuals (f, 49) against the background, all 0 in the first clip. Tokens that
-    can neither be remembered nor read any more are zero (`without_beaten`).
+    can neither be remembered nor read any more are zero (`without_beaten`). `carried` changes with each clip.
     """
 
     memory: TokenMemory
@@ -36,6 +37,7 @@ class Version:
     pending_ticks: tuple[int, ...] = ()
     last_tick: int | None = None
     frames: int = 0
+    carried: Carried = field(default_factory=dict)
 
     def clip(self) -> Tokens:
         """Tokens of the running clip, frame by frame. (f * 49)"""
@@ -65,7 +67,8 @@ def empty_version(network: NetworkConfig) -> Version:
     background = None
     if network.svd_rank:
         background = Background.empty(network.svd_rank, network.d_backbone, network.svd_forgetting)
-    return Version(TokenMemory.empty(network.memory_tokens, network.d_backbone), background)
+    memory = TokenMemory.empty(network.memory_tokens, network.d_backbone)
+    return Version(memory, background, carried=nothing_carried(network))
 
 
 def without_beaten(version: Version, network: NetworkConfig) -> Version:

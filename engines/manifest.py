@@ -45,11 +45,25 @@ Target = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
 """What a graph is computed in; w8: fp32, from weights that are stored in eight bits."""
 TimeHead = Literal["bins", "pointer"]
+ContextName = Literal["svd", "text", "region"]
+CONTEXTS: tuple[ContextName, ...] = ("svd", "text", "region")
+_SVD_ONLY: tuple[ContextName, ...] = ("svd",)
 
 
 class Strict(BaseModel):
     # An infinite horizon or gap has no number of ticks.
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class QueueConfig(Strict):
+    """Queues of text and region memory (TinyMem): of the clips before the running one, every `stride`-th."""
+
+    length: int = Field(default=12, ge=1, le=1024, description="entries that are read")
+    stride: int = Field(default=1, ge=1, le=1024, description="clips between two entries that are read")
+    text_slots: int = Field(default=16, ge=1, le=256, description="T: descriptions of one entry")
+    text_classes: int = Field(default=5, ge=1, le=256, description="K: likeliest classes that share them")
+    text_width: int = Field(default=512, ge=8, le=4096, description="width of a description in the table")
+    regions: int = Field(default=16, ge=1, le=256, description="R: region tokens of one entry")
 
 
 class NetworkConfig(Strict):
@@ -82,6 +96,18 @@ class NetworkConfig(Strict):
     activities: int = Field(ge=1, le=10_000, description="C: classes")
     sample_fps: float = Field(default=1.0, ge=1e-4, le=5)
     horizon_s: float = Field(default=36_000, gt=0, le=1e9, description="older tokens leave the memory")
+    # What came later is left out where it is at its default: a bundle without it stays the same model, and
+    # older versions of lvm-edge read it.
+    context: tuple[ContextName, ...] = Field(
+        default=_SVD_ONLY,
+        exclude_if=lambda context: context == _SVD_ONLY,
+        description="what the reader gets beside the memory; svd: summary tokens, where there is a rank",
+    )
+    queue: QueueConfig = Field(
+        default=QueueConfig(),
+        exclude_if=lambda queue: queue == QueueConfig(),
+        description="text and region memory, where they are in the context",
+    )
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> NetworkConfig:
@@ -105,10 +131,26 @@ class NetworkConfig(Strict):
             )
         if self.sampler_novelty and not self.svd_rank:
             raise ValueError("sampler_novelty needs svd_rank >= 1, got 0")
-        stored = (self.memory_tokens + clip_tokens) * self.d_backbone
+        if len(set(self.context)) != len(self.context):
+            raise ValueError(f"context must name each of its parts once, got {', '.join(self.context)}")
+        if self.queues and not (self.sampler_cell_code and self.sampler_novelty):
+            raise ValueError("text and region in the context need sampler_cell_code and sampler_novelty")
+        entries = (self.queue.length - 1) * self.queue.stride + 1
+        queued = entries * self.queue.regions if "region" in self.context else 0
+        stored = (self.memory_tokens + clip_tokens + queued) * self.d_backbone
         if stored > MAX_STORED:
-            raise ValueError(f"memory and clip must hold at most {MAX_STORED} numbers, got {stored}")
+            raise ValueError(f"memory, clip and queue must hold at most {MAX_STORED} numbers, got {stored}")
         return self
+
+    @property
+    def queues(self) -> bool:
+        """Whether clips leave anything in a queue."""
+        return "text" in self.context or "region" in self.context
+
+    @property
+    def summary_rank(self) -> int:
+        """Rows of the SVD's basis that the reader gets."""
+        return self.svd_rank if "svd" in self.context else 0
 
     @property
     def sampler_tokens(self) -> int:

@@ -15,8 +15,9 @@ from safetensors import SafetensorError, safe_open
 
 from engines.bundle import Bundle
 from engines.errors import BundleError, LvmError
-from engines.manifest import ActivityClass, NetworkConfig, Thresholds, TrainingRecord
+from engines.manifest import ActivityClass, ContextName, NetworkConfig, Thresholds, TrainingRecord
 from export.bundle_writer import ModelCard, card_of, network_of
+from export.descriptions import describe_classes
 from export.networks.model import LvmNet, initialised
 from export.presets import load_preset
 from export.weights import load_weights, save_weights
@@ -73,11 +74,18 @@ def from_bundle(path: Path) -> tuple[LvmNet, ModelCard]:
     return network_of(bundle), card_of(bundle.manifest)
 
 
-def from_preset(name: str, seed: int) -> tuple[LvmNet, ModelCard]:
-    """An untrained network; its bundle says so, and marks every answer."""
+def from_preset(
+    name: str, seed: int, context: tuple[ContextName, ...] | None = None
+) -> tuple[LvmNet, ModelCard]:
+    """An untrained network, with another `context` than the preset's where one is given; its bundle says so,
+    and marks every answer."""
     config = load_preset(name)
+    if context is not None:
+        config = NetworkConfig.model_validate(config.model_dump() | {"context": context})
     training = TrainingRecord(trained=False, recipe="initialised", seed=seed)
-    return initialised(config, seed), ModelCard(name, preset_classes(name, config.activities), training)
+    network, classes = initialised(config, seed), preset_classes(name, config.activities)
+    describe_classes(network, classes)
+    return network, ModelCard(name, classes, training)
 
 
 def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:

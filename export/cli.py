@@ -21,7 +21,7 @@ from rich.table import Table
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
-from engines.manifest import Manifest, Target
+from engines.manifest import CONTEXTS, ContextName, Manifest, Target
 from export.precision import DEFAULT_TARGETS, TARGETS, Plan
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ def export(
         list[str] | None, typer.Option(help="onnxruntime, openvino (default both) or tensorrt.")
     ] = None,
     sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
-    context: Annotated[str, typer.Option(metavar="LIST", help="svd.")] = "svd",
+    context: Annotated[
+        str | None,
+        typer.Option(metavar="LIST", help="svd,text,region: what a --preset reads beside its memory."),
+    ] = None,
     memory_tokens: Annotated[
         int | None, typer.Option(help="Slots of the memory, other than the network was trained with.")
     ] = None,
@@ -74,15 +77,14 @@ def export(
         named=target is not None,
     )
     _only_this_version("--sampler", sampler, ("neural",))
-    for part in context.split(","):
-        _only_this_version("--context", part, ("svd",))
+    parts = None if context is None else tuple(_contexts(context))
     place = output or Path(f"bundle-{precision}")
     settings = _settings(gates, frames)
     _need_workbench()
     from export.bundle_writer import refuse_foreign, write_bundle
 
     refuse_foreign(place)
-    network, card = _source(checkpoint, bundle, preset, init)
+    network, card = _source(checkpoint, bundle, preset, init, parts)
     if memory_tokens is not None:
         from export.networks.model import with_memory
 
@@ -120,6 +122,12 @@ def _targets(names: list[str]) -> list[Target]:
     return [cast(Target, name) for name in dict.fromkeys(names)]
 
 
+def _contexts(given: str) -> list[ContextName]:
+    for name in given.split(","):
+        _only_this_version("--context", name, CONTEXTS)
+    return [cast(ContextName, name) for name in dict.fromkeys(given.split(","))]
+
+
 def _only_this_version(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise LvmError(f"{option} {value} is not in this version; it knows {', '.join(known)}")
@@ -142,7 +150,11 @@ def _need_workbench() -> None:
 
 
 def _source(
-    checkpoint: Path | None, bundle: Path | None, preset: str | None, init: int | None
+    checkpoint: Path | None,
+    bundle: Path | None,
+    preset: str | None,
+    init: int | None,
+    context: tuple[ContextName, ...] | None,
 ) -> tuple[LvmNet, ModelCard]:
     from edge_runtime.paths import default_bundle
     from export.checkpoint import from_bundle, from_checkpoint, from_preset
@@ -151,11 +163,16 @@ def _source(
         raise LvmError("give one of --checkpoint, --bundle and --preset, got several")
     if (preset is None) != (init is None):
         raise LvmError("--preset and --init belong together: a preset has no weights of its own")
-    if checkpoint is not None:
-        return from_checkpoint(checkpoint)
     if preset is not None and init is not None:
-        return from_preset(preset, init)
-    return from_bundle(bundle or default_bundle())
+        return from_preset(preset, init, context)
+    found = from_checkpoint(checkpoint) if checkpoint else from_bundle(bundle or default_bundle())
+    trained = found[0].config.context
+    if context is not None and set(context) != set(trained):
+        raise LvmError(
+            f"--context must be what the network was trained with, {','.join(trained)}, got "
+            f"{','.join(context)}; another one takes another training, or --preset with --init"
+        )
+    return found
 
 
 def _progress() -> Progress:

@@ -34,7 +34,13 @@ def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, .
     if name == "backbone":
         return (_spec("tokens", "float32", CELLS, config.d_backbone),)
     if name == "sampler":
-        return (_spec("score", "float32", config.sampler_tokens),)
+        score = _spec("score", "float32", config.sampler_tokens)
+        regions = (config.queue.regions, config.d_backbone)
+        entry = (
+            _spec("clip_activity", "float32", config.activities),
+            _spec("clip_regions", "float32", *regions),
+        )
+        return (score, *(entry if config.queues else ()))
     return (
         _spec("activity_logits", "float32", config.activities),
         _spec("boxes_cxcywh", "float32", steps, 4),
@@ -61,11 +67,12 @@ def _sampler_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     cell = (_spec("cell", "int32", tokens),) if config.sampler_cell_code else ()
     novelty = (_spec("novelty", "float32", tokens),) if config.sampler_novelty else ()
     features = _spec("features", "float32", tokens, config.d_backbone)
-    return (features, *cell, *novelty, _spec("valid", "bool", tokens))
+    tick = (_spec("clip_tick", "int32", config.clip_candidates),) if config.queues else ()
+    return (features, *cell, *novelty, *tick, _spec("valid", "bool", tokens))
 
 
 def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
-    n, rank, steps = config.reader_tokens, config.svd_rank, config.query_steps
+    n, rank, steps = config.reader_tokens, config.summary_rank, config.query_steps
     svd = (
         _spec("svd_basis", "float32", rank, config.d_backbone),
         _spec("svd_strength", "float32", rank),
@@ -76,10 +83,25 @@ def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
         _spec("memory_cell", "int32", n),
         _spec("memory_valid", "bool", n),
         *(svd if rank else ()),
+        *_queue_inputs(config),
         _spec("object_tokens", "float32", CELLS, config.d_backbone),
         _spec("object_valid", "bool"),
         _spec("activity", "float32", config.activities),
         _spec("activity_valid", "bool"),
         _spec("query_tick", "int32", steps),
         _spec("query_valid", "bool", steps),
+    )
+
+
+def _queue_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
+    if not config.queues:
+        return ()
+    entries, queue = config.queue.length, config.queue
+    text = _spec("queue_text", "int32", entries, queue.text_slots)
+    region = _spec("queue_region", "float32", entries, queue.regions, config.d_backbone)
+    return (
+        *((text,) if "text" in config.context else ()),
+        *((region,) if "region" in config.context else ()),
+        _spec("queue_tick", "int32", entries),
+        _spec("queue_valid", "bool", entries),
     )

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_runtime.frame import TICKS_PER_SECOND
 from engines.manifest import CELLS, NetworkConfig
 from engines.spec import Array
 
@@ -50,6 +51,9 @@ def sampler_feeds(
         feeds["cell"] = rng.integers(0, CELLS, (batch, tokens), dtype=np.int32)
     if config.sampler_novelty:
         feeds["novelty"] = np.tanh(rng.normal(size=(batch, tokens))).astype(np.float32)
+    if config.queues:
+        longest = round(config.clip_frames / config.sample_fps * TICKS_PER_SECOND)
+        feeds["clip_tick"] = rng.integers(0, longest, (batch, config.clip_candidates), dtype=np.int32)
     return feeds
 
 
@@ -76,7 +80,7 @@ def reader_feeds(
         "query_valid": query_valid,
     }
     feeds["activity"] = feeds["activity"].astype(np.float32)
-    return feeds | _svd(config, batch, rng)
+    return feeds | _svd(config, batch, rng) | _queue(config, pool, filled, rng)
 
 
 def _scene(size: int, rng: np.random.Generator) -> Array:
@@ -110,7 +114,7 @@ def _windows(batch: int, steps: int, rng: np.random.Generator) -> tuple[Array, A
 
 def _svd(config: NetworkConfig, batch: int, rng: np.random.Generator) -> dict[str, Array]:
     """An orthonormal basis whose last row is not there yet; nothing where the rank is 0."""
-    rank = config.svd_rank
+    rank = config.summary_rank
     if not rank:
         return {}
     basis = np.linalg.qr(rng.normal(size=(batch, config.d_backbone, rank)))[0].transpose(0, 2, 1)
@@ -121,3 +125,23 @@ def _svd(config: NetworkConfig, batch: int, rng: np.random.Generator) -> dict[st
         "svd_basis": np.ascontiguousarray(basis, np.float32),
         "svd_strength": np.ascontiguousarray(strength, np.float32),
     }
+
+
+def _queue(config: NetworkConfig, pool: Array, filled: Array, rng: np.random.Generator) -> dict[str, Array]:
+    """Entries of clips that are there as often as memory tokens are, `filled` (B, 1)."""
+    if not config.queues:
+        return {}
+    batch, queue = len(filled), config.queue
+    feeds: dict[str, Array] = {
+        "queue_tick": np.sort(rng.integers(0, LATEST_TICK, (batch, queue.length), dtype=np.int32))[
+            :, ::-1
+        ].copy(),
+        "queue_valid": rng.random((batch, queue.length)) < filled,
+    }
+    if "text" in config.context:
+        shape = (batch, queue.length, queue.text_slots)
+        feeds["queue_text"] = rng.integers(0, config.activities, shape, dtype=np.int32)
+    if "region" in config.context:
+        tokens = _pick(pool, (batch, queue.length * queue.regions), rng)
+        feeds["queue_region"] = tokens.reshape(batch, queue.length, queue.regions, -1)
+    return feeds

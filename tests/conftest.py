@@ -50,16 +50,34 @@ def fake_backbone(network: NetworkConfig) -> FakeEngine:
 
 def fake_sampler(network: NetworkConfig) -> FakeEngine:
     """Scores that are the first feature: what stays is easy to foresee."""
-    n = network.sampler_tokens
+    n, m, queue = network.sampler_tokens, network.memory_tokens, network.queue
+
+    def run(feeds):
+        said = {"score": feeds["features"][:, :, 0].copy()}
+        if network.queues:  # an entry that tells its clip: its tokens' means and where its time lies
+            clip = feeds["features"][:, m:]
+            said["clip_regions"] = np.stack(
+                [clip[:, i :: queue.regions].mean(1) for i in range(queue.regions)], 1
+            )
+            rates = np.abs(clip.mean(1))[:, : network.activities] + feeds["clip_tick"].max() / 1000
+            said["clip_activity"] = rates / (1 + rates)
+        return said
+
+    entry = (
+        TensorSpec("clip_activity", "float32", ("batch", network.activities)),
+        TensorSpec("clip_regions", "float32", ("batch", queue.regions, network.d_backbone)),
+    )
+    tick = (TensorSpec("clip_tick", "int32", ("batch", network.clip_candidates)),)
     return FakeEngine(
-        lambda feeds: {"score": feeds["features"][:, :, 0].copy()},
+        run,
         (
             TensorSpec("features", "float32", ("batch", n, network.d_backbone)),
             TensorSpec("cell", "int32", ("batch", n)),
             TensorSpec("novelty", "float32", ("batch", n)),
+            *(tick if network.queues else ()),
             TensorSpec("valid", "bool", ("batch", n)),
         ),
-        (TensorSpec("score", "float32", ("batch", n)),),
+        (TensorSpec("score", "float32", ("batch", n)), *(entry if network.queues else ())),
     )
 
 

@@ -23,6 +23,7 @@ from edge_runtime.samplers import make_sampler
 from engines.fake import FakeEngine
 from engines.manifest import ActivityClass, Manifest, Scaling, Thresholds, TrainingRecord
 from engines.spec import TensorSpec
+from export.contracts import graph_inputs
 
 NETWORK = small_network()
 N, STEPS, CLASSES = NETWORK.reader_tokens, NETWORK.query_steps, NETWORK.activities
@@ -57,7 +58,8 @@ class FakeReader(FakeEngine):
             TensorSpec("memory_tick", "int32", ("batch", n)),
             TensorSpec("memory_cell", "int32", ("batch", n)),
             TensorSpec("memory_valid", "bool", ("batch", n)),
-            *(svd if network.svd_rank else ()),
+            *(svd if network.summary_rank else ()),
+            *(spec for spec in graph_inputs(network, "reader") if spec.name.startswith("queue_")),
             TensorSpec("object_tokens", "float32", ("batch", 49, width)),
             TensorSpec("object_valid", "bool", ("batch",)),
             TensorSpec("activity", "float32", ("batch", CLASSES)),

@@ -20,6 +20,8 @@ from export.reference import TorchEngine
 
 VARIANTS: list[dict[str, Any]] = [
     {},
+    {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
+    {"context": ("region",), "queue": {"length": 2, "stride": 2, "regions": 3}, "reader_candidates": 8},
     {"object_fusion": "cell", "recency_tokens": 0},
     {"svd_rank": 0, "sampler_novelty": False, "sampler_cell_code": False, "clip_candidates": 98},
 ]

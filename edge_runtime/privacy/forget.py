@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.background import CELL_MEAN_RATE, FRAMES_PER_CLIP, Background
+from edge_runtime.carried import forgotten
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.ingest import Version
 from edge_runtime.memory import TokenMemory
@@ -93,6 +94,7 @@ def forget_span(
         pending=tuple(version.pending[i] for i in kept),
         pending_residual=tuple(version.pending_residual[i] for i in kept),
         pending_ticks=tuple(version.pending_ticks[i] for i in kept),
+        carried=forgotten(version.carried, first, last),
     )
     told = Forgotten(
         start,

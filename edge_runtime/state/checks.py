@@ -13,7 +13,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from edge_runtime.carried import carried_by
 from edge_runtime.frame import CELLS, MAX_TICK
+from edge_runtime.kept import Kept
 from edge_runtime.state.errors import StateError
 from edge_runtime.state.header import Header
 from engines.manifest import NetworkConfig
@@ -27,6 +29,8 @@ MAX_LENGTH = 4 * HALF * MAX_WIDTH**0.5
 """No residual of tokens in half precision, around means of such tokens, is longer."""
 _ENTRY = 1.01
 """Rows of the basis are orthonormal within 1e-3."""
+CARRIED = "carried."
+"""Before the names of what `edge_runtime.carried` adds."""
 _LIMITS = {
     "memory.features": HALF,
     "memory.score": float(np.finfo(np.float32).max),
@@ -47,6 +51,9 @@ def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
     if features is None or features.ndim != 2:
         raise ValueError("it holds no memory.features (m, d)")
     wanted = _wanted(header, arrays, *features.shape)
+    carried = _carried(header.network)
+    wanted |= {name: (kept.dtype, kept.shape) for name, kept in carried.items()}
+    limits = _LIMITS | {name: kept.limit for name, kept in carried.items()}
     unknown = sorted(arrays.keys() - wanted.keys())
     if unknown:
         raise ValueError(f"it holds an array too many, {unknown[0][:40]!r}")
@@ -58,8 +65,8 @@ def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
             raise ValueError(
                 f"{name} must be {np.dtype(dtype).name} {shape}, got {array.dtype.name} {array.shape}"
             )
-        if name in _LIMITS:
-            check_numbers(name, array, _LIMITS[name])
+        if name in limits:
+            check_numbers(name, array, limits[name])
     _check_slots(arrays, header)
     if "svd.strength" in arrays and (arrays["svd.strength"] < 0).any():
         raise ValueError("svd.strength must not be negative")
@@ -77,9 +84,16 @@ def check_network(arrays: Mapping[str, Array], header: Header, network: NetworkC
         arrays["memory.features"].shape == (network.memory_tokens, network.d_backbone)
         and (header.svd[0] if header.svd else 0) == network.svd_rank
         and len(header.pending_ticks) < network.clip_frames
+        and {name: array.shape for name, array in arrays.items() if name.startswith(CARRIED)}
+        == {name: kept.shape for name, kept in _carried(network).items()}
     )
     if not same:
         raise StateError("its shapes are of another bundle")
+
+
+def _carried(network: NetworkConfig | None) -> dict[str, Kept]:
+    """What of `edge_runtime.carried` is in a file, by its name there. Version 1 knew nothing of it."""
+    return {} if network is None else {CARRIED + name: kept for name, kept in carried_by(network).items()}
 
 
 def _wanted(

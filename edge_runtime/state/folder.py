@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from edge_runtime.carried import brought_by
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.state.disk import Disk
 from edge_runtime.state.errors import Damaged, StateError
@@ -227,7 +228,9 @@ class StateFolder:
         self._put_in_place(sound)
         self._current = name
         if header.network is not None:
-            self._journal, self._coder = journal, RecordCoder(header.network.d_backbone)
+            network = header.network
+            self._journal = journal
+            self._coder = RecordCoder(network.d_backbone, brought=brought_by(network))
             self._limit, self._synced_at = JOURNAL_PER_SNAPSHOT * len(data), self._clock()
         else:
             journal.close()

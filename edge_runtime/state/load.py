@@ -8,6 +8,7 @@ from pathlib import Path
 
 from threadpoolctl import threadpool_limits
 
+from edge_runtime.carried import brought_by
 from edge_runtime.ingest import Ingest
 from edge_runtime.memory import Scores, TokenMemory, Tokens
 from edge_runtime.privacy.sealing import Key
@@ -147,7 +148,8 @@ class _Replay:
     def take(self, journal: Scanned) -> bool:
         """Take a journal's steps. Whether all of them fitted. Raises StateError for what is no step."""
         self._bytes += journal.size
-        coder = RecordCoder(self._network.d_backbone, self._network.clip_frames)
+        network = self._network
+        coder = RecordCoder(network.d_backbone, network.clip_frames, brought_by(network))
         for payload in journal.payloads:
             try:
                 record = coder.decode(payload)

@@ -11,16 +11,20 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.carried import check_kept
 from edge_runtime.frame import CELLS, MAX_T
+from edge_runtime.kept import Kept
 from edge_runtime.memory import Features
 from edge_runtime.state.checks import HALF, MAX_CLIP, MAX_LENGTH, check_numbers
 from edge_runtime.state.header import MAX_COUNT, MAX_PERIOD_S
 from edge_runtime.steps import Step, Verdict
+from engines.spec import Array
 
 Keys = NDArray[np.uint16]  # half precision numbers in their order
 
@@ -43,12 +47,15 @@ class Record:
 class RecordCoder:
     """Writes or reads the records of one journal, from its first on. One coder does one of the two.
 
-    No record has more than `clip_frames` frames.
+    No record has more than `clip_frames` frames; with each verdict come the arrays `brought`.
     """
 
-    def __init__(self, width: int, clip_frames: int = MAX_CLIP) -> None:
+    def __init__(
+        self, width: int, clip_frames: int = MAX_CLIP, brought: Mapping[str, Kept] | None = None
+    ) -> None:
         self._last: Keys = np.zeros((CELLS, width), np.uint16)
         self._clip_frames = clip_frames
+        self._brought = dict(sorted((brought or {}).items()))
 
     def encode(self, record: Record) -> bytes:
         step, verdict = record.step, record.step.verdict
@@ -72,6 +79,7 @@ class RecordCoder:
             step.residual.astype("<f4"),
             np.packbits(there),
             *(part for part in (kept, scores) if part is not None),
+            *(() if verdict is None else (_little(verdict.brought[name]) for name in self._brought)),
         ]
         return head + b"".join(part.tobytes() for part in parts) + tokens
 
@@ -88,7 +96,9 @@ class RecordCoder:
         bits = rest.take("u1", -(-frames * CELLS // 8)).astype(np.uint8)
         there = np.unpackbits(bits, count=frames * CELLS).astype(np.bool_).reshape(frames, CELLS)
         kept = None if k == _NONE else rest.take("<u4", k).astype(np.intp)
-        verdict = None if n == _NONE else Verdict(kept, rest.take("<f4", n).astype(np.float32))
+        verdict = None
+        if n != _NONE:
+            verdict = Verdict(kept, rest.take("<f4", n).astype(np.float32), self._carried_on(rest))
         differences = _unpacked(rest.take("u1", size).tobytes(), int(there.sum()), width)
         rest.check_end()
         features = np.zeros((frames, CELLS, width), np.float32)
@@ -103,6 +113,15 @@ class RecordCoder:
         if max(seen, dropped) > MAX_COUNT:
             raise ValueError(f"a record's counts must be at most {MAX_COUNT}")
         return Record(step, seen, dropped)
+
+    def _carried_on(self, rest: _Rest) -> dict[str, Array]:
+        """What a verdict brings besides. Raises ValueError for numbers that no engine says."""
+        found: dict[str, Array] = {}
+        for name, kept in self._brought.items():
+            flat = rest.take(np.dtype(kept.dtype).newbyteorder("<").str, int(np.prod(kept.shape)))
+            found[name] = flat.astype(kept.dtype).reshape(kept.shape)
+        check_kept("a record's verdict", found, self._brought)
+        return found
 
     def _difference(self, keys: Keys, there: NDArray[np.bool_]) -> Keys:
         """What this frame's tokens differ from the last ones of their cells, small for either sign. (n, d)"""
@@ -145,6 +164,10 @@ class _Rest:
     def check_end(self) -> None:
         if self._at != len(self._data):
             raise ValueError(f"a record of {len(self._data)} bytes should have {self._at}")
+
+
+def _little(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("<"))
 
 
 def _keys(features: Features) -> Keys:

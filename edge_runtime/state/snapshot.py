@@ -19,9 +19,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edge_runtime.background import Background
+from edge_runtime.carried import Carried
 from edge_runtime.coverage import Coverage
 from edge_runtime.memory import TokenMemory
-from edge_runtime.state.checks import check_arrays, check_network
+from edge_runtime.state.checks import CARRIED, check_arrays, check_network
 from edge_runtime.state.errors import Damaged, NewerState, StateError, first_problem
 from edge_runtime.state.header import FORMAT_VERSION, Header
 from edge_runtime.state.seal import SNAPSHOT, Seal
@@ -139,7 +140,15 @@ def arrays_of(version: Version) -> dict[str, Array]:
             arrays["cell_means"] = background.cell_means
         if background.scale is not None:
             arrays["novelty_scale"] = background.scale
+    arrays |= {CARRIED + name: array for name, array in version.carried.items()}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _carried(arrays: dict[str, Array]) -> Carried:
+    named = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
+    for array in named.values():
+        array.flags.writeable = False
+    return named
 
 
 def _version(arrays: dict[str, Array], header: Header) -> Version:
@@ -168,4 +177,5 @@ def _version(arrays: dict[str, Array], header: Header) -> Version:
         header.pending_ticks,
         header.last_tick,
         header.frames,
+        _carried(arrays),
     )

@@ -1,7 +1,8 @@
 """The reader: one query and the memory become an answer; one network for all three kinds of query.
 
 B batch, n memory tokens (memory and recency buffer), r rank of the SVD, L steps, C activities, d_b backbone
-width, d model width, k memory tokens that are read, K = k + r + 49 + 1 encoder tokens.
+width, d model width, k memory tokens that are read, l entries of the queues, q tokens of them,
+K = k + r + q + 49 + 1 encoder tokens.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from torch.nn import functional
 
 from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
+from export.networks.entries import QueueTokens
 from export.networks.places import TimedPlaces, corrected
 from export.networks.positions import CellCode, TickCode, one_hot_cells
 
@@ -55,6 +57,7 @@ class Reader(nn.Module):
         width = config.d_model
         self.read_tokens = config.read_tokens
         self.embed = Embedding(config)
+        self.queues = QueueTokens(config) if config.queues else None
         self.relevance = Relevance(width) if config.reader_candidates else None
         self.ticks = TickCode(width, config.tick_base)
         self.cells = CellCode(width)
@@ -80,6 +83,10 @@ class Reader(nn.Module):
         query_valid: Tensor,
         svd_basis: Tensor | None = None,
         svd_strength: Tensor | None = None,
+        queue_text: Tensor | None = None,
+        queue_region: Tensor | None = None,
+        queue_tick: Tensor | None = None,
+        queue_valid: Tensor | None = None,
         memory_bias: Tensor | None = None,
     ) -> ReaderOutput:
         """Answer a batch of queries.
@@ -87,11 +94,15 @@ class Reader(nn.Module):
         memory_features (B, n, d_b), memory_tick and memory_cell (B, n) int32, memory_valid (B, n) bool,
         object_tokens (B, 49, d_b), object_valid (B,) bool, activity (B, C), activity_valid (B,) bool,
         query_tick (B, L) int32, query_valid (B, L) bool, svd_basis (B, r, d_b), svd_strength (B, r) with 0
-        for an absent row, memory_bias (B, n) added to the attention scores of memory tokens (training only).
+        for an absent row, queue_text (B, l, T) int32, queue_region (B, l, R, d_b), queue_tick (B, l) int32,
+        queue_valid (B, l) bool, memory_bias (B, n) added to the attention scores of memory tokens (training
+        only). What the context lacks stays None.
         """
         asked = self.embed.asked(
             svd_basis, svd_strength, object_tokens, object_valid, activity, activity_valid
         )
+        if self.queues is not None:
+            asked = asked.after(*self.queues(queue_valid, queue_tick, queue_text, queue_region))
         memory = self.embed.memory(memory_features, one_hot_cells(memory_cell), asked, object_valid)
         relevance, chosen = None, None
         memory_weight = bias_of(memory_valid)  # (B, n)
@@ -109,7 +120,7 @@ class Reader(nn.Module):
         tokens = torch.cat([_taken(memory, chosen) + self.embed.kind[0], asked.tokens], dim=1)  # (B, K, d)
         hot = one_hot_cells(_taken(memory_cell, chosen))  # (B, k, 49)
         tick = _taken(memory_tick, chosen)  # (B, k)
-        position = self._positions(tick, hot, tokens)  # (B, K, d)
+        position = self._positions(tick, hot, asked)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)
         steps, weights = self.decode(Context(encoded, position, bias), query_tick, query_valid)
         shares = share_of_attention(weights[..., :k], query_valid)  # (B, k)
@@ -141,26 +152,35 @@ class Reader(nn.Module):
                 x, weights = layer.with_weights(*given)
         return self.decoder_norm(x), weights
 
-    def _positions(self, memory_tick: Tensor, hot: Tensor, tokens: Tensor) -> Tensor:
-        """memory_tick (B, k), hot (B, k, 49), tokens (B, K, d) -> (B, K, d); SVD and activity have none."""
-        k = memory_tick.shape[1]
+    def _positions(self, memory_tick: Tensor, hot: Tensor, asked: Question) -> Tensor:
+        """memory_tick (B, k), hot (B, k, 49) -> (B, K, d); SVD and activity have none."""
         memory = self.ticks(memory_tick) + self.cells(hot)  # (B, k, d)
-        batch, width = tokens.shape[0], tokens.shape[2]
-        rank = tokens.shape[1] - k - CELLS - 1
+        batch, tokens, width = asked.tokens.shape
+        queued = 0 if asked.tick is None else asked.tick.shape[1]
+        rank = tokens - queued - CELLS - 1
         objects = self.cells.table.expand(batch, CELLS, width)
         parts = [memory, objects, memory.new_zeros(batch, 1, width)]
+        if asked.tick is not None:
+            parts.insert(1, self.ticks(asked.tick))
         if rank:
-            parts.insert(1, memory.new_zeros(batch, rank, width))
+            parts.insert(1 + (asked.tick is not None), memory.new_zeros(batch, rank, width))
         return torch.cat(parts, dim=1)
 
 
 class Question(NamedTuple):
-    """What the encoder reads besides the memory, r + 50 tokens: SVD summary, object, activity."""
+    """What the encoder reads besides the memory, q + r + 50 tokens: queues, SVD summary, object, activity."""
 
-    tokens: Tensor  # (B, r + 50, d)
-    valid: Tensor  # (B, r + 50)
+    tokens: Tensor  # (B, q + r + 50, d)
+    valid: Tensor  # (B, q + r + 50)
     object: Tensor  # (B, 49, d)
     activity: Tensor  # (B, d)
+    tick: Tensor | None = None  # (B, q)
+
+    def after(self, tokens: Tensor, valid: Tensor, tick: Tensor) -> Question:
+        """With tokens (B, q, d) of the queues before all others, valid and tick (B, q)."""
+        return self._replace(
+            tokens=torch.cat([tokens, self.tokens], 1), valid=torch.cat([valid, self.valid], 1), tick=tick
+        )
 
 
 class Embedding(nn.Module):
@@ -174,8 +194,9 @@ class Embedding(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.fuse = nn.Linear(width, width) if self.pooled else None
         self.activity = nn.Linear(config.activities, width)
-        self.svd = nn.Linear(config.d_backbone, width) if config.svd_rank else None
-        self.rank = nn.Parameter(torch.randn(config.svd_rank, width) * 0.02) if config.svd_rank else None
+        rank = config.summary_rank
+        self.svd = nn.Linear(config.d_backbone, width) if rank else None
+        self.rank = nn.Parameter(torch.randn(rank, width) * 0.02) if rank else None
         self.kind = nn.Parameter(torch.randn(4, width) * 0.02)  # memory, svd, object, activity
 
     def asked(

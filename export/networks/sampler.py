@@ -5,11 +5,22 @@ B batch, N = m + clip candidates, d_b backbone width, d model width.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from torch import Tensor, nn
 
 from engines.manifest import NetworkConfig
 from export.networks.attention import EncoderLayer, bias_of
+from export.networks.entries import EntryMaker
 from export.networks.positions import CellCode, one_hot_cells
+
+
+class SamplerOutput(NamedTuple):
+    """What the sampler's graph says where clips leave entries in queues."""
+
+    score: Tensor  # (B, N)
+    clip_activity: Tensor  # (B, C)
+    clip_regions: Tensor  # (B, R, d_b)
 
 
 class Sampler(nn.Module):
@@ -32,8 +43,29 @@ class Sampler(nn.Module):
             for _ in range(config.sampler_layers)
         )
         self.score = nn.Linear(width, 1)
+        self.memory_tokens = config.memory_tokens
+        self.entry = EntryMaker(config) if config.queues else None
 
     def forward(
+        self,
+        features: Tensor,
+        valid: Tensor,
+        cell: Tensor | None = None,
+        novelty: Tensor | None = None,
+        clip_tick: Tensor | None = None,
+    ) -> Tensor | SamplerOutput:
+        """As `scores`, and with queues the clip's entry; clip_tick (B, N - m) int32 since its first."""
+        score = self.scores(features, valid, cell, novelty)
+        if self.entry is None:
+            return score
+        m = self.memory_tokens
+        where, new = _given(cell, "cell"), _given(novelty, "novelty")
+        entry = self.entry(
+            features[:, m:], valid[:, m:], _given(clip_tick, "clip_tick"), where[:, m:], new[:, m:]
+        )
+        return SamplerOutput(score, *entry)
+
+    def scores(
         self, features: Tensor, valid: Tensor, cell: Tensor | None = None, novelty: Tensor | None = None
     ) -> Tensor:
         """features (B, N, d_b), valid (B, N) bool, cell (B, N) int32, novelty (B, N) -> score (B, N).

@@ -70,7 +70,7 @@ class LvmTrainer(nn.Module):
         }  # (B, m + K, ...)
         scores, keys = None, batch.get("keys")
         if keys is None:
-            scores = self.sampler(
+            scores = self.sampler.scores(
                 both["features"],
                 both["valid"],
                 both["cell"] if self.network.sampler_cell_code else None,
@@ -110,8 +110,8 @@ class LvmTrainer(nn.Module):
             memory_tick=(tokens["tick"] + moved) * inside,
             memory_cell=tokens["cell"],
             memory_valid=inside,
-            svd_basis=batch["basis"][slot] if self.network.svd_rank else None,
-            svd_strength=batch["strength"][slot] if self.network.svd_rank else None,
+            svd_basis=batch["basis"][slot] if self.network.summary_rank else None,
+            svd_strength=batch["strength"][slot] if self.network.summary_rank else None,
             object_tokens=batch["object_tokens"],
             object_valid=batch["object_valid"],
             activity=batch["activity"],
