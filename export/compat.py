@@ -20,15 +20,20 @@ _SCHEMAS = (
 
 def import_timm() -> ModuleType:
     """timm, imported in a way that also works where torchvision's compiled operators are missing."""
-    try:
-        import torchvision  # noqa: F401
-    except RuntimeError:
-        # The library keeps the schemas registered for as long as it is referenced: timm's module holds it.
-        library = _declare_missing_operators()
-        timm = importlib.import_module("timm")
-        timm._lvm_edge_operators = library  # type: ignore[attr-defined]
-        return timm
+    import_torchvision()
     return importlib.import_module("timm")
+
+
+def import_torchvision() -> ModuleType:
+    """torchvision, imported likewise: its networks in Python work, its own operators may not."""
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        # The library keeps the schemas registered for as long as it is referenced: the module holds it.
+        library = _declare_missing_operators()
+        torchvision = importlib.import_module("torchvision")
+        torchvision._lvm_edge_operators = library  # type: ignore[attr-defined]
+        return torchvision
 
 
 def _declare_missing_operators() -> torch.library.Library:

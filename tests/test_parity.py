@@ -29,7 +29,6 @@ TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
-    {"context": ("region",), "queue": {"length": 2, "stride": 2, "regions": 3}, "reader_candidates": 8},
     {
         "object_fusion": "cell",
         "svd_rank": 0,

@@ -58,10 +58,14 @@ class Sampler(nn.Module):
         score = self.scores(features, valid, cell, novelty)
         if self.entry is None:
             return score
-        m = self.memory_tokens
-        where, new = _given(cell, "cell"), _given(novelty, "novelty")
+        # A slice over both axes would make the exporter rename the graph's input.
+        clip = (1, self.memory_tokens, features.shape[1] - self.memory_tokens)
         entry = self.entry(
-            features[:, m:], valid[:, m:], _given(clip_tick, "clip_tick"), where[:, m:], new[:, m:]
+            features.narrow(*clip),
+            valid.narrow(*clip),
+            _given(clip_tick, "clip_tick"),
+            _given(cell, "cell").narrow(*clip),
+            _given(novelty, "novelty").narrow(*clip),
         )
         return SamplerOutput(score, *entry)
 
