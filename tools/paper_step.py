@@ -132,6 +132,7 @@ def _batch(config: NetworkConfig) -> dict[str, Tensor]:
         "activities": torch.eye(config.activities)[:1],
         "happened": true,
         "matching": torch.ones(1, 1, dtype=torch.bool),
+        "event": torch.tensor([0]),
         "span": torch.tensor([[0, 50]]),
         "box_tick": torch.full((1, 1), -1),
         "box": torch.zeros(1, 1, 4),
