@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.camera_settings import CameraSettings, check_change, first_header
+from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.frame import Frame
 from edge_runtime.ingest import Ingest, Version, empty_version
 from edge_runtime.losses import FAULT, Losses
@@ -73,7 +74,7 @@ class CameraRun:
             turns.asked_backbone,
             manifest.network.image_size,
             frame_at=self.pictures.at,
-            catalogue=settings.catalogue,
+            catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )
         self.asker = Asker(manifest, turns.asked_reader, self._objects)
         self.pulse = Pulse()
@@ -333,6 +334,6 @@ class CameraRun:
         with self._saving:
             if not self._abandoned:
                 within = 0.0 if source.live else self.settings.save_interval_s
-                with self.pulse.work():
+                with self.pulse.work(), self.ingest.stages.journal.measured():
                     self.folder.keep(self._steps, self.snapshot, within=within)
             self._steps.clear()

@@ -36,6 +36,9 @@ class Run:
     """The address that was asked for on the command line; None is that of the settings."""
     no_http: bool = False
 
+    followers: dict[str, Callable[[Config], None]] = field(default_factory=dict)
+    """Of companions that can change while they run, by their section: told other settings. They raise
+    LvmError, and go on as they were, where that cannot be."""
     address: str | None = None
     """Where the HTTP door is open."""
     activities: Recorder | None = None
@@ -43,6 +46,25 @@ class Run:
 
     said: list[str] = field(default_factory=list)
     """Sentences for a person, of companions that could not start or that tell where they are."""
+
+    def follow(self, wanted: Config) -> list[str]:
+        """Other settings, whose cameras are watched already: a sentence for each section that cannot be
+        changed while it runs."""
+        taken = {"cameras": wanted.cameras, "defaults": wanted.defaults}
+        problems = []
+        for section in Config.model_fields:
+            if section in taken or getattr(wanted, section) == getattr(self.settings, section):
+                continue
+            if section not in self.followers:
+                problems.append(f"{section} is read at the start only; restart to change it")
+                continue
+            try:
+                self.followers[section](wanted)
+                taken[section] = getattr(wanted, section)
+            except LvmError as error:
+                problems.append(f"{section}: {error}")
+        self.settings = self.settings.model_copy(update=taken)
+        return problems
 
 
 Companion = Callable[[Run], contextlib.AbstractContextManager[None]]
@@ -91,14 +113,23 @@ def http(run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mqtt(run: Run) -> Iterator[None]:
-    settings = run.settings.mqtt
-    if not settings.enabled:
-        yield
-        return
-    from edge_runtime.mqtt.door import MqttDoor
+    with contextlib.ExitStack() as held:
 
-    with MqttDoor(run.service, settings) as door:
-        run.said.append(f"tells {door.address}, topics {settings.topic_prefix}/…")
+        def open_door(config: Config) -> None:
+            """Instead of the one that is open. Raises LvmError, and leaves that open."""
+            settings = config.mqtt
+            if not settings.enabled:
+                held.close()
+                return
+            from edge_runtime.mqtt.door import MqttDoor
+
+            door = MqttDoor(run.service, settings)
+            held.close()  # with a goodbye, before somebody of the same name comes
+            held.enter_context(door)
+            run.said.append(f"tells {door.address}, topics {settings.topic_prefix}/…")
+
+        open_door(run.settings)
+        run.followers["mqtt"] = open_door
         yield
 
 

@@ -9,7 +9,6 @@ there is a new immutable `Version`, which is all that a question ever reads.
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +24,7 @@ from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND, Frame, tick_of
 from edge_runtime.memory import Features, TokenMemory, Tokens
 from edge_runtime.samplers import Judged, Sampler
 from edge_runtime.steps import Step, Verdict
+from edge_runtime.timings import Stages
 from edge_runtime.version import Version as Version  # these four are asked for here by everyone
 from edge_runtime.version import clip_tokens as clip_tokens
 from edge_runtime.version import empty_version as empty_version
@@ -46,15 +46,6 @@ BATCHES_AHEAD = 2
 
 
 @dataclass
-class StageSeconds:
-    """Where the time went since the start, in seconds."""
-
-    backbone: float = 0.0
-    sampler: float = 0.0
-    background: float = 0.0
-
-
-@dataclass
 class Ingest:
     """Turns frames into ever new versions. Not for several threads: one ingest, one thread.
 
@@ -69,7 +60,8 @@ class Ingest:
     backbone: Engine
     sampler: Sampler
     version: Version
-    seconds: StageSeconds = field(default_factory=StageSeconds)
+    stages: Stages = field(default_factory=Stages)
+    """How long what takes."""
     on_fault: Callable[[EngineFault, Sequence[float]], None] | None = None
     period: float | None = None
     on_step: Callable[[Step], None] | None = None
@@ -147,27 +139,25 @@ class Ingest:
             start = stop
 
     def _features(self, images: Images) -> Features:
-        started = time.perf_counter()
-        tokens = self.backbone({"image": images})["tokens"]  # (B, 49, d)
-        try:
-            features = as_stored(tokens)
-        except ValueError as error:
-            raise EngineFault(f"{self.backbone.backend}: {error}") from error
-        self.seconds.backbone += time.perf_counter() - started
-        return features
+        with self.stages.backbone.measured():
+            tokens = self.backbone({"image": images})["tokens"]  # (B, 49, d)
+            try:
+                return as_stored(tokens)
+            except ValueError as error:
+                raise EngineFault(f"{self.backbone.backend}: {error}") from error
 
     def _judged(
         self, memory: TokenMemory, clip: Tokens, novelty: NDArray[np.float32], carried: Carried
     ) -> Judged:
-        started = time.perf_counter()
-        judged = self.sampler.judged(memory, clip, novelty, carried)
-        self.seconds.sampler += time.perf_counter() - started
-        return judged
+        with self.stages.sampler.measured():
+            return self.sampler.judged(memory, clip, novelty, carried)
 
     def _taken(self, begun: Future[Features], times: Sequence[float]) -> Version:
         _check_order(self.version, [tick_of(t) for t in times])  # before the engine's own errors
         try:
-            return self._remember(begun.result(), times)
+            features = begun.result()
+            with self.stages.remember.measured():
+                return self._remember(features, times)
         except EngineFault as error:
             if self.on_fault is None:
                 raise
@@ -216,7 +206,6 @@ class Ingest:
 
     def _close_clip(self, version: Version, told: Verdict | None) -> tuple[Version, Verdict]:
         frames = np.stack(version.pending)  # (T, 49, d)
-        started = time.perf_counter()
         known = version.known_background()
         clip = clip_tokens(frames, version.pending_ticks)
         novelty = version.clip_novelty()
@@ -234,10 +223,10 @@ class Ingest:
             judged = self._worker.submit(self._judged, version.memory, clip, of_all, version.carried)
         background = version.background
         if background is not None:
-            # The first clip has been learned already: nothing else could tell its novelty.
-            first = background.cell_means is None
-            background = known if first else background.update(frames, np.stack(version.pending_residual))
-        self.seconds.background += time.perf_counter() - started
+            with self.stages.background.measured():
+                # The first clip has been learned already: nothing else could tell its novelty.
+                first = background.cell_means is None
+                background = known if first else background.update(frames, np.stack(version.pending_residual))
         horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
         verdict = self._verdict(kept, judged.result()) if judged else told
         assert verdict is not None

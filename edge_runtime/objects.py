@@ -5,8 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Hashable, Iterable
 from typing import Protocol, TypeVar
 
 import numpy as np
@@ -36,17 +35,17 @@ class EncodesObjects(Protocol):
 class ObjectEncoder:
     """Encodes the object of a question; the last 256 are cached by content. Safe for several threads.
 
-    `frame_at` gives the picture shown at a time, for a box; `catalogue` is a folder of one sub-folder of
-    photos a product. Raises QueryError where a question needs what is not there.
+    `frame_at` gives the picture shown at a time, for a box; `catalogue` has the products that a
+    question may name. Raises QueryError where a question needs what is not there.
     """
 
     def __init__(
-        self, backbone: Engine, image_size: int, *, frame_at: FrameAt | None, catalogue: Path | None
+        self, backbone: Engine, image_size: int, *, frame_at: FrameAt | None, catalogue: Catalogue | None
     ) -> None:
         self._backbone = backbone
         self._size = image_size
         self._frame_at = frame_at
-        self._catalogue = None if catalogue is None else Catalogue(catalogue)
+        self._catalogue = catalogue
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._products: OrderedDict[tuple[Photo, ...], NDArray[np.float32]] = OrderedDict()
         """By the photos' files with times and sizes, so that one that changed is another."""
@@ -74,12 +73,13 @@ class ObjectEncoder:
             raise QueryError(
                 printable(f"product {name!r} is not in the catalogue; no catalogue is configured")
             )
-        photos = tuple(self._catalogue.photos(name))
+        catalogue = self._catalogue
+        photos = tuple(catalogue.photos(name))
         if not photos:
-            raise QueryError(printable(f"product {name!r} has no photos in {self._catalogue.folder / name}"))
-        return _cached(self._products, photos, self._lock, lambda: self._pooled([one.path for one in photos]))
+            raise QueryError(printable(f"product {name!r} has no photos in {catalogue.folder / name}"))
+        return _cached(self._products, photos, self._lock, lambda: self._pooled(map(catalogue.image, photos)))
 
-    def _pooled(self, pictures: Sequence[bytes | Path | Image]) -> NDArray[np.float32]:
+    def _pooled(self, pictures: Iterable[bytes | Image]) -> NDArray[np.float32]:
         """One picture after another: sixteen large photos at once would take gigabytes."""
         tokens = []
         for one in pictures:

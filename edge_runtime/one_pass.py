@@ -97,7 +97,9 @@ class Pass:
         self._begun.append(Taken(batch[-1], self._source.seen))
         self._on_batch(batch)
         size = self._ingest.network.image_size
-        return np.stack([preprocess(frame, size) for frame in batch]), [frame.t for frame in batch]
+        with self._ingest.stages.prepare.measured():
+            images = np.stack([preprocess(frame, size) for frame in batch])
+        return images, [frame.t for frame in batch]
 
     def _batches(self) -> Iterator[list[Frame]]:
         """Waiting frames together, cut at the same places of a clip whether resumed or not.

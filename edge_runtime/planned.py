@@ -9,6 +9,7 @@ again, finds the memory where it lay.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.camera_settings import CameraSettings
@@ -18,6 +19,7 @@ from edge_runtime.privacy.sealing import Key, find_key
 from edge_runtime.privacy.settings import together
 from edge_runtime.sources import canonical
 from edge_runtime.state import belongs, load_header
+from engines.errors import LvmError
 
 
 def one_camera(config: Config, source: str, state: Path | None, sampler: str | None) -> CameraSettings:
@@ -41,13 +43,12 @@ def cameras_of(
     return {name: _camera(config, name, state, sampler) for name in config.cameras}
 
 
-def _camera(config: Config, name: str, state: Path | None, sampler: str | None) -> CameraSettings:
+def merged(config: Config, name: str, sampler: str | None = None) -> CameraSettings:
+    """What holds for a camera: its own, else of `defaults`, else of all. `state` is its own or Path()."""
     own, defaults = config.cameras[name], config.defaults
-    source = canonical(str(own.source))
-    plain = CameraSettings(source, own.state or Path())
     return CameraSettings(
-        source=source,
-        state=own.state or _folder(config, name, state, plain),
+        source=canonical(str(own.source)),
+        state=own.state or Path(),
         name=name,
         sampler=sampler or own.sampler or defaults.sampler or config.model.sampler,
         catalogue=config.objects.catalogue or catalogue_root(),
@@ -56,6 +57,18 @@ def _camera(config: Config, name: str, state: Path | None, sampler: str | None) 
         privacy=together(defaults.privacy, own.privacy),
         patient=True,  # at a kiosk nobody reads the error: the camera may be switched on later
     )
+
+
+def _camera(config: Config, name: str, state: Path | None, sampler: str | None) -> CameraSettings:
+    settings = merged(config, name, sampler)
+    folder = config.cameras[name].state or _folder(config, name, state, settings)
+    products = settings.catalogue
+    if products is not None and (folder == products or products in folder.parents):
+        raise LvmError(
+            f"the memory of camera {name} would lie among the products of the catalogue {products}; give the "
+            f"camera another name or a state: of its own (if there is a memory in {folder}, move it there)"
+        )
+    return replace(settings, state=folder)
 
 
 def _folder(config: Config, name: str, state: Path | None, camera: CameraSettings) -> Path:

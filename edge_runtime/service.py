@@ -73,7 +73,7 @@ class Service:
         self.turns = Turns(self.engines)
         self.events = Events()
         self.answered = Answered(self.events)
-        self._key, self._opener = key, opener
+        self.key, self._opener = key, opener
         self._kept: dict[str, _Kept] = {}
         self._changing = threading.RLock()
         self._seconds: float | None = None
@@ -116,7 +116,7 @@ class Service:
             if len(self._kept) >= MAX_CAMERAS:
                 raise LvmError(f"at most {MAX_CAMERAS} cameras can be watched at once")
             with contextlib.ExitStack() as stack:
-                folder = stack.enter_context(StateFolder(settings.state, self._key))
+                folder = stack.enter_context(StateFolder(settings.state, self.key))
                 camera = CameraRun(self.turns, settings, folder, opener=self._opener)
                 camera.on_condition = lambda before, after: self._tell(name, before, after)
                 camera.guard.on_forget = lambda: self._forgotten(name)

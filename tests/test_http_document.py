@@ -1,5 +1,6 @@
 """The OpenAPI document holds: no request ends in a 5xx of ours, and every answer is as it says."""
 
+import base64
 import json
 import re
 from random import Random
@@ -7,9 +8,13 @@ from random import Random
 import jsonschema
 import pytest
 from fastapi.testclient import TestClient
+from from_schema import PHOTO
+from from_schema import values as allowed_by
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from edge_runtime.companions import Run
+from edge_runtime.config import Config, Objects
 from edge_runtime.http.app import make_app
 from tools.fuzzing.mutate import json_tree
 from tools.fuzzing.small import small_service
@@ -23,8 +28,10 @@ WORDS = ("demo", "scan", "milk", "type", "object", "activity", "camera", "from",
 
 @pytest.fixture(scope="module")
 def client(tmp_path_factory):
-    with small_service(tmp_path_factory.mktemp("document")) as service:
-        yield TestClient(make_app(service), raise_server_exceptions=False)
+    folder = tmp_path_factory.mktemp("document")
+    with small_service(folder) as service:
+        run = Run(service, Config(objects=Objects(catalogue=folder / "products")))
+        yield TestClient(make_app(service, run), raise_server_exceptions=False)
 
 
 class Document(dict):
@@ -95,6 +102,86 @@ def test_what_is_read_plainly_is_as_the_document_says(client, document):
         if method == "get":
             reply = client.get(path.replace("{name}", "demo").replace("{rest}", "x"))
             _check(document, operation, path, reply)
+
+
+# -- requests by the book ------------------------------------------------------------------------------------
+
+
+def _taking(document: dict, kind: str) -> list[tuple[str, str, dict, dict]]:
+    """Method, path, operation and schema of what takes a body of this media type."""
+    found = []
+    for method, path, operation in _operations(document):
+        content = operation.get("requestBody", {}).get("content", {})
+        if kind in content:
+            found.append((method, path, operation, content[kind]["schema"]))
+    return found
+
+
+def _send_form(client, method: str, path: str, fields: dict):
+    """Files for `photos`, text for the others."""
+    photo = ("a.png", base64.b64decode(PHOTO), "image/png")
+    files = [("photos", photo) for _ in fields.get("photos", ())]
+    files += [(name, (None, one)) for name, one in fields.items() if name != "photos"]
+    return client.request(method, path.replace("{name}", "form"), files=files)
+
+
+NOT_KNOWN = re.compile("no part of|nothing else|Extra inputs|did you mean")
+
+
+@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_body_by_the_document_is_understood_and_answered_as_it_says(client, document, data):
+    method, path, operation, schema = data.draw(st.sampled_from(_taking(document, "application/json")))
+    body = data.draw(allowed_by(schema, document))
+    reply = client.request(method, path.replace("{name}", "demo"), json=body)
+    _check(document, operation, path, reply)
+    assert not NOT_KNOWN.search(reply.text), (path, body, reply.text)
+
+
+@settings(max_examples=30, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(data=st.data())
+def test_a_form_by_the_document_is_taken(client, document, data):
+    method, path, operation, schema = data.draw(st.sampled_from(_taking(document, "multipart/form-data")))
+    fields = data.draw(allowed_by(schema, document))
+    reply = _send_form(client, method, path, fields)
+    assert reply.status_code == 200, (path, fields, reply.text)
+    _check(document, operation, path, reply)
+
+
+def test_what_a_body_must_not_have_or_lack_is_refused(client, document):
+    objects = [
+        (*one[:2], one[3], kind)
+        for kind in ("application/json", "multipart/form-data")
+        for one in _taking(document, kind)
+        if one[3].get("additionalProperties") is False
+    ]
+    assert {path for _, path, _, _ in objects} >= {"/api/v1/catalogue/{name}", "/api/v1/forget"}
+    for method, path, schema, kind in objects:
+        whole = _first(allowed_by({**schema, "properties": _required(schema)}, document))
+        wrong = [{**whole, "unheard": "of"}, *({k: v for k, v in whole.items() if k != one} for one in whole)]
+        for body in wrong:
+            if kind == "application/json":
+                reply = client.request(method, path.replace("{name}", "demo"), json=body)
+            else:
+                reply = _send_form(client, method, path, body or {"": ""})
+            assert reply.status_code == 422, (path, kind, body, reply.text)
+
+
+def _required(schema: dict) -> dict:
+    return {name: one for name, one in schema["properties"].items() if name in schema.get("required", ())}
+
+
+def _first(strategy: st.SearchStrategy) -> dict:
+    """One that it allows, always the same."""
+    found = []
+
+    @settings(max_examples=1, derandomize=True, database=None)
+    @given(strategy)
+    def draw(value: dict) -> None:
+        found.append(value)
+
+    draw()
+    return found[0]
 
 
 values = st.one_of(

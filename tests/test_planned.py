@@ -56,6 +56,16 @@ def test_a_value_of_the_camera_comes_before_the_defaults_and_those_before_the_re
     assert (plain["a"].save_interval_s, plain["a"].sampler) == (7, "random")
 
 
+@pytest.mark.parametrize("named", ["state: {directory: %s}", "objects: {catalogue: %s/catalogue}"])
+def test_a_memory_among_the_products_of_the_catalogue_is_refused(written, named):
+    root = state_root() if "state:" in named else cameras_root()
+    text = f"{named % root}\ncameras: {{catalogue: {{source: demo}}, b: {{source: 'demo?seed=1'}}}}\n"
+    with pytest.raises(LvmError, match="the memory of camera catalogue would lie among the products"):
+        cameras_of(written(text))
+    own = text.replace("{source: demo}", f"{{source: demo, state: {root}/elsewhere}}")
+    assert cameras_of(written(own))["catalogue"].state == root / "elsewhere"
+
+
 def test_the_state_of_a_source_that_is_named_lies_where_it_always_did(written, tmp_path):
     empty = Config()
     for source in ("0", "demo", "rtsp://user:secret@host/live"):

@@ -17,6 +17,7 @@ from edge_runtime.catalogue.names import product_name
 from edge_runtime.cli.main import app
 from edge_runtime.images import read_image
 from edge_runtime.objects import ObjectEncoder
+from edge_runtime.privacy.sealing import Key, find_key
 from edge_runtime.queries import Photos, Product, QueryError
 from engines.errors import LvmError
 
@@ -169,14 +170,14 @@ def test_a_product_is_encoded_as_its_photos_are_and_only_when_they_change(catalo
     backbone = fake_backbone(small_network())
     run = backbone.__class__._run
     monkeypatch.setattr(backbone.__class__, "_run", lambda self, feeds: calls.append(1) or run(self, feeds))
-    encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue.folder)
+    encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
     catalogue.add("milk", [photo(1), photo(2)])
     before = encoder.encode(Product(product="milk"))
     same = encoder.encode(Photos(photos=tuple(one.path.read_bytes() for one in catalogue.photos("milk"))))
     np.testing.assert_array_equal(before, same)
     reads = []
     monkeypatch.setattr(
-        "edge_runtime.objects.read_image", lambda path: reads.append(path) or read_image(path)
+        "edge_runtime.catalogue.folder.read_image", lambda path: reads.append(path) or read_image(path)
     )
     count = len(calls)
     np.testing.assert_array_equal(encoder.encode(Product(product="milk")), before)
@@ -238,3 +239,53 @@ def test_wrong_use_is_one_sentence_and_makes_nothing(words, said, tmp_path, monk
     done = edge(*(there if word == "PHOTO" else word for word in words))
     assert isinstance(done.exception, LvmError) and said in str(done.exception)
     assert not (tmp_path / "state").exists()
+
+
+# -- sealed ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key(tmp_path):
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    file = tmp_path / "key"
+    assert CliRunner().invoke(app, ["key", "new", str(file)]).exit_code == 0
+    return file
+
+
+def plain_bytes(catalogue) -> list[bool]:
+    """For each file of a photo whether it begins like a JPEG."""
+    return [one.read_bytes()[:2] == b"\xff\xd8" for one in sorted(catalogue.folder.glob("*/*.jpg"))]
+
+
+def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
+    sealed = Catalogue(catalogue.folder, find_key(key))
+    catalogue.add("plain", [photo(1)])
+    sealed.add("sealed", [photo(2)])
+    assert plain_bytes(catalogue) == [True, False]
+    (one,), (other,) = sealed.photos("plain"), sealed.photos("sealed")
+    assert sealed.image(one).shape == sealed.image(other).shape == (40, 60, 3)
+    backbone = fake_backbone(small_network())
+    known = ObjectEncoder(backbone, 32, frame_at=None, catalogue=sealed).encode(Product(product="sealed"))
+    assert known.shape == (49, backbone.outputs[0].shape[-1])
+    nobody = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
+    with pytest.raises(LvmError, match="sealed with key"):
+        nobody.encode(Product(product="sealed"))
+    with pytest.raises(LvmError, match="sealed with key .*, but the key given is"):
+        Catalogue(catalogue.folder, Key(b"k" * 32)).image(other)
+
+
+def test_what_is_there_already_is_sealed_on_demand(catalogue, key, tmp_path):
+    catalogue.add("milk", [photo(1), photo(2)])
+    by_hand = catalogue.folder / "tea"
+    by_hand.mkdir()
+    saved(by_hand / "tea.png", photo(3))
+    with pytest.raises(LvmError, match="sealing needs a key"):
+        catalogue.seal()
+    done = edge("seal", "--catalogue", str(catalogue.folder), "--key", str(key), "--json")
+    assert json.loads(done.output) == {"sealed": 3}
+    assert not any(plain_bytes(catalogue)) and (by_hand / "tea.png").read_bytes()[:8] == b"LVMSEAL1"
+    again = edge("seal", "--catalogue", str(catalogue.folder), "--key", str(key))
+    assert again.output == "0 photos were sealed\n"
+    shown = edge("show", "tea", "--catalogue", str(catalogue.folder), "--key", str(key), "--json")
+    (row,) = json.loads(shown.output)["photos"]
+    assert (row["width"], row["height"]) == (60, 40)

@@ -48,6 +48,23 @@ def in_base64(image: np.ndarray) -> str:
     return base64.b64encode(cv2.imencode(".png", image[..., ::-1])[1].tobytes()).decode()
 
 
+def test_a_product_is_shown_photo_by_photo_and_renamed(client):
+    place = f"{ROUTE}/{quote('Müsli 50%')}"
+    client.put(place, json={"photos": [in_base64(photo(1)), in_base64(photo(2, 30, 20))]})
+    shown = client.get(place).json()
+    assert shown["name"] == "Müsli 50%"
+    assert [(one["width"], one["height"]) for one in shown["photos"]] == [(60, 40), (20, 30)]
+    assert read_image(client.get(f"{place}/photo.jpg?number=2").content).shape == (30, 20, 3)
+    missing = client.get(f"{place}/photo.jpg?number=3")
+    assert missing.status_code == 404 and "has 2 photos, not 3" in missing.json()["error"]
+    told = client.put(f"{place}/name", json="Müsli, 1 kg").json()
+    assert told == {"before": "Müsli 50%", "name": "Müsli, 1 kg"}
+    assert client.get(place).status_code == 404
+    assert client.put(f"{ROUTE}/none/name", json="some").status_code == 404
+    assert client.put(f"{ROUTE}/{quote('Müsli, 1 kg')}/name", json="../x").status_code == 422
+    assert client.put(f"{ROUTE}/{quote('Müsli, 1 kg')}/name", json={"name": "x"}).status_code == 422
+
+
 def test_a_product_is_added_shown_listed_and_removed(client):
     place = f"{ROUTE}/{quote('Müsli 50%')}"
     body = {"photos": [in_base64(photo(1)), in_base64(photo(2))], "box": [0, 0, 0.5, 1]}

@@ -16,6 +16,7 @@ from edge_runtime.cli import init as init_room
 from edge_runtime.cli.main import app
 from edge_runtime.config import BackendName, Config, SamplerName, load_config
 from edge_runtime.paths import configs
+from edge_runtime.planned import cameras_of
 from edge_runtime.samplers import make_sampler
 from edge_runtime.settings_file import _Loader, _Values
 from edge_runtime.sources.present import Present, present
@@ -118,6 +119,22 @@ def test_a_wrong_one_is_refused_with_its_line(tmp_path, text, said):
     file = tmp_path / "edge.yaml"
     file.write_text(text)
     assert said in refused("check-config", file)
+
+
+def test_shown_is_what_holds_for_each_camera_and_is_a_configuration_that_means_the_same(tmp_path):
+    file = tmp_path / "edge.yaml"
+    file.write_text(
+        "defaults: {save_interval_s: 5, privacy: {zones: {till: [[0, 0], [1, 0], [1, 1]]}}}\n"
+        "model: {sampler: fifo}\n"
+        "cameras:\n  a: {source: demo}\n"
+        "  b: {source: demo, sampler: random, privacy: {zones: {door: [[0, 0], [0, 1], [1, 1]]}}}\n"
+    )
+    shown = tmp_path / "shown.yaml"
+    shown.write_text(edge("check-config", file, "--show").stdout)
+    a, b = (load_config(shown).cameras[name] for name in "ab")
+    assert (a.sampler, a.save_interval_s, list(a.privacy.zones)) == ("fifo", 5, ["till"])
+    assert (b.sampler, b.save_interval_s, sorted(b.privacy.zones)) == ("random", 5, ["door", "till"])
+    assert cameras_of(load_config(shown)) == cameras_of(load_config(file))
 
 
 def test_shown_settings_are_whole_sound_and_without_secrets(tmp_path, monkeypatch):

@@ -51,6 +51,27 @@ PANELS: tuple[tuple[str, str, str, str], ...] = (
         "{{type}}",
     ),
     ("Questions", "hertz", "sum by (type) (rate(lvm_query_seconds_count[5m]))", "{{type}}"),
+    (
+        "Time of a stage of the ingest, mean",
+        "s",
+        'sum by (stage) (rate(lvm_stage_seconds_sum{camera=~"$camera"}[5m])) / '
+        'sum by (stage) (rate(lvm_stage_seconds_count{camera=~"$camera"}[5m]))',
+        "{{stage}}",
+    ),
+    (
+        "Time of a stage of the ingest, 95 of 100",
+        "s",
+        "histogram_quantile(0.95, sum by (le, stage) "
+        '(rate(lvm_stage_seconds_bucket{camera=~"$camera"}[5m])))',
+        "{{stage}}",
+    ),
+    (
+        "Time of writing a snapshot, 95 of 100",
+        "s",
+        "histogram_quantile(0.95, sum by (le, camera) "
+        '(rate(lvm_state_save_seconds_bucket{camera=~"$camera"}[1h])))',
+        "{{camera}}",
+    ),
     ("Resident memory", "bytes", 'process_resident_memory_bytes{job="lvm-edge"}', "{{instance}}"),
     (
         "Written to disk",

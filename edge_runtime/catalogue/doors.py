@@ -1,39 +1,58 @@
-"""The routes of the catalogue: what there is, a product's photo, adding to it, removing it.
+"""The routes of the catalogue: what there is, a product's photos, adding to it, renaming and removing it.
 
 Imported with the HTTP door only. A product is added from photos (base64) or from what a camera shows:
 
     PUT /api/v1/catalogue/NAME  {"photos": ["…"]}                    also {"replace": true}
     PUT /api/v1/catalogue/NAME  a form with files photos, and fields box and replace
     PUT /api/v1/catalogue/NAME  {"camera": "lane1", "box": [0.2, 0.3, 0.4, 0.6], "t": 95}
+    PUT /api/v1/catalogue/NAME/name  "new name"
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, WithJsonSchema, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.catalogue.photos import Image, cut_out, encoded
 from edge_runtime.http.bodies import MAX_BODY_BYTES, Held
 from edge_runtime.http.cameras import camera_of
-from edge_runtime.http.document import json_of, takes, told
+from edge_runtime.http.document import form, json_of, takes, told
 from edge_runtime.http.forms import form_of, is_form, photos_of
-from edge_runtime.http.models import CatalogueFacts, ProductAdded, ProductRemoved
+from edge_runtime.http.models import (
+    CatalogueFacts,
+    ProductAdded,
+    ProductRemoved,
+    ProductRenamed,
+    ProductShown,
+)
 from edge_runtime.http.refusals import Unknown
 from edge_runtime.images import read_image
-from edge_runtime.queries import BoxInFrame, Photos, QueryError, printable
+from edge_runtime.queries import MAX_PHOTOS, BoxInFrame, Photos, QueryError, printable
 from edge_runtime.service import Service
 from engines.errors import LvmError
 
-M = TypeVar("M", bound=BaseModel)
+V = TypeVar("V")
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
+Products = Callable[[], Catalogue]
+FORM = form(
+    {
+        "box": {
+            "type": "string",
+            "description": "x1,y1,x2,y2 in 0..1, the part of each photo",
+            "examples": ["0.2,0.1,0.5,0.9"],
+        },
+        "replace": {"type": "string", "enum": ["true", "false"], "description": "instead of what is there"},
+    },
+    ["photos"],
+)
+_NAME = TypeAdapter(str)
 
 
 class AddBody(BaseModel):
@@ -41,7 +60,17 @@ class AddBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    photos: list[str] | list[bytes] | None = None
+    photos: Annotated[
+        list[str] | list[bytes] | None,
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_PHOTOS,
+                "items": {"type": "string", "contentEncoding": "base64"},
+            }
+        ),
+    ] = None
     camera: str | None = None
     box: tuple[float, float, float, float] = WHOLE
     t: float | None = None
@@ -56,30 +85,54 @@ class AddBody(BaseModel):
         return self
 
 
-def add_catalogue_routes(app: FastAPI, service: Service, held: Held, folder: Callable[[], Path]) -> None:
-    """Over the catalogue in `folder()`."""
+def add_catalogue_routes(app: FastAPI, service: Service, held: Held, products: Products) -> None:
+    """Over the catalogue that `products()` is now."""
+    _add_reading(app, products)
 
-    @app.get("/api/v1/catalogue", **told(CatalogueFacts))
-    def catalogue() -> dict[str, Any]:
-        return Catalogue(folder()).as_json()
+    @app.put(
+        "/api/v1/catalogue/{name}/name",
+        **told(ProductRenamed),
+        **takes({"application/json": {"schema": {"type": "string"}, "example": "Oat milk, 1 l"}}),
+    )
+    async def rename(name: str, request: Request) -> dict[str, Any]:
+        """Give a product the name that the body is."""
+        async with held.body(request) as body:
+            wanted = _valid(lambda: _NAME.validate_json(body))
+        return await run_in_threadpool(_renamed, products(), name, wanted)
 
-    @app.get("/api/v1/catalogue/{name}/photo.jpg")
-    def photo(name: str) -> Response:
-        """The first of a product, as the catalogue would keep it."""
-        photos = _existing(Catalogue(folder()), name).photos(name)
-        if not photos:
-            raise Unknown(printable(f"product {name[:100]!r} has no photos"))
-        return Response(encoded(read_image(photos[0].path)), media_type="image/jpeg")
-
-    @app.put("/api/v1/catalogue/{name}", **told(ProductAdded), **takes(json_of(AddBody)))
+    @app.put("/api/v1/catalogue/{name}", **told(ProductAdded), **takes(json_of(AddBody) | FORM))
     async def add(name: str, request: Request) -> dict[str, Any]:
         async with held.body(request, MAX_BODY_BYTES) as data:
             body = await _of_form(request, data) if is_form(request) else _body(data)
-            return await run_in_threadpool(_added, service, Catalogue(folder()), name, body)
+            return await run_in_threadpool(_added, service, products(), name, body)
 
     @app.delete("/api/v1/catalogue/{name}", **told(ProductRemoved))
     def remove(name: str) -> dict[str, Any]:
-        return {"name": name, "removed": _existing(Catalogue(folder()), name).remove(name)}
+        return {"name": name, "removed": _existing(products(), name).remove(name)}
+
+
+def _add_reading(app: FastAPI, products: Products) -> None:
+    @app.get("/api/v1/catalogue", **told(CatalogueFacts))
+    def catalogue() -> dict[str, Any]:
+        return products().as_json()
+
+    @app.get("/api/v1/catalogue/{name}", **told(ProductShown))
+    def product(name: str) -> dict[str, Any]:
+        """The photos that stand for a product, in their order."""
+        return {"name": name, "photos": _existing(products(), name).sizes(name)}
+
+    @app.get("/api/v1/catalogue/{name}/photo.jpg", response_class=Response)
+    def photo(name: str, number: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1) -> Response:
+        """One of a product's photos, the first unless told otherwise, as the catalogue would keep it."""
+        catalogue = _existing(products(), name)
+        photos = catalogue.photos(name)
+        if number > len(photos):
+            raise Unknown(printable(f"product {name[:100]!r} has {len(photos)} photos, not {number}"))
+        return Response(encoded(catalogue.image(photos[number - 1])), media_type="image/jpeg")
+
+
+def _renamed(catalogue: Catalogue, name: str, wanted: str) -> dict[str, Any]:
+    return {"before": name, "name": _existing(catalogue, name).rename(name, wanted)}
 
 
 def _existing(catalogue: Catalogue, name: str) -> Catalogue:
@@ -138,11 +191,11 @@ def _body(data: bytes) -> AddBody:
     return _valid(lambda: AddBody.model_validate_json(data))
 
 
-def _valid(make: Callable[[], M]) -> M:
+def _valid(make: Callable[[], V]) -> V:
     try:
         return make()
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(str(part) for part in problem["loc"])[:100]
+        place = ".".join(map(str, problem["loc"]))[:100]
         said = problem["msg"].removeprefix("Value error, ")[:200]
         raise LvmError(printable(f"not understood: {place} {said}".replace("  ", " "))) from None

@@ -1,7 +1,8 @@
 """The catalogue on disk: a folder of one sub-folder of photos a product.
 
 Whoever likes may fill it by hand, with any pictures; what is added here is written whole or not at all, and a
-running process sees it at its next question. Folders that begin with a dot are nobody's products.
+running process sees it at its next question. Folders that begin with a dot are nobody's products. With a key
+what is written here is sealed; photos that are not sealed are read all the same.
 """
 
 from __future__ import annotations
@@ -18,12 +19,16 @@ from typing import Any
 
 from edge_runtime.catalogue.names import product_name
 from edge_runtime.catalogue.photos import Image, encoded
+from edge_runtime.images import contents, read_image
 from edge_runtime.privacy.files import FOLDER_MODE, write_private
+from edge_runtime.privacy.sealing import Key, SealError, is_sealed, opened
 from edge_runtime.queries import MAX_PHOTOS, QueryError, nearest, printable
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
 MAX_PRODUCTS = 2000
+ROLE = "catalogue photo"
+"""Of a sealed file; see `privacy.sealing`."""
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _NAMED = 8
 _NEW, _GONE = ".new", ".gone"
@@ -50,8 +55,9 @@ class Added:
 class Catalogue:
     """Products by name. Safe for several threads and processes; nothing is kept in memory."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, key: Key | None = None) -> None:
         self.folder = folder
+        self._key = key
 
     def products(self) -> list[str]:
         """Names, sorted; none where there is no folder. Raises LvmError where it cannot be read."""
@@ -66,6 +72,43 @@ class Catalogue:
     def photos(self, name: str) -> list[Photo]:
         """The photos that stand for a product, by name of file: the first 16. Raises QueryError."""
         return self._files(name)[:MAX_PHOTOS]
+
+    def image(self, photo: Photo) -> Image:
+        """(H, W, 3) RGB. Raises LvmError where it cannot be read, SealError where the key is another."""
+        data = contents(photo.path)
+        if not is_sealed(data):
+            return read_image(photo.path)  # named in what is wrong with it
+        try:
+            return read_image(opened(data, self._key, role=ROLE))
+        except SealError as error:
+            raise SealError(printable(f"photo {photo.path}: {error}")) from None
+
+    def sizes(self, name: str) -> list[dict[str, Any]]:
+        """File, width, height and bytes of each photo of a product. Raises QueryError, LvmError."""
+        rows = []
+        for photo in self.photos(name):
+            height, width = self.image(photo).shape[:2]
+            rows.append({"file": photo.path.name, "width": width, "height": height, "bytes": photo.size})
+        return rows
+
+    def seal(self) -> int:
+        """Seal every photo that is not sealed yet, also those that were put here by hand. Returns how many.
+
+        Raises LvmError where there is no key, and where a photo cannot be read or written.
+        """
+        if self._key is None:
+            raise LvmError("sealing needs a key: name its file with --key or in LVM_EDGE_KEY_FILE")
+        count = 0
+        with self._writing():
+            for photo in (one for name in self.products() for one in self._listed(name)):
+                data = contents(photo.path)
+                if not is_sealed(data):
+                    write_private(photo.path, self._sealed(data))
+                    count += 1
+        return count
+
+    def _sealed(self, data: bytes) -> bytes:
+        return data if self._key is None else self._key.seal(data, role=ROLE)
 
     def _files(self, name: str) -> list[Photo]:
         self.known(name)
@@ -160,7 +203,7 @@ class Catalogue:
         _check_count(name, len(data))
         fresh = self.folder / _NEW
         fresh.mkdir(mode=FOLDER_MODE)
-        _write(fresh, 0, data)
+        self._write(fresh, 0, data)
         os.rename(fresh, self.folder / name)
         fsync_folder(self.folder)
         return Added(name, len(data), len(data))
@@ -170,15 +213,19 @@ class Catalogue:
         fresh = {key: one for key, one in data.items() if not any(key in photo.path.stem for photo in there)}
         if not replace:
             _check_count(name, len(there) + len(fresh))
-            _write(folder, _last_number(there), fresh)
+            self._write(folder, _last_number(there), fresh)
             return Added(name, len(fresh), len(there) + len(fresh))
         _check_count(name, len(data))
-        _write(folder, _last_number(there), fresh)
+        self._write(folder, _last_number(there), fresh)
         for photo in there:
             if not any(key in photo.path.stem for key in data):
                 photo.path.unlink(missing_ok=True)
         fsync_folder(folder)
         return Added(name, len(fresh), len(data))
+
+    def _write(self, folder: Path, last: int, data: dict[str, bytes]) -> None:
+        for number, (key, one) in enumerate(data.items(), last + 1):
+            write_private(folder / f"{number:03}-{key}.jpg", self._sealed(one))
 
     def _check_free(self, name: str, names: Sequence[str]) -> None:
         alike = [one for one in names if one.casefold() == name.casefold()]
@@ -206,11 +253,6 @@ def _check_count(name: str, count: int) -> None:
         raise QueryError(
             printable(f"a product has at most {MAX_PHOTOS} photos, {name!r} would have {count}; name fewer")
         )
-
-
-def _write(folder: Path, last: int, data: dict[str, bytes]) -> None:
-    for number, (key, one) in enumerate(data.items(), last + 1):
-        write_private(folder / f"{number:03}-{key}.jpg", one)
 
 
 def _last_number(photos: Sequence[Photo]) -> int:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
+from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.cli.calls import ask_over_http, curl_command
 from edge_runtime.cli.question import Words
 from edge_runtime.found import catalogue_of, found_state, key_of
@@ -95,7 +96,7 @@ def _from_state(
             backbone,
             opened.manifest.network.image_size,
             frame_at=lambda t: zones.burn(frame_at(header.source, t)),
-            catalogue=catalogue,
+            catalogue=Catalogue(catalogue, key),
         )
         return Asker(opened.manifest, reader, objects).ask(query, saved.version)
 

@@ -18,7 +18,7 @@ from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.catalogue.photos import Image, cut_out
 from edge_runtime.cli.calls import call
 from edge_runtime.cli.question import typed_box
-from edge_runtime.found import catalogue_of
+from edge_runtime.found import catalogue_of, key_of
 from edge_runtime.images import contents, read_image
 from edge_runtime.queries import MAX_PHOTOS, BoxInFrame, QueryError, printable
 from engines.errors import LvmError
@@ -32,6 +32,7 @@ Folder = Annotated[
     Path | None, typer.Option("--catalogue", help="its folder; default: catalogue, beside the memories")
 ]
 Configuration = Annotated[Path | None, typer.Option("--config", help="YAML configuration that names it")]
+KeyFile = Annotated[Path | None, typer.Option("--key", help="file of the key, where photos are sealed")]
 Url = Annotated[str | None, typer.Option("--url", help="address of a running lvm-edge, whose it is")]
 AsJson = Annotated[bool, typer.Option("--json", help="as one JSON object")]
 
@@ -48,6 +49,7 @@ def add(
     replace: Annotated[bool, typer.Option("--replace", help="instead of the photos that are there")] = False,
     catalogue: Folder = None,
     config: Configuration = None,
+    key: KeyFile = None,
     url: Url = None,
     as_json: AsJson = False,
 ) -> None:
@@ -64,7 +66,7 @@ def add(
         told = _added_there(url, name, paths, box, camera, replace, catalogue or config)
     else:
         images = [_part(read_image(path), box) for path in paths]
-        told = vars(_catalogue(catalogue, config).add(name, images, replace=replace))
+        told = vars(_catalogue(catalogue, config, key).add(name, images, replace=replace))
     _say(told, as_json, f"{told['name']}: {told['new']} new, {told['photos']} photos")
 
 
@@ -90,12 +92,21 @@ def list_(
 
 
 @app.command("show")
-def show(name: Name, catalogue: Folder = None, config: Configuration = None, as_json: AsJson = False) -> None:
+def show(
+    name: Name,
+    catalogue: Folder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    as_json: AsJson = False,
+) -> None:
     """Show the photos that stand for a product."""
-    rows = []
-    for photo in _catalogue(catalogue, config).photos(name):
-        height, width = read_image(photo.path).shape[:2]
-        rows.append({"file": str(photo.path), "width": width, "height": height, "bytes": photo.size})
+    if url is not None:
+        _check_alone(catalogue or config)
+        rows = call("GET", url, f"{ROUTE}/{quote(name, safe='')}")["photos"]
+    else:
+        here = _catalogue(catalogue, config, key)
+        rows = [row | {"file": str(here.folder / name / row["file"])} for row in here.sizes(name)]
     if as_json:
         print(json.dumps({"name": name, "photos": rows}))
         return
@@ -128,15 +139,29 @@ def rename(
     after: Annotated[str, typer.Argument(help="its new name")],
     catalogue: Folder = None,
     config: Configuration = None,
+    url: Url = None,
     as_json: AsJson = False,
 ) -> None:
     """Give a product another name."""
-    told = {"before": before, "name": _catalogue(catalogue, config).rename(before, after)}
+    if url is not None:
+        _check_alone(catalogue or config)
+        told = call("PUT", url, f"{ROUTE}/{quote(before, safe='')}/name", after)
+    else:
+        told = {"before": before, "name": _catalogue(catalogue, config).rename(before, after)}
     _say(told, as_json, f"{before} is {told['name']} now")
 
 
-def _catalogue(catalogue: Path | None, config: Path | None) -> Catalogue:
-    return Catalogue(catalogue_of(config, catalogue))
+@app.command("seal")
+def seal(
+    catalogue: Folder = None, config: Configuration = None, key: KeyFile = None, as_json: AsJson = False
+) -> None:
+    """Encrypt the photos that are not encrypted yet, also those that were put there by hand."""
+    told = {"sealed": _catalogue(catalogue, config, key).seal()}
+    _say(told, as_json, f"{told['sealed']} photos were sealed")
+
+
+def _catalogue(catalogue: Path | None, config: Path | None, key: Path | None = None) -> Catalogue:
+    return Catalogue(catalogue_of(config, catalogue), key_of(config, key))
 
 
 def _added_there(

@@ -11,6 +11,7 @@ import typer
 import yaml
 
 from edge_runtime.config import Config, load_config
+from edge_runtime.planned import cameras_of, merged
 from edge_runtime.secret import masked
 from edge_runtime.sources import canonical, is_demo, is_live
 from engines.errors import LvmError
@@ -48,8 +49,18 @@ def schema_of_config() -> dict[str, Any]:
 
 
 def effective(config: Config) -> dict[str, Any]:
-    """Every setting with its value, written or not; tokens and credentials are blanked."""
-    return config.model_dump(mode="json", by_alias=True)
+    """Every setting with its value, written or not, for each camera with what `defaults` and the sections for
+    all say; tokens and credentials are blanked."""
+    shown = config.model_dump(mode="json", by_alias=True)
+    for name, camera in shown["cameras"].items():
+        holds = merged(config, name)
+        camera |= {
+            "sampler": holds.sampler,
+            "sample_fps": holds.sample_fps,
+            "save_interval_s": holds.save_interval_s,
+            "privacy": holds.privacy.model_dump(mode="json"),
+        }
+    return shown
 
 
 def absent(config: Config) -> Iterator[str]:
@@ -67,5 +78,11 @@ def absent(config: Config) -> Iterator[str]:
     for place, path in named.items():
         if path is not None and not path.exists():
             yield f"{place}: there is no {path} here"
+    key = config.state.encryption.key_file
+    if key is None or key.exists():
+        try:
+            cameras_of(config)
+        except LvmError as error:
+            yield str(error)
     if not config.cameras:
         yield "cameras: there are none; lvm-edge run needs --camera or --source"

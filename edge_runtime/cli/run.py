@@ -44,7 +44,7 @@ def run(
     as_json: Annotated[bool, typer.Option("--json", help="answers and the summary as JSON lines")] = False,
 ) -> None:
     """Watch a source, or every camera of a configuration, remember it in a fixed number of tokens and answer
-    questions meanwhile. SIGHUP reads the configuration's cameras again."""
+    questions meanwhile. SIGHUP reads the configuration's cameras and its broker again."""
     if for_ is not None and not 0 < for_ < float("inf"):
         raise LvmError(f"--for must be a number of seconds above 0, got {for_}")
     if camera is not None and source is not None:
@@ -57,13 +57,12 @@ def run(
     )
 
     def reload() -> list[str]:
-        """The cameras as the file has them now; what is wrong in it is said, and changes nothing."""
+        """Cameras and broker as the file has them now; what is wrong in it is said, and changes nothing."""
         assert config is not None
         try:
             read = load_config(config)
             problems = service.apply(_configured(read, state, sampler))
-            now = {"cameras": read.cameras, "defaults": read.defaults}
-            started.settings = started.settings.model_copy(update=now)
+            problems += started.follow(read)
         except LvmError as error:
             problems = [str(error)]
         for problem in problems:

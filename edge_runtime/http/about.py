@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query
@@ -11,14 +10,8 @@ from edge_runtime.answered import KEPT
 from edge_runtime.engine_set import Engines
 from edge_runtime.http.document import told
 from edge_runtime.http.models import Answers, BundleFacts, VersionFacts
+from edge_runtime.release import version_of
 from edge_runtime.service import Service
-
-
-def version_of() -> str:
-    try:
-        return importlib.metadata.version("lvm-edge")
-    except importlib.metadata.PackageNotFoundError:  # run from a checkout
-        return "unknown"
 
 
 def precision_of(engines: Engines) -> str:

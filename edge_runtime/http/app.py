@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from edge_runtime.catalogue.doors import add_catalogue_routes
+from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.companions import Run
 from edge_runtime.http.about import add_about_routes
 from edge_runtime.http.access import Access, Hosts
@@ -38,6 +39,10 @@ def make_app(service: Service, run: Run | None = None, hosts: Hosts | None = Non
     app.add_middleware(Gate, access, counts)
     add_refusals(app)
     held = Held()
+
+    def products() -> Catalogue:
+        return Catalogue(run.settings.objects.catalogue or catalogue_root(), service.key)
+
     add_health_routes(app, service)
     add_session_routes(app, access, held)
     add_camera_routes(app, service, held)
@@ -49,7 +54,7 @@ def make_app(service: Service, run: Run | None = None, hosts: Hosts | None = Non
     add_privacy_routes(app, service.camera, held)
     # Routes of other rooms: here, one line each. What they read of a body goes through `held`.
     add_page_routes(app, service)
-    add_catalogue_routes(app, service, held, lambda: run.settings.objects.catalogue or catalogue_root())
+    add_catalogue_routes(app, service, held, products)
     add_activity_routes(app, run)
     add_camera_route(app, service)  # the last: names may hold slashes
     add_document(app)

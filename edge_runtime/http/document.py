@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from fastapi import FastAPI
@@ -9,7 +10,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel, TypeAdapter
 
 from edge_runtime.http.models import Error
-from edge_runtime.queries import Query
+from edge_runtime.queries import MAX_PHOTOS, Query
 
 _REF = "#/components/schemas/{model}"
 REFUSALS: dict[int | str, dict[str, Any]] = {
@@ -44,22 +45,35 @@ def json_of(model: type[BaseModel]) -> dict[str, Any]:
     return {"application/json": {"schema": model.model_json_schema()}}
 
 
+def form(fields: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    """For `takes`: a form with files `photos` and other `fields`, by their schemas."""
+    photos = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": MAX_PHOTOS,
+        "items": {"type": "string", "contentMediaType": "application/octet-stream"},
+    }
+    schema = {
+        "type": "object",
+        "required": list(required),
+        "properties": {"photos": photos, **fields},
+        "additionalProperties": False,
+    }
+    return {"multipart/form-data": {"schema": schema}}
+
+
 QUESTION = {
     "application/json": {"schema": {"$ref": _REF.format(model="Question")}, "examples": EXAMPLES},
-    "multipart/form-data": {
-        "schema": {
-            "type": "object",
-            "required": ["query", "photos"],
-            "properties": {
-                "query": {"type": "string", "description": "the question as JSON, without its object"},
-                "photos": {
-                    "type": "array",
-                    "maxItems": 16,
-                    "items": {"type": "string", "contentMediaType": "application/octet-stream"},
-                },
-            },
-        }
-    },
+    **form(
+        {
+            "query": {
+                "type": "string",
+                "description": "the question as JSON, without its object",
+                "examples": ['{"type": "activity", "from": 0, "to": 60}', '{"type": "time"}'],
+            }
+        },
+        ["query", "photos"],
+    ),
 }
 
 

@@ -8,17 +8,25 @@ import numpy as np
 import psutil
 from fastapi import FastAPI, Response
 from prometheus_client import CollectorRegistry, Histogram, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
 from edge_runtime.answers import Answer
 from edge_runtime.camera_run import CameraRun
-from edge_runtime.http.about import precision_of, version_of
+from edge_runtime.http.about import precision_of
 from edge_runtime.http.events import Listeners
 from edge_runtime.http.gate import Gate
+from edge_runtime.release import version_of
 from edge_runtime.service import Service
 from edge_runtime.sources.supervised import Supervised
+from edge_runtime.timings import BOUNDS_S, Timing
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_SENSORS = 32
@@ -48,7 +56,9 @@ class _OfService(Collector):
         self._service, self._listeners, self._counts = service, listeners, counts
 
     def collect(self) -> Iterable[Metric]:
-        yield from self._of_cameras(list(self._service.cameras.values()))
+        cameras = list(self._service.cameras.values())
+        yield from self._of_cameras(cameras)
+        yield from _seconds(cameras)
         engines = self._service.engines
         about = {
             "backend": engines.choice.backend,
@@ -108,6 +118,25 @@ class _OfService(Collector):
                 gaps.add_metric([camera.name, why], seconds)
             condition.add_metric([camera.name, camera.condition], 1)
         yield from (*found.values(), dropped, gaps, condition)
+
+
+def _seconds(cameras: list[CameraRun]) -> Iterator[Metric]:
+    """How long the stages of each ingest take, and its snapshots."""
+    stages = HistogramMetricFamily(
+        "lvm_stage_seconds", "Time of a stage of the ingest", labels=["camera", "stage"]
+    )
+    saves = HistogramMetricFamily("lvm_state_save_seconds", "Time of writing a snapshot", labels=["camera"])
+    for camera in cameras:
+        for stage, timing in vars(camera.ingest.stages).items():
+            _observed(stages, [camera.name, stage], timing)
+        _observed(saves, [camera.name], camera.folder.save_seconds)
+    yield from (stages, saves)
+
+
+def _observed(family: HistogramMetricFamily, labels: list[str], timing: Timing) -> None:
+    counts, seconds = timing.read()
+    bounds = [*map(str, BOUNDS_S), "+Inf"]
+    family.add_metric(labels, list(zip(bounds, counts, strict=True)), seconds)
 
 
 def _bytes_of(memory: object) -> int:

@@ -200,7 +200,26 @@ class ProductAdded(_Told):
 
 class ProductRemoved(_Told):
     name: str
-    removed: Any
+    removed: int = Field(description="photos")
+
+
+class ProductRenamed(_Told):
+    before: str
+    name: str
+
+
+class ProductPhoto(_Told):
+    """As it lies in the catalogue."""
+
+    file: str
+    width: int
+    height: int
+    bytes: int
+
+
+class ProductShown(_Told):
+    name: str
+    photos: list[ProductPhoto]
 
 
 class LoggedActivity(BaseModel):

@@ -5,13 +5,12 @@ https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
 
 from __future__ import annotations
 
-import importlib.metadata
 import re
-from functools import cache
 from typing import Any
 
 from edge_runtime.mqtt.payloads import as_bytes
 from edge_runtime.mqtt.topics import Topics
+from edge_runtime.release import version_of
 
 ENTITIES = (
     ("binary_sensor", "connectivity"),
@@ -39,9 +38,9 @@ def discovery(
             "name": shown,
             "manufacturer": "lvm-edge",
             "model": "camera with a memory",
-            "sw_version": _version(),
+            "sw_version": version_of(),
         },
-        "origin": {"name": "lvm-edge", "sw_version": _version()},
+        "origin": {"name": "lvm-edge", "sw_version": version_of()},
     }
     own: dict[str, dict[str, Any]] = {
         "connectivity": {
@@ -84,11 +83,3 @@ def discovery(
 def _node(topics: Topics, camera: str) -> str:
     """Home Assistant wants letters, digits, _ and - only."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', topics.prefix)}_{camera}"
-
-
-@cache
-def _version() -> str:
-    try:
-        return importlib.metadata.version("lvm-edge")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"

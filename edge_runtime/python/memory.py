@@ -27,6 +27,7 @@ from pydantic import ValidationError
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.camera_settings import CameraSettings, first_header
+from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame, tick_of
 from edge_runtime.ingest import Ingest, batch_size, empty_version, preprocess
@@ -55,7 +56,8 @@ Path_ = str | Path
 class Memory(AbstractContextManager["Memory"]):
     """What was seen, in the fixed number of tokens of `bundle` (default: the one that ships).
 
-    `sampler` is neural, svd-novelty, random or fifo; `catalogue` the folder of products that questions name.
+    `sampler` is neural, svd-novelty, random or fifo; `catalogue` the folder of products that questions name,
+    `key` the file of the key that they are sealed with, by default that of the environment.
     Close it, or use it in a `with`, to give the engines back. Raises LvmError where something is missing.
     """
 
@@ -77,6 +79,7 @@ class Memory(AbstractContextManager["Memory"]):
         threads: int | None = None,
         sampler: str = "neural",
         catalogue: Path_ | None = None,
+        key: Path_ | None = None,
     ) -> None:
         opened = Bundle.open(Path(bundle) if bundle is not None else default_bundle())
         self._engines = Engines.load(opened, backend, threads)
@@ -87,8 +90,9 @@ class Memory(AbstractContextManager["Memory"]):
         """What this is the memory of; None while it is of nothing."""
         self._ring = Ring()
         folder = Path(catalogue) if catalogue is not None else catalogue_root()
+        products = Catalogue(folder, find_key(Path(key) if key is not None else None))
         size = self._manifest.network.image_size
-        objects = ObjectEncoder(self._engines.backbone, size, frame_at=self._shown_at, catalogue=folder)
+        objects = ObjectEncoder(self._engines.backbone, size, frame_at=self._shown_at, catalogue=products)
         self._asker = Asker(self._manifest, self._engines.reader, objects)
         self._begin(first_header(settings, opened, None), empty_version(self._manifest.network))
 
@@ -104,7 +108,7 @@ class Memory(AbstractContextManager["Memory"]):
         if saved is None:
             raise StateError(f"no memory in {folder}; save one there first")
         header = saved.header
-        memory = cls(bundle or header.bundle, **({"sampler": header.sampler} | more))
+        memory = cls(bundle or header.bundle, key=key, **({"sampler": header.sampler} | more))
         try:
             if model_digest(memory._engines.bundle) != header.model:
                 raise StateError(

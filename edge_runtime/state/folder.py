@@ -28,6 +28,7 @@ from edge_runtime.state.snapshot import (
     encode,
 )
 from edge_runtime.steps import Step
+from edge_runtime.timings import Timing
 from engines.durable import fsync_folder
 from engines.manifest import NetworkConfig
 
@@ -61,6 +62,8 @@ class StateFolder:
         self.disk = disk or Disk()
         self.trouble: str | None = None
         """Why the newest frames or the newest snapshot could not be written, None while all goes well."""
+        self.save_seconds = Timing()
+        """Of snapshots that were tried to be written."""
         self.key = key
         """What everything here is sealed with, if anything."""
         self._seal, self._clock = seal_of(key), clock
@@ -133,7 +136,8 @@ class StateFolder:
         written, or if what lies here is of a later version.
         """
         try:
-            size = self._save(snapshot)
+            with self.save_seconds.measured():
+                size = self._save(snapshot)
         except OSError as error:
             raise StateError(f"state {self.folder} cannot be saved: {error.strerror}") from error
         except StateError as error:  # of what lies there

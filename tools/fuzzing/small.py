@@ -10,6 +10,7 @@ import numpy as np
 
 from edge_runtime.ask import Asker
 from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
 from edge_runtime.ingest import Ingest, Version, empty_version
@@ -70,7 +71,7 @@ class Small:
         catalogue = folder / "catalogue"
         (catalogue / "milk").mkdir(parents=True, exist_ok=True)
         objects = ObjectEncoder(
-            backbone, network.image_size, frame_at=lambda t: self._shown(t), catalogue=catalogue
+            backbone, network.image_size, frame_at=lambda t: self._shown(t), catalogue=Catalogue(catalogue)
         )
         self.asker = Asker(self.manifest, reader, objects)
         self.version = empty_version(network)

@@ -1,0 +1,53 @@
+"""What SIGHUP brings up to date beside the cameras: the broker, and a sentence for what needs a restart."""
+
+import pytest
+from broker import Broker, need_mosquitto, retained, until
+from cameras import Told, fake_engines
+
+from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.companions import Run, accompanied
+from edge_runtime.config import Config
+from edge_runtime.service import Service
+
+
+def wanted(mqtt: dict, **more) -> Config:
+    plain = {"http": {"enabled": False}, "activities": {"enabled": False}}
+    return Config.model_validate(plain | {"mqtt": mqtt} | more)
+
+
+@pytest.fixture
+def service(tmp_path):
+    with Service(fake_engines(), opener=lambda spec, **_: Told(5)) as one:
+        one.add(CameraSettings("demo", tmp_path / "state", "lane1"))
+        yield one
+
+
+def test_another_broker_is_told_instead_and_one_that_cannot_be_leaves_it_as_it_was(service, tmp_path):
+    need_mosquitto()
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    second.mkdir()
+    with Broker(first) as one, Broker(second) as other:
+        here = {"enabled": True, "host": "127.0.0.1", "port": one.port, "client_id": "me"}
+        there = here | {"port": other.port}
+        with accompanied(Run(service, wanted(here))) as run:
+            until(lambda: retained(one.port).get("lvm/available") == b"online", "the first broker")
+            assert run.follow(wanted(there)) == []
+            until(lambda: retained(other.port).get("lvm/available") == b"online", "the other broker")
+            assert retained(one.port)["lvm/available"] == b"offline"
+
+            (problem,) = run.follow(wanted(here | {"tls": {"ca": str(tmp_path / "none.pem")}}))
+            assert problem.startswith("mqtt: ") and "none.pem" in problem
+            assert run.settings.mqtt.port == other.port
+            assert retained(other.port)["lvm/available"] == b"online"
+
+            assert run.follow(wanted({"enabled": False})) == []
+            until(lambda: retained(other.port)["lvm/available"] == b"offline", "the goodbye")
+
+
+def test_what_is_read_at_the_start_only_is_said_and_the_rest_is_taken(service):
+    run = Run(service, wanted({}))
+    with accompanied(run):
+        other = wanted({}, model={"threads": 1}, cameras={"a": {"source": "demo"}})
+        assert run.follow(other) == ["model is read at the start only; restart to change it"]
+        assert list(run.settings.cameras) == ["a"] and run.settings.model.threads is None
