@@ -105,10 +105,12 @@ def brought_by(network: NetworkConfig) -> dict[str, Kept]:
 def brought_from(said: Carried, network: NetworkConfig) -> Carried:
     """The entry of a clip, of the outputs `clip_activity` (C,) and `clip_regions` (R, d) of the graph.
 
-    Raises ValueError for NaN, for Inf and for what half precision does not hold.
+    Raises ValueError where they are missing, for NaN, for Inf and for what half precision does not hold.
     """
     brought: dict[str, Array] = {}
     queue = network.queue
+    if network.queues and not {"clip_activity", "clip_regions"} <= said.keys():
+        raise ValueError(f"clip_activity and clip_regions expected for the queues, got {sorted(said)}")
     if "text" in network.context:
         brought["text"] = shared_slots(said["clip_activity"], queue.text_slots, queue.text_classes)
     if "region" in network.context:

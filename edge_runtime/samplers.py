@@ -83,9 +83,13 @@ def make_sampler(name: str, engine: Engine) -> Sampler:
     score = plain[name]()
     if name == "neural":
         return Sampler(name, score, thins(name), _Neural(engine))
-    if engine is not None and len(engine.outputs) > 1:
-        return Sampler(name, score, thins(name), _Beside(score, _Neural(engine)))
-    return Sampler(name, score, thins(name))
+    return scored_by(name, score, engine, thins=thins(name))
+
+
+def scored_by(name: str, score: Score, engine: Engine, *, thins: bool) -> Sampler:
+    """A sampler of its own, beside which the bundle's graph is run where clips leave entries in queues."""
+    entries = engine is not None and any(spec.name == "clip_activity" for spec in engine.outputs)
+    return Sampler(name, score, thins, _Beside(score, _Neural(engine)) if entries else None)
 
 
 class _Neural:

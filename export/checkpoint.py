@@ -84,7 +84,7 @@ def from_preset(
         config = NetworkConfig.model_validate(config.model_dump() | {"context": context})
     training = TrainingRecord(trained=False, recipe="initialised", seed=seed)
     network, classes = initialised(config, seed), preset_classes(name, config.activities)
-    describe_classes(network, classes)
+    describe_classes(network.reader, classes)
     return network, ModelCard(name, classes, training)
 
 

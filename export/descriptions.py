@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 from engines.manifest import ActivityClass
-from export.networks.model import LvmNet
+from export.networks.reader import Reader
 
 _WORD = re.compile(r"[^\W_]+")
 _EMPTY = frozenset(("a", "an", "the", "of", "in", "into", "on", "under", "up", "out", "back", "from", "to"))
@@ -34,9 +34,9 @@ def described(texts: Sequence[str], width: int) -> NDArray[np.float32]:
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
-def describe_classes(network: LvmNet, classes: Sequence[ActivityClass]) -> None:
-    """Fill the network's description table, if its context has one, from what the classes are about."""
-    queues = network.reader.queues
+def describe_classes(reader: Reader, classes: Sequence[ActivityClass]) -> None:
+    """Fill the reader's description table, if its context has one, from what the classes are about."""
+    queues = reader.queues
     if queues is None or queues.text is None:
         return
     table = described([one.doing for one in classes], queues.text.table.shape[1])

@@ -23,6 +23,7 @@ import torch
 from edge_runtime.paths import default_bundle
 from engines.errors import LvmError
 from export.data.checks import read
+from export.data.records import Classes
 from export.detection.average_precision import Ranking, mean_ap, mean_ap_gain
 from export.detection.clips import ClipRule, RegionVideo
 from export.detection.named import head_of
@@ -47,6 +48,12 @@ def seen(arguments: argparse.Namespace) -> tuple[list[RegionVideo], list[RegionV
     return train, test, [one.name for one in data.classes]
 
 
+def doing_of(data: Path) -> list[str]:
+    """What each activity of a data folder is, in words."""
+    known = Classes.model_validate_json((data / "classes.json").read_bytes())
+    return [one.doing for one in known.activities]
+
+
 def with_learned_regions(
     train: Sequence[RegionVideo], test: Sequence[RegionVideo], arguments: argparse.Namespace
 ) -> tuple[list[RegionVideo], list[RegionVideo]]:
@@ -60,7 +67,12 @@ def with_learned_regions(
 
 
 def trained(
-    name: str, seed: int, train: Sequence[RegionVideo], test: Sequence[RegionVideo], arguments: Any
+    name: str,
+    seed: int,
+    train: Sequence[RegionVideo],
+    test: Sequence[RegionVideo],
+    arguments: Any,
+    doing: Sequence[str] | None = None,
 ) -> tuple[Ranking, float]:
     """The ranking of a head's answers, and the seconds of its training (0: it lay there)."""
     path = arguments.output / f"{name}.seed{seed}.npz"
@@ -68,7 +80,7 @@ def trained(
     if not path.exists():
         started = time.perf_counter()
         torch.manual_seed(seed)
-        head = head_of(name, train[0].features.shape[-1], train[0].labels.shape[-1])
+        head = head_of(name, train[0].features.shape[-1], train[0].labels.shape[-1], doing)
         fit(head, train, HeadRecipe(epochs=arguments.epochs, seed=seed))
         seconds = time.perf_counter() - started
         save_answers(answers(head, test), path)
@@ -134,6 +146,7 @@ def main() -> None:
     torch.set_num_threads(1)
     same_settings(arguments)
     train, test, classes = seen(arguments)
+    doing = doing_of(arguments.data)
     result: dict[str, Any] = {
         "data": str(arguments.data),
         "videos": [len(train), len(test)],
@@ -149,7 +162,7 @@ def main() -> None:
         for name in arguments.heads:
             runs[name] = []
             for seed in arguments.seeds:
-                ranking, seconds = trained(name, seed, train, test, arguments)
+                ranking, seconds = trained(name, seed, train, test, arguments, doing)
                 runs[name].append(ranking)
                 step(f"{name} {seed}")
                 if seconds:

@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from export.detection.clips import Index, RegionVideo
+
+if TYPE_CHECKING:  # it trains heads
+    from export.detection.train import HeadRecipe
 
 _RARE = -3.0
 """First bias of every activity, one region in twenty: that little happens needs no learning."""
@@ -34,6 +37,10 @@ class MemoryPart(nn.Module, ABC):
     `watch` is called once for a video; what it gives must rest on nothing of a clip or after it, and needs no
     gradient. Its tuples are joined along their first axis, so their other sizes must not depend on the video.
     """
+
+    def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
+        """Called once before the head is trained on `videos`, for what has to be learned before `watch`."""
+        return None
 
     @abstractmethod
     def watch(self, video: RegionVideo) -> Before:
@@ -56,6 +63,11 @@ class DetectionHead(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, activities)
         nn.init.constant_(self.classifier.bias, _RARE)
+
+    def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
+        """As each part prepares."""
+        for part in self.parts:
+            part.prepare(videos, recipe)  # type: ignore[operator]
 
     def watch(self, video: RegionVideo) -> list[Before]:
         """As each part watches it."""

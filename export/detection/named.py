@@ -6,17 +6,24 @@ A name is the kind of a memory and its numbers, several memories joined by `+`:
     bank-N, window-S         attention to the newest N region rows, or to those of S seconds; two layers
     svd-S-K, rsvd-S-K        MeMSVD offline over S seconds with K components, exact or randomised
     online-F-K               MeMSVD online, forgetting factor F a clip, K components
+    text-L-S, region-L-S     TinyMem: L entries, every S-th clip; text memory or region memory alone
+    text-L-S-T               text memory of T slots an entry
+    tokens-L-S-R             region memory of R learned tokens of the whole clip
+    tiny-L-S                 TinyMem: text memory, and region memory in the last layer that reads any
+    dense-L-S                all tokens of past clips, compressed: MeMViT's memory
+    layers                   the layers of TinyMem without any memory
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 from engines.errors import LvmError
 from export.detection.bank import BankAttention, newest, window
 from export.detection.head import DetectionHead, MemoryPart
 from export.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
+from export.detection.tinymem import Source, TinyMem, TinyMemRule
 
 _MOST = 32
 """Components of an exact SVD that is computed once for all smaller numbers of them."""
@@ -52,22 +59,44 @@ KINDS: dict[str, Callable[..., MemoryPart]] = {
 """A memory by the width of a region and the numbers of its name."""
 
 
-def parts_of(name: str, width: int) -> list[MemoryPart]:
-    """The memories of the head called `name`; LvmError where there is none."""
-    return [] if name == "none" else [_part(one, width) for one in name.split("+")]
+TINY: dict[str, Callable[..., TinyMemRule]] = {
+    "text": lambda length, stride, slots=4: _rule("text", length, stride, slots=int(slots)),
+    "region": lambda length, stride: _rule("region", length, stride),
+    "tokens": lambda length, stride, regions=16: _rule("tokens", length, stride, regions=int(regions)),
+    "tiny": lambda length, stride, slots=4: TinyMemRule(
+        length=int(length), stride=int(stride), slots=int(slots)
+    ),
+    "dense": lambda length, stride: _rule("dense", length, stride),
+    "layers": lambda: TinyMemRule(sources=(), length=1),
+}
+"""TinyMem and what it is compared with, by the numbers of its name."""
 
 
-def head_of(name: str, width: int, activities: int) -> DetectionHead:
+def _rule(source: Source, length: float, stride: float, **more: int) -> TinyMemRule:
+    return TinyMemRule(sources=(source,), length=int(length), stride=int(stride), **more)
+
+
+def parts_of(name: str, width: int, doing: Sequence[str] = ()) -> list[MemoryPart]:
+    """The memories of the head called `name`; LvmError where there is none.
+
+    `doing` describes each activity, which is what text memory holds; where nobody says, their numbers do.
+    """
+    return [] if name == "none" else [_part(one, width, doing) for one in name.split("+")]
+
+
+def head_of(name: str, width: int, activities: int, doing: Sequence[str] | None = None) -> DetectionHead:
     """The head called `name`, with new weights from torch's generator."""
-    return DetectionHead(width, activities, parts_of(name, width))
+    said = doing or [f"activity {number}" for number in range(activities)]
+    return DetectionHead(width, activities, parts_of(name, width, said))
 
 
-def _part(name: str, width: int) -> MemoryPart:
-    kind, *numbers = name.split("-")
+def _part(name: str, width: int, doing: Sequence[str]) -> MemoryPart:
+    kind, *words = name.split("-")
     try:
-        return KINDS[kind](width, *(float(number) for number in numbers))
+        numbers = [float(word) for word in words]
+        return TinyMem(width, doing, TINY[kind](*numbers)) if kind in TINY else KINDS[kind](width, *numbers)
     except (KeyError, ValueError, TypeError):
-        known = ", ".join(["none", *KINDS])
+        known = ", ".join(["none", *KINDS, *TINY])
         raise LvmError(
             f"a memory must be one of {known} with its numbers, got {name!r}; try bank-183 or svd-61-10"
         ) from None

@@ -123,6 +123,8 @@ def descend(
 
 def fit(head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe | None = None) -> list[float]:
     """Trains `head` in place; the mean loss of each epoch."""
+    recipe = recipe or HeadRecipe()
+    head.prepare(videos, recipe)
     feed = _Feed(head, videos)
 
     def loss_of(rows: Index) -> Tensor:
@@ -130,7 +132,7 @@ def fit(head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe |
         return detection_loss(head(batch.features, batch.valid, pasts), batch)
 
     head.train()
-    curve = descend(head.parameters(), len(feed.place), recipe or HeadRecipe(), loss_of)
+    curve = descend(head.parameters(), len(feed.place), recipe, loss_of)
     head.eval()
     return curve
 

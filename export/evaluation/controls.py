@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
 from edge_runtime.memory import Scores, TokenMemory, Tokens
-from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from edge_runtime.samplers import Novelty, Sampler, make_sampler, scored_by
 from engines.errors import LvmError
 from engines.spec import Array, Engine, Feeds
 from export.evaluation.loads import uniform_frames
@@ -33,9 +33,10 @@ SAMPLERS = ("neural", "random", "fifo", "svd-novelty", *EVALUATION_ONLY)
 def sampler_for(name: str, engine: Engine, cache: VideoCache, slots: int) -> Sampler:
     """A sampler of the runtime, or one that looks at the truth or the length of this one video."""
     if name == "oracle":
-        return Sampler(name, _Verdicts(cache.ticks, oracle_scores(cache)), thins=False)
+        return scored_by(name, _Verdicts(cache.ticks, oracle_scores(cache)), engine, thins=False)
     if name == "uniform-frames":
-        return Sampler(name, _Verdicts(cache.ticks, uniform_scores(len(cache.ticks), slots)), thins=False)
+        verdicts = _Verdicts(cache.ticks, uniform_scores(len(cache.ticks), slots))
+        return scored_by(name, verdicts, engine, thins=False)
     if name not in SAMPLERS:
         raise LvmError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
     return make_sampler(name, engine)

@@ -45,10 +45,11 @@ class EntryMaker(nn.Module):
         self.cross = Attention(width, config.heads)
         self.cross_norm = nn.LayerNorm(width)
         self.feed_forward = FeedForward(width, config.ffn, config.dropout)
-        self.classes = nn.Linear(width, config.activities)
-        self.confidence = nn.Linear(width, 1)
         self.store = nn.Linear(width, config.d_backbone)
         self.store_norm = nn.LayerNorm(config.d_backbone)
+        self.classes = nn.Linear(config.d_backbone, config.activities)
+        self.confidence = nn.Linear(config.d_backbone, 1)
+        nn.init.constant_(self.classes.bias, -2.0)  # that little happens needs no learning
 
     def forward(
         self, features: Tensor, valid: Tensor, tick: Tensor, cell: Tensor, novelty: Tensor
@@ -59,9 +60,11 @@ class EntryMaker(nn.Module):
         keys = x + self.cells(one_hot_cells(cell)) + self.ticks(tick)
         asked = self.queries.expand(features.shape[0], *self.queries.shape)  # (B, R, d)
         seen = self.feed_forward(self.cross_norm(asked + self.cross(asked, keys, keys, bias_of(valid))))
-        weight = torch.sigmoid(self.confidence(seen))  # (B, R, 1)
-        likely = torch.sigmoid(self.classes(seen)) * weight  # (B, R, C)
-        return ClipEntry(likely.sum(1) / (weight.sum(1) + 1e-6), self.store_norm(self.store(seen)))
+        # Told from what is stored, so that it is what the classes need.
+        regions = self.store_norm(self.store(seen))  # (B, R, d_b)
+        weight = torch.sigmoid(self.confidence(regions))  # (B, R, 1)
+        likely = torch.sigmoid(self.classes(regions)) * weight  # (B, R, C)
+        return ClipEntry(likely.sum(1) / (weight.sum(1) + 1e-6), regions)
 
 
 class PerEntry(nn.Module):

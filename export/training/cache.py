@@ -98,6 +98,8 @@ def cached(
 ) -> VideoCache:
     """Run the runtime's ingest over `frames` (time, (S, S, 3)) with the engine of a trained backbone."""
     recorder = _Recorder()
+    # What clips leave in queues needs a trained network, and tokens and candidates do not depend on it.
+    network = network.model_copy(update={"context": ("svd",)})
     ingest = Ingest(network, backbone, Sampler("recorder", recorder, thins=True), empty_version(network))
     tokens, times, means, scales, summaries = [], [], [], [], [_summary(None, network)]
     try:

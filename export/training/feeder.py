@@ -24,6 +24,7 @@ from engines.manifest import NetworkConfig
 from export.training.bank import FIELDS, MemoryBank
 from export.training.cache import VideoCache
 from export.training.distributed import Team
+from export.training.entries import VideoEntries, entries_of, queue_after
 from export.training.lvm import LvmTrainer
 from export.training.order import Visit, epoch_of_visits
 from export.training.questions import KINDS, Asking, Question, draw, matching
@@ -73,6 +74,7 @@ class LvmTask:
         self._slots = Slots(network, caches, recipe.sampler)
         self._clip_of_event = [_clip_of_event(cache, network.clip_frames) for cache in caches]
         self._videos = torch.zeros(0, dtype=torch.int64)
+        self._entries: list[VideoEntries] | None = None
 
     def groups(self) -> list[dict[str, Any]]:
         assert isinstance(self.module, LvmTrainer)
@@ -95,11 +97,29 @@ class LvmTask:
         shown, asked = [shown[i] for i in own], [asked[i] for i in own]
         self._videos = torch.tensor([one.visit.video for one in shown], device=self._device)
         arrays = self._slots.of(shown, self._bank) | self._questions(shown, asked, rng)
+        arrays |= self._queues(shown)
         arrays["temperature"] = np.float32(self._temperature(step))
         return {name: torch.as_tensor(array).to(self._device) for name, array in arrays.items()}
 
     def after(self, step: int, output: Mapping[str, Tensor]) -> None:
         self._bank.write(self._videos, dict(output), self._team)
+
+    def _queues(self, shown: Sequence[Shown]) -> dict[str, Any]:
+        """What the queues hold after each visit (B, l, ...); nothing without queues."""
+        assert isinstance(self.module, LvmTrainer)
+        maker = self.module.sampler.entry
+        if maker is None:
+            return {}
+        if self._entries is None:  # not before the weights of what makes them have come
+            self._entries = [entries_of(maker, cache, self._network) for cache in self._caches]
+        visited = self._progress.visited
+        found = [
+            queue_after(
+                self._entries[one.visit.video], one.visit.clip, visited[one.visit.video], self._network
+            )
+            for one in shown
+        ]
+        return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
     def _next_visits(self, step: int) -> list[Visit]:
         now = self._progress

@@ -22,6 +22,7 @@ from export.networks.reader import Reader
 from export.networks.sampler import Sampler
 from export.training import losses
 from export.training.bank import FIELDS
+from export.training.entries import queue_inputs
 from export.training.questions import KINDS
 from export.training.recipe import LvmRecipe
 from export.training.relax import capped_simplex, gumbel_like, straight_through_bias
@@ -49,6 +50,8 @@ class LvmTrainer(nn.Module):
         self.network, self.recipe = network, recipe
         self.sampler = Sampler(network)
         self.reader = Reader(network)
+        if self.sampler.entry is not None:  # learned before
+            self.sampler.entry.requires_grad_(False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """`batch` as `Feeder` makes it -> loss, its parts, the new memories (B, m, ...)."""
@@ -119,6 +122,7 @@ class LvmTrainer(nn.Module):
             query_tick=(steps + moved) * step_valid,
             query_valid=step_valid,
             memory_bias=bias,
+            **queue_inputs(batch, slot, moved),
         )
         about = batch["matching"].gather(1, tokens["event"].clamp(min=0))  # (Q, n)
         evidence = inside & about & (tokens["event"] >= 0)

@@ -58,6 +58,9 @@ class Data(Part):
     background_worlds: Share = 0.5
 
 
+ENTRY_STEPS = 1000
+
+
 class BackboneRecipe(Part):
     """Per-cell activity, product identity between picture and photo, classification of real products."""
 
@@ -111,6 +114,8 @@ class LvmRecipe(Part):
     """Length of the videos in the first, second, ... equal part of the first half of training."""
     shift_ticks: int = Field(default=90_000, ge=0)
     """Random time shift of memory and question together, so that absolute time cannot be learned by heart."""
+    entry_steps: Annotated[int, Field(ge=0, exclude_if=lambda steps: steps == ENTRY_STEPS)] = ENTRY_STEPS
+    """Of what makes text and region entries of clips, before all else, where the context has any."""
 
 
 class Recipe(Part):

@@ -22,11 +22,13 @@ from engines.errors import LvmError
 from engines.manifest import TrainingRecord
 from export.bundle_writer import ModelCard
 from export.checkpoint import from_bundle, from_checkpoint, save_checkpoint
+from export.descriptions import describe_classes
 from export.networks.model import LvmNet, initialised
 from export.reference import TorchEngine
 from export.training.backbone import BackboneTask, BackboneTrainer
 from export.training.cache import VideoCache
 from export.training.distributed import Team
+from export.training.entries import fit_entries
 from export.training.feeder import LvmTask
 from export.training.footage import Footage, Split, footage_of
 from export.training.loop import Run
@@ -153,7 +155,8 @@ class Training:
         task.module.reader.load_state_dict(tube, strict=False)
         if not recipe.tubedetr.optimiser.steps:
             assert self.start is not None
-            task.module.sampler.load_state_dict(self.start.sampler.state_dict())
+            task.module.sampler.load_state_dict(self.start.sampler.state_dict(), strict=False)
+        self._learn_entries(task.module, videos)
         selection = Selection(
             lambda module: self._judge(module, held_out),
             max(1, recipe.lvm.optimiser.steps // _JUDGED),
@@ -162,6 +165,17 @@ class Training:
         trained = self._loop(task, recipe.lvm.optimiser, selection).train()
         trained.load_state_dict(load_file(selection.path))
         return trained
+
+    def _learn_entries(self, module: LvmTrainer, videos: Sequence[VideoCache]) -> None:
+        """What makes text and region entries of clips; the start's, where that knows how."""
+        describe_classes(module.reader, self.footage.classes)
+        maker, recipe = module.sampler.entry, self.recipe
+        if maker is None or (self.start is not None and self.start.config.queues):
+            return
+        maker.requires_grad_(True)
+        loss = fit_entries(maker, videos, recipe.network, recipe.lvm.entry_steps, recipe.seed)
+        maker.requires_grad_(False)
+        self.console.print(f"entries of clips: loss {loss:.4f} after {recipe.lvm.entry_steps} steps")
 
     def _judge(self, module: nn.Module, held_out: Sequence[VideoCache]) -> float:
         """Mean loss of answers about held-out videos, swept whole from their start, without noise."""
@@ -251,6 +265,8 @@ class Training:
 
 
 _OF_BACKBONE = ("backbone", "image_size", "d_backbone")
+_MAY_DIFFER = ("context", "queue")
+"""What a start without may be given: its other weights stay, and what is new is learned."""
 
 
 def start_of(recipe: Recipe) -> LvmNet:
@@ -261,9 +277,10 @@ def start_of(recipe: Recipe) -> LvmNet:
     assert recipe.start is not None
     found, _ = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
     wanted, has = recipe.network.model_dump(), found.config.model_dump()
-    names = _OF_BACKBONE if recipe.tubedetr.optimiser.steps else tuple(wanted)
+    all_names = tuple(name for name in wanted if name not in _MAY_DIFFER or found.config.queues)
+    names = _OF_BACKBONE if recipe.tubedetr.optimiser.steps else all_names
     differing = [
-        f"{name} {has[name]} instead of {wanted[name]}" for name in names if has[name] != wanted[name]
+        f"{name} {has.get(name)} instead of {wanted.get(name)}" for name in names if has[name] != wanted[name]
     ]
     if differing:
         raise LvmError(f"start {recipe.start} must be of the recipe's network, got {', '.join(differing)}")
