@@ -140,11 +140,12 @@ class TinyMem(MemoryPart):
         source = self.plan.get(number)
         if source is None:
             return None
+        memory = self.memories[str(number)]
+        keys: MemoryKeys
         if source == "text":
-            tokens = self.table[past.text]  # (B, l, T, W)
+            keys = memory(Entries(past.text, past.valid), self.table)
         else:
-            tokens = past.dense if source == "dense" else past.region
-        keys: MemoryKeys = self.memories[str(number)](Entries(tokens, past.valid))
+            keys = memory(Entries(past.dense if source == "dense" else past.region, past.valid))
         return keys
 
 

@@ -101,9 +101,13 @@ class MemoryProjection(nn.Module):
         distance = frame_distances(reach, compressed(tokens), spread)
         self.register_buffer("distance", distance, persistent=False)  # (T, M)
 
-    def forward(self, entries: Entries) -> MemoryKeys:
-        """tokens (B, l, n, d_in), valid (B, l)."""
-        x = entries.tokens if self.match is None else self.match(entries.tokens)  # (B, l, n, d)
+    def forward(self, entries: Entries, table: Tensor | None = None) -> MemoryKeys:
+        """tokens (B, l, n, d_in), valid (B, l); with a `table` (C, d_in) tokens (B, l, n) are its rows."""
+        x = entries.tokens if table is None else table
+        if self.match is not None:
+            x = self.match(x)
+        if table is not None:
+            x = x[entries.tokens]  # (B, l, n, d)
         k, v = self.norm(self.keys(x)), self.norm(self.values(x))  # (B, l, ceil(n / 2), d)
         bias = bias_of(entries.valid)[..., None].expand(-1, -1, k.shape[2]).flatten(1)  # (B, M)
         return MemoryKeys(self._heads(k), self._heads(v), bias, self.positions, self.distance)
