@@ -171,10 +171,16 @@ def _ready(
         "novelty": np.zeros((1, n), np.float32),
         "valid": np.ones((1, n), np.bool_),
     }
-    wanted = {spec.name for spec in lane.engines.sampler.inputs}
+    silent = {
+        spec.name: np.zeros([1, *(int(side) for side in spec.shape[1:])], spec.dtype)
+        for spec in lane.engines.sampler.inputs
+    }
     # Rows like those of a clip: dependent ones would take the slow way through the SVD.
     rows = np.random.default_rng(0).normal(size=(FRAMES_PER_CLIP, network.d_backbone)).astype(np.float32)
-    feeds = {"backbone": batches, "sampler": {k: v for k, v in sampler.items() if k in wanted}}
+    feeds = {
+        "backbone": batches,
+        "sampler": {name: sampler.get(name, zeros) for name, zeros in silent.items()},
+    }
     return feeds, rows, version.background
 
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_runtime import queues
+from edge_runtime import queues, sampler_state
 from edge_runtime.kept import Kept
 from engines.manifest import NetworkConfig
 from engines.spec import Array
@@ -23,12 +23,12 @@ Carried = Mapping[str, Array]
 
 def carried_by(network: NetworkConfig) -> dict[str, Kept]:
     """The arrays that a version of this network carries, whatever was watched."""
-    return queues.carried_by(network)
+    return queues.carried_by(network) | sampler_state.carried_by(network)
 
 
 def brought_by(network: NetworkConfig) -> dict[str, Kept]:
     """The arrays that an engine adds when a clip ends."""
-    return queues.brought_by(network)
+    return queues.brought_by(network) | sampler_state.carried_by(network)
 
 
 def nothing_carried(network: NetworkConfig) -> Carried:
@@ -41,7 +41,7 @@ def brought_from(said: Carried, network: NetworkConfig) -> Carried:
 
     Raises ValueError where an output is missing or no number.
     """
-    return queues.brought_from(said, network)
+    return {**queues.brought_from(said, network), **sampler_state.brought_from(said, network)}
 
 
 def advanced(carried: Carried, brought: Carried, network: NetworkConfig, ticks: tuple[int, int]) -> Carried:
@@ -50,12 +50,14 @@ def advanced(carried: Carried, brought: Carried, network: NetworkConfig, ticks: 
     Raises ValueError where that is not what the network's engines say.
     """
     check_kept("a clip", brought, brought_by(network))
-    return queues.pushed(carried, brought, ticks) if carried else carried
+    if not carried:
+        return carried
+    return sampler_state.replaced(queues.pushed(carried, brought, ticks), brought)
 
 
 def forgotten(carried: Carried, first: int, last: int) -> Carried:
     """What is carried without what came from ticks `first` to `last`, both included."""
-    return queues.without(carried, first, last)
+    return sampler_state.emptied(queues.without(carried, first, last))
 
 
 def check_kept(whose: str, arrays: Carried, wanted: Mapping[str, Kept]) -> None:

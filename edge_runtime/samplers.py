@@ -2,13 +2,13 @@
 
 Letters: m slots, k candidates of one clip, N = m + k.
 
-`neural`       the trained sampler of the bundle (LVM-Net)
+`neural`       the trained sampler of the bundle: attention (LVM-Net), or state-space layers (S5)
 `svd-novelty`  the novelty against the background; nothing is learned
 `random`       a reservoir: every token ever seen is kept with equal probability, by a fixed random priority
 `fifo`         the newest tokens
 
-The scores of all but `neural` are stateless functions of the tokens, so a resumed run decides as the
-uninterrupted one.
+The scores of all but `neural` are stateless functions of the tokens. What a trained one carries from clip to
+clip is part of the version (`carried`), so a resumed run decides as the uninterrupted one.
 """
 
 from __future__ import annotations

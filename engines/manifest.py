@@ -98,6 +98,20 @@ class NetworkConfig(Strict):
     horizon_s: float = Field(default=36_000, gt=0, le=1e9, description="older tokens leave the memory")
     # What came later is left out where it is at its default: a bundle without it stays the same model, and
     # older versions of lvm-edge read it.
+    sampler: Literal["neural", "s5"] = Field(
+        default="neural",
+        exclude_if=lambda sampler: sampler == "neural",
+        description="what scores candidates: attention among all (LVM-Net), or state-space layers over them "
+        "in order of time, at linear cost, with a state from clip to clip (Selective S4)",
+    )
+    sampler_states: int = Field(
+        default=16,
+        ge=2,
+        le=256,
+        multiple_of=2,
+        exclude_if=lambda states: states == 16,
+        description="real numbers of state that an s5 sampler carries a channel",
+    )
     context: tuple[ContextName, ...] = Field(
         default=_SVD_ONLY,
         exclude_if=lambda context: context == _SVD_ONLY,
@@ -156,6 +170,11 @@ class NetworkConfig(Strict):
     def sampler_tokens(self) -> int:
         """N: memory and thinned clip together."""
         return self.memory_tokens + self.clip_candidates
+
+    @property
+    def sampler_state(self) -> tuple[int, int, int]:
+        """Layers, channels and states of what an s5 sampler carries from clip to clip."""
+        return self.sampler_layers, self.d_model, self.sampler_states
 
     @property
     def reader_tokens(self) -> int:

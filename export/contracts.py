@@ -40,7 +40,7 @@ def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, .
             _spec("clip_activity", "float32", config.activities),
             _spec("clip_regions", "float32", *regions),
         )
-        return (score, *(entry if config.queues else ()))
+        return (score, *(entry if config.queues else ()), *_sampler_state(config, "next_state"))
     return (
         _spec("activity_logits", "float32", config.activities),
         _spec("boxes_cxcywh", "float32", steps, 4),
@@ -68,7 +68,13 @@ def _sampler_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     novelty = (_spec("novelty", "float32", tokens),) if config.sampler_novelty else ()
     features = _spec("features", "float32", tokens, config.d_backbone)
     tick = (_spec("clip_tick", "int32", config.clip_candidates),) if config.queues else ()
-    return (features, *cell, *novelty, *tick, _spec("valid", "bool", tokens))
+    state = _sampler_state(config, "sampler_state")
+    return (features, *cell, *novelty, *tick, _spec("valid", "bool", tokens), *state)
+
+
+def _sampler_state(config: NetworkConfig, name: str) -> tuple[TensorSpec, ...]:
+    """What goes in when a clip is judged and comes out for the next one."""
+    return (_spec(name, "float32", *config.sampler_state),) if config.sampler == "s5" else ()
 
 
 def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:

@@ -54,6 +54,10 @@ def sampler_feeds(
     if config.queues:
         longest = round(config.clip_frames / config.sample_fps * TICKS_PER_SECOND)
         feeds["clip_tick"] = rng.integers(0, longest, (batch, config.clip_candidates), dtype=np.int32)
+    if config.sampler == "s5":
+        # As large as what minutes of a stream leave behind: moving means of inputs that are normalised.
+        state = 0.3 * rng.normal(size=(batch, *config.sampler_state))
+        feeds["sampler_state"] = state.astype(np.float32)
     return feeds
 
 

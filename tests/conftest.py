@@ -61,8 +61,12 @@ def fake_sampler(network: NetworkConfig) -> FakeEngine:
             )
             rates = np.abs(clip.mean(1))[:, : network.activities] + feeds["clip_tick"].max() / 1000
             said["clip_activity"] = rates / (1 + rates)
+        if network.sampler == "s5":  # a fading sum of the clips' tokens
+            clip = feeds["features"][:, m:].sum((1, 2))[:, None, None, None]
+            said["next_state"] = (feeds["sampler_state"] * np.float32(0.9) + clip / 100).astype(np.float32)
         return said
 
+    s5, state = network.sampler == "s5", ("batch", *network.sampler_state)
     entry = (
         TensorSpec("clip_activity", "float32", ("batch", network.activities)),
         TensorSpec("clip_regions", "float32", ("batch", queue.regions, network.d_backbone)),
@@ -76,8 +80,13 @@ def fake_sampler(network: NetworkConfig) -> FakeEngine:
             TensorSpec("novelty", "float32", ("batch", n)),
             *(tick if network.queues else ()),
             TensorSpec("valid", "bool", ("batch", n)),
+            *((TensorSpec("sampler_state", "float32", state),) if s5 else ()),
         ),
-        (TensorSpec("score", "float32", ("batch", n)), *(entry if network.queues else ())),
+        (
+            TensorSpec("score", "float32", ("batch", n)),
+            *(entry if network.queues else ()),
+            *((TensorSpec("next_state", "float32", state),) if s5 else ()),
+        ),
     )
 
 

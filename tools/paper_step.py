@@ -159,6 +159,8 @@ def _kept(network: LvmNet, tokens: np.ndarray) -> np.ndarray:
         feeds["cell"] = (np.arange(n, dtype=np.int32) % CELLS)[None]
     if config.sampler_novelty:
         feeds["novelty"] = np.zeros((1, n), np.float32)
+    if config.sampler == "s5":
+        feeds["sampler_state"] = np.zeros((1, *config.sampler_state), np.float32)
     score = TorchEngine(network, "sampler")(feeds)["score"][0]
     return features[0, np.sort(np.argsort(-score, kind="stable")[: config.memory_tokens])]
 

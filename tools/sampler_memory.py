@@ -75,7 +75,7 @@ def measured(width: int, tokens: int, threads: int, targets: Sequence[Target]) -
     """Peak resident megabytes and seconds of one call on each target, each in a process of its own."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
-        _write(Path(folder), width, tokens, targets)
+        write_sampler(Path(folder), width, tokens, targets)
         for target in targets:
             arguments = [folder, target, str(tokens), str(BACKBONE_WIDTH), str(threads)]
             done = subprocess.run(
@@ -88,25 +88,28 @@ def measured(width: int, tokens: int, threads: int, targets: Sequence[Target]) -
     return rows
 
 
-def _write(folder: Path, width: int, tokens: int, targets: Sequence[Target]) -> None:
-    """The sampler's graph of each target and their weights."""
+def write_sampler(
+    folder: Path, width: int, tokens: int, targets: Sequence[Target], **changes: Any
+) -> NetworkConfig:
+    """An untrained sampler's graph for each target and their weights; `changes` of its configuration."""
     half = tokens // 2
-    network = initialised(
-        NetworkConfig(
+    config = NetworkConfig.model_validate(
+        dict(
             backbone="conv", image_size=56, d_backbone=BACKBONE_WIDTH, d_model=width, heads=8, ffn=2 * width,
             encoder_layers=1, decoder_layers=1, sampler_layers=2, memory_tokens=half,
             clip_frames=-(-(tokens - half) // 49), clip_candidates=tokens - half, recency_tokens=0,
             svd_rank=1, query_steps=1, tick_base=10_000, object_fusion="pooled",
             sampler_cell_code=False, sampler_novelty=False, activities=1,
-        ),
-        seed=0,
+        ) | changes
     )  # fmt: skip
+    network = initialised(config, seed=0)
     own = {name: one for name, one in network.state_dict().items() if name.startswith("sampler.")}
     save_tensors(own, folder / WEIGHTS)
     program = trace(network, "sampler")
     for target in targets:
         graph = serialised(lower(program, network.config, "sampler", target), places(folder / WEIGHTS))
         (folder / f"{target}.onnx").write_bytes(graph)
+    return config
 
 
 def _parser() -> argparse.ArgumentParser:

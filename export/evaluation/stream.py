@@ -11,6 +11,7 @@ from typing import Literal
 import numpy as np
 
 from edge_runtime.background import Background
+from edge_runtime.carried import advanced, brought_from, nothing_carried
 from edge_runtime.engine_set import Engines
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.ingest import Ingest, Version, clip_tokens, empty_version
@@ -86,13 +87,16 @@ def _streamed(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
 
 def _shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed: int) -> TokenMemory:
     memory = TokenMemory.empty(network.memory_tokens, network.d_backbone)
+    carried = nothing_carried(network)
     oldest = int(cache.ticks[-1]) - round(network.horizon_s * TICKS_PER_SECOND)
     for clip in np.random.default_rng(seed).permutation(cache.clips):
         known = cache.background(int(clip), network)
         tokens, novelty = _clip(network, cache, int(clip), sampler.thins)
         of_memory = _novelty(known, memory.slots_as_tokens())
-        scores = sampler.score(memory, tokens, np.concatenate([of_memory, novelty]))
-        memory = memory.update(tokens, scores, oldest_tick=oldest)
+        judged = sampler.judged(memory, tokens, np.concatenate([of_memory, novelty]), carried)
+        memory = memory.update(tokens, judged.scores, oldest_tick=oldest)
+        span = int(tokens.tick.min()), int(tokens.tick.max())
+        carried = advanced(carried, brought_from(judged.said, network), network, span)
     return memory
 
 

@@ -10,6 +10,7 @@ from engines.errors import LvmError
 from engines.manifest import GraphName, NetworkConfig
 from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
+from export.networks.s5 import S5Sampler
 from export.networks.sampler import Sampler
 
 GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
@@ -22,12 +23,17 @@ class LvmNet(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = make_backbone(config)
-        self.sampler = Sampler(config)
+        self.sampler = make_sampler(config)
         self.reader = Reader(config)
 
     def part(self, name: GraphName) -> nn.Module:
         """The network of one graph."""
         return {"backbone": self.backbone, "sampler": self.sampler, "reader": self.reader}[name]
+
+
+def make_sampler(config: NetworkConfig) -> Sampler:
+    """The network that scores candidates."""
+    return S5Sampler(config) if config.sampler == "s5" else Sampler(config)
 
 
 def initialised(config: NetworkConfig, seed: int) -> LvmNet:

@@ -27,6 +27,8 @@ from export.networks.hippo import legs_eigenvalues, lin_eigenvalues
 Init = Literal["legs", "lin"]
 STEP = (1e-3, 1e-1)
 """Range of dt, drawn log-uniformly: memories of about 20 to 2,000 tokens."""
+DYNAMICS = ("log_step", "log_decay", "frequency")
+"""Parameters that say how long and at which frequencies a layer remembers; weight decay is not for them."""
 
 
 class S4D(nn.Module):
@@ -106,7 +108,8 @@ class S4D(nn.Module):
         (re, im), (in_re, in_im) = self.powers(exponents_of(self.log_step, length)), self.gain()
         c_re, c_im = self.read[0], self.read[1]  # (sides, H, P)
         of_re, of_im = c_re * in_re - c_im * in_im, c_re * in_im + c_im * in_re
-        return 2 * (torch.einsum("shp,hpj->shj", of_re, re) - torch.einsum("shp,hpj->shj", of_im, im))
+        kernel = of_re[:, :, None] @ re - of_im[:, :, None] @ im  # (sides, H, 1, L)
+        return 2 * kernel[:, :, 0]
 
 
 def exponents_of(like: Tensor, length: int, start: int = 0) -> Tensor:

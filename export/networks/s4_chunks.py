@@ -51,7 +51,8 @@ class Chunks:
         later = kernel[1, :, : size - 1].flip(-1) if layer.two_sided else zero
         line = torch.cat([later, at_once, past], 1)  # (H, 2 M - 1): lag -(M - 1) .. M - 1
         at = torch.arange(size, device=line.device)
-        return line[:, (at[:, None] - at[None, :] + size - 1)]
+        lag = (at[:, None] - at[None, :] + size - 1).reshape(-1)
+        return line.index_select(1, lag).reshape(-1, size, size)
 
     def cut(self, u: Tensor) -> Tensor:
         """u (B, c M, H) -> (H, M, B c)"""
@@ -74,7 +75,7 @@ class Chunks:
     def across(self, added: Tensor, start: Tensor | None) -> tuple[Tensor, Tensor]:
         """States (H, N, B, c) before each chunk, first `start` (H, N, B, 1), and that after the last."""
         if start is None:
-            start = torch.zeros_like(added[..., :1])
+            start = added[..., :1] * 0
         x = torch.cat([start, added], -1)  # (H, N, B, c + 1)
         shift = 1
         while shift < x.shape[-1]:
@@ -120,5 +121,6 @@ def _read(layer: S4D, side: int, re: Tensor, im: Tensor) -> Tensor:
 
 def _product(x: Tensor, re: Tensor, im: Tensor) -> Tensor:
     """Complex product of states (H, N, B, ...), real parts first, with numbers (H, P, 1, ...)."""
-    a, b = x.chunk(2, dim=1)
+    pairs = re.shape[1]
+    a, b = x[:, :pairs], x[:, pairs:]
     return torch.cat([a * re - b * im, a * im + b * re], 1)

@@ -21,7 +21,8 @@ from torch import Tensor, nn
 
 from edge_runtime.frame import CELLS
 from engines.manifest import NetworkConfig
-from export.training.bank import FIELDS, MemoryBank
+from export.networks.s4 import DYNAMICS
+from export.training.bank import MemoryBank
 from export.training.cache import VideoCache
 from export.training.distributed import Team
 from export.training.entries import VideoEntries, entries_of, queue_after
@@ -80,10 +81,16 @@ class LvmTask:
         assert isinstance(self.module, LvmTrainer)
         rate = self._recipe.sampler_learning_rate
         scale = 1.0 if rate is None else rate / self._recipe.optimiser.learning_rate
-        return [
+        sampler = list(self.module.sampler.named_parameters())
+        dynamics = [one for name, one in sampler if name.rpartition(".")[2] in DYNAMICS]
+        others = [one for name, one in sampler if name.rpartition(".")[2] not in DYNAMICS]
+        groups: list[dict[str, Any]] = [
             {"params": list(self.module.reader.parameters()), "scale": 1.0},
-            {"params": list(self.module.sampler.parameters()), "scale": scale},
+            {"params": others, "scale": scale},
         ]
+        if dynamics:  # time constants that decay become others, not simpler ones
+            groups.append({"params": dynamics, "scale": scale, "weight_decay": 0.0})
+        return groups
 
     # -- one step ------------------------------------------------------------------------------------------
 
@@ -261,7 +268,7 @@ class LvmTask:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         now = self._progress
-        self._bank.restore({name: state[f"bank.{name}"] for name in FIELDS})
+        self._bank.restore({name: state[f"bank.{name}"] for name in self._bank.fields})
         now.epoch, now.place = (int(value) for value in state["epoch"])
         for video, one in enumerate(now.visited):
             one[:] = state["visited"][video, : len(one)].numpy()

@@ -18,8 +18,8 @@ from torch import Tensor, nn
 
 from edge_runtime.decode import evidence_ticks, spread_ticks
 from engines.manifest import NetworkConfig
+from export.networks.model import make_sampler
 from export.networks.reader import Reader
-from export.networks.sampler import Sampler
 from export.training import losses
 from export.training.bank import FIELDS
 from export.training.entries import queue_inputs
@@ -48,7 +48,7 @@ class LvmTrainer(nn.Module):
     def __init__(self, network: NetworkConfig, recipe: LvmRecipe) -> None:
         super().__init__()
         self.network, self.recipe = network, recipe
-        self.sampler = Sampler(network)
+        self.sampler = make_sampler(network)
         self.reader = Reader(network)
         if self.sampler.entry is not None:  # learned before
             self.sampler.entry.requires_grad_(False)
@@ -72,16 +72,12 @@ class LvmTrainer(nn.Module):
             for name in (*FIELDS, "novelty")
         }  # (B, m + K, ...)
         scores, keys = None, batch.get("keys")
+        carried = {"carried": batch["carried"]} if "carried" in batch else {}
         if keys is None:
-            scores = self.sampler.scores(
-                both["features"],
-                both["valid"],
-                both["cell"] if self.network.sampler_cell_code else None,
-                both["novelty"] if self.network.sampler_novelty else None,
-            )
+            scores, carried = self._judged(both, carried)
             keys = scores + gumbel_like(scores) if self.training else scores
         chosen = _best(keys.detach(), both, self.network.memory_tokens)  # (B, m)
-        memory = {name: _rows(both[name], chosen) for name in FIELDS}
+        memory = {name: _rows(both[name], chosen) for name in FIELDS} | carried
         if scores is None:
             return Kept(memory, memory, None, None)
         a = capped_simplex(keys, self.network.memory_tokens, float(batch["temperature"]), both["valid"])
@@ -92,6 +88,17 @@ class LvmTrainer(nn.Module):
             weighed = memory["features"] * (1 + of_kept - of_kept.detach())
             return Kept(memory, {**memory, "features": weighed}, None, scores)
         return Kept(memory, memory, straight_through_bias(a).gather(1, chosen), scores)
+
+    def _judged(self, both: Batch, carried: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Scores (B, m + K), and the state of samplers that have one."""
+        given = (
+            both["features"],
+            both["valid"],
+            both["cell"] if self.network.sampler_cell_code else None,
+            both["novelty"] if self.network.sampler_novelty else None,
+        )
+        scores, state = self.sampler.judged(*given, carried.get("carried"))
+        return scores, {} if state is None else {"carried": state}
 
     # -- what is asked -------------------------------------------------------------------------------------
 

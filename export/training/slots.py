@@ -57,6 +57,8 @@ class Slots:
         out |= _named("recent", recent, of_recent, network.recency_tokens)
         summary = cache.summary[visit.clip + 1]
         out |= {"basis": summary[:, :-1], "strength": summary[:, -1]}
+        if network.sampler == "s5":
+            out["carried"] = bank.carried[visit.video].cpu().numpy()
         if self._host is not None:
             out["keys"] = self._host.score(_as_memory(memory), clip, np.concatenate([of_memory, novelty]))
         return out

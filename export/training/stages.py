@@ -155,7 +155,8 @@ class Training:
         task.module.reader.load_state_dict(tube, strict=False)
         if not recipe.tubedetr.optimiser.steps:
             assert self.start is not None
-            task.module.sampler.load_state_dict(self.start.sampler.state_dict(), strict=False)
+            if self.start.config.sampler == recipe.network.sampler:  # else it is learned anew
+                task.module.sampler.load_state_dict(self.start.sampler.state_dict(), strict=False)
         self._learn_entries(task.module, videos)
         selection = Selection(
             lambda module: self._judge(module, held_out),
@@ -267,6 +268,7 @@ class Training:
 _OF_BACKBONE = ("backbone", "image_size", "d_backbone")
 _MAY_DIFFER = ("context", "queue")
 """What a start without may be given: its other weights stay, and what is new is learned."""
+_OF_SAMPLER = ("sampler", "sampler_layers", "sampler_states")
 
 
 def start_of(recipe: Recipe) -> LvmNet:
@@ -276,11 +278,13 @@ def start_of(recipe: Recipe) -> LvmNet:
     """
     assert recipe.start is not None
     found, _ = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
-    wanted, has = recipe.network.model_dump(), found.config.model_dump()
+    wanted, has = vars(recipe.network), vars(found.config)
     all_names = tuple(name for name in wanted if name not in _MAY_DIFFER or found.config.queues)
     names = _OF_BACKBONE if recipe.tubedetr.optimiser.steps else all_names
+    if wanted["sampler"] != has["sampler"]:
+        names = tuple(name for name in names if name not in _OF_SAMPLER)
     differing = [
-        f"{name} {has.get(name)} instead of {wanted.get(name)}" for name in names if has[name] != wanted[name]
+        f"{name} {has[name]} instead of {wanted[name]}" for name in names if has[name] != wanted[name]
     ]
     if differing:
         raise LvmError(f"start {recipe.start} must be of the recipe's network, got {', '.join(differing)}")
