@@ -211,6 +211,18 @@ def test_stages_without_steps_take_the_weights_that_the_recipe_starts_from(place
     )  # three steps from there, not anew
 
 
+def test_the_sampler_alone_may_be_of_another_kind_and_is_learned_anew(place, tmp_path):
+    start = place / "run" / CHECKPOINT
+    recipe = started(recipe_of(), start, "backbone", "tubedetr", sampler="s5")
+    Training(recipe, tmp_path / "run", place / "cache", console=Console(file=io.StringIO())).run()
+    network, card = from_checkpoint(tmp_path / "run" / CHECKPOINT)
+    before, after = load_file(start), network.state_dict()
+    moved = after["reader.heads.activity.weight"] - before["reader.heads.activity.weight"]
+    assert moved.abs().max() < 0.1 * before["reader.heads.activity.weight"].abs().max()
+    assert network.config.sampler == "s5" and "sampler.layers.0.space.read" in after
+    assert 0 <= card.training.results["validation.coverage"] <= 1  # judged by the runtime's own ingest
+
+
 def test_a_start_of_another_shape_is_refused_where_its_weights_are_needed(place, tmp_path):
     start = place / "run" / CHECKPOINT
     recipe = started(recipe_of(), start, "backbone", query_steps=7)
