@@ -29,11 +29,14 @@ def carried_by(network: NetworkConfig) -> dict[str, Kept]:
 
 
 def brought_from(said: Carried, network: NetworkConfig) -> Carried:
-    """What the graph said is carried on as it is. Raises ValueError where it is missing or no number."""
+    """What the graph said is carried on as it is; nothing where another sampler judges and it was not run.
+
+    Raises ValueError for what is no number.
+    """
     if network.sampler != "s5":
         return {}
     if SAID not in said:
-        raise ValueError(f"{SAID} expected, got {sorted(said)}")
+        return {NAME: carried_by(network)[NAME].zeros()}
     if not np.all(np.abs(said[SAID]) <= LIMIT):
         raise ValueError(f"{SAID} is NaN, Inf or beyond {LIMIT:g}; nothing is carried on")
     return {NAME: said[SAID]}
