@@ -14,6 +14,7 @@ from export.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
 from export.detection.named import head_of, parts_of
 from export.detection.results import load_answers, save_answers
 from tools.detection import compared, found_truths, same_settings, trained
+from tools.detection_log import rows_of
 from tools.detection_speed import PRINTED, READ, TAKEN, cost
 
 
@@ -52,7 +53,7 @@ def test_answers_are_read_as_they_were_written(tmp_path):
 
 def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
     train, test = [toy_video(0)], [toy_video(1), toy_video(2)]
-    arguments = argparse.Namespace(output=tmp_path, epochs=1)
+    arguments = argparse.Namespace(output=tmp_path, epochs=1, learning_rate=1e-2, parts_learning_rate=None)
     runs: dict[str, list[Ranking]] = {"none": [], "svd-4-2": []}
     for name, rankings in runs.items():
         for seed in (0, 1):
@@ -71,6 +72,7 @@ def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
 
 def test_answers_of_other_settings_are_not_mixed(tmp_path):
     names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
+    names += ("learning_rate", "parts_learning_rate")
     settings = {name: 1 for name in names}
     same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
     same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
@@ -84,3 +86,17 @@ def test_what_is_printed_grows_with_the_window_and_a_projection_does_not():
     # Two products with K components of width d for each of six regions, two FLOPs each.
     assert far[READ] == near[READ] == {"flops": 2 * 2 * 6 * 10 * 32, "parameters": 0}
     assert far[TAKEN]["flops"] < far[PRINTED]["flops"] / 3
+
+
+def test_a_log_has_one_row_for_what_goes_on_over_several_clips():
+    video = toy_video()
+    probability = np.zeros(video.labels.shape, np.float32)
+    probability[5:9, 0, 1], probability[5:9, 0, 2] = 0.9, 0.6  # one region, two names for it
+    probability[5:9, 2, 0] = 0.4  # not sure enough
+    probability[20:22, 1, 2] = 0.8
+    rows = rows_of(video, probability, 0.5, ["a", "b", "c"])
+    assert [(one.row.activity, one.row.start, one.row.end, one.at) for one in rows] == [
+        ("b", 10.0, 18.0, 11.0),
+        ("c", 40.0, 44.0, 41.0),
+    ]
+    assert rows[0].row.alternatives == ("c",)

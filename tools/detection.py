@@ -54,6 +54,11 @@ def doing_of(data: Path) -> list[str]:
     return [one.doing for one in known.activities]
 
 
+def recipe_of(arguments: argparse.Namespace, seed: int) -> HeadRecipe:
+    rates = {"learning_rate": arguments.learning_rate, "parts_learning_rate": arguments.parts_learning_rate}
+    return HeadRecipe(epochs=arguments.epochs, seed=seed, **rates)
+
+
 def with_learned_regions(
     train: Sequence[RegionVideo], test: Sequence[RegionVideo], arguments: argparse.Namespace
 ) -> tuple[list[RegionVideo], list[RegionVideo]]:
@@ -81,7 +86,7 @@ def trained(
         started = time.perf_counter()
         torch.manual_seed(seed)
         head = head_of(name, train[0].features.shape[-1], train[0].labels.shape[-1], doing)
-        fit(head, train, HeadRecipe(epochs=arguments.epochs, seed=seed))
+        fit(head, train, recipe_of(arguments, seed))
         seconds = time.perf_counter() - started
         save_answers(answers(head, test), path)
     return Ranking(load_answers(path)), seconds
@@ -90,6 +95,7 @@ def trained(
 def same_settings(arguments: argparse.Namespace) -> None:
     """LvmError where --output holds answers of heads that were trained or asked otherwise."""
     names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
+    names += ("learning_rate", "parts_learning_rate")
     settings = {name: str(getattr(arguments, name)) for name in names}
     path = arguments.output / "settings.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
@@ -128,20 +134,28 @@ def compared(
     return out
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+def options(said: str) -> argparse.ArgumentParser:
+    """What all tools of the task can be told."""
+    parser = argparse.ArgumentParser(description=said)
     parser.add_argument("--data", type=Path, required=True, help="data folder with train and test videos")
     parser.add_argument("--model", type=Path, default=default_bundle(), help="whose backbone: bundle or run")
     parser.add_argument("--cache", type=Path, help="tokens of videos; default in --output")
-    parser.add_argument("--output", type=Path, required=True, help="answers of every head and seed")
+    parser.add_argument("--output", type=Path, required=True, help="folder of what was found")
     parser.add_argument("--split", default="test", choices=["val", "test"])
-    parser.add_argument("--heads", nargs="+", default=["none", "bank-183", "svd-61-10", "online-0.95-10"])
-    parser.add_argument("--against", nargs="*", default=["none", "bank-183"])
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--learning-rate", type=float, default=HeadRecipe.learning_rate)
+    parser.add_argument("--parts-learning-rate", type=float, help="of memories' own layers")
     parser.add_argument("--frames", type=int, default=2, help="of a clip")
     parser.add_argument("--regions", type=int, default=6, help="of a clip, at most")
     parser.add_argument("--learned-regions", action="store_true", help="region tokens instead of boxes")
+    return parser
+
+
+def main() -> None:
+    parser = options((__doc__ or "").splitlines()[0])
+    parser.add_argument("--heads", nargs="+", default=["none", "bank-183", "svd-61-10", "online-0.95-10"])
+    parser.add_argument("--against", nargs="*", default=["none", "bank-183"])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     same_settings(arguments)

@@ -27,11 +27,15 @@ _FAR = -1e4
 
 @dataclass(frozen=True)
 class HeadRecipe:
-    """How a head is trained. AdamW, cosine to zero after `warm_up` of the steps."""
+    """How a head is trained. AdamW, cosine to zero after `warm_up` of the steps.
+
+    `parts_learning_rate` is that of the memories' own layers (default: as of the rest).
+    """
 
     epochs: int = 8
     batch: int = 64
     learning_rate: float = 2e-3
+    parts_learning_rate: float | None = None
     weight_decay: float = 0.05
     warm_up: float = 0.05
     seed: int = 0
@@ -97,15 +101,35 @@ def detection_loss(logits: Tensor, batch: RegionBatch) -> Tensor:
 
 
 def descend(
-    parameters: Iterable[nn.Parameter], count: int, recipe: HeadRecipe, loss_of: Callable[[Index], Tensor]
+    parameters: Iterable[nn.Parameter],
+    count: int,
+    recipe: HeadRecipe,
+    loss_of: Callable[[Index], Tensor],
+    parts: Iterable[nn.Parameter] = (),
 ) -> list[float]:
-    """Minimise the loss of batches of `count` samples, told by their numbers; its mean in each epoch."""
+    """Minimise the loss of batches of `count` samples, told by their numbers; its mean in each epoch.
+
+    `parts` are parameters of memories, which have a learning rate of their own.
+    """
     rng = np.random.default_rng(recipe.seed)
     torch.manual_seed(recipe.seed)  # of dropout
     steps = -(-count // recipe.batch)
-    optimiser = torch.optim.AdamW(parameters, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    groups = [
+        (list(group), rate)
+        for group, rate in (
+            (parameters, recipe.learning_rate),
+            (parts, recipe.parts_learning_rate or recipe.learning_rate),
+        )
+    ]
+    groups = [(group, rate) for group, rate in groups if group]
+    optimiser = torch.optim.AdamW(
+        [{"params": group, "lr": rate} for group, rate in groups], weight_decay=recipe.weight_decay
+    )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser, recipe.learning_rate, total_steps=recipe.epochs * steps, pct_start=recipe.warm_up
+        optimiser,
+        [rate for _, rate in groups],
+        total_steps=recipe.epochs * steps,
+        pct_start=recipe.warm_up,
     )
     curve = []
     for _ in range(recipe.epochs):
@@ -132,7 +156,8 @@ def fit(head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe |
         return detection_loss(head(batch.features, batch.valid, pasts), batch)
 
     head.train()
-    curve = descend(head.parameters(), len(feed.place), recipe, loss_of)
+    rest = [*head.norm.parameters(), *head.classifier.parameters()]
+    curve = descend(rest, len(feed.place), recipe, loss_of, head.parts.parameters())
     head.eval()
     return curve
 
