@@ -1,4 +1,4 @@
-"""Many threads share few heaps of malloc."""
+"""Many threads share few heaps of malloc, and large blocks stay out of them."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 
 PROGRAM = """
 import ctypes, sys, threading
-from edge_runtime.heaps import few_heaps
+from edge_runtime.heaps import steady_heaps
 if sys.argv[1] == "few":
-    assert few_heaps()
+    assert steady_heaps()
 libc = ctypes.CDLL(None)
 libc.malloc.restype = ctypes.c_void_p
 gate = threading.Barrier(9)
@@ -41,3 +41,30 @@ def heaps(kind: str, file) -> int:
 def test_threads_share_two_heaps(tmp_path):
     assert heaps("many", tmp_path / "many") >= 6
     assert heaps("few", tmp_path / "few") <= 2
+
+
+LARGE = """
+import ctypes, sys
+from edge_runtime.heaps import steady_heaps
+if sys.argv[1] == "steady":
+    assert steady_heaps()
+libc = ctypes.CDLL(None)
+libc.malloc.restype = ctypes.c_void_p
+libc.malloc.argtypes = [ctypes.c_size_t]
+libc.free.argtypes = [ctypes.c_void_p]
+class Info(ctypes.Structure):
+    _fields_ = [(name, ctypes.c_size_t) for name in
+        "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()]
+libc.mallinfo2.restype = Info
+libc.free(libc.malloc(16 << 20))
+before = libc.mallinfo2().hblkhd
+libc.malloc(4 << 20)
+print(libc.mallinfo2().hblkhd - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc moves its bound")
+@pytest.mark.parametrize("kind, from_the_kernel", [("plain", False), ("steady", True)])
+def test_large_blocks_come_from_the_kernel_also_after_a_larger_one(kind, from_the_kernel):
+    said = subprocess.run([sys.executable, "-c", LARGE, kind], check=True, capture_output=True, text=True)
+    assert (int(said.stdout) >= 4 << 20) == from_the_kernel

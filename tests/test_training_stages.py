@@ -223,6 +223,27 @@ def test_the_sampler_alone_may_be_of_another_kind_and_is_learned_anew(place, tmp
     assert 0 <= card.training.results["validation.coverage"] <= 1  # judged by the runtime's own ingest
 
 
+def test_a_start_may_be_given_queues_and_becomes_a_bundle_that_says_so(place, tmp_path):
+    """What is there stays, what makes entries is learned first, and held-out videos are judged with both."""
+    start = place / "run" / CHECKPOINT
+    queues = {"context": ("svd", "text", "region"), "queue": {"length": 2, "text_slots": 4, "regions": 3}}
+    recipe = started(recipe_of(entry_steps=4), start, "backbone", "tubedetr", **queues)
+    said = io.StringIO()
+    Training(recipe, tmp_path / "run", place / "cache", console=Console(file=said)).run()
+    assert "entries of clips: loss" in said.getvalue() and "after 4 steps" in said.getvalue()
+    network, card = from_checkpoint(tmp_path / "run" / CHECKPOINT)
+    assert network.config.context == queues["context"] and card.training.results["validation.coverage"] >= 0
+    table = network.reader.queues.text.table
+    assert table.shape[0] == len(ACTIVITIES) and (table.norm(dim=1) > 0).all()
+    before = load_file(start)["sampler.project.weight"]
+    assert (network.sampler.project.weight - before).abs().max() < 0.1 * before.abs().max()
+    # A start with queues must have the same ones.
+    other = recipe.model_dump() | {"start": tmp_path / "run" / CHECKPOINT}
+    other["network"]["queue"]["length"] = 3
+    with pytest.raises(LvmError, match="queue"):
+        Training(Recipe.model_validate(other), tmp_path / "other", place / "cache")
+
+
 def test_a_start_of_another_shape_is_refused_where_its_weights_are_needed(place, tmp_path):
     start = place / "run" / CHECKPOINT
     recipe = started(recipe_of(), start, "backbone", query_steps=7)
