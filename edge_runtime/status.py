@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import BaseModel, ConfigDict
 
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.frame import TICKS_PER_SECOND
@@ -15,10 +15,14 @@ from edge_runtime.sources.supervised import Supervised
 from edge_runtime.state import FILE, Header, Snapshot
 
 
-@dataclass(frozen=True)
-class Status:
-    """`oldest_age_s` of the oldest remembered token; `written_bytes_per_hour` of what was watched: for a
-    camera what a flash disk has to bear; `not_saved` why the newest frames are in RAM only."""
+class Status(BaseModel):
+    """What is remembered.
+
+    `oldest_age_s` of the oldest remembered token; `written_bytes_per_hour` of what was watched: for a
+    camera what a flash disk has to bear; `not_saved` why the newest frames are in RAM only.
+    """
+
+    model_config = ConfigDict(frozen=True)
 
     frames: int
     seen: int

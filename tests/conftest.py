@@ -104,6 +104,29 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(7)
 
 
+@pytest.fixture(scope="module")
+def engines():
+    """The default bundle's, for onnxruntime with one thread."""
+    from edge_runtime.engine_set import Engines
+    from edge_runtime.paths import default_bundle
+    from engines.bundle import Bundle
+
+    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
+    yield loaded
+    loaded.close()
+
+
+@pytest.fixture
+def sources(monkeypatch):
+    """What each source's name opens, by the name: a function of `start`."""
+    openers: dict = {}
+    monkeypatch.setattr(
+        "edge_runtime.camera_run.open_source",
+        lambda spec, *, sample_fps, start, settings: openers[spec](start),
+    )
+    return openers
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before():
     """A test that sets up logging, or runs a command that does, leaves nothing of it to the next one."""

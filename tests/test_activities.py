@@ -15,7 +15,6 @@ import pytest
 from cameras import Told, fake_engines
 from fastapi.testclient import TestClient
 
-import edge_runtime.camera_run as module
 from edge_runtime.activity.log import ActivityLog
 from edge_runtime.activity.occurrences import Occurrences
 from edge_runtime.activity.recognise import Detection, Recogniser
@@ -29,16 +28,13 @@ from edge_runtime.cli import main as cli
 from edge_runtime.companions import Run, accompanied
 from edge_runtime.config import Config
 from edge_runtime.coverage import Coverage
-from edge_runtime.engine_set import Engines
 from edge_runtime.http.app import make_app
 from edge_runtime.http.settings import HttpSettings
-from edge_runtime.paths import default_bundle
 from edge_runtime.service import Service
 from edge_runtime.sources.demo import parse_demo
 from edge_runtime.state import load_snapshot
 from edge_runtime.status import status_of_camera
 from edge_runtime.world.activities import ACTIVITIES
-from engines.bundle import Bundle
 from engines.errors import EngineFault, LvmError
 from engines.fake import FakeEngine
 
@@ -165,13 +161,6 @@ def test_who_falls_behind_looks_further_and_counts_what_it_skips(at):
 
 
 # -- with the default bundle -------------------------------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def engines():
-    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture(scope="module")
@@ -324,15 +313,6 @@ def test_a_window_that_nobody_watched_has_nothing(engines, told):
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def sources(monkeypatch):
-    openers: dict = {}
-    monkeypatch.setattr(
-        module, "open_source", lambda spec, *, sample_fps, start, settings: openers[spec](start)
-    )
-    return openers
 
 
 @pytest.fixture

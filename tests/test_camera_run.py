@@ -15,7 +15,6 @@ from edge_runtime.camera_run import CameraRun
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
-from edge_runtime.paths import default_bundle
 from edge_runtime.queries import QueryError, parse_query
 from edge_runtime.ring import RING_FRAMES, Ring
 from edge_runtime.sources.base import Counting
@@ -27,13 +26,6 @@ from engines.fake import FakeEngine
 
 DEMO = "demo?size=64x48"
 WHERE = parse_query('{"type": "object", "activity": "scan"}')
-
-
-@pytest.fixture(scope="module")
-def engines():
-    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
-    yield loaded
-    loaded.close()
 
 
 def _camera(engines, source: str, folder: StateFolder, **options) -> CameraRun:

@@ -14,15 +14,12 @@ import numpy as np
 import pytest
 from cameras import watching
 
-from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
-from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.memo import zones_of
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
 from edge_runtime.sources import frame_at
 from edge_runtime.state import StateFolder
-from engines.bundle import Bundle
 from engines.fake import FakeEngine
 
 ROOT = Path(__file__).parent.parent
@@ -53,13 +50,6 @@ HARMLESS = re.compile(r"/dev/(null|tty|pts/\d+)$|/proc/")
 @pytest.fixture(scope="module")
 def video(tmp_path_factory):
     return canary.write_video(tmp_path_factory.mktemp("video") / "shop.mkv", SECONDS, SHOWN)
-
-
-@pytest.fixture(scope="module")
-def engines():
-    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
-    yield loaded
-    loaded.close()
 
 
 def _may_trace(folder: Path) -> bool:

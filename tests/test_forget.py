@@ -17,28 +17,18 @@ from fastapi.testclient import TestClient
 
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.cli import main as cli
-from edge_runtime.engine_set import Engines
 from edge_runtime.http.app import make_app
-from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.forget import forget_span, ticks_of
 from edge_runtime.privacy.sealing import Key, find_key, new_key_text
 from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
 from edge_runtime.queries import parse_query
 from edge_runtime.service import Service
 from edge_runtime.state import FILE, PREVIOUS, Snapshot, StateError, StateFolder, load_snapshot
-from engines.bundle import Bundle
 from engines.errors import LvmError
 
 DEMO = "demo?size=64x48"
 WITH_PICTURES = PrivacySettings(thumbnails=ThumbnailSettings(enabled=True))
 KEY = Key(bytes(range(32)))
-
-
-@pytest.fixture(scope="module")
-def engines():
-    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
-    yield loaded
-    loaded.close()
 
 
 def _watched(engines, folder: Path, seconds: float = 100, key=None, privacy=WITH_PICTURES) -> None:

@@ -123,6 +123,36 @@ def test_a_photo_that_is_uploaded_is_asked_about(page, tmp_path):
     assert page.locator("#send").is_disabled() and "Choose an object" in page.locator("#missing").inner_text()
 
 
+def test_a_product_of_the_catalogue_is_shown_and_asked_about_by_its_name(page):
+    page.select_option("#catalogue", "Seen late")
+    width = "async (img) => { await img.decode(); return img.naturalWidth; }"
+    assert page.locator("#chosen img").evaluate(width) > 0
+    question, answer = asked(page)
+    assert question["object"] == {"product": "Seen late"} and question["type"] == "activity"
+    words = page.locator("#answer").inner_text()
+    assert "What was done with Seen late?" in words
+    page.wait_for_selector("#past li .asked:has-text('Seen late')")
+    assert answer["abstained"] == ("It was not seen." in words)
+
+
+def test_on_a_phone_the_picture_stays_in_sight_while_one_goes_through_an_answer(browser, site):
+    page, wrong = opened(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
+    page.get_by_label(re.compile("Where was it")).check()
+    names = page.locator("#activity option").evaluate_all("(all) => all.map((one) => one.value)")
+    for activity in filter(None, names):  # until one that was done in these minutes
+        page.select_option("#activity", activity)
+        if not asked(page)[1]["abstained"]:
+            break
+    page.tap("#answer .moments button >> nth=0")
+    page.wait_for_selector("#badge:has-text('Remembered at')")
+    seen = page.locator("#stage").bounding_box()
+    assert 0 <= seen["y"] < 100 and page.locator("#live").is_visible()
+    page.tap("#live")
+    assert page.locator("#pick").is_visible()
+    page.close()
+    assert wrong == []
+
+
 def test_a_pause_takes_the_picture_away_until_watching_is_resumed(page, site):
     page.click("#pause")
     page.wait_for_selector("#veil:has-text('Paused for privacy')")
@@ -136,11 +166,11 @@ def ask_elsewhere(page, service) -> None:
     """An answer that another door gave, until the page shows it."""
     before = page.locator("#past li").count()
     service.ask(parse_query('{"type": "object", "activity": "scan", "from": 1, "to": 2}'), "lane 1")
-    page.wait_for_function("(n) => document.querySelectorAll('#past li').length > n", arg=before)
+    page.locator("#past li").nth(before).wait_for()
 
 
 def test_what_happens_elsewhere_is_on_the_page_by_an_event(page, site):
-    page.wait_for_function("document.documentElement.dataset.events === 'listening'")
+    page.wait_for_selector("html[data-events=listening]")
     page.wait_for_timeout(500)  # what was before has been asked for
     # While events come, answers are asked for each minute only: sooner it is the event that did it.
     with page.expect_request("**/api/v1/answers*", timeout=20_000):

@@ -11,10 +11,8 @@ from fastapi.testclient import TestClient
 
 import edge_runtime.camera_run as service_module
 from edge_runtime.camera_settings import CameraSettings
-from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
 from edge_runtime.http.app import make_app
-from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.gate import Gate
 from edge_runtime.privacy.memo import FILE, load_memo
 from edge_runtime.privacy.settings import PrivacySettings
@@ -22,19 +20,11 @@ from edge_runtime.queries import QueryError, parse_query
 from edge_runtime.service import Service
 from edge_runtime.sources.base import Counting
 from edge_runtime.state import StateFolder, arrays_of, load_snapshot
-from engines.bundle import Bundle
 from engines.errors import LvmError
 
 DEMO = "demo?size=64x48"
 CAMERA = "rtsp://nobody.invalid/live"
 BOX = parse_query('{"type": "activity", "object": {"box": [0, 0, 1, 1], "t": 1}}')
-
-
-@pytest.fixture(scope="module")
-def engines():
-    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture

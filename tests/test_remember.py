@@ -3,22 +3,12 @@
 import numpy as np
 import pytest
 
-from edge_runtime.engine_set import Engines
 from edge_runtime.ingest import Ingest, as_stored, empty_version
-from edge_runtime.paths import default_bundle
 from edge_runtime.samplers import make_sampler
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.world import World
-from engines.bundle import Bundle
 from export.evaluation.lookup import cell_histograms
 from export.evaluation.remember import remember
-
-
-@pytest.fixture(scope="module")
-def engines():
-    loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", 1)
-    yield loaded
-    loaded.close()
 
 
 @pytest.fixture(scope="module")

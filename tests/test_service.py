@@ -11,7 +11,6 @@ from cameras import Hanging, Told, fake_engines, same, two_seconds
 from held_up import timed
 from rich.console import Console
 
-import edge_runtime.camera_run as module
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.losses import FAULT
 from edge_runtime.panel import Panel
@@ -23,16 +22,6 @@ from engines.errors import EngineFault, LvmError
 from engines.fake import FakeEngine
 
 LIVE = "rtsp://user:secret@{}/live"
-
-
-@pytest.fixture
-def sources(monkeypatch):
-    """What each source spec opens, by the spec: a function of `start`."""
-    openers: dict = {}
-    monkeypatch.setattr(
-        module, "open_source", lambda spec, *, sample_fps, start, settings: openers[spec](start)
-    )
-    return openers
 
 
 @pytest.fixture

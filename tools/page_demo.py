@@ -16,12 +16,17 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.catalogue.folder import Catalogue
 from edge_runtime.companions import Run, accompanied
+from edge_runtime.config import Config, Objects
 from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
+from edge_runtime.images import read_image
 from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.settings import PrivacySettings
+from edge_runtime.queries import Photos
 from edge_runtime.service import Service
+from edge_runtime.showcase import demo_questions
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.demo import DemoSource, parse_demo
 from edge_runtime.sources.supervision import Supervision
@@ -65,14 +70,19 @@ def served(
         missed = (past * 0.3, past * 0.36) if marked else (0.0, 0.0)
         return Hurried(parse_demo(spec).config, past, missed, sample_fps=sample_fps, start=start)
 
+    products = state / "products"
+    _fill(Catalogue(products), past)
     with Service(engines, opener=opened) as service:
         for k in range(cameras):
             first = marked and k == 0
             privacy = {"zones": ZONES, "thumbnails": {"enabled": True, "most": 2000}} if first else {}
-            settings = PrivacySettings.model_validate(privacy)
+            zones = PrivacySettings.model_validate(privacy)
             spec = f"demo?seed={k}&speed=1"
-            service.add(CameraSettings(spec, state / str(k), f"lane {k + 1}", privacy=settings))
-        with accompanied(Run(service, listen=listen)) as run:
+            service.add(
+                CameraSettings(spec, state / str(k), f"lane {k + 1}", catalogue=products, privacy=zones)
+            )
+        settings = Config(objects=Objects(catalogue=products))
+        with accompanied(Run(service, settings, listen=listen)) as run:
             assert run.address is not None
             running = threading.Thread(target=service.run, kwargs={"stay": True}, name="service")
             running.start()
@@ -85,6 +95,15 @@ def served(
             finally:
                 service.stop()
                 running.join()
+
+
+def _fill(catalogue: Catalogue, past: float) -> None:
+    """Products that something was done with, by what: the demo's have no names."""
+    for name, until in (("Seen early", past * 0.5), ("Seen late", past * 0.9)):
+        for asked in demo_questions("demo?seed=0", until)[:1]:
+            wanted = asked.query.object  # type: ignore[union-attr]
+            assert isinstance(wanted, Photos)
+            catalogue.add(name, [read_image(wanted.photos[0])])
 
 
 def _wait_for(service: Service, past: float) -> None:

@@ -89,11 +89,20 @@ class Scenes:
         page = self.page
         page.click("#zoom-all")
         track = page.locator("#track").bounding_box()
-        y = track["y"] + 70
-        page.mouse.move(track["x"] + track["width"] * 0.31, y)
+        y = track["y"] + 50
+        page.mouse.move(track["x"] + track["width"] * 0.295, y)
         page.mouse.down()
-        page.mouse.move(track["x"] + track["width"] * 0.34, y, steps=4)
+        page.mouse.move(track["x"] + track["width"] * 0.315, y, steps=4)
         page.mouse.up()
+        self._ask()
+
+    def catalogue(self) -> None:
+        """What was done with a product of the catalogue."""
+        page = self.page
+        page.locator("#track").focus()
+        page.keyboard.press("Escape")
+        page.get_by_label(re.compile("What was done")).check()
+        page.select_option("#catalogue", index=1)
         self._ask()
 
     def object(self) -> None:
@@ -114,7 +123,7 @@ class Scenes:
         self.page.wait_for_timeout(300)
 
 
-SCENES = ("start", "answer", "boxes", "unwatched", "object", "paused")
+SCENES = ("start", "answer", "boxes", "unwatched", "catalogue", "object", "paused")
 
 
 def shots(

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_runtime.answers import Answer
+from edge_runtime.status import Status
 
 
 class _Told(BaseModel):
@@ -48,27 +49,10 @@ class WatchedSpan(_Told):
     epoch: float = Field(description="unix seconds of the stream's second 0")
 
 
-class CameraStatus(BaseModel):
+class CameraStatus(Status):
     """What a camera remembers and how it fares."""
 
-    frames: int
-    seen: int
-    dropped: int
-    source: str
-    bundle: str
-    sampler: str
-    ended: bool
-    position_s: float | None
-    tokens: int
-    slots: int
-    oldest_age_s: float | None
-    svd_rank: int
-    clip_frames: int
-    coverage: WatchedSpan
-    state_bytes: int
-    written_bytes: int
-    written_bytes_per_hour: int | None
-    not_saved: str | None
+    coverage: WatchedSpan  # type: ignore[assignment]
     camera: str
     condition: Literal["waiting", "starting", "running", "paused", "ended", "stopped", "failed"]
     error: str | None
@@ -77,6 +61,7 @@ class CameraStatus(BaseModel):
     engine_faults: int
     damaged: int
     source_status: dict[str, Any] | None
+    activities: dict[str, Any] | None = Field(description="how recognising them fares; null where it is off")
 
 
 class StatusOfAll(_Told):

@@ -1,6 +1,6 @@
 // The answer: a sentence, how sure it is, where it lies in time, and what it rests on, to be looked at.
 import { cameraPath, picture } from "./api.js";
-import { $, clock, el, percent, plain, reasonOf } from "./words.js";
+import { $, clock, duration, el, percent, reasonOf } from "./words.js";
 
 const NEAR_S = 0.35; // evidence this close to a moment is shown with it
 const FRAME_MS = 350;
@@ -51,9 +51,7 @@ export class AnswerView {
     }
     if (answer.type === "activity") return this.question.describe(answer.activities[0].activity);
     if (answer.type === "time") return `${at(answer.spans[0].from)} to ${at(answer.spans[0].to)}`;
-    const [first, last] = [answer.boxes[0].t, answer.boxes[answer.boxes.length - 1].t];
-    const count = answer.boxes.length === 1 ? "1 box" : `${answer.boxes.length} boxes`;
-    return first === last ? `${count} at ${at(first)}` : `${count} from ${at(first)} to ${at(last)}`;
+    return placesOf(answer, at);
   }
 
   /** The candidates with their confidences, or the one confidence of boxes. */
@@ -80,8 +78,10 @@ export class AnswerView {
     const at = (t) => clock(t, this.state.memory);
     const took = `Answered in ${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms.`;
     if (watched(answer.coverage) <= 0) return `Nothing of the asked time was watched. ${took}`;
-    const missing = gaps.length === 1 ? `, one gap: ${reasonOf(gaps[0])}` : gaps.length ? `, ${gaps.length} gaps` : ", without a gap";
-    return `Watched from ${at(from)} to ${at(to)}${missing}. ${took}`;
+    if (!gaps.length) return `Watched from ${at(from)} to ${at(to)}, without a gap. ${took}`;
+    const missing = gaps.length > 2 ? `${gaps.length} gaps`
+      : gaps.map((gap) => `${reasonOf(gap)} from ${at(gap.from)} to ${at(gap.to)}`).join("; ");
+    return `Watched ${duration(watched(answer.coverage))} of ${duration(to - from)}, from ${at(from)} to ${at(to)}: ${missing}. ${took}`;
   }
 
   // -- looking at what it rests on ---------------------------------------------------------------------------
@@ -90,10 +90,10 @@ export class AnswerView {
     const boxes = this.answer.boxes.length > 0;
     this.slider = el("input", {
       type: "range", min: "0", max: String(this.moments.length - 1), step: "1", ".value": "0",
-      "aria-label": boxes ? "Boxes in time" : "Evidence in time",
+      "aria-label": boxes ? "Places in time" : "Evidence in time",
       oninput: () => { this.pause(); this.go(Number(this.slider.value)); },
     });
-    this.button = el("button", { type: "button", onclick: () => (this.playing ? this.pause() : this.play()) }, boxes ? "Play boxes" : "Play evidence");
+    this.button = el("button", { type: "button", onclick: () => (this.playing ? this.pause() : this.play()) }, "Play");
     const row = el("div", { class: "play" }, this.button, this.moments.length > 1 ? this.slider : null);
     const times = this.answer.evidence.map((one) => one.t);
     const best = [...new Set(times.map((t) => t.toFixed(1)))].slice(0, 4).map(Number);
@@ -125,7 +125,7 @@ export class AnswerView {
   pause() {
     clearInterval(this.playing);
     this.playing = 0;
-    if (this.button) this.button.textContent = this.answer && this.answer.boxes.length ? "Play boxes" : "Play evidence";
+    if (this.button) this.button.textContent = "Play";
   }
 
   async go(place) {
@@ -140,7 +140,6 @@ export class AnswerView {
     this.state.stage.badge(`Remembered at ${when}${image ? "" : " · no picture is kept"}`);
     this.state.timeline.reveal(moment.t);
     this.state.timeline.point(moment.t);
-    $("live").hidden = false;
   }
 
   /** The kept picture of a moment, or of the evidence nearest to it; null where none is kept. */
@@ -185,9 +184,18 @@ function momentsOf(answer) {
   return times.map((t) => ({ t, boxes: [], cells: cellsAt(t) }));
 }
 
-/** A line of the list of earlier answers. */
-export function line(answer) {
-  if (answer.abstained) return watched(answer.coverage) <= 0 ? "nobody was watching" : "not seen";
-  if (answer.type === "activity") return plain(answer.activities[0].activity);
-  return answer.type === "object" ? `${answer.boxes.length} boxes` : `${answer.spans.length} spans`;
+/** How often and between when something was seen somewhere. */
+function placesOf({ boxes }, at) {
+  const [first, last] = [boxes[0].t, boxes[boxes.length - 1].t];
+  return boxes.length === 1 || first === last ? `Seen at ${at(first)}` : `Seen at ${boxes.length} moments from ${at(first)} to ${at(last)}`;
+}
+
+/** A line of the list of earlier answers; `describe` gives an activity's words, `memory` its clock. */
+export function line(answer, describe, memory) {
+  const at = (t) => clock(t, memory);
+  if (answer.abstained) return watched(answer.coverage) <= 0 ? "Nobody was watching" : "Not seen";
+  if (answer.type === "activity") return describe(answer.activities[0].activity);
+  if (answer.type === "object") return placesOf(answer, at);
+  const more = answer.spans.length > 1 ? `, or ${answer.spans.length - 1} more` : "";
+  return `${at(answer.spans[0].from)} to ${at(answer.spans[0].to)}${more}`;
 }

@@ -218,7 +218,8 @@ function showPast() {
     const at = new Date(one.at * 1000).toTimeString().slice(0, 8);
     const sure = one.answer.abstained ? "" : percent(one.answer.confidence);
     return el("li", {}, el("button", { type: "button", onclick: () => { view.show(one.answer, words); legend(); } },
-      el("time", {}, at), el("span", {}, `${words} ${line(one.answer)}`), el("span", { class: "number" }, sure)));
+      el("time", {}, at), el("b", {}, line(one.answer, (name) => question.describe(name), state.memory)),
+      el("span", { class: "number" }, sure), el("span", { class: "asked" }, words)));
   }));
 }
 
@@ -226,11 +227,12 @@ function showPast() {
 
 function tools() {
   const still = Boolean(stage.held || stage.moment);
+  $("watch").classList.toggle("recalling", Boolean(stage.moment));
   $("live").hidden = !still;
   $("use-box").hidden = !stage.area;
   $("pick").hidden = Boolean(stage.area);
   $("pick").setAttribute("aria-pressed", String(Boolean(stage.held)));
-  if (stage.held) stage.badge(`Standing still at ${clock(stage.held.t, state.memory)}: drag a box around the object`);
+  if (stage.held) stage.badge(`${clock(stage.held.t, state.memory)}, standing still: drag a box around the object`);
 }
 
 /** A box in the middle, for who has no pointer; otherwise the next tap draws it. */
@@ -252,6 +254,7 @@ function useBox() {
 }
 
 stage.addEventListener("area", tools);
+stage.addEventListener("moment", tools);
 stage.addEventListener("use", useBox);
 stage.addEventListener("live", tools);
 $("pick").addEventListener("click", pick);

@@ -4,6 +4,11 @@ import { $, clock, el, plain, toast } from "./words.js";
 
 const SIDE_PX = 1024; // photos are shrunk to this: the network sees a quarter of it
 const MOST = 8;
+const KINDS = {
+  activity: "What happened to the object that you choose.",
+  object: "Where in the picture the activity that you choose took place.",
+  time: "At what times the object that you choose was handled.",
+};
 
 export class Question {
   /** `state` has camera, memory and timeline; `ask(question, words)` sends it. */
@@ -76,7 +81,8 @@ export class Question {
       type: "button", "aria-label": `Remove ${words}`,
       onclick: () => this.choose(this.objects.filter((other) => other !== one)),
     }, "×");
-    return el("div", { class: "chip" }, one.canvas || null, one.canvas && !one.product ? el("span", {}, one.short) : words, remove);
+    const shown = one.canvas || el("img", { src: `/api/v1/catalogue/${encodeURIComponent(one.product)}/photo.jpg`, alt: "" });
+    return el("div", { class: "chip" }, shown, one.canvas && !one.product ? el("span", {}, one.short) : words, remove);
   }
 
   /** The part of the picture that was chosen there. */
@@ -124,6 +130,7 @@ export class Question {
 
   update() {
     const { kind } = this;
+    $("kind-hint").textContent = KINDS[kind];
     $("object-field").hidden = kind === "object";
     $("activity-field").hidden = kind === "activity";
     const any = $("activity").options[0];
@@ -161,13 +168,13 @@ export class Question {
     const done = question.activity ? this.describe(question.activity).toLowerCase() : null;
     const what = {
       activity: `What was done with ${thing}?`,
-      object: `Where: ${done}?`,
-      time: done ? `When: ${done}, with ${thing}?` : `When was ${thing} handled?`,
+      object: `Where was something done: ${done}?`,
+      time: done ? `When was this done with ${thing}: ${done}?` : `When was ${thing} handled?`,
     }[question.type];
     const { from = null, to = null } = question;
     if (from === null && to === null) return what;
     const at = (t) => clock(Math.max(t, 0), this.state.memory);
-    return `${what} ${from === null ? "" : `From ${at(from)} `}${to === null ? "" : `to ${at(to)}`}`;
+    return `${what} ${[from === null ? null : `From ${at(from)}`, to === null ? null : `to ${at(to)}`].filter(Boolean).join(" ")}`;
   }
 }
 

@@ -87,6 +87,7 @@ export class Stage extends EventTarget {
     this.moment = moment;
     this.paint(moment.image);
     this.draw();
+    this.dispatchEvent(new Event("moment"));
   }
 
   // -- choosing an object ------------------------------------------------------------------------------------

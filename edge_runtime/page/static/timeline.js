@@ -1,5 +1,5 @@
 // The hours: what is remembered of them, when nobody watched, what was recognised, and where answers lie.
-import { LANES, drawTimeline } from "./timeline_draw.js";
+import { drawTimeline, lanesOf } from "./timeline_draw.js";
 import { $, clock, duration, plain, reasonOf } from "./words.js";
 
 const LEAST_S = 4;
@@ -179,7 +179,7 @@ export class Timeline extends EventTarget {
       if (event.button !== 0) return;
       down.set(event.pointerId, at(event));
       this.track.setPointerCapture(event.pointerId);
-      const axis = event.offsetY > LANES.watched[0] + 12;
+      const axis = event.offsetY > lanesOf(this.track.clientHeight).watched[0] + 12;
       if (down.size === 2) drag = { mode: "pinch", view: this.view, from: [...down.values()] };
       else drag = { mode: axis || event.shiftKey ? "pan" : this.edge(at(event)), x: at(event), view: this.view, range: this.range };
     });

@@ -1,7 +1,17 @@
 // What the timeline shows, drawn: activities, what is remembered, gaps, answers, the selected range, now.
 import { clock, colour, plain, reasonOf } from "./words.js";
 
-export const LANES = { activity: [10, 26], density: [46, 62], spans: [112, 8], watched: [124, 8] }; // top, height in px
+const LANES = { activity: [10, 26], density: [46, 62], spans: [112, 8], watched: [124, 8] }; // top, height in px
+const TALL = 168; // of the track that these are for
+
+/** Lanes of a track of this height, and the size of its letters, which follows the page's. */
+export function lanesOf(height) {
+  const letters = 13 * parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
+  const scale = (height - 2 * letters) / (TALL - 26);
+  const lanes = { letters, bottom: 2 * letters };
+  for (const [name, lane] of Object.entries(LANES)) lanes[name] = lane.map((px) => px * scale);
+  return lanes;
+}
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600];
 
 export function drawTimeline(line) {
@@ -12,8 +22,9 @@ export function drawTimeline(line) {
   canvas.height = Math.round(h * scale);
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
-  pen.font = "13px system-ui, sans-serif";
-  const one = { pen, w, h, bottom: h - 8 };
+  const lanes = lanesOf(h);
+  pen.font = `${lanes.letters}px system-ui, sans-serif`;
+  const one = { pen, w, h, lanes };
   drawAxis(line, one);
   if (!line.memory) return;
   drawWatched(line, one);
@@ -24,24 +35,24 @@ export function drawTimeline(line) {
   drawNow(line, one);
 }
 
-function drawAxis(line, { pen, w, h }) {
+function drawAxis(line, { pen, w, h, lanes }) {
   const [a, b] = line.view;
-  const step = STEPS.find((s) => ((b - a) / s) * 88 < w) || 43200;
+  const step = STEPS.find((s) => ((b - a) / s) * 7 * lanes.letters < w) || 43200;
   const shift = line.memory && line.memory.live ? (line.memory.coverage.epoch - new Date().getTimezoneOffset() * 60) % step : 0;
   pen.textAlign = "center";
   for (let t = Math.ceil((a + shift) / step) * step - shift; t <= b; t += step) {
     const x = line.x(t);
     pen.fillStyle = colour("line");
-    pen.fillRect(Math.round(x), LANES.density[0], 1, h - LANES.density[0] - 26);
+    pen.fillRect(Math.round(x), lanes.density[0], 1, h - lanes.density[0] - lanes.bottom);
     pen.fillStyle = colour("muted");
-    if (x > 28 && x < w - 28) pen.fillText(clock(t, line.memory, step < 60), x, h - 9);
+    if (x > 2 * lanes.letters && x < w - 2 * lanes.letters) pen.fillText(clock(t, line.memory, step < 60), x, h - 0.7 * lanes.letters);
   }
 }
 
-function drawWatched(line, { pen, w }) {
+function drawWatched(line, { pen, w, lanes }) {
   const { from, to, gaps } = line.memory.coverage;
   if (from === null) return;
-  const [top, height] = LANES.watched;
+  const [top, height] = lanes.watched;
   pen.fillStyle = colour("good");
   const begin = Math.max(line.x(from), 0);
   pen.fillRect(begin, top, Math.min(line.x(to), w) - begin, height);
@@ -50,17 +61,17 @@ function drawWatched(line, { pen, w }) {
     const x1 = Math.max(line.x(gap.from), 0);
     const x2 = Math.min(Math.max(line.x(gap.to), line.x(gap.from) + 2), w);
     if (x2 <= x1) continue;
-    hatch(pen, x1, LANES.density[0], x2 - x1, top + height - LANES.density[0]);
+    hatch(pen, x1, lanes.density[0], x2 - x1, top + height - lanes.density[0]);
     if (x2 - x1 > 120) {
       pen.fillStyle = colour("muted");
       pen.textAlign = "center";
-      pen.fillText(reasonOf(gap), (x1 + x2) / 2, LANES.density[0] + 36);
+      pen.fillText(reasonOf(gap), (x1 + x2) / 2, lanes.density[0] + 2.8 * lanes.letters);
     }
   }
 }
 
-function drawDensity(line, { pen, w }) {
-  const [top, height] = LANES.density;
+function drawDensity(line, { pen, w, lanes }) {
+  const [top, height] = lanes.density;
   const bin = 4;
   const counts = new Float32Array(Math.ceil(w / bin) + 1);
   for (const { t } of line.memory.tokens) {
@@ -76,15 +87,17 @@ function drawDensity(line, { pen, w }) {
   });
 }
 
-function drawActivities(line, { pen, w }) {
-  const [top, height] = LANES.activity;
+function drawActivities(line, { pen, w, lanes }) {
+  const [top, height] = lanes.activity;
   pen.textAlign = "left";
   for (const one of line.activities) {
     const x1 = line.x(one.from);
     const x2 = Math.max(line.x(one.to ?? line.now), x1 + 4);
     if (x2 < 0 || x1 > w) continue;
-    pen.fillStyle = colour("accent-soft");
+    pen.fillStyle = colour("accent");
+    pen.globalAlpha = 0.22;
     pen.fillRect(x1, top, x2 - x1, height);
+    pen.globalAlpha = 1;
     pen.fillStyle = colour("accent");
     pen.fillRect(x1, top, 2, height);
     if (x2 - x1 < 48) continue;
@@ -93,13 +106,13 @@ function drawActivities(line, { pen, w }) {
     pen.rect(x1, top, x2 - x1 - 4, height);
     pen.clip();
     pen.fillStyle = colour("text");
-    pen.fillText(plain(one.activity), Math.max(x1, 0) + 8, top + 18);
+    pen.fillText(plain(one.activity), Math.max(x1, 0) + 8, top + 0.7 * height);
     pen.restore();
   }
 }
 
-function drawSpans(line, { pen }) {
-  const [top, height] = LANES.spans;
+function drawSpans(line, { pen, lanes }) {
+  const [top, height] = lanes.spans;
   line.spans.slice(0, 8).forEach((span, place) => {
     const x = line.x(span.from);
     pen.globalAlpha = place === 0 ? 1 : Math.max(0.25, Math.min(span.confidence * 2, 0.7));
@@ -109,28 +122,28 @@ function drawSpans(line, { pen }) {
   });
 }
 
-function drawRange(line, { pen, h }) {
+function drawRange(line, { pen, h, lanes }) {
   if (!line.range) return;
   const [x1, x2] = line.range.map((t) => line.x(t));
   pen.fillStyle = colour("accent");
   pen.globalAlpha = 0.16;
-  pen.fillRect(x1, 0, x2 - x1, h - 26);
+  pen.fillRect(x1, 0, x2 - x1, h - lanes.bottom);
   pen.globalAlpha = 1;
   for (const x of [x1, x2]) {
-    pen.fillRect(x - 1, 0, 2, h - 26);
+    pen.fillRect(x - 1, 0, 2, h - lanes.bottom);
     pen.fillRect(x - 4, h / 2 - 24, 8, 24);
   }
 }
 
-function drawNow(line, { pen, w, h }) {
+function drawNow(line, { pen, w, h, lanes }) {
   const x = line.x(line.now);
   if (x >= 0 && x <= w + 1) {
     pen.fillStyle = colour("bad");
-    pen.fillRect(Math.min(x, w - 2), 0, 2, h - 26);
+    pen.fillRect(Math.min(x, w - 2), 0, 2, h - lanes.bottom);
   }
   if (line.moment !== null) {
     pen.fillStyle = colour("text");
-    pen.fillRect(line.x(line.moment), 0, 1, h - 26);
+    pen.fillRect(line.x(line.moment), 0, 1, h - lanes.bottom);
   }
 }
 
