@@ -159,6 +159,7 @@ class Curves(_Told):
     fps: list[float]
     lost: list[int]
     query_ms: list[float | None]
+    engine_ms: list[float | None]
 
 
 class HistoryFacts(BaseModel):

@@ -29,13 +29,17 @@ SAMPLES = 300
 
 @dataclass
 class _Curves:
-    """Of one camera; `frames` is the count at the last sample."""
+    """Of one camera; `frames`, and the `calls` and `seconds` of its engine's, are the counts at the last
+    sample."""
 
     frames: int
+    calls: int
+    seconds: float
     at: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     fps: deque[float] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     lost: deque[int] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     query_ms: deque[float | None] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    engine_ms: deque[float | None] = field(default_factory=lambda: deque(maxlen=SAMPLES))
 
 
 class History:
@@ -66,13 +70,17 @@ class History:
             self._curves = {name: one for name, one in self._curves.items() if name in cameras}
             for name, camera in cameras.items():
                 frames = camera.version.frames
-                curves = self._curves.setdefault(name, _Curves(frames))
+                counts, seconds = camera.ingest.stages.backbone.read()
+                calls = counts[-1]
+                curves = self._curves.setdefault(name, _Curves(frames, calls, seconds))
                 curves.at.append(round(time.time(), 3))
                 curves.fps.append(round(max(frames - curves.frames, 0) / past, 2))
                 curves.lost.append(sum(camera.losses.lost.values()))
                 took = asked.get(name)
                 curves.query_ms.append(round(statistics.median(took), 2) if took else None)
-                curves.frames = frames
+                mean = (seconds - curves.seconds) / (calls - curves.calls) if calls > curves.calls else None
+                curves.engine_ms.append(None if mean is None else round(1000 * mean, 2))
+                curves.frames, curves.calls, curves.seconds = frames, calls, seconds
             self._resident.append(resident_bytes())
 
     def _asked(self) -> dict[str, list[float]]:
@@ -85,7 +93,8 @@ class History:
         return took
 
     def as_json(self) -> dict[str, Any]:
-        """Lists of the same length a camera, oldest first; `query_ms` null where nobody asked."""
+        """Lists of the same length a camera, oldest first; `query_ms` null where nobody asked, `engine_ms`
+        (of a call for a batch of pictures, waiting included) where no picture came."""
         with self._lock:
             cameras = {
                 name: {
@@ -93,6 +102,7 @@ class History:
                     "fps": list(one.fps),
                     "lost": list(one.lost),
                     "query_ms": list(one.query_ms),
+                    "engine_ms": list(one.engine_ms),
                 }
                 for name, one in self._curves.items()
             }

@@ -10,7 +10,8 @@ export function showHealth(history, cameras, bundle) {
   for (const camera of cameras) {
     const curves = history.cameras[camera.camera];
     const [dot, words] = conditionOf(camera);
-    const facts = `${words}, ${camera.frames} frames, ${camera.tokens} of ${camera.slots} tokens`;
+    const faults = camera.engine_faults ? `, ${camera.engine_faults} engine calls failed` : "";
+    const facts = `${words}, ${camera.frames} frames, ${camera.tokens} of ${camera.slots} tokens${faults}`;
     parts.push(el("h3", {}, el("span", { class: `dot ${dot}` }), camera.camera, el("small", {}, facts)));
     for (const problem of [camera.error, ...camera.problems]) {
       if (problem) parts.push(el("p", { class: "problem" }, problem));
@@ -19,6 +20,7 @@ export function showHealth(history, cameras, bundle) {
     parts.push(
       curve("Frames a second", curves.fps, (v) => v.toFixed(1)),
       curve("Frames lost", curves.lost, (v) => String(v)),
+      curve("Engine, a call", curves.engine_ms, (v) => `${v.toFixed(v < 10 ? 1 : 0)} ms`),
       curve("Question", curves.query_ms, (v) => `${v.toFixed(0)} ms`),
     );
   }
