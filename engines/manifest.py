@@ -69,7 +69,7 @@ class QueueConfig(Strict):
 class NetworkConfig(Strict):
     """Everything that fixes the shapes and the meaning of the three graphs (LVM-Net)."""
 
-    backbone: str = Field(min_length=1, description="'conv' for our own small network, else a timm name")
+    backbone: Printable = Field(min_length=1, description="'conv' for our own small network, or a timm name")
     image_size: int = Field(ge=32, le=1024, description="side of the square input, pixels")
     d_backbone: int = Field(ge=8, le=8192, description="width of a stored token")
     d_model: int = Field(ge=8, le=8192, description="width of sampler and reader")

@@ -27,6 +27,7 @@ from edge_runtime.logs import _Lines
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import MAX_QUESTION_BYTES, Photos, Product, QueryError, parse_query
 from edge_runtime.secret import keep_secret
+from edge_runtime.sources import canonical
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from tools.fuzzing.small import Small, small_service
@@ -279,3 +280,9 @@ def test_a_secret_of_the_configuration_is_not_in_what_run_says(tmp_path):
     )  # fmt: skip
     assert done.returncode == 2, done.stderr
     assert "hunter22" not in done.stdout + done.stderr and "***" in done.stderr
+
+
+def test_a_source_whose_name_is_no_text_is_refused_before_it_is_watched(tmp_path):
+    name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
+    with pytest.raises(LvmError, match=r"/\\udcff.mp4': the name of a source must be valid UTF-8; rename it"):
+        canonical(name)

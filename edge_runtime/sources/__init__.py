@@ -70,7 +70,16 @@ def is_demo(spec: str) -> bool:
 
 
 def canonical(spec: str) -> str:
-    """The same source by one name from wherever it is started: paths become absolute."""
+    """The same source by one name from wherever it is started: paths become absolute.
+
+    Raises LvmError for a name that is no text: states and answers name their source in JSON.
+    """
+    try:
+        spec.encode()
+    except UnicodeEncodeError:
+        raise LvmError(
+            f"{ascii(spec)}: the name of a source must be valid UTF-8; rename it, or make a link to it"
+        ) from None
     if is_live(spec) or is_demo(spec):
         return spec
     path = os.path.abspath(os.path.expanduser(_path_of(spec)))

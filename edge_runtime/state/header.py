@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edge_runtime.coverage import MAX_GAPS, MAX_NOTES
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
@@ -18,10 +18,21 @@ MAX_PERIOD_S = 1e4
 """What one frame stands for at the lowest rate of a bundle; coverage ends that much after the last one."""
 LEAST_FPS = 1 / MAX_PERIOD_S
 
+
+def _encodable(text: str) -> str:
+    """JSON can name half a character, which could be loaded and never saved again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"text must be Unicode, got {text[:80]!a}") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
 Seconds = Annotated[float, Field(ge=-MAX_T, le=MAX_T + MAX_PERIOD_S)]
 Tick = Annotated[int, Field(ge=-MAX_TICK, le=MAX_TICK)]
 Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
-Reason = Annotated[str, Field(max_length=200)]
+Reason = Annotated[Text, Field(max_length=200)]
 
 
 class Header(BaseModel):
@@ -38,11 +49,11 @@ class Header(BaseModel):
     id: str = Field(default="", pattern="^[0-9a-f]{0,64}$")  # part of a file name
     network: NetworkConfig | None = None
     written: Count = 0
-    model: str
-    bundle: str
-    source: str
-    camera: str | None = Field(default=None, max_length=64)
-    sampler: str
+    model: Text
+    bundle: Text
+    source: Text
+    camera: Text | None = Field(default=None, max_length=64)
+    sampler: Text
     epoch: Seconds
     sample_fps: float = Field(ge=LEAST_FPS, le=TICKS_PER_SECOND)
     last_t: Seconds | None = None
