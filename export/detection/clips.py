@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND
 from engines.manifest import NetworkConfig
+from export.data.captions import Captions, of_frames
 from export.data.cells import cell_shares
 from export.data.files import Dataset, Tracks
 from export.data.records import EventRecord
@@ -43,7 +44,8 @@ class RegionVideo:
     `tick` (n,) of each clip's moment; `tokens` (n, T, 49, d) float16 of the frozen backbone; `features`
     (n, R, d), zero where `valid` (n, R) is false; `box` (n, R, 4) xyxy, None for learned regions, which have
     none; `labels` (n, R, C) what each region is doing; `clip_labels` (n, C) what is being done at all.
-    The truth, of regions or not: `truth_clip` (G,), `truth_box` (G, 4), `truth_labels` (G, C).
+    The truth, of regions or not: `truth_clip` (G,), `truth_box` (G, 4), `truth_labels` (G, C). `captions`
+    (n, T) of a captioner, "" where it said nothing, None where the data folder has none.
     """
 
     name: str
@@ -57,6 +59,7 @@ class RegionVideo:
     truth_clip: Index
     truth_box: Real
     truth_labels: Flags
+    captions: tuple[tuple[str, ...], ...] | None = None
 
     def __len__(self) -> int:
         return len(self.tick)
@@ -68,13 +71,18 @@ class RegionVideo:
 
 
 def region_video(
-    cache: VideoCache, data: Dataset, network: NetworkConfig, rule: ClipRule | None = None
+    cache: VideoCache,
+    data: Dataset,
+    network: NetworkConfig,
+    rule: ClipRule | None = None,
+    captions: Captions | None = None,
 ) -> RegionVideo:
     """The cached video with the regions of its annotated boxes; what does not fill a clip is left out.
 
     The boxes of a moment are those at its very tick: annotate them at the times of sampled frames.
     """
     rule = rule or ClipRule()
+    said_of = None if not captions else captions.get(cache.name, [])
     frames = cache.clips * network.clip_frames
     ends = np.arange(rule.frames - 1, frames, rule.frames)  # (n,)
     tokens = cache.tokens[: len(ends) * rule.frames].reshape(-1, rule.frames, *cache.tokens.shape[1:])
@@ -99,6 +107,9 @@ def region_video(
         clip[doing],
         box[doing],
         labels[doing],
+        None
+        if said_of is None
+        else of_frames(said_of, cache.ticks[: len(ends) * rule.frames].reshape(-1, rule.frames)),
     )
 
 

@@ -8,6 +8,7 @@ A name is the kind of a memory and its numbers, several memories joined by `+`:
     online-F-K               MeMSVD online, forgetting factor F a clip, K components
     text-L-S, region-L-S     TinyMem: L entries, every S-th clip; text memory or region memory alone
     text-L-S-T               text memory of T slots an entry
+    captions-L-S             text memory of a captioner's words (captions.jsonl of the data folder)
     tokens-L-S-R             region memory of R learned tokens of the whole clip
     tiny-L-S                 TinyMem: text memory, and region memory in the last layer that reads any
     dense-L-S                all tokens of past clips, compressed: MeMViT's memory
@@ -61,6 +62,7 @@ KINDS: dict[str, Callable[..., MemoryPart]] = {
 
 TINY: dict[str, Callable[..., TinyMemRule]] = {
     "text": lambda length, stride, slots=4: _rule("text", length, stride, slots=int(slots)),
+    "captions": lambda length, stride: _rule("captions", length, stride),
     "region": lambda length, stride: _rule("region", length, stride),
     "tokens": lambda length, stride, regions=16: _rule("tokens", length, stride, regions=int(regions)),
     "tiny": lambda length, stride, slots=4: TinyMemRule(

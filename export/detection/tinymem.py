@@ -6,6 +6,7 @@ activities, d width.
 The kinds of memory, each an entry a clip, l entries every s clips:
 
     text     the clip's likeliest activities in words, without a captioner (`edge_runtime.queues`)
+    captions what a captioner said of its frames, where the data folder has captions.jsonl
     region   the features of its boxes (RoI)
     tokens   learned region tokens of the whole clip
     dense    all its tokens, compressed: MeMViT's memory, the baseline
@@ -17,6 +18,7 @@ entries of the past never go stale.
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -28,6 +30,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_runtime.queues import read_out, shared_slots
+from engines.errors import LvmError
+from export.data.captions import varied
 from export.descriptions import described
 from export.detection.clips import Index, RegionVideo
 from export.detection.head import Before, DetectionHead, MemoryPart
@@ -46,7 +50,7 @@ from export.networks.memory_attention import (
     memory_scores,
 )
 
-Source = Literal["text", "region", "tokens", "dense"]
+Source = Literal["text", "captions", "region", "tokens", "dense"]
 _HEADS = 4
 
 
@@ -69,7 +73,7 @@ class TinyMemRule:
 class EntriesBefore(NamedTuple):
     """What is read before each of B clips; what a head does not read has no tokens."""
 
-    text: Tensor  # (B, l, T) int64 classes
+    text: Tensor  # (B, l, T) int64 classes, or (B, l, frames, W) of captions
     region: Tensor  # (B, l, n, d)
     dense: Tensor  # (B, l, frames, 49, d)
     valid: Tensor  # (B, l)
@@ -96,10 +100,9 @@ class TinyMem(MemoryPart):
         of_clip = {"region": regions, "tokens": rule.regions}
         self.memories = nn.ModuleDict()
         for layer, source in self.plan.items():
-            if source == "text":
-                one: nn.Module = MemoryProjection(
-                    rule.text_width, width, _HEADS, reach, rule.slots, spread=False
-                )
+            if source in ("text", "captions"):
+                slots, spread = (rule.slots, False) if source == "text" else (frames, True)
+                one: nn.Module = MemoryProjection(rule.text_width, width, _HEADS, reach, slots, spread=spread)
             elif source == "dense":
                 one = DenseProjection(width, _HEADS, reach)
             else:
@@ -117,12 +120,13 @@ class TinyMem(MemoryPart):
         self._seen.prepare(videos, recipe, set(self.plan.values()))
 
     def watch(self, video: RegionVideo) -> Before:
-        return self._seen.of(video, set(self.plan.values()))
+        return self._seen.of(video, set(self.plan.values()), training=self.training)
 
     def tokens_read(self) -> int:
         """Memory tokens of one clip by our definition: keys of past clips, added over the layers."""
         each = {
             "text": compressed(self.rule.slots),
+            "captions": compressed(self.frames),
             "region": compressed(6),
             "tokens": compressed(self.rule.regions),
             "dense": dense_tokens(self.frames),
@@ -145,7 +149,8 @@ class TinyMem(MemoryPart):
         if source == "text":
             keys = memory(Entries(past.text, past.valid), self.table)
         else:
-            keys = memory(Entries(past.dense if source == "dense" else past.region, past.valid))
+            tokens = {"captions": past.text, "dense": past.dense}.get(source, past.region)
+            keys = memory(Entries(tokens, past.valid))
         return keys
 
 
@@ -193,9 +198,13 @@ class _Seen:
         if "tokens" in sources:
             fit_region_tokens(self._tokens, videos, recipe)
 
-    def of(self, video: RegionVideo, sources: set[Source]) -> Before:
+    def of(self, video: RegionVideo, sources: set[Source], *, training: bool) -> Before:
         nothing = np.zeros((len(video), 0), np.float32)
-        text = named_activities(self._labels, video, self._rule) if "text" in sources else nothing
+        text: NDArray[np.generic] = nothing
+        if "text" in sources:
+            text = named_activities(self._labels, video, self._rule)
+        elif "captions" in sources:
+            text = described_captions(video, self._rule.text_width, training=training)
         region: NDArray[np.float32] = nothing
         if "region" in sources:
             region = video.features
@@ -215,6 +224,21 @@ def named_activities(labels: DetectionHead, video: RegionVideo, rule: TinyMemRul
     return np.stack([shared_slots(one, rule.slots, rule.classes) for one in mean]).astype(np.int64)
 
 
+def described_captions(video: RegionVideo, width: int, *, training: bool) -> NDArray[np.float32]:
+    """The text entry of each clip, of a captioner's words: (n, frames, W), 0 where it said nothing.
+
+    In training some captions are varied. Raises LvmError where there are none.
+    """
+    if video.captions is None:
+        raise LvmError(f"captions of {video.name} expected for a memory of captions: write captions.jsonl")
+    rng = np.random.default_rng(zlib.crc32(video.name.encode()))
+    said = [text for clip in video.captions for text in clip]
+    texts = [varied(text, rng) for text in said] if training else said
+    kinds, place = np.unique(texts, return_inverse=True)
+    rows = described([str(one) for one in kinds], width) * np.float32(width**0.5)
+    return np.asarray(rows[place].reshape(len(video), -1, width), np.float32)
+
+
 def _before(
     text: NDArray[np.generic], region: NDArray[np.generic], dense: NDArray[np.generic], rule: TinyMemRule
 ) -> Callable[[Index], EntriesBefore]:
@@ -231,7 +255,7 @@ def _before(
             return torch.from_numpy(found).to(dtype)
 
         return EntriesBefore(
-            read(text, torch.int64),
+            read(text, torch.float32 if text.dtype == np.float32 else torch.int64),
             read(region, torch.float32),
             read(dense, torch.float32),
             torch.from_numpy(valid),
@@ -243,8 +267,9 @@ def _before(
 def _plan(rule: TinyMemRule) -> dict[int, Source]:
     if not rule.sources:
         return {}
-    if set(rule.sources) == {"text", "region"}:
+    words = [source for source in rule.sources if source in ("text", "captions")]
+    if len(rule.sources) == 2 and len(words) == 1 and "region" in rule.sources:
         plan = layer_plan(rule.layers, ("text", "region"), share=rule.share)
-        return {layer: "region" if kind == "region" else "text" for layer, kind in plan.items()}
+        return {layer: "region" if kind == "region" else words[0] for layer, kind in plan.items()}
     (source,) = rule.sources
     return dict.fromkeys(layer_plan(rule.layers, ("dense",), share=rule.share), source)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from export.data.captions import read_captions
 from export.data.files import Dataset
 from export.data.records import Split
 from export.detection.clips import ClipRule, RegionVideo, region_video
@@ -26,4 +27,5 @@ def region_videos(
     """
     model = Model.of_network(run.network, run.card)
     caches = caches_of(data, split, run.config, model.backbone, run.backbone_digest(), cache, report)
-    return [region_video(one, data, run.config, rule) for one in caches]
+    captions = read_captions(data.root)
+    return [region_video(one, data, run.config, rule, captions) for one in caches]
