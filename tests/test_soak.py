@@ -131,3 +131,13 @@ def test_the_page_tells_what_was_lost_what_failed_and_what_was_not_run(tmp_path)
     (tmp_path / "kills.out").write_text("nothing\n")
     with pytest.raises(ValueError, match="must begin with its command"):
         part("kills", tmp_path / "kills.out")
+
+
+def test_engines_that_are_loaded_again_are_no_growth():
+    samples = [
+        {"t": float(t), "life": 1, "resident": 2e8 + (1e7 if t > 500 else 0), "ask": {"ms": 10.0}}
+        for t in range(600)
+    ]
+    fault = {"fault": "engine-fault", "began": 498.0, "t": 510.0}
+    assert in_the_end(samples, Bounds(), [fault])[1] == []
+    assert in_the_end(samples, Bounds(), [fault | {"began": 590.0}])[1] != []

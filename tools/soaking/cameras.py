@@ -12,7 +12,9 @@ from types import TracebackType
 from tools.fault_http import HttpServer
 from tools.fault_rtsp import RtspServer
 
-SIZES = ((160, 96), (320, 192))
+SIZES = ((160, 96), (120, 128))
+"""As many pixels: the newest 32 pictures are kept, so memory follows a camera's size, which a soak would take
+for growth (4.4 MB more at 320 x 192)."""
 
 
 class Cameras:
