@@ -44,9 +44,9 @@ _TAIL = """
 - Times to recover are those of a machine that does other work too. The soak's demo falls behind its speed
   where cores are missing, and is then judged on what it saw.
 - How a soak is judged was changed three times after soaks had been seen: seconds are allowed what a control
-  process of the same machine needs; a life's memory is judged from where each of its faults has happened once, at
-  the earliest after four minutes, up to an engine fault; and the camera that changes its resolution keeps its
-  number of pixels, as the newest 32 pictures of each camera are kept (4.4 MB more at 320 x 192 than at 160 x 96).
+  process of the same machine needs; a life's memory is judged from where each of its faults has happened
+  once, at the earliest after four minutes, up to an engine fault; and the camera that changes its resolution
+  keeps its number of pixels, as its newest 32 pictures are kept (4.4 MB more at 320 x 192 than at 160 x 96).
 - The soak's video is the demo's; no recorded shop was soaked. Real films were watched for memory only
   (`tools/time_lapse.py`, [unattended.md](unattended.md)).
 """
