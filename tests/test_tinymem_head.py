@@ -163,3 +163,16 @@ def test_descriptions_start_close_where_they_share_words():
             ["scanning an item", "weighing an item", "putting it into a bag", "Scanning  an ITEM"], 512
         ),
     )
+
+
+def test_every_head_of_the_tables_exists_and_has_its_tokens_counted():
+    from tools.tinymem import TABLES, rows_of, tokens_read
+
+    names = {name for table in TABLES.values() for name in table}
+    assert {name: tokens_read(name, WIDTH) for name in names if name.startswith(("tiny", "dense", "l"))} == {
+        "layers": 0, "dense-2-1": 64, "dense-6-1": 192, "dense-12-1": 384,
+        "tiny-2-1": 10, "tiny-6-1": 30, "tiny-12-1": 60, "tiny-12-5": 60,
+    }  # fmt: skip
+    heads = {name: {"map": [0.5, 0.4, 0.6], "gain": {"layers": [0.1, 0.0, 0.2]}} for name in names}
+    row = rows_of(heads, TABLES["modalities"], WIDTH)[-1]
+    assert row == ["tiny-6-1", 30, 0.5, 0.4, 0.6, "+0.100 +0.000 +0.200", ""]
