@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import struct
 import subprocess
 import sys
@@ -21,7 +22,7 @@ import edge_runtime.images as images_room
 import edge_runtime.secret as secret_room
 from edge_runtime.cli.question import MAX_WORDS, typed
 from edge_runtime.http.app import make_app
-from edge_runtime.http.serving import BriefLog
+from edge_runtime.http.serving import BriefLog, HttpServer
 from edge_runtime.images import read_image
 from edge_runtime.logs import _Lines
 from edge_runtime.objects import ObjectEncoder
@@ -286,3 +287,18 @@ def test_a_source_whose_name_is_no_text_is_refused_before_it_is_watched(tmp_path
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
     with pytest.raises(LvmError, match=r"/\\udcff.mp4': the name of a source must be valid UTF-8; rename it"):
         canonical(name)
+
+
+def test_a_broken_body_after_a_question_for_the_head_only_is_one_line_of_the_log(tmp_path, caplog):
+    question = b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with small_service(tmp_path) as service, HttpServer(service, "127.0.0.1:0") as server:
+        host, port = server.address.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=20) as client:
+            client.sendall(
+                b"HEAD / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n3\r\x03\x00{}\r\n\r\n"
+            )
+            said = b"".join(iter(lambda: client.recv(4096), b""))
+    assert said.startswith(b"HTTP/1.1 400")
+    told = [r for r in caplog.records if r.levelno >= logging.WARNING and "uvicorn" not in r.name]
+    assert [r.getMessage() for r in told] == ["a client broke the rules of HTTP"]
+    assert all(r.exc_info is None for r in caplog.records)

@@ -8,9 +8,12 @@ letter now and then, would take all that there are and shut everybody else out.
 from __future__ import annotations
 
 import asyncio
+import logging
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = logging.getLogger(__name__)
 
 HEAD_S = 10.0
 """From a connection, or the first byte of a further request, to the end of the request's head."""
@@ -54,7 +57,13 @@ class TimedProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         if self._deadline is None:
             self._begin(HEAD_S)
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except h11.LocalProtocolError:
+            # uvicorn gives its refusal of a broken body a text, which the answer to HEAD may not have.
+            log.warning("a client broke the rules of HTTP")
+            self.transport.close()
+            return
         state = self.conn.their_state
         if state is h11.SEND_BODY and not self._in_body:
             self._begin(BODY_S)

@@ -10,12 +10,12 @@ from random import Random
 from typing import Any
 
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from edge_runtime.companions import Run
 from edge_runtime.config import load_config
 from edge_runtime.http.app import make_app
+from edge_runtime.http.patience import TimedProtocol
 from edge_runtime.http.serving import BriefLog
 from tools.fuzzing.doors.query import TYPED, WORDS
 from tools.fuzzing.doors.query import Door as QueryDoor
@@ -97,17 +97,21 @@ class Door:
     async def _serve(self, data: bytes) -> None:
         self._failures.clear()
         state = ServerState()
-        protocol = H11Protocol(self._config, state, {}, self._loop)
+        protocol = TimedProtocol(self._config, state, {}, self._loop)
         wire = _Wire()
         protocol.connection_made(wire)  # type: ignore[arg-type]
         if data:  # a loop never calls it with nothing
             protocol.data_received(data)
+        gone = False
         for _ in range(100):  # the routes run in threads of a pool
             if not state.tasks:
                 break
             await asyncio.wait(list(state.tasks), timeout=0.05)
             # A body that never comes: the client goes.
             protocol.eof_received()
+            protocol.connection_lost(None)
+            gone = True
+        if not gone:
             protocol.connection_lost(None)
         if protocol.timeout_keep_alive_task is not None:
             protocol.timeout_keep_alive_task.cancel()
@@ -147,6 +151,8 @@ class _Wire(asyncio.Transport):
 
     def close(self) -> None:
         self.closed = True
+
+    abort = close
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         pass
