@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
 from functools import cache
 
@@ -16,6 +17,7 @@ from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame
 from edge_runtime.paths import default_bundle
 from edge_runtime.privacy.settings import PrivacySettings
+from edge_runtime.service import Service
 from edge_runtime.sources.base import Counting
 from edge_runtime.state import StateFolder, arrays_of
 from edge_runtime.turns import Turns
@@ -94,3 +96,35 @@ def watching(engines: Engines, source: str, folder: StateFolder, privacy: Privac
     """One camera by itself, with a folder that is held already."""
     settings = CameraSettings(source, folder.folder, privacy=privacy or PrivacySettings(), patient=True)
     return CameraRun(Turns(engines), settings, folder)
+
+
+class Running:
+    """A service that runs in a thread, as it does in a process of its own."""
+
+    def __init__(self, service: Service, **options) -> None:
+        self.service, self.error = service, None
+        self._thread = threading.Thread(target=self._run, kwargs=options)
+        self._thread.start()
+
+    def _run(self, **options) -> None:
+        try:
+            self.service.run(**options)
+        except Exception as error:
+            self.error = error
+
+    def until(self, found, what: str) -> None:
+        end = time.monotonic() + 20
+        while not found():
+            assert time.monotonic() < end, f"{what} did not come"
+            time.sleep(0.005)
+
+    def stop(self) -> float:
+        """Seconds that it took."""
+        began = time.monotonic()
+        self.service.stop()
+        self.join()
+        return time.monotonic() - began
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()

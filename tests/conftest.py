@@ -127,6 +127,36 @@ def sources(monkeypatch):
     return openers
 
 
+@pytest.fixture
+def watch(tmp_path):
+    """A service over fake engines; `add(name, spec)` gives each camera its folder."""
+    from cameras import fake_engines
+
+    from edge_runtime.service import Service
+
+    made: list[Service] = []
+
+    def open_service(engines=None, load=None):
+        service = Service(engines or fake_engines(), load or fake_engines)
+        made.append(service)
+        return service
+
+    yield open_service
+    for service in made:
+        service.__exit__(None, None, None)
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Settings of a camera, by its name, with a folder of its own."""
+    from edge_runtime.camera_settings import CameraSettings
+
+    def make(name: str, source: str | None = None, **more) -> CameraSettings:
+        return CameraSettings(source or name, tmp_path / name, name, **more)
+
+    return make
+
+
 @pytest.fixture(autouse=True)
 def _logging_as_before():
     """A test that sets up logging, or runs a command that does, leaves nothing of it to the next one."""

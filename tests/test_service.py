@@ -1,13 +1,11 @@
 """Several cameras in one process: what happens to one is never another's trouble."""
 
-import errno
 import io
-import threading
 import time
 from dataclasses import replace
 
 import pytest
-from cameras import Hanging, Told, fake_engines, same, two_seconds
+from cameras import Hanging, Running, Told, fake_engines, same, two_seconds
 from held_up import timed
 from rich.console import Console
 
@@ -15,68 +13,12 @@ from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.losses import FAULT
 from edge_runtime.panel import Panel
 from edge_runtime.queries import QueryError
-from edge_runtime.service import Service
 from edge_runtime.state import StateError, load_snapshot
 from edge_runtime.status import status_of_camera
-from engines.errors import EngineFault, LvmError
+from engines.errors import LvmError
 from engines.fake import FakeEngine
 
 LIVE = "rtsp://user:secret@{}/live"
-
-
-@pytest.fixture
-def watch(tmp_path):
-    """A service over fake engines; `add(name, spec)` gives each camera its folder."""
-    made: list[Service] = []
-
-    def open_service(engines=None, load=None):
-        service = Service(engines or fake_engines(), load or fake_engines)
-        made.append(service)
-        return service
-
-    yield open_service
-    for service in made:
-        service.__exit__(None, None, None)
-
-
-@pytest.fixture
-def settings(tmp_path):
-    def make(name: str, source: str | None = None, **more) -> CameraSettings:
-        return CameraSettings(source or name, tmp_path / name, name, **more)
-
-    return make
-
-
-class Running:
-    """A service that runs in a thread, as it does in a process of its own."""
-
-    def __init__(self, service: Service, **options) -> None:
-        self.service, self.error = service, None
-        self._thread = threading.Thread(target=self._run, kwargs=options)
-        self._thread.start()
-
-    def _run(self, **options) -> None:
-        try:
-            self.service.run(**options)
-        except Exception as error:
-            self.error = error
-
-    def until(self, found, what: str) -> None:
-        end = time.monotonic() + 20
-        while not found():
-            assert time.monotonic() < end, f"{what} did not come"
-            time.sleep(0.005)
-
-    def stop(self) -> float:
-        """Seconds that it took."""
-        began = time.monotonic()
-        self.service.stop()
-        self.join()
-        return time.monotonic() - began
-
-    def join(self) -> None:
-        self._thread.join(20)
-        assert not self._thread.is_alive()
 
 
 # -- side by side ------------------------------------------------------------------------------------------
@@ -364,122 +306,3 @@ def test_a_name_is_taken_once_and_a_folder_is_one_cameras(watch, settings, sourc
     service.add(settings("b"))
     with pytest.raises(QueryError, match="name the camera; there are a, b"):
         service.camera()
-
-
-# -- engines that fail -------------------------------------------------------------------------------------
-
-
-class Faulty:
-    """Engines whose backbone fails in the calls that `fails` names, counted from 0."""
-
-    def __init__(self, fails) -> None:
-        self.calls, self._fails, self._real = 0, fails, fake_engines()
-
-    @property
-    def engines(self):
-        spec = self._real.backbone
-        return replace(self._real, backbone=FakeEngine(self._run, spec.inputs, spec.outputs))
-
-    def _run(self, feeds):
-        self.calls += 1
-        if self._fails(self.calls - 1):
-            raise EngineFault("out of memory")
-        return self._real.backbone(feeds)
-
-
-def test_a_fault_costs_nothing_when_the_second_try_works(watch, settings, sources):
-    sources["a"] = lambda start: Told(40, start=start)
-    service = watch(Faulty(lambda call: call % 4 == 1).engines)
-    service.add(settings("a", sampler="svd-novelty"))
-    service.run()
-    camera = service.camera()
-    assert camera.version.frames == 40 and camera.losses.lost[FAULT] == 0 and camera.lane.faults >= 1
-    assert camera.version.coverage.gaps == () and service.lasting.reloads == 0
-
-
-@pytest.mark.parametrize("first", [0, 3, 4])
-def test_a_batch_that_fails_twice_is_a_gap_and_counted(watch, settings, sources, first):
-    sources["a"] = lambda start: Told(100, start=start)
-    service = watch(Faulty(lambda call: call in (first, first + 1)).engines)
-    service.add(settings("a", sampler="svd-novelty"))
-    service.run()
-    camera = service.camera()
-    lost = camera.losses.lost[FAULT]
-    assert 1 <= lost <= 8 and camera.version.frames == 100 - lost
-    assert camera.version.coverage.watched() == 100 - lost and camera.problems == []
-    assert camera.header.dropped == lost and len(camera.version.pending) < 30
-    assert status_of_camera(camera)["lost"]["engine fault"] == lost
-
-
-def test_engines_that_fail_for_good_are_loaded_again_and_every_camera_goes_on(watch, settings, sources):
-    for name in ("a", "b"):
-        sources[name] = lambda start: Told(100, start=start)
-    broken = Faulty(lambda call: call >= 6)
-    service = watch(broken.engines, load=fake_engines)
-    service.add(settings("a", sampler="svd-novelty"))
-    service.add(settings("b", sampler="svd-novelty"))
-    service.run()
-    assert service.lasting.reloads == 1 and broken.calls <= 10
-    for camera in service.cameras.values():
-        assert camera.version.frames + camera.losses.lost[FAULT] == 100 and camera.condition == "ended"
-    # Two faults lose a batch; the third is a first try, whose second finds the new engines.
-    assert sum(camera.losses.lost[FAULT] for camera in service.cameras.values()) in (6, 8)
-
-
-def test_a_sampler_that_fails_loses_its_batch_and_not_the_clip(watch, settings, sources):
-    sources["a"] = lambda start: Told(130, start=start)
-    engines, calls = fake_engines(), []
-
-    def score(feeds):
-        calls.append(1)
-        if len(calls) <= 2:
-            raise EngineFault("out of memory")
-        return engines.sampler(feeds)
-
-    service = watch(
-        replace(engines, sampler=FakeEngine(score, engines.sampler.inputs, engines.sampler.outputs))
-    )
-    service.add(settings("a"))
-    service.run()
-    camera = service.camera()
-    lost = camera.losses.lost[FAULT]
-    assert 1 <= lost <= 8 and camera.version.frames == 130 - lost and camera.version.memory.version >= 3
-
-
-# -- disks that fail ---------------------------------------------------------------------------------------
-
-
-def test_a_full_disk_ends_no_watching_and_is_said_while_it_lasts(watch, settings, sources):
-    said: list[list[str]] = []
-    full = [True]
-    sources["a"] = lambda start: Told(40, start=start, before=seen)
-    service = watch()
-    camera = service.add(settings("a", save_interval_s=0))
-    create = camera.folder.disk.create
-
-    def seen(k):
-        full[0] = k < 30
-        said.append(camera.problems)
-
-    def created(path):
-        if full[0]:
-            raise OSError(errno.ENOSPC, "No space left on device")
-        return create(path)
-
-    camera.folder.disk.create = created
-    service.run()
-    assert said[29] == [f"state {camera.folder.folder} cannot be saved: No space left on device"]
-    assert camera.problems == [] and load_snapshot(camera.folder.folder).version.frames == 40
-
-
-def test_whoever_subscribes_is_told_each_change_of_a_cameras_condition(watch, settings, sources):
-    sources["lane1"] = lambda start: Told(9, start=start)
-    service = watch()
-    service.add(settings("lane1"))
-    with service.events.subscribe() as told:
-        service.run()
-        changes = []
-        while (event := told.get(0)) is not None:
-            assert (event.kind, event.type, event.camera) == ("camera", "update", "lane1")
-            changes.append((event.before["condition"], event.after["condition"]))
-    assert changes == [("waiting", "starting"), ("starting", "running"), ("running", "ended")]

@@ -85,14 +85,19 @@ class Scenes:
         page.wait_for_timeout(500)
 
     def unwatched(self) -> None:
-        """A range in the gap, dragged."""
+        """A range in the gap that nobody watched, dragged."""
         page = self.page
         page.click("#zoom-all")
+        told = page.evaluate("fetch('/api/v1/memory?camera=lane 1').then((reply) => reply.json())")[
+            "coverage"
+        ]
+        gap = next(one for one in told["gaps"] if "reason" not in one)
+        long = gap["to"] - gap["from"]
         track = page.locator("#track").bounding_box()
-        y = track["y"] + 50
-        page.mouse.move(track["x"] + track["width"] * 0.295, y)
+        wide, y = track["width"] / told["to"], track["y"] + 50
+        page.mouse.move(track["x"] + (gap["from"] + 0.2 * long) * wide, y)
         page.mouse.down()
-        page.mouse.move(track["x"] + track["width"] * 0.315, y, steps=4)
+        page.mouse.move(track["x"] + (gap["from"] + 0.7 * long) * wide, y, steps=4)
         page.mouse.up()
         self._ask()
 

@@ -165,11 +165,11 @@ export class Question {
   words(question) {
     const product = question.object && question.object.product;
     const thing = product ? plain(product) : "this object";
-    const done = question.activity ? this.describe(question.activity).toLowerCase() : null;
+    const done = question.activity ? this.describe(question.activity) : null;
     const what = {
       activity: `What was done with ${thing}?`,
-      object: `Where was something done: ${done}?`,
-      time: done ? `When was this done with ${thing}: ${done}?` : `When was ${thing} handled?`,
+      object: `${done}: where?`,
+      time: done ? `${done}, with ${thing}: when?` : `When was ${thing} handled?`,
     }[question.type];
     const { from = null, to = null } = question;
     if (from === null && to === null) return what;

@@ -31,8 +31,10 @@ export function clock(t, memory, seconds = true) {
 }
 
 export function duration(s) {
-  if (s < 90) return `${Math.round(s)} s`;
-  return s < 5400 ? `${Math.round(s / 60)} min` : `${(s / 3600).toFixed(1)} h`;
+  const whole = Math.round(s);
+  if (whole < 90) return `${whole} s`;
+  if (whole >= 5400) return `${(s / 3600).toFixed(1)} h`;
+  return whole % 60 ? `${Math.floor(whole / 60)} min ${whole % 60} s` : `${whole / 60} min`;
 }
 
 export const REASONS = { paused: "paused for privacy", forgotten: "forgotten on request" };
