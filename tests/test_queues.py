@@ -115,11 +115,12 @@ def test_every_sampler_leaves_the_same_entry_of_the_first_clip(sampler):
         np.testing.assert_array_equal(array, two.carried[name])
 
 
+@pytest.mark.parametrize("sampler", ["neural", "s5"])
 @pytest.mark.parametrize("context", [("text",), ("region",), ("region", "svd", "text")])
 @pytest.mark.parametrize("cut", [2, 17, 24, 35])
-def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut):
+def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut, sampler):
     """Saved at frame 12, journaled up to `cut`, read back, fed on: as if nothing had happened."""
-    network = small_network(context=context, queue=QUEUE)
+    network = small_network(context=context, queue=QUEUE, sampler=sampler)
     whole, fed = _ingest(network), frames(50)
     first = _ingest(network)
     with StateFolder(tmp_path) as folder:
