@@ -1,0 +1,1 @@
+"""Long-form video understanding: what a whole video is, told from minutes of tokens at once (S5)."""

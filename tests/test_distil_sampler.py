@@ -1,0 +1,44 @@
+"""Attention teaches a sampler of linear cost: what the lessons are, and that they are learned."""
+
+import numpy as np
+import torch
+from training_models import toy_cache, toy_config
+
+from engines.manifest import ActivityClass, TrainingRecord
+from export.bundle_writer import ModelCard
+from export.evaluation.stream import Model
+from export.networks.model import initialised
+from export.training.recipe import Optimiser
+from tools.distil_sampler import above, exchanged, learn, lessons
+
+
+def _card(count):
+    classes = tuple(ActivityClass(name=f"a{i}", doing=f"doing a{i}") for i in range(count))
+    return ModelCard("toy", classes, TrainingRecord(trained=True, recipe="toy"))
+
+
+def test_a_lesson_is_positive_for_what_is_kept_and_for_nothing_else():
+    scores = np.random.default_rng(0).normal(size=90).astype(np.float32)
+    valid = np.arange(90) != 7
+    far = above(scores, valid, 60)
+    kept = np.argsort(-np.where(valid, scores, -np.inf))[:60]
+    assert set(np.flatnonzero(far > 0)) == set(kept) and far[7] == 0
+    assert np.abs(far).max() <= 3
+
+
+def test_while_the_memory_takes_everything_there_is_no_lesson():
+    assert not above(np.arange(20, dtype=np.float32), np.ones(20, np.bool_), 60).any()
+
+
+def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():
+    config = toy_config(dropout=0.0, image_size=56)
+    network = initialised(config, 0)
+    material = [lessons(Model.of_network(network, _card(config.activities)), toy_cache(0))]
+    assert material[0].wanted.shape == (12, 110)
+    made = exchanged(network, 1, 0)
+    assert made.config.sampler == "s5"
+    for name, value in network.reader.state_dict().items():
+        assert torch.equal(made.reader.state_dict()[name], value)
+    optimiser = Optimiser(steps=48, learning_rate=1e-2)
+    losses = learn(made.sampler, made.config.sampler_state, material, optimiser, 0)
+    assert np.mean(losses[-12:]) < 0.7 * np.mean(losses[:12])

@@ -1,0 +1,191 @@
+"""A bundle's attention sampler teaches one of state-space layers; backbone and reader stay as they are.
+
+    python -m tools.distil_sampler --bundle edge_runtime/bundle --data DATA --cache CACHE --output RUN
+    lvm-train evaluate RUN --data TEST --output RESULTS
+    lvm-export --checkpoint RUN/checkpoint.safetensors --output s5-bundle
+
+The bundle's own sampler watches the videos of a split clip by clip, by the runtime's ingest. The new one
+learns to score the same candidates as far above or below the threshold of being kept, carrying its state from
+clip to clip. No label is used: this is minutes where a training is hours, and a start for one (`lvm-train`
+with `start: RUN/checkpoint.safetensors`). The last line of standard output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from edge_runtime.memory import Scores, TokenMemory, Tokens
+from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from engines.manifest import NetworkConfig
+from export.checkpoint import from_bundle, save_checkpoint
+from export.data.checks import read
+from export.evaluation.stream import Model, watched
+from export.evaluation.videos import caches_of
+from export.networks.model import LvmNet, initialised
+from export.networks.s5 import S5Sampler
+from export.training.cache import VideoCache
+from export.training.loop import schedule
+from export.training.recipe import Optimiser
+from export.weights import weights_digest
+from tools.console import finish
+
+BEYOND = 3.0
+"""How far beyond the threshold, in standard deviations of a round's scores, a lesson goes at most."""
+
+
+@dataclass(frozen=True)
+class Lessons:
+    """What was judged in n clips of one video, (n, m + K, ...); `wanted` the score above the threshold."""
+
+    features: NDArray[np.float16]
+    cell: NDArray[np.int32]
+    novelty: NDArray[np.float32]
+    valid: NDArray[np.bool_]
+    wanted: NDArray[np.float32]
+
+
+class _Teacher:
+    """The bundle's sampler, with notes of what it was given and said."""
+
+    def __init__(self, sampler: Sampler) -> None:
+        self._sampler = sampler
+        self.notes: list[tuple[TokenMemory, Tokens, Novelty, Scores]] = []
+
+    def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
+        scores = self._sampler.score(memory, clip, novelty)
+        self.notes.append((memory, clip, novelty, scores))
+        return scores
+
+
+def lessons(model: Model, cache: VideoCache) -> Lessons:
+    """All rounds of one video."""
+    teacher = _Teacher(make_sampler("neural", model.sampler))
+    watched(model, cache, Sampler("teacher", teacher, thins=True))
+    rows = []
+    for memory, clip, novelty, scores in teacher.notes:
+        valid = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
+        features = np.concatenate([memory.features, clip.features]).astype(np.float16)
+        cell = np.concatenate([memory.cell, clip.cell])
+        rows.append((features, cell, novelty, valid, above(scores, valid, memory.slots)))
+    return Lessons(*(np.stack(column) for column in zip(*rows, strict=True)))
+
+
+def above(scores: Scores, valid: NDArray[np.bool_], slots: int) -> NDArray[np.float32]:
+    """How far each candidate is above the `slots`-th best, in standard deviations; 0 where invalid, and for
+    all while the memory takes everything: nothing is decided then."""
+    real = np.sort(scores[valid])[::-1]
+    if len(real) <= slots:
+        return np.zeros(len(scores), np.float32)
+    threshold = (real[slots - 1] + real[slots]) / 2
+    far = (scores - threshold) / max(float(real.std()), 1e-6)
+    return np.where(valid, np.clip(far, -BEYOND, BEYOND), 0).astype(np.float32)
+
+
+def learn(
+    student: S5Sampler, shape: tuple[int, int, int], given: Sequence[Lessons], optimiser: Optimiser, seed: int
+) -> list[float]:
+    """Sweeps over all videos side by side, in order of time; the loss of each step."""
+    adam = torch.optim.AdamW(
+        student.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
+    )
+    clips = min(len(one.wanted) for one in given)
+    state, losses = None, []
+    torch.manual_seed(seed)
+    student.train()
+    for step in range(optimiser.steps):
+        for group in adam.param_groups:
+            group["lr"] = optimiser.learning_rate * schedule(step, optimiser)
+        batch = _round(given, step % clips)
+        if state is None or step % clips == 0:
+            state = torch.zeros(len(given), *shape)
+        scores, state = student.judged(
+            batch["features"], batch["valid"], batch["cell"], batch["novelty"], state
+        )
+        state = state.detach()
+        decided = (batch["wanted"] != 0).any(1, keepdim=True) & batch["valid"]
+        if not decided.any():
+            continue
+        loss = nn.functional.smooth_l1_loss(scores[decided], batch["wanted"][decided])
+        adam.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(student.parameters(), optimiser.clip_norm)
+        adam.step()
+        losses.append(float(loss.detach()))
+        print(f"step {step + 1}: {losses[-1]:.4f}", file=sys.stderr, flush=True)
+    student.eval()
+    return losses
+
+
+def _round(given: Sequence[Lessons], clip: int) -> dict[str, Tensor]:
+    return {
+        name: torch.from_numpy(
+            np.stack([getattr(one, name)[clip] for one in given]).astype(
+                np.float32 if name == "features" else getattr(given[0], name).dtype
+            )
+        )
+        for name in ("features", "cell", "novelty", "valid", "wanted")
+    }
+
+
+def exchanged(network: LvmNet, layers: int, seed: int) -> LvmNet:
+    """The same backbone and reader with a new sampler."""
+    config = NetworkConfig.model_validate(
+        network.config.model_dump() | {"sampler": "s5", "sampler_layers": layers}
+    )
+    made = initialised(config, seed)
+    made.backbone.load_state_dict(network.backbone.state_dict())
+    made.reader.load_state_dict(network.reader.state_dict())
+    return made
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    network, card = from_bundle(given.bundle)
+    model = Model.of_network(network, card)
+    data = read(given.data)
+    caches = caches_of(
+        data, given.split, network.config, model.backbone, weights_digest(network.backbone), given.cache
+    )
+    material = [lessons(model, cache) for cache in caches]
+    made = exchanged(network, given.layers, given.seed)
+    assert isinstance(made.sampler, S5Sampler)
+    optimiser = Optimiser(steps=given.steps, learning_rate=given.rate, weight_decay=0.01)
+    losses = learn(made.sampler, made.config.sampler_state, material, optimiser, given.seed)
+    about = {"sampler": "s5, learned from the scores of attention", "steps": given.steps, "seed": given.seed,
+             "start": card.name, "data": [str(given.data), given.split]}  # fmt: skip
+    record = card.training.model_copy(update={"recipe": json.dumps(about), "results": {}})
+    given.output.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(
+        made, replace(card, name=f"{card.name}-s5", training=record), given.output / "checkpoint.safetensors"
+    )
+    last = losses[-min(len(losses), 30) :]
+    finish({"videos": len(material), "steps": given.steps, "loss": float(np.mean(last)), "first": losses[0]})
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, required=True, help="whose sampler is attention")
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--split", default="train", choices=["train", "val", "test"])
+    parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,233 @@
+"""Long-form video tasks in the checkout world: S5's masks against random ones, none, and attention.
+
+    python -m tools.longform --cache CACHE --output longform.json
+    python -m tools.longform --cache CACHE --output longform.json --parts table curve lsmcl cost
+
+`table`  every mask generator, on raw tokens and on S4 features, beside no mask and random masks
+`curve`  linear masks on S4 features against random ones at several shares of hidden tokens
+`lsmcl`  half of the labels, with and without pre-training on all videos
+`cost`   processor seconds and kept memory of a training step: masks or none, attention, at equal length
+
+Each row is trained --seeds times and judged on worlds that were never seen; intervals of 95 % draw videos
+and seeds. What is in --output already is not run again, so a run that was killed goes on. The last line of
+standard output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from edge_runtime.paths import default_bundle
+from edge_runtime.state import model_digest
+from engines.bundle import Bundle
+from engines.select import load_engines
+from export.longform.train import Contrast, Fit, accuracy, fitted, pretrained
+from export.longform.videos import TASKS, Videos, videos_of
+from export.networks.vis4mer import LongformConfig
+from tools.console import finish, show
+
+TRAIN_SEED, TEST_SEED = 410_000, 420_000
+RATIOS = (0.25, 0.5, 0.75, 0.9)
+PARTS = ("table", "curve", "lsmcl", "cost")
+Right = np.ndarray
+"""(seeds, V, 4)"""
+
+
+def variants(base: LongformConfig) -> dict[str, LongformConfig]:
+    """The rows of the table."""
+    rows = {
+        "no mask (ViS4mer)": replace(base, mask="none"),
+        "random mask": replace(base, mask="random"),
+    }
+    kinds = (("linear", "linear"), ("transformer", "one transformer layer"), ("stacked", "stacked"))
+    for kind, words in kinds:
+        rows[f"{words}, raw tokens"] = replace(base, mask=kind, features=False)  # type: ignore[arg-type]
+        rows[f"{words}, S4 features"] = replace(base, mask=kind, features=True)  # type: ignore[arg-type]
+    return rows
+
+
+class Ledger:
+    """What was measured so far, in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+
+    def once(self, name: str, run: Callable[[], Any]) -> Any:
+        """The row called `name`; it is run where it is not there."""
+        if name not in self.rows:
+            self.rows[name] = run()
+            self._path.write_text(json.dumps(self.rows))
+            print(name, file=sys.stderr, flush=True)
+        return self.rows[name]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    given = _parser().parse_args(argv)
+    torch.set_num_threads(1)
+    train, test = _videos(given, given.train, TRAIN_SEED), _videos(given, given.test, TEST_SEED)
+    base, ledger = LongformConfig(train.tokens.shape[-1], width=given.width), Ledger(given.output)
+    fit = Fit(steps=given.steps)
+
+    def judged(name: str, config: LongformConfig, among: Videos = train, start: bool = False) -> Right:
+        found = []
+        for seed in range(given.seeds):
+            stem = Contrast(
+                replace(fit, seed=seed, steps=given.contrast_steps),
+                short=max(1, given.frames // 5),
+                queue=given.queue,
+            )
+
+            def run(seed: int = seed, stem: Contrast = stem) -> Any:
+                net = pretrained(replace(config, mask="none"), train, stem) if start else None
+                return accuracy(fitted(config, among, replace(fit, seed=seed), net), test).tolist()
+
+            found.append(ledger.once(f"{name} / seed {seed}", run))
+        return np.array(found)
+
+    result: dict[str, Any] = {
+        "videos": [len(train), len(test)],
+        "seeds": given.seeds,
+        "steps": given.steps,
+        "tokens": int(np.prod(train.tokens.shape[1:3])),
+        "chance": _chance(train, test),
+    }
+    if "table" in given.parts:
+        result["table"] = {name: _told(judged(name, config)) for name, config in variants(base).items()}
+    if "curve" in given.parts:
+        rows = {"learned": replace(base, mask="linear"), "random": replace(base, mask="random")}
+        result["curve"] = {
+            str(ratio): {
+                name: _told(judged(f"{name} mask of {ratio}", replace(config, hidden=ratio)))
+                for name, config in rows.items()
+            }
+            for ratio in RATIOS
+        }
+    if "lsmcl" in given.parts:
+        plain, half = replace(base, mask="none"), train.first(len(train) // 2)
+        without = judged("half the labels", plain, half)
+        gained = judged("half the labels, LSMCL", plain, half, start=True)
+        result["lsmcl"] = {
+            "without": _told(without),
+            "with": _told(gained),
+            "gain": _interval(gained - without),
+        }
+    if "cost" in given.parts:
+        result["cost"] = _costs(base, train)
+    if "table" in result:
+        rows = [[name, *row["shown"]] for name, row in result["table"].items()]
+        show("share of unseen videos told right", ["", *TASKS, "mean"], rows)
+    finish(result)
+    return 0
+
+
+def _videos(given: argparse.Namespace, count: int, first: int) -> Videos:
+    bundle = Bundle.open(given.bundle or default_bundle())
+    _, engines = load_engines(bundle, "onnxruntime", threads=1)
+    size = bundle.manifest.network.image_size
+    videos = videos_of(
+        range(first, first + count), engines["backbone"], model_digest(bundle), given.cache, size=size,
+        frames=given.frames, seconds=given.seconds,
+    )  # fmt: skip
+    return videos.pooled(given.side)
+
+
+def _told(right: Right) -> dict[str, Any]:
+    """Accuracy by task and their mean, with intervals over videos and seeds."""
+    tasks = {name: _interval(right[:, :, i]) for i, name in enumerate(TASKS)}
+    mean = _interval(right.mean(2))
+    shown = [f"{one[0]:.2f}" for one in tasks.values()] + [f"{mean[0]:.3f} [{mean[1]:.3f}, {mean[2]:.3f}]"]
+    return {"tasks": tasks, "mean": mean, "shown": shown}
+
+
+def _interval(values: np.ndarray) -> tuple[float, float, float]:
+    """Mean of (seeds, V, ...) and the 95 % interval of 2,000 draws of seeds and videos with replacement."""
+    flat = values.reshape(*values.shape[:2], -1).mean(2)
+    rng = np.random.default_rng(0)
+    seeds = rng.integers(flat.shape[0], size=(2000, flat.shape[0]))
+    videos = rng.integers(flat.shape[1], size=(2000, flat.shape[1]))
+    drawn = [flat[np.ix_(s, v)].mean() for s, v in zip(seeds, videos, strict=True)]
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return round(float(flat.mean()), 4), round(float(low), 4), round(float(high), 4)
+
+
+def _chance(train: Videos, test: Videos) -> dict[str, float]:
+    """What naming the commonest class of the training videos comes to."""
+    common = [int(np.bincount(train.labels[:, i]).argmax()) for i in range(len(TASKS))]
+    return {name: float((test.labels[:, i] == common[i]).mean()) for i, name in enumerate(TASKS)}
+
+
+def _costs(base: LongformConfig, videos: Videos, rounds: int = 3, batch: int = 4) -> dict[str, Any]:
+    """Processor seconds of a training step of `batch` videos, in turn, and what it keeps for going back."""
+    rows = {
+        "attention, no mask": replace(base, mask="none", mixer="attention"),
+        "S4, no mask": replace(base, mask="none"),
+        "S4, random mask": replace(base, mask="random"),
+        "S4, linear mask on S4 features": replace(base, mask="linear"),
+    }
+    spent: dict[str, list[float]] = {name: [] for name in rows}
+    held: dict[str, int] = {}
+    few = videos.first(batch)
+    for number in range(rounds + 1):
+        for name, config in rows.items():
+            started = time.process_time()
+            with torch.autograd.graph.saved_tensors_hooks(_Held.pack(held, name), lambda tensor: tensor):
+                fitted(config, few, Fit(steps=1, batch=batch))
+            if number:
+                spent[name].append(time.process_time() - started)
+    return {
+        name: {"processor_s": round(statistics.median(spent[name]), 4), "kept_mb": round(held[name] / 1e6, 1)}
+        for name in rows
+    }
+
+
+class _Held:
+    """Bytes of the tensors that a forward pass keeps for the backward pass, each counted once."""
+
+    @staticmethod
+    def pack(held: dict[str, int], name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+        seen: set[int] = set()
+        held[name] = 0
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            place = tensor.untyped_storage().data_ptr()
+            if place not in seen:
+                seen.add(place)
+                held[name] += tensor.untyped_storage().nbytes()
+            return tensor
+
+        return keep
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
+    parser.add_argument("--output", type=Path, required=True, help="file of what was measured so far")
+    parser.add_argument("--bundle", type=Path, help="whose backbone; default the one that ships")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--train", type=int, default=256, help="training videos")
+    parser.add_argument("--test", type=int, default=64, help="unseen videos")
+    parser.add_argument("--frames", type=int, default=12, help="of each video")
+    parser.add_argument("--seconds", type=float, default=120.0, help="of each video")
+    parser.add_argument("--width", type=int, default=64, help="of the first of two blocks")
+    parser.add_argument("--side", type=int, default=4, help="parts of a frame across, of 7 cells")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--contrast-steps", type=int, default=120)
+    parser.add_argument("--queue", type=int, default=0, help="keys of earlier batches as further negatives")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
