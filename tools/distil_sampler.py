@@ -98,16 +98,18 @@ def learn(
     adam = torch.optim.AdamW(
         student.parameters(), lr=optimiser.learning_rate, weight_decay=optimiser.weight_decay
     )
-    clips = min(len(one.wanted) for one in given)
-    state, losses = None, []
+    # Each video begins at another clip: a sweep in step forgets early clips while it learns late ones.
+    clips = np.array([len(one.wanted) for one in given])
+    begins = np.arange(len(given)) * clips // len(given)
+    state, losses = torch.zeros(len(given), *shape), []
     torch.manual_seed(seed)
     student.train()
     for step in range(optimiser.steps):
         for group in adam.param_groups:
             group["lr"] = optimiser.learning_rate * schedule(step, optimiser)
-        batch = _round(given, step % clips)
-        if state is None or step % clips == 0:
-            state = torch.zeros(len(given), *shape)
+        at = (begins + step) % clips
+        batch = _round(given, at)
+        state = state * torch.from_numpy(at > 0)[:, None, None, None]
         scores, state = student.judged(
             batch["features"], batch["valid"], batch["cell"], batch["novelty"], state
         )
@@ -126,15 +128,13 @@ def learn(
     return losses
 
 
-def _round(given: Sequence[Lessons], clip: int) -> dict[str, Tensor]:
-    return {
-        name: torch.from_numpy(
-            np.stack([getattr(one, name)[clip] for one in given]).astype(
-                np.float32 if name == "features" else getattr(given[0], name).dtype
-            )
-        )
-        for name in ("features", "cell", "novelty", "valid", "wanted")
-    }
+def _round(given: Sequence[Lessons], clips: NDArray[np.int64]) -> dict[str, Tensor]:
+    """Clip number `clips` (V,) of each video."""
+    found = {}
+    for name in ("features", "cell", "novelty", "valid", "wanted"):
+        rows = np.stack([getattr(one, name)[clip] for one, clip in zip(given, clips, strict=True)])
+        found[name] = torch.from_numpy(rows.astype(np.float32) if name == "features" else rows)
+    return found
 
 
 def exchanged(network: LvmNet, layers: int, seed: int) -> LvmNet:
@@ -180,7 +180,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="train", choices=["train", "val", "test"])
     parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=240)
+    parser.add_argument("--steps", type=int, default=120)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

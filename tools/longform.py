@@ -39,6 +39,7 @@ from tools.console import finish, show
 
 TRAIN_SEED, TEST_SEED = 410_000, 420_000
 RATIOS = (0.25, 0.5, 0.75, 0.9)
+LEARNED = "linear, S4 features"
 PARTS = ("table", "curve", "lsmcl", "cost")
 Right = np.ndarray
 """(seeds, V, 4)"""
@@ -55,6 +56,11 @@ def variants(base: LongformConfig) -> dict[str, LongformConfig]:
         rows[f"{words}, raw tokens"] = replace(base, mask=kind, features=False)  # type: ignore[arg-type]
         rows[f"{words}, S4 features"] = replace(base, mask=kind, features=True)  # type: ignore[arg-type]
     return rows
+
+
+def _named(name: str, ratio: float, config: LongformConfig) -> str:
+    """The table's own rows are a part of the curve."""
+    return name if ratio == config.hidden else f"{name}, {ratio:g} hidden"
 
 
 class Ledger:
@@ -106,10 +112,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "table" in given.parts:
         result["table"] = {name: _told(judged(name, config)) for name, config in variants(base).items()}
     if "curve" in given.parts:
-        rows = {"learned": replace(base, mask="linear"), "random": replace(base, mask="random")}
+        table = variants(base)
+        rows = {name: table[name] for name in (LEARNED, "random mask")}
         result["curve"] = {
             str(ratio): {
-                name: _told(judged(f"{name} mask of {ratio}", replace(config, hidden=ratio)))
+                name: _told(judged(_named(name, ratio, config), replace(config, hidden=ratio)))
                 for name, config in rows.items()
             }
             for ratio in RATIOS
