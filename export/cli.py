@@ -81,7 +81,7 @@ def export(
     place = output or Path(f"bundle-{precision}")
     settings = _settings(gates, frames)
     _need_workbench()
-    from export.bundle_writer import refuse_foreign, write_bundle
+    from export.bundle_writer import refuse_foreign
 
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init, parts)
@@ -89,6 +89,25 @@ def export(
         from export.networks.model import with_memory
 
         network = with_memory(network, memory_tokens)
+    manifest, compared = _written(network, card, place, plan, settings)
+    _tell(manifest)
+    why = None if compared else "untrained" if settings is not None else "--frames 0"
+    if why:
+        Console(stderr=True).print(f"answers were not compared ({why}): tensors only")
+    typer.echo(json.dumps(_summary(place, manifest) | {"answers_compared": compared}))
+
+
+def main() -> None:
+    """Entry point of `lvm-export`."""
+    run_app(app, "lvm-export")
+
+
+def _written(
+    network: LvmNet, card: ModelCard, place: Path, plan: Plan, settings: GateSettings | None
+) -> tuple[Manifest, bool]:
+    """The bundle in `place`, and whether its answers were compared with the network's."""
+    from export.bundle_writer import write_bundle
+
     with _progress() as progress:
         task = progress.add_task("", total=None)
 
@@ -100,20 +119,14 @@ def export(
             from export.gates.judge import judge_of
 
             judge = judge_of(network, plan, settings, place, say)
-        manifest = write_bundle(network, card, place, plan, say, judge)
+        return write_bundle(network, card, place, plan, say, judge), judge is not None
+
+
+def _tell(manifest: Manifest) -> None:
     # A pipe has no width of its own, and a folded table is hard to read.
     Console(width=max(Console().width, _WIDTH)).print(_table(manifest))
     for words in _not_run(manifest):
         Console(soft_wrap=True, highlight=False).print(words, markup=False)
-    why = None if judge else "untrained" if settings is not None else "--frames 0"
-    if why:
-        Console(stderr=True).print(f"answers were not compared ({why}): tensors only")
-    typer.echo(json.dumps(_summary(place, manifest) | {"answers_compared": judge is not None}))
-
-
-def main() -> None:
-    """Entry point of `lvm-export`."""
-    run_app(app, "lvm-export")
 
 
 def _targets(names: list[str]) -> list[Target]:
