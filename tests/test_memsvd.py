@@ -10,7 +10,7 @@ from detection_videos import ACTIVITIES, WIDTH, assert_knows_only_the_past, toy_
 from export.detection.average_precision import Ranking
 from export.detection.bank import BankAttention, newest, window
 from export.detection.head import DetectionHead
-from export.detection.memsvd import ForgettingSVD, WindowSVD, exact_basis, randomised_basis
+from export.detection.memsvd import ForgettingSVD, Gated, WindowSVD, exact_basis, randomised_basis
 from export.detection.train import HeadRecipe, answers, fit
 
 PARTS = {
@@ -19,6 +19,7 @@ PARTS = {
     "svd": lambda: WindowSVD(4, 30.0),
     "randomised": lambda: WindowSVD(4, 30.0, randomised=True),
     "online": lambda: ForgettingSVD(4, 0.95),
+    "gated": lambda: Gated(ForgettingSVD(4, 0.95), WIDTH),
 }
 
 
@@ -96,6 +97,16 @@ def test_a_new_head_with_a_bank_says_what_it_says_without():
     h, valid = torch.from_numpy(video.features[clips]), torch.from_numpy(video.valid[clips])
     pasts = [before(clips) for before in head.watch(video)]
     torch.testing.assert_close(head(h, valid, pasts), head.classifier(head.norm(h)))
+
+
+def test_a_gate_opens_from_nothing_to_the_whole_projection():
+    video, clips = toy_video(), np.array([40])
+    plain = WindowSVD(3, 10.0)
+    gated = Gated(plain, WIDTH)
+    h, past = torch.from_numpy(video.features[clips]), gated.watch(video)(clips)
+    assert not gated(h, None, past).any()
+    torch.nn.init.ones_(gated.gate)
+    assert torch.equal(gated(h, None, past), plain(h, None, past))
 
 
 def test_memories_compose_and_learn_what_only_the_past_tells():

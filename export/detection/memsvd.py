@@ -19,7 +19,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from edge_runtime.svd import OnlineSVD, decomposed
 from engines.errors import LvmError
@@ -111,6 +111,24 @@ class FirstOf(MemoryPart):
 
     def forward(self, regions: Tensor, valid: Tensor, past: Basis) -> Tensor:
         return self.whole(regions, valid, past)  # type: ignore[no-any-return]
+
+
+class Gated(MemoryPart):
+    """h ← h + g ⊙ (h Uᵀ) U with one learned number a channel, at first 0: our own addition to Eq. 3.
+
+    Where it falls below 0 it takes away what the past explains: novelty instead of memory.
+    """
+
+    def __init__(self, projection: MemoryPart, width: int) -> None:
+        super().__init__()
+        self.projection = projection
+        self.gate = nn.Parameter(torch.zeros(width))
+
+    def watch(self, video: RegionVideo) -> Before:
+        return self.projection.watch(video)
+
+    def forward(self, regions: Tensor, valid: Tensor, past: Basis) -> Tensor:
+        return self.gate * self.projection(regions, valid, past)  # type: ignore[no-any-return]
 
 
 def exact_basis(rows: Rows, components: int) -> Rows:

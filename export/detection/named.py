@@ -6,6 +6,7 @@ A name is the kind of a memory and its numbers, several memories joined by `+`:
     bank-N, window-S         attention to the newest N region rows, or to those of S seconds; two layers
     svd-S-K, rsvd-S-K        MeMSVD offline over S seconds with K components, exact or randomised
     online-F-K               MeMSVD online, forgetting factor F a clip, K components
+    gsvd-S-K, gonline-F-K    as svd and online, with a learned gate a channel
     text-L-S, region-L-S     TinyMem: L entries, every S-th clip; text memory or region memory alone
     text-L-S-T               text memory of T slots an entry
     captions-L-S             text memory of a captioner's words (captions.jsonl of the data folder)
@@ -23,7 +24,7 @@ from functools import lru_cache
 from engines.errors import LvmError
 from export.detection.bank import BankAttention, newest, window
 from export.detection.head import DetectionHead, MemoryPart
-from export.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
+from export.detection.memsvd import FirstOf, ForgettingSVD, Gated, WindowSVD
 from export.detection.tinymem import Source, TinyMem, TinyMemRule
 
 _MOST = 32
@@ -56,6 +57,8 @@ KINDS: dict[str, Callable[..., MemoryPart]] = {
     "svd": _svd,
     "rsvd": _randomised,
     "online": _online,
+    "gsvd": lambda width, *numbers: Gated(_svd(width, *numbers), width),
+    "gonline": lambda width, *numbers: Gated(_online(width, *numbers), width),
 }
 """A memory by the width of a region and the numbers of its name."""
 
