@@ -59,6 +59,16 @@ def test_the_randomised_basis_spans_what_the_exact_one_does():
     np.testing.assert_array_equal(randomised_basis(few, 5), exact_basis(few, 5))
 
 
+def test_many_rows_in_single_precision_have_the_basis_that_they_have_in_double():
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(90, 24)) * np.linspace(5, 0.5, 24)
+    single, double = (exact_basis(rows.astype(kind), 6) for kind in (np.float32, np.float64))
+    assert single.dtype == np.float32
+    assert np.abs(single.T @ single - double.T @ double).max() < 1e-5
+    flat = np.repeat(rows[:, :3], 8, axis=1).astype(np.float32)
+    assert len(exact_basis(flat, 6)) == 3  # as many as there are directions
+
+
 def test_the_projection_adds_what_lies_in_the_past_and_nothing_else():
     video = in_double()
     part = WindowSVD(3, 10.0)

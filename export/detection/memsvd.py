@@ -135,7 +135,13 @@ def exact_basis(rows: Rows, components: int) -> Rows:
     """The first right singular vectors of rows (N, d), as many as there are directions. (≤ k, d)"""
     if not len(rows):
         return rows
-    values, right = decomposed(rows)
+    if rows.dtype == np.float32 and len(rows) >= rows.shape[1]:
+        # By the Gram matrix in double, where its squares have room: about half the time.
+        wide = rows.astype(np.float64)
+        squares, vectors = np.linalg.eigh(wide.T @ wide)
+        values, right = np.sqrt(np.maximum(squares[::-1], 0)), vectors[:, ::-1].T.astype(np.float32)
+    else:
+        values, right = decomposed(rows)
     return np.asarray(right[:components][values[:components] > _LEAST * values[0]])
 
 
