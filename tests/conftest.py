@@ -6,6 +6,7 @@ import logging
 
 import numpy as np
 import pytest
+from held_up import protocol
 
 from edge_runtime.frame import Frame
 from engines.fake import FakeEngine
@@ -13,6 +14,8 @@ from engines.manifest import NetworkConfig
 from engines.spec import TensorSpec
 
 WIDTH = 16
+pytest_runtest_protocol = protocol
+"""Tests with bounds in seconds are run again where the machine stood still."""
 
 
 def small_network(**changes) -> NetworkConfig:

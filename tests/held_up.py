@@ -11,15 +11,13 @@ import threading
 import time
 import warnings
 from collections.abc import Callable
-from functools import wraps
-from typing import ParamSpec
 
 import pytest
+from _pytest.runner import runtestprotocol
 
-P = ParamSpec("P")
 BEAT_S = 0.01
-HELD_UP_S = 0.2
-"""A thread that only sleeps is late by less than this on a machine that is merely busy."""
+HELD_UP_S = 0.05
+"""By so much a thread that only sleeps is woken late where somebody else has the cores."""
 ATTEMPTS = 4
 
 
@@ -49,7 +47,7 @@ class Metronome:
         return max((late for at, late in self._late if at >= since), default=0.0)
 
 
-_metronome = Metronome()
+METRONOME = Metronome()
 """From the beginning, for tests that count threads."""
 
 
@@ -63,18 +61,30 @@ def unless_held_up(body: Callable[[], None], name: str) -> None:
         try:
             return body()
         except (Exception, pytest.fail.Exception) as error:
-            pause = _metronome.longest(began)
+            pause = METRONOME.longest(began)
             if attempt == ATTEMPTS or not pause:
                 raise
             said = f"{name} is run again: {pause:.2f} s without a processor ({error!r:.120})"
             warnings.warn(said, stacklevel=2)
 
 
-def timed(test: Callable[P, None]) -> Callable[P, None]:
-    """For tests with bounds in seconds which may be run twice with the same fixtures."""
+timed = pytest.mark.timed
+"""For tests with bounds in seconds: the same, with fixtures that are made anew (`protocol`)."""
 
-    @wraps(test)
-    def wrapped(*args: P.args, **kwargs: P.kwargs) -> None:
-        unless_held_up(lambda: test(*args, **kwargs), test.__name__)
 
-    return wrapped
+def protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:
+    """What pytest is to do with a test that bears `timed`; see its hook `pytest_runtest_protocol`."""
+    if item.get_closest_marker("timed") is None:
+        return None
+    item.ihook.pytest_runtest_logstart(nodeid=item.nodeid, location=item.location)
+    for attempt in range(1, ATTEMPTS + 1):
+        began = time.monotonic()
+        reports = runtestprotocol(item, log=False, nextitem=nextitem)
+        pause = METRONOME.longest(began) if any(one.failed for one in reports) else 0.0
+        if attempt == ATTEMPTS or not pause:
+            break
+        warnings.warn(f"{item.name} is run again: {pause:.2f} s without a processor", stacklevel=2)
+    for report in reports:
+        item.ihook.pytest_runtest_logreport(report=report)
+    item.ihook.pytest_runtest_logfinish(nodeid=item.nodeid, location=item.location)
+    return True

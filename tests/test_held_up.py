@@ -6,9 +6,12 @@ import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
-from held_up import ATTEMPTS, Metronome, timed, unless_held_up
+from held_up import ATTEMPTS, Metronome, unless_held_up
+
+pytest_plugins = ["pytester"]
 
 
 def stand_still():
@@ -32,16 +35,51 @@ def test_a_pause_of_the_process_is_seen_and_its_end_forgets_it():
 def test_what_failed_while_held_up_is_run_again():
     runs = []
 
-    @timed
-    def fails_first(value):
-        runs.append(value)
+    def fails_first():
+        runs.append(7)
         if len(runs) == 1:
             stand_still()
             raise AssertionError("late")
 
-    with pytest.warns(UserWarning, match="fails_first is run again: 0.* without a processor .*late"):
-        fails_first(7)
+    with pytest.warns(UserWarning, match="fails is run again: 0.* without a processor .*late"):
+        unless_held_up(fails_first, "fails")
     assert runs == [7, 7]
+
+
+def test_a_test_is_run_again_with_fixtures_that_are_made_anew(pytester):
+    pytester.makeconftest("from held_up import protocol as pytest_runtest_protocol")
+    pytester.makepyfile(
+        """
+        import pytest
+        from held_up import timed
+        from test_held_up import stand_still
+        rooms = []
+
+        @pytest.fixture
+        def room(tmp_path):
+            rooms.append(tmp_path)
+            yield tmp_path
+            (tmp_path / "left").unlink()
+
+        @timed
+        def test_late_at_first(room):
+            (room / "left").write_text("")
+            if len(rooms) == 1:
+                stand_still()
+                raise AssertionError("late")
+
+        @timed
+        def test_wrong(room):
+            (room / "left").write_text("")
+            assert False, "wrong"
+        """
+    )
+    tests = Path(__file__).parent
+    done = pytester.runpytest_subprocess(
+        "-p", "no:cacheprovider", f"--override-ini=pythonpath={tests} {tests.parent}"
+    )
+    done.assert_outcomes(passed=1, failed=1, warnings=None)
+    done.stdout.fnmatch_lines(["*test_late_at_first is run again: 0.* s without a processor*"])
 
 
 def test_it_is_not_run_for_ever():
@@ -59,7 +97,7 @@ def test_it_is_not_run_for_ever():
 
 def test_what_fails_by_itself_fails_at_once(monkeypatch):
     runs = []
-    monkeypatch.setattr("held_up._metronome.longest", lambda since: 0.0)
+    monkeypatch.setattr("held_up.METRONOME.longest", lambda since: 0.0)
     with pytest.raises(pytest.fail.Exception, match="wrong"):
         unless_held_up(lambda: runs.append(1) or pytest.fail("wrong"), "wrong")
     assert runs == [1]
