@@ -138,17 +138,14 @@ def test_scores_that_are_no_numbers_are_refused():
 
 
 @pytest.mark.parametrize("rows_of", [lambda v: NewestRows(v, 9), lambda v: WindowRows(v, 6.0)])
-def test_rows_of_the_past_are_the_newest_with_their_age(rows_of):
+def test_rows_of_the_past_are_the_newest(rows_of):
     video = toy_video()
-    rows, valid, age = rows_of(video)(np.array([0, 1, 20]))
+    rows, valid = rows_of(video)(np.array([0, 1, 20]))
     assert not valid[0].any()
     assert valid[1].sum() == video.valid[0].sum()
     wanted = [video.features[clip, r] for clip in (17, 18, 19) for r in np.flatnonzero(video.valid[clip])]
     got = rows[2][valid[2]].numpy()
     np.testing.assert_array_equal(got, np.array(wanted)[-len(got) :])
-    assert age[2][valid[2]].tolist() == pytest.approx(
-        [2.0 * (20 - clip) for clip in (17, 18, 19) for _ in np.flatnonzero(video.valid[clip])][-len(got) :]
-    )
 
 
 class LastClip(MemoryPart):

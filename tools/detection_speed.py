@@ -62,9 +62,7 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
     bank = rng.normal(size=(round(ROWS_A_SECOND * seconds), width)).astype(np.float32)
     new = rng.normal(size=(REGIONS, width)).astype(np.float32)
     regions, valid = torch.from_numpy(new)[None], torch.ones(1, REGIONS, dtype=torch.bool)
-    rows = Rows(
-        torch.from_numpy(bank)[None], torch.ones(1, len(bank), dtype=torch.bool), torch.zeros(1, len(bank))
-    )
+    rows = Rows(torch.from_numpy(bank)[None], torch.ones(1, len(bank), dtype=torch.bool))
     attention = BankAttention(width, newest(len(bank)), inner=inner)
     svd = OnlineSVD.empty(COMPONENTS, width, forgetting=0.95, dtype=np.float32)
     for at in range(0, min(len(bank), 60), REGIONS):

@@ -15,6 +15,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 log = logging.getLogger(__name__)
 
+BROKEN = "a client broke the rules of HTTP"
 HEAD_S = 10.0
 """From a connection, or the first byte of a further request, to the end of the request's head."""
 BODY_S = 30.0
@@ -61,7 +62,7 @@ class TimedProtocol(H11Protocol):
             super().data_received(data)
         except h11.LocalProtocolError:
             # uvicorn gives its refusal of a broken body a text, which the answer to HEAD may not have.
-            log.warning("a client broke the rules of HTTP")
+            log.warning(BROKEN)
             self.transport.close()
             return
         state = self.conn.their_state

@@ -17,7 +17,7 @@ from edge_runtime.companions import Run
 from edge_runtime.http.access import Hosts
 from edge_runtime.http.app import make_app
 from edge_runtime.http.events import PING_S
-from edge_runtime.http.patience import TimedProtocol
+from edge_runtime.http.patience import BROKEN, TimedProtocol
 from edge_runtime.http.settings import HttpSettings
 from edge_runtime.service import Service
 from engines.errors import LvmError
@@ -34,7 +34,7 @@ class BriefLog(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and type(record.exc_info[1]).__name__ == "LocalProtocolError":
-            record.msg, record.args, record.exc_info = "a client broke the rules of HTTP", (), None
+            record.msg, record.args, record.exc_info = BROKEN, (), None
         return True
 
 

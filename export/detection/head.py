@@ -25,10 +25,9 @@ if TYPE_CHECKING:  # it trains heads
 _RARE = -3.0
 """First bias of every activity, one region in twenty: that little happens needs no learning."""
 
-Past = tuple[Tensor, ...]
-"""What one memory holds before each of B clips: a (named) tuple of tensors whose first axis is B."""
 Before = Callable[[Index], Any]
-"""Gives the `Past` of the clips with these numbers (B,) of one video."""
+"""What one memory holds before the clips with these numbers (B,) of one video: a (named) tuple of tensors
+whose first axis is B."""
 
 
 class MemoryPart(nn.Module, ABC):

@@ -15,11 +15,10 @@ from export.detection.clips import Index, RegionVideo
 
 
 class Rows(NamedTuple):
-    """Remembered rows (B, N, d), zero where `valid` (B, N) is false, and `age_s` (B, N) before the clip."""
+    """Remembered rows (B, N, d), zero where `valid` (B, N) is false."""
 
     rows: Tensor
     valid: Tensor
-    age_s: Tensor
 
 
 class NewestRows:
@@ -32,14 +31,12 @@ class NewestRows:
         # One row of zeros at the end is what an index of -1 finds.
         width = video.features.shape[-1]
         self._rows = np.concatenate([video.features[clip, region], np.zeros((1, width), np.float32)])
-        self._tick = np.concatenate([video.tick[clip], [0]])
-        self._now = video.tick
 
     def __call__(self, clips: Index) -> Rows:
         place = self._first[clips][:, None] - self._count + np.arange(self._count)  # (B, N)
         valid = place >= 0
         place = np.where(valid, place, -1)
-        return _rows(self._rows[place], valid, self._now[clips][:, None] - self._tick[place])
+        return _rows(self._rows[place], valid)
 
 
 class WindowRows:
@@ -56,9 +53,8 @@ class WindowRows:
         at = np.maximum(at, 0)
         valid = video.valid[at] & there[..., None]  # (B, W, R)
         rows = np.where(valid[..., None], video.features[at], 0)
-        age = np.broadcast_to((video.tick[clips][:, None] - video.tick[at])[..., None], valid.shape)
         flat = len(clips), -1
-        return _rows(rows.reshape(*flat, rows.shape[-1]), valid.reshape(flat), age.reshape(flat))
+        return _rows(rows.reshape(*flat, rows.shape[-1]), valid.reshape(flat))
 
 
 def clips_in(video: RegionVideo, seconds: float) -> int:
@@ -66,6 +62,5 @@ def clips_in(video: RegionVideo, seconds: float) -> int:
     return max(1, round(seconds / max(video.seconds, 1e-9)))
 
 
-def _rows(rows: np.ndarray, valid: np.ndarray, age_ticks: np.ndarray) -> Rows:
-    age = np.where(valid, age_ticks / 5, 0).astype(np.float32)
-    return Rows(torch.from_numpy(rows), torch.from_numpy(valid), torch.from_numpy(age))
+def _rows(rows: np.ndarray, valid: np.ndarray) -> Rows:
+    return Rows(torch.from_numpy(rows), torch.from_numpy(valid))
