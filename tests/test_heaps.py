@@ -1,4 +1,4 @@
-"""Many threads share few heaps of malloc, and large blocks stay out of them."""
+"""Many threads share few heaps of malloc, large blocks stay out of them, and garbage is found soon."""
 
 from __future__ import annotations
 
@@ -68,3 +68,33 @@ print(libc.mallinfo2().hblkhd - before)
 def test_large_blocks_come_from_the_kernel_also_after_a_larger_one(kind, from_the_kernel):
     said = subprocess.run([sys.executable, "-c", LARGE, kind], check=True, capture_output=True, text=True)
     assert (int(said.stdout) >= 4 << 20) == from_the_kernel
+
+
+LOADED = """
+import collections, gc, sys
+from edge_runtime.heaps import leave_loaded_alone
+
+class Request:
+    there = 0
+    def __init__(self):
+        Request.there += 1
+        self.itself = self
+    def __del__(self):
+        Request.there -= 1
+
+loaded = [[] for _ in range(1_000_000)]
+gc.collect()
+if sys.argv[1] == "alone":
+    leave_loaded_alone()
+most, being_answered = 0, collections.deque(maxlen=10_000)  # so long that they are no young garbage
+for _ in range(200_000):
+    being_answered.append(Request())
+    most = max(most, Request.there)
+print(most)
+"""
+
+
+@pytest.mark.parametrize("kind, least, most", [("plain", 190_000, 200_000), ("alone", 10_000, 120_000)])
+def test_cycles_are_found_sooner_where_what_is_loaded_is_left_alone(kind, least, most):
+    said = subprocess.run([sys.executable, "-c", LOADED, kind], check=True, capture_output=True, text=True)
+    assert least <= int(said.stdout) <= most

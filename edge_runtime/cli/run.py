@@ -13,6 +13,7 @@ from edge_runtime.cli.session import Session
 from edge_runtime.companions import Run, accompanied
 from edge_runtime.config import Config, load_config
 from edge_runtime.engine_set import Engines
+from edge_runtime.heaps import leave_loaded_alone
 from edge_runtime.logs import set_up
 from edge_runtime.paths import default_bundle
 from edge_runtime.planned import cameras_of, one_camera
@@ -78,6 +79,7 @@ def run(
         file = config if config is not None and config.exists() else None
         started = Run(service, settings, file, again, listen=http, no_http=no_http)
         with accompanied(started):
+            leave_loaded_alone()
             Session(started, as_json=as_json).run(for_, stay)
     if refused is not None:
         raise refused
