@@ -110,6 +110,11 @@ def test_dense_memory_compresses_and_learns_from_the_newest_entry_only():
     small = compression(entries)
     assert small.shape == (2, 3, 16, WIDTH)
     torch.testing.assert_close(small[:, 1:2], compression(entries[:, 1:2]))
+    for frames in (FRAMES, 5):
+        many = torch.randn(2, 3, frames, 49, WIDTH)
+        volume = many.reshape(6, frames, 7, 7, WIDTH).permute(0, 4, 1, 2, 3)
+        plain = compression.conv(volume).flatten(2).transpose(1, 2).reshape(2, 3, -1, WIDTH)
+        torch.testing.assert_close(compression(many), plain)
 
     def gradient(of):
         compression.zero_grad()
