@@ -13,6 +13,7 @@ from engines.errors import LvmError
 from export.data.checks import check, read
 from export.data.files import refuse_other, tracks_of, write_lines
 from export.data.records import EventRecord, TrackRecord
+from export.data.without import tell_apart
 
 CLASSES = {
     "activities": [
@@ -152,3 +153,24 @@ def test_a_folder_with_other_files_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(LvmError, match="holiday.jpg"):
         refuse_other(tmp_path)
+
+
+def test_what_was_done_without_something_before_it_gets_a_class_of_its_own(tmp_path: Path) -> None:
+    """take 1 follows a return that ended 5 s before it, take 2 begins 30 s after it, take 0 is the first."""
+    times = [("take0", 0, 0, 4), ("return", 1, 6, 10), ("take1", 0, 15, 20), ("take2", 0, 40, 41)]
+    events = [EVENT | {"event": e, "activity": a, "t_s": s, "t_e": t} for e, a, s, t in times]
+    other = [VIDEO | {"video": "b"}], [EVENT | {"video": "b", "event": "take3", "t_s": 15, "t_e": 20}]
+    root = folder(tmp_path, videos=[VIDEO, *other[0]], events=[*events, *other[1]])
+    with pytest.raises(LvmError, match="remove it and ask anew"):
+        tell_apart(root, "take", "return", 30.0, "steal", "taking it for good")
+    (root / "queries.jsonl").unlink()
+    assert tell_apart(root, "take", "return", 30.0, "steal", "taking it for good") == {"take": 1, "steal": 3}
+    assert check(root) == []
+    data = read(root)
+    assert [one.activity for one in data.events["a"]] == [2, 1, 0, 2]
+    assert [one.activity for one in data.events["b"]] == [2]  # what happens elsewhere tells nothing
+    assert data.names.activities[2].doing == "taking it for good" and len(data.tracks["a"].tick5) == 1
+    with pytest.raises(LvmError, match="a new name is needed, got 'steal'"):
+        tell_apart(root, "take", "return", 30.0, "steal", "again")
+    with pytest.raises(LvmError, match="activities of .* are take, return, steal, got 'scan'"):
+        tell_apart(root, "take", "scan", 30.0, "other", "other")

@@ -1,7 +1,7 @@
 """Online activity detection: heads with different memories, trained and compared on videos they never saw.
 
     python -m export.data world DATA --level L2 --minutes 20 --train 410000-410011 --test 420000-420005
-    python -m tools.detection --data DATA --output RESULTS --heads none bank-183 svd-61-10 online-0.95-10
+    python -m tools.detection --data DATA --output RESULTS --heads none bank-183 svd-61-10 online-0.9-10
 
 Every head is trained on the train split for each seed (seconds to a minute on one core) and answers the test
 split. What lies in --output is not trained again, so a comparison can be stopped, and heads added later.
@@ -153,7 +153,7 @@ def options(said: str) -> argparse.ArgumentParser:
 
 def main() -> None:
     parser = options((__doc__ or "").splitlines()[0])
-    parser.add_argument("--heads", nargs="+", default=["none", "bank-183", "svd-61-10", "online-0.95-10"])
+    parser.add_argument("--heads", nargs="+", default=["none", "bank-183", "svd-61-10", "online-0.9-10"])
     parser.add_argument("--against", nargs="*", default=["none", "bank-183"])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()

@@ -3,6 +3,7 @@
     python -m export.data world DIR --train 0-7 --test 100-101     checkout worlds
     python -m export.data own DIR --events list.csv                your own videos and events
     python -m export.data adl DIR --annotations DIR --videos DIR   annotations in the manner of ADL
+    python -m export.data without DIR --activity bag --before scan a class for what is done without something
     python -m export.data check DIR                                what is wrong, with file and line
     python -m export.data queries DIR                              questions, chance levels, rejections
 
@@ -28,6 +29,7 @@ from export.data.checks import check, read
 from export.data.files import refuse_other
 from export.data.own import own_set
 from export.data.records import Knob, Split
+from export.data.without import tell_apart
 from export.data.world_set import world_video, write_worlds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -115,6 +117,21 @@ def adl_folder(
         raise LvmError(f"--size must be WIDTHxHEIGHT, got {size!r}; try 640x480")
     adl(folder, annotations, videos, test or [], AdlRules(fps=fps, box_size=(sides[0], sides[1])))
     typer.echo(json.dumps(_summary(folder)))
+
+
+@app.command()
+def without(
+    folder: Folder,
+    activity: Annotated[str, typer.Option(help="whose events are told apart")],
+    before: Annotated[str, typer.Option(help="what must have gone on before them")],
+    within: Annotated[float, typer.Option(min=0.1, help="how many seconds before, at most")] = 30.0,
+    name: Annotated[str, typer.Option(help="of the new class; default ACTIVITY_without_BEFORE")] = "",
+    doing: Annotated[str, typer.Option(help="what a person does there")] = "",
+) -> None:
+    """Give events before which something did not happen a class of their own, like bagging without a scan."""
+    new = name or f"{activity}_without_{before}"
+    counts = tell_apart(folder, activity, before, within, new, doing or new.replace("_", " "))
+    typer.echo(json.dumps({"folder": str(folder), "events": counts}))
 
 
 @app.command()

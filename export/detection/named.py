@@ -1,4 +1,4 @@
-"""Heads by their names, for tools: `none`, `bank-183`, `svd-61-10`, `online-0.95-10+bank-183`.
+"""Heads by their names, for tools: `none`, `bank-183`, `svd-61-10`, `online-0.9-10+bank-183`.
 
 A name is the kind of a memory and its numbers, several memories joined by `+`:
 

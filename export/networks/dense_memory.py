@@ -85,7 +85,7 @@ def _places(t: int) -> NDArray[np.int64]:
     frame, row, column = places
     line = frame[:, None, None, :, None, None] * _KERNEL[1] + row[:, None, None, :, None]
     flat = line * _KERNEL[2] + column[:, None, None, :]  # (t, 7, 7, tokens of each axis)
-    return np.maximum(flat, -1).reshape(t * GRID * GRID, -1)
+    return np.asarray(np.maximum(flat, -1).reshape(t * GRID * GRID, -1))
 
 
 class DenseProjection(nn.Module):
