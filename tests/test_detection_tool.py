@@ -13,7 +13,7 @@ from export.detection.bank import BankAttention
 from export.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
 from export.detection.named import head_of, parts_of
 from export.detection.results import load_answers, save_answers
-from tools.detection import compared, found_truths, same_settings, trained
+from tools.detection import compared, found_truths, numbers_of, same_settings, trained
 from tools.detection_log import rows_of
 from tools.detection_speed import PRINTED, READ, TAKEN, cost
 
@@ -68,6 +68,20 @@ def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
     assert gain[1] <= gain[0] <= gain[2]
     assert list(said["none"]["by_activity"]) == ["a", "b", "c"] and said["none"]["gain"] == {}
     assert found_truths(test) == 1
+
+
+def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_precision(tmp_path):
+    rng = np.random.default_rng(0)
+    videos = [toy_video(one) for one in (0, 1)]
+    for video in videos:
+        video.truth_labels[:, 2] = False
+    found = [judged(video, rng.random(video.labels.shape)) for video in videos]
+    whole, part = Ranking(found), Ranking(found, numbers_of(["b"], ["a", "b", "c"]))
+    assert part.average_precisions().tolist() == [whole.average_precisions()[1]]
+    said = compared({"none": [whole]}, [], ["a", "b", "c"])["none"]["by_activity"]
+    assert list(said) == ["a", "b"] and numbers_of([], ["a", "b"]) == [0, 1]
+    with pytest.raises(LvmError, match="activities must be of a, b, got 'd'"):
+        numbers_of(["a", "d"], ["a", "b"])
 
 
 def test_answers_of_other_settings_are_not_mixed(tmp_path):

@@ -23,7 +23,7 @@ from export.detection.average_precision import Ranking
 from export.detection.named import parts_of
 from export.detection.tinymem import TinyMem
 from tools.console import finish, progress, show
-from tools.detection import compared, doing_of, options, same_settings, seen, trained
+from tools.detection import compared, doing_of, numbers_of, options, same_settings, seen, trained
 
 TABLES: dict[str, tuple[str, ...]] = {
     "modalities": (
@@ -63,15 +63,16 @@ def main() -> None:
     torch.set_num_threads(1)
     same_settings(arguments)
     train, test, classes = seen(arguments)
-    doing, width = doing_of(arguments.data), train[0].features.shape[-1]
+    asked, doing = numbers_of(arguments.activities, classes), doing_of(arguments.data)
+    width = train[0].features.shape[-1]
     names = list(dict.fromkeys(name for table in arguments.tables for name in TABLES[table]))
     runs: dict[str, list[Ranking]] = {name: [] for name in names}
     with progress(len(names) * len(arguments.seeds)) as step:
         for seed in arguments.seeds:  # all heads of a seed first: what was reached can be compared
             for name in names:
-                runs[name].append(trained(name, seed, train, test, arguments, doing)[0])
+                runs[name].append(trained(name, seed, train, test, arguments, doing, asked)[0])
                 step(f"{name} {seed}")
-    heads = compared(runs, AGAINST, classes)
+    heads = compared(runs, AGAINST, [classes[one] for one in asked])
     for table in arguments.tables:
         show(
             f"{table}: mAP, 95 % interval, gains",

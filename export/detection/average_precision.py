@@ -89,14 +89,18 @@ class _Curve:
 
 
 class Ranking:
-    """The answers about several videos, ranked once: average precision of any draw of them."""
+    """The answers about several videos, ranked once: average precision of any draw of them.
 
-    def __init__(self, answers: Sequence[Judged]) -> None:
+    `activities` are the numbers of those that count, all where nobody says.
+    """
+
+    def __init__(self, answers: Sequence[Judged], activities: Sequence[int] | None = None) -> None:
         ordered = sorted(answers, key=lambda one: one.video)
         self.videos = [one.video for one in ordered]
         if len(set(self.videos)) < len(self.videos) or not ordered:
             raise LvmError(f"each video must be judged once, got {', '.join(self.videos) or 'none'}")
-        self._curves = [_curve(ordered, activity) for activity in range(len(ordered[0].truths))]
+        chosen = range(len(ordered[0].truths)) if activities is None else activities
+        self._curves = [_curve(ordered, activity) for activity in chosen]
 
     def average_precisions(self) -> Real:
         """Of each activity over all videos, NaN where it never happens. (C,)"""
