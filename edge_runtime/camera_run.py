@@ -27,6 +27,7 @@ from edge_runtime.pulse import Pulse
 from edge_runtime.samplers import make_sampler
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source
+from edge_runtime.sources.stream_clock import boot_time
 from edge_runtime.sources.supervision import Supervision
 from edge_runtime.sources.tap import Tapped
 from edge_runtime.state import Snapshot, StateFolder
@@ -85,6 +86,9 @@ class CameraRun:
         self._saving = threading.Lock()
         self._abandoned = False
         self._change = threading.Lock()
+        self._wall_zero = time.time() - boot_time()
+        """Added to the boot clock it is the wall clock, as it went when this object was made: a jump of that
+        one must neither tear a gap between two passes nor age what is remembered."""
         self._stopped = self._watched = False
         self._leave = threading.Event()
         """Ends the pass over the source that is under way; what comes next the flags say."""
@@ -313,7 +317,7 @@ class CameraRun:
         at = self.header.resume_at()
         begun = self.header.last_t is not None or self._watched or self.version.coverage.notes
         if self.live and begun:
-            return max(at, time.time() - self.header.epoch)
+            return max(at, boot_time() + self._wall_zero - self.header.epoch)
         return at
 
     # -- inside --------------------------------------------------------------------------------------------

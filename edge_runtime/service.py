@@ -77,7 +77,7 @@ class Service:
         self._kept: dict[str, _Kept] = {}
         self._changing = threading.RLock()
         self._seconds: float | None = None
-        self._runs = False
+        self._runs = self._stays = False
         # A queue, because `stop` must be safe inside a signal handler, where a lock may be held already.
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._stopped = False
@@ -129,8 +129,8 @@ class Service:
 
     def remove(self, name: str) -> None:
         """Stop and save a camera and give its folder back. Its memory stays on disk."""
-        self.camera(name)
         with self._changing:
+            self.camera(name)
             kept = self._kept.pop(name)
         self._end([kept])
         self._calls.put(None)
@@ -196,7 +196,7 @@ class Service:
         Raises the error of the first camera that failed, when all are done: its trouble ends no other.
         """
         with self._changing:
-            self._seconds, self._runs = seconds, True
+            self._seconds, self._runs, self._stays = seconds, True, stay
             for kept in self._kept.values():
                 self._start(kept)
         try:
@@ -269,7 +269,8 @@ class Service:
             kept.error = error
             if not isinstance(error, LvmError):
                 log.exception("camera %s failed", kept.camera.name)
-            elif len(self._kept) > 1:  # of the only one `run` says it
+            elif self._stays or len(self._kept) > 1 or self._kept.get(kept.camera.name) is not kept:
+                # Of the only one `run` says it, where it ends with it.
                 log.error("camera %s failed: %s", kept.camera.name, error)
         self._calls.put(None)
 

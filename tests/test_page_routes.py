@@ -87,6 +87,9 @@ def test_a_thumbnail_is_of_a_remembered_moment_only(client, watched):
     assert reply.status_code == 200 and picture_in(reply.content)[:, :30].max() < 40
     gone = client.get("/api/v1/cameras/lane/1/thumbnail.jpg", params={"t": 1e6})
     assert gone.status_code == 404 and "no thumbnail of 1e+06 s" in gone.json()["error"]
+    for nowhen in ("nan", "inf", "-1e308"):
+        reply = client.get("/api/v1/cameras/lane/1/thumbnail.jpg", params={"t": nowhen})
+        assert reply.status_code == 404 and "no thumbnail of" in reply.json()["error"]
 
 
 def test_without_thumbnails_their_setting_is_named(service, tmp_path):

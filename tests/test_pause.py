@@ -216,3 +216,13 @@ def test_an_edit_that_fails_fails_for_the_one_who_asked():
         _wait(lambda: gate.interrupted)
     asked.join(5)
     assert "invalid literal" in errors[0]
+
+
+def test_an_edit_that_the_run_never_comes_to_is_a_sentence_and_is_not_done_later(monkeypatch):
+    monkeypatch.setattr("edge_runtime.privacy.gate.EDIT_TIMEOUT_S", 0.01)
+    gate, done = Gate(lambda: None), []
+    with gate.run():  # which hangs in its disk
+        with pytest.raises(LvmError, match="busy for 0.01 s.*nothing was changed"):
+            gate.edit(lambda: done.append(1))
+        gate.settle()
+    assert done == [] and not gate.interrupted

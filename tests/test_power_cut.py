@@ -12,6 +12,7 @@ from conftest import fake_backbone, fake_sampler, frames, small_network
 
 import edge_runtime.state.folder as folder_module
 from edge_runtime.ingest import Ingest, empty_version
+from edge_runtime.privacy.forget import forget_span
 from edge_runtime.samplers import make_sampler
 from edge_runtime.state import FILE, PREVIOUS, Header, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.state.journal import PREFIX
@@ -277,6 +278,29 @@ def test_what_is_saved_alone_leaves_nothing_of_what_was_before(life):
     assert names == [FILE] and len(disk.files()) == 2
     disk = BreakingDisk({name: data for name, data in disk.files().items() if name != FILE})
     assert _loaded(disk) is None
+
+
+def test_what_cannot_be_saved_alone_does_not_mix_with_what_was_before(life):
+    disk, now = BreakingDisk(), [0.0]
+    folder = StateFolder(FOLDER, disk=disk, clock=lambda: now[0])
+    folder.save(_snapshot(life.versions[0]))
+    for n in range(4):
+        folder.keep([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
+    after, told = forget_span(life.versions[4], 1.0, 3.0, clip_s=12, clip_frames=12)
+    assert told.pending_frames == 3
+    disk.room = disk.used() + 300  # a record of the journal would fit, a snapshot does not
+    with pytest.raises(StateError, match="No space left"):
+        folder.save_alone(_snapshot(after))
+    ingest, steps = _ingest(after), []
+    ingest.on_step = steps.append
+    for frame in frames(3, start=4):
+        ingest.push([frame])
+        folder.keep(steps[-1:], lambda: _snapshot(ingest.version), within=0.0)
+    assert digest_of(_loaded(disk).version) == life.digests[4]  # what was, or what is: nothing between them
+    disk.room, now[0] = None, 60.0
+    ingest.push(frames(1, start=7))
+    folder.keep(steps[-1:], lambda: _snapshot(ingest.version), within=0.0)
+    assert digest_of(_loaded(disk).version) == digest_of(ingest.version)
 
 
 def test_reading_needs_no_engine_and_no_network(life):

@@ -1,5 +1,6 @@
 """Thumbnails: off by default, bounded in number, bytes and age, private, and of remembered moments only."""
 
+import errno
 import os
 import time
 from dataclasses import replace
@@ -14,6 +15,7 @@ from edge_runtime.privacy.sealing import Key, SealError
 from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
 from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
 from edge_runtime.samplers import make_sampler
+from engines.errors import LvmError
 
 KEY = Key(bytes(range(32)))
 
@@ -123,3 +125,29 @@ def test_an_unchanged_memory_costs_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(Thumbnails, "prune", lambda self: pytest.fail("pruned"))
     thumbnails.keep(replace(version, frames=9))
     assert np.all(version.memory.valid)
+
+
+def test_a_read_only_disk_costs_pictures_and_not_the_memory(tmp_path, monkeypatch, caplog):
+    thumbnails = Thumbnails(tmp_path, _settings(most=2))
+    _watched(thumbnails, 8)
+
+    def refused(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    with monkeypatch.context() as patch:
+        for where, name in (("pathlib.Path", "unlink"), ("pathlib.Path", "mkdir"), ("os", "open")):
+            patch.setattr(f"{where}.{name}", refused)
+        assert _watched(thumbnails, 20).version.frames == 20
+        Thumbnails(tmp_path, _settings())
+        for gone in (lambda: thumbnails.forget(0, 999), lambda: Thumbnails(tmp_path, ThumbnailSettings())):
+            with pytest.raises(LvmError, match="cannot be removed: Read-only file system"):
+                gone()
+    assert "cannot be written: Read-only" in caplog.text and "cannot be removed: Read-only" in caplog.text
+    assert thumbnails.forget(0, 999) > 0 and _names(tmp_path) == []
+
+
+def test_a_folder_that_is_gone_is_made_again(tmp_path):
+    thumbnails = Thumbnails(tmp_path, _settings())
+    (tmp_path / FOLDER).rmdir()
+    _watched(thumbnails, 8)
+    assert _names(tmp_path)

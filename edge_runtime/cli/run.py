@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -57,13 +58,16 @@ def run(
         [one_camera(settings, named, state, sampler)] if named else _configured(settings, state, sampler)
     )
 
+    reloading = threading.Lock()
+
     def reload() -> list[str]:
         """Cameras and broker as the file has them now; what is wrong in it is said, and changes nothing."""
         assert config is not None
         try:
-            read = load_config(config)
-            problems = service.apply(_configured(read, state, sampler))
-            problems += started.follow(read)
+            with reloading:  # SIGHUP is one thread's, PUT /api/v1/config another's
+                read = load_config(config)
+                problems = service.apply(_configured(read, state, sampler))
+                problems += started.follow(read)
         except LvmError as error:
             problems = [str(error)]
         for problem in problems:

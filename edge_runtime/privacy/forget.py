@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.background import CELL_MEAN_RATE, FRAMES_PER_CLIP, Background
 from edge_runtime.carried import forgotten
-from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.frame import MAX_T, TICKS_PER_SECOND
 from edge_runtime.ingest import Version
 from edge_runtime.memory import TokenMemory
 from engines.errors import LvmError
@@ -61,8 +61,10 @@ def checked_span(start: float, end: float) -> tuple[float, float]:
 def ticks_of(start: float, end: float) -> tuple[int, int]:
     """First and last tick, both included, that a picture of [start, end) may have.
 
-    A tick is a time rounded to 0.2 s, so this reaches up to 0.2 s too far rather than 0.1 s too short.
+    A tick is a time rounded to 0.2 s, so this reaches up to 0.2 s too far rather than 0.1 s too short. What
+    lies beyond `MAX_T` has no tick.
     """
+    start, end = (min(max(t, -MAX_T), MAX_T) for t in (start, end))
     return (
         int(np.ceil(start * TICKS_PER_SECOND - 0.5 - 1e-9)),
         int(np.floor(end * TICKS_PER_SECOND + 0.5 + 1e-9)),

@@ -12,7 +12,10 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from concurrent.futures import TimeoutError as StillWaiting
 from typing import Any, TypeVar
+
+from engines.errors import LvmError
 
 T = TypeVar("T")
 
@@ -52,7 +55,8 @@ class Gate:
     def edit(self, change: Callable[[], T]) -> T:
         """Do `change` while nothing is on its way, and wait for it. Raises what it raises.
 
-        In the run's thread while there is a run, else here.
+        In the run's thread while there is a run, else here. Raises LvmError where the run does not come to it
+        within `EDIT_TIMEOUT_S`; what it has not begun by then is never done.
         """
         with self._change:
             if not self._running:
@@ -62,7 +66,13 @@ class Gate:
             self._interrupted = True
             self._change.notify_all()
         self._interrupt()
-        return done.result(EDIT_TIMEOUT_S)
+        try:
+            return done.result(EDIT_TIMEOUT_S)
+        except StillWaiting:
+            if done.done():  # its own
+                raise
+            what = "nothing was changed" if done.cancel() else "it may still be done"
+        raise LvmError(f"the camera was busy for {EDIT_TIMEOUT_S:g} s, its disk or an engine hangs: {what}")
 
     def stop(self) -> None:
         """End every wait in here. May be called from a signal handler."""
@@ -104,6 +114,8 @@ class Gate:
     def _do_edits(self) -> None:
         while self._edits:
             change, done = self._edits.popleft()
+            if not done.set_running_or_notify_cancel():
+                continue
             try:
                 done.set_result(change())
             except BaseException as error:  # whatever it is belongs to the one who asked

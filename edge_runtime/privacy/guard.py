@@ -194,8 +194,10 @@ class Guard:
         run.pictures.forget(start, end)
         run.drop_caches()
         self.on_forget()
-        pictures = self.thumbnails.forget(*ticks_of(start, end))
-        run.save_alone()
+        try:
+            pictures = self.thumbnails.forget(*ticks_of(start, end))
+        finally:  # what comes now leads on from the version without them, so that must be what is saved
+            run.save_alone()
         if self.activities is not None:
             rows = self.activities.forget(start, end)
         else:

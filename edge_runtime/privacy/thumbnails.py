@@ -7,21 +7,23 @@ the privacy zones already. Sealed where the state is.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
-from edge_runtime.frame import TICKS_PER_SECOND, Frame, tick_of
+from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, tick_of
 from edge_runtime.ingest import Version
 from edge_runtime.privacy.files import private_folder, write_private
 from edge_runtime.privacy.sealing import Key, opened
 from edge_runtime.privacy.settings import ThumbnailSettings
 from engines.durable import fsync_folder
+from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +36,11 @@ _NAME = re.compile(r"(-?\d{1,18})\.jpg(\.sealed)?$")
 
 
 class Thumbnails:
-    """The pictures of one state folder. For the run's thread only, but for `read`."""
+    """The pictures of one state folder. For the run's thread only, but for `read`.
+
+    A thumbnail is a comfort: a disk that is full or read-only costs pictures, told in the log, and never the
+    memory. But pictures that are to be gone and cannot be removed raise LvmError.
+    """
 
     def __init__(self, state: Path, settings: ThumbnailSettings, key: Key | None = None) -> None:
         """What is there already stays while switched on, and is removed while switched off."""
@@ -44,8 +50,9 @@ class Thumbnails:
         self._waiting: dict[int, bytes] = {}
         self._memory_version: int | None = None
         if settings.enabled:
-            private_folder(self._folder)
-            _remove(p for p in self._folder.iterdir() if not _NAME.match(p.name))  # a half-written one
+            with self._comfort("written"):
+                private_folder(self._folder)
+                _remove(p for p in self._folder.iterdir() if not _NAME.match(p.name))  # a half-written one
             self.prune()
         else:
             remove_all(state)
@@ -67,13 +74,12 @@ class Thumbnails:
             return
         self._memory_version = version.memory.version
         remembered = {int(tick) for tick in version.memory.tick[version.memory.valid]}
-        _remove(path for tick, path in self._files().items() if tick not in remembered)
-        try:
+        with self._comfort("removed"):
+            _remove(path for tick, path in self._files().items() if tick not in remembered)
+        with self._comfort("written"):
+            private_folder(self._folder)
             for tick in sorted(remembered & self._waiting.keys()):
                 self._write(tick, self._waiting[tick])
-        except OSError as error:
-            # A thumbnail is a comfort: a full disk must not end the memory for it.
-            log.warning("%s: a thumbnail cannot be written: %s", self._folder, error.strerror)
         # What a running clip still holds waits on.
         newest = set(version.pending_ticks)
         self._waiting = {tick: data for tick, data in self._waiting.items() if tick in newest}
@@ -81,8 +87,11 @@ class Thumbnails:
 
     def prune(self) -> None:
         """Remove what is too old, then the oldest until number and bytes are within their bounds."""
-        if not self.enabled:
-            return
+        if self.enabled:
+            with self._comfort("removed"):
+                self._prune()
+
+    def _prune(self) -> None:
         now, files = time.time(), self._files()
         told = {path: path.stat() for path in files.values()}
         oldest = now - self._settings.days * 86400
@@ -110,6 +119,8 @@ class Thumbnails:
 
     def read(self, t: float) -> bytes | None:
         """The JPEG of the moment at `t` seconds, None where there is none. Raises SealError."""
+        if not abs(t) <= MAX_T:  # as of NaN, which has no tick
+            return None
         tick = tick_of(t)
         path = self._files().get(tick)
         if path is None:
@@ -118,6 +129,13 @@ class Thumbnails:
             return opened(path.read_bytes(), self._key, role=ROLE, of=str(tick))
         except FileNotFoundError:  # removed in the meantime
             return None
+
+    @contextlib.contextmanager
+    def _comfort(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            log.warning("%s: a thumbnail cannot be %s: %s", self._folder, done, error.strerror)
 
     def _write(self, tick: int, jpeg: bytes) -> None:
         if self._key is None:
@@ -132,11 +150,26 @@ class Thumbnails:
 
 
 def forget_files(folder: Path, first_tick: int, last_tick: int) -> int:
-    """Remove the pictures of these ticks, both included, and any that is half written. Returns how many."""
+    """Remove the pictures of these ticks, both included, and any that is half written. Returns how many.
+
+    Raises LvmError where they cannot be removed.
+    """
     if not folder.is_dir():
         return 0
-    left = [path for path in folder.iterdir() if not _NAME.match(path.name)]
-    return _remove([*left, *(p for t, p in _pictures(folder).items() if first_tick <= t <= last_tick)])
+    with _certainly(folder):
+        left = [path for path in folder.iterdir() if not _NAME.match(path.name)]
+        return _remove([*left, *(p for t, p in _pictures(folder).items() if first_tick <= t <= last_tick)])
+
+
+@contextlib.contextmanager
+def _certainly(folder: Path) -> Iterator[None]:
+    """Around removing what nobody may find any more."""
+    try:
+        yield
+    except OSError as error:
+        raise LvmError(
+            f"{folder}: thumbnails that are to be gone cannot be removed: {error.strerror}; remove them"
+        ) from error
 
 
 def _pictures(folder: Path) -> dict[int, Path]:
@@ -160,14 +193,15 @@ def _remove(paths: Iterable[Path]) -> int:
 
 
 def remove_all(state: Path) -> int:
-    """Remove every thumbnail of a state folder. Returns how many that were."""
+    """Remove every thumbnail of a state folder. Returns how many. Raises LvmError where they stay."""
     folder = state / FOLDER
     if not folder.is_dir():
         return 0
-    paths = list(folder.iterdir())
-    for path in paths:
-        path.unlink()
-    folder.rmdir()
+    with _certainly(folder):
+        paths = list(folder.iterdir())
+        for path in paths:
+            path.unlink()
+        folder.rmdir()
     if paths:
         log.warning("%s: thumbnails are off, %d that were kept before are removed", state, len(paths))
     return len(paths)

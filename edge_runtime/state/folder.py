@@ -155,7 +155,12 @@ class StateFolder:
 
     def save_alone(self, snapshot: Snapshot) -> int:
         """As `save`, and remove everything that was before: what was forgotten must not come back."""
-        size = self.save(snapshot)
+        try:
+            size = self.save(snapshot)
+        except StateError:
+            # The steps that come lead on from `snapshot`, those in the journal up to what was before it.
+            self._drop_journal()
+            raise
         self._forget_before()
         return size
 
@@ -165,6 +170,8 @@ class StateFolder:
         try:
             for name in (PREVIOUS, DAMAGED):
                 self.disk.unlink(self.folder / name)
+                # A kill between two renames leaves one, which a rename onto the same file does not take away.
+                self.disk.unlink(self.folder / (name + _NEW))
             self._clean()
             self.disk.sync_folder(self.folder)
         except OSError as error:
