@@ -36,6 +36,8 @@ STOP_SECONDS = 1.5
 """How long cameras may take to leave their sources and save; a graceful stop takes less than 2 s."""
 PROGRESS_EVERY_S = 0.2
 MAX_CAMERAS = 64
+TIDY_EVERY_S = 600.0
+"""What has become too old goes also where nothing is watched: a pause may last for weeks."""
 
 
 @dataclass
@@ -199,6 +201,7 @@ class Service:
             self._seconds, self._runs, self._stays = seconds, True, stay
             for kept in self._kept.values():
                 self._start(kept)
+        tidied = time.monotonic()
         try:
             while not self._stopped and (stay or self._anyone_runs()):
                 with contextlib.suppress(queue.Empty):
@@ -207,6 +210,10 @@ class Service:
                         call()
                 if on_progress is not None:
                     on_progress()
+                if time.monotonic() - tidied >= TIDY_EVERY_S:
+                    tidied = time.monotonic()
+                    for camera in self.cameras.values():
+                        camera.guard.thumbnails.prune()
         finally:
             self._runs = False
             with self._changing:

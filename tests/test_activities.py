@@ -342,6 +342,23 @@ def test_neither_frames_nor_the_end_of_a_run_wait_for_recognising(tmp_path, sour
         held.set()
 
 
+def test_a_row_that_is_too_old_goes_where_nothing_is_watched_too(tmp_path, sources, reader, monkeypatch):
+    monkeypatch.setattr("edge_runtime.activity.recorder.TIDY_EVERY_S", 0.0)
+    sources["told"] = lambda start: Told(0, start=start)
+    with Service(reader(lambda feeds: pytest.fail("asked"))) as service:
+        service.add(CameraSettings("told", tmp_path, "told"))
+        with Recorder(service, ActivitySettings(keep_days=1)) as recorder:
+            kept = recorder._watched["told"].log
+            kept.put([Row(kept.new_id(), "told", "scan", "scans", 1.0, 2.0, 0.9)])
+            assert len(kept) == 1
+            now = time.time()
+            monkeypatch.setattr("edge_runtime.activity.log.time.time", lambda: now + 2 * 86_400)
+            end = time.monotonic() + 20
+            while len(kept) and time.monotonic() < end:
+                time.sleep(0.01)
+            assert len(kept) == 0
+
+
 def test_an_engine_that_fails_costs_looks_and_not_the_run(tmp_path, sources, reader):
     failed = threading.Event()
 

@@ -1,6 +1,7 @@
 """Several cameras in one process: what happens to one is never another's trouble."""
 
 import io
+import os
 import threading
 import time
 from dataclasses import replace
@@ -13,6 +14,7 @@ from rich.console import Console
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.losses import FAULT
 from edge_runtime.panel import Panel
+from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
 from edge_runtime.queries import QueryError
 from edge_runtime.state import StateError, load_snapshot
 from edge_runtime.status import status_of_camera
@@ -228,6 +230,21 @@ def test_cameras_come_and_go_and_the_others_keep_what_they_have(watch, settings,
     )
     running.stop()
     assert service.camera("stays").version.coverage.gaps == ()
+
+
+def test_a_thumbnail_that_is_too_old_goes_in_a_pause_too(watch, settings, tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_runtime.service.TIDY_EVERY_S", 0.0)
+    kept = ThumbnailSettings(enabled=True, days=1)
+    service = watch()
+    service.add(settings("a", privacy=PrivacySettings(paused=True, thumbnails=kept)))
+    old, new = (tmp_path / "a" / "thumbnails" / f"{tick}.jpg" for tick in (5, 10))
+    old.write_bytes(b"")
+    new.write_bytes(b"")
+    os.utime(old, (0, time.time() - 2 * 86_400))
+    running = Running(service)
+    running.until(lambda: not old.exists(), "its end")
+    running.stop()
+    assert new.exists()
 
 
 def test_a_jump_of_the_wall_clock_during_a_pause_tears_no_gap(watch, settings, sources, monkeypatch):

@@ -34,6 +34,8 @@ FINISH_S = 1.0
 
 HANGS_S = 1.5
 """Of one look, when the run ends."""
+TIDY_EVERY_S = 60.0
+"""Rows that are too old go, and those that wait for a disk are tried again, also where nothing is watched."""
 
 
 class Recorder:
@@ -80,11 +82,16 @@ class Recorder:
     # -- the thread ----------------------------------------------------------------------------------------
 
     def _run(self) -> None:
+        tidied = time.monotonic()
         while not self._stopped.is_set():
             spent = 0.0
             try:
                 self._adopt()
+                tidy = time.monotonic() - tidied >= TIDY_EVERY_S
+                tidied = time.monotonic() if tidy else tidied
                 for one in list(self._watched.values()):
+                    if tidy:
+                        one.log.put(())
                     if not self._stopped.is_set() and one.due():
                         spent += self._look(one)
             except Exception:  # whatever it is: a run must not lose its log for one bad look

@@ -36,7 +36,7 @@ _NAME = re.compile(r"(-?\d{1,18})\.jpg(\.sealed)?$")
 
 
 class Thumbnails:
-    """The pictures of one state folder. For the run's thread only, but for `read`.
+    """The pictures of one state folder. For the run's thread only, but for `read` and `prune`.
 
     A thumbnail is a comfort: a disk that is full or read-only costs pictures, told in the log, and never the
     memory. But pictures that are to be gone and cannot be removed raise LvmError.
@@ -93,11 +93,11 @@ class Thumbnails:
 
     def _prune(self) -> None:
         now, files = time.time(), self._files()
-        told = {path: path.stat() for path in files.values()}
+        told = {path: path.stat() for path in files.values() if path.exists()}
         oldest = now - self._settings.days * 86400
         # A clock that was set back must not make pictures immortal: what is from the future counts as old.
         late = [path for path, one in told.items() if not oldest <= one.st_mtime <= now + 86400]
-        kept = [path for _, path in sorted(files.items()) if path not in late]
+        kept = [path for _, path in sorted(files.items()) if path in told and path not in late]
         total = sum(told[path].st_size for path in kept)
         while kept and (len(kept) > self._settings.most or total > self._settings.most_mb * 1e6):
             late.append(kept.pop(0))
