@@ -1,6 +1,7 @@
 """The backends behind one contract, with the graphs that ship: checked, copied, called from any thread."""
 
 import importlib.util
+import os
 import subprocess
 import sys
 import threading
@@ -221,3 +222,21 @@ def test_signals_are_handled_after_engines_are_gone(backend):
     command = [sys.executable, "-X", "faulthandler", "-c", _GOES_BY_SIGNAL, backend]
     run = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (run.returncode, run.stdout.split()) == (0, ["handled"] * 3), run.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_an_engine_keeps_nothing_in_a_home_folder_to_tell_its_maker(backend, tmp_path):
+    code = (
+        "import sys; from engines.select import load_engine; from engines.bundle import Bundle; "
+        "from edge_runtime.paths import default_bundle; "
+        f"load_engine(Bundle.open(default_bundle()), 'sampler', {backend!r}, threads=1); "
+        "print([name for name, module in sys.modules.items() if module and 'openvino_telemetry' in name])"
+    )
+    told = ("CI", "TF_BUILD", "JENKINS_URL")  # under any of these OpenVINO says nothing by itself
+    environment = {name: value for name, value in os.environ.items() if name not in told}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=120
+    )
+    assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stdout + run.stderr
+    assert list(tmp_path.rglob("*")) == []

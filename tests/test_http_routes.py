@@ -1,9 +1,12 @@
 """The routes of the HTTP door: forms, answers, bundle, configuration, metrics, events."""
 
 import contextlib
+import errno
 import json
+import os
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
@@ -186,6 +189,19 @@ def test_a_configuration_that_may_not_be_changes_nothing(configured, old, new, s
     assert reply.status_code == status and words in reply.json()["error"], reply.text
     assert file.read_text() == FILE and reloaded == [] and len(list(file.parent.glob("*shop*"))) == 1
     assert "hunter2" not in reply.text
+
+
+def test_a_read_only_system_is_a_sentence_and_no_fault_of_ours(configured, monkeypatch):
+    def refuse(*_, **__):
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    client, file, reloaded = configured
+    monkeypatch.setattr(os, "open", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)  # Linux says so of a name that is not there, too
+    reply = client.put("/api/v1/config", content=FILE.replace("fifo", "random"))
+    monkeypatch.undo()
+    assert reply.status_code == 422 and "Read-only file system; change" in reply.json()["error"], reply.text
+    assert file.read_text() == FILE and reloaded == []
 
 
 def test_without_a_configuration_file_there_is_nothing_to_write(client):

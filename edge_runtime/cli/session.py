@@ -28,6 +28,8 @@ from engines.errors import LvmError
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 5.0
+_TO_JOURNAL_EVERY_S = 600.0
+"""Under systemd, which has the state line anyway: its journal is kept, on flash, for months."""
 
 
 class Session:
@@ -40,12 +42,14 @@ class Session:
         self._out = Console(soft_wrap=True, highlight=False, emoji=False)
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         self._panel = Panel(run.service, run.address)
+        self._notifier = Notifier.from_environment()
+        self._report_every_s = _TO_JOURNAL_EVERY_S if self._notifier else _REPORT_EVERY_S
         self._reported = time.monotonic()
 
     def run(self, seconds: float | None, stay: bool) -> None:
         """Until the service has nothing left to watch, or a signal. Raises what `Service.run` raises."""
         self._say_start()
-        told = watched(Notifier.from_environment(), self._alive, self._state_line)
+        told = watched(self._notifier, self._alive, self._state_line)
         try:
             with self._signals(), self._screen(), told:
                 self._service.run(seconds, self._progress, stay=stay)
@@ -160,7 +164,7 @@ class Session:
         if self._out.is_terminal and not self._json:
             return
         now = time.monotonic()
-        if now - self._reported < _REPORT_EVERY_S:
+        if now - self._reported < self._report_every_s:
             return
         self._reported = now
         for camera in self._service.cameras.values():

@@ -77,9 +77,13 @@ def put_config(run: Run, text: bytes) -> dict[str, Any]:
         os.replace(new, file)
         fsync_folder(file.parent)
     except OSError as error:
-        raise LvmError(f"the configuration cannot be written: {error.strerror}") from None
+        raise LvmError(
+            f"the configuration cannot be written: {error.strerror}; change {file} by hand and reload, or "
+            "keep it in a folder of the service's own"
+        ) from None
     finally:
-        new.unlink(missing_ok=True)
+        if os.path.lexists(new):  # asked first: where nothing can be written, nothing can be unlinked either
+            new.unlink()
     return {"written": str(file), "backup": str(backup), "problems": run.reload()}
 
 
