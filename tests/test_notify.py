@@ -14,6 +14,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from held_up import timed
 
 from edge_runtime.cli.session import Session
 from edge_runtime.companions import Run
@@ -130,6 +131,7 @@ def test_the_watchdog_is_wanted_of_this_process_only(environment, wanted):
     assert Notifier.from_environment(environment).watchdog_s == wanted
 
 
+@timed
 def test_the_real_process_tells_and_stops_within_two_seconds(tmp_path):
     address = str(tmp_path / "notify")
     environment = os.environ | {
