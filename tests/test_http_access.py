@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from edge_runtime.cli.calls import ask_over_http, curl_command
+from edge_runtime.cli.calls import Server, curl_command
 from edge_runtime.cli.main import app as cli
 from edge_runtime.cli.question import Words
 from edge_runtime.companions import Run
@@ -275,17 +275,46 @@ def test_over_tls_with_a_token_it_is_asked_from_the_command_line(service, certif
     words = Words("object", activity="scan")
     with HttpServer(service, "127.0.0.1:0", run) as server:
         assert server.address.startswith("https://127.0.0.1:")
-        assert ask_over_http(words, server.address, TOKENS["viewer"], cert).type == "object"
+        assert Server(server.address, TOKENS["viewer"], cert).ask(words).type == "object"
         with pytest.raises(LvmError, match="LVM_EDGE_TOKEN"):
-            ask_over_http(words, server.address, None, cert)
+            Server(server.address, None, cert).ask(words)
         with pytest.raises(LvmError, match="certificate verify failed"):
-            ask_over_http(words, server.address, TOKENS["viewer"], None)
+            Server(server.address, TOKENS["viewer"], None).ask(words)
         context = ssl.create_default_context(cafile=cert)
         signing_in = urllib.request.Request(
             server.address + "/api/v1/session", json.dumps({"token": TOKENS["viewer"]}).encode()
         )
         with urllib.request.urlopen(signing_in, context=context, timeout=30) as reply:
             assert "Secure" in reply.headers["set-cookie"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["catalogue", "list"],
+        ["forget", "--from", "1", "--to", "2"],
+        ["ask", "object", "--activity", "scan"],
+    ],
+    ids=lambda command: " ".join(command[:2]),
+)
+def test_every_command_reaches_a_service_with_a_token_and_a_certificate_of_its_own(
+    service, certificate, command
+):
+    cert, key = certificate
+    run = Run(service, Config(http=_settings(tls={"cert": cert, "key": key})))
+    with HttpServer(service, "127.0.0.1:0", run) as server:
+        whole = [*command, "--url", server.address, "--ca", str(cert)]
+        got_in = CliRunner().invoke(cli, whole, env={"LVM_EDGE_TOKEN": TOKENS["admin"]})
+        assert got_in.exit_code == 0, got_in.exception
+        refused = CliRunner().invoke(cli, whole, env={"LVM_EDGE_TOKEN": None})
+    assert "set LVM_EDGE_TOKEN in the environment" in str(refused.exception)
+
+
+def test_of_a_running_one_no_folder_is_named(tmp_path):
+    for command in (["status", "--state"], ["catalogue", "list", "--catalogue"], ["activities", "--key"]):
+        said = CliRunner().invoke(cli, [*command, str(tmp_path), "--url", "http://127.0.0.1:1"])
+        assert f"name --url or {command[-1]}, not both" in str(said.exception)
 
 
 def test_what_is_no_certificate_is_one_sentence(service, tmp_path):
@@ -296,6 +325,6 @@ def test_what_is_no_certificate_is_one_sentence(service, tmp_path):
 
 
 def test_the_question_is_told_as_a_command_of_curl(tmp_path):
-    told = curl_command(Words("object", activity="it's", camera="a"), "http://h:1/", token=True)
+    told = curl_command(Words("object", activity="it's", camera="a"), Server("http://h:1/", "lvm_x"))
     assert told.endswith('-H "Authorization: Bearer $LVM_EDGE_TOKEN"') and "http://h:1/api/v1/query" in told
     assert """'{"type": "object", "activity": "it'"'"'s", "camera": "a"}'""" in told

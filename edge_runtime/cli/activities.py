@@ -16,7 +16,8 @@ from rich.table import Table
 
 from edge_runtime.activity.row import Row, as_csv
 from edge_runtime.activity.table import FILE, Wanted, matching, open_to_read
-from edge_runtime.cli.calls import call
+from edge_runtime.cli.calls import Server, server_of
+from edge_runtime.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.found import found_states, key_of
 from edge_runtime.moments import moment
 from edge_runtime.privacy.sealing import Key
@@ -28,7 +29,7 @@ FORMATS = ("table", "csv", "json")
 
 
 def activities(
-    camera: Annotated[str | None, typer.Option(help="name of the camera; default: all of them")] = None,
+    camera: AnyCamera = None,
     start: Annotated[
         str | None, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")
     ] = None,
@@ -36,30 +37,21 @@ def activities(
     text: Annotated[str, typer.Option(help="words that name or describe the activity")] = "",
     limit: Annotated[int, typer.Option(help="rows at most, the newest")] = 100,
     format: Annotated[str, typer.Option(help="table, csv or json")] = "table",
-    state: Annotated[
-        Path | None,
-        typer.Option(help="folder of the memory, or of several cameras'; default: the one written last"),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration that says where it lies")] = None,
-    key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
-    url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(help="token for --url; better in the environment", envvar="LVM_EDGE_TOKEN"),
-    ] = None,
-    ca: Annotated[Path | None, typer.Option(help="certificate that --url https://… is checked by")] = None,
+    state: State = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
 ) -> None:
     """Show which activities were recognised, newest first."""
     if format not in FORMATS:
         raise LvmError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
     if limit < 1:
         raise LvmError(f"--limit must be at least 1, got {limit}")
-    if url is not None:
-        if state is not None or config is not None or key is not None:
-            raise LvmError(
-                "name --url or a folder, not both: a running process knows its folders and its key"
-            )
-        rows, more = _over_http(url, token, ca, camera, start, end, text, limit)
+    server = server_of(url, token, ca, state=state, config=config, key=key)
+    if server is not None:
+        rows, more = _over_http(server, camera, start, end, text, limit)
     else:
         secret, found = key_of(config, key), found_states(state, camera, config)
         read = [_rows(folder, secret, start, end, text, limit) for folder in found.values()]
@@ -96,22 +88,15 @@ def _rows(
 
 
 def _over_http(
-    url: str,
-    token: str | None,
-    ca: Path | None,
-    camera: str | None,
-    start: str | None,
-    end: str | None,
-    text: str,
-    limit: int,
+    server: Server, camera: str | None, start: str | None, end: str | None, text: str, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
     asked = {"camera": camera, "from": start, "to": end, "text": text or None, "limit": limit}
     query = urllib.parse.urlencode({name: value for name, value in asked.items() if value is not None})
-    told = call("GET", url, f"/api/v1/activities?{query}", token=token, ca=ca)
+    told = server.call("GET", f"/api/v1/activities?{query}")
     try:
         return list(told["activities"]), bool(told["more"])
-    except (KeyError, TypeError) as error:
-        raise LvmError(f"{url} gave no answer that this version understands: {error}") from None
+    except (KeyError, TypeError):
+        raise server.not_understood() from None
 
 
 def _show(rows: list[dict[str, Any]], more: bool) -> None:

@@ -11,7 +11,8 @@ from rich.console import Console
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.catalogue.folder import Catalogue
-from edge_runtime.cli.calls import ask_over_http, curl_command
+from edge_runtime.cli.calls import Server, curl_command, server_of
+from edge_runtime.cli.options import Ca, Configuration, KeyFile, OneCamera, State, Token, Url
 from edge_runtime.cli.question import Words
 from edge_runtime.found import catalogue_of, found_state, key_of
 from edge_runtime.http.settings import HttpSettings
@@ -21,7 +22,6 @@ from edge_runtime.privacy.sealing import Key
 from edge_runtime.sources import frame_at
 from edge_runtime.state import StateError, load_snapshot, model_digest
 from engines.bundle import Bundle
-from engines.errors import LvmError
 from engines.select import choose, load_engine
 
 
@@ -37,18 +37,12 @@ def ask(
     activity: Annotated[str | None, typer.Option(help="name of the activity")] = None,
     start: Annotated[float | None, typer.Option("--from", help="seconds")] = None,
     end: Annotated[float | None, typer.Option("--to", help="seconds")] = None,
-    camera: Annotated[str | None, typer.Option(help="name of the camera, where there are several")] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="folder of the memory, or of several cameras'; default: the one written last"),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration that says where it lies")] = None,
-    url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
-    token: Annotated[
-        str | None,
-        typer.Option(help="token for --url; better in the environment", envvar="LVM_EDGE_TOKEN"),
-    ] = None,
-    ca: Annotated[Path | None, typer.Option(help="certificate that --url https://… is checked by")] = None,
+    camera: OneCamera = None,
+    state: State = None,
+    config: Configuration = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     print_curl_command: Annotated[
         bool, typer.Option("--print-curl-command", help="print the question for curl and do not ask it")
     ] = False,
@@ -57,18 +51,17 @@ def ask(
     catalogue: Annotated[
         Path | None, typer.Option(help="folder of the products; default: beside the memories")
     ] = None,
-    key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
+    key: KeyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
     words = Words(type, object or (), box, product, activity, start, end, camera)
-    if url is not None and (state is not None or config is not None):
-        raise LvmError(f"name --{'state' if state is not None else 'config'} or --url, not both")
+    server = server_of(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
     if print_curl_command:
-        print(curl_command(words, url or f"http://{HttpSettings().listen}", token=token is not None, ca=ca))
+        print(curl_command(words, server or Server(f"http://{HttpSettings().listen}", token, ca)))
         return
-    if url is not None:
-        answer = ask_over_http(words, url, token, ca)
+    if server is not None:
+        answer = server.ask(words)
     else:
         query = words.query()  # what is wrong with the question comes before what is wrong with the memory
         secret = key_of(config, key)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
 
+from edge_runtime.cli.options import BundleFolder
 from edge_runtime.paths import default_bundle
 from edge_runtime.service import MAX_CAMERAS
 from engines.bundle import Bundle
@@ -20,7 +20,7 @@ from engines.select import available, choose, usable_cores
 
 
 def bench(
-    bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
+    bundle: BundleFolder = None,
     backend: Annotated[str, typer.Option(help="one backend instead of all that run here")] = "all",
     rounds: Annotated[
         int | None, typer.Option(help="rounds of four clips (30), with --cameras of every number (3)")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import shlex
 import ssl
 import urllib.error
 import urllib.request
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,42 +32,66 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
         return None
 
 
-def call(
-    method: str, url: str, path: str, body: object = None, token: str | None = None, ca: Path | None = None
-) -> Any:
-    """What `url` answers to the request as Python values.
+@dataclass(frozen=True)
+class Server:
+    """A running lvm-edge: its address, the token that it wants, and what to check its https by."""
 
-    `token` is by default that of the environment, `ca` a file with the certificate to check https by. Raises
-    LvmError for an address that is none and with what the service refuses, Missing where nobody answers.
+    url: str
+    token: str | None = field(default=None, repr=False)
+    ca: Path | None = None
+    """File with a certificate."""
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """What it answers to the request, as Python values.
+
+        Raises LvmError for an address that is none and with what it refuses, Missing where nobody answers.
+        """
+        data = None if body is None else json.dumps(body).encode()
+        try:
+            request = urllib.request.Request(
+                _checked(self.url) + path, data, _headers(self.token), method=method
+            )
+            with _opener(self.ca).open(request, timeout=_TIMEOUT_S) as reply:
+                return json.loads(reply.read())
+        except urllib.error.HTTPError as error:
+            raise LvmError(f"{self.url}: {_said(error)}") from None
+        except json.JSONDecodeError:
+            raise self.not_understood() from None
+        except (ValueError, http.client.InvalidURL) as error:
+            raise LvmError(f"--url must be like {EXAMPLE}, got {self.url!r}: {error}") from None
+        except (OSError, http.client.HTTPException) as error:
+            raise Missing(f"no lvm-edge answers at {self.url}: {getattr(error, 'reason', error)}") from None
+
+    def ask(self, words: Words) -> Answer:
+        """As `call`, for a question."""
+        try:
+            return Answer.model_validate(self.call("POST", "/api/v1/query", _fields(words)))
+        except ValidationError:
+            raise self.not_understood() from None
+
+    def not_understood(self) -> LvmError:
+        """What to say of an answer that is none."""
+        return LvmError(f"{self.url} gave no answer that this version understands")
+
+
+def server_of(url: str | None, token: str | None, ca: Path | None, **here: object) -> Server | None:
+    """The running lvm-edge that --url names, None without.
+
+    `here` are values of options that name something on this machine instead. Raises LvmError for both.
     """
-    data = None if body is None else json.dumps(body).encode()
-    try:
-        request = urllib.request.Request(_checked(url) + path, data, _headers(token), method=method)
-        with _opener(ca).open(request, timeout=_TIMEOUT_S) as reply:
-            return json.loads(reply.read())
-    except urllib.error.HTTPError as error:
-        raise LvmError(f"{url}: {_said(error)}") from None
-    except json.JSONDecodeError:
-        raise LvmError(f"{url} gave no answer that this version understands") from None
-    except (ValueError, http.client.InvalidURL) as error:
-        raise LvmError(f"--url must be like {EXAMPLE}, got {url!r}: {error}") from None
-    except (OSError, http.client.HTTPException) as error:
-        raise Missing(f"no lvm-edge answers at {url}: {getattr(error, 'reason', error)}") from None
+    if url is None:
+        return None
+    named = [name for name, value in here.items() if value is not None]
+    if named:
+        raise LvmError(f"name --url or --{named[0]}, not both: a running lvm-edge has its own")
+    return Server(url, token, ca)
 
 
-def ask_over_http(words: Words, url: str, token: str | None = None, ca: Path | None = None) -> Answer:
-    """As `call`, for a question."""
-    try:
-        return Answer.model_validate(call("POST", url, "/api/v1/query", _fields(words), token, ca))
-    except ValidationError:
-        raise LvmError(f"{url} gave no answer that this version understands") from None
-
-
-def curl_command(words: Words, url: str, *, token: bool, ca: Path | None = None) -> str:
+def curl_command(words: Words, server: Server) -> str:
     """The same question for curl; photos go as files, the token is that of LVM_EDGE_TOKEN."""
-    parts = ["curl", "--fail-with-body", _checked(url) + "/api/v1/query"]
-    if ca is not None:
-        parts += ["--cacert", str(ca)]
+    parts = ["curl", "--fail-with-body", _checked(server.url) + "/api/v1/query"]
+    if server.ca is not None:
+        parts += ["--cacert", str(server.ca)]
     if words.photos:
         without = {key: value for key, value in _fields(words).items() if key != "object"}
         parts += ["--form-string", f"query={json.dumps(without)}"]
@@ -76,7 +100,7 @@ def curl_command(words: Words, url: str, *, token: bool, ca: Path | None = None)
     else:
         parts += ["--json", json.dumps(_fields(words))]
     command = " ".join(map(shlex.quote, parts))
-    return f'{command} -H "Authorization: Bearer ${TOKEN}"' if token else command
+    return f'{command} -H "Authorization: Bearer ${TOKEN}"' if server.token else command
 
 
 def _fields(words: Words) -> dict[str, Any]:
@@ -91,7 +115,7 @@ def _checked(url: str) -> str:
 
 def _headers(token: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "X-LVM-Edge": "1"}
-    if token := token or os.environ.get(TOKEN):
+    if token:
         if not (token.isascii() and token.isprintable()):
             raise LvmError("the token has characters that no token has; copy it again")
         keep_secret(token)

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge_runtime.cli.options import BundleFolder
 from edge_runtime.doctor.finding import Finding
 from edge_runtime.paths import default_bundle, state_root
 from engines.bundle import Bundle
@@ -32,7 +33,7 @@ _PACKAGES = (
 
 
 def doctor(
-    bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
+    bundle: BundleFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
 ) -> None:
     """Look at the machine, the packages, the cameras, the backends and the bundle, and say what to do."""

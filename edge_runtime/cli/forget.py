@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from edge_runtime.cli.calls import call
+from edge_runtime.cli.calls import Server, server_of
+from edge_runtime.cli.options import Ca, KeyFile, OneCamera, Token, Url
 from edge_runtime.config import load_config
 from edge_runtime.found import found_state, key_of
 from edge_runtime.logs import forget_lines
@@ -17,7 +18,6 @@ from edge_runtime.privacy.forget import checked_span
 from edge_runtime.privacy.offline import forget_in_folder
 from edge_runtime.sources import is_live
 from edge_runtime.state import StateError, load_snapshot
-from engines.errors import LvmError
 
 
 def forget(
@@ -26,10 +26,12 @@ def forget(
     state: Annotated[
         Path | None, typer.Option(help="folder of the memory; default: the one written last")
     ] = None,
-    camera: Annotated[str | None, typer.Option(help="name of the camera, where there are several")] = None,
-    url: Annotated[str | None, typer.Option(help="address of a running lvm-edge")] = None,
+    camera: OneCamera = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     config: Annotated[Path | None, typer.Option(help="YAML that names state, key and log")] = None,
-    key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
+    key: KeyFile = None,
     log: Annotated[Path | None, typer.Option(help="log file to remove the interval from")] = None,
     reset_background: Annotated[
         bool, typer.Option("--reset-background", help="empty what is usual in each cell too")
@@ -38,10 +40,9 @@ def forget(
 ) -> None:
     """Forget an interval: tokens, pending frames, thumbnails, activities, log lines and the previous
     snapshot."""
-    if url is not None:
-        if state is not None or key is not None:
-            raise LvmError("name --state or --url, not both: a running process knows its key")
-        told = _over_http(url, start, end, camera, reset_background)
+    server = server_of(url, token, ca, state=state, key=key, log=log, config=config)
+    if server is not None:
+        told = _over_http(server, start, end, camera, reset_background)
     else:
         told = _in_folder(start, end, state, camera, config, key, log, reset_background)
     if as_json:
@@ -79,9 +80,9 @@ def _in_folder(
     return {**told.as_json(), "log_lines": lines, "state": str(folder)}
 
 
-def _over_http(url: str, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
+def _over_http(server: Server, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"from": start, "to": end, "reset_background": reset}
     if camera is not None:
         body["camera"] = camera
-    told: dict[str, Any] = call("POST", url, "/api/v1/forget", body)
+    told: dict[str, Any] = server.call("POST", "/api/v1/forget", body)
     return told

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.cli.options import BundleFolder
 from edge_runtime.cli.session import Session
 from edge_runtime.companions import Run, accompanied
 from edge_runtime.config import Config, load_config
@@ -33,7 +34,7 @@ def run(
         str | None, typer.Option(help="path, folder, URL, gst:PIPELINE, csi://N or demo")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML configuration")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
+    bundle: BundleFolder = None,
     state: Annotated[Path | None, typer.Option(help="folder in which the memory is kept")] = None,
     backend: Annotated[
         str | None, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")

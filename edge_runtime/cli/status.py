@@ -1,4 +1,4 @@
-"""`lvm-edge status`: what a state folder remembers."""
+"""`lvm-edge status`: what a state folder, or a running lvm-edge, remembers."""
 
 from __future__ import annotations
 
@@ -10,26 +10,34 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edge_runtime.cli.calls import Server, server_of
+from edge_runtime.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.found import found_states, key_of
 from edge_runtime.privacy.memo import load_memo
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.state import load_snapshot
 from edge_runtime.status import status_of
+from engines.errors import LvmError
 
 
 def status(
-    camera: Annotated[str | None, typer.Option(help="name of the camera; default: all of them")] = None,
-    state: Annotated[
-        Path | None,
-        typer.Option(help="folder of the memory, or of several cameras'; default: the one written last"),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML configuration that says where it lies")] = None,
-    key: Annotated[Path | None, typer.Option(help="file of the key, where the state is encrypted")] = None,
+    camera: AnyCamera = None,
+    state: State = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
     as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
 ) -> None:
     """Show what is remembered. A folder without a memory has seen 0 frames."""
-    secret = key_of(config, key)
-    found = {name: _status(folder, secret) for name, folder in found_states(state, camera, config).items()}
+    server = server_of(url, token, ca, state=state, config=config, key=key)
+    if server is not None:
+        found = _of_running(server, camera)
+    else:
+        secret = key_of(config, key)
+        folders = found_states(state, camera, config)
+        found = {name: _status(folder, secret) for name, folder in folders.items()}
     if as_json:
         print(json.dumps(next(iter(found.values())) if len(found) == 1 else {"cameras": found}))
         return
@@ -40,6 +48,19 @@ def status(
         for field, value in fields.items():
             table.add_row(field, json.dumps(value) if isinstance(value, dict) else str(value))
         Console(highlight=False).print(table)
+
+
+def _of_running(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:
+    """Of each camera, or of the one that is meant."""
+    try:
+        found = {str(one["camera"]): dict(one) for one in server.call("GET", "/api/v1/cameras")["cameras"]}
+    except (KeyError, TypeError, ValueError):
+        raise server.not_understood() from None
+    if camera is None:
+        return found
+    if camera not in found:
+        raise LvmError(f"{server.url} has no camera {camera!r}, it has {', '.join(found) or 'none'}")
+    return {camera: found[camera]}
 
 
 def _status(folder: Path, key: Key | None) -> dict[str, Any]:

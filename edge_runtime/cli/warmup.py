@@ -7,7 +7,6 @@ of standard output is one JSON object.
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from edge_runtime.cli.options import BundleFolder
 from edge_runtime.paths import default_bundle
 from engines.bundle import Bundle
 from engines.errors import LvmError
@@ -25,7 +25,7 @@ _GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
 
 def warmup(
-    bundle: Annotated[Path | None, typer.Option(help="bundle directory or archive")] = None,
+    bundle: BundleFolder = None,
     workspace_mib: Annotated[
         int | None, typer.Option(help="scratch memory that TensorRT's kernels may use; default: all there is")
     ] = None,
