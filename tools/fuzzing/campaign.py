@@ -27,7 +27,8 @@ from tools.fuzzing.progress import Progress
 CHUNK = 100_000
 """Cases of one worker: a fresh process now and then, and totals on disk."""
 POLL_S = 0.05
-START_S = 300.0
+START_S = 1800.0
+"""A large corpus is run through first: on a machine with a load of 15 that took more than five minutes."""
 COUNTED = {"crash": "crashes", "hang": "hangs", "memory": "memory"}
 MOST_DEATHS = 50
 """A door through which every other case kills the process is broken, and said to be."""
