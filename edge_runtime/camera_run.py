@@ -186,9 +186,10 @@ class CameraRun:
         with self._saving:
             if self._abandoned:
                 return 0
-            self._steps.clear()
             with self.pulse.work():
-                return self.folder.save(self.snapshot())
+                size = self.folder.save(self.snapshot())
+            self._steps.clear()  # where it failed they are still missing in the journal
+            return size
 
     def abandon(self) -> None:
         """Save now and never again: for a camera whose thread hangs in its source and may come back."""

@@ -12,7 +12,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from edge_runtime.answered import Answered
@@ -26,6 +26,7 @@ from edge_runtime.lasting import LastingEngines
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.queries import QueryError, printable
 from edge_runtime.sources import Opener
+from edge_runtime.sources.backoff import Backoff
 from edge_runtime.state import StateFolder
 from edge_runtime.turns import Turns
 from engines.errors import LvmError
@@ -36,6 +37,8 @@ STOP_SECONDS = 1.5
 """How long cameras may take to leave their sources and save; a graceful stop takes less than 2 s."""
 PROGRESS_EVERY_S = 0.2
 MAX_CAMERAS = 64
+AGAIN_S = (5.0, 300.0)
+"""First and longest wait before a live camera that failed is watched again."""
 TIDY_EVERY_S = 600.0
 """What has become too old goes also where nothing is watched: a pause may last for weeks."""
 
@@ -48,6 +51,7 @@ class _Kept:
     thread: threading.Thread | None = None
     error: BaseException | None = None
     left_behind: bool = False
+    leaving: threading.Event = field(default_factory=threading.Event)
 
     @property
     def running(self) -> bool:
@@ -270,22 +274,37 @@ class Service:
         kept.thread.start()
 
     def _watch(self, kept: _Kept) -> None:
-        try:
-            kept.camera.run(self._seconds)
-        except Exception as error:
-            kept.error = error
-            if not isinstance(error, LvmError):
-                log.exception("camera %s failed", kept.camera.name)
-            elif self._stays or len(self._kept) > 1 or self._kept.get(kept.camera.name) is not kept:
-                # Of the only one `run` says it, where it ends with it.
-                log.error("camera %s failed: %s", kept.camera.name, error)
+        waits, again = Backoff(*AGAIN_S), True
+        while again:
+            began, kept.error = time.monotonic(), None
+            try:
+                kept.camera.run(self._seconds)
+                again = False
+            except Exception as error:
+                kept.error = error
+                self._say(kept, error)
+                if time.monotonic() - began > AGAIN_S[1]:
+                    waits.reset()
+                again = self._is_lasting(kept.camera) and not kept.leaving.wait(waits.next())
         self._calls.put(None)
+
+    def _say(self, kept: _Kept, error: Exception) -> None:
+        if not isinstance(error, LvmError):
+            log.error("camera %s failed", kept.camera.name, exc_info=error)
+        elif self._stays or len(self._kept) > 1 or self._kept.get(kept.camera.name) is not kept:
+            # Of the only one `run` says it, where it ends with it.
+            log.error("camera %s failed: %s", kept.camera.name, error)
+
+    def _is_lasting(self, camera: CameraRun) -> bool:
+        """Whether nobody is there to start it again, and nothing says when it is to end."""
+        return self._stays and self._seconds is None and camera.live and camera.settings.patient
 
     def _leave(self, cameras: Sequence[_Kept]) -> None:
         """Stop cameras side by side; save for those that hang in their sources, and leave those behind."""
         latest = time.monotonic() + STOP_SECONDS
         cameras = [kept for kept in cameras if not kept.left_behind]
         for kept in cameras:  # each from a thread, as closing a source may have to wait for its driver
+            kept.leaving.set()
             name = f"leave {kept.camera.name}"
             threading.Thread(target=kept.camera.stop, name=name, daemon=True).start()
         for kept in cameras:

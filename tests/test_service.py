@@ -1,8 +1,6 @@
 """Several cameras in one process: what happens to one is never another's trouble."""
 
 import io
-import os
-import threading
 import time
 from dataclasses import replace
 
@@ -14,7 +12,6 @@ from rich.console import Console
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.losses import FAULT
 from edge_runtime.panel import Panel
-from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
 from edge_runtime.queries import QueryError
 from edge_runtime.state import StateError, load_snapshot
 from edge_runtime.status import status_of_camera
@@ -63,21 +60,6 @@ def test_a_run_ends_when_the_last_file_has_ended_and_stays_when_told(watch, sett
     time.sleep(0.3)
     assert running._thread.is_alive()
     assert running.stop() < two_seconds() and running.error is None
-
-
-def test_where_a_run_stays_the_failure_of_its_only_camera_is_told_when_it_fails(
-    watch, settings, sources, caplog
-):
-    def fails(k):
-        raise LvmError("the cable is out")
-
-    sources["a"] = lambda start: Told(9, before=fails)
-    service = watch()
-    service.add(settings("a"))
-    running = Running(service, stay=True)
-    running.until(lambda: "camera a failed: the cable is out" in caplog.text, "the sentence")
-    running.stop()
-    assert str(running.error) == "the cable is out"
 
 
 @pytest.mark.parametrize("error", [LvmError("the cable is out"), ZeroDivisionError("a bug")])
@@ -230,80 +212,6 @@ def test_cameras_come_and_go_and_the_others_keep_what_they_have(watch, settings,
     )
     running.stop()
     assert service.camera("stays").version.coverage.gaps == ()
-
-
-def test_a_thumbnail_that_is_too_old_goes_in_a_pause_too(watch, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_runtime.service.TIDY_EVERY_S", 0.0)
-    kept = ThumbnailSettings(enabled=True, days=1)
-    service = watch()
-    service.add(settings("a", privacy=PrivacySettings(paused=True, thumbnails=kept)))
-    old, new = (tmp_path / "a" / "thumbnails" / f"{tick}.jpg" for tick in (5, 10))
-    old.write_bytes(b"")
-    new.write_bytes(b"")
-    os.utime(old, (0, time.time() - 2 * 86_400))
-    running = Running(service)
-    running.until(lambda: not old.exists(), "its end")
-    running.stop()
-    assert new.exists()
-
-
-def test_a_jump_of_the_wall_clock_during_a_pause_tears_no_gap(watch, settings, sources, monkeypatch):
-    """A gap of a day would be more than the memory holds: all of it would be dropped as too old."""
-    begun: list[float] = []
-
-    def live(start):
-        begun.append(start)
-        return Told(10**6, live=True, start=start, before=lambda k: time.sleep(0.01))
-
-    sources[LIVE.format("a")] = live
-    service = watch()
-    camera = service.add(settings("lane", LIVE.format("a")))
-    running, real = Running(service), time.time
-    running.until(lambda: camera.version.frames >= 5, "5 frames")
-    service.pause()
-    running.until(lambda: camera.condition == "paused", "the pause")
-    monkeypatch.setattr(time, "time", lambda: real() + 86_400)
-    service.resume()
-    running.until(lambda: len(begun) == 2, "the second pass")
-    running.stop()
-    assert begun[1] < 43_200
-
-
-def test_of_many_who_remove_a_camera_one_does_and_the_others_are_told(watch, settings):
-    service, told = watch(), []
-    service.add(settings("a"))
-
-    def remove() -> None:
-        try:
-            service.remove("a")
-            told.append("removed")
-        except QueryError as error:
-            told.append(str(error))
-
-    threads = [threading.Thread(target=remove) for _ in range(8)]
-    with service._changing:
-        for one in threads:
-            one.start()
-    for one in threads:
-        one.join(20)
-    assert sorted(told) == ["removed"] + 7 * ["there is no camera 'a'; there are none"]
-
-
-def test_a_camera_that_is_removed_and_cannot_be_saved_is_told(watch, settings, sources, caplog):
-    sources["a"] = lambda start: Told(10**6, start=start, before=lambda k: time.sleep(0.002))
-    service = watch()
-    camera = service.add(settings("a"))
-    running = Running(service, stay=True)
-    running.until(lambda: camera.version.frames >= 8, "8 frames")
-
-    def full(path):
-        raise OSError(28, "No space left on device")
-
-    camera.folder.disk.create = full
-    service.remove("a")
-    running.stop()
-    said = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
-    assert len(said) == 1 and "cannot be saved: No space left on device" in said[0]
 
 
 def test_a_live_camera_that_moves_to_another_address_keeps_its_memory(watch, settings, sources, tmp_path):

@@ -1,10 +1,11 @@
 """Engines and disks that fail under several cameras: what is lost is counted and told, and it goes on."""
 
 import errno
+import time
 from dataclasses import replace
 
 import pytest
-from cameras import Told, fake_engines
+from cameras import Running, Told, fake_engines, same
 
 from edge_runtime.losses import FAULT
 from edge_runtime.state import load_snapshot
@@ -119,6 +120,32 @@ def test_a_full_disk_ends_no_watching_and_is_said_while_it_lasts(watch, settings
     service.run()
     assert said[29] == [f"state {camera.folder.folder} cannot be saved: No space left on device"]
     assert camera.problems == [] and load_snapshot(camera.folder.folder).version.frames == 40
+
+
+def test_a_frame_whose_camera_failed_while_no_snapshot_fits_is_in_the_journal(
+    watch, settings, sources, monkeypatch
+):
+    monkeypatch.setattr("edge_runtime.service.AGAIN_S", (0.01, 0.02))
+    spec, faults = LIVE.format("a"), []
+    sources[spec] = lambda start: Told(10**6, live=True, start=start, before=lambda k: time.sleep(0.002))
+    service = watch()
+    camera = service.add(settings("a", spec, patient=True))
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def fails_once(version):
+        if version.frames == 5 and not faults:
+            faults.append(version)
+            camera.folder.disk.create = full
+            raise RuntimeError("a bug, after the frame was taken and before it was kept")
+
+    camera.guard.thumbnails.keep = fails_once
+    running = Running(service, stay=True)
+    running.until(lambda: camera.version.frames >= 9, "9 frames")
+    running.stop()
+    assert faults and "cannot be saved" in str(running.error)
+    assert same(load_snapshot(camera.folder.folder).version, camera.version)
 
 
 def test_whoever_subscribes_is_told_each_change_of_a_cameras_condition(watch, settings, sources):
