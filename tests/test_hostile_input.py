@@ -9,7 +9,10 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import cv2
 import h11
@@ -29,6 +32,8 @@ from edge_runtime.objects import ObjectEncoder
 from edge_runtime.queries import MAX_QUESTION_BYTES, Photos, Product, QueryError, parse_query
 from edge_runtime.secret import keep_secret
 from edge_runtime.sources import canonical
+from edge_runtime.sources.growing import GrowingVideo
+from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from tools.fuzzing.small import Small, small_service
@@ -150,6 +155,43 @@ def test_a_playlist_of_itself_takes_no_descriptors(tmp_path):
     with pytest.raises(LvmError) as caught:
         VideoFile(file, sample_fps=1.0)
     assert "Too many open files" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"ffconcat version 1.0\nfile live\n",
+        b"v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 0 RTP/AVP 96\n",
+    ],
+    ids=["concat of itself", "SDP"],
+)
+def test_a_camera_that_answers_with_a_playlist_is_asked_once(said):
+    asked = []
+
+    class Camera(BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(said)
+
+        def log_message(self, *_):
+            return None
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Camera) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        stream = NetworkStream(f"http://127.0.0.1:{server.server_port}/live", sample_fps=1.0)
+        with pytest.raises(LvmError, match="cannot be opened: Invalid"):
+            list(stream)
+        server.shutdown()
+    assert asked == ["/live"]
+
+
+def test_a_growing_file_is_no_playlist_either(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("a.ts").write_text("ffconcat version 1.0\nfile a.ts\n")
+    with pytest.raises(LvmError, match="Invalid"):
+        list(GrowingVideo("a.ts", sample_fps=1.0, quiet_s=0.1))
 
 
 # -- questions ---------------------------------------------------------------------------------------------

@@ -24,6 +24,12 @@ from edge_runtime.sources.rgb import Rgb
 from edge_runtime.sources.timeline import Timeline
 from engines.errors import LvmError
 
+FORMATS = (
+    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,obu,ivf,flv,ogg,asf,gif,apng,mjpeg,"
+    "mpjpeg,mxf,rm,dv,nut,wtv,yuv4mpegpipe,mp3,flac,wav,aac"
+)
+"""Containers only. Playlists (HLS, DASH, concat) open what they name, other files and themselves alike:
+48 bytes of ffconcat took every file descriptor of the process."""
 MAX_PIXELS = 64_000_000
 """Larger pictures are refused by the decoders, before they take the memory."""
 DECODER_THREADS = 2

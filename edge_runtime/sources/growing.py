@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting, SampleClock
-from edge_runtime.sources.decoding import Media, sampled
+from edge_runtime.sources.decoding import FORMATS, Media, sampled
 from engines.errors import LvmError
 
 POLL_S = 0.05
@@ -41,7 +41,7 @@ class GrowingVideo(Counting):
         if self.closed:
             return
         with GrowingFile(self._path, quiet_s=self._quiet_s, stopped=self._closed.is_set) as file:
-            options = {"protocol_whitelist": "file", "fpsprobesize": "0"}
+            options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fpsprobesize": "0"}
             try:
                 media = Media(file, self.tally, options=options, stopped=self._closed.is_set)
             except LvmError:

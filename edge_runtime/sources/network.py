@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting, SampleClock, redacted
-from edge_runtime.sources.decoding import Media, sampled_and_shown
+from edge_runtime.sources.decoding import FORMATS, Media, sampled_and_shown
 from engines.errors import LvmError
 
 # UDP loses packets as soon as a picture is large; TCP is what makes RTSP usable on shop networks.
@@ -17,7 +17,14 @@ from engines.errors import LvmError
 # 10.1 s instead of 1.2 s, and no difference in lag after that).
 # "fpsprobesize=0": otherwise FFmpeg reads 20 pictures to guess a rate that a live stream does not need, and
 # hands them out late (measured, RTSP at 25 pictures a second: first picture at 0.33 s instead of 1.16 s).
-OPTIONS = {"rtsp_transport": "tcp", "fpsprobesize": "0"}
+OPTIONS = {
+    "rtsp_transport": "tcp",
+    "fpsprobesize": "0",
+    "format_whitelist": f"{FORMATS},hls,live_flv,rtsp,rtp,rtp_mpegts,jpeg_pipe,png_pipe,webp_pipe",
+}
+"""A camera that is not what it was must not make us open itself again and again (concat) or a port (SDP)."""
+WEB = {"protocol_whitelist": "http,https,httpproxy,tls,tcp,crypto,data"}
+"""For HTTP: what an HLS playlist names is no file of this machine."""
 
 PORTS = {"rtsp": 554, "rtsps": 322, "http": 80, "https": 443}
 PROBE_S = 0.5
@@ -62,7 +69,7 @@ class NetworkStream(Counting):
         return Media(
             self._url,
             self.tally,
-            options=OPTIONS,
+            options=OPTIONS | (WEB if self._url.lower().startswith("http") else {}),
             stopped=self._closed.is_set,
             live=True,
             start=self._start,

@@ -11,16 +11,9 @@ from av.video.frame import VideoFrame
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting, SampleClock
-from edge_runtime.sources.decoding import Media, frame_of, sampled
+from edge_runtime.sources.decoding import FORMATS, Media, frame_of, sampled
 from edge_runtime.sources.rgb import Rgb
 from engines.errors import LvmError
-
-FORMATS = (
-    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,obu,ivf,flv,ogg,asf,gif,apng,mjpeg,"
-    "mpjpeg,mxf,rm,dv,nut,wtv,yuv4mpegpipe,mp3,flac,wav,aac"
-)
-"""Containers only. Playlists (HLS, DASH, concat) open what they name, other files and themselves alike:
-48 bytes of ffconcat took every file descriptor of the process."""
 
 
 class VideoFile(Counting):
