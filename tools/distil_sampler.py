@@ -163,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     losses = learn(made.sampler, made.config.sampler_state, material, optimiser, given.seed)
     about = {"sampler": "s5, learned from the scores of attention", "steps": given.steps, "seed": given.seed,
              "start": card.name, "data": [str(given.data), given.split]}  # fmt: skip
-    record = card.training.model_copy(update={"recipe": json.dumps(about), "results": {}})
+    record = card.training.model_copy(update={"recipe": json.dumps(about), "seed": given.seed, "results": {}})
     given.output.mkdir(parents=True, exist_ok=True)
     save_checkpoint(
         made, replace(card, name=f"{card.name}-s5", training=record), given.output / "checkpoint.safetensors"

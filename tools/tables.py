@@ -4,6 +4,7 @@
     python -m tools.throughput --run runs/tiny-0 --bundle my-bundle --data DATA --output speed.json
     python -m tools.tables --runs runs/tiny-0 runs/tiny-1 runs/tiny-2 --without-ocl runs/none-0 ... \
         --data DATA --speed speed.json
+    python -m tools.tables memories ...                         (ways to remember: tools.memory_table)
 
 The last line of standard output is the JSON object.
 """
@@ -24,6 +25,7 @@ from export.evaluation.findings import Runs, findings
 from export.evaluation.loads import REST_QUERIES, REST_VIDEO_S, count_loads, frames_read
 from export.evaluation.markdown import page
 from export.evaluation.report import NINE
+from tools import memory_table
 from tools.console import finish
 
 
@@ -48,6 +50,8 @@ def frame_loads(data: Dataset, split: Split, fps: float) -> dict[str, dict[str, 
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["memories"]:
+        return memory_table.main(sys.argv[2:])
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--runs", type=Path, nargs="+", required=True, help="one for each seed")
     parser.add_argument("--random", type=Path, nargs="*", default=[], help="runs trained on random memories")

@@ -52,7 +52,7 @@ def table_1(speed: Json) -> str:
         "window", "query", "LVM-Net, min", "TubeDETR, min", "with cached tokens, min", "faster",
         "faster than cached", "printed: TubeDETR / LVM-Net, min",
     ]  # fmt: skip
-    return _section("Table 1: time to answer", said, header, rows)
+    return section("Table 1: time to answer", said, header, rows)
 
 
 def table_2(found: Json) -> str:
@@ -68,14 +68,14 @@ def table_2(found: Json) -> str:
             [
                 duration,
                 kind,
-                _percent(ours.get(cell)),
-                _percent(theirs.get(cell)),
-                _percent(difference, signed=True),
+                percent(ours.get(cell)),
+                percent(theirs.get(cell)),
+                percent(difference, signed=True),
                 then,
             ]
         )
     header = ["window", "query", "LVM-Net", "TubeDETR", "difference", "printed: LVM-Net / TubeDETR / ReST"]
-    return _section("Table 2: Recall@1x", "", header, rows)
+    return section("Table 2: Recall@1x", "", header, rows)
 
 
 def table_3(found: Json) -> str:
@@ -103,7 +103,7 @@ def _ablation(title: str, found: Json, other: str, printed: Mapping[Duration, Ab
     for duration in DURATIONS:
         cell, then = f"activity/{duration}", printed[duration]
         with_, without = (
-            f"{_percent(found['recall_1x'][name].get(cell))}, {_percent(found['recall_3x'][name].get(cell))}"
+            f"{percent(found['recall_1x'][name].get(cell))}, {percent(found['recall_3x'][name].get(cell))}"
             for name in (OWN, other)
         )
         ratio = found["against"][other]["recall_1x"].get(cell, {}).get("ratio")
@@ -118,7 +118,7 @@ def _ablation(title: str, found: Json, other: str, printed: Mapping[Duration, Ab
             ]
         )
     header = ["window", "with: R@1x, R@3x", "without: R@1x, R@3x", "ratio of R@1x", "printed"]
-    return _section(title, "Activity queries.", header, rows)
+    return section(title, "Activity queries.", header, rows)
 
 
 def _systems(found: Json) -> str:
@@ -132,46 +132,45 @@ def _systems(found: Json) -> str:
         if name == RANDOM and found["random_is_trained"]:
             reached = None
         rows.append(
-            [name, *(_percent(cells.get(f"{kind}/{duration}")) for kind, duration in NINE), _percent(reached)]
+            [name, *(percent(cells.get(f"{kind}/{duration}")) for kind, duration in NINE), percent(reached)]
         )
-    return _section("Controls", "Recall@1x.", header, rows)
+    return section("Controls", "Recall@1x.", header, rows)
 
 
 def _more(found: Json) -> str:
     """Heads, windows, distance, confidence."""
     parts = []
     heads = [
-        [duration, *(_percent(found["heads"][head].get(f"time/{duration}")) for head in ("bins", "pointer"))]
+        [duration, *(percent(found["heads"][head].get(f"time/{duration}")) for head in ("bins", "pointer"))]
         for duration in DURATIONS
     ]
     parts.append(
-        _section("Two heads for time", "Recall@1x (tIoU over 0.3).", ["window", "bins", "pointer"], heads)
+        section("Two heads for time", "Recall@1x (tIoU over 0.3).", ["window", "bins", "pointer"], heads)
     )
     windows = [
         [
             duration,
             kind,
-            *(_percent(found["windows"][how].get(f"{kind}/{duration}")) for how in ("tight", "loose")),
+            *(percent(found["windows"][how].get(f"{kind}/{duration}")) for how in ("tight", "loose")),
         ]
         for kind, duration in NINE
         if kind != "time"
     ]
     header = ["window", "query", "tight", "loose"]
-    parts.append(_section("How tightly the time is given", "", header, windows))
+    parts.append(section("How tightly the time is given", "", header, windows))
     gaps = [
-        [name, str(one["queries"]), _percent(one["recall_1x"])]
-        for name, one in found["object_by_gap"].items()
+        [name, str(one["queries"]), percent(one["recall_1x"])] for name, one in found["object_by_gap"].items()
     ]
     header = ["mean distance to remembered evidence", "answers", "Recall@1x (vIoU over 0.3)"]
-    parts.append(_section("Where objects were", "", header, gaps))
+    parts.append(section("Where objects were", "", header, gaps))
     sure = [
         [name, _share(one["before"]), _share(one["after"]), f"{one['least']:.2f}", str(one["samples"])]
         for name, one in found["calibration"].items()
     ]
     header = ["confidence", "calibration error, raw", "with the manifest's scaling", "if honest", "answers"]
-    parts.append(_section("Whether confidences are honest", "", header, sure))
+    parts.append(section("Whether confidences are honest", "", header, sure))
     told = [[name, _share(one)] for name, one in found["auroc"].items()]
-    parts.append(_section("Whether it happened at all", "", ["queries", "AUROC"], told))
+    parts.append(section("Whether it happened at all", "", ["queries", "AUROC"], told))
     return "\n\n".join(parts)
 
 
@@ -187,7 +186,7 @@ def _loads(loads: Json) -> str:
     ]
     said = "What per-query reading reads beside reading once, on any hardware (LVM-Net, Figure 1)."
     header = ["window", "query", "frames a query", "frames read, ratio", "at 1,500 queries in 27 minutes"]
-    return _section("Frame loads", said, header, rows)
+    return section("Frame loads", said, header, rows)
 
 
 def _head(found: Json) -> str:
@@ -201,7 +200,8 @@ def _head(found: Json) -> str:
     )
 
 
-def _section(title: str, said: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def section(title: str, said: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A heading, a sentence where there is one, and a table."""
     lines = [f"## {title}", ""]
     if said:
         lines += [said, ""]
@@ -213,7 +213,8 @@ def _row(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _percent(interval: Sequence[float] | None, *, signed: bool = False) -> str:
+def percent(interval: Sequence[float] | None, *, signed: bool = False) -> str:
+    """A share with its interval, in per cent."""
     if interval is None:
         return _NONE
     sign = "+" if signed else ""

@@ -48,7 +48,7 @@ def of_cell(results: Iterable[Result], cell: Cell) -> list[Result]:
 
 def mean_of(results: Sequence[Result], metric: Metric) -> Interval | None:
     """Interval of a metric's mean; None where it applies to no result."""
-    scores = _scores(results, metric)
+    scores = scores_of(results, metric)
     return bootstrap.mean(scores) if scores else None
 
 
@@ -65,7 +65,7 @@ def compared(
     same_questions(ours, theirs)
     found = {}
     for cell in NINE:
-        one, two = (_scores(of_cell(results, cell), metric) for results in (ours, theirs))
+        one, two = (scores_of(of_cell(results, cell), metric) for results in (ours, theirs))
         if one and two:
             found[cell] = bootstrap.difference(one, two), bootstrap.ratio(one, two)
     return found
@@ -108,7 +108,8 @@ def answered(results: Sequence[Result]) -> Interval | None:
     )
 
 
-def _scores(results: Sequence[Result], metric: Metric) -> bootstrap.Scores | None:
+def scores_of(results: Sequence[Result], metric: Metric) -> bootstrap.Scores | None:
+    """A metric by seed and video; None where it applies to no result."""
     values = [(value, one) for one in results if (value := metric(one)) is not None]
     if not values:
         return None

@@ -1,0 +1,143 @@
+"""The combination table, with untrained networks and a minute of a world that they answer about."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from evaluation_runs import make_run
+from test_report import result
+
+from engines.errors import LvmError
+from export.data.ask_all import ask_all
+from export.data.candidates import Rules
+from export.data.world_set import world_video, write_worlds
+from export.evaluation.evaluate import Evaluation
+from export.evaluation.results import EventResult
+from export.evaluation.runs import save
+from export.evaluation.ways import Way, compared, table
+from tools import memory_table
+from tools.memory_table import activity_of, by_context, page
+from tools.tables import main
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    root = tmp_path_factory.mktemp("runs")
+    return {
+        "plain": make_run(root / "plain"),
+        "text": make_run(root / "text", context=("svd", "text")),
+        "s5": make_run(root / "s5", sampler="s5"),
+    }
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("data")
+    write_worlds(root, [world_video(4, minutes=1, split="test")])
+    ask_all(root, rules=Rules(per_cell=4))
+    return root
+
+
+@pytest.fixture(scope="module")
+def command(data: Path, runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    output = tmp_path_factory.mktemp("found")
+    (output / "detection.json").write_text(json.dumps({"heads": {"text-6-1": {"map": [0.5, 0.4, 0.6]}}}))
+    contexts = [str(runs["text"]), str(runs["plain"])]
+    return [
+        "tables", "memories", "--data", str(data), "--output", str(output), "--questions", "1",
+        "--attention", str(runs["plain"]), "--s5", str(runs["s5"]), "--contexts", *contexts,
+        "--activity", f"svd+text={output}:text-6-1",
+    ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def found(command: list[str]) -> dict[str, Any]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", command)
+        assert main() == 0
+    output = Path(command[command.index("--output") + 1])
+    return json.loads((output / "memories.json").read_text())
+
+
+def test_every_sampler_and_every_context_answers_the_same_questions(found: dict[str, Any]) -> None:
+    assert list(found["samplers"]) == ["neural", "s5", "svd-novelty", "random", "fifo"]
+    assert list(found["contexts"]) == ["svd", "svd+text"]
+    assert found["samplers"]["neural"]["recall_1x"] == found["contexts"]["svd"]["recall_1x"]
+    assert set(found["contexts"]["svd+text"]["gain"]) == {"activity", "object", "time", "all"}
+    assert "gain" not in found["samplers"]["neural"]
+
+
+def test_queues_and_carried_states_cost_bytes_and_everything_costs_time(found: dict[str, Any]) -> None:
+    samplers, contexts = found["samplers_costs"], found["contexts_costs"]
+    assert contexts["svd+text"]["state_bytes"] > contexts["svd"]["state_bytes"]
+    carried = samplers["s5"]["state_bytes"] - samplers["neural"]["state_bytes"]
+    assert carried == 4 * 32 * 16  # one layer of float32, d_model and 16 states
+    assert all(one["clip_ms"] > 0 and one["question_ms"] > 0 for one in samplers.values())
+
+
+def test_the_page_has_a_row_for_each_way(found: dict[str, Any]) -> None:
+    rows = [line.split(" | ")[0] for line in page(found).splitlines() if line.startswith("| ")]
+    names = ["neural", "s5", "svd-novelty", "random", "fifo", "svd", "svd+text"]
+    assert [row.removeprefix("| ") for row in rows if row != "| ---"][1:6] == names[:5]
+    assert sum("| 50.0 [40.0, 60.0] |" in line for line in page(found).splitlines()) == 1
+    widths = {line.count("|") for line in page(found).splitlines() if line.startswith("|")}
+    assert len(widths) == 1
+
+
+def test_what_was_answered_is_not_asked_again(
+    found: dict[str, Any], command: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(memory_table, "answers", lambda *_: pytest.fail("asked again"))
+    assert main() == 0
+
+
+def test_a_seed_that_comes_twice_is_refused(
+    command: list[str], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(sys, "argv", [*command, "--s5", str(runs["s5"]), str(runs["s5"])])
+    assert main() == 2
+    assert "s5: one run for each training seed expected, got seeds 0, 0" in capsys.readouterr().err
+
+
+def test_contexts_are_held_against_the_plain_one(runs: dict[str, Path]) -> None:
+    assert list(by_context([runs["text"], runs["plain"]])) == ["svd", "svd+text"]
+    with pytest.raises(LvmError, match="needs a run with the context svd"):
+        by_context([runs["text"]])
+
+
+@pytest.mark.parametrize("given", ["text", "text=somewhere"])
+def test_activity_names_context_folder_and_head(given: str) -> None:
+    with pytest.raises(LvmError, match="must look like text=RESULTS:text-6-1"):
+        activity_of([given])
+
+
+def test_a_head_that_was_not_measured_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match=r"detection\.json does not exist"):
+        activity_of([f"text={tmp_path}:text-6-1"])
+    (tmp_path / "detection.json").write_text('{"heads": {"none": {"map": [0.5, 0.4, 0.6]}}}')
+    with pytest.raises(LvmError, match="has heads none, got text-6-1"):
+        activity_of([f"text={tmp_path}:text-6-1"])
+
+
+def _way(folder: Path, name: str, hits: int) -> Way:
+    """Of four queries in each of two videos, the first `hits` are right; of two events one is remembered."""
+    results = [result(video, n, hit1=float(n < hits)) for video in "ab" for n in range(4)]
+    events = [EventResult(video=video, seed=0, event=n, evidence=n) for video in "ab" for n in range(2)]
+    save(Evaluation(results, events), folder / name, "test", "lvm-net")
+    return Way(name, [folder / name], "lvm-net", {0: "pointer"})
+
+
+def test_gains_are_over_the_first_way(tmp_path: Path) -> None:
+    rows = compared([_way(tmp_path, "one", 2), _way(tmp_path, "two", 3)], "test")
+    assert rows["one"]["recall_1x"]["activity"] == [0.5, 0.5, 0.5] and rows["one"]["coverage"][0] == 0.5
+    assert rows["two"]["gain"]["all"] == [0.25, 0.25, 0.25] and rows["two"]["ratio"]["all"][0] == 1.5
+    lines = table("T", "", rows, {}, {}).splitlines()
+    assert "| two | 75.0 [75.0, 75.0] | – | – | 75.0 [75.0, 75.0] | +25.0 [+25.0, +25.0] |" in lines[-1]
+
+
+def test_a_way_without_answers_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match="s5: answers of lvm-net to split test expected"):
+        compared([Way("s5", [tmp_path], "lvm-net", {})], "test")
