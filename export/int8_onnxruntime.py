@@ -17,7 +17,7 @@ from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.select import usable_cores
 from engines.spec import Array, Engine
 from export.int8 import Feeds, Operators, Quantised
-from export.islands import PRODUCTS
+from export.islands import PRODUCTS, settled
 
 
 class OnnxRuntimeQuantiser:
@@ -38,7 +38,8 @@ class OnnxRuntimeQuantiser:
         ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
         self._operators = Operators.of(graph, keep)
         left = {str(node.name) for node in ir.load(self._folded).graph}
-        if lost := sorted(set(Operators.of(graph, keep).fixed) - left):
+        left |= {str(node.name) for node in settled(ir.load(graph).graph)}  # computed in fp32 just now
+        if lost := sorted(set(self._operators.fixed) - left):
             raise LvmError(
                 f"{lost[0]} cannot stay fp32 in onnxruntime, which folds it; keep another parameter"
             )

@@ -48,6 +48,18 @@ def products_of(graph: Any) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def settled(graph: Any) -> set[Any]:
+    """Nodes of an onnx_ir.Graph that nothing it is fed has a part in, as those that make the kernels of
+    state-space layers of their parameters: an engine runs them once, when it loads the graph."""
+    fed, found = set(graph.inputs), set()
+    for node in graph:  # in topological order
+        if fed.isdisjoint(node.inputs):
+            found.add(node)
+        else:
+            fed.update(node.outputs)
+    return found
+
+
 def makers_of_scores(graph: Any) -> set[Any]:
     """The last products before each output that is a score, a place or a span; features are none of these.
 

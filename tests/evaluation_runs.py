@@ -18,12 +18,10 @@ from export.networks.model import initialised
 from export.networks.tubedetr import TubeDETR
 
 
-def make_run(
-    folder: Path, seed: int = 0, context: Sequence[str] = ("svd",), sampler: str = "neural", **lvm: object
-) -> Path:
+def make_run(folder: Path, seed: int = 0, context: Sequence[str] = ("svd",), **lvm: object) -> Path:
     """What a training leaves, with untrained weights."""
     folder.mkdir(parents=True)
-    config = small_config(activities=len(ACTIVITIES), context=context, sampler=sampler)
+    config = small_config(activities=len(ACTIVITIES), context=context)
     classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
     recipe = {"tubedetr": {"stride": 3, "frames": 10}, "lvm": lvm}
     record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)

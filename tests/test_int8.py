@@ -136,6 +136,16 @@ def test_where_every_operator_is_kept_openvino_answers_as_in_full_precision(
         assert measured.error(quantiser, quantiser.quantised(quantiser.parameters)) < 1e-5
 
 
+def test_a_sampler_of_state_space_layers_becomes_eight_bits_too() -> None:
+    """onnxruntime folds the products that make its kernels of parameters alone: no reason to refuse it."""
+    network = small_network(sampler="s5")
+    calibration = calibrate(network, bare(network), ["demo?size=64x64"], frames=CLIP)
+    measured = Measured(TorchEngine(network, "sampler"), calibration.held_out("sampler"))
+    with Variants(network, calibration=calibration)._quantiser("onnxruntime", "sampler") as quantiser:
+        assert 1e-5 < measured.error(quantiser, quantiser.quantised()) < 0.2
+        assert measured.error(quantiser, quantiser.quantised(quantiser.parameters)) < 1e-4
+
+
 def test_the_manifest_names_the_pictures_and_the_file_of_each_graph(
     bundle: Path, calibration: Calibration
 ) -> None:
