@@ -88,7 +88,8 @@ class State(_Strict):
 
 class Objects(_Strict):
     catalogue: Path | None = Field(
-        default=None, description="folder of one sub-folder of photos a product, else beside the memories"
+        default=None,
+        description="folder of one sub-folder of photos a product, else catalogue under $LVM_EDGE_STATE",
     )
 
 

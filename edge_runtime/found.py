@@ -47,7 +47,7 @@ def key_of(config: Path | None, key: Path | None) -> Key | None:
 
 
 def catalogue_of(config: Path | None, catalogue: Path | None) -> Path:
-    """The catalogue that was named, else the configuration's, else the one beside the memories."""
+    """The catalogue that was named, else the configuration's, else the one under the state root."""
     if catalogue is None and config is not None:
         catalogue = load_config(config).objects.catalogue
     return catalogue or catalogue_root()

@@ -246,6 +246,10 @@ def test_metrics_are_told_in_base_units_with_few_labels(client, service):
     assert found["lvm_query_seconds_count", "object"] == 3
     assert 0 < found["lvm_query_seconds_sum", "object"] < 60
     assert found["lvm_frames_dropped_total", "demo", "engine fault"] == 3
+    # Prometheus sees no increase of what appears with its first increase.
+    assert found["lvm_frames_dropped_total", "demo", "reconnect"] == 0
+    assert found["lvm_gap_seconds_total", "demo", "forgotten"] == 0
+    assert found["lvm_query_seconds_count", "time"] == 0
     assert found["lvm_frames_total", "demo"] == 8 and found["lvm_memory_bytes", "demo"] > 0
     assert found["lvm_memory_tokens", "demo"] == service.camera().version.memory.filled
     assert found["lvm_coverage_seconds", "demo"] == 8

@@ -216,8 +216,8 @@ def test_home_assistant_reads_from_real_payloads_what_it_is_told_to():
         assert one["availability_topic"] == "lvm/available"
         assert one["device"]["identifiers"] == ["lvm_camera_0"] and one["device"]["name"] == "camera 0"
 
-    def read(entity: str, payload: str) -> str:
-        template = said[f"homeassistant/{entity}/config"]["value_template"]
+    def read(entity: str, payload: str, what: str = "value_template") -> str:
+        template = said[f"homeassistant/{entity}/config"][what]
         try:
             more = {"value_json": json.loads(payload)}
         except ValueError:
@@ -225,8 +225,14 @@ def test_home_assistant_reads_from_real_payloads_what_it_is_told_to():
         return jinja2.Environment().from_string(template).render(value=payload, **more)
 
     connectivity = "binary_sensor/lvm_camera_0/connectivity"
-    assert [read(connectivity, word) for word in ("online", "offline", "paused")] == ["ON", "OFF", "OFF"]
-    assert read("sensor/lvm_camera_0/activity", '{"activity": "scan"}') == "scan"
+    unknown = dict.fromkeys(("paused", "starting"), "None")
+    words = {"online": "ON"} | dict.fromkeys(("offline", "failed", "ended", "stopped"), "OFF") | unknown
+    assert {word: read(connectivity, word) for word in words} == words
+    activity, row = "sensor/lvm_camera_0/activity", '{"activity": "scan"}'
+    assert read(activity, row) == "scan"
+    assert json.loads(read(activity, row, "json_attributes_template")) == json.loads(row)
+    # Forgotten: an empty message must become an object, which alone empties what is shown.
+    assert read(activity, "") == "None" and read(activity, "", "json_attributes_template") == "{}"
     frames = "sensor/lvm_camera_0/frames_per_s"
     assert read(frames, '{"cameras": {"camera_0": {"frames_per_s": 3.98}}}') == "3.98"
     assert read(frames, '{"cameras": {}}') == ""

@@ -31,7 +31,7 @@ PANELS: tuple[tuple[str, str, str, str], ...] = (
         "{{camera}} {{condition}}",
     ),
     (
-        "Reconnections, an hour",
+        "Tries to reconnect, an hour",
         "short",
         'increase(lvm_camera_reconnects_total{camera=~"$camera"}[1h])',
         "{{camera}}",

@@ -49,7 +49,7 @@ def ask(
     bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
     backend: Annotated[str, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")] = "auto",
     catalogue: Annotated[
-        Path | None, typer.Option(help="folder of the products; default: beside the memories")
+        Path | None, typer.Option(help="folder of the products; default: catalogue under $LVM_EDGE_STATE")
     ] = None,
     key: KeyFile = None,
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,

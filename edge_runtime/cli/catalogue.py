@@ -22,7 +22,7 @@ app = typer.Typer(no_args_is_help=True, help="Keep the products that questions m
 
 Name = Annotated[str, typer.Argument(help="the product's name")]
 Folder = Annotated[
-    Path | None, typer.Option("--catalogue", help="its folder; default: catalogue, beside the memories")
+    Path | None, typer.Option("--catalogue", help="its folder; default: catalogue under $LVM_EDGE_STATE")
 ]
 Configuration = Annotated[Path | None, typer.Option("--config", help="YAML configuration that names it")]
 KeyFile = Annotated[Path | None, typer.Option("--key", help="file of the key, where photos are sealed")]

@@ -44,7 +44,7 @@ http:
   listen: {listen}
   # beyond this machine only with tokens: lvm-edge token new
 
-# photos of products that questions may name; default: catalogue, beside the memories
+# photos of products that questions may name; default: catalogue under $LVM_EDGE_STATE
 #objects: {{catalogue: /etc/lvm-edge/catalogue}}
 """
 

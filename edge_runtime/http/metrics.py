@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from typing import get_args
 
 import numpy as np
 import psutil
@@ -20,16 +21,24 @@ from prometheus_client.registry import Collector
 
 from edge_runtime.answers import Answer
 from edge_runtime.camera_run import CameraRun
+from edge_runtime.coverage import FORGOTTEN, PAUSED
 from edge_runtime.http.about import precision_of
 from edge_runtime.http.events import Listeners
 from edge_runtime.http.gate import Gate
+from edge_runtime.losses import FAULT
 from edge_runtime.release import version_of
 from edge_runtime.service import Service
+from edge_runtime.sources.health import Drop
 from edge_runtime.sources.supervised import Supervised
 from edge_runtime.timings import BOUNDS_S, Timing
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_SENSORS = 32
+KINDS = ("activity", "object", "time")
+UNKNOWN = "unknown"
+LOST = dict.fromkeys((*get_args(Drop), FAULT), 0)
+GAPS = dict.fromkeys((PAUSED, FORGOTTEN, UNKNOWN), 0.0)
+"""Told from the start: of a counter that appears with its first increase, Prometheus sees no increase."""
 
 
 def add_metrics_route(app: FastAPI, service: Service, listeners: Listeners, counts: Gate.Counts) -> None:
@@ -37,6 +46,8 @@ def add_metrics_route(app: FastAPI, service: Service, listeners: Listeners, coun
     ProcessCollector(registry=registry)
     registry.register(_OfService(service, listeners, counts))
     took = Histogram("lvm_query_seconds", "Time of a question", ["type"], buckets=BUCKETS, registry=registry)
+    for kind in KINDS:
+        took.labels(kind)
 
     def observe(answer: Answer) -> None:
         took.labels(answer.type).observe(answer.milliseconds / 1000)
@@ -87,7 +98,7 @@ class _OfService(Collector):
         }
         counters = {
             "lvm_frames": "Sampled frames remembered",
-            "lvm_camera_reconnects": "Openings of this source after the first",
+            "lvm_camera_reconnects": "Tries to open this source after the first",
             "lvm_state_written_bytes": "Bytes written for this memory",
         }
         found: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
@@ -112,7 +123,7 @@ class _OfService(Collector):
                 status = source.status
                 found["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
                 found["lvm_camera_reconnects"].add_metric(name, status.reconnects)
-            for reason, frames in dict(camera.losses.lost).items():
+            for reason, frames in (LOST | camera.losses.lost).items():
                 dropped.add_metric([camera.name, reason], frames)
             for why, seconds in _gap_seconds(camera).items():
                 gaps.add_metric([camera.name, why], seconds)
@@ -147,9 +158,9 @@ def _bytes_of(memory: object) -> int:
 
 
 def _gap_seconds(camera: CameraRun) -> dict[str, float]:
-    found: dict[str, float] = {}
+    found = dict(GAPS)
     for start, end, why in camera.version.coverage.gaps_explained():
-        found[why or "unknown"] = found.get(why or "unknown", 0.0) + end - start
+        found[why or UNKNOWN] = found.get(why or UNKNOWN, 0.0) + end - start
     return found
 
 

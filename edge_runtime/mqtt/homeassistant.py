@@ -19,6 +19,11 @@ ENTITIES = (
     ("switch", "paused"),
 )
 
+_CONNECTED = "{{ {'online': 'ON', 'paused': 'None', 'starting': 'None'}.get(value, 'OFF') }}"
+"""Nobody looks while a camera is paused, so it is unknown then: a pause is no alarm."""
+_ATTRIBUTES = "{{ (value_json if value_json is defined else {}) | tojson }}"
+"""What is taken back is an empty message; without this Home Assistant goes on showing what was forgotten."""
+
 
 def discovery_topics(prefix: str, topics: Topics, camera: str) -> dict[str, str]:
     """Of each entity of a camera, by its name in topics."""
@@ -48,7 +53,7 @@ def discovery(
             "device_class": "connectivity",
             "entity_category": "diagnostic",
             "state_topic": topics.of(camera, "status"),
-            "value_template": "{{ 'ON' if value == 'online' else 'OFF' }}",
+            "value_template": _CONNECTED,
         },
         "activity": {
             "name": "Activity",
@@ -56,6 +61,7 @@ def discovery(
             "state_topic": topics.of(camera, "activity"),
             "value_template": "{{ value_json.activity if value_json is defined else None }}",
             "json_attributes_topic": topics.of(camera, "activity"),
+            "json_attributes_template": _ATTRIBUTES,
         },
         "frames_per_s": {
             "name": "Frames",
