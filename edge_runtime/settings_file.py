@@ -13,7 +13,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -31,6 +31,8 @@ MAX_VALUES = 10_000
 """Keys and values of one file."""
 MAX_DEPTH = 20
 """Mappings and lists within one another."""
+MOST_SENTENCES = 20
+"""What is said of one file."""
 
 _VARIABLE = re.compile(r"\$(\$)?\{([^{}]*)(\}?)")
 _NAME = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?\Z", re.DOTALL)
@@ -38,6 +40,18 @@ _NO_TEXT = {f"tag:yaml.org,2002:{kind}" for kind in ("int", "float", "bool", "nu
 
 M = TypeVar("M", bound=BaseModel)
 Location = tuple[int | str, ...]
+
+
+class WrongSettings(LvmError):
+    """A file says what its settings do not take. `str` is the first of it by line."""
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        super().__init__(sentences[0])
+        self._sentences = tuple(sentences[:MOST_SENTENCES])
+
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        return self._sentences
 
 
 class _Refused(Exception):
@@ -52,7 +66,7 @@ def read_settings(path: Path, model: type[M], environment: Mapping[str, str] | N
     """A YAML file as `model`; an empty file is one that names nothing.
 
     `environment` (default: the process's) is what `${NAME}` refers to. Raises LvmError with file, line and
-    the first thing that is wrong, without any value of the environment.
+    the first thing that is wrong, without any value of the environment; WrongSettings where more may be.
     """
     text = _text(path)
     try:
@@ -66,10 +80,12 @@ def read_settings(path: Path, model: type[M], environment: Mapping[str, str] | N
     try:
         return model.model_validate({} if data is None else data)
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        line, written = _place(node, problem["loc"])
-        said = printable(masked(_problem(problem, model, written)))[:500]
-        raise LvmError(f"{path}:{line}: {said}") from None
+        found: dict[int, str] = {}  # a line is wrong once, though a choice of types objects once for each
+        for problem in error.errors(include_url=False):
+            line, written = _place(node, problem["loc"])
+            said = printable(masked(_problem(problem, model, written)))[:500]
+            found.setdefault(line, f"{path}:{line}: {said}")
+        raise WrongSettings([said for _, said in sorted(found.items())]) from None
 
 
 def _text(path: Path) -> str:
@@ -221,7 +237,7 @@ def _yaml_reason(error: Exception) -> str:
 def _problem(problem: ErrorDetails, model: type[BaseModel], written: yaml.Node | None) -> str:
     """`written` is the value as the file has it: there `${NAME}` is still a name."""
     location = problem["loc"]
-    place = ".".join(str(part)[:60] for part in location)[:160] or "top level"
+    place = ".".join(str(part)[:60] for part in location if part != "[key]")[:160] or "top level"
     said = f"{place}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] == "extra_forbidden":
         return said + _nearest(str(location[-1]), _names_at(model, location[:-1]))

@@ -14,6 +14,11 @@ class LvmError(Exception):
 
     exit_status = 2
 
+    @property
+    def sentences(self) -> tuple[str, ...]:
+        """What the command line says; several where several things are wrong at once."""
+        return (str(self),)
+
 
 class BundleError(LvmError):
     """A bundle is damaged, foreign or incomplete."""

@@ -6,7 +6,6 @@ Skipped, with the reason, where there is no Playwright or no Chromium.
 from __future__ import annotations
 
 import re
-from itertools import product
 from pathlib import Path
 
 import pytest
@@ -135,6 +134,44 @@ def test_a_product_of_the_catalogue_is_shown_and_asked_about_by_its_name(page):
     assert answer["abstained"] == ("It was not seen." in words)
 
 
+def test_what_was_recognised_is_searched_seen_on_the_timeline_and_taken_away_as_a_file(page):
+    page.wait_for_selector("#rows li")
+    everything = page.locator("#rows li").count()
+    word = page.locator("#rows b").first.inner_text().split(",")[0]
+    page.fill("#log-text", word)
+    page.wait_for_function("(n) => document.querySelectorAll('#rows li').length < n", arg=everything)
+    found = page.locator("#rows b").all_inner_texts()
+    assert found and all(word.lower() in one.lower() for one in found)
+    page.click("#rows button >> nth=0")
+    assert word.lower() in page.locator("#moment").inner_text().lower()
+    with page.expect_download() as file:
+        page.click("#log-csv")
+    lines = Path(file.value.path()).read_text().splitlines()
+    assert lines[0].startswith("id,camera,activity,") and len(lines) == len(found) + 1
+    page.fill("#log-text", "no such thing")
+    page.wait_for_selector("#log-said:has-text('Nothing of the kind')")
+    page.fill("#log-text", "")
+    page.wait_for_selector("#rows li")
+    drag(page, "#track", (0.3, 0.3), (0.36, 0.3))  # nobody was watching
+    page.wait_for_selector("#log-said:has-text('In the selected time')")
+    assert page.locator("#rows li").count() == 0
+
+
+def test_what_is_chosen_in_the_picture_is_kept_in_the_catalogue_under_a_name(page):
+    assert page.locator("#keep").is_hidden()
+    choose_object(page)
+    page.get_by_label("Product name").fill("Left shelf")
+    page.keyboard.press("Enter")
+    page.wait_for_selector("#chosen img")
+    assert page.locator("#catalogue option", has_text="Left shelf").count() == 1
+    question, _ = asked(page)
+    assert question["object"] == {"product": "Left shelf"}
+    choose_object(page)
+    page.get_by_label("Product name").fill("no/name")
+    page.click("#keep-it")
+    page.wait_for_selector("#toast:has-text('A name has none of')")
+
+
 def test_on_a_phone_the_picture_stays_in_sight_while_one_goes_through_an_answer(browser, site):
     page, wrong = opened(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
     page.get_by_label(re.compile("Where was it")).check()
@@ -253,7 +290,7 @@ def test_every_control_has_a_name_and_every_part_a_heading(page):
     ]
     assert nameless == []
     headings = [node["name"]["value"] for node in tree if node.get("role", {}).get("value") == "heading"]
-    for one in ("lvm-edge", "Ask the memory", "Timeline", "Earlier answers", "Health"):
+    for one in ("lvm-edge", "Ask the memory", "Timeline", "Activities", "Earlier answers", "Health"):
         assert one in headings
     assert page.locator("#answer").get_attribute("aria-live") == "polite"
 
@@ -274,48 +311,3 @@ def test_where_a_token_is_needed_the_page_asks_for_it_and_a_viewer_may_not_pause
         page.click("#sign-out")
         page.wait_for_selector("#login[open]")
         page.close()
-
-
-# -- colours, without a browser ------------------------------------------------------------------------------
-
-
-def palettes() -> dict[str, dict[str, str]]:
-    """The colours of both schemes, by name."""
-    css = (STATIC / "page.css").read_text()
-    blocks = re.findall(r":root \{(.*?)\}", css, re.S)
-    light, dark = (dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", block)) for block in blocks)
-    return {"light": light, "dark": light | dark}
-
-
-def contrast(one: str, two: str) -> float:
-    """Of WCAG 2: 1 to 21."""
-
-    def luminance(colour: str) -> float:
-        parts = [int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)]
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
-        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
-
-    high, low = sorted((luminance(one), luminance(two)), reverse=True)
-    return (high + 0.05) / (low + 0.05)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_a_contrast_of_at_least_four_and_a_half_on_every_ground_it_stands_on(scheme):
-    colours = palettes()[scheme]
-    pairs = [
-        *product(("text", "muted"), ("bg", "surface", "sunken")),
-        *product(("text", "muted"), ("accent-soft",)),
-        ("accent", "surface"),
-        ("on-accent", "accent"),
-        ("warn", "warn-soft"),
-        ("muted", "warn-soft"),
-        ("text", "warn-soft"),
-        ("bad", "surface"),
-        ("bad", "sunken"),
-        ("on-stage", "stage"),
-    ]
-    low = {pair: round(contrast(colours[pair[0]], colours[pair[1]]), 2) for pair in pairs}
-    assert {pair: value for pair, value in low.items() if value < 4.5} == {}
-    # What is drawn, not read: 3 is asked for.
-    drawn = [(one, "sunken") for one in ("accent", "good", "warn", "bad")]
-    assert all(contrast(colours[one], colours[ground]) >= 3 for one, ground in drawn)

@@ -18,7 +18,7 @@ from edge_runtime.config import BackendName, Config, SamplerName, load_config
 from edge_runtime.paths import configs
 from edge_runtime.planned import cameras_of
 from edge_runtime.samplers import make_sampler
-from edge_runtime.settings_file import _Loader, _Values
+from edge_runtime.settings_file import WrongSettings, _Loader, _Values
 from edge_runtime.sources.present import Present, present
 from engines.errors import LvmError
 from engines.select import BACKENDS
@@ -67,6 +67,7 @@ def test_what_would_not_be_sound_is_not_written(tmp_path):
     file = tmp_path / "edge.yaml"
     assert "edge.yaml:" in refused("init", file, "--source", "rtsp://${NOT_SET_HERE}@10.0.0.1/x")
     assert "two cameras are called a" in refused("init", file, "--source", "a=0", "--source", "a=1")
+    assert "needs a name of up to 64 letters" in refused("init", file, "--source", "lane 2=rtsp://10.0.0.1/x")
     assert "cannot be written" in refused("init", tmp_path / "missing" / "edge.yaml", "--source", "demo")
     assert os.listdir(tmp_path) == []
 
@@ -119,6 +120,19 @@ def test_a_wrong_one_is_refused_with_its_line(tmp_path, text, said):
     file = tmp_path / "edge.yaml"
     file.write_text(text)
     assert said in refused("check-config", file)
+
+
+def test_everything_that_is_wrong_is_said_at_once_line_by_line(tmp_path):
+    file = tmp_path / "edge.yaml"
+    cameras = "cameras:\n  a: {source: demo, sample_fps: 0}\n  b c: {source: demo}\n"
+    file.write_text(f"mqtt: {{hst: x}}\n{cameras}model: {{sampler: 3}}\n")
+    with pytest.raises(WrongSettings) as caught:
+        load_config(file)
+    lines = [sentence.removeprefix(f"{file}:").split(":")[:2] for sentence in caught.value.sentences]
+    assert [(line, place.strip()) for line, place in lines] == [
+        ("1", "mqtt.hst"), ("3", "cameras.a.sample_fps"), ("4", "cameras.b c"), ("5", "model.sampler"),
+    ]  # fmt: skip
+    assert str(caught.value) == caught.value.sentences[0]
 
 
 def test_shown_is_what_holds_for_each_camera_and_is_a_configuration_that_means_the_same(tmp_path):
@@ -176,13 +190,29 @@ def test_the_script_of_each_shell_names_the_program(shell):
     assert "lvm-edge" in script and "_LVM_EDGE_COMPLETE=complete_" + shell in script
 
 
-def test_commands_are_completed():
-    environment = {"_LVM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": "lvm-edge check", "COMP_CWORD": "1"}
+@pytest.mark.parametrize(
+    ("typed", "there"),
+    [
+        ("check", {"check-config"}),
+        ("ask obj", {"object"}),
+        ("ask time --activity sc", {"scan"}),
+        ("run --backend openv", {"openvino"}),
+        ("ask time --product Oat", {"Oat milk"}),
+        ("ask time --product nobody", set()),
+    ],
+)
+def test_commands_and_values_are_completed(tmp_path, typed, there):
+    (tmp_path / "catalogue" / "Oat milk").mkdir(parents=True)
+    words = ["lvm-edge", *typed.split()]
+    environment = {
+        "_LVM_EDGE_COMPLETE": "complete_bash", "COMP_WORDS": " ".join(words),
+        "COMP_CWORD": str(len(words) - 1), "LVM_EDGE_STATE": str(tmp_path),
+    }  # fmt: skip
     done = subprocess.run(
         [sys.executable, "-m", "edge_runtime.cli.main"],
         env=os.environ | environment, cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
-    assert done.stdout.split() == ["check-config"]
+    assert set(done.stdout.splitlines()) == there, done.stderr
 
 
 # -- cameras -----------------------------------------------------------------------------------------------

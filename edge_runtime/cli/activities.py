@@ -17,6 +17,7 @@ from rich.table import Table
 from edge_runtime.activity.row import Row, as_csv
 from edge_runtime.activity.table import FILE, Wanted, matching, open_to_read
 from edge_runtime.cli.calls import Server, server_of
+from edge_runtime.cli.completed import among
 from edge_runtime.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.found import found_states, key_of
 from edge_runtime.moments import moment
@@ -36,7 +37,7 @@ def activities(
     end: Annotated[str | None, typer.Option("--to", help="as --from")] = None,
     text: Annotated[str, typer.Option(help="words that name or describe the activity")] = "",
     limit: Annotated[int, typer.Option(help="rows at most, the newest")] = 100,
-    format: Annotated[str, typer.Option(help="table, csv or json")] = "table",
+    format: Annotated[str, typer.Option(help="table, csv or json", autocompletion=among(*FORMATS))] = "table",
     state: State = None,
     config: Configuration = None,
     key: KeyFile = None,

@@ -11,6 +11,7 @@ from rich.console import Console
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery, Asker
 from edge_runtime.catalogue.folder import Catalogue
+from edge_runtime.cli import completed
 from edge_runtime.cli.calls import Server, curl_command, server_of
 from edge_runtime.cli.options import Ca, Configuration, KeyFile, OneCamera, State, Token, Url
 from edge_runtime.cli.question import Words
@@ -26,15 +27,19 @@ from engines.select import choose, load_engine
 
 
 def ask(
-    type: Annotated[str, typer.Argument(help="activity, object or time")],
+    type: Annotated[str, typer.Argument(help="activity, object or time", autocompletion=completed.kind)],
     object: Annotated[
         list[Path] | None, typer.Option("--object", help="photo of the object; may be repeated")
     ] = None,
     box: Annotated[
         str | None, typer.Option(help="X1,Y1,X2,Y2@T: what lies there in the picture at T")
     ] = None,
-    product: Annotated[str | None, typer.Option(help="name in the catalogue")] = None,
-    activity: Annotated[str | None, typer.Option(help="name of the activity")] = None,
+    product: Annotated[
+        str | None, typer.Option(help="name in the catalogue", autocompletion=completed.product)
+    ] = None,
+    activity: Annotated[
+        str | None, typer.Option(help="name of the activity", autocompletion=completed.activity)
+    ] = None,
     start: Annotated[float | None, typer.Option("--from", help="seconds")] = None,
     end: Annotated[float | None, typer.Option("--to", help="seconds")] = None,
     camera: OneCamera = None,
@@ -47,7 +52,12 @@ def ask(
         bool, typer.Option("--print-curl-command", help="print the question for curl and do not ask it")
     ] = False,
     bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
-    backend: Annotated[str, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime", autocompletion=completed.backend
+        ),
+    ] = "auto",
     catalogue: Annotated[
         Path | None, typer.Option(help="folder of the products; default: catalogue under $LVM_EDGE_STATE")
     ] = None,

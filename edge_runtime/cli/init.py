@@ -15,6 +15,7 @@ import typer
 
 from edge_runtime.config import load_config
 from edge_runtime.paths import state_root
+from edge_runtime.queries import printable
 from edge_runtime.sources import canonical
 from edge_runtime.sources.present import present
 from engines.durable import fsync_folder
@@ -104,13 +105,24 @@ def _cameras(named: Sequence[str]) -> dict[str, str]:
     """Sources by the camera's name: what stands before =, else camera1, camera2, …"""
     cameras: dict[str, str] = {}
     for number, one in enumerate(named, 1):
-        match = re.match(r"([A-Za-z0-9][A-Za-z0-9_.-]{0,63})=(.+)", one)
-        name, spec = match.groups() if match else (f"camera{number}", one)
+        name, spec = _named(one, f"camera{number}")
         if name in cameras:
             raise LvmError(f"two cameras are called {name}: give each a name, NAME=SOURCE")
         # Paths become absolute: the service that reads this starts elsewhere.
         cameras[name] = canonical(spec)
     return cameras
+
+
+def _named(one: str, otherwise: str) -> tuple[str, str]:
+    """Name and source of `[NAME=]SOURCE`. Raises LvmError where what stands before = can be no name."""
+    name, equals, spec = one.partition("=")
+    if not equals or set("/:?") & set(name) or Path(one).exists():  # the = belongs to an address or a file
+        return otherwise, one
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not spec:
+        raise LvmError(
+            f"NAME=SOURCE needs a name of up to 64 letters, digits, - _ and ., got {printable(name[:70])!r}"
+        )
+    return name, spec
 
 
 def _text(file: Path, cameras: dict[str, str], state: Path | None, listen: str, http: bool) -> str:

@@ -5,6 +5,7 @@ Exit status: 0 done, 2 wrong use or input, 3 a gate failed, 4 something needed i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -35,20 +36,28 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Remembers hours of video in a fixed number of tokens and answers questions from them.",
 )
-app.command("init")(init.init)
-app.command("check-config")(check_config.check_config)
-app.command("run")(run.run)
-app.command("ask")(ask.ask)
-app.command("activities")(activities.activities)
-app.command("status")(status.status)
-app.command("doctor")(doctor.doctor)
-app.command("bench")(bench.bench)
-app.command("warmup")(warmup.warmup)
-app.command("forget")(forget.forget)
-app.command("completion")(completion.completion)
-app.add_typer(key.app, name="key")
-app.add_typer(catalogue.app, name="catalogue")
-app.add_typer(token.app, name="token")
+COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
+    "init": (init.init, "Write a first configuration."),
+    "check-config": (check_config.check_config, "Say what is wrong with a configuration."),
+    "run": (run.run, "Watch, remember, and answer meanwhile."),
+    "ask": (ask.ask, "Ask what was done, where something was, or when."),
+    "activities": (activities.activities, "Show, search or export what was recognised."),
+    "status": (status.status, "Show what is remembered."),
+    "doctor": (doctor.doctor, "Look at this machine, and say what to do about it."),
+    "bench": (bench.bench, "Measure how fast it is here."),
+    "warmup": (warmup.warmup, "Build TensorRT's plans before the first start."),
+    "forget": (forget.forget, "Remove what was watched in an interval."),
+    "completion": (completion.completion, "Print the completion script of a shell."),
+}
+GROUPS = {
+    "catalogue": (catalogue.app, "Keep the products that questions may name."),
+    "key": (key.app, "Make keys for encryption on disk."),
+    "token": (token.app, "Make tokens for those who ask over HTTP."),
+}
+for _name, (_function, _said) in COMMANDS.items():
+    app.command(_name, short_help=_said)(_function)
+for _name, (_group, _said) in GROUPS.items():
+    app.add_typer(_group, name=_name, short_help=_said)
 
 
 @app.callback()

@@ -1,4 +1,4 @@
-"""How every program of the project ends: wrong use and wrong input are one sentence and an exit status."""
+"""How every program of the project ends: wrong use and wrong input are a sentence each and an exit status."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def run_app(app: typer.Typer, name: str) -> None:
     try:
         sys.exit(app(standalone_mode=False, prog_name=name) or 0)
     except LvmError as error:
-        _end(name, str(error), error.exit_status)
+        _end(name, error.exit_status, *error.sentences)
     except typer.Abort:
         sys.exit(130)
     except BrokenPipeError:
@@ -30,7 +30,7 @@ def run_app(app: typer.Typer, name: str) -> None:
         # A path that the system refuses: too long, not allowed, gone in the meantime.
         if error.filename is None:
             _crash(error)
-        _end(name, f"{str(error.filename)[:200]}: {error.strerror}", 2)
+        _end(name, 2, f"{str(error.filename)[:200]}: {error.strerror}")
     except Exception as error:
         # typer's own errors of use share no public class, but this method.
         if not hasattr(error, "format_message"):
@@ -41,7 +41,7 @@ def run_app(app: typer.Typer, name: str) -> None:
             sys.exit(2)
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else name
-        _end(name, f"{said.rstrip('.')}; see {command} --help", 2)
+        _end(name, 2, f"{said.rstrip('.')}; see {command} --help")
 
 
 def _crash(error: BaseException) -> NoReturn:
@@ -52,7 +52,8 @@ def _crash(error: BaseException) -> NoReturn:
     sys.exit(1)
 
 
-def _end(name: str, sentence: str, status: int) -> NoReturn:
+def _end(name: str, status: int, *sentences: str) -> NoReturn:
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    console.print(f"{name}: {' '.join(masked(sentence).splitlines())}", markup=False)
+    for sentence in sentences:
+        console.print(f"{name}: {' '.join(masked(sentence).splitlines())}", markup=False)
     sys.exit(status)

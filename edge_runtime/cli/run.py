@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.cli import completed
 from edge_runtime.cli.options import BundleFolder
 from edge_runtime.cli.session import Session
 from edge_runtime.companions import Run, accompanied
@@ -37,9 +38,14 @@ def run(
     bundle: BundleFolder = None,
     state: Annotated[Path | None, typer.Option(help="folder in which the memory is kept")] = None,
     backend: Annotated[
-        str | None, typer.Option(help="auto, onnxruntime-cuda, openvino or onnxruntime")
+        str | None,
+        typer.Option(
+            help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime", autocompletion=completed.backend
+        ),
     ] = None,
-    sampler: Annotated[str | None, typer.Option(help="neural, svd-novelty, random or fifo")] = None,
+    sampler: Annotated[
+        str | None, typer.Option(help="neural, svd-novelty, random or fifo", autocompletion=completed.sampler)
+    ] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT to listen on")] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="do not listen")] = False,
     for_: Annotated[float | None, typer.Option("--for", help="end after so many seconds of stream")] = None,

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from edge_runtime.cli.completed import among
 from edge_runtime.http.settings import TokenSettings
 from edge_runtime.http.tokens import ROLES, hash_of, new_token
 from engines.errors import LvmError
@@ -15,7 +16,10 @@ app = typer.Typer(no_args_is_help=True, help="Make tokens for those who ask over
 
 @app.command("new")
 def new(
-    role: Annotated[str, typer.Option(help="viewer (read, ask), operator (pause, …) or admin")] = "viewer",
+    role: Annotated[
+        str,
+        typer.Option(help="viewer (read, ask), operator (pause, …) or admin", autocompletion=among(*ROLES)),
+    ] = "viewer",
     name: Annotated[str, typer.Option(help="whose it is, for the log")] = "",
 ) -> None:
     """Print a new token, and the lines of the configuration that let in whoever has it.

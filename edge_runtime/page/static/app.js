@@ -3,7 +3,9 @@ import { cameraPath, get, maybe, query, Refused, send, signedOut } from "./api.j
 import { AnswerView, line } from "./answer.js";
 import { Question } from "./ask.js";
 import { showHealth } from "./health.js";
+import { Keep } from "./keep.js";
 import { Live } from "./live.js";
+import { ActivityLog } from "./log.js";
 import { Refresh } from "./refresh.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
@@ -18,6 +20,8 @@ const state = {
 const { stage, timeline } = state;
 const question = new Question(state, ask);
 const view = new AnswerView(state, question);
+const log = new ActivityLog(state, (name) => question.describe(name));
+question.keep = new Keep(question, () => state.role);
 let live = null;
 let showsGrid = false;
 let logs = true; // whether this device keeps a log of activities
@@ -120,6 +124,7 @@ async function lookAtActivities() {
   logs = found !== null;
   if (name !== state.camera) return;
   state.activities = found ? found.activities : [];
+  log.update(found && found.activities);
   if (!state.memory) return;
   timeline.update(state.memory, state.activities);
   legend();

@@ -16,6 +16,7 @@ export class Question {
     this.state = state;
     this.objects = []; // { canvas } or { product }
     this.activities = [];
+    this.keep = null; // keeps what is chosen in the catalogue
     $("question").addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit(ask);
@@ -136,6 +137,7 @@ export class Question {
     const any = $("activity").options[0];
     if (any) any.hidden = any.disabled = kind === "object";
     if (kind === "object" && !$("activity").value && this.activities.length) $("activity").value = this.activities[0].name;
+    if (this.keep) this.keep.update();
     const missing = this.missing();
     $("missing").textContent = missing;
     $("send").disabled = Boolean(missing);

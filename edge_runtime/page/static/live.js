@@ -86,7 +86,8 @@ export class Live {
     if (streamed) {
       const now = performance.now();
       this.came = [...this.came.filter((one) => now - one < 3000), now];
-      this.fps = this.came.length > 1 ? (this.came.length - 1) / ((now - this.came[0]) / 1000) : 0;
+      // Not of the first few, which have waited for one another.
+      this.fps = this.came.length > 4 ? (this.came.length - 1) / ((now - this.came[0]) / 1000) : 0;
     }
     this.show(bitmap, t, this.fps);
   }

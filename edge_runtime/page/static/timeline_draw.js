@@ -90,6 +90,7 @@ function drawDensity(line, { pen, w, lanes }) {
 function drawActivities(line, { pen, w, lanes }) {
   const [top, height] = lanes.activity;
   pen.textAlign = "left";
+  const named = []; // two names at one place can neither be read
   for (const one of line.activities) {
     const x1 = line.x(one.from);
     const x2 = Math.max(line.x(one.to ?? line.now), x1 + 4);
@@ -100,7 +101,8 @@ function drawActivities(line, { pen, w, lanes }) {
     pen.globalAlpha = 1;
     pen.fillStyle = colour("accent");
     pen.fillRect(x1, top, 2, height);
-    if (x2 - x1 < 48) continue;
+    if (x2 - x1 < 48 || named.some(([from, to]) => x1 < to && x2 > from)) continue;
+    named.push([x1, x2]);
     pen.save();
     pen.beginPath();
     pen.rect(x1, top, x2 - x1 - 4, height);
