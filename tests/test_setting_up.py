@@ -212,7 +212,7 @@ def test_commands_and_values_are_completed(tmp_path, typed, there):
         [sys.executable, "-m", "edge_runtime.cli.main"],
         env=os.environ | environment, cwd=ROOT, capture_output=True, text=True,
     )  # fmt: skip
-    assert set(done.stdout.splitlines()) == there, done.stderr
+    assert set(filter(None, done.stdout.splitlines())) == there, done.stderr
 
 
 # -- cameras -----------------------------------------------------------------------------------------------

@@ -60,7 +60,7 @@ class Server:
         except (ValueError, http.client.InvalidURL) as error:
             raise LvmError(f"--url must be like {EXAMPLE}, got {self.url!r}: {error}") from None
         except (OSError, http.client.HTTPException) as error:
-            raise Missing(f"no lvm-edge answers at {self.url}: {getattr(error, 'reason', error)}") from None
+            raise self._silent(getattr(error, "reason", error)) from None
 
     def ask(self, words: Words) -> Answer:
         """As `call`, for a question."""
@@ -68,6 +68,15 @@ class Server:
             return Answer.model_validate(self.call("POST", "/api/v1/query", _fields(words)))
         except ValidationError:
             raise self.not_understood() from None
+
+    def _silent(self, reason: object) -> LvmError:
+        """What to say where no answer came."""
+        if isinstance(reason, ssl.SSLCertVerificationError):
+            return LvmError(
+                f"the certificate of {self.url} is not trusted here, {reason.verify_message}; "
+                "name its file with --ca, or in SSL_CERT_FILE"
+            )
+        return Missing(f"no lvm-edge answers at {self.url}: {reason}")
 
     def not_understood(self) -> LvmError:
         """What to say of an answer that is none."""
