@@ -51,12 +51,16 @@ def test_a_soak_kills_the_real_process_finds_its_states_equal_and_goes_on_where_
     assert second["faults"] >= first["faults"] and second["frames"]["demo"] > first["frames"]["demo"]
 
 
+def _demo(t: float, speed: float = 80.0) -> dict:
+    return {"cameras": {"demo": {"frames": round(t * speed)}}}
+
+
 def test_growth_and_slower_answers_are_objected_to():
     def samples(grows: float, slower: float, machine: float = 0.0) -> list[dict]:
         """`machine`: the answers' slowness is the machine's, which a control has seen."""
         return [
             {
-                "t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t,
+                "t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t, **_demo(t),
                 "slowdown": 1 + machine * t, "ask": {"ms": (10 + slower * t) * (1 + machine * t)},
             }
             for t in range(540)
@@ -72,7 +76,7 @@ def test_growth_and_slower_answers_are_objected_to():
 
 def test_memory_is_judged_from_where_each_fault_has_happened_once():
     def sample(t: int, resident: float) -> dict:
-        return {"t": float(t), "life": 1, "resident": resident, "ask": {"ms": 10.0}}
+        return {"t": float(t), "life": 1, "resident": resident, **_demo(t), "ask": {"ms": 10.0}}
 
     events = [
         {"fault": fault, "began": t - 5.0, "t": float(t)}
@@ -83,6 +87,19 @@ def test_memory_is_judged_from_where_each_fault_has_happened_once():
     assert in_the_end(once, Bounds())[1] != []
     twice = [sample(t, 2e8 + (1e7 if t > 378 else 0) + (1e7 if t > 490 else 0)) for t in range(600)]
     assert [o.split()[0] for o in in_the_end(twice, Bounds(), events)[1]] == ["resident"]
+
+
+def test_memory_is_judged_from_where_the_demo_has_its_size():
+    def life(speed: float) -> list[dict]:
+        """It grows for as long as the demo's world remembers more."""
+        return [
+            {"t": float(t), "life": 1, "resident": 2e8 + 1e3 * min(t * speed, 16_000.0), **_demo(t, speed),
+             "ask": {"ms": 10.0}}
+            for t in range(600)
+        ]  # fmt: skip
+
+    assert in_the_end(life(40.0), Bounds())[1] == []
+    assert in_the_end(life(20.0), Bounds())[0]["lives"] == []
 
 
 def test_a_bound_in_seconds_is_that_of_an_idle_machine():
@@ -135,7 +152,7 @@ def test_the_page_tells_what_was_lost_what_failed_and_what_was_not_run(tmp_path)
 
 def test_engines_that_are_loaded_again_are_no_growth():
     samples = [
-        {"t": float(t), "life": 1, "resident": 2e8 + (1e7 if t > 500 else 0), "ask": {"ms": 10.0}}
+        {"t": float(t), "life": 1, "resident": 2e8 + (1e7 if t > 500 else 0), **_demo(t), "ask": {"ms": 10.0}}
         for t in range(600)
     ]
     fault = {"fault": "engine-fault", "began": 498.0, "t": 510.0}
