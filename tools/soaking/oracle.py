@@ -25,9 +25,9 @@ WARM_S = 240.0
 next 100. Under faults every buffer has its size later: in the first soak on a quiet machine it rose by 5 MB
 from the 120th to the 240th second of a life, and by 0.1 MB in the 110 s after."""
 WARM_FRAMES = 16_000
-"""Of the demo in each life, too: its world remembers the schedule of its last 512 events, of which there is one
-in 30 s (`tools/slope.py` waits for the same). Before this was asked for, lives of 850 s at 20 times real speed
-rose by 2.6 and 1.8 MB after their 240 s, which are 1.3 hours of the demo's."""
+"""Of the demo in each life, too: its world remembers the schedule of its last 512 events, of which there is
+one in 30 s (`tools/slope.py` waits for the same). Before this was asked for, lives of 850 s at 20 times real
+speed rose by 2.6 and 1.8 MB after their 240 s, which are 1.3 hours of the demo's."""
 MB = 1e6
 
 
@@ -144,8 +144,9 @@ def in_the_end(
     """What only the whole run shows: growth of each life, and answers early and late. With objections.
 
     A life is judged from where each of its faults has happened once (the first full disk or slow link takes
-    a buffer that stays, the second must not take another) and the demo's world has its size. It is judged up to an
-    engine fault: engines loaded again lie elsewhere (onnxruntime's: 14 MB more, and no more after ten times).
+    a buffer that stays, the second must not take another) and the demo's world has its size. It is judged up
+    to an engine fault: engines loaded again lie elsewhere (onnxruntime's: 14 MB more, and no more after ten
+    times).
     """
     lives = []
     objections: list[str] = []
