@@ -1,6 +1,7 @@
 """doctor: each finding says what was found, whether it matters, and what to do about it."""
 
 import socket
+import sys
 
 import pytest
 from bundles import copied
@@ -32,6 +33,17 @@ def test_a_disk_that_is_full_or_not_ours_is_a_problem(tmp_path, monkeypatch):
     assert (
         finding.state == "problem" and "cannot be written" in finding.found and "LVM_EDGE_STATE" in finding.do
     )
+
+
+def test_python_bindings_without_gstreamer_behind_them_are_none(tmp_path, monkeypatch):
+    # As on Debian with python3-gi alone.
+    bare = "def require_version(name, version): raise ValueError(f'Namespace {name} not available')"
+    (tmp_path / "gi.py").write_text(bare)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "gi", raising=False)
+    finding = look.gstreamer()
+    assert finding.state == "note" and finding.do and "gir1.2-gstreamer-1.0" in finding.do
+    monkeypatch.delitem(sys.modules, "gi")
 
 
 @pytest.mark.parametrize(

@@ -125,6 +125,7 @@ def test_the_folder_holds_two_snapshots_with_their_journals_and_a_lock_and_nothi
     assert [name for name in names if not name.startswith(PREFIX)] == ["lock", FILE, PREVIOUS]
     assert len(names) == 5  # and a journal for each
     assert load_snapshot(tmp_path / "deep" / "er").version.frames == 3
+    assert (tmp_path / "deep" / "er").stat().st_mode & 0o777 == 0o700, "nobody else reads what was watched"
 
 
 def test_it_goes_on_at_the_first_period_that_was_not_ingested():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.metadata
-import importlib.util
 import json
 import platform
 import shutil
@@ -111,8 +110,11 @@ def _cameras() -> list[str]:
 
 
 def _gstreamer() -> str:
-    return (
-        "PyGObject found"
-        if importlib.util.find_spec("gi")
-        else "no PyGObject (python3-gi): no gst: or csi://"
-    )
+    from edge_runtime.sources.base import Unsupported
+    from edge_runtime.sources.gstreamer import find_gstreamer
+
+    try:
+        find_gstreamer()
+    except Unsupported:
+        return "not there for this Python: no gst: or csi://"
+    return "found"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,8 @@ import numpy as np
 from edge_runtime.doctor import machine
 from edge_runtime.doctor.finding import Finding
 from edge_runtime.python.memory import Memory
+from edge_runtime.sources.base import Unsupported
+from edge_runtime.sources.gstreamer import find_gstreamer
 from edge_runtime.sources.present import Present, present
 from engines.errors import LvmError
 
@@ -44,10 +45,11 @@ def cameras(found: list[Present]) -> Iterator[Finding]:
 
 
 def gstreamer() -> Finding:
-    if importlib.util.find_spec("gi"):
-        return Finding("gstreamer", "ok", "PyGObject found")
-    do = "only for gst: and csi:// sources: apt install python3-gi gstreamer1.0-plugins-good"
-    return Finding("gstreamer", "note", "no PyGObject", do)
+    try:
+        find_gstreamer()
+    except Unsupported as error:
+        return Finding("gstreamer", "note", "no gst: or csi:// source can be opened", str(error))
+    return Finding("gstreamer", "ok", "found, for gst: and csi:// sources")
 
 
 def engines(backends: Mapping[str, str | None]) -> Iterator[Finding]:

@@ -128,8 +128,8 @@ def csi_pipeline(sensor: int) -> str:
     return CSI.format(sensor=sensor)
 
 
-def load_gstreamer() -> tuple[Any, Any]:
-    """The modules Gst, initialised, and GLib. Raises Missing, with what to install."""
+def find_gstreamer() -> tuple[Any, Any]:
+    """The modules Gst, which is not initialised, and GLib. Raises Unsupported, with what to install."""
     try:
         gi = importlib.import_module("gi")
         gi.require_version("Gst", "1.0")
@@ -141,6 +141,12 @@ def load_gstreamer() -> tuple[Any, Any]:
             "gir1.2-gstreamer-1.0 gstreamer1.0-plugins-base, and create the virtual environment "
             "with --system-site-packages"
         ) from None
+    return gst, glib
+
+
+def load_gstreamer() -> tuple[Any, Any]:
+    """The modules Gst, initialised, and GLib. Raises as `find_gstreamer`."""
+    gst, glib = find_gstreamer()
     gst.init(None)
     return gst, glib
 

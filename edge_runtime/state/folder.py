@@ -12,6 +12,7 @@ from pathlib import Path
 from types import TracebackType
 
 from edge_runtime.carried import brought_by
+from edge_runtime.privacy.files import FOLDER_MODE
 from edge_runtime.privacy.sealing import Key
 from edge_runtime.state.disk import Disk
 from edge_runtime.state.errors import Damaged, StateError
@@ -78,7 +79,7 @@ class StateFolder:
     def __enter__(self) -> StateFolder:
         try:
             if not self.folder.exists():
-                self.folder.mkdir(parents=True)
+                self.folder.mkdir(parents=True, mode=FOLDER_MODE)
                 fsync_folder(self.folder.parent)
             self._lock = (self.folder / "lock").open("w")
         except OSError as error:
