@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from edge_runtime.coverage import Coverage
+from edge_runtime.moments import span
 
 Box = tuple[float, float, float, float]
 
@@ -65,11 +66,13 @@ class Gap(Interval):
 
 
 class Covered(_Part):
-    """What was watched of the asked window; null where nothing was."""
+    """What was watched of the asked window; null where nothing was. `epoch` is the wall-clock time of the
+    stream's second 0, seconds since 1970; a recording has none."""
 
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
     gaps: tuple[Gap, ...] = ()
+    epoch: float | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
 
     @classmethod
     def of(cls, coverage: Coverage) -> Covered:
@@ -97,6 +100,13 @@ class Answer(_Part):
     trained: bool
     memory_version: int
     milliseconds: float
+
+    def on_clock(self, epoch: float) -> Answer:
+        """The same of a camera, whose second 0 was at `epoch`: its sentence tells what the clock showed."""
+        changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
+        if self.type == "time" and self.spans:
+            changed["answer"] = span(self.spans[0].start, self.spans[0].end, epoch)
+        return self.model_copy(update=changed)
 
     def _repr_html_(self) -> str:
         """For notebooks."""

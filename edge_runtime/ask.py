@@ -19,6 +19,7 @@ from edge_runtime.context import MOST_TICKS, Context, make_context
 from edge_runtime.coverage import FORGOTTEN, PAUSED, Coverage
 from edge_runtime.frame import TICKS_PER_SECOND, tick_of
 from edge_runtime.ingest import Version
+from edge_runtime.moments import span
 from edge_runtime.objects import EncodesObjects
 from edge_runtime.queries import ActivityQuery, ObjectQuery, QueryError, TimeQuery, nearest
 from engines.manifest import Manifest, TimeHead
@@ -252,7 +253,7 @@ class Asker:
 
     def _spans(self, one: Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
         spans = self._spans_by(self._manifest.thresholds.time_head, one, out, context)
-        return {"spans": spans, "answer": f"{spans[0].start:.1f} to {spans[0].end:.1f} s"}
+        return {"spans": spans, "answer": span(spans[0].start, spans[0].end, None)}
 
     def _spans_by(
         self, head: TimeHead, one: Asked, out: dict[str, Array], context: Context

@@ -19,6 +19,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.ingest import Ingest, Version, empty_version
 from edge_runtime.losses import FAULT, Losses
 from edge_runtime.objects import ObjectEncoder
+from edge_runtime.on_clock import on_clock
 from edge_runtime.one_pass import Pass, Taken, frames_wait
 from edge_runtime.pictures import Pictures
 from edge_runtime.privacy.guard import Guard
@@ -112,10 +113,10 @@ class CameraRun:
 
     def ask(self, query: AnyQuery) -> Answer:
         """Answer from what is known now. Raises QueryError."""
-        return self.asker.ask(query, self.version)
+        return on_clock(self.asker.ask(query, self.version), self.header)
 
     def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
-        return self.asker.ask_all(queries, self.version)
+        return [on_clock(one, self.header) for one in self.asker.ask_all(queries, self.version)]
 
     def snapshot(self) -> Snapshot:
         """Everything as it was after the newest remembered frame, for saving and for showing."""

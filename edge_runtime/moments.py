@@ -36,6 +36,21 @@ def moment(text: str, *, name: str, epoch: float | None, now: float | None = Non
     return at - epoch
 
 
+def shown(t: float, epoch: float | None, now: float | None = None) -> str:
+    """Second `t` of a stream for a person: what this machine's clock showed then, with its day unless that is
+    today; of a recording, which has no clock (`epoch` None), the seconds. `moment` understands it."""
+    if epoch is None:
+        return f"{t:.1f}"
+    at, today = (datetime.fromtimestamp(one) for one in (epoch + t, time.time() if now is None else now))
+    return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%dT%H:%M:%S}"
+
+
+def span(start: float, end: float, epoch: float | None, now: float | None = None) -> str:
+    """From when to when, for a person."""
+    unit = " s" if epoch is None else ""
+    return f"{shown(start, epoch, now)} to {shown(end, epoch, now)}{unit}"
+
+
 def _wall(text: str, now: float) -> float | None:
     """Seconds since 1970; None where `text` is no time."""
     try:

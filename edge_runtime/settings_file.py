@@ -13,7 +13,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -45,9 +45,9 @@ Location = tuple[int | str, ...]
 class WrongSettings(LvmError):
     """A file says what its settings do not take. `str` is the first of it by line."""
 
-    def __init__(self, sentences: Sequence[str]) -> None:
-        super().__init__(sentences[0])
-        self._sentences = tuple(sentences[:MOST_SENTENCES])
+    def __init__(self, first: str, *more: str) -> None:
+        super().__init__(first)
+        self._sentences = (first, *more)[:MOST_SENTENCES]
 
     @property
     def sentences(self) -> tuple[str, ...]:
@@ -85,7 +85,7 @@ def read_settings(path: Path, model: type[M], environment: Mapping[str, str] | N
             line, written = _place(node, problem["loc"])
             said = printable(masked(_problem(problem, model, written)))[:500]
             found.setdefault(line, f"{path}:{line}: {said}")
-        raise WrongSettings([said for _, said in sorted(found.items())]) from None
+        raise WrongSettings(*(said for _, said in sorted(found.items()))) from None
 
 
 def _text(path: Path) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlencode
 
 import typer
 from rich.console import Console
@@ -17,10 +19,12 @@ from edge_runtime.cli.options import Ca, Configuration, KeyFile, OneCamera, Stat
 from edge_runtime.cli.question import Words
 from edge_runtime.found import catalogue_of, found_state, key_of
 from edge_runtime.http.settings import HttpSettings
+from edge_runtime.moments import moment, shown, span
 from edge_runtime.objects import ObjectEncoder
+from edge_runtime.on_clock import on_clock
 from edge_runtime.privacy.memo import zones_of
 from edge_runtime.privacy.sealing import Key
-from edge_runtime.sources import frame_at
+from edge_runtime.sources import frame_at, is_live
 from edge_runtime.state import StateError, load_snapshot, model_digest
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
@@ -40,8 +44,10 @@ def ask(
     activity: Annotated[
         str | None, typer.Option(help="name of the activity", autocompletion=completed.activity)
     ] = None,
-    start: Annotated[float | None, typer.Option("--from", help="seconds")] = None,
-    end: Annotated[float | None, typer.Option("--to", help="seconds")] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="as --from")] = None,
     camera: OneCamera = None,
     state: State = None,
     config: Configuration = None,
@@ -65,8 +71,16 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
-    words = Words(type, object or (), box, product, activity, start, end, camera)
     server = server_of(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
+
+    def epoch() -> float | None:
+        if server is not None:
+            return _epoch_of(server, camera)
+        saved = load_snapshot(found_state(state, camera, config), key=key_of(config, key))
+        return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
+
+    first, last = (_second(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
+    words = Words(type, object or (), box, product, activity, first, last, camera)
     if print_curl_command:
         print(curl_command(words, server or Server(f"http://{HttpSettings().listen}", token, ca)))
         return
@@ -78,6 +92,23 @@ def ask(
         products = catalogue_of(config, catalogue)
         answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, products)
     _print(answer, as_json)
+
+
+def _second(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
+    """Seconds of the stream; `epoch` is asked only where a clock was meant. Raises LvmError."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return moment(str(text), name=name, epoch=epoch())
+
+
+def _epoch_of(server: Server, camera: str | None) -> float | None:
+    """When second 0 of a running camera was; None of a recording. Raises LvmError."""
+    told = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
+    try:
+        return float(told["coverage"]["epoch"]) if told["live"] else None
+    except (KeyError, TypeError, ValueError):
+        raise server.not_understood() from None
 
 
 def _from_state(
@@ -101,7 +132,7 @@ def _from_state(
             frame_at=lambda t: zones.burn(frame_at(header.source, t)),
             catalogue=Catalogue(catalogue, key),
         )
-        return Asker(opened.manifest, reader, objects).ask(query, saved.version)
+        return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
 
 
 def _print(answer: Answer, as_json: bool) -> None:
@@ -112,16 +143,18 @@ def _print(answer: Answer, as_json: bool) -> None:
     console.print(f"{answer.answer}  ({answer.confidence:.0%}, {answer.milliseconds:.1f} ms)", markup=False)
     for candidate in answer.activities[1:4]:
         console.print(f"  or {candidate.activity} ({candidate.confidence:.0%})", markup=False)
-    for span in answer.spans[1:]:
-        console.print(f"  or {span.start:.1f} to {span.end:.1f} s ({span.confidence:.0%})", markup=False)
+    epoch = answer.coverage.epoch
+    for one in answer.spans[1:]:
+        console.print(f"  or {span(one.start, one.end, epoch)} ({one.confidence:.0%})", markup=False)
     for box in answer.boxes[:8]:
         corners = ", ".join(f"{v:.2f}" for v in box.box)
-        console.print(f"  {box.t:.1f} s: {corners}{' (between)' if box.interpolated else ''}", markup=False)
+        at = f"{shown(box.t, epoch)}{' s' if epoch is None else ''}"
+        console.print(f"  {at}: {corners}{' (between)' if box.interpolated else ''}", markup=False)
     if answer.evidence:
-        seen = sorted({round(one.t, 1) for one in answer.evidence})
-        console.print(f"  rests on {', '.join(f'{t:g}' for t in seen)} s", markup=False)
+        times = sorted({round(one.t, 1) for one in answer.evidence})
+        seen = [f"{t:g}" if epoch is None else shown(t, epoch) for t in times]
+        console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
     covered = answer.coverage
-    if covered.start is not None:
-        console.print(
-            f"  watched {covered.start:.1f} to {covered.end:.1f} s, {len(covered.gaps)} gaps", markup=False
-        )
+    if covered.start is not None and covered.end is not None:
+        watched = span(covered.start, covered.end, epoch)
+        console.print(f"  watched {watched}, {len(covered.gaps)} gaps", markup=False)

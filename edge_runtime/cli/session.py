@@ -19,6 +19,7 @@ from edge_runtime.camera_run import CameraRun
 from edge_runtime.cli.question import typed
 from edge_runtime.cli.typing_line import KeyReader, LineReader
 from edge_runtime.companions import Run
+from edge_runtime.moments import shown
 from edge_runtime.notify import Notifier, watched
 from edge_runtime.panel import Panel
 from edge_runtime.sources import is_demo
@@ -252,5 +253,7 @@ class Session:
 def sentence(answer: Answer) -> str:
     """An answer in one line for a person."""
     times = sorted({round(one.t, 1) for one in answer.evidence[:4]})
-    rests = f", rests on {', '.join(f'{t:g} s' for t in times)}" if times and not answer.abstained else ""
+    epoch = answer.coverage.epoch
+    seen = ", ".join(f"{t:g} s" if epoch is None else shown(t, epoch) for t in times)
+    rests = f", rests on {seen}" if times and not answer.abstained else ""
     return f"{answer.answer} ({answer.confidence:.0%}{rests}; {answer.milliseconds:.1f} ms)"

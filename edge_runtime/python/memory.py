@@ -32,6 +32,7 @@ from edge_runtime.engine_set import Engines
 from edge_runtime.frame import Frame, tick_of
 from edge_runtime.ingest import Ingest, batch_size, empty_version, preprocess
 from edge_runtime.objects import ObjectEncoder
+from edge_runtime.on_clock import on_clock
 from edge_runtime.one_pass import Pass
 from edge_runtime.paths import catalogue_root, default_bundle
 from edge_runtime.privacy.sealing import find_key
@@ -223,7 +224,7 @@ class Memory(AbstractContextManager["Memory"]):
             question = json.dumps(dict(question))
         if isinstance(question, str):
             question = parse_query(question)
-        return self._asker.ask(question, self.version)
+        return on_clock(self._asker.ask(question, self.version), self._header)
 
     def _put(self, kind: type[ActivityQuery | ObjectQuery | TimeQuery], **fields: Any) -> Answer:
         try:
@@ -340,11 +341,10 @@ class Memory(AbstractContextManager["Memory"]):
         frame = self._ring.at(t)
         if frame is not None and t - frame.t <= 1 / self._header.sample_fps:
             return frame
+        gone = f"the picture at {t:g} s is no longer here"
         if self._source in (None, PUSHED):
-            raise QueryError(
-                f"the picture at {t:g} s is no longer here: only the newest are kept; use a photo"
-            )
+            raise QueryError(f"{gone}: only the newest are kept; use a photo")
         try:
             return frame_at(str(self._source), t)
         except LvmError as error:
-            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
+            raise QueryError(f"{gone} ({error})") from error
