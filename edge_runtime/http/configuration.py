@@ -69,9 +69,10 @@ def put_config(run: Run, text: bytes) -> dict[str, Any]:
     try:
         _write(new, text, file.stat().st_mode & 0o777)
         try:
-            _check(run.settings, load_config(new))
+            wanted = load_config(new)
         except LvmError as error:
-            raise type(error)(str(error).replace(str(new), "configuration")) from None
+            raise LvmError(str(error).replace(str(new), "configuration")) from None
+        _check(run.settings, wanted)
         backup = file.with_name(f"{file.name}.bak")
         _write(backup, file.read_bytes(), file.stat().st_mode & 0o777)
         os.replace(new, file)
