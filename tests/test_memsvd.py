@@ -10,7 +10,15 @@ from detection_videos import ACTIVITIES, WIDTH, assert_knows_only_the_past, toy_
 from export.detection.average_precision import Ranking
 from export.detection.bank import BankAttention, newest, window
 from export.detection.head import DetectionHead
-from export.detection.memsvd import ForgettingSVD, Gated, WindowSVD, exact_basis, randomised_basis
+from export.detection.memsvd import (
+    Basis,
+    ForgettingSVD,
+    Gated,
+    Probed,
+    WindowSVD,
+    exact_basis,
+    randomised_basis,
+)
 from export.detection.train import HeadRecipe, answers, fit
 
 PARTS = {
@@ -20,6 +28,7 @@ PARTS = {
     "randomised": lambda: WindowSVD(4, 30.0, randomised=True),
     "online": lambda: ForgettingSVD(4, 0.95),
     "gated": lambda: Gated(ForgettingSVD(4, 0.95), WIDTH),
+    "probed": lambda: Probed(ForgettingSVD(4, 0.95), WIDTH),
 }
 
 
@@ -117,6 +126,22 @@ def test_a_gate_opens_from_nothing_to_the_whole_projection():
     assert not gated(h, None, past).any()
     torch.nn.init.ones_(gated.gate)
     assert torch.equal(gated(h, None, past), plain(h, None, past))
+
+
+def test_probes_say_how_far_the_past_explains_each_of_them_whatever_the_region():
+    """Of what was seen and does not look like the region, its projection is silent; a probe is not."""
+    part = Probed(WindowSVD(2, 10.0), WIDTH, probes=3)
+    seen, unseen = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:3]
+    with torch.no_grad():
+        part.probes.copy_(torch.stack([5 * seen[0], seen[1] + unseen[0], unseen[0]]))
+        part.inner.weight.copy_(torch.eye(WIDTH, 3))
+        part.inner.bias.zero_()
+        part.outer.weight.copy_(torch.eye(WIDTH))
+    region = 4 * unseen[None]  # (1, 1, d)
+    past = Basis(seen[None])
+    assert not part.projection(region, None, past).any()
+    torch.testing.assert_close(part(region, None, past)[0, 0, :4], torch.tensor([1, 0.5, 0, 0]))
+    assert not part(region, None, Basis(torch.zeros(1, 2, WIDTH))).any()
 
 
 def test_memories_compose_and_learn_what_only_the_past_tells():

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edge_runtime.svd import OnlineSVD, decomposed
 from engines.errors import LvmError
@@ -129,6 +130,32 @@ class Gated(MemoryPart):
 
     def forward(self, regions: Tensor, valid: Tensor, past: Basis) -> Tensor:
         return self.gate * self.projection(regions, valid, past)  # type: ignore[no-any-return]
+
+
+class Probed(MemoryPart):
+    """h ← h + W relu(V s), s_j = |p_j Uᵀ|² / |p_j|²: how far the past explains each of J learned directions.
+
+    Our own addition, on the same basis. Eq. 3 gives a region back what the past shares with *it*: of what was
+    seen and does not look like the region it can say nothing. This says that, to all regions alike.
+    """
+
+    def __init__(self, projection: MemoryPart, width: int, probes: int = 32) -> None:
+        super().__init__()
+        self.projection = projection
+        self.probes = nn.Parameter(torch.randn(probes, width))
+        self.inner = nn.Linear(probes, width)
+        self.outer = nn.Linear(width, width)
+        nn.init.zeros_(self.outer.weight)  # the first head of a training is the one without memory
+        nn.init.zeros_(self.outer.bias)
+
+    def watch(self, video: RegionVideo) -> Before:
+        return self.projection.watch(video)
+
+    def forward(self, regions: Tensor, valid: Tensor, past: Basis) -> Tensor:
+        probes = functional.normalize(self.probes, dim=1)
+        explained = (past.rows @ probes.T).square().sum(dim=1)  # (B, J) of 0..1
+        said: Tensor = self.outer(functional.relu(self.inner(explained)))  # (B, d)
+        return said[:, None].expand_as(regions)
 
 
 def exact_basis(rows: Rows, components: int) -> Rows:

@@ -7,6 +7,7 @@ A name is the kind of a memory and its numbers, several memories joined by `+`:
     svd-S-K, rsvd-S-K        MeMSVD offline over S seconds with K components, exact or randomised
     online-F-K               MeMSVD online, forgetting factor F a clip, K components
     gsvd-S-K, gonline-F-K    as svd and online, with a learned gate a channel
+    psvd-S-K, ponline-F-K    their bases, asked by learned directions what the past explains
     text-L-S, region-L-S     TinyMem: L entries, every S-th clip; text memory or region memory alone
     text-L-S-T               text memory of T slots an entry
     captions-L-S             text memory of a captioner's words (captions.jsonl of the data folder)
@@ -24,7 +25,7 @@ from functools import lru_cache
 from engines.errors import LvmError
 from export.detection.bank import BankAttention, newest, window
 from export.detection.head import DetectionHead, MemoryPart
-from export.detection.memsvd import FirstOf, ForgettingSVD, Gated, WindowSVD
+from export.detection.memsvd import FirstOf, ForgettingSVD, Gated, Probed, WindowSVD
 from export.detection.tinymem import Source, TinyMem, TinyMemRule
 
 _MOST = 32
@@ -59,6 +60,8 @@ KINDS: dict[str, Callable[..., MemoryPart]] = {
     "online": _online,
     "gsvd": lambda width, *numbers: Gated(_svd(width, *numbers), width),
     "gonline": lambda width, *numbers: Gated(_online(width, *numbers), width),
+    "psvd": lambda width, *numbers: Probed(_svd(width, *numbers), width),
+    "ponline": lambda width, *numbers: Probed(_online(width, *numbers), width),
 }
 """A memory by the width of a region and the numbers of its name."""
 
