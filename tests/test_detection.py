@@ -168,7 +168,7 @@ def test_the_last_clips_rows_know_only_the_past():
 
 def test_a_head_learns_what_it_sees_and_with_a_memory_what_it_saw():
     videos = [toy_video(seed) for seed in range(6)]
-    recipe = HeadRecipe(epochs=30, batch=32, learning_rate=1e-2)
+    recipe = HeadRecipe(epochs=30, batch=32, learning_rate=1e-2, parts_learning_rate=None)
     found = {}
     for name, parts in (("none", []), ("last", [LastClip()])):
         torch.manual_seed(0)
@@ -197,11 +197,13 @@ def test_learned_regions_find_what_is_done_without_boxes():
         video.tokens[clip, :, 17, activity] += 5
     torch.manual_seed(0)
     module = RegionTokens(WIDTH, regions=3)
-    fit_region_tokens(module, videos[:2], HeadRecipe(epochs=25, batch=32, learning_rate=1e-2))
+    fit_region_tokens(
+        module, videos[:2], HeadRecipe(epochs=25, batch=32, learning_rate=1e-2, parts_learning_rate=None)
+    )
     seen = [with_region_tokens(module, video) for video in videos]
     assert seen[0].features.shape == (60, 3, WIDTH) and seen[0].box is None
     head = DetectionHead(WIDTH, ACTIVITIES)
-    fit(head, seen[:2], HeadRecipe(epochs=25, batch=32, learning_rate=1e-2))
+    fit(head, seen[:2], HeadRecipe(epochs=25, batch=32, learning_rate=1e-2, parts_learning_rate=None))
     assert probabilities(head, seen[2]).shape == (60, 3, ACTIVITIES)
     assert Ranking(answers(head, seen[2:])).average_precisions().min() > 0.8
 

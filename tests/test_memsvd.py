@@ -150,6 +150,6 @@ def test_memories_compose_and_learn_what_only_the_past_tells():
     for parts in ([], [WindowSVD(4, 2.0), BankAttention(WIDTH, window(2.0), layers=1)]):
         torch.manual_seed(0)
         head = DetectionHead(WIDTH, ACTIVITIES, parts)
-        fit(head, videos[:4], HeadRecipe(epochs=30, batch=32, learning_rate=1e-2))
+        fit(head, videos[:4], HeadRecipe(epochs=30, batch=32, learning_rate=1e-2, parts_learning_rate=None))
         found.append(Ranking(answers(head, videos[4:])).average_precisions()[1:])
     assert found[1].min() > found[0].max() + 0.1

@@ -65,7 +65,7 @@ def test_region_memory_learns_what_only_the_clip_before_tells():
     score = {}
     for name, parts in (("none", []), ("region", [_part(("region",), length=2)])):
         head = DetectionHead(WIDTH, ACTIVITIES, parts)
-        fit(head, train, HeadRecipe(epochs=25))
+        fit(head, train, HeadRecipe(epochs=25, learning_rate=2e-3))
         score[name] = float(mean_ap([Ranking(answers(head, test))]).estimate)
     assert score["region"] > score["none"] + 0.1, score
 
@@ -73,7 +73,7 @@ def test_region_memory_learns_what_only_the_clip_before_tells():
 def test_text_entries_are_the_likeliest_classes_and_repeat():
     part = _part(("text",), slots=6, classes=2)
     train = [toy_video(seed) for seed in range(3)]
-    part.prepare(train, HeadRecipe(epochs=60, learning_rate=1e-2))
+    part.prepare(train, HeadRecipe(epochs=60, learning_rate=1e-2, parts_learning_rate=None))
     one = named_activities(part._seen._labels, toy_video(7), part.rule)
     assert np.array_equal(one, named_activities(part._seen._labels, toy_video(7), part.rule))
     assert one.shape == (60, 6) and one.min() >= 0 and one.max() < ACTIVITIES

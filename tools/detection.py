@@ -73,7 +73,7 @@ def with_learned_regions(
     """The same videos with region tokens that are learned on the training ones."""
     torch.manual_seed(0)
     module = RegionTokens(train[0].tokens.shape[-1], arguments.regions, arguments.frames)
-    fit_region_tokens(module, train, HeadRecipe(epochs=arguments.epochs))
+    fit_region_tokens(module, train, recipe_of(arguments, 0))
     return [with_region_tokens(module, one) for one in train], [
         with_region_tokens(module, one) for one in test
     ]
@@ -156,9 +156,9 @@ def options(said: str) -> argparse.ArgumentParser:
     parser.add_argument("--cache", type=Path, help="tokens of videos; default in --output")
     parser.add_argument("--output", type=Path, required=True, help="folder of what was found")
     parser.add_argument("--split", default="test", choices=["val", "test"])
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=HeadRecipe.epochs)
     parser.add_argument("--learning-rate", type=float, default=HeadRecipe.learning_rate)
-    parser.add_argument("--parts-learning-rate", type=float, help="of memories' own layers")
+    parser.add_argument("--parts-learning-rate", type=float, default=HeadRecipe.parts_learning_rate)
     parser.add_argument("--frames", type=int, default=2, help="of a clip")
     parser.add_argument("--regions", type=int, default=6, help="of a clip, at most")
     parser.add_argument("--activities", nargs="*", default=[], help="names: mAP over these alone")

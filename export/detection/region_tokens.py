@@ -61,7 +61,7 @@ def fit_region_tokens(
         return functional.binary_cross_entropy_with_logits(best, torch.from_numpy(labels))
 
     module.train()
-    curve = descend([*module.parameters(), *classifier.parameters()], len(place), recipe, loss_of)
+    curve = descend(classifier.parameters(), len(place), recipe, loss_of, module.parameters())
     module.eval()
     return curve
 
