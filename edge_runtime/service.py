@@ -18,6 +18,7 @@ from types import TracebackType
 from edge_runtime.answered import Answered
 from edge_runtime.answers import Answer
 from edge_runtime.ask import AnyQuery
+from edge_runtime.awaited import Awaited
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
@@ -82,6 +83,10 @@ class Service:
         self.key, self._opener = key, opener
         self._kept: dict[str, _Kept] = {}
         self._changing = threading.RLock()
+        self.awaited = Awaited(
+            self._changing, lambda one, paused: self.add(one, paused=paused), lambda: Backoff(*AGAIN_S)
+        )
+        """Cameras that are wanted and could not be taken in; a run that lasts tries them again."""
         self._seconds: float | None = None
         self._runs = self._stays = False
         # A queue, because `stop` must be safe inside a signal handler, where a lock may be held already.
@@ -110,8 +115,8 @@ class Service:
         with self._changing:
             return self._kept[name].error if name in self._kept else None
 
-    def add(self, settings: CameraSettings) -> CameraRun:
-        """Take in a camera; it watches at once if the others do.
+    def add(self, settings: CameraSettings, *, paused: bool = False) -> CameraRun:
+        """Take in a camera; it watches at once if the others do, unless it is to be `paused` first.
 
         Raises LvmError where the name is taken, StateError where its folder cannot be used.
         """
@@ -127,6 +132,8 @@ class Service:
                 camera.on_condition = lambda before, after: self._tell(name, before, after)
                 camera.guard.on_forget = lambda: self._forgotten(name)
                 camera.guard.on_pause = lambda paused: self._tell_pause(name, paused)
+                if paused:
+                    camera.pause()
                 stack.pop_all()  # from here on the folder is given back where the camera is removed
             kept = self._kept[name] = _Kept(camera)
             if self._runs:
@@ -160,19 +167,22 @@ class Service:
         What cannot be done to one camera is said in a sentence each, and done to the others.
         """
         by_name = {settings.shown_name: settings for settings in wanted}
+        self.awaited.keep(by_name)
         problems: list[str] = []
         for name in self.cameras:
             if name not in by_name or self.error_of(name) is not None:
                 self.remove(name)
         for name, settings in by_name.items():
-            camera = self.cameras.get(name)
+            camera, refused = self.cameras.get(name), None
             try:
                 if camera is None:
-                    self.add(settings)
+                    refused = self.awaited.take_in(settings)
                 elif camera.settings != settings:
                     camera.change(settings)
             except LvmError as error:
-                problems.append(f"{name}: {error}")
+                refused = error
+            if refused is not None:
+                problems.append(f"{name}: {refused}")
         return problems
 
     # -- asking --------------------------------------------------------------------------------------------
@@ -214,6 +224,8 @@ class Service:
                         call()
                 if on_progress is not None:
                     on_progress()
+                if self._lasts:
+                    self.awaited.again()
                 if time.monotonic() - tidied >= TIDY_EVERY_S:
                     tidied = time.monotonic()
                     for camera in self.cameras.values():
@@ -297,7 +309,11 @@ class Service:
 
     def _is_lasting(self, camera: CameraRun) -> bool:
         """Whether nobody is there to start it again, and nothing says when it is to end."""
-        return self._stays and self._seconds is None and camera.live and camera.settings.patient
+        return self._lasts and camera.live and camera.settings.patient
+
+    @property
+    def _lasts(self) -> bool:
+        return self._stays and self._seconds is None
 
     def _leave(self, cameras: Sequence[_Kept]) -> None:
         """Stop cameras side by side; save for those that hang in their sources, and leave those behind."""

@@ -144,3 +144,37 @@ def test_a_camera_that_is_removed_and_cannot_be_saved_is_told(watch, settings, s
     running.stop()
     said = [one.getMessage() for one in caplog.records if one.levelname == "ERROR"]
     assert len(said) == 1 and "cannot be saved: No space left on device" in said[0]
+
+
+def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
+    watch, settings, sources, monkeypatch, caplog
+):
+    monkeypatch.setattr("edge_runtime.service.AGAIN_S", (0.01, 0.02))
+    for name in ("lane", "door"):
+        sources[LIVE.format(name)] = lambda start: Told(
+            10**6, live=True, start=start, before=lambda k: time.sleep(0.002)
+        )
+    service = watch()
+    late = settings("door", LIVE.format("door"), patient=True)
+    late.state.write_text("in the way")  # as where a disk is not mounted yet
+    assert service.awaited.take_in(settings("lane", LIVE.format("lane"), patient=True)) is None
+    assert "cannot be written" in str(service.awaited.take_in(late))
+    running = Running(service, stay=True)
+    running.until(lambda: service.cameras["lane"].version.frames >= 3, "frames of the other")
+    assert list(service.awaited.errors) == ["door"] and "door" not in service.cameras
+    service.awaited.paused = True
+    late.state.unlink()
+    running.until(lambda: "door" in service.cameras, "the camera")
+    door = service.cameras["door"]
+    assert door.paused and door.version.frames == 0
+    service.resume("door")
+    running.until(lambda: door.version.frames >= 3, "its frames")
+    running.stop()
+    assert running.error is None and not service.awaited.errors and "door is watched now" in caplog.text
+
+
+def test_a_camera_that_is_taken_out_of_the_configuration_is_awaited_no_longer(watch, settings):
+    service, wanted = watch(), settings("door")
+    wanted.state.write_text("in the way")
+    assert len(service.apply([settings("lane"), wanted])) == 1 and "door" in service.awaited.errors
+    assert service.apply([settings("lane")]) == [] and not service.awaited.errors

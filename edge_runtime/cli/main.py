@@ -79,7 +79,7 @@ def _given(verbose: bool, log_file: Path | None, log_json: bool) -> list[str]:
 
 
 def main() -> None:
-    """Entry point of `lvm-edge`."""
+    """Parse and do; `start.main` is the entry point of `lvm-edge`."""
     run_app(app, "lvm-edge")
 
 

@@ -13,6 +13,7 @@ from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.cli import completed
 from edge_runtime.cli.options import BundleFolder
 from edge_runtime.cli.session import Session
+from edge_runtime.cli.signals import kept
 from edge_runtime.companions import Run, accompanied
 from edge_runtime.config import Config, load_config
 from edge_runtime.engine_set import Engines
@@ -82,18 +83,19 @@ def run(
         return problems
 
     model = settings.model
-    opened = Bundle.open(bundle or model.bundle or default_bundle())
-    engines = Engines.load(opened, backend or model.backend, model.threads)
-    with Service(engines, key=find_key(settings.state.encryption.key_file)) as service:
-        refused = _add_all(service, cameras)
-        again = reload if config and not named else None
-        file = config if config is not None and config.exists() else None
-        started = Run(service, settings, file, again, listen=http, no_http=no_http)
-        with accompanied(started):
-            leave_loaded_alone()
-            Session(started, as_json=as_json).run(for_, stay)
-    if refused is not None:
-        raise refused
+    with kept():
+        opened = Bundle.open(bundle or model.bundle or default_bundle())
+        engines = Engines.load(opened, backend or model.backend, model.threads)
+        with Service(engines, key=find_key(settings.state.encryption.key_file)) as service:
+            _add_all(service, cameras)
+            again = reload if config and not named else None
+            file = config if config is not None and config.exists() else None
+            started = Run(service, settings, file, again, listen=http, no_http=no_http)
+            with accompanied(started):
+                leave_loaded_alone()
+                Session(started, as_json=as_json).run(for_, stay)
+            for error in service.awaited.errors.values():
+                raise error
 
 
 def _configured(settings: Config, state: Path | None, sampler: str | None) -> list[CameraSettings]:
@@ -105,16 +107,11 @@ def _configured(settings: Config, state: Path | None, sampler: str | None) -> li
     return cameras
 
 
-def _add_all(service: Service, cameras: list[CameraSettings]) -> LvmError | None:
-    """Add every camera that can be; the first reason why one could not. Raises it where none could."""
-    refused: LvmError | None = None
+def _add_all(service: Service, cameras: list[CameraSettings]) -> None:
+    """Add every camera that can be; the others are awaited. Raises the first reason where none could."""
     for settings in cameras:
-        try:
-            service.add(settings)
-        except LvmError as error:
-            refused = refused or error
-            if len(cameras) > 1:
-                log.warning("%s is not watched: %s", settings.shown_name, error)
-    if refused is not None and not service.cameras:
-        raise refused
-    return refused
+        error = service.awaited.take_in(settings)
+        if error is not None and len(cameras) > 1:
+            log.warning("%s is not watched: %s", settings.shown_name, error)
+    if not service.cameras:
+        raise next(iter(service.awaited.errors.values()))

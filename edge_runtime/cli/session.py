@@ -17,6 +17,7 @@ from rich.live import Live
 from edge_runtime.answers import Answer
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.cli.question import typed
+from edge_runtime.cli.signals import came
 from edge_runtime.cli.typing_line import KeyReader, LineReader
 from edge_runtime.companions import Run
 from edge_runtime.moments import shown
@@ -78,18 +79,32 @@ class Session:
         if self._accompanied.reload is not None:
             handlers[signal.SIGHUP] = reload
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+        if signal.SIGHUP not in handlers and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nothing to read again
         try:
+            self._obey(came())
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+    def _obey(self, early: list[signal.Signals]) -> None:
+        """Signals that came before anything ran. A pause is done here, before a camera is opened."""
+        for number in early:
+            if number != signal.SIGHUP:
+                self._pause(number == signal.SIGUSR1)
+            elif self._accompanied.reload is not None:
+                self._service.soon(self._reload)
+            else:
+                signal.raise_signal(number)
 
     def _reload(self) -> None:
         assert self._accompanied.reload is not None
         self._accompanied.reload()
 
     def _pause(self, paused: bool) -> None:
-        """Every camera: SIGUSR1 begins a privacy pause, SIGUSR2 ends it."""
+        """Every camera, also those to come: SIGUSR1 begins a privacy pause, SIGUSR2 ends it."""
+        self._service.awaited.paused = paused
         for name in self._service.cameras:
             try:
                 (self._service.pause if paused else self._service.resume)(name)
@@ -102,13 +117,14 @@ class Session:
 
     def _state_line(self) -> str:
         """How it goes, in one line for `systemctl status`; it changes seldom."""
-        return "; ".join(
+        lines = [
             f"{camera.name}: paused for privacy"
             if camera.paused
             else f"{camera.name}: {int(camera.version.coverage.watched()) // 60} min watched, "
             f"{camera.version.memory.filled} tokens"
             for camera in self._service.cameras.values()
-        )
+        ]
+        return "; ".join(lines + [f"{name}: not watched" for name in self._service.awaited.errors])
 
     @contextlib.contextmanager
     def _screen(self) -> Iterator[None]:
