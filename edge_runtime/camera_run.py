@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
 from collections.abc import Callable, Sequence
 
 from edge_runtime.answers import Answer
@@ -28,12 +27,12 @@ from edge_runtime.pulse import Pulse
 from edge_runtime.samplers import make_sampler
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source
-from edge_runtime.sources.stream_clock import boot_time
 from edge_runtime.sources.supervision import Supervision
 from edge_runtime.sources.tap import Tapped
 from edge_runtime.state import Snapshot, StateFolder
 from edge_runtime.steps import Step
 from edge_runtime.turns import Turns
+from edge_runtime.wall_clock import WallClock
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,9 @@ class CameraRun:
         self.name = settings.shown_name
         self.folder = folder
         self._opener = opener
-        self.resumed = folder.load(manifest.network)
+        saved = folder.load(manifest.network)
+        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=is_live(settings.source))
+        self.resumed = self.clock.resumed
         self.header = first_header(settings, engines.bundle, self.resumed)
         self.losses = Losses(self.name, self.header.dropped)
         self.lane = turns.lane(self.name)
@@ -87,9 +88,6 @@ class CameraRun:
         self._saving = threading.Lock()
         self._abandoned = False
         self._change = threading.Lock()
-        self._wall_zero = time.time() - boot_time()
-        """Added to the boot clock it is the wall clock, as it went when this object was made: a jump of that
-        one must neither tear a gap between two passes nor age what is remembered."""
         self._stopped = self._watched = False
         self._leave = threading.Event()
         """Ends the pass over the source that is under way; what comes next the flags say."""
@@ -125,7 +123,8 @@ class CameraRun:
     @property
     def problems(self) -> list[str]:
         """What is wrong now although it goes on, a sentence each: an engine that fails, a full disk."""
-        return [one for one in (self.losses.problem, self.folder.trouble) if one is not None]
+        found = (self.losses.problem, self.folder.trouble, self.clock.problem)
+        return [one for one in found if one is not None]
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -313,13 +312,16 @@ class CameraRun:
         self.losses.problem = None
         self.pictures.push(one.newest)
         self.guard.thumbnails.keep(self.version)
+        if self.live and (told := self.clock.followed(self.header, self.version.coverage)) is not None:
+            self.header, coverage = told
+            self.guard.edit_coverage(coverage)
 
     def position(self) -> float:
         """Where the stream goes on: at the saved position, for a live source at what the clock says."""
         at = self.header.resume_at()
         begun = self.header.last_t is not None or self._watched or self.version.coverage.notes
         if self.live and begun:
-            return max(at, boot_time() + self._wall_zero - self.header.epoch)
+            return max(at, self.clock.now(self.header.epoch))
         return at
 
     # -- inside --------------------------------------------------------------------------------------------

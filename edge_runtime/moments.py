@@ -13,11 +13,14 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
 EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
 
 
-def moment(text: str, *, name: str, epoch: float | None, now: float | None = None) -> float:
+def moment(
+    text: str, *, name: str, epoch: float | None, now: float | None = None, since: float | None = None
+) -> float:
     """Seconds of the stream that `text` means, for the option `name`.
 
     `epoch` is the wall-clock time of the stream's second 0, None for a recording, which has no clock. HH:MM
-    is the last time that the machine's clock showed it, `now` included. Raises LvmError.
+    is the last time that the machine's clock showed it, `now` included. Before second `since` the clock was
+    another one (`wall_clock.known_from`), and only seconds can be meant. Raises LvmError.
     """
     text = text.strip()
     try:
@@ -33,6 +36,11 @@ def moment(text: str, *, name: str, epoch: float | None, now: float | None = Non
     at = _wall(text, time.time() if now is None else now)
     if at is None or epoch is None:
         raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
+    if since is not None and at - epoch < since:
+        raise LvmError(
+            f"{name}: the clock was set, and what it showed before second {since:.1f} is not known; "
+            f"give seconds of the stream for what is older, got {text[:60]!r}"
+        )
     return at - epoch
 
 

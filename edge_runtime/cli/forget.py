@@ -18,6 +18,7 @@ from edge_runtime.privacy.forget import checked_span
 from edge_runtime.privacy.offline import forget_in_folder
 from edge_runtime.sources import is_live
 from edge_runtime.state import StateError, load_snapshot
+from edge_runtime.wall_clock import known_from
 
 
 def forget(
@@ -73,7 +74,10 @@ def _in_folder(
         raise StateError(f"no memory in {folder}: there is nothing to forget")
     header = saved.header
     epoch = header.epoch if is_live(header.source) else None
-    first, last = (moment(text, name=name, epoch=epoch) for text, name in ((start, "--from"), (end, "--to")))
+    since = known_from(saved.version.coverage)
+    first, last = (
+        moment(text, name=name, epoch=epoch, since=since) for text, name in ((start, "--from"), (end, "--to"))
+    )
     checked_span(first, last)
     told = forget_in_folder(folder, first, last, key=key, reset_background=reset)
     lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0

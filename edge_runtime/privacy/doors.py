@@ -19,6 +19,8 @@ from edge_runtime.logs import forget_lines, log_file
 from edge_runtime.moments import moment
 from edge_runtime.privacy.guard import Guard
 from edge_runtime.state import Header
+from edge_runtime.version import Version
+from edge_runtime.wall_clock import known_from
 from engines.errors import LvmError
 
 B = TypeVar("B", bound=BaseModel)
@@ -29,6 +31,9 @@ class Kept(Protocol):
 
     guard: Guard
     header: Header
+
+    @property
+    def version(self) -> Version: ...
 
     @property
     def live(self) -> bool: ...
@@ -74,8 +79,9 @@ def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept], held:
 def forget_in(run: Kept, body: ForgetBody) -> dict[str, Any]:
     """Forget in a run under way, and in the log of this process."""
     epoch = run.header.epoch if run.live else None
-    start = moment(str(body.start), name="from", epoch=epoch)
-    end = moment(str(body.end), name="to", epoch=epoch)
+    since = known_from(run.version.coverage)
+    start = moment(str(body.start), name="from", epoch=epoch, since=since)
+    end = moment(str(body.end), name="to", epoch=epoch, since=since)
     told = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
     file = log_file()
     if file is not None and epoch is not None:

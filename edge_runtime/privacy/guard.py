@@ -151,7 +151,7 @@ class Guard:
             return False
         ingest = self._run.ingest
         if ingest.version.coverage.ongoing() is not None:
-            self._edit_coverage(ingest.version.coverage.concluded(self._run.position()))
+            self.edit_coverage(ingest.version.coverage.concluded(self._run.position()))
         return True
 
     def change(self, settings: PrivacySettings) -> None:
@@ -171,14 +171,15 @@ class Guard:
         """A recording stands still meanwhile and misses nothing; what a camera showed is gone."""
         coverage = self._run.ingest.version.coverage
         if self._run.live and coverage.ongoing() is None:
-            self._edit_coverage(coverage.explained(self._run.position(), None, PAUSED))
+            self.edit_coverage(coverage.explained(self._run.position(), None, PAUSED))
 
-    def _edit_coverage(self, coverage: Coverage) -> None:
+    def edit_coverage(self, coverage: Coverage) -> None:
+        """What is noted of the time that was watched, from the run's own thread."""
         self._run.ingest.version = replace(self._run.ingest.version, coverage=coverage)
         try:
             self._run.save()  # a note is in no journal
         except StateError as error:
-            log.warning("%s; why nobody watched is not noted", error)
+            log.warning("%s; what is noted of the time watched is in RAM only", error)
 
     def _forget(self, start: float, end: float, reset: bool) -> Forgotten:
         run = self._run
