@@ -73,5 +73,8 @@ def test_a_camera_is_asked_by_the_clock_and_a_recording_is_not(live):
         done = ask("door", datetime.fromtimestamp(door + 5).isoformat())
         assert done.exit_code == 0, done.exception
         assert json.loads(done.stdout)["coverage"]["to"] == pytest.approx(5, abs=1.01)
+        status = ["status", "--url", server.address, "--camera", "door"]
+        told = CliRunner().invoke(app, status, env={"COLUMNS": "200"}).stdout
+        assert f"{span(0, 8, door)}, without a gap" in told
         with pytest.raises(LvmError, match="--to: this source is a recording without a clock"):
             raise ask("demo", "12:00").exception

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,8 +14,10 @@ from rich.table import Table
 from edge_runtime.cli.calls import Server, server_of
 from edge_runtime.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.found import found_states, key_of
+from edge_runtime.moments import span
 from edge_runtime.privacy.memo import load_memo
 from edge_runtime.privacy.sealing import Key
+from edge_runtime.sources import is_live
 from edge_runtime.state import load_snapshot
 from edge_runtime.status import status_of
 from engines.errors import LvmError
@@ -46,8 +49,27 @@ def status(
         if name:
             table.add_row("camera", name)
         for field, value in fields.items():
-            table.add_row(field, json.dumps(value) if isinstance(value, dict) else str(value))
+            table.add_row(field, _shown(field, value, is_live(str(fields.get("source", "")))))
         Console(highlight=False).print(table)
+
+
+def _shown(field: str, value: Any, live: bool) -> str:
+    """A field for a person."""
+    if value is None or value in ([], {}):
+        return "-"
+    if field == "coverage":
+        return _coverage(value, live)
+    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _coverage(told: Mapping[str, Any], live: bool) -> str:
+    """From when to when was watched, by the clock where there is one, and how much of it was not."""
+    if told["from"] is None:
+        return "nothing was watched yet"
+    watched = span(told["from"], told["to"], told["epoch"] if live else None)
+    gaps = told["gaps"]
+    missed = sum(gap["to"] - gap["from"] for gap in gaps)
+    return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"
 
 
 def _of_running(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:
