@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Any
 
@@ -22,20 +22,30 @@ class Answered:
         self._events = events
         self._lock = threading.Lock()
         self._entries: deque[dict[str, Any]] = deque(maxlen=KEPT)
+        self._forgotten: Counter[str] = Counter()
         self.observers: list[Callable[[Answer], None]] = []
         """Called with each answer by the thread that asked; they must be quick."""
 
-    def note(self, camera: str, query: AnyQuery, answer: Answer) -> None:
+    def forgotten(self, camera: str) -> int:
+        """How often something of it was forgotten; to be asked before a question is answered."""
+        with self._lock:
+            return self._forgotten[camera]
+
+    def note(self, camera: str, query: AnyQuery, answer: Answer, forgotten: int) -> None:
+        """Keep and tell an answer, unless something was forgotten since `forgotten` was asked: it may tell
+        what was seen then."""
         entry = {
             "at": round(time.time(), 3),
             "camera": camera,
             "question": question_of(query),
             "answer": answer.model_dump(mode="json"),
         }
-        with self._lock:
-            self._entries.append(entry)
         for observer in self.observers:
             observer(answer)
+        with self._lock:
+            if self._forgotten[camera] != forgotten:
+                return
+            self._entries.append(entry)
         self._events.publish(Event("answer", "new", camera, after=entry))
 
     def newest(self, limit: int = KEPT) -> list[dict[str, Any]]:
@@ -46,6 +56,7 @@ class Answered:
     def forget(self, camera: str) -> None:
         """Drop what was answered from a camera's memory: an answer tells what was seen, too."""
         with self._lock:
+            self._forgotten[camera] += 1
             kept = [entry for entry in self._entries if entry["camera"] != camera]
             self._entries = deque(kept, maxlen=KEPT)
 

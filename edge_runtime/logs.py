@@ -12,21 +12,25 @@ import logging
 import os
 import re
 import sys
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
+from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_runtime.secret import masked
 from edge_runtime.sources.base import redacted
+from engines.durable import fsync_folder
 from engines.errors import LvmError
 
 MAX_RECORD_CHARS = 4000
 """Of one record with its traceback: what is longer is cut, so that no input can write the log full."""
 FILE_MODE = 0o600
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_PIECE_BYTES = 64 << 10
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d))")
 
 
@@ -81,6 +85,23 @@ class BoundedFile(RotatingFileHandler):
     def _open(self) -> TextIOWrapper:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
         return open(os.open(self.baseFilename, flags, FILE_MODE), "a", encoding="utf-8", errors="replace")
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Into the file that has the name now: forgetting, here or elsewhere, puts a new one there."""
+        try:
+            if self.stream is not None and not self._is_in_place(self.stream):
+                self.stream.close()
+                self.stream = self._open()
+        except OSError:  # the folder is gone, or may not be written any more
+            self.handleError(record)
+            return
+        super().emit(record)
+
+    def _is_in_place(self, stream: TextIOWrapper) -> bool:
+        try:
+            return os.path.samestat(os.stat(self.baseFilename), os.fstat(stream.fileno()))
+        except FileNotFoundError:
+            return False
 
     def handleError(self, record: logging.LogRecord) -> None:
         """Counted and not told: the handler's own way is a traceback a record on standard error."""
@@ -174,21 +195,39 @@ def _files(file: Path) -> list[Path]:
 
 
 def _rewrite(path: Path, start: float, end: float) -> int:
-    kept, gone, drop = [], 0, False
+    """Line by line into a new file, which takes the place of `path` at once: a log may be 1 GB, and a power
+    cut leaves one or the other. Raises OSError; then `path` is as it was."""
+    path = path.resolve()  # where it is a link, that stays one
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.unlink(missing_ok=True)  # of a process that was killed at this
     with path.open("rb") as file:
-        lines = file.read().splitlines(keepends=True)
-    for line in lines:
-        if (stamp := _STAMP.search(line[:64].decode("utf-8", "replace"))) is not None:
-            at = datetime.fromisoformat(stamp[1].replace("Z", "+00:00")).timestamp()
-            drop = start <= at < end
-        gone += drop
-        if not drop:
-            kept.append(line)
-    if gone:
-        # In place, not by a new file: the process that logs has this one open, and appends to it.
-        with path.open("r+b") as file:
-            file.write(b"".join(kept))
-            file.truncate()
-            file.flush()
-            os.fsync(file.fileno())
+        gone = sum(drop and first for _, drop, first in _judged(file, start, end))
+        if not gone:
+            return 0
+        file.seek(0)
+        mode = os.fstat(file.fileno()).st_mode & 0o777
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+            with os.fdopen(os.open(fresh, flags, FILE_MODE), "wb") as new:
+                os.fchmod(new.fileno(), mode)
+                new.writelines(piece for piece, drop, _ in _judged(file, start, end) if not drop)
+                new.flush()
+                os.fsync(new.fileno())
+            os.replace(fresh, path)
+        except OSError:
+            fresh.unlink(missing_ok=True)
+            raise
+    fsync_folder(path.parent)
     return gone
+
+
+def _judged(file: BinaryIO, start: float, end: float) -> Iterator[tuple[bytes, bool, bool]]:
+    """Pieces of lines, whether each is to go, and whether it is the first of its line."""
+    drop, first = False, True
+    while piece := file.readline(_PIECE_BYTES):
+        if first and (stamp := _STAMP.search(piece[:64].decode("utf-8", "replace"))) is not None:
+            with contextlib.suppress(ValueError):  # the 99th of a month is no stamp of ours
+                at = datetime.fromisoformat(stamp[1].replace("Z", "+00:00")).timestamp()
+                drop = start <= at < end
+        yield piece, drop, first
+        first = piece.endswith(b"\n")

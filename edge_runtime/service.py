@@ -190,8 +190,9 @@ class Service:
     def ask(self, query: AnyQuery, camera: str | None = None) -> Answer:
         """Answer from what a camera remembers now. Raises QueryError."""
         asked = self.camera(camera)
+        before = self.answered.forgotten(asked.name)
         answer = asked.ask(query)
-        self.answered.note(asked.name, query, answer)
+        self.answered.note(asked.name, query, answer, before)
         return answer
 
     def ask_all(self, queries: Sequence[AnyQuery], camera: str | None = None) -> list[Answer]:

@@ -291,3 +291,28 @@ def test_a_file_of_another_making_is_told_and_left(tmp_path, opened):
     log = opened(tmp_path)
     fill(log, 1)
     assert "cannot be written" in (log.problem or "") and len(log.find(Wanted())[0]) == 1
+
+
+def test_rows_of_a_clock_that_ran_ahead_age_once_it_is_right(tmp_path, opened, monkeypatch):
+    log, now, real = opened(tmp_path, ActivitySettings(keep_days=1)), [0.0], module.time.time
+    monkeypatch.setattr(module.time, "time", lambda: real() + now[0])
+    now[0] = 400 * 86400.0
+    fill(log, 2)
+    now[0] = 0.0  # it is set right
+    log.put([row(log.new_id(), 777)])
+    assert [one.start for one in log.find(Wanted())[0]] == [777, 10, 0], "nothing goes at once"
+    now[0] = 2 * 86400.0
+    log.put([row(log.new_id(), 9999)])
+    assert [one.start for one in log.find(Wanted())[0]] == [9999]
+
+
+def test_what_was_put_aside_goes_when_rows_of_its_age_would(tmp_path, opened, monkeypatch):
+    (tmp_path / FILE).write_bytes(b"no database at all" * 500)
+    os.utime(tmp_path / FILE, (0, 0))  # of long ago, but put aside now
+    log, real = opened(tmp_path, ActivitySettings(keep_days=1)), module.time.time
+    fill(log, 1)
+    aside = tmp_path / (FILE + ".damaged")
+    assert aside.exists()
+    monkeypatch.setattr(module.time, "time", lambda: real() + 2 * 86400)
+    fill(log, 1)
+    assert not aside.exists()

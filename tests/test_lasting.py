@@ -1,5 +1,7 @@
 """An engine that fails again and again is loaded anew; whoever uses it keeps what they have."""
 
+import threading
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -97,3 +99,58 @@ def test_wrong_feeds_are_no_fault_of_the_engine():
     with pytest.raises(ValueError):
         lasting.engines.backbone({})
     assert lasting.faults == 0
+
+
+@pytest.mark.parametrize("error", [OSError("no such device"), RuntimeError("the driver is gone")], ids=str)
+def test_whatever_a_backend_raises_when_it_is_loaded_ends_no_camera(error, caplog):
+    one = Set(broken=True)
+
+    def load():
+        raise error
+
+    lasting = LastingEngines(one.engines, load)
+    _fail(lasting, 2 * FAULTS_BEFORE_RELOAD)
+    one.broken = False
+    assert not one.closed and "tokens" in lasting.engines.backbone(_feeds()) and lasting.reloads == 0
+    assert f"cannot be loaded again: {error}" in caplog.text
+
+
+def test_a_long_load_holds_up_no_call_and_is_used_when_it_is_there(monkeypatch):
+    """What waits for half a minute is a hang to systemd's watchdog."""
+    monkeypatch.setattr(module, "WAITED_S", 0.01)
+    old, new, ready = Set(broken=True), Set(broken=False), threading.Event()
+
+    def load():
+        assert ready.wait(20)
+        return new.engines
+
+    lasting = LastingEngines(old.engines, load)
+    _fail(lasting, 5 * FAULTS_BEFORE_RELOAD)  # it would wait here for ever
+    assert lasting.alive() and lasting.reloads == 0
+    monkeypatch.setattr(module, "LOAD_MOST_S", 0.0)
+    assert not lasting.alive()
+    ready.set()
+    end = time.monotonic() + 20
+    while not old.closed:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    assert lasting.alive() and lasting.reloads == 1 and "tokens" in lasting.engines.backbone(_feeds())
+
+
+def test_engines_that_come_when_all_is_over_are_closed(monkeypatch):
+    monkeypatch.setattr(module, "WAITED_S", 0.01)
+    new, ready = Set(broken=False), threading.Event()
+
+    def load():
+        assert ready.wait(20)
+        return new.engines
+
+    lasting = LastingEngines(Set(broken=True).engines, load)
+    _fail(lasting, FAULTS_BEFORE_RELOAD)
+    lasting.close()
+    ready.set()
+    end = time.monotonic() + 20
+    while not new.closed:
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    assert lasting.reloads == 0

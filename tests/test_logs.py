@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+import tracemalloc
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -131,6 +132,63 @@ def test_an_interval_is_forgotten_in_all_files_while_logging_goes_on(tmp_path, j
     text = file.read_text()
     assert "200.0" not in text and "100.0" in text and "more of 300.0" in text and "after" in text
     assert older.read_text() == "" and others.read_text() != "" and "\0" not in text
+
+
+def test_a_large_log_is_forgotten_in_bounded_memory_and_keeps_what_it_was(tmp_path):
+    file = tmp_path / "edge.log"
+    stamp = datetime.fromtimestamp(200, timezone.utc).isoformat()
+    other = datetime.fromtimestamp(300, timezone.utc).isoformat()
+    with file.open("w") as out:
+        out.write("2026-99-99T00:00:00+00:00 is no date\n")
+        for number in range(40_000):
+            out.write(f"{stamp} WARNING a: {number:0200}\n{other} WARNING a: {number:0200}\n")
+        out.write(f"{other} WARNING a: " + "x" * 1_000_000 + "\n")
+    file.chmod(0o640)
+    size = file.stat().st_size
+    link = tmp_path / "link.log"
+    link.symlink_to(file)
+    tracemalloc.start()
+    try:
+        assert forget_lines(link, 150, 250) == 40_000
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 2_000_000 < size / 5, f"{peak} bytes"
+    assert link.is_symlink() and file.stat().st_mode & 0o777 == 0o640
+    lines = file.read_text().splitlines()
+    assert len(lines) == 40_002 and not any(line.startswith(stamp) for line in lines)
+    assert len(lines[-1]) > 1_000_000 and sorted(path.name for path in tmp_path.iterdir()) == [
+        "edge.log",
+        "link.log",
+    ]
+
+
+def test_a_log_that_another_process_made_forget_is_written_on(tmp_path):
+    file = tmp_path / "edge.log"
+    set_up(LogSettings(file=file))
+    log.warning("before")
+    fresh = tmp_path / "fresh"
+    fresh.write_text("what was kept\n")
+    fresh.replace(file)
+    log.warning("after")
+    assert "what was kept" in file.read_text() and "after" in file.read_text()
+    file.unlink()
+    log.warning("once more")
+    assert "once more" in file.read_text()
+
+
+def test_a_forgetting_that_fails_leaves_the_log_as_it_was(tmp_path, monkeypatch):
+    file = tmp_path / "edge.log"
+    file.write_text(datetime.fromtimestamp(200, timezone.utc).isoformat() + " WARNING a: b\n")
+    before = file.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("edge_runtime.logs.os.fsync", full)
+    with pytest.raises(LvmError, match="cannot be rewritten: No space left"):
+        forget_lines(file, 150, 250)
+    assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["edge.log"]
 
 
 def test_the_command_line_logs_to_a_file(tmp_path):

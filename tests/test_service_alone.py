@@ -8,7 +8,7 @@ import numpy as np
 from cameras import Running, Told, same, two_seconds
 
 from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
-from edge_runtime.queries import QueryError
+from edge_runtime.queries import QueryError, parse_query
 from edge_runtime.state import load_snapshot
 from engines.errors import LvmError
 
@@ -178,3 +178,24 @@ def test_a_camera_that_is_taken_out_of_the_configuration_is_awaited_no_longer(wa
     wanted.state.write_text("in the way")
     assert len(service.apply([settings("lane"), wanted])) == 1 and "door" in service.awaited.errors
     assert service.apply([settings("lane")]) == [] and not service.awaited.errors
+
+
+def test_an_answer_under_way_while_its_camera_is_forgotten_is_not_noted(watch, settings, monkeypatch):
+    service = watch()
+    camera = service.add(settings("a"))
+    query = parse_query('{"type": "object", "activity": "scan"}')
+    real = camera.asker.ask
+
+    def forgotten_meanwhile(*asked):
+        answer = real(*asked)
+        camera.guard.forget(0, 10)
+        return answer
+
+    service.ask(query)
+    assert len(service.answered.newest()) == 1
+    monkeypatch.setattr(camera.asker, "ask", forgotten_meanwhile)
+    assert service.ask(query).abstained
+    assert service.answered.newest() == []
+    monkeypatch.setattr(camera.asker, "ask", real)
+    service.ask(query)
+    assert len(service.answered.newest()) == 1

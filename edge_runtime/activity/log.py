@@ -34,6 +34,7 @@ from edge_runtime.activity.table import (
     put_aside,
     seal_all,
 )
+from edge_runtime.aging import AHEAD_S, too_old
 from edge_runtime.privacy.sealing import Key, SealError
 from engines.errors import LvmError
 
@@ -240,14 +241,26 @@ class ActivityLog:
             self._delete(
                 db, [one for (one,) in db.execute("SELECT id FROM rows ORDER BY id LIMIT ?", (count,))]
             )
-        oldest = time.time() - self._settings.keep_days * 86400
-        late = []
+        now, keep_s = time.time(), self._settings.keep_days * 86400
+        late, ahead = [], []
         for one, body in db.execute("SELECT id, body FROM rows ORDER BY id LIMIT ?", (DELETED_AT_ONCE,)):
-            if decoded(body, self._key, one).written_at >= oldest:
+            row = decoded(body, self._key, one)
+            if row.written_at > now + AHEAD_S:
+                ahead.append(row)
+            elif row.written_at >= now - keep_s:
                 break
-            late.append(one)
+            else:
+                late.append(one)
+        if ahead:  # by a clock that was set right since: they age from now, and hold up no other
+            bodies = [
+                (encoded(dataclasses.replace(row, written_at=now), self._key)[-1], row.id) for row in ahead
+            ]
+            with db:
+                db.executemany("UPDATE rows SET body = ? WHERE id = ?", bodies)
         if late:
             self._delete(db, late)
+        if too_old(self._aside, keep_s):
+            self._aside.unlink(missing_ok=True)
         db.execute(f"PRAGMA incremental_vacuum({FREED_AT_ONCE})").fetchall()
 
     def _delete(self, db: sqlite3.Connection, ids: list[int]) -> None:

@@ -161,5 +161,6 @@ def put_aside(file: Path) -> Path:
     for end in ("-wal", "-shm"):
         file.with_name(file.name + end).unlink(missing_ok=True)
     os.replace(file, aside)
+    os.utime(aside)  # it ages from here on
     fsync_folder(file.parent)
     return aside

@@ -113,7 +113,8 @@ class Session:
 
     def _alive(self) -> bool:
         """For systemd's watchdog: whether what has come gets done."""
-        return all(camera.pulse.alive() for camera in self._service.cameras.values())
+        cameras = self._service.cameras.values()
+        return self._service.lasting.alive() and all(camera.pulse.alive() for camera in cameras)
 
     def _state_line(self) -> str:
         """How it goes, in one line for `systemctl status`; it changes seldom."""

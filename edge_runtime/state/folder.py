@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
+from edge_runtime.aging import too_old
 from edge_runtime.carried import brought_by
 from edge_runtime.privacy.files import FOLDER_MODE
 from edge_runtime.privacy.sealing import Key
@@ -36,6 +37,8 @@ from engines.manifest import NetworkConfig
 log = logging.getLogger(__name__)
 
 DAMAGED = "memory.state.damaged"
+DAMAGED_KEPT_S = 7 * 86400.0
+"""For a person to look at; it tells of what was watched, so not for ever."""
 _NEW = ".new"
 JOURNAL_PER_SNAPSHOT = 32
 """Bytes of a journal for each of its snapshot: snapshots are 3 % of what is written, and a journal of the
@@ -280,6 +283,8 @@ class StateFolder:
         elif FILE in self.disk.names(self.folder):
             # A damaged file must not push out the sound one before it.
             self._keep_as(self.folder / DAMAGED, current)
+            with contextlib.suppress(OSError):  # then it is as old as what it holds
+                os.utime(self.folder / DAMAGED)
         self.disk.replace(self.folder / (FILE + _NEW), current)
         self.disk.sync_folder(self.folder)
 
@@ -301,7 +306,9 @@ class StateFolder:
         self.disk.replace(spare, other)
 
     def _clean(self) -> None:
-        """Remove journals of snapshots that are gone."""
+        """Remove journals of snapshots that are gone, and a damaged snapshot that nobody came for."""
+        if too_old(self.folder / DAMAGED, DAMAGED_KEPT_S):
+            self.disk.unlink(self.folder / DAMAGED)
         try:
             ids = [self._current, self._id_in(PREVIOUS)]
         except StateError:  # sound and not ours: whose the journals are is not known
