@@ -51,6 +51,21 @@ def test_what_once_got_through_is_taken_well(file):
     assert verdict(file.parent.name, file.read_bytes()) is None
 
 
+def test_the_http_door_goes_through_every_path_that_is_documented(tmp_path, monkeypatch):
+    """Thumbnails were not among those named by hand, and of `t=nan` nobody knew that it was a 500."""
+    from edge_runtime.privacy.thumbnails import Thumbnails
+    from tools.fuzzing.doors.http import Door
+
+    door = Door(tmp_path)
+    seeds = {seed.split(b" ")[1]: seed for seed in door.seeds()}
+    assert b"/api/v1/activities?from=nan" in seeds and b"/api/v1/forget" in seeds
+    hostile = seeds[b"/api/v1/cameras/demo/thumbnail.jpg?t=nan"]
+    door.run(hostile)
+    monkeypatch.setattr(Thumbnails, "read", lambda self, t: self._files()[round(t)])
+    with pytest.raises(AssertionError, match="cannot convert float NaN|\\b500\\b"):
+        door.run(hostile)
+
+
 # -- the judge ---------------------------------------------------------------------------------------------
 
 

@@ -12,11 +12,15 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
+from edge_runtime.activity.recorder import Recorder
+from edge_runtime.camera_run import CameraRun
 from edge_runtime.companions import Run
 from edge_runtime.config import load_config
 from edge_runtime.http.app import make_app
 from edge_runtime.http.patience import TimedProtocol
 from edge_runtime.http.serving import BriefLog
+from edge_runtime.privacy.settings import ThumbnailSettings
+from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
 from tools.fuzzing.doors.query import TYPED, WORDS
 from tools.fuzzing.doors.query import Door as QueryDoor
 from tools.fuzzing.mutate import any_bytes, json_tree
@@ -34,16 +38,20 @@ HEADERS = (
     b"Connection: close\r\n", b"DELETE ", b"PUT ", b"/metrics", b"/api/v1/session", b"/api/v1/config",
     b"/api/v1/answers?limit=", b"/api/v1/catalogue/", b"X-LVM-Edge: 1\r\n", b"Origin: null\r\n",
     b"Cookie: lvm_session=a\r\n", b"Authorization: Bearer a\r\n", b"multipart/form-data; boundary=a",
+    b"?t=nan", b"&from=", b"&to=", b"=1e999",
     b"--a--", b'Content-Disposition: form-data; name="photos"; filename="a"\r\n\r\n',
 )  # fmt: skip
 
 
-PATHS = (
-    "/healthz", "/readyz", "/api/v1/status", "/api/v1/cameras", "/api/v1/privacy", "/openapi.json", "/none",
-    "/metrics", "/version", "/api/v1/bundle", "/api/v1/answers?limit=3", "/api/v1/config", "/api/v1/session",
-    "/api/v1/memory", "/api/v1/history", "/api/v1/catalogue", "/page/none.js",
-    "/api/v1/cameras/demo/latest.jpg?width=64",
-)  # fmt: skip
+PATHS = ("/openapi.json", "/none", "/page/none.js", "/api/v1/cameras/demo/latest.jpg?width=64")
+"""Beside those that the OpenAPI document tells (`told_paths`)."""
+ENDLESS = "/live.mjpg"
+VALUES: dict[str, tuple[str, ...]] = {
+    "string": ("demo", "2", "14:05", "nan", "9" * 30),
+    "integer": ("3", "-1"),
+    "number": ("1.2", "nan", "1e999"),
+}
+"""Of a parameter, by the type that the document says; the first one is plausible."""
 FORM = (
     b'--a\r\nContent-Disposition: form-data; name="query"\r\n\r\n{"type": "activity"}\r\n'
     b'--a\r\nContent-Disposition: form-data; name="photos"; filename="a.png"\r\n\r\nPNG\r\n--a--\r\n'
@@ -56,7 +64,13 @@ class Door:
     def __init__(self, folder: Path) -> None:
         service, file = small_service(folder), folder / "fuzz.yaml"
         file.write_text("version: 1\ncameras: {a: {source: demo}}\n")
-        self._app = make_app(service, Run(service, load_config(file), file, reload=list))
+        run = Run(service, load_config(file), file, reload=list)
+        run.activities = Recorder(service, run.settings.activities)
+        run.activities._adopt()  # and no thread of its own: a case must end alike each time
+        self._app = make_app(service, run)
+        self._camera = service.camera()
+        self._version = self._camera.version
+        _keep_thumbnails(self._camera)
         self._loop = asyncio.new_event_loop()
         self._config = uvicorn.Config(
             self._app, http="h11", ws="none", log_config=None, access_log=False, lifespan="off"
@@ -71,8 +85,16 @@ class Door:
         log.addFilter(BriefLog())
 
     def seeds(self) -> list[bytes]:
-        made = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in PATHS]
+        paths = [*PATHS, *told_paths(self._app.openapi())]
+        made = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths]
         made += [_post(question) for question in self._questions]
+        json_type = "Content-Type: application/json\r\n"
+        for span in (
+            b'{"from": 1, "to": 2}',
+            b'{"from": "14:05", "to": "14:06:07.5", "reset_background": true}',
+        ):
+            made.append(_post(span, "POST /api/v1/forget", json_type))
+        made.append(_post(b'{"paused": true, "camera": "demo"}', "POST /api/v1/privacy", json_type))
         chunked = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         others = [
             _post(FORM, "POST /api/v1/query", "Content-Type: multipart/form-data; boundary=a\r\n"),
@@ -88,10 +110,14 @@ class Door:
         if gap and body and dice.random() < 0.5:
             changed = json_tree(body, dice, WORDS)
             if changed is not None:
-                return _post(changed)  # the other routes are reached by changing bytes
+                line, _, headers = head.partition(b"\r\n")
+                if b"/forget" in line:  # the other routes are reached by changing bytes
+                    return _post(changed, "POST /api/v1/forget", "Content-Type: application/json\r\n")
+                return _post(changed)
         return any_bytes(data, dice, HEADERS if dice.random() < 0.7 else TYPED)
 
     def run(self, data: bytes) -> None:
+        self._camera.ingest.version = self._version  # whatever the case before made it forget
         self._loop.run_until_complete(self._serve(data))
 
     async def _serve(self, data: bytes) -> None:
@@ -118,6 +144,33 @@ class Door:
         await asyncio.sleep(0)
         _check(bytes(wire.sent))
         assert not self._failures, self._failures[0]
+
+
+def told_paths(document: dict[str, Any]) -> list[str]:
+    """Each GET of an OpenAPI document: with all its parameters at once, and with each value of each alone."""
+    found = []
+    for path, methods in document["paths"].items():
+        if "get" not in methods or path.endswith(ENDLESS):
+            continue
+        asked = [one for one in methods["get"].get("parameters", []) if one["in"] == "query"]
+        values = {one["name"]: VALUES[_type(one["schema"])] for one in asked}
+        queries = ["&".join(f"{name}={told[0]}" for name, told in values.items())]
+        queries += [f"{name}={one}" for name, told in values.items() for one in told]
+        found += [path.replace("{name}", "demo") + (f"?{query}" if query else "") for query in queries]
+    return found
+
+
+def _type(schema: dict[str, Any]) -> str:
+    """Of a parameter; one that may be null is what it is otherwise."""
+    return str(schema["type"] if "type" in schema else schema["anyOf"][0]["type"])
+
+
+def _keep_thumbnails(camera: CameraRun) -> None:
+    """As where they are switched on, with a picture of second 1.2."""
+    folder = camera.folder.folder
+    camera.guard.thumbnails = Thumbnails(folder, ThumbnailSettings(enabled=True), None)
+    (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
+    (folder / FOLDER / "6.jpg").write_bytes(b"JPEG")
 
 
 class _Failures(logging.Handler):
