@@ -50,6 +50,8 @@ _TAIL = """
   and lives became longer, judged from where the demo's world has its size, 4.4 hours of its stream. Judged
   from their fourth minute, lives of five to fifteen minutes grew by +3.8 MB in 98 s; +0.9, +2.8 and -1.7 in
   129 to 274 s; +2.6 and +1.8 in ten minutes; 1 % is 2.4 MB.
+- A part tells of the code of its day (above); large blocks are kept out of malloc's heaps since the evening of
+  2026-11-22, and what is loaded out of Python's garbage collection since the 23rd.
 - The soak's video is the demo's; no recorded shop was soaked. Real films were watched for memory only
   (`tools/time_lapse.py`, [unattended.md](unattended.md)).
 """
