@@ -173,14 +173,18 @@ def a_source_that_breaks_off_is_opened_again_and_the_gap_is_real(fault):
             raise fault
 
     with watched(breaks, LvmError("not yet"), LvmError("not yet"), steady) as watch:
+        watch.wait_frames(1)
         watch.wait(lambda: watch.source.status.reconnects == 3)
         watch.wait_frames(5)
         status = watch.source.status
     assert (status.state, status.reconnects) == ("live", 3)
-    gap = watch.seen[10].t - watch.seen[9].t
-    assert gap == pytest.approx(watch.seen[10].at - watch.seen[9].at, abs=0.25) and gap > 0.02
+    # Where others use the cores the consumer may have missed some of the first ten.
+    after = next(index for index, seen in enumerate(watch.seen) if seen.at > watch.script.opened[-1])
+    last, first = watch.seen[after - 1], watch.seen[after]
+    assert 1 <= after <= 10 and first.t - last.t > 0.02
+    assert first.t - last.t == pytest.approx(first.at - last.at, abs=0.25)
     times = [seen.t for seen in watch.seen]
-    assert times == sorted(set(times)) and len(times) > 13
+    assert times == sorted(set(times)) and len(times) >= after + 3
 
 
 def test_the_status_says_why_in_one_sentence_without_the_password(caplog):
