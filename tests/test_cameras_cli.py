@@ -47,7 +47,7 @@ def _running(*arguments):
 def _lvm(*arguments, status: int = 0):
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
+        capture_output=True, text=True, timeout=240, env=ENVIRONMENT, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
     return done

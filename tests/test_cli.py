@@ -35,7 +35,7 @@ def _environment(**more: str) -> dict[str, str]:
 def lvm(*arguments, status: int = 0, **more) -> subprocess.CompletedProcess:
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
-        capture_output=True, text=True, timeout=60, env=_environment(),
+        capture_output=True, text=True, timeout=240, env=_environment(),
         **{"stdin": subprocess.DEVNULL, **more},
     )  # fmt: skip
     assert done.returncode == status, done.stdout + done.stderr
