@@ -24,7 +24,8 @@ class Answered:
         self._entries: deque[dict[str, Any]] = deque(maxlen=KEPT)
         self._forgotten: Counter[str] = Counter()
         self.observers: list[Callable[[Answer], None]] = []
-        """Called with each answer by the thread that asked; they must be quick."""
+        """Called with each answer by the thread that asked, whatever is forgotten meanwhile: they must be
+        quick, and keep nothing of what it tells."""
 
     def forgotten(self, camera: str) -> int:
         """How often something of it was forgotten; to be asked before a question is answered."""
@@ -33,7 +34,7 @@ class Answered:
 
     def note(self, camera: str, query: AnyQuery, answer: Answer, forgotten: int) -> None:
         """Keep and tell an answer, unless something was forgotten since `forgotten` was asked: it may tell
-        what was seen then."""
+        what was seen then. Observers, who keep none, are called in any case."""
         entry = {
             "at": round(time.time(), 3),
             "camera": camera,

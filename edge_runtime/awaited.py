@@ -82,10 +82,6 @@ class Awaited:
             for name in self._ones.keys() - set(names):
                 del self._ones[name]
 
-    def drop(self, name: str) -> None:
-        """It is there, or not wanted any more."""
-        self.keep(self.errors.keys() - {name})
-
     def _tried(self, settings: CameraSettings) -> LvmError | None:
         try:
             self._add(settings, self.paused)

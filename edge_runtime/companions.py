@@ -15,6 +15,7 @@ from pathlib import Path
 
 from edge_runtime.activity.recorder import Recorder
 from edge_runtime.config import Config
+from edge_runtime.heaps import heaps_trimmed
 from edge_runtime.service import Service
 from engines.errors import LvmError
 
@@ -133,5 +134,9 @@ def mqtt(run: Run) -> Iterator[None]:
         yield
 
 
-COMPANIONS: tuple[Companion, ...] = (mqtt, activities, http)
-"""In the order in which they start. MQTT first, so that it still tells what ends when the others stop."""
+def heaps(_: Run) -> contextlib.AbstractContextManager[None]:
+    return heaps_trimmed()
+
+
+COMPANIONS: tuple[Companion, ...] = (heaps, mqtt, activities, http)
+"""In the order in which they start. MQTT comes early, so that it still tells what ends when others stop."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
+import threading
+from collections.abc import Callable, Iterator
 
 HEAPS = 2
 LARGE_BYTES = 1 << 19
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_ARENA_MAX = -1, -3, -8
 """From glibc's malloc.h."""
+TRIM_EVERY_S = 60.0
 
 
 def steady_heaps() -> bool:
@@ -50,3 +54,47 @@ def leave_loaded_alone() -> None:
     gc.collect()
     gc.freeze()
     gc.collect()  # a quarter of what: counted anew only by a search
+
+
+def trimmed() -> bool:
+    """Give the system back what malloc holds and nobody uses; whether that could be done.
+
+    Pages between blocks that are used stay with the process otherwise: what is freed at the end of a heap
+    goes back by itself, a hole in its middle never does, and over months holes grow although what is used
+    does not.
+    """
+    trim = _malloc_trim()
+    if trim is None:
+        return False
+    trim(0)
+    return True
+
+
+@contextlib.contextmanager
+def heaps_trimmed(every_s: float = TRIM_EVERY_S) -> Iterator[None]:
+    """Meanwhile, `trimmed` again and again from a thread of its own."""
+    if _malloc_trim() is None:
+        yield
+        return
+    ended = threading.Event()
+
+    def work() -> None:
+        while not ended.wait(every_s):
+            trimmed()
+
+    thread = threading.Thread(target=work, name="heaps", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _malloc_trim() -> Callable[[int], int] | None:
+    """glibc's; elsewhere (musl, macOS) there is none. The lock of Python is not held meanwhile."""
+    try:
+        trim: Callable[[int], int] = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError, TypeError):
+        return None
+    return trim

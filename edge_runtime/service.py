@@ -101,11 +101,15 @@ class Service:
             return {name: kept.camera for name, kept in self._kept.items()}
 
     def camera(self, name: str | None = None) -> CameraRun:
-        """The camera of that name, or the only one. Raises QueryError, naming those that there are."""
+        """The camera of that name, or the only one. Raises QueryError, naming those that there are, or why
+        it is not watched yet."""
         cameras = self.cameras
         if name is None and len(cameras) == 1:
             return next(iter(cameras.values()))
         if name is None or name not in cameras:
+            late = self.awaited.errors.get(name or "")
+            if late is not None:
+                raise QueryError(f"{name} is not watched yet and is tried again: {late}")
             asked = "name the camera" if name is None else f"there is no camera {printable(name[:100])!r}"
             raise QueryError(f"{asked}; there are {', '.join(cameras) or 'none'}")
         return cameras[name]

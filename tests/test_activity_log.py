@@ -306,6 +306,19 @@ def test_rows_of_a_clock_that_ran_ahead_age_once_it_is_right(tmp_path, opened, m
     assert [one.start for one in log.find(Wanted())[0]] == [9999]
 
 
+def test_rows_of_a_clock_that_began_in_1970_are_kept_once_it_is_right(tmp_path, opened, monkeypatch):
+    log, real = opened(tmp_path, ActivitySettings(keep_days=1)), module.time.time
+    now = [1000.0]
+    monkeypatch.setattr(module.time, "time", lambda: now[0])
+    fill(log, 2)
+    now[0] = real()  # it is set right
+    log.put([row(log.new_id(), 777)])
+    assert [one.start for one in log.find(Wanted())[0]] == [777, 10, 0], "nothing goes at once"
+    now[0] = real() + 2 * 86400.0
+    log.put([row(log.new_id(), 9999)])
+    assert [one.start for one in log.find(Wanted())[0]] == [9999]
+
+
 def test_what_was_put_aside_goes_when_rows_of_its_age_would(tmp_path, opened, monkeypatch):
     (tmp_path / FILE).write_bytes(b"no database at all" * 500)
     os.utime(tmp_path / FILE, (0, 0))  # of long ago, but put aside now

@@ -31,6 +31,23 @@ def test_a_time_in_the_future_counts_from_now(tmp_path):
     assert not too_old(tmp_path / "none", DAY)
 
 
+def test_a_time_before_this_program_was_counts_from_now(tmp_path):
+    file = tmp_path / "a"
+    file.write_bytes(b"")
+    os.utime(file, (0, 1000))
+    assert not too_old(file, DAY)
+    assert abs(file.stat().st_mtime - time.time()) < DAY / 2
+
+
+def test_while_the_clock_is_wrong_itself_no_time_is(tmp_path, monkeypatch):
+    file = tmp_path / "a"
+    file.write_bytes(b"")
+    os.utime(file, (0, 1000))
+    monkeypatch.setattr(time, "time", lambda: 2000.0)
+    assert not too_old(file, DAY) and file.stat().st_mtime == 1000
+    assert too_old(file, 500)
+
+
 def test_a_damaged_snapshot_is_there_for_a_week(tmp_path):
     network = fake_engines().bundle.manifest.network
     header = Header(

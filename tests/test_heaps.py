@@ -5,8 +5,11 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+import threading
 
 import pytest
+
+from edge_runtime import heaps
 
 PROGRAM = """
 import ctypes, sys, threading
@@ -32,15 +35,15 @@ libc.fclose(file)
 """
 
 
-def heaps(kind: str, file) -> int:
+def heaps_of(kind: str, file) -> int:
     subprocess.run([sys.executable, "-c", PROGRAM, kind, str(file)], check=True)
     return file.read_text().count("<heap nr=")
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc has heaps by thread")
 def test_threads_share_two_heaps(tmp_path):
-    assert heaps("many", tmp_path / "many") >= 6
-    assert heaps("few", tmp_path / "few") <= 2
+    assert heaps_of("many", tmp_path / "many") >= 6
+    assert heaps_of("few", tmp_path / "few") <= 2
 
 
 LARGE = """
@@ -68,6 +71,43 @@ print(libc.mallinfo2().hblkhd - before)
 def test_large_blocks_come_from_the_kernel_also_after_a_larger_one(kind, from_the_kernel):
     said = subprocess.run([sys.executable, "-c", LARGE, kind], check=True, capture_output=True, text=True)
     assert (int(said.stdout) >= 4 << 20) == from_the_kernel
+
+
+HOLES = """
+import sys
+import psutil
+from edge_runtime.heaps import steady_heaps, trimmed
+steady_heaps()
+blocks = [bytearray(20_000) for _ in range(10_000)]
+for number in range(10_000):
+    if number % 10:
+        blocks[number] = None  # the last stays: what is above the holes keeps the heap
+resident = psutil.Process().memory_info().rss
+assert trimmed()
+print(resident - psutil.Process().memory_info().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to")
+def test_holes_between_what_is_used_are_given_back():
+    said = subprocess.run([sys.executable, "-c", HOLES], check=True, capture_output=True, text=True)
+    assert int(said.stdout) > 100_000_000
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to")
+def test_they_are_given_back_again_and_again(monkeypatch):
+    given = threading.Semaphore(0)
+    monkeypatch.setattr(heaps, "trimmed", lambda: given.release() or True)
+    with heaps.heaps_trimmed(0.001):
+        assert given.acquire(timeout=60) and given.acquire(timeout=60)
+    assert "heaps" not in [one.name for one in threading.enumerate()]
+
+
+def test_elsewhere_nothing_is_done(monkeypatch):
+    monkeypatch.setattr(heaps.ctypes, "CDLL", lambda _: object())
+    assert not heaps.trimmed()
+    with heaps.heaps_trimmed(0.001):
+        assert "heaps" not in [one.name for one in threading.enumerate()]
 
 
 LOADED = """

@@ -34,7 +34,7 @@ from edge_runtime.activity.table import (
     put_aside,
     seal_all,
 )
-from edge_runtime.aging import AHEAD_S, too_old
+from edge_runtime.aging import misdated, too_old
 from edge_runtime.privacy.sealing import Key, SealError
 from engines.errors import LvmError
 
@@ -242,18 +242,18 @@ class ActivityLog:
                 db, [one for (one,) in db.execute("SELECT id FROM rows ORDER BY id LIMIT ?", (count,))]
             )
         now, keep_s = time.time(), self._settings.keep_days * 86400
-        late, ahead = [], []
+        late, wrong = [], []
         for one, body in db.execute("SELECT id, body FROM rows ORDER BY id LIMIT ?", (DELETED_AT_ONCE,)):
             row = decoded(body, self._key, one)
-            if row.written_at > now + AHEAD_S:
-                ahead.append(row)
+            if misdated(row.written_at, now):
+                wrong.append(row)
             elif row.written_at >= now - keep_s:
                 break
             else:
                 late.append(one)
-        if ahead:  # by a clock that was set right since: they age from now, and hold up no other
+        if wrong:  # by a clock that was set right since: they age from now, and hold up no other
             bodies = [
-                (encoded(dataclasses.replace(row, written_at=now), self._key)[-1], row.id) for row in ahead
+                (encoded(dataclasses.replace(row, written_at=now), self._key)[-1], row.id) for row in wrong
             ]
             with db:
                 db.executemany("UPDATE rows SET body = ? WHERE id = ?", bodies)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import urlencode
@@ -72,13 +73,7 @@ def ask(
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
     server = server_of(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
-
-    def epoch() -> float | None:
-        if server is not None:
-            return _epoch_of(server, camera)
-        saved = load_snapshot(found_state(state, camera, config), key=key_of(config, key))
-        return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
-
+    epoch = partial(_epoch, server, camera, state, config, key)
     first, last = (_second(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
     words = Words(type, object or (), box, product, activity, first, last, camera)
     if print_curl_command:
@@ -102,8 +97,13 @@ def _second(name: str, text: str | None, epoch: Callable[[], float | None]) -> f
         return moment(str(text), name=name, epoch=epoch())
 
 
-def _epoch_of(server: Server, camera: str | None) -> float | None:
-    """When second 0 of a running camera was; None of a recording. Raises LvmError."""
+def _epoch(
+    server: Server | None, camera: str | None, state: Path | None, config: Path | None, key: Path | None
+) -> float | None:
+    """When second 0 of the stream was; None of a recording. Raises LvmError."""
+    if server is None:
+        saved = load_snapshot(found_state(state, camera, config), key=key_of(config, key))
+        return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
     told = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
     try:
         return float(told["coverage"]["epoch"]) if told["live"] else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -65,37 +66,43 @@ def run(
     cameras = (
         [one_camera(settings, named, state, sampler)] if named else _configured(settings, state, sampler)
     )
-
-    reloading = threading.Lock()
-
-    def reload() -> list[str]:
-        """Cameras and broker as the file has them now; what is wrong in it is said, and changes nothing."""
-        assert config is not None
-        try:
-            with reloading:  # SIGHUP is one thread's, PUT /api/v1/config another's
-                read = load_config(config)
-                problems = service.apply(_configured(read, state, sampler))
-                problems += started.follow(read)
-        except LvmError as error:
-            problems = [str(error)]
-        for problem in problems:
-            log.warning("not reloaded: %s", problem)
-        return problems
-
     model = settings.model
     with kept():
         opened = Bundle.open(bundle or model.bundle or default_bundle())
         engines = Engines.load(opened, backend or model.backend, model.threads)
         with Service(engines, key=find_key(settings.state.encryption.key_file)) as service:
             _add_all(service, cameras)
-            again = reload if config and not named else None
             file = config if config is not None and config.exists() else None
-            started = Run(service, settings, file, again, listen=http, no_http=no_http)
+            started = Run(service, settings, file, listen=http, no_http=no_http)
+            if config is not None and not named:
+                started.reload = _Reload(started, config, lambda read: _configured(read, state, sampler))
             with accompanied(started):
                 leave_loaded_alone()
                 Session(started, as_json=as_json).run(for_, stay)
             for error in service.awaited.errors.values():
                 raise error
+
+
+class _Reload:
+    """Cameras and broker as the file has them now; what is wrong in it is said, and changes nothing."""
+
+    def __init__(
+        self, started: Run, config: Path, cameras_of: Callable[[Config], list[CameraSettings]]
+    ) -> None:
+        self._started, self._config, self._cameras_of = started, config, cameras_of
+        self._lock = threading.Lock()
+
+    def __call__(self) -> list[str]:
+        try:
+            with self._lock:  # SIGHUP is one thread's, PUT /api/v1/config another's
+                read = load_config(self._config)
+                problems = self._started.service.apply(self._cameras_of(read))
+                problems += self._started.follow(read)
+        except LvmError as error:
+            problems = [str(error)]
+        for problem in problems:
+            log.warning("not reloaded: %s", problem)
+        return problems
 
 
 def _configured(settings: Config, state: Path | None, sampler: str | None) -> list[CameraSettings]:

@@ -75,7 +75,8 @@ def _coverage(told: Mapping[str, Any], live: bool) -> str:
 def _of_running(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:
     """Of each camera, or of the one that is meant."""
     try:
-        found = {str(one["camera"]): dict(one) for one in server.call("GET", "/api/v1/cameras")["cameras"]}
+        told = server.call("GET", "/api/v1/cameras")
+        found = {str(one["camera"]): dict(one) for one in (*told["cameras"], *told.get("awaited", ()))}
     except (KeyError, TypeError, ValueError):
         raise server.not_understood() from None
     if camera is None:

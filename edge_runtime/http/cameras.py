@@ -30,15 +30,20 @@ def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
     def status(name: str) -> dict[str, Any]:
         return status_of_camera(camera_of(service, name), service.error_of(name))
 
+    def awaited() -> list[dict[str, str]]:
+        return [{"camera": name, "error": str(error)} for name, error in service.awaited.errors.items()]
+
     @app.get("/api/v1/status", **told(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:
-        """That of the only camera, or of all by their names."""
-        found = {name: status(name) for name in service.cameras}
-        return next(iter(found.values())) if len(found) == 1 else {"cameras": found}
+        """That of the only camera, or of all by their names, with those that are awaited."""
+        found, others = {name: status(name) for name in service.cameras}, awaited()
+        if len(found) == 1 and not others:
+            return next(iter(found.values()))
+        return {"cameras": found, "awaited": others}
 
     @app.get("/api/v1/cameras", **told(Cameras))
     def cameras() -> dict[str, Any]:
-        return {"cameras": [status(name) for name in service.cameras]}
+        return {"cameras": [status(name) for name in service.cameras], "awaited": awaited()}
 
     # A PUT, which no page of another origin can make a browser send unasked.
     @app.put(

@@ -112,6 +112,8 @@ class _OfService(Collector):
         condition = GaugeMetricFamily(
             "lvm_camera_condition", "1 for the one it is in", labels=["camera", "condition"]
         )
+        for late in self._service.awaited.errors:
+            condition.add_metric([late, "awaited"], 1)
         for camera in cameras:
             name, version, source = [camera.name], camera.version, camera.source
             found["lvm_memory_tokens"].add_metric(name, version.memory.filled)

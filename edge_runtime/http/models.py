@@ -64,12 +64,21 @@ class CameraStatus(Status):
     activities: dict[str, Any] | None = Field(description="how recognising them fares; null where it is off")
 
 
+class AwaitedCamera(_Told):
+    """One that is wanted and could not be taken in yet; it is tried again."""
+
+    camera: str
+    error: str
+
+
 class StatusOfAll(_Told):
     cameras: dict[str, CameraStatus]
+    awaited: list[AwaitedCamera]
 
 
 class Cameras(_Told):
     cameras: list[CameraStatus]
+    awaited: list[AwaitedCamera]
 
 
 class ActivityFacts(_Told):

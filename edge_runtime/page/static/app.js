@@ -14,7 +14,7 @@ import { $, clock, conditionOf, el, percent, toast } from "./words.js";
 const CLOCK_MS = 2000;
 
 const state = {
-  camera: null, cameras: [], memory: null, bundle: null, thumbnails: false, role: "admin",
+  camera: null, cameras: [], awaited: [], memory: null, bundle: null, thumbnails: false, role: "admin",
   stage: new Stage(), timeline: new Timeline(), entries: [],
 };
 const { stage, timeline } = state;
@@ -31,10 +31,13 @@ let logs = true; // whether this device keeps a log of activities
 function showCameras() {
   const bar = $("cameras");
   const names = state.cameras.map((one) => one.camera);
-  if (bar.dataset.names !== names.join("\n")) {
-    bar.dataset.names = names.join("\n");
+  const said = JSON.stringify([names, state.awaited]);
+  if (bar.dataset.said !== said) {
+    bar.dataset.said = said;
     bar.replaceChildren(...names.map((name) => el("button", { type: "button", "data-name": name, onclick: () => choose(name) },
-      el("span", { class: "dot" }), el("span", {}, name), el("span", { class: "sr" }))));
+      el("span", { class: "dot" }), el("span", {}, name), el("span", { class: "sr" }))),
+    ...state.awaited.map((one) => el("button", { type: "button", title: one.error, onclick: () => toast(one.error) },
+      el("span", { class: "dot bad" }), el("span", {}, one.camera), el("span", { class: "sr" }, ", not watched yet"))));
   }
   state.cameras.forEach((camera, place) => {
     const [dot, words] = conditionOf(camera);
@@ -94,8 +97,8 @@ function choose(name) {
 // -- what is known, kept up to date --------------------------------------------------------------------------
 
 async function lookAtCameras() {
-  const { cameras } = await get("/api/v1/cameras");
-  state.cameras = cameras;
+  const { cameras, awaited } = await get("/api/v1/cameras");
+  Object.assign(state, { cameras, awaited });
   if (!cameras.some((one) => one.camera === state.camera)) {
     if (cameras.length) choose(cameras[0].camera);
     else stage.veil("No camera is watched. Add one to the configuration.");
