@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import typer
 from evaluation_runs import make_run
+from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from engines.errors import LvmError
@@ -108,6 +109,22 @@ def test_a_run_fills_its_memory_by_the_sampler_that_it_was_trained_with(tmp_path
 def test_the_baseline_is_opened_as_it_was_trained(run: Path) -> None:
     network, frames = TrainedRun.open(run).baseline()
     assert network.stride == 3 and frames == 10
+
+
+def test_a_baseline_that_was_trained_longer_stands_for_the_run_s_own(run: Path, tmp_path: Path) -> None:
+    longer = make_run(tmp_path / "longer", seed=1)
+    for folder in (run, longer):
+        network = TrainedRun.open(folder).network.backbone
+        save_file(network.state_dict(), tmp_path / f"{folder.name}.safetensors")
+    (tmp_path / f"{run.name}.safetensors").replace(longer / "backbone.safetensors")
+    own, _ = TrainedRun.open(run).baseline()
+    told, _ = TrainedRun.open(run, longer).baseline()
+    its, _ = TrainedRun.open(longer).baseline()
+    weights = [next(iter(one.state_dict().values())) for one in (own, told, its)]
+    assert (weights[1] == weights[2]).all() and not (weights[0] == weights[1]).all()
+    (tmp_path / "longer.safetensors").replace(longer / "backbone.safetensors")
+    with pytest.raises(LvmError, match="must have the backbone of"):
+        TrainedRun.open(run, longer)
 
 
 def test_backbones_are_told_apart_by_their_weights(run: Path, tmp_path: Path) -> None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors.torch import load_file
+
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from export.bundle_writer import ModelCard
@@ -24,7 +27,7 @@ from export.networks.model import LvmNet
 from export.networks.tubedetr import TubeDETR
 from export.weights import weights_digest
 
-CHECKPOINT, BASELINE = "checkpoint.safetensors", "tubedetr.safetensors"
+CHECKPOINT, BASELINE, BACKBONE = "checkpoint.safetensors", "tubedetr.safetensors", "backbone.safetensors"
 OWN, TUBEDETR = "lvm-net", "tubedetr"
 CONTROLS: dict[str, Setting] = {
     "shuffled": Setting(order="random"),
@@ -41,17 +44,29 @@ SYSTEMS = (OWN, TUBEDETR, *CONTROLS)
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder, opened."""
+    """A run folder, opened. `trained_longer` is another one, whose baseline stands for that of this."""
 
     folder: Path
     network: LvmNet
     card: ModelCard
+    trained_longer: Path | None = None
 
     @classmethod
-    def open(cls, folder: Path) -> TrainedRun:
-        """A run's folder, or a bundle: what a device runs, by its torch twin, without a baseline."""
+    def open(cls, folder: Path, trained_longer: Path | None = None) -> TrainedRun:
+        """A run's folder, or a bundle: what a device runs, by its torch twin, without a baseline.
+
+        A run gives its modified TubeDETR few steps, as the reader's first weights. A fair baseline takes as
+        much training as LVM-Net: a run on the same backbone that ended with that stage, `trained_longer`.
+        Raises LvmError where it has another backbone.
+        """
         opened = from_bundle(folder) if is_bundle(folder) else from_checkpoint(folder / CHECKPOINT)
-        return cls(folder, *opened)
+        run = cls(folder, *opened, trained_longer)
+        if trained_longer is not None:
+            its = load_file(trained_longer / BACKBONE)
+            ours = run.network.backbone.state_dict()
+            if its.keys() != ours.keys() or any(not torch.equal(its[name], ours[name]) for name in its):
+                raise LvmError(f"{trained_longer} must have the backbone of {folder}, it has another")
+        return run
 
     @property
     def seed(self) -> int:
@@ -84,7 +99,7 @@ class TrainedRun:
         """The modified TubeDETR of the run, and the frames of a clip that it was trained with."""
         stride = self.recipe("tubedetr", "stride") or 5
         frames = self.recipe("tubedetr", "frames") or self.config.clip_frames
-        return load_baseline(self.folder / BASELINE, self.config, stride), frames
+        return load_baseline((self.trained_longer or self.folder) / BASELINE, self.config, stride), frames
 
     def backbone_digest(self) -> str:
         """Names the frozen backbone by its weights: tokens of another one are of no use."""

@@ -50,6 +50,10 @@ def evaluate(
     output: Annotated[
         Path | None, typer.Option(help="Folder of the results; default the run's, a bundle needs one.")
     ] = None,
+    baseline: Annotated[
+        Path | None,
+        typer.Option(help="Run on the same backbone whose tubedetr, trained longer, answers for this run's."),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Ask a run the queries of a data folder, and write what it answered."""
@@ -63,7 +67,7 @@ def evaluate(
     names = list(SYSTEMS) if names == ["all"] else names
     if unknown := set(names) - set(SYSTEMS):
         raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(unknown)!r}")
-    opened = TrainedRun.open(run)
+    opened = TrainedRun.open(run, baseline)
     if is_bundle(run) and (output is None or TUBEDETR in names):
         wrong = (
             "it has no tubedetr" if output else "nothing may be written into it: name a folder by --output"
