@@ -7,6 +7,7 @@ import ctypes
 import gc
 import threading
 from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 HEAPS = 2
 LARGE_BYTES = 1 << 19
@@ -68,6 +69,40 @@ def trimmed() -> bool:
         return False
     trim(0)
     return True
+
+
+class HeapUse(NamedTuple):
+    """Bytes of malloc: `used` are given out, `free` lie between them and are the process's all the same."""
+
+    used: int
+    free: int
+
+
+def heap_use() -> HeapUse | None:
+    """Of all heaps, and of large blocks from the kernel; None without glibc 2.33 or later. 0.04 ms.
+
+    Resident memory says what the system lacks; this says who has it. What grows is a leak where `used` does,
+    and scattered holes where only `free` does.
+    """
+    try:
+        mallinfo = ctypes.CDLL(None).mallinfo2
+    except (AttributeError, OSError, TypeError):
+        return None
+    mallinfo.restype = _MallInfo
+    found = mallinfo()
+    return HeapUse(found.uordblks + found.hblkhd, found.fordblks)
+
+
+class _MallInfo(ctypes.Structure):
+    """`struct mallinfo2` of glibc's malloc.h."""
+
+    _fields_ = [
+        (name, ctypes.c_size_t)
+        for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks",
+            "keepcost",
+        )
+    ]  # fmt: skip
 
 
 @contextlib.contextmanager

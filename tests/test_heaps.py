@@ -94,6 +94,29 @@ def test_holes_between_what_is_used_are_given_back():
     assert int(said.stdout) > 100_000_000
 
 
+USED = """
+import threading
+from edge_runtime.heaps import heap_use
+kept = []
+before = heap_use()
+worker = threading.Thread(target=lambda: kept.extend(bytearray(3_000) for _ in range(10_000)))
+worker.start()
+worker.join()
+large = bytearray(50_000_000)
+after = heap_use()
+del kept[::2], large
+then = heap_use()
+print(after.used - before.used, after.used - then.used, then.free - after.free)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc tells")
+def test_what_all_threads_were_given_is_told_and_the_holes_between():
+    said = subprocess.run([sys.executable, "-c", USED], check=True, capture_output=True, text=True)
+    given, back, holes = map(int, said.stdout.split())
+    assert 80e6 < given < 90e6 and 65e6 < back < 75e6 and 15e6 < holes < 20e6
+
+
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc's malloc can be told to")
 def test_they_are_given_back_again_and_again(monkeypatch):
     given = threading.Semaphore(0)
@@ -105,7 +128,7 @@ def test_they_are_given_back_again_and_again(monkeypatch):
 
 def test_elsewhere_nothing_is_done(monkeypatch):
     monkeypatch.setattr(heaps.ctypes, "CDLL", lambda _: object())
-    assert not heaps.trimmed()
+    assert not heaps.trimmed() and heaps.heap_use() is None
     with heaps.heaps_trimmed(0.001):
         assert "heaps" not in [one.name for one in threading.enumerate()]
 

@@ -51,6 +51,9 @@ def test_a_soak_kills_the_real_process_finds_its_states_equal_and_goes_on_where_
     assert second["faults"] >= first["faults"] and second["frames"]["demo"] > first["frames"]["demo"]
 
 
+STILL = {"heap": 7e7, "blocks": 4e5}
+
+
 def _demo(t: float, speed: float = 80.0) -> dict:
     return {"cameras": {"demo": {"frames": round(t * speed)}}}
 
@@ -60,23 +63,35 @@ def test_growth_and_slower_answers_are_objected_to():
         """`machine`: the answers' slowness is the machine's, which a control has seen."""
         return [
             {
-                "t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t, **_demo(t),
+                "t": float(t), "life": 1, "resident": 2e8 + grows * 1e6 * t, **STILL, **_demo(t),
                 "slowdown": 1 + machine * t, "ask": {"ms": (10 + slower * t) * (1 + machine * t)},
             }
             for t in range(540)
         ]  # fmt: skip
 
     whole, objections = in_the_end(samples(0, 0), Bounds())
-    assert objections == [] and whole["lives"][0]["grown_mb"] == 0
+    assert objections == [] and whole["lives"][0]["resident"] == [200, 0, 0]
     assert [o.split()[0] for o in in_the_end(samples(0.1, 0), Bounds())[1]] == ["resident"]
     assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1), Bounds())[1])
     assert in_the_end(samples(0, 0, 0.1), Bounds())[1] == []
     assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1, 0.1), Bounds())[1])
 
 
+@pytest.mark.parametrize("what, said", [("heap", "what malloc gave out"), ("blocks", "Python's blocks")])
+def test_a_leak_is_objected_to_where_resident_memory_hides_it(what, said):
+    rows = [
+        {"t": float(t), "life": 1, "resident": 2e8, **STILL, **_demo(t), "ask": {"ms": 10.0}}
+        for t in range(540)
+    ]
+    for row in rows:
+        row[what] *= 1 + 1e-4 * row["t"]
+    (objection,) = in_the_end(rows, Bounds())[1]
+    assert said in objection
+
+
 def test_memory_is_judged_from_where_each_fault_has_happened_once():
     def sample(t: int, resident: float) -> dict:
-        return {"t": float(t), "life": 1, "resident": resident, **_demo(t), "ask": {"ms": 10.0}}
+        return {"t": float(t), "life": 1, "resident": resident, **STILL, **_demo(t), "ask": {"ms": 10.0}}
 
     events = [
         {"fault": fault, "began": t - 5.0, "t": float(t)}
@@ -93,8 +108,8 @@ def test_memory_is_judged_from_where_the_demo_has_its_size():
     def life(speed: float) -> list[dict]:
         """It grows for as long as the demo's world remembers more."""
         return [
-            {"t": float(t), "life": 1, "resident": 2e8 + 1e3 * min(t * speed, 16_000.0), **_demo(t, speed),
-             "ask": {"ms": 10.0}}
+            {"t": float(t), "life": 1, "resident": 2e8 + 1e3 * min(t * speed, 16_000.0), **STILL,
+             **_demo(t, speed), "ask": {"ms": 10.0}}
             for t in range(600)
         ]  # fmt: skip
 
@@ -152,9 +167,10 @@ def test_the_page_tells_what_was_lost_what_failed_and_what_was_not_run(tmp_path)
 
 def test_engines_that_are_loaded_again_are_no_growth():
     samples = [
-        {"t": float(t), "life": 1, "resident": 2e8 + (1e7 if t > 500 else 0), **_demo(t), "ask": {"ms": 10.0}}
+        {"t": float(t), "life": 1, "resident": 2e8 + (1e7 if t > 500 else 0), **STILL, **_demo(t),
+         "ask": {"ms": 10.0}}
         for t in range(600)
-    ]
+    ]  # fmt: skip
     fault = {"fault": "engine-fault", "began": 498.0, "t": 510.0}
     assert in_the_end(samples, Bounds(), [fault])[1] == []
     assert in_the_end(samples, Bounds(), [fault | {"began": 590.0}])[1] != []

@@ -2,6 +2,7 @@
 
 import pickle
 
+import cv2
 import numpy as np
 import pytest
 from conftest import fake_backbone
@@ -173,6 +174,63 @@ def test_a_folder_without_validation_is_refused(place):
 def test_a_video_shorter_than_a_clip_is_named(place):
     write_video(place / "c.mp4", range(0, 5_000, 200))
     folder = made(place, "short", "c.mp4,take,left,1,3,train", *LINES[2:], videos=("b.mp4", "c.mp4"))
-    short = FolderFootage(folder, CONFIG, place / "cache")
     with pytest.raises(LvmError, match="c.mp4 gives 5 frames at 1 a second, at least one clip of 10"):
-        short.videos("train", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)
+        FolderFootage(folder, CONFIG, place / "cache")
+
+
+def with_boxes(place, name, *rows):
+    """A folder of both videos with few boxes: a line each."""
+    (place / "events.csv").write_text(events_csv(*LINES))
+    lines = [f"{video},{product},{t},{','.join(map(str, BOX))}" for video, product, t in rows]
+    (place / "boxes.csv").write_text("\n".join(["video,product,t,x1,y1,x2,y2", *lines]) + "\n")
+    own_set(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
+    return place / name
+
+
+def test_one_box_in_any_video_and_at_any_time_shows_a_product(place):
+    folder = with_boxes(place, "few", ("a.mp4", "left", 0.6), ("b.mp4", "right", 1.4))
+    footage = FolderFootage(folder, CONFIG, place / "cache")
+    for split in ("train", "val"):
+        (video,) = footage._of(split)
+        crops = footage._decoded(video).crops
+        x1, y1, x2, y2 = BOX
+        for row, number in enumerate((3, 7)):  # the pictures at 0.6 and 1.4 s
+            seen = picture(number)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
+            wanted = mosaic(np.ascontiguousarray(seen), 56)
+            assert np.abs(crops[row, 0].astype(int) - wanted).mean() < 12
+            assert (crops[row] == crops[row, :1]).all()
+
+
+def test_a_product_that_nothing_shows_is_named_before_anything_is_learned(place):
+    folder = with_boxes(place, "none", ("a.mp4", "left", 0.6))
+    with pytest.raises(LvmError, match="nothing shows right, with which something is done in a.mp4"):
+        FolderFootage(folder, CONFIG, place / "cache")
+    FolderFootage(folder, CONFIG, place / "cache", splits=("val",), asks=False)
+
+
+def test_photos_of_a_product_come_before_crops(place, tmp_path):
+    folder = with_boxes(place, "photos", ("a.mp4", "left", 12.4), ("a.mp4", "right", 0.6))
+    (tmp_path / "right").mkdir()
+    for number in range(4):
+        cv2.imwrite(str(tmp_path / "right" / f"{number}.png"), np.full((40, 40, 3), 50 * number, np.uint8))
+    footage = FolderFootage(folder, CONFIG, place / "cache", tmp_path)
+    crops = footage._decoded(footage._of("train")[0]).crops
+    assert [int(np.median(one)) for one in crops[1]] == [0, 50, 150]
+    assert crops[0].max() > 200  # the video's own
+
+
+def test_another_box_is_decoded_anew(place):
+    keys = []
+    for t in (0.6, 1.2):
+        folder = with_boxes(place, "moved", ("a.mp4", "left", t), ("a.mp4", "right", 0.2))
+        footage = FolderFootage(folder, CONFIG, place / "cache")
+        keys.append(footage._key(footage._of("train")[0]))
+    assert keys[0] != keys[1]
+
+
+def test_a_test_folder_needs_nothing_but_its_split(place):
+    lines = [line.replace("train", "test").replace("val", "test") for line in LINES]
+    folder = made(place, "testonly", *lines)
+    footage = FolderFootage(folder, CONFIG, place / "cache", splits=("test",), asks=False)
+    videos = footage.videos("test", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)
+    assert [one.name for one in videos] == ["a.mp4", "b.mp4"]

@@ -220,14 +220,21 @@ def _few(values: Sequence[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
+def _grown(found: Sequence[float]) -> str:
+    """Of [mean, growth, its standard error]."""
+    return f"{found[1]:+.2f} ± {found[2]:.2f}"
+
+
 def _lives(parts: Mapping[str, Said]) -> list[str]:
     if "soak" not in parts:
         return []
     one = parts["soak"].result
     most, asked = one["most"], one["answers"]
     rows = [
-        f"| {life['life']} | {life['seconds']} s | {life['resident_mb']:.1f} MB | "
-        f"{life['grown_mb']:+.2f} ± {life['error_mb']:.2f} MB |"
+        f"| {life['life']} | {life['seconds']} s "
+        f"| {life['resident'][0]:.1f} MB | {_grown(life['resident'])} MB "
+        f"| {life['heap'][0]:.1f} MB | {_grown(life['heap'])} MB "
+        f"| {life['blocks'][0] * 1e3:.0f} | {_grown([one * 1e3 for one in life['blocks']])} |"
         for life in one["lives"]
     ]
     early, late = asked["first"], asked["last"]
@@ -247,8 +254,9 @@ def _lives(parts: Mapping[str, Said]) -> list[str]:
         f"and {late['slowdown']} times slower than idle; that taken out, {early['p50_idle_ms']} and "
         f"{early['p99_idle_ms']} ms against {late['p50_idle_ms']} and {late['p99_idle_ms']} ms.",
         "",
-        "| life of the process | judged | resident | growth over it |",
-        "|---|---|---|---|",
+        "| life of the process | judged | resident | growth over it | given out by malloc | growth "
+        "| Python's blocks, thousands | growth |",
+        "|---|---|---|---|---|---|---|---|",
         *rows,
         "",
         "What the oracle says:",

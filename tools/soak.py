@@ -99,6 +99,7 @@ class Soak:
         with self._cameras, self._control:
             try:
                 self._edge.start()
+                self._began = time.monotonic()  # a busy machine may take long to start it
                 with self._oracle:
                     self._inject_all()
             except _Stopped:
@@ -191,6 +192,8 @@ def judged(soak: Soak, folder: Path, most: int) -> dict[str, Any]:
     objections = [f"{row['t']:.0f} s: {row['what']}" for row in record.rows("objections")] + late
     if states["wrong"]:
         objections.append(f"states differ from an uninterrupted run's after {states['wrong']} frames")
+    if not samples:
+        objections.append("nothing was seen of it")
     last = samples[-1]["cameras"] if samples else {}
     result = {
         "seconds": round(record.until),

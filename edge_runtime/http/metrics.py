@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Iterator
 from typing import get_args
 
@@ -22,6 +23,7 @@ from prometheus_client.registry import Collector
 from edge_runtime.answers import Answer
 from edge_runtime.camera_run import CameraRun
 from edge_runtime.coverage import FORGOTTEN, PAUSED
+from edge_runtime.heaps import heap_use
 from edge_runtime.http.about import precision_of
 from edge_runtime.http.events import Listeners
 from edge_runtime.http.gate import Gate
@@ -86,6 +88,7 @@ class _OfService(Collector):
         yield CounterMetricFamily(
             "lvm_event_listeners_cut_off", "Listeners that were too slow", self._listeners.cut_off
         )
+        yield from _heaps()
         yield from _temperatures()
 
     def _of_cameras(self, cameras: list[CameraRun]) -> Iterator[Metric]:
@@ -164,6 +167,19 @@ def _gap_seconds(camera: CameraRun) -> dict[str, float]:
     for start, end, why in camera.version.coverage.gaps_explained():
         found[why or UNKNOWN] = found.get(why or UNKNOWN, 0.0) + end - start
     return found
+
+
+def _heaps() -> Iterator[Metric]:
+    use = heap_use()
+    family = GaugeMetricFamily(
+        "lvm_heap_bytes", "Memory of malloc, given out or between that", labels=["state"]
+    )
+    for state, size in ({} if use is None else use._asdict()).items():
+        family.add_metric([state], size)
+    yield family
+    yield GaugeMetricFamily(
+        "lvm_python_blocks", "Small blocks that Python gave out", sys.getallocatedblocks()
+    )
 
 
 def _temperatures() -> Iterator[Metric]:

@@ -59,9 +59,8 @@ def caches_of(
             yield _world_cache(video, network, backbone, digest, folder)
             continue
         if own is None:
-            footage = FolderFootage(data.root, network, folder)
-            # Its type names only what is trained on.
-            own = footage.videos(split, backbone, folder, digest, lambda *_: None)  # type: ignore[arg-type]
+            footage = FolderFootage(data.root, network, folder, splits=(split,), asks=False)
+            own = footage.videos(split, backbone, folder, digest, lambda *_: None)
         yield replace(own[number], name=video.video)
 
 

@@ -124,4 +124,4 @@ def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:
         return WorldFootage(data, network)
     from export.training.own_videos import FolderFootage
 
-    return FolderFootage(data.folder, network, cache)
+    return FolderFootage(data.folder, network, cache, data.products)

@@ -1,34 +1,31 @@
 """A person's own videos as footage: a data folder (docs/own-videos.md), each video decoded once.
 
-Letters: F frames at the sampling rate, S picture side, I instances, V crops of each.
-
-The object of a question is cut out of its own video, untouched where possible, as ReST does.
+Letters: F frames at the sampling rate, S picture side, I instances, V pictures of each.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND, Frame, tick_of
 from edge_runtime.ingest import preprocess
-from edge_runtime.mosaic import mosaic
-from edge_runtime.objects import cut_out
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from engines.spec import Engine
 from export.data.checks import read
 from export.data.files import Dataset, Tracks
-from export.data.records import TrackRecord, Video
+from export.data.records import Split, TrackRecord, Video
 from export.training.cache import VideoCache, cached, seen_once
+from export.training.own_objects import OwnObjects
 from export.training.recipe import BackboneRecipe
 from export.training.scenes import Scenes, labelled
 from export.training.truth import VideoTruth
@@ -48,9 +45,22 @@ class Decoded:
 
 
 class FolderFootage:
-    """The videos of a data folder by their split; classes are the folder's."""
+    """The videos of a data folder by their split; classes are the folder's.
 
-    def __init__(self, folder: Path, network: NetworkConfig, cache: Path) -> None:
+    `splits` are those that there must be. Where questions are made here and not read, `photos` (a sub-folder
+    of a product's name each) or boxes must show every product; else `asks` is false.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        network: NetworkConfig,
+        cache: Path,
+        photos: Path | None = None,
+        *,
+        splits: Sequence[Split] = ("train", "val"),
+        asks: bool = True,
+    ) -> None:
         self._set, self._network, self._cache = read(folder), network, cache
         self.classes = self._set.classes
         if len(self.classes) != network.activities:
@@ -58,9 +68,16 @@ class FolderFootage:
                 f"{folder} has {len(self.classes)} activities, the recipe's network.activities is "
                 f"{network.activities}: they must be equal"
             )
-        for split in ("train", "val"):
+        for split in splits:
             if not self._of(split):
                 raise LvmError(f"{folder}/videos.jsonl needs at least one video with split {split}")
+        wanted = [video for split in splits for video in self._of(split)]
+        for video in wanted:
+            self._long_enough(video, int(video.duration_s * network.sample_fps) + 1)
+        self._objects: OwnObjects | None = None
+        if asks:
+            self._objects = OwnObjects(self._set, photos, side=network.image_size, most=PHOTOS)
+            self._objects.check(wanted)
 
     def scenes(self, stage: BackboneRecipe) -> OwnScenes:
         return OwnScenes(
@@ -69,7 +86,7 @@ class FolderFootage:
 
     def videos(
         self,
-        split: Literal["train", "val"],
+        split: Split,
         backbone: Engine,
         cache: Path,
         digest: str,
@@ -88,6 +105,13 @@ class FolderFootage:
         events = sum(len(events) for events in self._set.events.values())
         return {"videos": len(self._set.videos), "events": events, "digest": _short(said)}
 
+    def _long_enough(self, video: Video, frames: int) -> None:
+        if frames < self._network.clip_frames:
+            raise LvmError(
+                f"video {video.video} gives {frames} frames at {self._network.sample_fps:g} a second, at "
+                f"least one clip of {self._network.clip_frames} is needed"
+            )
+
     def _of(self, split: str) -> list[Video]:
         return [video for video in self._set.videos.values() if video.split == split]
 
@@ -96,11 +120,7 @@ class FolderFootage:
 
     def _seen(self, video: Video, backbone: Engine) -> VideoCache:
         decoded = self._decoded(video)
-        if len(decoded.frames) < self._network.clip_frames:
-            raise LvmError(
-                f"video {video.video} gives {len(decoded.frames)} frames at {self._network.sample_fps:g} a "
-                f"second, at least one clip of {self._network.clip_frames} is needed"
-            )
+        self._long_enough(video, len(decoded.frames))
         times = (decoded.ticks / TICKS_PER_SECOND).tolist()
         # Instances have any number in the folder; tokens of products lie in a table by number.
         photos = np.zeros((int(decoded.instances.max()) + 1, *decoded.crops.shape[1:]), np.uint8)
@@ -124,10 +144,11 @@ class FolderFootage:
     def _key(self, video: Video) -> str:
         path = self._path(video)
         seen = path.stat()
-        config = self._network
+        config, objects = self._network, self._objects
+        shown = "" if objects is None else objects.said(video, self._instances(video))
         return (
             f"{path} {seen.st_size} {seen.st_mtime_ns} {config.image_size} {config.sample_fps} "
-            f"{self._set.events[video.video]} {len(self._set.tracks[video.video].tick5)}"
+            f"{self._set.events[video.video]} {_digest(self._set.tracks[video.video])} {shown}"
         )
 
     def _path(self, video: Video) -> Path:
@@ -136,29 +157,23 @@ class FolderFootage:
         return self._set.root / video.path
 
     def _decode(self, video: Video) -> Decoded:
-        size, tracks = self._network.image_size, self._set.tracks[video.video]
-        instances = np.unique(np.asarray([e.instance for e in self._set.events[video.video]], np.int64))
-        wanted = {int(instance): _crop_ticks(tracks.of(int(instance))) for instance in instances}
+        size, instances = self._network.image_size, self._instances(video)
         frames: list[Images] = []
         ticks: list[int] = []
-        crops: dict[int, list[Images]] = {instance: [] for instance in wanted}
         for frame in _frames(self._path(video), self._network.sample_fps):
             tick = tick_of(frame.t)
-            for instance, at in wanted.items():
-                for row in np.flatnonzero(at == tick):
-                    own = tracks.of(instance)
-                    box = own.box[np.searchsorted(own.tick5, at[row])]
-                    crops[instance].append(mosaic(cut_out(frame.image, box.tolist()), size))
             if len(ticks) == 0 or tick > ticks[-1]:
                 frames.append(preprocess(frame, size))
                 ticks.append(tick)
-        if missing := [instance for instance, found in crops.items() if not found]:
-            raise LvmError(
-                f"video {video.video}: no box of instance {missing[0]} falls on a sampled frame; questions "
-                "show their object by such a box: annotate boxes at whole seconds in tracks.jsonl"
-            )
-        table = np.stack([[crops[i][v % len(crops[i])] for v in range(PHOTOS)] for i in wanted])
-        return Decoded(np.stack(frames), np.array(ticks, np.int64), table, instances)
+        crops = np.zeros((len(instances), PHOTOS, size, size, 3), np.uint8)
+        for row, instance in enumerate(instances.tolist() if self._objects is not None else ()):
+            assert self._objects is not None
+            pictures = self._objects.pictures(video, instance)
+            crops[row] = pictures[np.arange(PHOTOS) % len(pictures)]
+        return Decoded(np.stack(frames), np.array(ticks, np.int64), crops, instances)
+
+    def _instances(self, video: Video) -> NDArray[np.int64]:
+        return np.unique(np.asarray([e.instance for e in self._set.events[video.video]], np.int64))
 
 
 class OwnScenes:
@@ -212,17 +227,6 @@ def _frames(path: Path, sample_fps: float) -> Iterator[Frame]:
         source.close()
 
 
-def _crop_ticks(own: Tracks, most: int = PHOTOS) -> NDArray[np.int64]:
-    """Whole seconds at which the instance is cut out: untouched if possible, spread over its track."""
-    whole = own.tick5 % TICKS_PER_SECOND == 0
-    idle = whole & ~own.active
-    ticks = own.tick5[idle if idle.any() else whole]
-    chosen: NDArray[np.int64] = ticks[
-        np.unique(np.linspace(0, len(ticks) - 1, min(most, len(ticks))).astype(int))
-    ]
-    return chosen
-
-
 def _records(video: Video, dataset: Dataset) -> Iterator[TrackRecord]:
     tracks = dataset.tracks[video.video]
     for instance, tick, box, active in zip(
@@ -240,6 +244,11 @@ def _records(video: Video, dataset: Dataset) -> Iterator[TrackRecord]:
             box=tuple(min(max(side, 0.0), 1.0) for side in box),
             active=1 if active else 0,
         )
+
+
+def _digest(tracks: Tracks) -> str:
+    parts = (tracks.instance, tracks.tick5, tracks.box, tracks.active)
+    return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
 
 
 def _short(said: str) -> str:

@@ -50,7 +50,8 @@ class Data(Part):
     first_seed: int = Field(default=1_000, ge=0)
     """Training worlds have seeds from here on; validation worlds follow after 100,000 more."""
     products: Path | None = None
-    """Folder of one sub-folder of photos a product: their faces are drawn in a share of the worlds."""
+    """Folder of one sub-folder of photos a product: their faces are drawn in a share of the worlds; of own
+    videos, photos of the product that an event names show it."""
     held_out: tuple[str, ...] = ()
     """Products of the folder that no training sees."""
     product_worlds: Share = 0.5

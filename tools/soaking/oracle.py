@@ -29,6 +29,11 @@ WARM_FRAMES = 16_000
 one in 30 s (`tools/slope.py` waits for the same). Before this was asked for, lives of 850 s at 20 times real
 speed rose by 2.6 and 1.8 MB after their 240 s, which are 1.3 hours of the demo's."""
 MB = 1e6
+WHAT_GROWS = {
+    "resident": "resident memory (bytes)", "heap": "what malloc gave out (bytes)",
+    "blocks": "the number of Python's blocks",
+}  # fmt: skip
+"""Each judged alike. `lives` has of each [mean, growth over the life, its standard error], in millions."""
 
 
 class Oracle:
@@ -49,6 +54,7 @@ class Oracle:
         self._bounds, self._now, self._excused = bounds, now, excused
         self._slowdown, self._looked = slowdown, time.monotonic()
         self._stop = threading.Event()
+        self._broken: Exception | None = None
         self._thread = threading.Thread(target=self._run, name="oracle", daemon=True)
         self._waits: dict[str, tuple[int, float]] = {}
         self._said: set[tuple[int, str]] = set()
@@ -58,8 +64,11 @@ class Oracle:
         return self
 
     def __exit__(self, *_: object) -> None:
+        """Raises what ended the oracle before its time: a soak that nobody watched shows nothing."""
         self._stop.set()
         self._thread.join()
+        if self._broken is not None:
+            raise self._broken
 
     def object(self, what: str, about: str | None = None) -> None:
         """Note an objection; one about the same thing once in a life of the process."""
@@ -69,6 +78,12 @@ class Oracle:
             self._record.note("objections", {"t": self._now(), "what": what})
 
     def _run(self) -> None:
+        try:
+            self._watch()
+        except Exception as error:
+            self._broken = error
+
+    def _watch(self) -> None:
         while not self._stop.wait(EVERY_S):
             life, faulty = self._edge.lives, self._excused()
             if self._edge.meant_to_end:
@@ -110,9 +125,9 @@ class Oracle:
             "log": self._bounds.log_mb * MB, "threads": self._bounds.threads,
             "descriptors": self._bounds.descriptors,
         }  # fmt: skip
-        for what, value in measured.items():
-            if value > most[what]:
-                self.object(f"{what} is {value:,}, allowed are {most[what]:,.0f}", what)
+        for what, allowed in most.items():
+            if measured[what] > allowed:
+                self.object(f"{what} is {measured[what]:,}, allowed are {allowed:,.0f}", what)
 
     def _waiting(self, name: str, frames: int) -> None:
         """From the first to the last look at the same number of frames: a look that comes late is no wait."""
@@ -159,11 +174,14 @@ def in_the_end(
         warm = [row for row in rows if since <= row["t"] < until]
         if len(warm) < 60:
             continue  # too short to say anything
-        found = growth([row["t"] for row in warm], [row["resident"] for row in warm])
-        figures = {name: round(getattr(found, name), 2) for name in ("resident_mb", "grown_mb", "error_mb")}
-        lives.append({"life": life, "seconds": round(found.span), **figures})
-        if found.grows:
-            objections.append(f"resident memory grew by {found.grown_mb:.1f} MB in {found.span:.0f} s")
+        told: dict[str, Any] = {"life": life}
+        for name, what in WHAT_GROWS.items():
+            found = growth([row["t"] for row in warm], [row[name] for row in warm])
+            told["seconds"] = round(found.span)
+            told[name] = [round(one, 2) for one in (found.resident_mb, found.grown_mb, found.error_mb)]
+            if found.grows:
+                objections.append(f"{what} grew by {found.grown_mb:.1f} million in {found.span:.0f} s")
+        lives.append(told)
     asked, late = _answers(samples, bounds)
     return {"lives": lives, "answers": asked}, objections + late
 

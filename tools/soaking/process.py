@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 TIMEOUT_S = 10.0
@@ -131,7 +132,8 @@ class Edge:
     # -- measuring -----------------------------------------------------------------------------------------
 
     def measured(self) -> dict[str, int]:
-        """Resident bytes, threads and descriptors; bytes of the largest state and of the log."""
+        """Resident bytes, what malloc and Python gave out, threads and descriptors; bytes of the largest
+        state and of the log."""
         process = psutil.Process(self.pid)
         with process.oneshot():
             found = {
@@ -139,6 +141,13 @@ class Edge:
                 "threads": process.num_threads(),
                 "descriptors": process.num_fds(),
             }
+        status, body = self.request("GET", "/metrics")
+        if status != 200:
+            raise OSError(f"/metrics gave {status}: {body[:200]!r}")
+        told = {family.name: family.samples for family in text_string_to_metric_families(body.decode())}
+        heaps = {one.labels["state"]: one.value for one in told["lvm_heap_bytes"]}
+        found["heap"] = round(heaps["used"])
+        found["blocks"] = round(told["lvm_python_blocks"][0].value)
         states = [_bytes(self.states / name) for name in self.sources]
         return found | {"state": max(states), "log": _bytes(self.logs)}
 
