@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from asking import FakeReader, asker_of, query_of
 from conftest import fake_backbone, fake_sampler, frames, small_network
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_ask import FakeReader, _asker, _query
 from test_state import _header, _same
 
 from edge_runtime.carried import brought_by, carried_by
@@ -29,7 +29,7 @@ QUEUE = {"length": 3, "stride": 2, "text_slots": 6, "text_classes": 2, "regions"
 NETWORK = small_network(context=("svd", "text", "region"), queue=QUEUE)
 
 
-def _ingest(network=NETWORK, version=None, sampler="neural") -> Ingest:
+def ingest_of(network=NETWORK, version=None, sampler="neural") -> Ingest:
     judge = make_sampler(sampler, fake_sampler(network))
     return Ingest(network, fake_backbone(network), judge, version or empty_version(network))
 
@@ -42,7 +42,7 @@ def test_read_out_goes_back_from_the_clip_before_by_the_stride(length, stride):
     assert entries_kept(length, stride) == (length - 1) * stride + 1
     network = small_network(context=("text",), queue={"length": length, "stride": stride})
     clips = entries_kept(length, stride) + 3
-    version = _ingest(network).push(frames(4 * clips))
+    version = ingest_of(network).push(frames(4 * clips))
     read = read_entries(version.carried, network)
     assert read["there"].all()
     # A clip has 4 frames, one a second: clip number c begins at tick 20 c.
@@ -51,7 +51,7 @@ def test_read_out_goes_back_from_the_clip_before_by_the_stride(length, stride):
 
 
 def test_before_there_are_as_many_clips_the_rest_is_not_there():
-    version = _ingest().push(frames(4 * 3 + 1))
+    version = ingest_of().push(frames(4 * 3 + 1))
     read = read_entries(version.carried, NETWORK)
     assert list(read["there"]) == [True, True, False]
     assert not read["region"][2].any() and not read["text"][2].any()
@@ -101,7 +101,7 @@ def test_scores_that_are_none_are_refused(scores):
 
 
 def test_text_of_a_run_is_the_same_each_time():
-    one, two = (_ingest().push(frames(30)) for _ in range(2))
+    one, two = (ingest_of().push(frames(30)) for _ in range(2))
     for name, array in one.carried.items():
         assert array.tobytes() == two.carried[name].tobytes()
     assert len(np.unique(one.carried["queue.text"])) > 1
@@ -110,7 +110,7 @@ def test_text_of_a_run_is_the_same_each_time():
 @pytest.mark.parametrize("sampler", ["random", "fifo", "svd-novelty"])
 def test_every_sampler_leaves_the_same_entry_of_the_first_clip(sampler):
     """Later clips see other memories, and these entries nothing but the clip."""
-    one, two = _ingest().push(frames(12)), _ingest(sampler=sampler).push(frames(12))
+    one, two = ingest_of().push(frames(12)), ingest_of(sampler=sampler).push(frames(12))
     for name, array in one.carried.items():
         np.testing.assert_array_equal(array, two.carried[name])
 
@@ -121,8 +121,8 @@ def test_every_sampler_leaves_the_same_entry_of_the_first_clip(sampler):
 def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut, sampler):
     """Saved at frame 12, journaled up to `cut`, read back, fed on: as if nothing had happened."""
     network = small_network(context=context, queue=QUEUE, sampler=sampler)
-    whole, fed = _ingest(network), frames(50)
-    first = _ingest(network)
+    whole, fed = ingest_of(network), frames(50)
+    first = ingest_of(network)
     with StateFolder(tmp_path) as folder:
         header = _header(network=network)
         first.push(fed[:12] if cut > 12 else fed[:cut])
@@ -136,7 +136,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut, sampler):
         found = load_snapshot(tmp_path, network)
     assert found is not None and _same(found.version, first.version)
     assert found.version.carried.keys() == carried_by(network).keys()
-    resumed = _ingest(network, found.version)
+    resumed = ingest_of(network, found.version)
     resumed.push(fed[cut:])
     whole.push(fed[:cut])
     whole.push(fed[cut:])
@@ -145,7 +145,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut, sampler):
 
 def test_a_state_of_other_queues_is_of_another_bundle(tmp_path):
     with StateFolder(tmp_path) as folder:
-        folder.save(Snapshot(_header(network=NETWORK), _ingest().push(frames(9))))
+        folder.save(Snapshot(_header(network=NETWORK), ingest_of().push(frames(9))))
     other = small_network(context=("svd", "text"), queue=QUEUE)
     with pytest.raises(StateError, match="its shapes are of another bundle"):
         load_snapshot(tmp_path, other)
@@ -163,7 +163,7 @@ def test_a_state_of_other_queues_is_of_another_bundle(tmp_path):
     ],
 )
 def test_an_entry_that_no_run_makes_is_one_sentence(tmp_path, name, value, said):
-    version = _ingest().push(frames(9))
+    version = ingest_of().push(frames(9))
     array = version.carried[name].copy()
     array.flat[-1] = value
     with StateFolder(tmp_path) as folder:
@@ -174,7 +174,7 @@ def test_an_entry_that_no_run_makes_is_one_sentence(tmp_path, name, value, said)
 
 
 def test_a_graph_without_numbers_is_a_fault_and_changes_nothing():
-    ingest = _ingest()
+    ingest = ingest_of()
     ingest.push(frames(4))
     before = ingest.version
     sound = ingest.sampler.judge
@@ -191,7 +191,7 @@ def test_a_graph_without_numbers_is_a_fault_and_changes_nothing():
 
 
 def test_what_was_forgotten_leaves_the_queues():
-    version = _ingest().push(frames(20))
+    version = ingest_of().push(frames(20))
     after, _ = forget_span(version, 6.0, 7.0, clip_s=4.0, clip_frames=4)
     assert list(version.carried["queue.there"]) == [1] * 5
     assert list(after.carried["queue.there"]) == [1, 0, 1, 1, 1]
@@ -201,11 +201,11 @@ def test_what_was_forgotten_leaves_the_queues():
 
 
 def test_the_reader_gets_the_entries_of_the_asked_window():
-    version = _ingest().push(frames(22))
+    version = ingest_of().push(frames(22))
     reader = FakeReader(NETWORK)
-    asker = _asker(reader, NETWORK)
-    asker.ask(_query("activity", **{"from": 0.0, "to": 5.0}), version)
-    asker.ask(_query("activity"), version)
+    asker = asker_of(reader, NETWORK)
+    asker.ask(query_of("activity", **{"from": 0.0, "to": 5.0}), version)
+    asker.ask(query_of("activity"), version)
     short, whole = reader.calls
     # Clips 4, 2 and 0 of five: the last of them reaches into the window's five seconds.
     assert short["queue_valid"].tolist() == [[False, False, True]]
@@ -217,7 +217,7 @@ def test_the_reader_gets_the_entries_of_the_asked_window():
 
 
 def test_queues_are_bounded_whatever_was_watched():
-    short, long = _ingest().push(frames(8)), _ingest().push(frames(200))
+    short, long = ingest_of().push(frames(8)), ingest_of().push(frames(200))
     for version in (short, long):
         assert sum(array.nbytes for array in version.carried.values()) == 5 * (16 + 1 + 6 * 2 + 4 * 16 * 2)
 
@@ -254,6 +254,6 @@ def test_the_state_file_grows_by_its_queues_only(tmp_path):
     sizes = []
     for index, network in enumerate((small_network(), NETWORK)):
         with StateFolder(tmp_path / str(index)) as folder:
-            folder.save(Snapshot(_header(network=network), _ingest(network).push(frames(21))))
+            folder.save(Snapshot(_header(network=network), ingest_of(network).push(frames(21))))
         sizes.append((tmp_path / str(index) / FILE).stat().st_size)
     assert 0 < sizes[1] - sizes[0] < 5 * (16 + 1 + 6 * 2 + 4 * 16 * 2) + 1000
