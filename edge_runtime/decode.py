@@ -16,6 +16,10 @@ from engines.manifest import Scaling
 Real = NDArray[np.float32]
 Ticks = NDArray[np.int64]
 Span = tuple[float, float, float]
+SPANS = 5
+"""Of an answer at most."""
+NEAR_S = 2.0
+"""Evidence so close to a span is of the same event: a hand that pauses must not take two places of five."""
 
 
 def sigmoid(x: Real | float) -> Real:
@@ -71,7 +75,7 @@ def evidence_ticks(tick: Ticks, inside: NDArray[np.bool_], steps: int) -> Ticks:
     return moments[np.rint(np.linspace(0, len(moments) - 1, steps)).astype(np.intp)]
 
 
-def spans_from_bins(start_logits: Real, end_logits: Real, ticks: Ticks, top: int = 3) -> list[Span]:
+def spans_from_bins(start_logits: Real, end_logits: Real, ticks: Ticks, top: int = SPANS) -> list[Span]:
     """The best spans (start s, end s, probability) over L bins: argmax over s <= e of log p_s + log p_e.
 
     Bins stand for the time up to the next one, so the end is exclusive. Spans after the first do not overlap
@@ -89,11 +93,12 @@ def spans_from_bins(start_logits: Real, end_logits: Real, ticks: Ticks, top: int
     return found
 
 
-def spans_from_pointer(logits: Real, offsets: Real, tick: Ticks, top: int = 3) -> list[Span]:
+def spans_from_pointer(logits: Real, offsets: Real, tick: Ticks, top: int = SPANS) -> list[Span]:
     """The best spans by pointing at remembered tokens: the probability of a span is that of its tokens.
 
     `logits` (n,) with -1e9 for tokens that may not be pointed at, `offsets` (n, 2) seconds before and after
-    the token's moment. Tokens inside a found span are added to it and out of the running.
+    the token's moment. Tokens inside a found span, or within `NEAR_S` of it, are added to it and out of the
+    running.
     """
     p = softmax(logits).copy()
     t = tick / TICKS_PER_SECOND
@@ -103,7 +108,7 @@ def spans_from_pointer(logits: Real, offsets: Real, tick: Ticks, top: int = 3) -
         if p[best] <= 0:
             break
         start, end = t[best] - offsets[best, 0], t[best] + offsets[best, 1]
-        inside = (t >= start) & (t <= end)
+        inside = (t >= start - NEAR_S) & (t <= end + NEAR_S)
         inside[best] = True
         found.append((float(start), float(end), float(p[inside].sum())))
         p[inside] = 0
