@@ -51,10 +51,11 @@ def _section(
     place: str, model: dict[str, Any], models: dict[str, Any], told: dict[str, str]
 ) -> Iterator[str]:
     """`told` are the settings that have their table already, and where."""
-    if (before := told.get(model["title"])) is not None:
+    whole = json.dumps(model, sort_keys=True)  # not its title: two sections may have classes of one name
+    if (before := told.get(whole)) is not None:
         yield f"## `{place}`\n\nAs [`{before}`](#{_anchor(before)}).\n"
         return
-    told[model["title"]] = place
+    told[whole] = place
     rows, inner = [], []
     for name, field in model["properties"].items():
         path = f"{place}.{name}" if place else name

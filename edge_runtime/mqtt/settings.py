@@ -27,7 +27,7 @@ def _topic_prefix(text: str) -> str:
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
 
 
-class TlsSettings(_Strict):
+class BrokerTls(_Strict):
     """`ca` checks the broker (without it the system's own authorities do); `cert` and `key` prove this device
     to it. `insecure` encrypts and does not check who the broker is."""
 
@@ -37,7 +37,7 @@ class TlsSettings(_Strict):
     insecure: bool = False
 
     @model_validator(mode="after")
-    def _pair(self) -> TlsSettings:
+    def _pair(self) -> BrokerTls:
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert, the certificate that it belongs to")
         return self
@@ -62,7 +62,7 @@ class MqttSettings(_Strict):
     )
     username: str | None = Field(default=None, max_length=200)
     password: SecretStr | None = Field(default=None, description="best as ${NAME} of the environment")
-    tls: TlsSettings | None = None
+    tls: BrokerTls | None = None
     topic_prefix: TopicPrefix = Field(default="lvm", description="of this device alone, not of several")
     client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     stats_interval_s: float = Field(default=60.0, ge=1, le=86_400)

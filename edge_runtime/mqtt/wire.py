@@ -21,7 +21,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_runtime.mqtt.outbox import Message
-from edge_runtime.mqtt.settings import MqttSettings, TlsSettings
+from edge_runtime.mqtt.settings import BrokerTls, MqttSettings
 from edge_runtime.queries import printable
 from edge_runtime.secret import masked
 from engines.errors import LvmError
@@ -161,7 +161,7 @@ class Wire:
         await self._client.publish(message.topic, message.payload, qos, message.retain, properties)
 
 
-def tls_context(tls: TlsSettings) -> ssl.SSLContext:
+def tls_context(tls: BrokerTls) -> ssl.SSLContext:
     """Raises LvmError where a file of it cannot be used."""
     for name, file in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
         if file is not None and not file.is_file():
