@@ -69,7 +69,7 @@ class Model(_Strict):
     bundle: Path | None = Field(
         default=None, description="bundle directory or archive, else the one that ships"
     )
-    backend: BackendName = Field(default="auto", description="auto: the first of tensorrt, onnxruntime-cuda, openvino and onnxruntime that runs here")
+    backend: BackendName = Field(default="auto", description="auto: the first of those named that runs here")
     threads: int | None = Field(default=None, ge=1, le=256, description="of each engine, else all cores")
     sampler: SamplerName = Field(default="neural", description="who decides what is remembered")
 
