@@ -72,7 +72,7 @@ def trimmed() -> bool:
 
 
 class HeapUse(NamedTuple):
-    """Bytes of malloc: `used` are given out, `free` lie between them and are the process's all the same."""
+    """Bytes of malloc: `used` are given out, `free` lie between them, be they resident or given back."""
 
     used: int
     free: int
@@ -81,8 +81,8 @@ class HeapUse(NamedTuple):
 def heap_use() -> HeapUse | None:
     """Of all heaps, and of large blocks from the kernel; None without glibc 2.33 or later. 0.04 ms.
 
-    Resident memory says what the system lacks; this says who has it. What grows is a leak where `used` does,
-    and scattered holes where only `free` does.
+    Resident memory says what the system lacks; this says who has it: where it grows and `used` does not, used
+    blocks lie scattered among holes.
     """
     try:
         mallinfo = ctypes.CDLL(None).mallinfo2

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from engines.errors import LvmError
 from tools.reliability import machine, part
 from tools.reliability_page import page
 from tools.soaking.faults import Faults, Outcome
-from tools.soaking.oracle import in_the_end
+from tools.soaking.oracle import Oracle, in_the_end
 from tools.soaking.questions import _wrong
 from tools.soaking.record import Record
 from tools.soaking.schedule import Bounds, load_schedule
@@ -77,7 +78,9 @@ def test_growth_and_slower_answers_are_objected_to():
     assert any("p50 went from" in o for o in in_the_end(samples(0, 0.1, 0.1), Bounds())[1])
 
 
-@pytest.mark.parametrize("what, said", [("heap", "what malloc gave out"), ("blocks", "Python's blocks")])
+@pytest.mark.parametrize(
+    "what, said", [("heap", "malloc gave out grew by 2.1 MB"), ("blocks", "blocks grew by 12.0 thousand")]
+)
 def test_a_leak_is_objected_to_where_resident_memory_hides_it(what, said):
     rows = [
         {"t": float(t), "life": 1, "resident": 2e8, **STILL, **_demo(t), "ask": {"ms": 10.0}}
@@ -87,6 +90,27 @@ def test_a_leak_is_objected_to_where_resident_memory_hides_it(what, said):
         row[what] *= 1 + 1e-4 * row["t"]
     (objection,) = in_the_end(rows, Bounds())[1]
     assert said in objection
+
+
+def test_a_long_soak_of_which_no_memory_was_judged_is_objected_to():
+    rows = [
+        {"t": float(t), "life": 1, "resident": 2e8, **STILL, **_demo(t, 5.0), "ask": {"ms": 10.0}}
+        for t in range(1000)
+    ]
+    assert "no life was long enough" in in_the_end(rows, Bounds())[1][0]
+    assert in_the_end(rows[:600], Bounds())[1] == []
+
+
+def test_what_breaks_the_oracle_is_raised_where_the_soak_waits():
+    class Nothing:
+        lives, meant_to_end, running = 1, False, True
+
+    oracle = Oracle(Nothing(), None, None, Bounds(), lambda: 0.0, lambda: False, lambda since: 1.0)
+    oracle.check()
+    with pytest.raises(AttributeError), oracle:
+        while True:
+            time.sleep(0.01)
+            oracle.check()
 
 
 def test_memory_is_judged_from_where_each_fault_has_happened_once():

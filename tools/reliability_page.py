@@ -229,12 +229,16 @@ def _lives(parts: Mapping[str, Said]) -> list[str]:
     if "soak" not in parts:
         return []
     one = parts["soak"].result
+    if not one["answers"] or any("heap" not in life for life in one["lives"]):
+        return [
+            "The soak's result is that of older code, or nothing was seen: remove soak.out and run it again."
+        ]
     most, asked = one["most"], one["answers"]
     rows = [
         f"| {life['life']} | {life['seconds']} s "
         f"| {life['resident'][0]:.1f} MB | {_grown(life['resident'])} MB "
         f"| {life['heap'][0]:.1f} MB | {_grown(life['heap'])} MB "
-        f"| {life['blocks'][0] * 1e3:.0f} | {_grown([one * 1e3 for one in life['blocks']])} |"
+        f"| {life['blocks'][0]:.0f} | {_grown(life['blocks'])} |"
         for life in one["lives"]
     ]
     early, late = asked["first"], asked["last"]

@@ -144,6 +144,7 @@ class Soak:
         while True:
             if self._told_to_stop:
                 raise _Stopped
+            self._oracle.check()
             if not self._edge.running:
                 last = " ".join(list(self._edge.said)[-5:])
                 self._oracle.object(f"it ended and nobody had wanted it: {last}")

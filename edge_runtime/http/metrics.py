@@ -172,7 +172,7 @@ def _gap_seconds(camera: CameraRun) -> dict[str, float]:
 def _heaps() -> Iterator[Metric]:
     use = heap_use()
     family = GaugeMetricFamily(
-        "lvm_heap_bytes", "Memory of malloc, given out or between that", labels=["state"]
+        "lvm_heap_bytes", "Address space of malloc, given out or between that", labels=["state"]
     )
     for state, size in ({} if use is None else use._asdict()).items():
         family.add_metric([state], size)

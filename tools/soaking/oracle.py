@@ -28,12 +28,15 @@ WARM_FRAMES = 16_000
 """Of the demo in each life, too: its world remembers the schedule of its last 512 events, of which there is
 one in 30 s (`tools/slope.py` waits for the same). Before this was asked for, lives of 850 s at 20 times real
 speed rose by 2.6 and 1.8 MB after their 240 s, which are 1.3 hours of the demo's."""
+LONG_S = 900.0
+"""A soak that lasts longer must have had a life whose memory can be judged."""
 MB = 1e6
 WHAT_GROWS = {
-    "resident": "resident memory (bytes)", "heap": "what malloc gave out (bytes)",
-    "blocks": "the number of Python's blocks",
-}  # fmt: skip
-"""Each judged alike. `lives` has of each [mean, growth over the life, its standard error], in millions."""
+    "resident": ("resident memory", "MB", 1e6),
+    "heap": ("what malloc gave out", "MB", 1e6),
+    "blocks": ("the number of Python's blocks", "thousand", 1e3),
+}
+"""Each judged alike. `lives` has of each [mean, growth over the life, its standard error], in its unit."""
 
 
 class Oracle:
@@ -64,9 +67,12 @@ class Oracle:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Raises what ended the oracle before its time: a soak that nobody watched shows nothing."""
         self._stop.set()
         self._thread.join()
+        self.check()
+
+    def check(self) -> None:
+        """Raises what ended the oracle before its time: a soak that nobody watched shows nothing."""
         if self._broken is not None:
             raise self._broken
 
@@ -175,13 +181,17 @@ def in_the_end(
         if len(warm) < 60:
             continue  # too short to say anything
         told: dict[str, Any] = {"life": life}
-        for name, what in WHAT_GROWS.items():
-            found = growth([row["t"] for row in warm], [row[name] for row in warm])
+        for name, (what, unit, size) in WHAT_GROWS.items():
+            found = growth([row["t"] for row in warm], [row[name] * 1e6 / size for row in warm])
             told["seconds"] = round(found.span)
             told[name] = [round(one, 2) for one in (found.resident_mb, found.grown_mb, found.error_mb)]
             if found.grows:
-                objections.append(f"{what} grew by {found.grown_mb:.1f} million in {found.span:.0f} s")
+                objections.append(f"{what} grew by {found.grown_mb:.1f} {unit} in {found.span:.0f} s")
         lives.append(told)
+    if not lives and samples and samples[-1]["t"] - samples[0]["t"] > LONG_S:
+        objections.append(
+            "no life was long enough to judge its memory: give it more hours or a quieter machine"
+        )
     asked, late = _answers(samples, bounds)
     return {"lives": lives, "answers": asked}, objections + late
 

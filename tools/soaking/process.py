@@ -146,7 +146,7 @@ class Edge:
             raise OSError(f"/metrics gave {status}: {body[:200]!r}")
         told = {family.name: family.samples for family in text_string_to_metric_families(body.decode())}
         heaps = {one.labels["state"]: one.value for one in told["lvm_heap_bytes"]}
-        found["heap"] = round(heaps["used"])
+        found["heap"] = round(heaps.get("used", 0))  # musl's malloc does not tell
         found["blocks"] = round(told["lvm_python_blocks"][0].value)
         states = [_bytes(self.states / name) for name in self.sources]
         return found | {"state": max(states), "log": _bytes(self.logs)}
