@@ -33,6 +33,22 @@ def test_pointing_at_a_token_gives_its_time_and_offsets():
     assert all(one[2] >= two[2] for one, two in zip(spans, spans[1:], strict=False))
 
 
+def test_evidence_near_a_span_takes_no_other_place():
+    tick = np.array([500, 505, 500 + 5 * 7, 2000])  # two at the span's own time, one 4 s after its end
+    logits, offsets = np.array([3, 2, 2.5, 2.6], np.float32), np.full((4, 2), 3, np.float32)
+    p = decode.softmax(logits)
+    first, second = decode.spans_from_pointer(logits, offsets, tick)
+    assert first[:2] == (97, 103) and first[2] == pytest.approx(p[:3].sum(), rel=1e-5)
+    assert second[:2] == (397, 403)
+    apart = decode.spans_from_pointer(logits, offsets, tick + np.array([0, 0, 1, 0]))
+    assert [span[0] for span in apart] == [97, 397, 104.2]
+
+
+def test_an_answer_has_five_spans_at_most():
+    logits, offsets = np.zeros(9, np.float32), np.ones((9, 2), np.float32)
+    assert len(decode.spans_from_pointer(logits, offsets, np.arange(9) * 1000)) == decode.SPANS == 5
+
+
 def test_boxes_are_bridged_over_short_gaps_only():
     boxes = np.array([[0, 0, 0.1, 0.1], [0.2, 0, 0.3, 0.1], [0.5, 0.5, 0.6, 0.6]], np.float32)
     out = decode.bridged_boxes(boxes, np.array([0, 10, 100]), np.array([True, True, True]), 20)
