@@ -7,6 +7,7 @@ No record leaves with a credential in it: texts pass `redacted`, tracebacks too.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import logging
 import os
@@ -88,16 +89,19 @@ class BoundedFile(RotatingFileHandler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Into the file that has the name now: forgetting, here or elsewhere, puts a new one there."""
+        stream = self.stream
         try:
-            if self.stream is not None and not self._is_in_place(self.stream):
-                self.stream.close()
-                self.stream = self._open()
-        except OSError:  # the folder is gone, or may not be written any more
+            if stream is not None and not self._is_in_place(stream):
+                self.stream = None  # whatever comes of closing it: the one above opens, and counts what fails
+                stream.close()
+        except OSError:  # the folder may not be read any more, or what was left of a record has no room
             self.handleError(record)
             return
         super().emit(record)
 
     def _is_in_place(self, stream: TextIOWrapper) -> bool:
+        if stream.closed:  # the one above could not put it aside
+            return False
         try:
             return os.path.samestat(os.stat(self.baseFilename), os.fstat(stream.fileno()))
         except FileNotFoundError:
@@ -196,7 +200,8 @@ def _files(file: Path) -> list[Path]:
 
 def _rewrite(path: Path, start: float, end: float) -> int:
     """Line by line into a new file, which takes the place of `path` at once: a log may be 1 GB, and a power
-    cut leaves one or the other. Raises OSError; then `path` is as it was."""
+    cut leaves one or the other. It stays its owner's, who may not be the one who forgets. Raises OSError; then
+    `path` is as it was."""
     path = path.resolve()  # where it is a link, that stays one
     fresh = path.with_name(f".{path.name}.new")
     fresh.unlink(missing_ok=True)  # of a process that was killed at this
@@ -205,11 +210,12 @@ def _rewrite(path: Path, start: float, end: float) -> int:
         if not gone:
             return 0
         file.seek(0)
-        mode = os.fstat(file.fileno()).st_mode & 0o777
+        before = os.fstat(file.fileno())
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with os.fdopen(os.open(fresh, flags, FILE_MODE), "wb") as new:
-                os.fchmod(new.fileno(), mode)
+                _give(new, before)
+                os.fchmod(new.fileno(), before.st_mode & 0o777)
                 new.writelines(piece for piece, drop, _ in _judged(file, start, end) if not drop)
                 new.flush()
                 os.fsync(new.fileno())
@@ -219,6 +225,19 @@ def _rewrite(path: Path, start: float, end: float) -> int:
             raise
     fsync_folder(path.parent)
     return gone
+
+
+def _give(new: BinaryIO, before: os.stat_result) -> None:
+    """To the owner of the log before: who writes it must be able to. Raises OSError."""
+    now = os.fstat(new.fileno())
+    if (now.st_uid, now.st_gid) == (before.st_uid, before.st_gid):
+        return
+    try:
+        os.fchown(new.fileno(), before.st_uid, before.st_gid)
+    except PermissionError:
+        owner = f"{before.st_uid}:{before.st_gid}"
+        reason = f"it belongs to user and group {owner}; forget as that user or as root"
+        raise PermissionError(errno.EPERM, reason) from None
 
 
 def _judged(file: BinaryIO, start: float, end: float) -> Iterator[tuple[bytes, bool, bool]]:

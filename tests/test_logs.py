@@ -191,6 +191,48 @@ def test_a_forgetting_that_fails_leaves_the_log_as_it_was(tmp_path, monkeypatch)
     assert file.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["edge.log"]
 
 
+def test_a_log_that_cannot_be_opened_again_loses_only_what_comes_meanwhile(tmp_path, monkeypatch):
+    file = tmp_path / "edge.log"
+    handler = BoundedFile(file, 1.0, 1)
+
+    def emit(text):
+        handler.emit(logging.LogRecord("a", logging.WARNING, "", 0, text, (), None))
+
+    def refused():
+        raise PermissionError(13, "Permission denied")
+
+    emit("before")
+    file.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(handler, "_open", refused)
+        emit("lost")
+        emit("lost too")
+    emit("after")
+    handler.stream.close()  # as a full disk leaves it where the file is to be put aside
+    emit("once more")
+    handler.close()
+    assert handler.lost == 2 and file.read_text() == "after\nonce more\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_a_log_stays_its_owners_whoever_forgets(tmp_path, monkeypatch):
+    file = tmp_path / "edge.log"
+    line = datetime.fromtimestamp(200, timezone.utc).isoformat() + " WARNING a: b\n"
+    file.write_text(line)
+    os.chown(file, 1234, 1235)
+    assert forget_lines(file, 150, 250) == 1
+    assert (file.stat().st_uid, file.stat().st_gid) == (1234, 1235)
+    file.write_text(line)
+
+    def not_allowed(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr("edge_runtime.logs.os.fchown", not_allowed)
+    with pytest.raises(LvmError, match="it belongs to user and group 1234:1235; forget as that user or as r"):
+        forget_lines(file, 150, 250)
+    assert file.read_text() == line and [path.name for path in tmp_path.iterdir()] == ["edge.log"]
+
+
 def test_the_command_line_logs_to_a_file(tmp_path):
     file = tmp_path / "edge.log"
     state = tmp_path / "state"
