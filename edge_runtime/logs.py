@@ -200,7 +200,7 @@ def _files(file: Path) -> list[Path]:
 
 def _rewrite(path: Path, start: float, end: float) -> int:
     """Line by line into a new file, which takes the place of `path` at once: a log may be 1 GB, and a power
-    cut leaves one or the other. It stays its owner's, who may not be the one who forgets. Raises OSError; then
+    cut leaves one or the other. It stays its owner's, who may be another than forgets. Raises OSError; then
     `path` is as it was."""
     path = path.resolve()  # where it is a link, that stays one
     fresh = path.with_name(f".{path.name}.new")

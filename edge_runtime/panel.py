@@ -22,7 +22,7 @@ SHOWN_ANSWERS = 6
 
 
 class Panel:
-    """Draws a service: one camera in full, several as a line each.
+    """Draws a service: one camera in full, several as a line each, and why some are not watched yet.
 
     `typed` is the question being typed, `said` the last questions and answers.
     """
@@ -42,6 +42,8 @@ class Panel:
             parts += [self._numbers(camera), self._bars(camera)]
         else:
             parts += self._lines(cameras)
+        for name, error in self._service.awaited.errors.items():
+            parts.append(Text(f"{name} is not watched yet: {error}", style="red"))
         parts.append(Text(""))
         for question, answer in self.said:
             parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))

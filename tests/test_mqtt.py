@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from edge_runtime.events import Event
 from edge_runtime.mqtt.board import Board
 from edge_runtime.mqtt.outbox import MAX_STATES, Line, Message, States
-from edge_runtime.mqtt.payloads import View
+from edge_runtime.mqtt.payloads import View, as_bytes, look, stats
 from edge_runtime.mqtt.settings import MqttSettings
 from edge_runtime.mqtt.topics import RESERVED, Names, Topics
 from engines.errors import Missing
@@ -165,6 +165,32 @@ def test_a_camera_that_is_called_like_none_before_leaves_with_everything():
     board.show({"a": VIEW})
     assert all(board.states.get(topic) == b"" for topic in [*there, "lvm/b/activity"])
     assert json.loads(board.states.get("lvm/cameras"))["cameras"] == {"a": "a"}
+
+
+def test_a_camera_whose_disk_is_late_keeps_its_topics_and_is_said_to_be_offline(watch, settings):
+    service, late, names = watch(), settings("late"), {"lane": "lane", "late": "late"}
+    late.state.write_text("in the way")
+    service.add(settings("lane"))
+    assert service.awaited.take_in(late) is not None
+    mqtt = MqttSettings(client_id="me", discovery={"enabled": True})
+    board = Board(mqtt, TOPICS, Names())
+    before = look(service)
+    board.show(before)
+    # What an earlier run left at the broker is not taken back.
+    board.found(as_bytes({"client_id": "me", "discovery": True, "cameras": {"late": "late"}}))
+    assert board.states.get("lvm/late/status") == b"offline"
+    assert b"late" in board.states.get("homeassistant/switch/lvm_late/paused/config")
+    told = json.loads(stats(look(service), before, names, {}))["cameras"]["late"]
+    assert told["condition"] == "awaited" and "cannot be written" in told["error"]
+    assert told["frames_per_s"] is None
+    late.state.unlink()
+    assert service.awaited.take_in(late) is None
+    now = look(service)
+    board.show(now)
+    assert list(now) == ["lane", "late"] and board.states.get("lvm/late/status") == b"starting"
+    told = json.loads(stats(now, before, names, {}))["cameras"]
+    # What it remembers from before are no frames of this minute.
+    assert told["late"]["frames_per_s"] is None and told["lane"]["frames_per_s"] == 0
 
 
 @pytest.mark.parametrize(

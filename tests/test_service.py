@@ -1,6 +1,7 @@
 """Several cameras in one process: what happens to one is never another's trouble."""
 
 import io
+import re
 import time
 from dataclasses import replace
 
@@ -258,6 +259,16 @@ def test_applying_a_configuration_changes_only_what_differs(watch, settings, sou
         "a: camera a: sampler is fixed while it runs; remove the camera and add it again"
     ]
     assert b.folder.folder.exists()
+
+
+@pytest.mark.parametrize("watched", [["a"], ["a", "b"]])
+def test_the_panel_says_why_a_camera_is_not_watched_yet(watch, settings, watched):
+    service, late = watch(), settings("late")
+    late.state.write_text("in the way")
+    service.apply([*(settings(name) for name in watched), late])
+    console = Console(file=io.StringIO(), width=300)
+    console.print(Panel(service))
+    assert re.search("late is not watched yet: .*cannot be written", console.file.getvalue())
 
 
 def test_applying_the_configuration_again_tries_a_failed_camera_again(watch, settings, sources):

@@ -15,6 +15,7 @@ from edge_runtime.service import Service
 from edge_runtime.sources.base import redacted
 from edge_runtime.sources.supervised import Supervised
 from edge_runtime.status import oldest_age_s, resident_bytes
+from engines.errors import LvmError
 
 MAX_PAYLOAD_BYTES = 1 << 16
 """Of an event or a state: what a broker refuses for its length would be tried forever."""
@@ -25,18 +26,33 @@ ON, OFF = b"ON", b"OFF"
 
 @dataclass(frozen=True)
 class View:
-    """A camera at one moment. `frames_per_s` since the look before; `facts` are those of the stats."""
+    """A camera at one moment. `frames` is None where its memory was not read yet; `facts` are those of the
+    stats."""
 
     status: str
     paused: bool
-    frames: int
+    frames: int | None
     at: float
     facts: Mapping[str, Any]
 
 
 def look(service: Service) -> dict[str, View]:
-    """Every camera, by name. It waits where a camera is being added, so not for an event loop."""
-    return {name: _view(service, name, camera) for name, camera in service.cameras.items()}
+    """Every camera that is wanted, by name. It waits where one is being added, so not for an event loop."""
+    late = service.awaited.errors  # before the others: one that is taken in meanwhile must not be in neither
+    views = {name: _view(service, name, camera) for name, camera in service.cameras.items()}
+    paused = service.awaited.paused
+    return views | {name: _late(error, paused) for name, error in late.items() if name not in views}
+
+
+def _late(error: LvmError, paused: bool) -> View:
+    """Of a camera that could not be taken in yet: what it remembers is on a disk that is not there."""
+    facts: dict[str, Any] = {
+        "condition": "awaited",
+        "error": _said(str(error)),
+        "source": None,
+        "problems": [],
+    }
+    return View("offline", paused, None, time.monotonic(), facts)
 
 
 def _view(service: Service, name: str, camera: CameraRun) -> View:
@@ -74,16 +90,17 @@ def stats(
     """The counters of all cameras, by their names in topics (`names`), beside `more`."""
     cameras = {}
     for name, view in now.items():
-        then = before.get(name)
-        rate = None
-        if then is not None and view.at > then.at:
-            rate = round(max(0, view.frames - then.frames) / (view.at - then.at), 2)
-        cameras[names[name]] = {"camera": shown(name), "status": view.status, "frames_per_s": rate} | dict(
-            view.facts
-        )
+        told = {"camera": shown(name), "status": view.status, "frames_per_s": _rate(view, before.get(name))}
+        cameras[names[name]] = told | dict(view.facts)
     return as_bytes(
         {"at": round(time.time(), 3), "resident_bytes": resident_bytes()} | dict(more) | {"cameras": cameras}
     )
+
+
+def _rate(now: View, then: View | None) -> float | None:
+    if then is None or then.frames is None or now.frames is None or now.at <= then.at:
+        return None
+    return round(max(0, now.frames - then.frames) / (now.at - then.at), 2)
 
 
 def event_payload(event: Event) -> bytes:
