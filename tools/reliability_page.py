@@ -50,13 +50,16 @@ _TAIL = """
   and lives became longer, judged from where the demo's world has its size, 4.4 hours of its stream. Judged
   from their fourth minute, lives of five to fifteen minutes grew by +3.8 MB in 98 s; +0.9, +2.8 and -1.7 in
   129 to 274 s; +2.6 and +1.8 in ten minutes; 1 % is 2.4 MB.
-- A soak may grow by 1 %: the two lives above grew by less, but by more than their noise. In one of 640 s
-  that was watched from inside, what malloc had given out (66 to 69 MB) and the number of Python's blocks
-  (458,000 to 467,000) stayed from the 280th second on, while anonymous memory rose by 0.9 MB: holes between
-  what is used. 360 reconnects of an HTTP camera within seven minutes took 1.2 MB from the 100th on, 0.4 MB
-  from the 220th. What months do is not shown.
+- A soak may grow by 1 % of resident memory, of what malloc gave out, and of Python's blocks. Lives of the
+  two soaks before the one above grew by +1.66 ± 0.54 and +1.90 ± 0.38 MB, by +1.86 ± 0.68 and +0.57 ± 0.34
+  MB; in one of 640 s that was watched from inside, what malloc had given out and Python's blocks stayed while
+  anonymous memory rose: holes between what is used. The second of the two gave holes back once a minute
+  already. In a life's first ten minutes resident memory may still rise by some MB while what is used stands
+  still. 360 reconnects of an HTTP camera within seven minutes took 1.2 MB from the 100th on, 0.4 MB from the
+  220th. What months do is not shown.
 - A part tells of the code of its day (above); large blocks are kept out of malloc's heaps since the evening
-  of 2026-11-22, and what is loaded out of Python's garbage collection since the 23rd.
+  of 2026-11-22, what is loaded out of Python's garbage collection since the 23rd, and holes are given back
+  since later that day.
 - The soak's video is the demo's; no recorded shop was soaked. Real films were watched for memory only
   (`tools/time_lapse.py`, [unattended.md](unattended.md)).
 """
