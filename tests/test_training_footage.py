@@ -1,6 +1,7 @@
 """A person's own videos, and checkout worlds, as what a training sees."""
 
 import pickle
+from pathlib import Path
 
 import cv2
 import numpy as np
@@ -12,10 +13,16 @@ from training_models import toy_config
 from edge_runtime.mosaic import mosaic
 from edge_runtime.world.activities import ACTIVITIES
 from engines.errors import LvmError
+from export.data.ask_all import ask_all
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.data.checks import read
 from export.data.own import own_set
+from export.data.records import CropFile, CropInVideo, QueryRecord
+from export.data.world_set import world_video, write_worlds
+from export.evaluation.videos import crops_of
 from export.training.footage import WorldFootage, footage_of
 from export.training.own_videos import FolderFootage
+from export.training.photos import photos_to_learn_from
 from export.training.recipe import BackboneRecipe, Data, Optimiser
 from export.training.scenes import NOTHING
 
@@ -123,9 +130,7 @@ def test_photos_are_cut_out_of_the_video_where_nothing_is_done(footage):
     video = footage._of("train")[0]
     decoded = footage._decoded(video)
     assert decoded.crops.shape == (2, 3, 56, 56, 3)
-    x1, y1, x2, y2 = BOX
-    first = picture(0)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
-    assert np.abs(decoded.crops[0, 0].astype(int) - mosaic(np.ascontiguousarray(first), 56)).mean() < 12
+    assert np.abs(decoded.crops[0, 0] - cut(0)).mean() < 12
 
 
 def test_the_videos_of_both_splits_differ(footage, place, videos):
@@ -178,27 +183,102 @@ def test_a_video_shorter_than_a_clip_is_named(place):
         FolderFootage(folder, CONFIG, place / "cache")
 
 
-def with_boxes(place, name, *rows):
+def with_boxes(place, name, *rows, lines=LINES):
     """A folder of both videos with few boxes: a line each."""
-    (place / "events.csv").write_text(events_csv(*LINES))
+    (place / "events.csv").write_text(events_csv(*lines))
     lines = [f"{video},{product},{t},{','.join(map(str, BOX))}" for video, product, t in rows]
     (place / "boxes.csv").write_text("\n".join(["video,product,t,x1,y1,x2,y2", *lines]) + "\n")
     own_set(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
     return place / name
 
 
-def test_one_box_in_any_video_and_at_any_time_shows_a_product(place):
-    folder = with_boxes(place, "few", ("a.mp4", "left", 0.6), ("b.mp4", "right", 1.4))
-    footage = FolderFootage(folder, CONFIG, place / "cache")
-    for split in ("train", "val"):
-        (video,) = footage._of(split)
-        crops = footage._decoded(video).crops
-        x1, y1, x2, y2 = BOX
-        for row, number in enumerate((3, 7)):  # the pictures at 0.6 and 1.4 s
-            seen = picture(number)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
-            wanted = mosaic(np.ascontiguousarray(seen), 56)
-            assert np.abs(crops[row, 0].astype(int) - wanted).mean() < 12
-            assert (crops[row] == crops[row, :1]).all()
+def cut(number):
+    """What photos show of picture `number` of a video: its box."""
+    x1, y1, x2, y2 = BOX
+    seen = picture(number)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
+    return mosaic(np.ascontiguousarray(seen), 56).astype(int)
+
+
+def with_split(place, split):
+    """The number of pictures of `left` and `right` in a.mp4, whose only boxes are in b.mp4 of `split`."""
+    lines = [LINES[0], LINES[1], *(line.replace("val", split) for line in LINES[2:])]
+    folder = with_boxes(place, "few", ("b.mp4", "left", 0.6), ("b.mp4", "right", 1.4), lines=lines)
+    footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
+    return footage._decoded(footage._of("train")[0]).crops
+
+
+def test_one_box_in_a_video_of_the_same_split_shows_a_product(place):
+    crops = with_split(place, "train")
+    for row, number in enumerate((3, 7)):  # the pictures at 0.6 and 1.4 s
+        assert np.abs(crops[row, 0] - cut(number)).mean() < 12
+        assert (crops[row] == crops[row, :1]).all()
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_no_picture_for_training_is_cut_out_of_another_split(place, split):
+    with pytest.raises(
+        LvmError, match=r"nothing shows left, .* in a.mp4: give it a box in a video of split train"
+    ):
+        with_split(place, split)
+
+
+def test_an_untouched_box_elsewhere_comes_before_one_inside_of_an_event(place):
+    lines = [line.replace("val", "train") for line in LINES]
+    rows = (("a.mp4", "left", 3), ("b.mp4", "left", 1.4), ("a.mp4", "right", 12))
+    folder = with_boxes(place, "touched", *rows, lines=lines)
+    footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
+    crops = footage._decoded(footage._of("train")[0]).crops
+    assert np.abs(crops[0, 0] - cut(7)).mean() < 12
+    assert np.abs(crops[1, 0] - cut(60)).mean() < 12  # nothing else shows it
+
+
+def test_a_box_at_the_very_end_shows_the_last_picture(place):
+    rows = (("a.mp4", "left", 24.0), ("a.mp4", "right", 23.8), ("b.mp4", "left", 0), ("b.mp4", "right", 0))
+    footage = FolderFootage(with_boxes(place, "end", *rows), CONFIG, place / "cache")
+    crops = footage._decoded(footage._of("train")[0]).crops
+    assert all(np.abs(crops[row, 0] - cut(119)).mean() < 12 for row in (0, 1))
+    asked = QueryRecord(
+        qid="q", video="a.mp4", type="activity", duration="short", q_s=0, q_e=23, t_s=2, t_e=6,
+        activities=(0,), instance=0, crop=CropInVideo(tick5=120, box=BOX),
+    )  # fmt: skip
+    data, seen = footage._set, []
+    engine = fake_backbone(CONFIG)
+
+    def backbone(given):
+        seen.append(given["image"][0].astype(int))
+        return engine(given)
+
+    crops_of(data, data.videos["a.mp4"], [asked], CONFIG, backbone)
+    assert np.abs(seen[0] - cut(119)).mean() < 12
+
+
+def test_a_video_in_which_nothing_is_done_is_watched_too(place):
+    with_boxes(place, "idle", lines=LINES[:2])
+    (place / "idle" / "events.jsonl").write_text("")
+    footage = FolderFootage(place / "idle", CONFIG, place / "cache", splits=("train",))
+    (cache,) = footage.videos("train", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)
+    assert cache.clips == 2 and len(cache.truth) == 0 and len(cache.objects) == 0
+    scenes = footage.scenes(STAGE).draw(np.random.default_rng(0))
+    assert scenes.crops.shape == (0, 56, 56, 3) and (scenes.activity == 2).all()
+
+
+def test_a_product_of_two_videos_is_one_class(place):
+    lines = [line.replace("val", "train") for line in LINES if "left" in line]
+    folder = with_boxes(
+        place, "both", *((v, "left", t) for v in ("a.mp4", "b.mp4") for t in (0, 4, 5)), lines=lines
+    )
+    scenes = FolderFootage(
+        folder, toy_config(activities=1, image_size=56), place / "cache", splits=("train",)
+    )
+    drawn = scenes.scenes(STAGE.model_copy(update={"worlds_a_batch": 12})).draw(np.random.default_rng(0))
+    shown = [crop.max() >= 0 for crop in drawn.crop]
+    assert sum(shown) > 2 and len(drawn.crops) == 1
+
+
+def test_worlds_are_said_to_be_no_videos_of_ones_own(tmp_path):
+    write_worlds(tmp_path, [world_video(1, minutes=1, split="train")])
+    with pytest.raises(LvmError, match="has no path: worlds are trained on by their seeds"):
+        FolderFootage(tmp_path, toy_config(activities=len(ACTIVITIES)), tmp_path, splits=("train",))
 
 
 def test_a_product_that_nothing_shows_is_named_before_anything_is_learned(place):
@@ -209,21 +289,52 @@ def test_a_product_that_nothing_shows_is_named_before_anything_is_learned(place)
 
 
 def test_photos_of_a_product_come_before_crops(place, tmp_path):
-    folder = with_boxes(place, "photos", ("a.mp4", "left", 12.4), ("a.mp4", "right", 0.6))
+    folder = with_boxes(place, "photos", ("a.mp4", "left", 12.4), ("b.mp4", "left", 0.6))
     (tmp_path / "right").mkdir()
     for number in range(4):
         cv2.imwrite(str(tmp_path / "right" / f"{number}.png"), np.full((40, 40, 3), 50 * number, np.uint8))
     footage = FolderFootage(folder, CONFIG, place / "cache", tmp_path)
     crops = footage._decoded(footage._of("train")[0]).crops
-    assert [int(np.median(one)) for one in crops[1]] == [0, 50, 150]
+    assert [int(np.median(one)) for one in crops[1]] == [0, 50, 100]  # the last third asks
     assert crops[0].max() > 200  # the video's own
+
+
+def test_photos_of_a_product_that_is_held_out_are_not_looked_at(place, tmp_path):
+    for name in ("left", "right"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
+    (tmp_path / "unused").mkdir()
+    data = Data(folder=with_boxes(place, "held"), products=tmp_path)
+    assert footage_of(data, CONFIG, place / "cache").held_out == ()
+    data = data.model_copy(update={"held_out": ("right", "unused")})
+    with pytest.raises(LvmError, match=r"nothing shows right, .* take it out of data.held_out"):
+        footage_of(data, CONFIG, place / "cache")
+    with_boxes(place, "held", ("a.mp4", "right", 0.6), ("b.mp4", "right", 0.6))
+    footage = footage_of(data, CONFIG, place / "cache")
+    crops = footage._decoded(footage._of("train")[0]).crops
+    assert np.median(crops[0]) == 50 and np.abs(crops[1, 0] - cut(3)).mean() < 12
+    assert footage.held_out == ("unused",)  # the other one the backbone sees in its video
+
+
+def test_questions_show_no_photo_that_is_learned_from(place, tmp_path):
+    for name, count in (("left", 5), ("right", 1)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
+    folder = with_boxes(place, "asked", ("a.mp4", "right", 0.6), ("b.mp4", "right", 0.6))
+    ask_all(folder, photos=tmp_path)
+    asked = {Path(one.crop.path) for one in read(folder).queries if isinstance(one.crop, CropFile)}
+    learned = {path for photos in photos_to_learn_from(tmp_path, some_ask=True).values() for path in photos}
+    assert {one.parent.name for one in asked} == {"left", "right"}
+    assert sorted(one.name for one in learned) == ["0.png", "1.png", "2.png"] and not asked & learned
 
 
 def test_another_box_is_decoded_anew(place):
     keys = []
     for t in (0.6, 1.2):
         folder = with_boxes(place, "moved", ("a.mp4", "left", t), ("a.mp4", "right", 0.2))
-        footage = FolderFootage(folder, CONFIG, place / "cache")
+        footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
         keys.append(footage._key(footage._of("train")[0]))
     assert keys[0] != keys[1]
 

@@ -32,11 +32,13 @@ _BACKDROP_SIDE_PX = 1280
 _FACE_SIDE_PX = 160
 
 
-def product_photos(folder: Path, only: Sequence[str] | None = None) -> dict[str, tuple[Path, ...]]:
+def product_photos(
+    folder: Path, only: Sequence[str] | None = None, *, least: int = 2
+) -> dict[str, tuple[Path, ...]]:
     """The photographs of each product below `folder`, both sorted by name; `only` those products.
 
     Raises LvmError where there are none, where a product of `only` is unknown, and where a product has less
-    than two photographs: one is drawn, another asks.
+    than `least` photographs: of two one is drawn, another asks.
     """
     found = {
         place.name: _pictures(place.iterdir())
@@ -48,12 +50,20 @@ def product_photos(folder: Path, only: Sequence[str] | None = None) -> dict[str,
     if not found:
         raise LvmError(f"{folder} has no products: expected one sub-folder of photographs for each")
     for name, photos in found.items():
-        if len(photos) < 2:
+        if len(photos) < least:
             raise LvmError(
                 f"{folder / name} has {len(photos)} photographs ({', '.join(sorted(SUFFIXES))}): expected at "
                 "least two, one to draw and one to ask with"
             )
     return found
+
+
+def drawn(count: int, query_share: float = 1 / 3) -> int:
+    """How many of a product's `count` photographs are drawn and learned from; the others, the last, ask.
+
+    One always asks, and one is drawn where there are two.
+    """
+    return count - min(max(round(count * query_share), 1), max(count - 1, 1)) if count else 0
 
 
 class PhotoFaces:
@@ -87,8 +97,7 @@ class PhotoFaces:
 
     def views(self, instance: int) -> int:
         """How many of the product's photographs are drawn."""
-        count = len(self._of(instance))
-        return count - min(max(round(count * self._query_share), 1), count - 1)
+        return drawn(len(self._of(instance)), self._query_share)
 
     def query_views(self, instance: int) -> range:
         """Numbers of the product's photographs that are never drawn."""

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
-from edge_runtime.world.folders import SUFFIXES
+from edge_runtime.world.folders import SUFFIXES, drawn
 from engines.errors import LvmError
 from export.data.candidates import Rules
 from export.data.chance import chance_levels
@@ -27,7 +27,8 @@ def ask_all(
     """Writes queries.jsonl, chance.json and rejected.json of the data folder `root`; gives the counts.
 
     Objects are shown by the catalogue of a checkout world, by `photos` (one sub-folder for each product, of
-    its name), or as they are seen in their own video.
+    its name; the last third of its photos, which a training leaves alone), or as they are seen in their own
+    video.
     """
     data = read(root)
     queries, rejected = list[QueryRecord](), Counter[str]()
@@ -71,7 +72,8 @@ def _files(folder: Path) -> list[str]:
         raise LvmError(f"there is no folder of photos at {folder.parent}; correct the path")
     if not folder.is_dir():
         return []
-    return sorted(str(path.resolve()) for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return [str(path.resolve()) for path in found[drawn(len(found)) :]]
 
 
 def _chance(data: Dataset, queries: list[QueryRecord]) -> dict[str, Any]:

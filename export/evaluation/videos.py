@@ -97,6 +97,7 @@ def _cut_out(data: Dataset, video: Video, crops: dict[str, CropInVideo]) -> dict
             for qid, crop in crops.items()
         }
     found: dict[str, Image] = {}
+    frame = None
     source = open_source(str(data.root / video.path), sample_fps=float(TICKS_PER_SECOND))
     try:
         for frame in source:
@@ -106,8 +107,12 @@ def _cut_out(data: Dataset, video: Video, crops: dict[str, CropInVideo]) -> dict
                     found[qid] = cut_out(frame.image, crop.box)
     finally:
         source.close()
-    if missing := sorted(set(crops) - set(found)):
-        raise LvmError(f"{video.video} ends before the crop of query {missing[0]}")
+    # The end is known to a frame, and to a second where the file does not state it: the last one stays on.
+    shown = 0.0 if frame is None else frame.t + max(1 / video.fps, 1.0) + 1 / TICKS_PER_SECOND
+    for qid in sorted(set(crops) - set(found)):
+        if frame is None or crops[qid].tick5 / TICKS_PER_SECOND > shown:
+            raise LvmError(f"{video.video} ends before the crop of query {qid}")
+        found[qid] = cut_out(frame.image, crops[qid].box)
     return found
 
 

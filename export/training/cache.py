@@ -133,7 +133,7 @@ def cached(
         cell,
         np.stack([novelty for _, novelty in recorder.clips]),
         np.stack([truth.evidence(t, c) for t, c in zip(tick, cell, strict=True)]),
-        _objects(photos, backbone),
+        _objects(photos, network, backbone),
         np.stack(means),
         np.stack(scales),
         np.stack(summaries),
@@ -173,7 +173,11 @@ def _summary(background: Background | None, network: NetworkConfig) -> NDArray[n
     return out
 
 
-def _objects(photos: Sequence[Sequence[Images]], backbone: Engine) -> NDArray[np.float16]:
+def _objects(
+    photos: Sequence[Sequence[Images]], network: NetworkConfig, backbone: Engine
+) -> NDArray[np.float16]:
+    if not photos:
+        return np.zeros((0, 1, CELLS, network.d_backbone), np.float16)
     flat = np.stack([photo for views in photos for photo in views])
     parts = [backbone({"image": flat[i : i + _BATCH]})["tokens"] for i in range(0, len(flat), _BATCH)]
     made = np.concatenate(parts).astype(np.float16)

@@ -36,6 +36,8 @@ class Footage(Protocol):
     """What a recipe's `data` stands for."""
 
     classes: tuple[ActivityClass, ...]
+    held_out: tuple[str, ...]
+    """Products that no training sees: of those that the recipe holds out, the ones that no video shows."""
 
     def scenes(self, stage: BackboneRecipe) -> SceneSource: ...
 
@@ -83,6 +85,7 @@ class WorldFootage:
             )
         self._data, self._network = data, network
         self.classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+        self.held_out = data.held_out
 
     def scenes(self, stage: BackboneRecipe) -> SceneSource:
         first = self._data.first_seed
@@ -124,4 +127,4 @@ def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:
         return WorldFootage(data, network)
     from export.training.own_videos import FolderFootage
 
-    return FolderFootage(data.folder, network, cache, data.products)
+    return FolderFootage(data.folder, network, cache, data.products, held_out=data.held_out)

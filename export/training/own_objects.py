@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +18,11 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.images import read_image
 from edge_runtime.mosaic import mosaic
 from edge_runtime.objects import cut_out
-from edge_runtime.sources import frame_at
-from edge_runtime.world.folders import product_photos
+from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from export.data.files import Dataset
 from export.data.records import Video
+from export.training.photos import photos_to_learn_from
 
 Images = NDArray[np.uint8]
 
@@ -39,25 +39,43 @@ class Cutting:
 class OwnObjects:
     """Of each product of a data folder up to `most` pictures.
 
-    A product whose name is a sub-folder of `photos` is shown by that. Others are cut out of their video where
-    nothing is done with them, as ReST does, or out of another video where their own has no box of them.
+    A product whose name is a sub-folder of `photos` is shown by that, but for the last third of it, which
+    asks, and unless it is `held_out`. Others are cut out of their video where nothing is done with them, as
+    ReST does, else out of another video of the same split: no training looks into a test. Only where every
+    box of those videos lies inside of an event does an event show its product.
     """
 
-    def __init__(self, dataset: Dataset, photos: Path | None, *, side: int, most: int) -> None:
+    def __init__(
+        self, dataset: Dataset, photos: Path | None, *, held_out: Sequence[str] = (), side: int, most: int
+    ) -> None:
         self._set, self._side, self._most = dataset, side, most
         self._names = {(one.video, one.id): one.name for one in dataset.names.instances}
-        self._photos = product_photos(photos) if photos is not None else {}
+        self._held_out = frozenset(held_out)
+        self._photos = {} if photos is None else photos_to_learn_from(photos, held_out, some_ask=True)
 
     def check(self, videos: Iterable[Video]) -> None:
         """Raises LvmError where an event's product has nothing that shows it."""
         for video in videos:
             for event in self._set.events[video.video]:
                 if not self._chosen(video, event.instance):
+                    name = self._name(video, event.instance)
                     raise LvmError(
-                        f"nothing shows {self._name(video, event.instance)}, with which something is done "
-                        f"in {video.video}: give it a box in a video (boxes.csv, t outside its events), or "
-                        "name a folder with photographs of it in a sub-folder of that name (data.products)"
+                        f"nothing shows {name}, with which something is done in {video.video}: give it a box "
+                        f"in a video of split {video.split} (boxes.csv, best at a t outside its events), or "
+                        + self._photographs(name)
                     )
+
+    def _photographs(self, name: str) -> str:
+        """How photographs could show a product that nothing shows."""
+        if name in self._held_out:
+            return (
+                "take it out of data.held_out, for which its photographs are not looked at (--products fills "
+                "that by itself, data.products in the recipe does not)"
+            )
+        return (
+            "name a folder with two or more photographs of it in a sub-folder of that name (data.products); "
+            "the last third asks"
+        )
 
     def pictures(self, video: Video, instance: int) -> Images:
         """(V, S, S, 3), V at least 1, ready for the backbone."""
@@ -74,20 +92,29 @@ class OwnObjects:
         photos = self._photos.get(self._name(video, instance), ())
         if photos:
             return [photos[at] for at in _spread(len(photos), self._most)]
-        # Where numbers are of one video each, the same number is another product elsewhere.
-        everywhere = (None, instance) in self._names
-        others = [one for one in self._set.videos.values() if everywhere and one.video != video.video]
-        return next(filter(None, (list(self._cuttings(one, instance)) for one in (video, *others))), [])
+        videos = [video, *(one for one in self._alike(video, instance) if one.video != video.video)]
+        cut = ([*self._cuttings(one, instance, held)] for held in (False, True) for one in videos)
+        return next((list[Path | Cutting](some) for some in cut if some), [])
 
-    def _cuttings(self, video: Video, instance: int) -> Iterator[Cutting]:
-        """Untouched if possible, spread over its track."""
+    def _alike(self, video: Video, instance: int) -> list[Video]:
+        """Videos of the same split in which the number is the same product."""
+        if (None, instance) not in self._names:  # numbers are of one video each
+            return []
+        return [one for one in self._set.videos.values() if one.split == video.split]
+
+    def _cuttings(self, video: Video, instance: int, held: bool) -> Iterator[Cutting]:
+        """Where something is done with it, or nothing; spread over its track."""
         if video.path is None:
             return
         own = self._set.tracks[video.video].of(instance)
-        rows = np.flatnonzero(~own.active) if not own.active.all() else np.arange(len(own.tick5))
+        rows = np.flatnonzero(own.active == held)
         for row in rows[_spread(len(rows), self._most)]:
             t = int(own.tick5[row]) / TICKS_PER_SECOND
             yield Cutting(self._set.root / video.path, t, tuple(own.box[row].tolist()))
+
+    def products(self, videos: Iterable[Video]) -> set[str]:
+        """The names of those with which something is done in `videos`."""
+        return {self._name(one, event.instance) for one in videos for event in self._set.events[one.video]}
 
     def _name(self, video: Video, instance: int) -> str:
         own = self._names.get((video.video, instance))
@@ -103,7 +130,14 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
 def _read(one: Path | Cutting) -> NDArray[np.uint8]:
     if isinstance(one, Path):
         return read_image(one)
-    return cut_out(frame_at(str(one.video), one.t).image, one.box)
+    return cut_out(_shown(one.video, one.t), one.box)
+
+
+def _shown(path: Path, t: float) -> NDArray[np.uint8]:
+    """The picture at `t`; the last one where `t` is the end, which is known to about a frame."""
+    with VideoFile(path, sample_fps=TICKS_PER_SECOND) as video:
+        end = max(frame.t for frame in video) if video.duration is None else video.duration
+        return video.shown_at(min(t, end)).image
 
 
 def _told(one: Path | Cutting) -> list[object]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ from export.data.records import Split, TrackRecord, Video
 from export.training.cache import VideoCache, cached, seen_once
 from export.training.own_objects import OwnObjects
 from export.training.recipe import BackboneRecipe
-from export.training.scenes import Scenes, labelled
+from export.training.scenes import Product, Scenes, labelled
 from export.training.truth import VideoTruth
 from export.training.videos import PHOTOS
 
@@ -48,7 +48,8 @@ class FolderFootage:
     """The videos of a data folder by their split; classes are the folder's.
 
     `splits` are those that there must be. Where questions are made here and not read, `photos` (a sub-folder
-    of a product's name each) or boxes must show every product; else `asks` is false.
+    of a product's name each) or boxes must show every product; else `asks` is false. Photos of products that
+    are `held_out` are not looked at.
     """
 
     def __init__(
@@ -58,6 +59,7 @@ class FolderFootage:
         cache: Path,
         photos: Path | None = None,
         *,
+        held_out: Sequence[str] = (),
         splits: Sequence[Split] = ("train", "val"),
         asks: bool = True,
     ) -> None:
@@ -73,16 +75,20 @@ class FolderFootage:
                 raise LvmError(f"{folder}/videos.jsonl needs at least one video with split {split}")
         wanted = [video for split in splits for video in self._of(split)]
         for video in wanted:
+            self._path(video)
             self._long_enough(video, int(video.duration_s * network.sample_fps) + 1)
         self._objects: OwnObjects | None = None
         if asks:
-            self._objects = OwnObjects(self._set, photos, side=network.image_size, most=PHOTOS)
-            self._objects.check(wanted)
+            shown = OwnObjects(self._set, photos, held_out=held_out, side=network.image_size, most=PHOTOS)
+            shown.check(wanted)
+            held_out = sorted(set(held_out) - shown.products(wanted))
+            self._objects = shown
+        self.held_out = tuple(held_out)
 
     def scenes(self, stage: BackboneRecipe) -> OwnScenes:
-        return OwnScenes(
-            [(self._decoded(video), self._truth(video)) for video in self._of("train")], stage, self._network
-        )
+        everywhere = frozenset(one.id for one in self._set.names.instances if one.video is None)
+        videos = {video.video: (self._decoded(video), self._truth(video)) for video in self._of("train")}
+        return OwnScenes(videos, everywhere, stage, self._network)
 
     def videos(
         self,
@@ -123,7 +129,8 @@ class FolderFootage:
         self._long_enough(video, len(decoded.frames))
         times = (decoded.ticks / TICKS_PER_SECOND).tolist()
         # Instances have any number in the folder; tokens of products lie in a table by number.
-        photos = np.zeros((int(decoded.instances.max()) + 1, *decoded.crops.shape[1:]), np.uint8)
+        count = int(decoded.instances.max(initial=-1)) + 1
+        photos = np.zeros((count, *decoded.crops.shape[1:]), np.uint8)
         photos[decoded.instances] = decoded.crops
         frames = zip(times, decoded.frames, strict=True)
         return cached(video.video, iter(frames), list(photos), self._truth(video), self._network, backbone)
@@ -177,12 +184,19 @@ class FolderFootage:
 
 
 class OwnScenes:
-    """Pictures of decoded videos, most of them from inside events."""
+    """Pictures of decoded videos by name, most of them from inside events.
+
+    Instances `everywhere` are the same product in all videos.
+    """
 
     def __init__(
-        self, videos: list[tuple[Decoded, VideoTruth]], stage: BackboneRecipe, network: NetworkConfig
+        self,
+        videos: Mapping[str, tuple[Decoded, VideoTruth]],
+        everywhere: Set[int],
+        stage: BackboneRecipe,
+        network: NetworkConfig,
     ) -> None:
-        self._videos, self._stage, self._network = videos, stage, network
+        self._videos, self._everywhere, self._stage, self._network = videos, everywhere, stage, network
 
     def draw(self, rng: np.random.Generator) -> Scenes:
         """Pictures of as many videos as a batch has worlds, of one video several times where they are few."""
@@ -190,16 +204,19 @@ class OwnScenes:
         frames = np.stack([frame for frame, _, _ in parts])
         activity, crop, crops = labelled(
             [active for _, active, _ in parts],
-            [source for _, _, source in parts],
+            [photos for _, _, photos in parts],
             rng,
             self._network.activities,
+            self._network.image_size,
         )
         return Scenes(frames, activity, crop, crops)
 
-    def _one(self, rng: np.random.Generator) -> tuple[Images, list[tuple[int, int, Any]], Any]:
-        """A frame, what is handled on it (instance, activity, box), and the photos of its video."""
-        number = int(rng.integers(len(self._videos)))
-        decoded, truth = self._videos[number]
+    def _one(
+        self, rng: np.random.Generator
+    ) -> tuple[Images, list[tuple[Product, int, Any]], dict[Product, Images]]:
+        """A frame, what is handled on it (product, activity, box), and the photos of its video."""
+        video = list(self._videos)[int(rng.integers(len(self._videos)))]
+        decoded, truth = self._videos[video]
         at = int(rng.integers(len(decoded.ticks)))
         if len(truth) and rng.random() < self._stage.inside_events:
             event = int(rng.integers(len(truth)))
@@ -209,14 +226,14 @@ class OwnScenes:
             at = int(rng.choice(inside)) if len(inside) else at
         here = np.flatnonzero(truth.box_tick == decoded.ticks[at])
         active = [
-            (int(truth.instance[e]), int(truth.activity[e]), tuple(truth.box[row]))
+            (self._product(video, int(truth.instance[e])), int(truth.activity[e]), tuple(truth.box[row]))
             for row, e in zip(here, truth.box_event[here], strict=True)
         ]
-        return (
-            decoded.frames[at],
-            active,
-            (number, dict(zip(decoded.instances.tolist(), decoded.crops, strict=True))),
-        )
+        products = [self._product(video, instance) for instance in decoded.instances.tolist()]
+        return decoded.frames[at], active, dict(zip(products, decoded.crops, strict=True))
+
+    def _product(self, video: str, instance: int) -> Product:
+        return (None if instance in self._everywhere else video), instance
 
 
 def _frames(path: Path, sample_fps: float) -> Iterator[Frame]:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.images import read_image
-from edge_runtime.world.folders import product_photos
+from edge_runtime.world.folders import drawn, product_photos
 from engines.errors import LvmError
 from export.training.photo_augment import Image, augmented, paste, relit
 
@@ -31,6 +31,24 @@ def held_out_products(names: Sequence[str]) -> tuple[str, ...]:
     and most of what is held out has a look-alike that was trained on.
     """
     return tuple(sorted(names)[EVERY - 1 :: EVERY])
+
+
+def photos_to_learn_from(
+    folder: Path, held_out: Sequence[str] = (), *, some_ask: bool = False
+) -> dict[str, tuple[Path, ...]]:
+    """The photos of each product of `folder` that is not held out; where `some_ask`, those that do not.
+
+    Raises LvmError for a name in `held_out` that the folder lacks: a slip would train on the test.
+    """
+    folders = product_photos(folder, least=0 if some_ask else 2)
+    if unknown := sorted(set(held_out) - set(folders)):
+        raise LvmError(f"held-out products must be sub-folders of {folder}, got {', '.join(unknown)}")
+    kept = {
+        name: photos[: drawn(len(photos))] if some_ask else photos
+        for name, photos in folders.items()
+        if name not in held_out
+    }
+    return {name: photos for name, photos in kept.items() if photos}
 
 
 @dataclass(frozen=True)
@@ -53,14 +71,15 @@ class PhotoSet:
         folder: Path,
         held_out: Sequence[str] = (),
         *,
+        some_ask: bool = False,
         cache: Path | None = None,
         stored_side: int = STORED_SIDE,
     ) -> None:
-        """Raises LvmError for a name in `held_out` that the folder lacks: a slip would train on the test."""
-        folders = product_photos(folder)
-        if unknown := sorted(set(held_out) - set(folders)):
-            raise LvmError(f"held-out products must be sub-folders of {folder}, got {', '.join(unknown)}")
-        kept = {name: photos for name, photos in folders.items() if name not in held_out}
+        """Raises LvmError for a name in `held_out` that the folder lacks.
+
+        Where `some_ask`, questions show the last third of each product's photos, which are left out.
+        """
+        kept = photos_to_learn_from(folder, held_out, some_ask=some_ask)
         if len(kept) < 2:
             raise LvmError(f"{folder} must have at least 2 products to train on, got {len(kept)}")
         self.names = tuple(kept)

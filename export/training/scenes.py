@@ -19,6 +19,8 @@ from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.training.photos import PhotoSet
 
 NOTHING = -1
+Product = tuple[str | None, int]
+"""Which one is meant: the video whose own number it is, or None and the number that it has in all videos."""
 _HOURS_S = 4 * 3600.0
 _TRIES = 20
 
@@ -80,29 +82,29 @@ def draw_scenes(
 
 
 def labelled(
-    handled: Sequence[Sequence[tuple[int, int, Box]]],
-    photos: Sequence[tuple[int, Mapping[int, NDArray[np.uint8]]]],
+    handled: Sequence[Sequence[tuple[Product, int, Box]]],
+    photos: Sequence[Mapping[Product, NDArray[np.uint8]]],
     rng: np.random.Generator,
     activities: int,
+    side: int,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """`activity` and `crop` (F, 49) and `crops` (K, S, S, 3) of frames.
 
-    `handled` on each: (instance, activity, box); `photos` of each: the number of its video and its photos
-    (V, S, S, 3) by instance.
+    `handled` on each: (product, activity, box); `photos` of each: those of its video (V, S, S, 3) by product.
+    A product is the same one in whatever video, or its photos would be one another's negatives.
     """
-    known: dict[tuple[int, int], int] = {}
+    known: dict[Product, int] = {}
     activity, crop = [], []
     crops: list[NDArray[np.uint8]] = []
-    for active, (video, own) in zip(handled, photos, strict=True):
-        for instance, _, _ in active:
-            if (video, instance) not in known:
-                known[video, instance] = len(crops)
-                crops.append(own[instance][int(rng.integers(len(own[instance])))])
-        shown = [(known[video, instance], done, box) for instance, done, box in active]
+    for active, own in zip(handled, photos, strict=True):
+        for product, _, _ in active:
+            if product not in known:
+                known[product] = len(crops)
+                crops.append(own[product][int(rng.integers(len(own[product])))])
+        shown = [(known[product], done, box) for product, done, box in active]
         said, pointed = cell_labels(shown, activities)
         activity.append(said)
         crop.append(pointed)
-    side = next(iter(photos[0][1].values())).shape[1]
     empty = np.zeros((0, side, side, 3), np.uint8)
     return np.stack(activity), np.stack(crop), np.stack(crops) if crops else empty
 

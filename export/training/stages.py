@@ -112,7 +112,7 @@ class Training:
             seed=recipe.seed,
             data=json.dumps(self.footage.version()),
             results=self._validation(),
-            held_out=recipe.data.held_out,
+            held_out=self.footage.held_out,
         )
         return ModelCard(recipe.name, self.footage.classes, record)
 
@@ -125,7 +125,8 @@ class Training:
             return self.start.backbone
         photos = None
         if data.products is not None and stage.photos_a_batch:
-            photos = PhotoSet(data.products, data.held_out, cache=self.cache)
+            some_ask = data.folder is not None
+            photos = PhotoSet(data.products, data.held_out, some_ask=some_ask, cache=self.cache)
         scenes = self.team.first_alone(lambda: self.footage.scenes(stage))
         task = BackboneTask(self.recipe, scenes, photos, self.device)
         trained = self._loop(task, stage.optimiser).train()
