@@ -176,7 +176,7 @@ def _summary(background: Background | None, network: NetworkConfig) -> NDArray[n
 def _objects(
     photos: Sequence[Sequence[Images]], network: NetworkConfig, backbone: Engine
 ) -> NDArray[np.float16]:
-    if not photos:
+    if len(photos) == 0:
         return np.zeros((0, 1, CELLS, network.d_backbone), np.float16)
     flat = np.stack([photo for views in photos for photo in views])
     parts = [backbone({"image": flat[i : i + _BATCH]})["tokens"] for i in range(0, len(flat), _BATCH)]
