@@ -18,15 +18,18 @@ from export.networks.model import initialised
 from export.networks.tubedetr import TubeDETR
 
 
-def make_run(folder: Path, seed: int = 0, context: Sequence[str] = ("svd",), **lvm: object) -> Path:
-    """What a training leaves, with untrained weights."""
+def make_run(
+    folder: Path, seed: int = 0, context: Sequence[str] = ("svd",), frames: int = 10, **lvm: object
+) -> Path:
+    """What a training leaves, with untrained weights; its baseline was taught `frames` a clip."""
     folder.mkdir(parents=True)
     config = small_config(activities=len(ACTIVITIES), context=context)
     classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
-    recipe = {"tubedetr": {"stride": 3, "frames": 10}, "lvm": lvm}
+    recipe = {"tubedetr": {"stride": 3, "frames": frames, "optimiser": {"steps": 60}}, "lvm": lvm}
     record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)
     card = ModelCard("small", classes, record)
     save_checkpoint(initialised(config, seed), card, folder / "checkpoint.safetensors")
     torch.manual_seed(seed)
-    save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors")
+    said = f"{json.dumps(recipe)} from 0123"
+    save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors", {"recipe": said})
     return folder

@@ -19,7 +19,7 @@ from export.data.checks import read
 from export.data.files import QUERIES, write_lines
 from export.data.records import CropInVideo
 from export.data.world_set import world_video, write_worlds
-from export.evaluation.runs import SYSTEMS, TrainedRun, events_of, results_of
+from export.evaluation.runs import SYSTEMS, TrainedRun, baselines_of, events_of, results_of
 from export.evaluation.stream import Model
 from export.evaluation.videos import caches_of, crops_of
 from export.precision import Plan
@@ -112,19 +112,41 @@ def test_the_baseline_is_opened_as_it_was_trained(run: Path) -> None:
 
 
 def test_a_baseline_that_was_trained_longer_stands_for_the_run_s_own(run: Path, tmp_path: Path) -> None:
-    longer = make_run(tmp_path / "longer", seed=1)
+    longer = make_run(tmp_path / "longer", seed=1, frames=7)
     for folder in (run, longer):
         network = TrainedRun.open(folder).network.backbone
         save_file(network.state_dict(), tmp_path / f"{folder.name}.safetensors")
     (tmp_path / f"{run.name}.safetensors").replace(longer / "backbone.safetensors")
     own, _ = TrainedRun.open(run).baseline()
-    told, _ = TrainedRun.open(run, longer).baseline()
+    told, frames = TrainedRun.open(run, longer).baseline()
+    assert frames == 7  # as it was trained, whatever this run's recipe says
     its, _ = TrainedRun.open(longer).baseline()
     weights = [next(iter(one.state_dict().values())) for one in (own, told, its)]
     assert (weights[1] == weights[2]).all() and not (weights[0] == weights[1]).all()
     (tmp_path / "longer.safetensors").replace(longer / "backbone.safetensors")
     with pytest.raises(LvmError, match="must have the backbone of"):
         TrainedRun.open(run, longer)
+    (longer / "backbone.safetensors").write_bytes(b"no weights")
+    with pytest.raises(LvmError, match="backbone.safetensors must be a .safetensors file"):
+        TrainedRun.open(run, longer)
+    (longer / "backbone.safetensors").unlink()
+    with pytest.raises(LvmError, match="backbone.safetensors does not exist"):
+        TrainedRun.open(run, longer)
+
+
+def test_a_baseline_that_does_not_say_how_it_was_trained_is_refused(run: Path, tmp_path: Path) -> None:
+    save_file(TrainedRun.open(run).network.backbone.state_dict(), tmp_path / "backbone.safetensors")
+    save_file(TrainedRun.open(run).baseline()[0].state_dict(), tmp_path / "tubedetr.safetensors")
+    with pytest.raises(LvmError, match="must say in its metadata by what recipe it was trained"):
+        TrainedRun.open(run, tmp_path).baseline()
+
+
+def test_results_say_whose_the_baseline_is(run: Path, data: Path, tmp_path: Path) -> None:
+    found = invoke(run, "--data", data, "--system", "tubedetr", "--output", tmp_path)
+    assert found.exit_code == 0, found.output
+    assert baselines_of([tmp_path], "test") == [{"run": str(run), "steps": 60}]
+    found = invoke(run, "--data", data, "--system", "lvm-net", "--baseline", run)
+    assert isinstance(found.exception, LvmError) and "add --system tubedetr" in str(found.exception)
 
 
 def test_backbones_are_told_apart_by_their_weights(run: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from export.evaluation.confidence import calibrations
 from export.evaluation.printed import Cell
 from export.evaluation.report import TYPES, Metric
 from export.evaluation.results import Result
-from export.evaluation.runs import CHECKPOINT, OWN, SYSTEMS, TUBEDETR, events_of, results_of
+from export.evaluation.runs import CHECKPOINT, OWN, SYSTEMS, TUBEDETR, baselines_of, events_of, results_of
 
 Json = dict[str, Any]
 RANDOM, WITHOUT_OCL = "random", "without-ocl"
@@ -63,6 +63,7 @@ def findings(runs: Runs) -> Json:
         "queries": len({one.qid for one in ours}),
         "negatives": len({one.qid for one in ours if not one.happened}),
         "time_heads": {str(seed): one.time_head for seed, one in thresholds.items()},
+        "baselines": baselines_of(runs.own, runs.split),
         "random_is_trained": trained is not None,
         "recall_1x": {name: _cells(report.cells(found, metric)) for name, found in others.items()},
         "recall_3x": {name: _cells(report.cells(found, report.recall_3x)) for name, found in others.items()},

@@ -75,7 +75,9 @@ def table_2(found: Json) -> str:
             ]
         )
     header = ["window", "query", "LVM-Net", "TubeDETR", "difference", "printed: LVM-Net / TubeDETR / ReST"]
-    return section("Table 2: Recall@1x", "", header, rows)
+    whose = ", ".join(f"{one['steps']} steps in {one['run']}" for one in found["baselines"])
+    said = f"TubeDETR learned for {whose}." if whose else ""
+    return section("Table 2: Recall@1x", said, header, rows)
 
 
 def table_3(found: Json) -> str:

@@ -2,7 +2,7 @@
 
 RUN/checkpoint.safetensors   the whole network, with its recipe
 RUN/tubedetr.safetensors     the baseline of the same run
-RUN/results/SPLIT/SYSTEM.jsonl, SYSTEM.events.jsonl
+RUN/results/SPLIT/SYSTEM.jsonl, SYSTEM.events.jsonl, tubedetr.trained.json
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
-from engines.errors import LvmError
+from engines.errors import BundleError, LvmError
 from engines.manifest import NetworkConfig
 from export.bundle_writer import ModelCard
 from export.checkpoint import from_bundle, from_checkpoint
@@ -62,7 +63,7 @@ class TrainedRun:
         opened = from_bundle(folder) if is_bundle(folder) else from_checkpoint(folder / CHECKPOINT)
         run = cls(folder, *opened, trained_longer)
         if trained_longer is not None:
-            its = load_file(trained_longer / BACKBONE)
+            its = _weights(trained_longer / BACKBONE)
             ours = run.network.backbone.state_dict()
             if its.keys() != ours.keys() or any(not torch.equal(its[name], ours[name]) for name in its):
                 raise LvmError(f"{trained_longer} must have the backbone of {folder}, it has another")
@@ -97,13 +98,45 @@ class TrainedRun:
 
     def baseline(self) -> tuple[TubeDETR, int]:
         """The modified TubeDETR of the run, and the frames of a clip that it was trained with."""
-        stride = self.recipe("tubedetr", "stride") or 5
-        frames = self.recipe("tubedetr", "frames") or self.config.clip_frames
+        said = self._baseline_recipe()
+        stride, frames = said.get("stride") or 5, said.get("frames") or self.config.clip_frames
         return load_baseline((self.trained_longer or self.folder) / BASELINE, self.config, stride), frames
+
+    def baseline_trained(self) -> dict[str, Any]:
+        """Whose the baseline is, and how many steps it learned; None where nothing says so."""
+        steps = (self._baseline_recipe().get("optimiser") or {}).get("steps")
+        return {"run": str(self.trained_longer or self.folder), "steps": steps}
+
+    def _baseline_recipe(self) -> dict[str, Any]:
+        """The recipe's part of the baseline, by the run that trained it: its weights fit any stride."""
+        if self.trained_longer is None:
+            return self.recipe("tubedetr") or {}
+        path = self.trained_longer / BASELINE
+        if not path.is_file():
+            raise LvmError(f"baseline {path} does not exist: train up to stage tubedetr")
+        try:
+            with safe_open(path, framework="pt") as opened:
+                said = (opened.metadata() or {}).get("recipe", "")
+            # What the recipe started from may follow it.
+            found: dict[str, Any] = json.JSONDecoder().raw_decode(said)[0]["tubedetr"]
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
+            raise BundleError(
+                f"{path} must say in its metadata by what recipe it was trained, as a run leaves it: {error}"
+            ) from error
+        return found
 
     def backbone_digest(self) -> str:
         """Names the frozen backbone by its weights: tokens of another one are of no use."""
         return weights_digest(self.network.backbone)
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    if not path.is_file():
+        raise LvmError(f"{path} does not exist: name the folder of a run that trained its tubedetr")
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise BundleError(f"{path} must be a .safetensors file: {error}") from error
 
 
 def is_bundle(folder: Path) -> bool:
@@ -118,11 +151,22 @@ def events_file(folder: Path, split: str, system: str) -> Path:
     return folder / "results" / split / f"{system}.events.jsonl"
 
 
+def trained_file(folder: Path, split: str) -> Path:
+    """What says whose the baseline is that answered."""
+    return folder / "results" / split / f"{TUBEDETR}.trained.json"
+
+
 def save(evaluation: Evaluation, folder: Path, split: str, system: str) -> None:
     """Write results, and evidence by event where the system remembers any."""
     save_lines(evaluation.results, results_file(folder, split, system))
     if evaluation.events:
         save_lines(evaluation.events, events_file(folder, split, system))
+
+
+def baselines_of(folders: Sequence[Path], split: str) -> list[dict[str, Any]]:
+    """`TrainedRun.baseline_trained` of the baselines that answered, where that was written down."""
+    files = [trained_file(folder, split) for folder in folders]
+    return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
 
 def results_of(folders: Sequence[Path], split: str, system: str) -> list[Result] | None:

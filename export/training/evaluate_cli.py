@@ -67,6 +67,10 @@ def evaluate(
     names = list(SYSTEMS) if names == ["all"] else names
     if unknown := set(names) - set(SYSTEMS):
         raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(unknown)!r}")
+    if baseline is not None and TUBEDETR not in names:
+        raise LvmError(
+            f"--baseline answers as {TUBEDETR}, got --system {', '.join(names)}: add --system {TUBEDETR}"
+        )
     opened = TrainedRun.open(run, baseline)
     if is_bundle(run) and (output is None or TUBEDETR in names):
         wrong = (
@@ -92,7 +96,7 @@ def answers(
 ) -> dict[str, list[Result]]:
     """Results of each system, written to `output` too. Videos are seen one after the other."""
     from export.evaluation.evaluate import Evaluation
-    from export.evaluation.runs import save
+    from export.evaluation.runs import TUBEDETR, save, trained_file
     from export.evaluation.stream import Model
     from export.evaluation.videos import caches_of, crops_of
 
@@ -111,6 +115,9 @@ def answers(
                 done[name].events.extend(part.events)
     for name, evaluation in done.items():
         save(evaluation, output, split, name)
+    if TUBEDETR in done:
+        said = json.dumps(run.baseline_trained())
+        trained_file(output, split).write_text(said + "\n", encoding="utf-8")
     return {name: evaluation.results for name, evaluation in done.items()}
 
 
