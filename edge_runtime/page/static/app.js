@@ -94,16 +94,30 @@ function choose(name) {
   refresh.stale();
 }
 
+/** No camera is watched: nothing of one is shown any more, but why those that are wanted are late. */
+function chooseNone() {
+  if (state.camera !== null) {
+    live.stop();
+    Object.assign(state, { camera: null, memory: null, activities: [] });
+    stage.clear();
+    stage.badge("");
+    tools();
+    log.update(null);
+    timeline.update(null, []);
+    $("fps").textContent = $("state").textContent = "";
+  }
+  $("pause").disabled = true;
+  const late = state.awaited.map((one) => `${one.camera} is not watched yet: ${one.error}`);
+  stage.veil(late.join("; ") || "No camera is watched. Add one to the configuration.");
+}
+
 // -- what is known, kept up to date --------------------------------------------------------------------------
 
 async function lookAtCameras() {
   const { cameras, awaited } = await get("/api/v1/cameras");
   Object.assign(state, { cameras, awaited });
-  if (!cameras.some((one) => one.camera === state.camera)) {
-    if (cameras.length) choose(cameras[0].camera);
-    else stage.veil("No camera is watched. Add one to the configuration.");
-    return;
-  }
+  if (!cameras.length) chooseNone();
+  else if (!cameras.some((one) => one.camera === state.camera)) choose(cameras[0].camera);
   showCameras();
   showCamera();
 }
@@ -124,7 +138,10 @@ async function lookAtActivities() {
   const name = state.camera;
   if (!name || !logs) return;
   const found = await maybe(`/api/v1/activities?${query({ camera: name, limit: 500 })}`);
-  logs = found !== null;
+  if (found === null) {
+    await lookAtCameras(); // it may be the camera that is not there
+    logs = !state.cameras.some((one) => one.camera === name);
+  }
   if (name !== state.camera) return;
   state.activities = found ? found.activities : [];
   log.update(found && found.activities);

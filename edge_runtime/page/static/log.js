@@ -29,6 +29,7 @@ export class ActivityLog {
 
   /** The newest rows of this camera have changed; null where no log is kept. */
   update(rows) {
+    this.asked += 1; // what is still being searched is of before, perhaps of another camera
     $("log").hidden = rows === null;
     if (rows === null) return;
     const { text, from } = this.wanted();

@@ -87,7 +87,7 @@ export class Timeline extends EventTarget {
 
   /** In words, for those who do not see it. */
   tell() {
-    if (!this.memory) return;
+    if (!this.memory) { $("timeline-text").textContent = ""; return; }
     const { coverage, tokens, clip_s: clip, clip_frames: frames } = this.memory;
     const at = (t) => clock(t, this.memory);
     const parts = [coverage.from === null ? "Nothing was watched yet." : `Watched from ${at(coverage.from)} to ${at(coverage.to)}.`];
