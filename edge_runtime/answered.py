@@ -47,7 +47,9 @@ class Answered:
             if self._forgotten[camera] != forgotten:
                 return
             self._entries.append(entry)
-        self._events.publish(Event("answer", "new", camera, after=entry))
+            # Within the lock, which forgetting takes before it tells of itself: no subscriber may be told an
+            # answer after that. Publishing takes none but the subscriptions' own, for a moment each.
+            self._events.publish(Event("answer", "new", camera, after=entry))
 
     def newest(self, limit: int = KEPT) -> list[dict[str, Any]]:
         """Entries as JSON, the newest first."""

@@ -1,8 +1,11 @@
 """Events reach every subscriber in order; one that sleeps loses its oldest and delays nobody."""
 
 import threading
+from types import SimpleNamespace
 
+from edge_runtime.answered import Answered
 from edge_runtime.events import Event, Events
+from edge_runtime.queries import parse_query
 
 
 def _event(number: int) -> Event:
@@ -44,3 +47,26 @@ def test_nobody_is_told_after_leaving():
         pass
     events.publish(_event(1))
     assert left.get(0) is None and left.lost == 0
+
+
+def test_no_answer_is_told_after_the_forgetting_of_what_it_tells():
+    events = Events()
+    answered, asked = Answered(events), parse_query('{"type": "object", "activity": "scan"}')
+    answer = SimpleNamespace(model_dump=lambda mode: {"answer": "what was seen"})
+
+    def forget():
+        answered.forget("a")
+        events.publish(Event("privacy", "update", "a", after={"forgotten": True}))
+
+    other = threading.Thread(target=forget)
+
+    def in_between():  # the one has been told of the answer, the other has not
+        if other.ident is None:
+            other.start()
+            other.join(0.2)
+
+    with events.subscribe(woken=in_between), events.subscribe() as last:
+        answered.note("a", asked, answer, answered.forgotten("a"))
+        other.join()
+        assert [last.get(0).kind, last.get(0).kind] == ["answer", "privacy"]
+    assert answered.newest() == []
