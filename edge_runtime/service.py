@@ -109,7 +109,8 @@ class Service:
         if name is None or name not in cameras:
             late = self.awaited.errors.get(name or "")
             if late is not None:
-                raise QueryError(f"{name} is not watched yet and is tried again: {late}")
+                again = " and is tried again" if self._lasts else ""
+                raise QueryError(f"{name} is not watched yet{again}: {late}")
             asked = "name the camera" if name is None else f"there is no camera {printable(name[:100])!r}"
             raise QueryError(f"{asked}; there are {', '.join(cameras) or 'none'}")
         return cameras[name]

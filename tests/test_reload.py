@@ -1,10 +1,13 @@
 """What SIGHUP brings up to date beside the cameras: the broker, and a sentence for what needs a restart."""
 
+from dataclasses import replace
+
 import pytest
 from broker import Broker, need_mosquitto, retained, until
 from cameras import Told, fake_engines
 
 from edge_runtime.camera_settings import CameraSettings
+from edge_runtime.cli.run import _Reload
 from edge_runtime.companions import Run, accompanied
 from edge_runtime.config import Config
 from edge_runtime.service import Service
@@ -51,3 +54,19 @@ def test_what_is_read_at_the_start_only_is_said_and_the_rest_is_taken(service):
         other = wanted({}, model={"threads": 1}, cameras={"a": {"source": "demo"}})
         assert run.follow(other) == ["model is read at the start only; restart to change it"]
         assert list(run.settings.cameras) == ["a"] and run.settings.model.threads is None
+
+
+def test_only_a_file_that_was_not_reloaded_is_said_not_to_be(service, tmp_path, caplog):
+    config, lane1 = tmp_path / "kiosk.yaml", service.cameras["lane1"].settings
+    (tmp_path / "taken").write_text("in the way")
+    late = replace(lane1, name="late", state=tmp_path / "taken")
+    config.write_text("version: 1\nhttp: {enabled: false}\nactivities: {enabled: false}\n")
+    with accompanied(Run(service, wanted({}))) as run:
+        reload = _Reload(run, config, lambda _: [lane1, replace(lane1, name="b", state=tmp_path / "b"), late])
+        (problem,) = reload()
+        assert problem.startswith("late: ") and list(service.cameras) == ["lane1", "b"]
+        assert [one.getMessage() for one in caplog.records] == [problem]
+        config.write_text("cameras: [")
+        (problem,) = reload()
+        assert caplog.records[-1].getMessage() == f"not reloaded: {problem}" and "not YAML" in problem
+        assert list(service.cameras) == ["lane1", "b"]

@@ -5,6 +5,7 @@ import threading
 import time
 
 import numpy as np
+import pytest
 from cameras import Running, Told, same, two_seconds
 
 from edge_runtime.privacy.settings import PrivacySettings, ThumbnailSettings
@@ -159,9 +160,13 @@ def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
     late.state.write_text("in the way")  # as where a disk is not mounted yet
     assert service.awaited.take_in(settings("lane", LIVE.format("lane"), patient=True)) is None
     assert "cannot be written" in str(service.awaited.take_in(late))
+    with pytest.raises(QueryError, match="^door is not watched yet: "):  # nothing lasts yet
+        service.camera("door")
     running = Running(service, stay=True)
     running.until(lambda: service.cameras["lane"].version.frames >= 3, "frames of the other")
     assert list(service.awaited.errors) == ["door"] and "door" not in service.cameras
+    with pytest.raises(QueryError, match="^door is not watched yet and is tried again: "):
+        service.camera("door")
     service.awaited.paused = True
     late.state.unlink()
     running.until(lambda: "door" in service.cameras, "the camera")

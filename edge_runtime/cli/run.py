@@ -84,7 +84,8 @@ def run(
 
 
 class _Reload:
-    """Cameras and broker as the file has them now; what is wrong in it is said, and changes nothing."""
+    """Cameras and broker as the file has them now. A file that is wrong is said, and changes nothing. What
+    cannot be done to one camera is said as well, and done to the others."""
 
     def __init__(
         self, started: Run, config: Path, cameras_of: Callable[[Config], list[CameraSettings]]
@@ -99,9 +100,10 @@ class _Reload:
                 problems = self._started.service.apply(self._cameras_of(read))
                 problems += self._started.follow(read)
         except LvmError as error:
-            problems = [str(error)]
+            log.warning("not reloaded: %s", error)
+            return [str(error)]
         for problem in problems:
-            log.warning("not reloaded: %s", problem)
+            log.warning("%s", problem)
         return problems
 
 

@@ -65,7 +65,7 @@ class CameraStatus(Status):
 
 
 class AwaitedCamera(_Told):
-    """One that is wanted and could not be taken in yet; it is tried again."""
+    """One that is wanted and could not be taken in yet. `run --stay` without `--for` tries it again."""
 
     camera: str
     error: str
