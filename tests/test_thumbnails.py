@@ -62,13 +62,28 @@ def test_number_bytes_and_age_are_bounded(tmp_path):
     size = max(path.stat().st_size for path in (tmp_path / FOLDER).iterdir())
     _watched(Thumbnails(tmp_path, _settings(most_mb=1.5 * size / 1e6)), 12, slots=500)
     assert _names(tmp_path) == ["55.jpg"]
-    for days in (-8, +8):  # too old, or from a future that a clock set back makes of it
-        then = time.time() + days * 86400
-        os.utime(tmp_path / FOLDER / "55.jpg", (then, then))
-        again = Thumbnails(tmp_path, _settings())
-        assert "55.jpg" not in _names(tmp_path)
-        _watched(again, 12, slots=500)
-        assert "55.jpg" in _names(tmp_path)
+    then = time.time() - 8 * 86400
+    os.utime(tmp_path / FOLDER / "55.jpg", (then, then))
+    again = Thumbnails(tmp_path, _settings())
+    assert "55.jpg" not in _names(tmp_path)
+    _watched(again, 12, slots=500)
+    assert "55.jpg" in _names(tmp_path)
+
+
+def test_pictures_that_a_wrong_clock_wrote_age_from_when_it_is_right(tmp_path, monkeypatch):
+    thumbnails, now = Thumbnails(tmp_path, _settings(days=7)), time.time()
+    _watched(thumbnails, 12, slots=500)
+    wrong = {"50.jpg": 1000, "55.jpg": now + 8 * 86400}  # before the clock was set; by one that ran ahead
+    for name, then in wrong.items():
+        os.utime(tmp_path / FOLDER / name, (then, then))
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "time", lambda: 2000.0)  # the machine has started, and has no clock yet
+        thumbnails.prune()
+    thumbnails.prune()
+    assert wrong.keys() < set(_names(tmp_path))
+    monkeypatch.setattr(time, "time", lambda: now + 7.5 * 86400)
+    thumbnails.prune()
+    assert _names(tmp_path) == []
 
 
 def test_switched_off_what_was_kept_is_removed(tmp_path, caplog):

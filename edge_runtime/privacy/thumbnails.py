@@ -10,13 +10,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import cv2
 import numpy as np
 
+from edge_runtime.aging import too_old
 from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, tick_of
 from edge_runtime.ingest import Version
 from edge_runtime.privacy.files import private_folder, write_private
@@ -92,11 +92,9 @@ class Thumbnails:
                 self._prune()
 
     def _prune(self) -> None:
-        now, files = time.time(), self._files()
+        files = self._files()
         told = {path: path.stat() for path in files.values() if path.exists()}
-        oldest = now - self._settings.days * 86400
-        # A clock that was set back must not make pictures immortal: what is from the future counts as old.
-        late = [path for path, one in told.items() if not oldest <= one.st_mtime <= now + 86400]
+        late = [path for path in told if too_old(path, self._settings.days * 86400)]
         kept = [path for _, path in sorted(files.items()) if path in told and path not in late]
         total = sum(told[path].st_size for path in kept)
         while kept and (len(kept) > self._settings.most or total > self._settings.most_mb * 1e6):
