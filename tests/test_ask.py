@@ -18,6 +18,7 @@ from asking import (
 from conftest import frames, small_network
 
 from edge_runtime.ask import MAX_BATCH, MAX_EVIDENCE
+from edge_runtime.cli.ask import print_answer
 from edge_runtime.context import make_context
 from edge_runtime.ingest import empty_version
 from edge_runtime.queries import QueryError, parse_query
@@ -239,3 +240,13 @@ def test_a_product_without_a_catalogue_is_one_sentence():
         QueryError, match="product 'milk' is not in the catalogue; no catalogue is configured"
     ):
         asker_of(FakeReader()).ask(query, ingested(5))
+
+
+@pytest.mark.parametrize("presence, word, lines", [(-5.0, "  at best ", 1), (5.0, "  or ", 4)])
+def test_what_was_not_seen_is_printed_with_its_best_time_alone(presence, word, lines, capsys):
+    answer = asker_of(FakeReader(presence=presence), presence=0.5).ask(query_of("time"), ingested(42))
+    assert len(answer.spans) == 5 and answer.abstained == (presence < 0)
+    print_answer(answer, as_json=False)
+    out = capsys.readouterr().out.splitlines()
+    assert sum(line.startswith(word) for line in out) == lines
+    assert sum(line.startswith(("  at best ", "  or ")) for line in out) == lines

@@ -86,7 +86,7 @@ def ask(
         secret = key_of(config, key)
         products = catalogue_of(config, catalogue)
         answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, products)
-    _print(answer, as_json)
+    print_answer(answer, as_json)
 
 
 def _second(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
@@ -135,7 +135,7 @@ def _from_state(
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
 
 
-def _print(answer: Answer, as_json: bool) -> None:
+def print_answer(answer: Answer, as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json())
         return
@@ -144,8 +144,9 @@ def _print(answer: Answer, as_json: bool) -> None:
     for candidate in answer.activities[1:4]:
         console.print(f"  or {candidate.activity} ({candidate.confidence:.0%})", markup=False)
     epoch = answer.coverage.epoch
-    for one in answer.spans[1:]:
-        console.print(f"  or {span(one.start, one.end, epoch)} ({one.confidence:.0%})", markup=False)
+    word, others = ("at best", answer.spans[:1]) if answer.abstained else ("or", answer.spans[1:])
+    for one in others:
+        console.print(f"  {word} {span(one.start, one.end, epoch)} ({one.confidence:.0%})", markup=False)
     for box in answer.boxes[:8]:
         corners = ", ".join(f"{v:.2f}" for v in box.box)
         at = f"{shown(box.t, epoch)}{' s' if epoch is None else ''}"

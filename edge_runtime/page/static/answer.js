@@ -64,7 +64,7 @@ export class AnswerView {
       return answer.activities.slice(0, 3).map((one) => meter(this.question.describe(one.activity), one.confidence));
     }
     if (answer.type === "time") {
-      const spans = answer.spans.slice(0, 3).map((one) => {
+      const spans = answer.spans.map((one) => {
         const words = `${clock(one.from, this.state.memory)} to ${clock(one.to, this.state.memory)}`;
         return meter(words, one.confidence, () => this.state.timeline.bring(one.from, one.to));
       });
