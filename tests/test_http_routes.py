@@ -16,7 +16,6 @@ from websockets.sync.client import connect
 
 import edge_runtime.http.events as events_room
 from edge_runtime.answered import KEPT
-from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.companions import Run
 from edge_runtime.config import Config, load_config
 from edge_runtime.events import Event
@@ -372,21 +371,3 @@ def test_without_a_token_nobody_listens(service):
         assert refused.value.response.status_code == 403
         with _events(server, additional_headers={"Authorization": f"Bearer {token}"}):
             pass
-
-
-def test_a_camera_that_could_not_be_taken_in_is_told_with_its_reason(client, service, tmp_path):
-    (tmp_path / "late").write_text("in the way")
-    late = CameraSettings("demo?size=64x48", tmp_path / "late", name="late", sampler="fifo")
-    assert client.get("/api/v1/cameras").json()["awaited"] == []
-    error = service.awaited.take_in(late)
-    told = [{"camera": "late", "error": str(error)}]
-    assert client.get("/api/v1/cameras").json()["awaited"] == told
-    status = client.get("/api/v1/status").json()
-    assert status["awaited"] == told and list(status["cameras"]) == ["demo"]
-    reply = client.get("/api/v1/cameras/late")
-    assert reply.status_code == 404 and "late is not watched yet" in reply.json()["error"]
-    assert 'lvm_camera_condition{camera="late",condition="awaited"} 1.0' in client.get("/metrics").text
-    (tmp_path / "late").unlink()
-    assert service.awaited.take_in(late) is None
-    status = client.get("/api/v1/status").json()
-    assert status["awaited"] == [] and list(status["cameras"]) == ["demo", "late"]

@@ -30,20 +30,25 @@ def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
     def status(name: str) -> dict[str, Any]:
         return status_of_camera(camera_of(service, name), service.error_of(name))
 
-    def awaited() -> list[dict[str, str]]:
-        return [{"camera": name, "error": str(error)} for name, error in service.awaited.errors.items()]
+    def wanted() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
+        """Those that are watched, and those that are awaited."""
+        late = service.awaited.errors  # before the others: one that is taken in meanwhile is in one of them
+        found = {name: status(name) for name in service.cameras}
+        others = ((name, error) for name, error in late.items() if name not in found)
+        return found, [{"camera": name, "error": str(error)} for name, error in others]
 
     @app.get("/api/v1/status", **told(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:
-        """That of the only camera, or of all by their names, with those that are awaited."""
-        found, others = {name: status(name) for name in service.cameras}, awaited()
+        """That of the only camera that is wanted, else of all by their names, with those that are awaited."""
+        found, others = wanted()
         if len(found) == 1 and not others:
             return next(iter(found.values()))
         return {"cameras": found, "awaited": others}
 
     @app.get("/api/v1/cameras", **told(Cameras))
     def cameras() -> dict[str, Any]:
-        return {"cameras": [status(name) for name in service.cameras], "awaited": awaited()}
+        found, others = wanted()
+        return {"cameras": list(found.values()), "awaited": others}
 
     # A PUT, which no page of another origin can make a browser send unasked.
     @app.put(
