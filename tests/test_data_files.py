@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from engines.errors import LvmError
+from export.data import without
 from export.data.checks import check, read
 from export.data.files import refuse_other, tracks_of, write_lines
 from export.data.records import EventRecord, TrackRecord
@@ -174,3 +175,18 @@ def test_what_was_done_without_something_before_it_gets_a_class_of_its_own(tmp_p
         tell_apart(root, "take", "return", 30.0, "steal", "again")
     with pytest.raises(LvmError, match="activities of .* are take, return, steal, got 'scan'"):
         tell_apart(root, "take", "scan", 30.0, "other", "other")
+
+
+def test_what_was_killed_between_two_files_can_be_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(path: Path, records: object) -> int:
+        raise KeyboardInterrupt
+
+    root = folder(tmp_path)
+    (root / "queries.jsonl").unlink()
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(without, "write_lines", killed)
+        tell_apart(root, "take", "return", 30.0, "steal", "taking it for good")
+    assert tell_apart(root, "take", "return", 30.0, "steal", "taking it for good") == {"take": 0, "steal": 1}
+    assert check(root) == [] and [one.name for one in read(root).classes] == ["take", "return", "steal"]

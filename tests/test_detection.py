@@ -131,6 +131,19 @@ def test_drawing_videos_counts_their_answers_as_often():
     assert gain[:3] == (0, 0, 0)
 
 
+def test_draws_in_which_nothing_happens_are_left_out():
+    videos = [toy_video(seed) for seed in range(2)]
+    videos[1].truth_labels[:] = False
+    scores = [videos[0].labels.astype(float), np.zeros(videos[1].labels.shape)]
+    ranking = Ranking([judged(v, score) for v, score in zip(videos, scores, strict=True)])
+    drawn = ranking.mean_average_precision(np.array([[1, 1], [2, 0], [0, 2]]))
+    assert drawn[:2].tolist() == [1, 1] and np.isnan(drawn[2])
+    assert mean_ap([ranking], Plan(resamples=50))[:3] == (1, 1, 1)
+    assert mean_ap_gain([ranking], [ranking], Plan(resamples=50))[:3] == (0, 0, 0)
+    with pytest.raises(LvmError, match="nothing that is asked about happens in"):
+        mean_ap([Ranking([judged(videos[1], scores[1])])])
+
+
 def test_scores_that_are_no_numbers_are_refused():
     video = toy_video()
     with pytest.raises(LvmError, match="finite"):

@@ -1,6 +1,9 @@
 """The tools that compare detection heads: names of heads, answers kept on disk, gains, costs."""
 
 import argparse
+import json
+import os
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -15,7 +18,7 @@ from export.detection.named import head_of, parts_of
 from export.detection.results import load_answers, save_answers
 from tools.detection import compared, found_truths, numbers_of, same_settings, trained
 from tools.detection_log import rows_of
-from tools.detection_speed import PRINTED, READ, TAKEN, cost
+from tools.detection_speed import PRINTED, READ, TAKEN, cost, timed
 
 
 def test_a_name_says_which_memories_a_head_has():
@@ -87,11 +90,39 @@ def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_preci
 def test_answers_of_other_settings_are_not_mixed(tmp_path):
     names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
     names += ("learning_rate", "parts_learning_rate")
-    settings = {name: 1 for name in names}
+    settings = {name: 1 for name in names} | {"data": tmp_path}
+    with pytest.raises(LvmError, match=r"classes.json does not exist: --data must be a data folder"):
+        same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
+    events, written = tmp_path / "events.jsonl", tmp_path / "a" / "settings.json"
+    for name in ("classes.json", "events.jsonl"):
+        (tmp_path / name).write_text("{}")
     same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
     same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
     with pytest.raises(LvmError, match="epochs 1, not 2"):
         same_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}))
+    older = {name: said for name, said in json.loads(written.read_text()).items() if name != "events"}
+    events.write_text("{} ")  # in place, as export.data without does
+    with pytest.raises(LvmError, match="holds answers with events .*, not .*: name another --output"):
+        same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
+    for later, refused in ((1, True), (-1, False)):  # seconds after settings.json, which has no digest yet
+        written.write_text(json.dumps(older))
+        for file in (events, tmp_path / "classes.json"):
+            os.utime(file, ns=(0, written.stat().st_mtime_ns + later * 10**9))
+        with pytest.raises(LvmError, match="events of before, not") if refused else nullcontext():
+            same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
+    assert len(json.loads(written.read_text())["events"]) == 16
+
+
+def test_a_slow_head_and_a_quick_one_are_timed_alike():
+    """A call takes ten seconds, every twentieth one a second only: of hundreds the quickest is no measure."""
+    now, calls = [0.0], [0]
+
+    def call(seconds):
+        calls[0] += 1
+        now[0] += seconds / 10 if calls[0] % 20 == 0 else seconds
+
+    found = timed({("head", 10.0): lambda: call(10.0)}, 2, 1000.0, lambda: now[0])
+    assert found == {("head", 10.0): [pytest.approx(1e7)] * 2} and calls[0] > 200
 
 
 def test_what_is_printed_grows_with_the_window_and_a_projection_does_not():

@@ -12,6 +12,7 @@ The last line of standard output is one JSON object. Heads: `export/detection/na
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import math
 import time
@@ -24,6 +25,7 @@ import torch
 from edge_runtime.paths import default_bundle
 from engines.errors import LvmError
 from export.data.checks import read
+from export.data.files import CLASSES, EVENTS
 from export.data.records import Classes
 from export.detection.average_precision import Ranking, mean_ap, mean_ap_gain
 from export.detection.clips import ClipRule, RegionVideo
@@ -103,12 +105,23 @@ def trained(
 
 
 def same_settings(arguments: argparse.Namespace) -> None:
-    """LvmError where --output holds answers of heads that were trained or asked otherwise."""
+    """LvmError where --output holds answers of heads that were trained or asked otherwise.
+
+    What was written before events had a digest counts as long as the folder's files are older than it.
+    """
     names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
     names += ("learning_rate", "parts_learning_rate")
     settings = {name: str(getattr(arguments, name)) for name in names}
+    files = [arguments.data / name for name in (CLASSES, EVENTS)]
+    if missing := [file for file in files if not file.is_file()]:
+        raise LvmError(f"{missing[0]} does not exist: --data must be a data folder")
+    settings["events"] = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+    names += ("events",)
     path = arguments.output / "settings.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
+    if "events" not in known:
+        changed = max(file.stat().st_mtime for file in files) > path.stat().st_mtime
+        known["events"] = "of before" if changed else settings["events"]
     if odd := [name for name in names if known.get(name) != settings[name]]:
         raise LvmError(
             f"{arguments.output} holds answers with {odd[0]} {known.get(odd[0])}, not {settings[odd[0]]}: "
@@ -181,6 +194,8 @@ def main() -> None:
         "videos": [len(train), len(test)],
         "clips": [sum(map(len, train)), sum(map(len, test))],
         "truths": [sum(len(video.truth_clip) for video in part) for part in (train, test)],
+        "classes": classes,
+        "asked": [classes[one] for one in asked],
         "truths_among_regions": round(found_truths(test), 4),
         "learned_regions": arguments.learned_regions,
     }

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -107,30 +108,33 @@ def _flops(call: Call) -> int:
 
 @torch.no_grad()
 def timed(
-    calls: dict[tuple[str, float], Call], rounds: int, least_s: float
+    calls: dict[tuple[str, float], Call],
+    rounds: int,
+    least_s: float,
+    clock: Callable[[], float] = time.perf_counter,
 ) -> dict[tuple[str, float], list[float]]:
-    """Microseconds of a call in every round: the quickest of at least five that take `least_s` together.
+    """Microseconds of a call in every round: the median of at least five that take `least_s` together.
 
-    The slower ones tell what else the machine did meanwhile.
+    Not the quickest, which is the quicker the more calls it is taken from, and slow calls are few.
     """
     often = {}
     for key, call in calls.items():
         call()
-        started = time.perf_counter()
+        started = clock()
         call()
-        often[key] = max(5, round(least_s / (time.perf_counter() - started)))
+        often[key] = max(5, round(least_s / (clock() - started)))
     found: dict[tuple[str, float], list[float]] = {key: [] for key in calls}
     rng = np.random.default_rng(0)
     with progress(rounds) as step:
         for number in range(rounds):
             for at in rng.permutation(len(calls)):
                 key = list(calls)[at]
-                quickest = float("inf")
+                taken = []
                 for _ in range(often[key]):
-                    started = time.perf_counter()
+                    started = clock()
                     calls[key]()
-                    quickest = min(quickest, time.perf_counter() - started)
-                found[key].append(1e6 * quickest)
+                    taken.append(clock() - started)
+                found[key].append(1e6 * statistics.median(taken))
             step(f"round {number + 1}")
     return found
 

@@ -179,9 +179,11 @@ def write_lines(path: Path, records: Iterable[Record]) -> int:
 
 
 def write_classes(root: Path, classes: Classes) -> None:
-    """Writes classes.json."""
+    """Writes classes.json, whole or not at all."""
     root.mkdir(parents=True, exist_ok=True)
-    (root / CLASSES).write_text(classes.model_dump_json(exclude_none=True, indent=1) + "\n", encoding="utf-8")
+    unfinished = (root / CLASSES).with_suffix(".unfinished")
+    unfinished.write_text(classes.model_dump_json(exclude_none=True, indent=1) + "\n", encoding="utf-8")
+    unfinished.replace(root / CLASSES)
 
 
 def refuse_other(root: Path) -> None:

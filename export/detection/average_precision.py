@@ -108,10 +108,13 @@ class Ranking:
         return np.array([curve.average_precision(once)[0] for curve in self._curves])
 
     def mean_average_precision(self, counts: Whole) -> Real:
-        """Over the activities that happen, for how often each video was drawn (D, V). (D,)"""
+        """Over the activities that happen, NaN where none does, for how often each video was drawn (D, V).
+        (D,)"""
         every = np.stack([curve.average_precision(counts) for curve in self._curves])  # (C, D)
         known = ~np.isnan(every)
-        return np.asarray(np.where(known, every, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+        count = known.sum(axis=0)
+        mean = np.where(known, every, 0).sum(axis=0) / np.maximum(count, 1)
+        return np.asarray(np.where(count > 0, mean, np.nan))
 
 
 def _curve(answers: Sequence[Judged], activity: int) -> _Curve:

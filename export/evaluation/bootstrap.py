@@ -132,7 +132,8 @@ def counted(
     """Interval of a metric of all drawn videos together, such as average precision.
 
     `functions`, one a seed, get how often each of V `videos` was drawn (R, V) and give the metric (R,); its
-    mean over the drawn seeds counts.
+    mean over the drawn seeds counts. Resamples for which it is NaN are left out; LvmError where it is NaN for
+    all videos together.
     """
     runs, names = len(functions), tuple(videos)
     scores = Scores(np.zeros((runs, len(names))), np.ones((runs, len(names))), names, tuple(range(runs)))
@@ -142,7 +143,13 @@ def counted(
         return np.asarray((by_seed * draws.seeds).sum(1) / draws.seeds.sum(1))
 
     whole = Draws(np.ones((1, len(names)), np.int64), np.ones((1, runs), np.int64))
-    return _interval(float(told(whole)[0]), told(_draw(scores, plan)), plan, scores)
+    estimate, found = float(told(whole)[0]), told(_draw(scores, plan))
+    if np.isnan(estimate):
+        raise LvmError(
+            f"nothing that is asked about happens in {', '.join(names)}: ask about other activities or videos"
+        )
+    known = found[~np.isnan(found)]
+    return _interval(estimate, known if len(known) else np.array([estimate]), plan, scores)
 
 
 def _grouped(
