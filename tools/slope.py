@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.camera_settings import CameraSettings
 from edge_runtime.engine_set import Engines
+from edge_runtime.heaps import TRIM_EVERY_S, trimmed
 from edge_runtime.paths import default_bundle
 from edge_runtime.queries import ObjectQuery
 from edge_runtime.service import Service
@@ -88,17 +89,21 @@ def watch(source: str, frames: int, backend: str) -> Samples:
     """Samples at even distances of a run over so many frames of the source."""
     # All at once: a list of them would be a growth of its own, of 300 bytes a sample.
     samples, count = np.zeros((SAMPLES + 2, 4), np.int64), 0
-    process, asked = psutil.Process(), 0
+    process, asked, tidied = psutil.Process(), 0, 0
     engines = Engines.load(Bundle.open(default_bundle()), backend)
-    seconds = frames / engines.bundle.manifest.network.sample_fps
+    fps = engines.bundle.manifest.network.sample_fps
+    seconds = frames / fps
     question = ObjectQuery(activity=engines.bundle.manifest.classes[0].name)
     with tempfile.TemporaryDirectory(prefix="lvm-edge-slope-") as folder, progress(frames) as step:
         with Service(engines) as service:
             camera = service.add(CameraSettings(canonical(source), Path(folder)))
 
             def look() -> None:
-                nonlocal asked, count
+                nonlocal asked, count, tidied
                 now, before = camera.version.frames, int(samples[count - 1, FRAMES])
+                if now - tidied >= TRIM_EVERY_S * fps:  # as often in its stream as a run does by the clock
+                    tidied = now
+                    trimmed()
                 if count and now - before < frames / SAMPLES:
                     return
                 if now // ASK_EVERY_FRAMES > asked:
