@@ -2,6 +2,7 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from test_report import result
 from engines.errors import LvmError
 from export.data.ask_all import ask_all
 from export.data.candidates import Rules
+from export.data.checks import read
+from export.data.files import EVENTS, QUERIES, write_lines
+from export.data.records import CropInVideo, QueryRecord
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.evaluate import Evaluation
 from export.evaluation.results import EventResult
-from export.evaluation.runs import save
+from export.evaluation.runs import TrainedRun, save
 from export.evaluation.ways import Way, compared, table
 from tools import memory_table
-from tools.memory_table import activity_of, by_context, page
+from tools.memory_costs import _first
+from tools.memory_table import Comparison, activity_of, answered_by, by_context, page
 from tools.tables import main
 
 
@@ -36,13 +41,19 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     write_worlds(root, [world_video(4, minutes=1, split="test")])
     ask_all(root, rules=Rules(per_cell=4))
+    asked = list(read(root).queries)
+    at = next(n for n, one in enumerate(asked) if one.type == "activity")
+    # As in own videos, which have no photographs of a catalogue.
+    asked[at] = asked[at].model_copy(update={"crop": CropInVideo(tick5=10, box=(0.1, 0.1, 0.4, 0.5))})
+    write_lines(root / QUERIES, asked)
     return root
 
 
 @pytest.fixture(scope="module")
 def command(data: Path, runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     output = tmp_path_factory.mktemp("found")
-    (output / "detection.json").write_text(json.dumps({"heads": {"text-6-1": {"map": [0.5, 0.4, 0.6]}}}))
+    head = {"map": [0.5, 0.4, 0.6], "by_activity": {one.name: 0.5 for one in read(data).classes}}
+    (output / "detection.json").write_text(json.dumps({"heads": {"text-6-1": head}}))
     contexts = [str(runs["text"]), str(runs["plain"])]
     return [
         "tables", "memories", "--data", str(data), "--output", str(output), "--questions", "1",
@@ -109,15 +120,60 @@ def test_contexts_are_held_against_the_plain_one(runs: dict[str, Path]) -> None:
 @pytest.mark.parametrize("given", ["text", "text=somewhere"])
 def test_activity_names_context_folder_and_head(given: str) -> None:
     with pytest.raises(LvmError, match="must look like text=RESULTS:text-6-1"):
-        activity_of([given])
+        activity_of([given], ["text"], [])
 
 
 def test_a_head_that_was_not_measured_is_named(tmp_path: Path) -> None:
     with pytest.raises(LvmError, match=r"detection\.json does not exist"):
-        activity_of([f"text={tmp_path}:text-6-1"])
+        activity_of([f"text={tmp_path}:text-6-1"], ["text"], [])
     (tmp_path / "detection.json").write_text('{"heads": {"none": {"map": [0.5, 0.4, 0.6]}}}')
     with pytest.raises(LvmError, match="has heads none, got text-6-1"):
-        activity_of([f"text={tmp_path}:text-6-1"])
+        activity_of([f"text={tmp_path}:text-6-1"], ["text"], [])
+
+
+def test_a_context_that_is_none_of_the_tables_is_named(tmp_path: Path) -> None:
+    with pytest.raises(LvmError, match=r"contexts of the table are svd, svd\+text, got 'text'"):
+        activity_of([f"text={tmp_path}:text-6-1"], ["svd", "svd+text"], [])
+
+
+@pytest.mark.parametrize("said", [{"classes": ["a", "b"], "asked": ["a"]}, {}])
+def test_a_precision_over_some_activities_is_none_over_all(tmp_path: Path, said: dict[str, Any]) -> None:
+    head = {"map": [0.5, 0.4, 0.6], "by_activity": {"a": 0.5}}
+    (tmp_path / "detection.json").write_text(json.dumps({"heads": {"none": head}, **said}))
+    with pytest.raises(
+        LvmError, match="has the mAP over a, without b: write it with tools.detection without"
+    ):
+        activity_of([f"text={tmp_path}:none"], ["text"], ["a", "b"])
+    said = {"classes": ["a", "b"], "asked": ["a", "b"]}  # b never happens
+    (tmp_path / "detection.json").write_text(json.dumps({"heads": {"none": head}, **said}))
+    assert activity_of([f"text={tmp_path}:none"], ["text"], []) == {"text": [0.5, 0.4, 0.6]}
+
+
+def test_answers_are_those_of_a_configuration_and_thresholds_too(runs: dict[str, Path]) -> None:
+    one, same, slots, sure = (TrainedRun.open(runs["plain"]) for _ in range(4))
+    slots.network.config = slots.config.model_copy(update={"memory_tokens": slots.config.memory_tokens - 1})
+    thresholds = sure.card.thresholds.model_copy(update={"time_head": "bins"})
+    sure = replace(sure, card=replace(sure.card, thresholds=thresholds))
+    assert one.card.thresholds != thresholds
+    assert answered_by(one) == answered_by(same) and len({answered_by(r) for r in (one, slots, sure)}) == 3
+
+
+def test_answers_are_those_of_the_events_too(data: Path, tmp_path: Path) -> None:
+    places = []
+    for more in ("", "\n"):
+        for file in data.iterdir():
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+        (tmp_path / EVENTS).write_text((data / EVENTS).read_text() + more)
+        places.append(Comparison(read(tmp_path), "test", tmp_path, tmp_path)._questions)
+    assert places[0] != places[1]
+
+
+def test_a_kind_of_which_there_are_few_does_not_cut_the_others() -> None:
+    kinds = ["activity"] * 3 + ["time"] * 1 + ["object"] * 4
+    asked = [QueryRecord.model_construct(qid=str(number), type=kind) for number, kind in enumerate(kinds)]
+    assert [one.type for one in _first(asked, 3)] == [
+        "activity", "time", "object", "activity", "object", "activity", "object",
+    ]  # fmt: skip
 
 
 def _way(folder: Path, name: str, hits: int) -> Way:

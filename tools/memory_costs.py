@@ -5,6 +5,7 @@ Letters: F frames of a clip, d token width.
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
 from collections import defaultdict
@@ -20,7 +21,7 @@ from edge_runtime.samplers import make_sampler
 from edge_runtime.state import arrays_of
 from engines.bundle import Bundle
 from export.data.records import QueryRecord
-from export.evaluation.evaluate import CachedObjects, question
+from export.evaluation.evaluate import CachedObjects, Crops, question
 from export.training.cache import VideoCache
 
 
@@ -76,13 +77,18 @@ class Lane:
 
 
 def costs(
-    ways: dict[str, tuple[Bundle, str]], cache: VideoCache, queries: Sequence[QueryRecord], each: int
+    ways: dict[str, tuple[Bundle, str]],
+    cache: VideoCache,
+    queries: Sequence[QueryRecord],
+    each: int,
+    crops: Crops,
 ) -> dict[str, dict[str, Any]]:
     """Bytes of state and processor time of one clip, its tokens known, and of one question asked alone.
 
-    All take turns at every clip of `cache`, then at its first `each` queries of each kind.
+    All take turns at every clip of `cache`, then at its first `each` queries of each kind; `crops` are the
+    tokens (49, d) of objects that are no catalogue photo, by qid.
     """
-    objects = CachedObjects(cache, queries, {})
+    objects = CachedObjects(cache, queries, crops)
     lanes = {name: Lane.of(bundle, sampler, objects) for name, (bundle, sampler) in ways.items()}
     try:
         for clip in range(cache.clips):
@@ -108,9 +114,10 @@ def _turned(lanes: list[Lane], number: int) -> list[Lane]:
 
 
 def _first(queries: Sequence[QueryRecord], each: int) -> list[QueryRecord]:
-    """The first `each` queries of each kind, kinds in turn."""
+    """The first `each` queries of each kind, or all there are, kinds in turn."""
     kinds: dict[str, list[QueryRecord]] = defaultdict(list)
     for query in queries:
         if len(kinds[query.type]) < each:
             kinds[query.type].append(query)
-    return [one for some in zip(*kinds.values(), strict=False) for one in some]
+    in_turn = itertools.zip_longest(*kinds.values())
+    return [one for some in in_turn for one in some if one is not None]

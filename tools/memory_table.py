@@ -7,7 +7,8 @@
 `--attention` and `--s5` are bundles or run folders, one for each training seed; svd-novelty, random and fifo
 are samplers of the first of them. `--contexts` are run folders that learned alike but for their context; what
 they are called and which belong together their networks say. Answers that lie in --output are not asked
-again. `--activity` takes the mAP of activity detection with a context from what tools.detection wrote.
+again, where network, thresholds, questions and events are the same. `--activity` takes the mAP of activity
+detection with a context from what tools.detection wrote, over all activities.
 
 Costs are medians of processor time on one onnxruntime thread, all ways in turns on one video: a clip whose
 tokens are known (background, sampler, memory, queues), and a question that is asked alone. Writes memories.md
@@ -31,11 +32,11 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from export.bundle_writer import write_bundle
 from export.data.checks import read
-from export.data.files import QUERIES, Dataset
+from export.data.files import EVENTS, QUERIES, Dataset
 from export.data.records import Split
 from export.evaluation.runs import CHECKPOINT, OWN, TrainedRun, is_bundle, results_file
 from export.evaluation.stream import Model
-from export.evaluation.videos import caches_of
+from export.evaluation.videos import caches_of, crops_of
 from export.evaluation.ways import Way, compared, table
 from export.precision import Plan
 from export.training.evaluate_cli import answers
@@ -61,7 +62,8 @@ class Comparison:
 
     def __init__(self, data: Dataset, split: Split, cache: Path, output: Path) -> None:
         self.data, self.split, self.cache, self.output = data, split, cache, output
-        self._questions = hashlib.sha256((data.root / QUERIES).read_bytes()).hexdigest()[:8]
+        said = [(data.root / name).read_bytes() for name in (QUERIES, EVENTS)]
+        self._questions = hashlib.sha256(b"".join(said)).hexdigest()[:8]
 
     def way(self, name: str, folders: Sequence[Path], system: str = OWN) -> tuple[Way, tuple[Bundle, str]]:
         """The answers of `system` by the runs in `folders`, and the bundle and sampler that give them."""
@@ -75,7 +77,7 @@ class Comparison:
 
     def _asked(self, folder: Path, system: str) -> _Asked:
         run = TrainedRun.open(folder)
-        place = self.output / "answers" / f"{weights_digest(run.network)[:16]}-{self._questions}"
+        place = self.output / "answers" / f"{answered_by(run)}-{self._questions}"
         if not results_file(place, self.split, system).is_file():
             print(f"{folder}: {system}", file=sys.stderr, flush=True)
             answers(run, self.data, self.split, [system], self.cache, place)
@@ -98,7 +100,16 @@ class Comparison:
             iter(caches_of(self.data, self.split, opened.config, model.backbone, digest, self.cache))
         )
         queries = [one for one in self.data.queries if one.video == cache.name]
-        return costs(ways, cache, queries, each)
+        video = self.data.videos[cache.name]
+        crops = crops_of(self.data, video, queries, opened.config, model.backbone)
+        return costs(ways, cache, queries, each, crops)
+
+
+def answered_by(run: TrainedRun) -> str:
+    """All of a run that its answers depend on: bundles of equal weights may differ in memory slots."""
+    card, config = run.card, run.config
+    said = f"{weights_digest(run.network)} {config.model_dump_json()} {card.thresholds.model_dump_json()}"
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def by_context(folders: Sequence[Path]) -> dict[str, list[Path]]:
@@ -112,20 +123,36 @@ def by_context(folders: Sequence[Path]) -> dict[str, list[Path]]:
     return dict(sorted(found.items(), key=lambda one: (one[0] != PLAIN, one[0].count("+"), one[0])))
 
 
-def activity_of(given: Sequence[str]) -> dict[str, list[float]]:
-    """CONTEXT=FOLDER:HEAD -> mAP with its interval, by context."""
+def activity_of(
+    given: Sequence[str], contexts: Sequence[str], classes: Sequence[str]
+) -> dict[str, list[float]]:
+    """CONTEXT=FOLDER:HEAD -> mAP with its interval, by context.
+
+    LvmError for a context that is none of `contexts`, and for a mAP over some of the activities; all are
+    those that the file names, else `classes`.
+    """
     found = {}
     for one in given:
         context, equals, where = one.partition("=")
         folder, colon, head = where.rpartition(":")
         if not equals or not colon:
             raise LvmError(f"--activity must look like text=RESULTS:text-6-1, got {one!r}")
+        if context not in contexts:
+            known = ", ".join(contexts) or "none (name runs by --contexts)"
+            raise LvmError(f"--activity {one}: contexts of the table are {known}, got {context!r}")
         file = Path(folder) / "detection.json"
         if not file.is_file():
             raise LvmError(f"--activity {one}: {file} does not exist: write it with tools.detection")
-        heads = json.loads(file.read_text(encoding="utf-8"))["heads"]
+        said = json.loads(file.read_text(encoding="utf-8"))
+        heads = said["heads"]
         if head not in heads:
             raise LvmError(f"--activity {one}: {file} has heads {', '.join(heads)}, got {head}")
+        judged = said.get("asked", list(heads[head]["by_activity"]))
+        if left_out := [name for name in said.get("classes", classes) if name not in judged]:
+            raise LvmError(
+                f"--activity {one}: {file} has the mAP over {', '.join(judged)}, without "
+                f"{', '.join(left_out)}: write it with tools.detection without --activities"
+            )
         found[context] = heads[head]["map"]
     return found
 
@@ -134,14 +161,15 @@ def tables(given: argparse.Namespace) -> dict[str, Any]:
     """What the last line says."""
     split = cast(Split, given.split)
     comparison = Comparison(read(given.data), split, given.cache or given.output / "cache", given.output)
-    activity = activity_of(given.activity)
+    contexts = by_context(given.contexts)
+    activity = activity_of(given.activity, list(contexts), [one.name for one in comparison.data.classes])
     groups: dict[str, dict[str, tuple[Way, tuple[Bundle, str]]]] = {"samplers": {}, "contexts": {}}
     groups["samplers"]["neural"] = comparison.way("neural", given.attention)
     if given.s5:
         groups["samplers"]["s5"] = comparison.way("s5", given.s5)
     for name in UNTRAINED:
         groups["samplers"][name] = comparison.way(name, given.attention, name)
-    for name, folders in by_context(given.contexts).items():
+    for name, folders in contexts.items():
         groups["contexts"][name] = comparison.way(name, folders)
     bundles = {f"{group} {name}": one[1] for group, ways in groups.items() for name, one in ways.items()}
     spent = comparison.costs(bundles, given.attention[0], given.questions)
