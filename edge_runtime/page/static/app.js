@@ -89,6 +89,7 @@ function choose(name) {
     if (!stage.held && !stage.moment) { stage.paint(null); stage.veil(sentence); }
   });
   $("answer").hidden = true;
+  question.update();
   tools();
   showCameras();
   refresh.stale();
@@ -105,6 +106,7 @@ function chooseNone() {
     log.update(null);
     timeline.update(null, []);
     $("fps").textContent = $("state").textContent = "";
+    question.update();
   }
   $("pause").disabled = true;
   const late = state.awaited.map((one) => `${one.camera} is not watched yet: ${one.error}`);

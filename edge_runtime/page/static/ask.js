@@ -144,6 +144,7 @@ export class Question {
   }
 
   missing() {
+    if (!this.state.camera) return "No camera is watched yet.";
     if (this.kind !== "object" && !this.objects.length) return "Choose an object first: tap it in the picture, or take a photo.";
     if (this.kind === "object" && !this.activities.length) return "This device does not tell which activities it knows.";
     return "";
