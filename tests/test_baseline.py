@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from engines.errors import LvmError
 from export.evaluation.baseline import evaluate_baseline, load_baseline, window_rows
-from export.networks.tubedetr import TubeDETR
+from export.networks.tubedetr import TubeDETR, TubeOutput
 
 
 def network(seed: int = 0) -> TubeDETR:
@@ -41,6 +41,20 @@ def test_every_query_has_a_result_that_compares_with_the_memorys() -> None:
         assert one.seed == 2 and one.evidence is None and one.presence_logit is not None
         assert (one.score("bins") is not None) == one.happened
         assert set(one.spans) == ({"bins"} if one.type == "time" else set())
+
+
+def test_a_time_query_is_read_as_one_clip() -> None:
+    lengths = []
+
+    class Listening(TubeDETR):
+        def forward(self, **given: torch.Tensor) -> TubeOutput:
+            lengths.append(tuple(given["frames"].shape[:2]))
+            return super().forward(**given)
+
+    torch.manual_seed(0)
+    both = [query("time"), query("activity", t_s=0.0, t_e=46.0)]
+    evaluate_baseline(Listening(network_config()), network_config(), cache(), both, clip_frames=20)
+    assert lengths == [(1, 46), (3, 20)]
 
 
 def test_it_depends_on_what_is_asked() -> None:

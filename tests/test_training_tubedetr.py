@@ -7,7 +7,10 @@ import pytest
 import torch
 from training_models import CPU, made_truth, toy_cache, toy_caches, toy_config
 
+from edge_runtime.decode import xyxy
 from engines.errors import LvmError
+from engines.manifest import CELLS
+from export.data.cells import evidence_cells
 from export.networks.reader import Reader
 from export.training.recipe import Optimiser, TubeDetrRecipe
 from export.training.tubedetr import TubeTask
@@ -15,9 +18,10 @@ from export.training.tubedetr import TubeTask
 TIME_FRAMES = 120
 
 
-def task_of(caches=None, seed=0, **changes):
+def task_of(caches=None, seed=0, network=None, **changes):
     values = {"optimiser": Optimiser(steps=9, learning_rate=1e-3), "batch": 4, "frames": 12, "stride": 4}
-    return TubeTask(toy_config(), TubeDetrRecipe(**{**values, **changes}), caches or toy_caches(), seed, CPU)
+    recipe = TubeDetrRecipe(**{**values, **changes})
+    return TubeTask(network or toy_config(), recipe, caches or toy_caches(), seed, CPU)
 
 
 def rows(task, steps=30):
@@ -78,6 +82,37 @@ def test_boxes_are_the_products_where_a_place_is_asked_for():
             assert min(np.abs(one - xyxy).max(1).min() for one in there if len(one)) < 1e-6
             seen += 1
     assert seen > 20
+
+
+def test_evidence_is_where_the_boxes_of_what_answers_are():
+    seen = 0
+    for row in rows(task_of(), 60):
+        assert row["evidence"].shape == (len(row["frame_tick"]), CELLS)
+        assert not row["evidence"][~row["frame_valid"]].any()
+        if not row["happened"]:
+            assert not row["evidence"].any()
+        for step in np.flatnonzero(row["annotated"].numpy()):
+            shown = evidence_cells(xyxy(row["box"][step : step + 1].numpy()))[0]
+            assert (row["evidence"][step].numpy() <= shown).all() and row["evidence"][step].any()
+            seen += 1
+    assert seen > 20
+
+
+def test_boxes_teach_which_tokens_are_relevant():
+    network = toy_config(reader_candidates=20)
+    task = task_of(network=network)
+    batch = next(b for b in map(task.batch, range(50)) if int(b["kind"][0]) != 2 and b["evidence"].any())
+    adam, losses = torch.optim.AdamW(task.module.parameters(), lr=1e-2), []
+    for _ in range(20):
+        loss, parts, _ = task.module(batch)
+        adam.zero_grad()
+        loss.backward()
+        adam.step()
+        losses.append(float(parts["relevance"].detach()))
+    assert losses[-1] < 0.85 * losses[0]
+    missing, _ = Reader(network).load_state_dict(task.module.tubedetr.state_dict(), strict=False)
+    assert not any(name.startswith("relevance") for name in missing)
+    assert "relevance" not in task_of(network=network, guidance=0.0).module(batch)[1]
 
 
 def test_a_span_lies_in_its_window():

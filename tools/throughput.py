@@ -41,7 +41,7 @@ from engines.manifest import NetworkConfig
 from engines.spec import Engine
 from export.data.checks import read
 from export.data.records import DURATION_S, QueryRecord, Split
-from export.evaluation.baseline import asked, read_rows, window_rows
+from export.evaluation.baseline import asked, clip_length, read_rows, window_rows
 from export.evaluation.evaluate import CachedObjects, question
 from export.evaluation.loads import LEAST_MEASURED, REST_VIDEO_S, Cost, Window, rest_cost, speed_up
 from export.evaluation.printed import Cell
@@ -148,7 +148,7 @@ def answer_in_turns(
             rows = window_rows(query, lane.cache.ticks, config.sample_fps, window)
             given = asked(config, lane.cache, query, {})
             started = time.perf_counter()
-            read_rows(network, clip_frames, lane.cache, rows, given)
+            read_rows(network, clip_length(query, rows, clip_frames), lane.cache, rows, given)
             cached = time.perf_counter() - started
             timing.add(CACHED, query, cached)
             timing.add(BASELINE, query, cached + see(backbone, pool, len(rows)))

@@ -56,7 +56,8 @@ def evaluate_baseline(
     results = []
     for query in queries:
         rows = window_rows(query, cache.ticks, config.sample_fps, window)
-        told = read_rows(network, frames, cache, rows, asked(config, cache, query, crops or {}))
+        length = clip_length(query, rows, frames)
+        told = read_rows(network, length, cache, rows, asked(config, cache, query, crops or {}))
         results.append(_result(told, query, seed))
     return results
 
@@ -71,6 +72,12 @@ def window_rows(
         return rows
     start = query.q_s if query.t_s is None else query.t_s
     return np.array([min(round(start * fps), len(ticks) - 1)])
+
+
+def clip_length(query: QueryRecord, rows: NDArray[np.int64], frames: int) -> int:
+    """Frames that are read at once. A time query is one clip, as it is learned: logits of several have no
+    common scale."""
+    return len(rows) if query.type == "time" else frames
 
 
 def asked(config: NetworkConfig, cache: VideoCache, query: QueryRecord, crops: Crops) -> Asked:

@@ -98,8 +98,8 @@ def read_window(
     with torch.inference_mode():
         for first in range(0, len(clips.frames), at_once):
             some = Clips(*(part[first : first + at_once] for part in clips))
-            parts.append(network(**_feeds(some, asked)))
-    return _joined([torch.cat(field) for field in zip(*parts, strict=True)], clips)
+            parts.append(network(**_feeds(some, asked))[:-1])  # relevance is for training
+    return _joined(TubeOutput(*(torch.cat(field) for field in zip(*parts, strict=True))), clips)
 
 
 def cut(tokens: Tensor, ticks: Tensor, clip_frames: int) -> Clips:
@@ -132,9 +132,7 @@ def _feeds(clips: Clips, asked: Asked) -> dict[str, Tensor]:
     }
 
 
-def _joined(fields: list[Tensor], clips: Clips) -> WindowAnswer:
-    told = TubeOutput(*fields)
-
+def _joined(told: TubeOutput, clips: Clips) -> WindowAnswer:
     def real(tensor: Tensor) -> Real:
         return np.asarray(tensor.float().cpu().numpy(), np.float32)
 

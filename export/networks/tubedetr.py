@@ -16,7 +16,7 @@ from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
 from export.networks.places import Places, corrected
 from export.networks.positions import CellCode, TickCode
-from export.networks.reader import UNANSWERABLE, Embedding, Heads, mean_of_valid
+from export.networks.reader import UNANSWERABLE, Embedding, Heads, Relevance, mean_of_valid
 
 ASKED = CELLS + 1
 """Query tokens."""
@@ -31,6 +31,7 @@ class TubeOutput(NamedTuple):
     start_logits: Tensor  # (B, T)
     end_logits: Tensor  # (B, T)
     presence_logit: Tensor  # (B,)
+    relevance: Tensor | None = None  # (B, S, 49) of the slow frames' tokens; None as in the reader
 
 
 class TubeDETR(nn.Module):
@@ -40,7 +41,9 @@ class TubeDETR(nn.Module):
     ones: `reader.load_state_dict(tubedetr.state_dict(), strict=False)`. Only `fast` is its own, and the
     reader's SVD tokens have no counterpart; of the pointer only its logit is used, to weigh the cells of a
     frame. Tick codes are added to the keys although attention never leaves a frame here: the weights then
-    know the keys that they will see in the reader.
+    know the keys that they will see in the reader. Where the reader weighs its tokens by relevance this
+    network does, too, and is taught it by the same boxes: a baseline that has to find the one cell of fifty
+    by itself learned neither activities nor times in 5,000 steps.
     """
 
     def __init__(self, config: NetworkConfig, stride: int = 5) -> None:
@@ -48,6 +51,7 @@ class TubeDETR(nn.Module):
         width = config.d_model
         self.stride = stride
         self.embed = Embedding(config.model_copy(update={"svd_rank": 0}))
+        self.relevance = Relevance(width) if config.reader_candidates else None
         self.ticks = TickCode(width, config.tick_base)
         self.cells = CellCode(width)
         layer = (width, config.heads, config.ffn, config.dropout)
@@ -79,46 +83,56 @@ class TubeDETR(nn.Module):
         the first frames of a clip and false for its padding, object_tokens (B, 49, d_b), object_valid (B,)
         bool, activity (B, C), activity_valid (B,) bool.
         """
-        slow, seen = self._slow(
+        slow, relevance, seen = self._slow(
             frames, frame_tick, frame_valid, object_tokens, object_valid, activity, activity_valid
         )
         tokens = self._frame_tokens(slow, frames)  # (B, T, K, d)
-        steps = self._decode(tokens, frame_tick, frame_valid, seen)
-        return self._answer(steps, frame_valid, tokens[:, :, :CELLS])
+        weight = None if relevance is None else self._of_frames(relevance, frames.shape[1])
+        steps = self._decode(tokens, frame_tick, self._bias(frame_valid, seen, weight), frame_valid)
+        return self._answer(steps, frame_valid, tokens[:, :, :CELLS])._replace(relevance=relevance)
 
     def _slow(
         self, frames: Tensor, frame_tick: Tensor, frame_valid: Tensor, *asked: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Every k-th frame, encoded together with the query tokens, each frame for itself.
 
-        Gives tokens (B, S, K, d) and which query tokens there are (B, 50).
+        Gives tokens (B, S, K, d), the relevance (B, S, 49) of the frames' own, and which query tokens there
+        are (B, 50).
         """
         every = slice(None, None, self.stride)
         memory = frames[:, every].flatten(1, 2)  # (B, 49 S, d_b)
         batch, slow = frame_tick[:, every].shape
         hot = torch.eye(CELLS, device=frames.device).repeat(slow, 1)[None]  # (1, 49 S, 49)
         question = self.embed.asked(None, None, *asked)
-        own = self.embed.memory(memory, hot, question, asked[1]) + self.embed.kind[0]  # (B, 49 S, d)
+        fused = self.embed.memory(memory, hot, question, asked[1])  # (B, 49 S, d)
+        relevance = None
+        if self.relevance is not None:
+            relevance = self.relevance(fused, question.activity, asked[3]).view(batch, slow, CELLS)
+        own = fused + self.embed.kind[0]  # (B, 49 S, d)
         parts = own.view(batch, slow, CELLS, -1), question.tokens[:, None].expand(-1, slow, -1, -1)
         tokens = torch.cat(parts, 2).flatten(0, 1)  # (B S, K, d)
         seen = question.valid  # (B, 50)
-        bias = self._bias(frame_valid[:, every], seen).flatten(0, 1)  # (B S, K)
+        bias = self._bias(frame_valid[:, every], seen, relevance).flatten(0, 1)  # (B S, K)
         position = self._positions(frame_tick[:, every]).flatten(0, 1)  # (B S, K, d)
         for layer in self.encoder:
             tokens = layer(tokens, position, bias)
-        return tokens.view(batch, slow, *tokens.shape[1:]), seen
+        return tokens.view(batch, slow, *tokens.shape[1:]), relevance, seen
+
+    def _of_frames(self, slow: Tensor, frames: int) -> Tensor:
+        """slow (B, S, ...) -> (B, T, ...): a slow frame stands for the k frames from its own on."""
+        return slow.repeat_interleave(self.stride, 1)[:, :frames]
 
     def _frame_tokens(self, slow: Tensor, frames: Tensor) -> Tensor:
         """slow (B, S, K, d) stands for the k frames from its own on; each adds its own by the fast branch."""
         own = self.embed.norm(self.embed.project(frames))  # (B, T, 49, d)
         fast = functional.pad(self.fast(own), (0, 0, 0, ASKED))  # (B, T, K, d)
-        return slow.repeat_interleave(self.stride, 1)[:, : frames.shape[1]] + fast
+        return self._of_frames(slow, frames.shape[1]) + fast
 
-    def _decode(self, tokens: Tensor, frame_tick: Tensor, frame_valid: Tensor, seen: Tensor) -> Tensor:
-        """tokens (B, T, K, d), seen (B, 50) -> one step a frame (B, T, d)."""
+    def _decode(self, tokens: Tensor, frame_tick: Tensor, bias: Tensor, frame_valid: Tensor) -> Tensor:
+        """tokens (B, T, K, d), bias (B, T, K) -> one step a frame (B, T, d)."""
         query = self.ticks(frame_tick) + self.query  # (B, T, d)
         keys = tokens + self._positions(frame_tick)  # (B, T, K, d)
-        bias, step_bias = self._bias(frame_valid, seen), bias_of(frame_valid)
+        step_bias = bias_of(frame_valid)
         x = torch.zeros_like(query)
         for layer in self.decoder:
             assert isinstance(layer, DecoderLayer)
@@ -146,11 +160,14 @@ class TubeDETR(nn.Module):
         boxes = places.boxes(own, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
         return (share * boxes).sum(2)
 
-    def _bias(self, frame_valid: Tensor, seen: Tensor) -> Tensor:
-        """frame_valid (B, n), seen (B, 50) -> (B, n, K) of a frame's own tokens and the query's."""
+    def _bias(self, frame_valid: Tensor, seen: Tensor, relevance: Tensor | None) -> Tensor:
+        """frame_valid (B, n), seen (B, 50), relevance (B, n, 49) -> (B, n, K) of a frame's own tokens and the
+        query's."""
         count = frame_valid.shape[1]
-        own = frame_valid[..., None].expand(-1, -1, CELLS)
-        return bias_of(torch.cat((own, seen[:, None].expand(-1, count, -1)), -1))
+        own = bias_of(frame_valid)[..., None].expand(-1, -1, CELLS)
+        if relevance is not None:
+            own = own - functional.softplus(-relevance)  # as in the reader
+        return torch.cat((own, bias_of(seen)[:, None].expand(-1, count, -1)), -1)
 
     def _positions(self, tick: Tensor) -> Tensor:
         """tick (B, n) -> (B, n, K, d): tick and cell of frame tokens, cell of the object's, none else."""

@@ -87,6 +87,8 @@ class TubeDetrRecipe(Part):
     batch: int = Field(default=8, ge=1)
     frames: int = Field(default=30, ge=1)
     stride: int = Field(default=5, ge=1)
+    guidance: Annotated[float, Field(ge=0.0)] = 0.5
+    """As `lvm.guidance`: weight of what boxes say about which tokens are relevant."""
 
 
 class LvmRecipe(Part):

@@ -38,6 +38,7 @@ class TubeTrainer(nn.Module):
     def __init__(self, network: NetworkConfig, recipe: TubeDetrRecipe) -> None:
         super().__init__()
         self.tubedetr = TubeDETR(network, recipe.stride)
+        self.guidance = recipe.guidance
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """batch: inputs of `TubeDETR.forward` and targets -> loss, its parts, nothing else."""
@@ -61,6 +62,12 @@ class TubeTrainer(nn.Module):
                 told.presence_logit, happened.to(told.presence_logit.dtype)
             ),
         }
+        if told.relevance is not None and self.guidance:
+            every = slice(None, None, self.tubedetr.stride)
+            there = batch["frame_valid"][:, every, None].expand(-1, -1, CELLS)  # (B, S, 49)
+            parts["relevance"] = self.guidance * losses.balanced(
+                told.relevance, batch["evidence"][:, every], there
+            )
         return torch.stack(list(parts.values())).sum(), parts, {}
 
 
@@ -177,9 +184,17 @@ class TubeTask:
             "happened": np.array(len(found) > 0),
             "kind": np.array(question.kind, np.int64),
             "span": np.array(span, np.int64),
+            "evidence": np.pad(self._evidence(cache, found, ticks), ((0, free), (0, 0))),
             "box": np.pad(boxes, ((0, free), (0, 0))),
             "annotated": np.pad(annotated, (0, free)),
         }
+
+    def _evidence(
+        self, cache: VideoCache, found: NDArray[np.int64], ticks: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Which cells of each frame show an event that answers, (F, 49)."""
+        event = cache.truth.evidence(np.repeat(ticks, CELLS), np.tile(np.arange(CELLS), len(ticks)))
+        return np.isin(event, found).reshape(len(ticks), CELLS)
 
     def _boxes(
         self, cache: VideoCache, question: Question, found: NDArray[np.int64], ticks: NDArray[np.int64]
