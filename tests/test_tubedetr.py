@@ -10,10 +10,11 @@ from torch import Tensor
 
 from export.networks.attention import Attention, DecoderLayer, bias_of
 from export.networks.reader import Reader
-from export.networks.tubedetr import TubeDETR
+from export.networks.tubedetr import TubeDETR, TubeOutput
 from export.presets import load_preset
 
 FUSIONS = pytest.mark.parametrize("fusion", ["cell", "pooled"])
+RELEVANCE = pytest.mark.parametrize("candidates", [0, 20], ids=["plain", "weighed"])
 
 
 def network(**changes: Any) -> TubeDETR:
@@ -37,13 +38,21 @@ def inputs(net: TubeDETR, clips: int = 2, frames: int = 12) -> dict[str, Tensor]
     }
 
 
+def told(out: TubeOutput) -> list[Tensor]:
+    """Relevance only where the network has any."""
+    return [tensor for tensor in out if tensor is not None]
+
+
 @FUSIONS
 @pytest.mark.parametrize("frames", [1, 5, 12])
 def test_every_frame_is_a_step(fusion: str, frames: int) -> None:
     net = network(object_fusion=fusion)
     out = net(**inputs(net, 3, frames))
-    assert [tuple(tensor.shape) for tensor in out] == [(3, 5), (3, frames, 4), (3, frames), (3, frames), (3,)]
-    assert all(tensor.isfinite().all() for tensor in out)
+    shapes = [(3, 5), (3, frames, 4), (3, frames), (3, frames), (3,)]
+    assert [tuple(tensor.shape) for tensor in told(out)] == shapes and out.relevance is None
+    assert all(tensor.isfinite().all() for tensor in told(out))
+    weighed = network(object_fusion=fusion, reader_candidates=20)(**inputs(net, 3, frames))
+    assert [tuple(tensor.shape) for tensor in weighed] == [*shapes, (3, -(-frames // 5), 49)]
 
 
 def test_one_query_token_attends_as_in_the_plain_attention() -> None:
@@ -100,17 +109,19 @@ def test_the_query_reaches_frames_between_slow_ones_through_the_slow_branch_only
 @pytest.mark.parametrize(
     ("hidden", "flag"), [("object_tokens", "object_valid"), ("activity", "activity_valid")]
 )
-def test_what_was_not_asked_changes_no_answer(hidden: str, flag: str) -> None:
-    net = network()
+@RELEVANCE
+def test_what_was_not_asked_changes_no_answer(hidden: str, flag: str, candidates: int) -> None:
+    net = network(reader_candidates=candidates)
     given = inputs(net)
     given[flag][:] = False
     before = net(**given)
     given[hidden] = given[hidden] + 7
-    torch.testing.assert_close(tuple(net(**given)), tuple(before))
+    torch.testing.assert_close(told(net(**given)), told(before))
 
 
-def test_a_padded_clip_answers_like_the_short_one() -> None:
-    net = network()
+@RELEVANCE
+def test_a_padded_clip_answers_like_the_short_one(candidates: int) -> None:
+    net = network(reader_candidates=candidates)
     given = inputs(net, 1, 12)
     given["frame_valid"][:, 8:] = False
     short = {name: part[:, :8] if name.startswith("frame") else part for name, part in given.items()}
@@ -121,29 +132,32 @@ def test_a_padded_clip_answers_like_the_short_one() -> None:
     assert (padded.end_logits[:, 8:] < -1e8).all()
 
 
-def test_clips_of_a_batch_do_not_touch_each_other() -> None:
-    net = network()
+@RELEVANCE
+def test_clips_of_a_batch_do_not_touch_each_other(candidates: int) -> None:
+    net = network(reader_candidates=candidates)
     given = inputs(net, 3)
     one = net(**{name: part[1:2] for name, part in given.items()})
-    torch.testing.assert_close([part[1:2] for part in net(**given)], list(one))
+    torch.testing.assert_close([part[1:2] for part in told(net(**given))], told(one))
 
 
-def test_a_clip_of_padding_alone_gives_no_nan() -> None:
-    net = network()
+@RELEVANCE
+def test_a_clip_of_padding_alone_gives_no_nan(candidates: int) -> None:
+    net = network(reader_candidates=candidates)
     given = inputs(net)
     for name in ("frame_valid", "object_valid", "activity_valid"):
         given[name][:] = False
-    assert all(tensor.isfinite().all() for tensor in net(**given))
+    assert all(tensor.isfinite().all() for tensor in told(net(**given)))
 
 
 @FUSIONS
-def test_every_weight_gets_a_gradient_from_the_first_step_on(fusion: str) -> None:
+@RELEVANCE
+def test_every_weight_gets_a_gradient_from_the_first_step_on(fusion: str, candidates: int) -> None:
     torch.manual_seed(0)
-    net = TubeDETR(small_config(object_fusion=fusion)).train()
+    net = TubeDETR(small_config(object_fusion=fusion, reader_candidates=candidates)).train()
     given = inputs(net)
     given["frames"].requires_grad_()
     out = net(**given)
-    sum(tensor.square().mean() for tensor in out).backward()
+    sum(tensor.square().mean() for tensor in told(out)).backward()
     # A bias of keys moves all scores alike, and DETR's first steps attend to zeros: no gradient by design.
     by_design = re.compile(r"key\.bias$|^decoder\.0\.steps\.(query|key|value)\.")
     assert all(weight.grad is not None for weight in net.parameters())
