@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import av
@@ -87,3 +89,24 @@ def test_reconnecting_to_a_real_camera_leaves_nothing_behind(kind):
     assert late <= early + SPARE_THREADS, f"{early} threads after 3 reconnects, {late} after {RECONNECTS}"
     # Each picture of 160 x 96 used to keep 0.2 MB with its converter, a reconnect five of them.
     assert last - first < 4e6, f"{(last - first) / 1e6:.1f} MB in {RECONNECTS - 3} reconnects"
+
+
+LEFT = """
+import sys, threading, time
+from edge_runtime.cli import one_line
+if sys.argv[1] == "hangs":
+    threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
+print("said", end="")
+try:
+    sys.exit(3)
+except SystemExit as ended:
+    one_line.leave_behind(ended)
+    print(" and goes on", end="")
+    raise
+"""
+
+
+@pytest.mark.parametrize("word, said", [("hangs", "said"), ("none", "said and goes on")])
+def test_a_process_with_a_thread_that_hangs_ends_without_taking_python_down(word, said):
+    done = subprocess.run([sys.executable, "-c", LEFT, word], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (3, said, "")

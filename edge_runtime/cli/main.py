@@ -27,7 +27,7 @@ from edge_runtime.cli import (
     token,
     warmup,
 )
-from edge_runtime.cli.one_line import run_app
+from edge_runtime.cli.one_line import leave_behind, run_app
 from edge_runtime.logs import LogSettings, set_up
 
 app = typer.Typer(
@@ -79,9 +79,18 @@ def _given(verbose: bool, log_file: Path | None, log_json: bool) -> list[str]:
 
 
 def main() -> None:
-    """Parse and do; `start.main` is the entry point of `lvm-edge`."""
+    """Parse and do."""
     run_app(app, "lvm-edge")
 
 
+def program() -> None:
+    """`main` in a process of its own; `start.main` is the entry point of `lvm-edge`."""
+    try:
+        main()
+    except SystemExit as ended:
+        leave_behind(ended)
+        raise
+
+
 if __name__ == "__main__":
-    main()
+    program()

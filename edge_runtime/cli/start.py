@@ -10,9 +10,9 @@ from edge_runtime.cli.signals import kept
 
 def main() -> None:
     with kept() if "run" in sys.argv[1:] else contextlib.nullcontext():
-        from edge_runtime.cli.main import main as run_command
+        from edge_runtime.cli.main import program
 
-        run_command()
+        program()
 
 
 if __name__ == "__main__":
