@@ -56,3 +56,17 @@ def test_a_camera_that_is_taken_in_while_one_asks_is_told_once(client, service, 
         told = client.get("/api/v1/cameras").json()
         assert [one["camera"] for one in told["cameras"]] == ["demo", "late"] and told["awaited"] == []
         service.remove("late")
+
+
+def test_a_camera_that_is_taken_out_while_one_asks_is_no_error(client, service, tmp_path, monkeypatch):
+    service.add(CameraSettings("demo?size=64x48", tmp_path / "late", name="late", sampler="fifo"))
+    real = service.error_of
+
+    def error_of(name):
+        if "late" in service.cameras:
+            service.remove("late")
+        return real(name)
+
+    monkeypatch.setattr(service, "error_of", error_of)
+    assert client.get("/api/v1/cameras").status_code == 200 and "late" not in service.cameras
+    assert [one["camera"] for one in client.get("/api/v1/cameras").json()["cameras"]] == ["demo"]
