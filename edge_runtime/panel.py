@@ -35,14 +35,14 @@ class Panel:
         self.said: deque[tuple[str, str]] = deque(maxlen=SHOWN_ANSWERS)
 
     def __rich__(self) -> RenderableType:
-        cameras = self._service.cameras
+        cameras, late = self._service.wanted
         parts: list[RenderableType] = []
         if len(cameras) == 1:
             camera = next(iter(cameras.values()))
             parts += [self._numbers(camera), self._bars(camera)]
         else:
             parts += self._lines(cameras)
-        for name, error in self._service.awaited.errors.items():
+        for name, error in late.items():
             parts.append(Text(f"{name} is not watched yet: {error}", style="red"))
         parts.append(Text(""))
         for question, answer in self.said:

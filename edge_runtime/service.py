@@ -100,6 +100,13 @@ class Service:
         with self._changing:
             return {name: kept.camera for name, kept in self._kept.items()}
 
+    @property
+    def wanted(self) -> tuple[dict[str, CameraRun], dict[str, LvmError]]:
+        """The cameras that are watched, and why others are not yet, of one moment: none is in both, and one
+        that is just being taken in is not in neither."""
+        with self._changing:
+            return self.cameras, self.awaited.errors
+
     def camera(self, name: str | None = None) -> CameraRun:
         """The camera of that name, or the only one. Raises QueryError, naming those that there are, or why
         it is not watched yet."""

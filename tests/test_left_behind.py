@@ -100,7 +100,7 @@ print("said", end="")
 try:
     sys.exit(3)
 except SystemExit as ended:
-    one_line.leave_behind(ended)
+    one_line.leave_threads(ended)
     print(" and goes on", end="")
     raise
 """

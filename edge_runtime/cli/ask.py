@@ -136,6 +136,7 @@ def _from_state(
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
+    """For a person, or as one line of JSON."""
     if as_json:
         print(answer.model_dump_json())
         return

@@ -27,7 +27,7 @@ from edge_runtime.cli import (
     token,
     warmup,
 )
-from edge_runtime.cli.one_line import leave_behind, run_app
+from edge_runtime.cli.one_line import leave_threads, run_app
 from edge_runtime.logs import LogSettings, set_up
 
 app = typer.Typer(
@@ -88,7 +88,7 @@ def program() -> None:
     try:
         main()
     except SystemExit as ended:
-        leave_behind(ended)
+        leave_threads(ended)
         raise
 
 

@@ -48,12 +48,13 @@ def run_app(app: typer.Typer, name: str) -> None:
         _end(name, 2, f"{said.rstrip('.')}; see {command} --help")
 
 
-def leave_behind(ended: SystemExit) -> None:
-    """End the process here and now if a thread of it still hangs in a driver; else return.
+def leave_threads(ended: SystemExit) -> None:
+    """End the process here and now, as `ended` says, if another of its threads is still at work; else return.
 
-    Python waits for no daemon thread, but takes itself down around them. One that comes back from FFmpeg just
-    then calls into an interpreter that is no more, and a run that had saved everything ended by SIGSEGV (once
-    in some hundred runs with a camera that never says a word, on a busy machine).
+    Those are daemons: one that waits for a typed line, or hangs in a driver. Python does not wait for them,
+    but takes itself down around them. A thread that came back from FFmpeg just then called into an
+    interpreter that was no more, and a run that had saved everything ended by SIGSEGV (seen once, with a
+    camera that never says a word).
     """
     hanging = [one for one in threading.enumerate() if one.daemon and one is not threading.current_thread()]
     if not hanging or not (ended.code is None or isinstance(ended.code, int)):

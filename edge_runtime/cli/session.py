@@ -118,14 +118,15 @@ class Session:
 
     def _state_line(self) -> str:
         """How it goes, in one line for `systemctl status`; it changes seldom."""
+        cameras, late = self._service.wanted
         lines = [
             f"{camera.name}: paused for privacy"
             if camera.paused
             else f"{camera.name}: {int(camera.version.coverage.watched()) // 60} min watched, "
             f"{camera.version.memory.filled} tokens"
-            for camera in self._service.cameras.values()
+            for camera in cameras.values()
         ]
-        return "; ".join(lines + [f"{name}: not watched" for name in self._service.awaited.errors])
+        return "; ".join(lines + [f"{name}: not watched" for name in late])
 
     @contextlib.contextmanager
     def _screen(self) -> Iterator[None]:

@@ -32,11 +32,10 @@ def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
 
     def wanted() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
         """Those that are watched, and those that are awaited."""
-        late = service.awaited.errors  # before the others: one that is taken in meanwhile is in one of them
+        cameras, late = service.wanted
         # Of the cameras themselves, not of their names: one may be taken out meanwhile.
-        found = {name: status_of_camera(one, service.error_of(name)) for name, one in service.cameras.items()}
-        others = ((name, error) for name, error in late.items() if name not in found)
-        return found, [{"camera": name, "error": str(error)} for name, error in others]
+        found = {name: status_of_camera(one, service.error_of(name)) for name, one in cameras.items()}
+        return found, [{"camera": name, "error": str(error)} for name, error in late.items()]
 
     @app.get("/api/v1/status", **told(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:

@@ -69,8 +69,9 @@ class _OfService(Collector):
         self._service, self._listeners, self._counts = service, listeners, counts
 
     def collect(self) -> Iterable[Metric]:
-        cameras = list(self._service.cameras.values())
-        yield from self._of_cameras(cameras)
+        wanted, late = self._service.wanted
+        cameras = list(wanted.values())
+        yield from self._of_cameras(cameras, late)
         yield from _seconds(cameras)
         engines = self._service.engines
         about = {
@@ -91,7 +92,7 @@ class _OfService(Collector):
         yield from _heaps()
         yield from _temperatures()
 
-    def _of_cameras(self, cameras: list[CameraRun]) -> Iterator[Metric]:
+    def _of_cameras(self, cameras: list[CameraRun], late: Iterable[str]) -> Iterator[Metric]:
         one = ["camera"]
         gauges = {
             "lvm_camera_fps": "Pictures a second that the source gives",
@@ -115,8 +116,8 @@ class _OfService(Collector):
         condition = GaugeMetricFamily(
             "lvm_camera_condition", "1 for the one it is in", labels=["camera", "condition"]
         )
-        for late in self._service.awaited.errors:
-            condition.add_metric([late, "awaited"], 1)
+        for awaited in late:
+            condition.add_metric([awaited, "awaited"], 1)
         for camera in cameras:
             name, version, source = [camera.name], camera.version, camera.source
             found["lvm_memory_tokens"].add_metric(name, version.memory.filled)

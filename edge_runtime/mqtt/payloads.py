@@ -38,10 +38,10 @@ class View:
 
 def look(service: Service) -> dict[str, View]:
     """Every camera that is wanted, by name. It waits where one is being added, so not for an event loop."""
-    late = service.awaited.errors  # before the others: one that is taken in meanwhile must not be in neither
-    views = {name: _view(service, name, camera) for name, camera in service.cameras.items()}
+    cameras, late = service.wanted
+    views = {name: _view(service, name, camera) for name, camera in cameras.items()}
     paused = service.awaited.paused
-    return views | {name: _late(error, paused) for name, error in late.items() if name not in views}
+    return views | {name: _late(error, paused) for name, error in late.items()}
 
 
 def _late(error: LvmError, paused: bool) -> View:

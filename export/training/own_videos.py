@@ -173,10 +173,10 @@ class FolderFootage:
                 frames.append(preprocess(frame, size))
                 ticks.append(tick)
         crops = np.zeros((len(instances), PHOTOS, size, size, 3), np.uint8)
-        for row, instance in enumerate(instances.tolist() if self._objects is not None else ()):
-            assert self._objects is not None
-            pictures = self._objects.pictures(video, instance)
-            crops[row] = pictures[np.arange(PHOTOS) % len(pictures)]
+        if self._objects is not None:
+            for row, instance in enumerate(instances.tolist()):
+                pictures = self._objects.pictures(video, instance)
+                crops[row] = pictures[np.arange(PHOTOS) % len(pictures)]
         return Decoded(np.stack(frames), np.array(ticks, np.int64), crops, instances)
 
     def _instances(self, video: Video) -> NDArray[np.int64]:
