@@ -12,7 +12,6 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from types import TracebackType
 
 from edge_runtime.answered import Answered
@@ -30,33 +29,17 @@ from edge_runtime.sources import Opener
 from edge_runtime.sources.backoff import Backoff
 from edge_runtime.state import StateFolder
 from edge_runtime.turns import Turns
+from edge_runtime.watched import Watched, end, leave
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
 
-STOP_SECONDS = 1.5
-"""How long cameras may take to leave their sources and save; a graceful stop takes less than 2 s."""
 PROGRESS_EVERY_S = 0.2
 MAX_CAMERAS = 64
 AGAIN_S = (5.0, 300.0)
 """First and longest wait before a live camera that failed is watched again."""
 TIDY_EVERY_S = 600.0
 """What has become too old goes also where nothing is watched: a pause may last for weeks."""
-
-
-@dataclass
-class _Kept:
-    """A camera with what surrounds it."""
-
-    camera: CameraRun
-    thread: threading.Thread | None = None
-    error: BaseException | None = None
-    left_behind: bool = False
-    leaving: threading.Event = field(default_factory=threading.Event)
-
-    @property
-    def running(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
 
 
 class Service:
@@ -81,7 +64,7 @@ class Service:
         self.events = Events()
         self.answered = Answered(self.events)
         self.key, self._opener = key, opener
-        self._kept: dict[str, _Kept] = {}
+        self._kept: dict[str, Watched] = {}
         self._changing = threading.RLock()
         self.awaited = Awaited(
             self._changing, lambda one, paused: self.add(one, paused=paused), lambda: Backoff(*AGAIN_S)
@@ -147,7 +130,7 @@ class Service:
                 if paused:
                     camera.pause()
                 stack.pop_all()  # from here on the folder is given back where the camera is removed
-            kept = self._kept[name] = _Kept(camera)
+            kept = self._kept[name] = Watched(camera)
             if self._runs:
                 self._start(kept)
             return camera
@@ -157,7 +140,7 @@ class Service:
         with self._changing:
             self.camera(name)
             kept = self._kept.pop(name)
-        self._end([kept])
+        end([kept])
         self._calls.put(None)
 
     def pause(self, name: str | None = None) -> None:
@@ -247,7 +230,7 @@ class Service:
             self._runs = False
             with self._changing:
                 watching = list(self._kept.values())
-            self._leave(watching)
+            leave(watching)
         for kept in watching:
             if kept.error is not None:
                 raise kept.error
@@ -270,7 +253,7 @@ class Service:
         with self._changing:
             kept = list(self._kept.values())
             self._kept.clear()
-        self._end(kept)
+        end(kept)
         self.lasting.close()
 
     # -- inside --------------------------------------------------------------------------------------------
@@ -291,14 +274,14 @@ class Service:
         with self._changing:
             return any(kept.running for kept in self._kept.values())
 
-    def _start(self, kept: _Kept) -> None:
+    def _start(self, kept: Watched) -> None:
         # A daemon: a source that hangs inside its driver must not keep the process from ending.
         kept.thread = threading.Thread(
             target=self._watch, args=(kept,), name=f"camera {kept.camera.name}", daemon=True
         )
         kept.thread.start()
 
-    def _watch(self, kept: _Kept) -> None:
+    def _watch(self, kept: Watched) -> None:
         waits, again = Backoff(*AGAIN_S), True
         while again:
             began, kept.error = time.monotonic(), None
@@ -313,7 +296,7 @@ class Service:
                 again = self._is_lasting(kept.camera) and not kept.leaving.wait(waits.next())
         self._calls.put(None)
 
-    def _say(self, kept: _Kept, error: Exception) -> None:
+    def _say(self, kept: Watched, error: Exception) -> None:
         if not isinstance(error, LvmError):
             log.error("camera %s failed", kept.camera.name, exc_info=error)
         elif self._stays or len(self._kept) > 1 or self._kept.get(kept.camera.name) is not kept:
@@ -327,30 +310,3 @@ class Service:
     @property
     def _lasts(self) -> bool:
         return self._stays and self._seconds is None
-
-    def _leave(self, cameras: Sequence[_Kept]) -> None:
-        """Stop cameras side by side; save for those that hang in their sources, and leave those behind."""
-        latest = time.monotonic() + STOP_SECONDS
-        cameras = [kept for kept in cameras if not kept.left_behind]
-        for kept in cameras:  # each from a thread, as closing a source may have to wait for its driver
-            kept.leaving.set()
-            name = f"leave {kept.camera.name}"
-            threading.Thread(target=kept.camera.stop, name=name, daemon=True).start()
-        for kept in cameras:
-            if kept.thread is not None:
-                kept.thread.join(max(latest - time.monotonic(), 0))
-        for kept in cameras:
-            if kept.running:
-                kept.left_behind = True
-                log.warning("camera %s hangs in its source and is left behind", kept.camera.name)
-                try:
-                    kept.camera.abandon()
-                except LvmError as error:
-                    kept.error = kept.error or error
-
-    def _end(self, cameras: Sequence[_Kept]) -> None:
-        self._leave(cameras)
-        for kept in cameras:
-            if not kept.running:
-                kept.camera.close()
-            kept.camera.folder.__exit__(None, None, None)

@@ -13,7 +13,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args
 
@@ -81,11 +81,25 @@ def read_settings(path: Path, model: type[M], environment: Mapping[str, str] | N
         return model.model_validate({} if data is None else data)
     except ValidationError as error:
         found: dict[int, str] = {}  # a line is wrong once, though a choice of types objects once for each
-        for problem in error.errors(include_url=False):
+        for problem in _causes(error.errors(include_url=False)):
             line, written = _place(node, problem["loc"])
             said = printable(masked(_problem(problem, model, written)))[:500]
             found.setdefault(line, f"{path}:{line}: {said}")
         raise WrongSettings(*(said for _, said in sorted(found.items()))) from None
+
+
+def _causes(problems: Sequence[ErrorDetails]) -> list[ErrorDetails]:
+    """Without lists that are called too short only because their entries are wrong: those are named."""
+    return [
+        problem
+        for problem in problems
+        if problem["type"] != "too_short" or not any(_is_within(other, problem) for other in problems)
+    ]
+
+
+def _is_within(inner: ErrorDetails, outer: ErrorDetails) -> bool:
+    place = outer["loc"]
+    return len(inner["loc"]) > len(place) and inner["loc"][: len(place)] == place
 
 
 def _text(path: Path) -> str:

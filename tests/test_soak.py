@@ -171,7 +171,10 @@ def test_the_schedule_that_ships_is_read_and_a_wrong_one_names_its_line(tmp_path
     assert {one.fault for one in load_schedule(ROOT / "tools" / "soak.yaml").cycle} >= {"kill", "disk-full"}
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("version: 1\ncycle:\n  - {fault: earthquake}\n")
-    with pytest.raises(LvmError, match="3"):
+    with pytest.raises(LvmError, match=r"wrong\.yaml:3: .*rtsp-stopped.*earthquake"):
+        load_schedule(wrong)
+    wrong.write_text("version: 1\ncycle: []\n")
+    with pytest.raises(LvmError, match=r"wrong\.yaml:2: cycle: .*at least 1 item"):
         load_schedule(wrong)
 
 
