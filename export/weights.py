@@ -19,6 +19,8 @@ from export.networks.model import LvmNet
 from export.weights8 import ROUNDED, SCALE, restored, rounded
 
 WEIGHTS = "weights.safetensors"
+_LATER = "reader.heads.places.outline."
+"""What networks did not have at first; its last layer begins at zero."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +73,7 @@ def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
     """
     with torch.device("meta"):
         network = LvmNet(config)
-    state = safetensors.torch.load(data)
-    state = _in_full(state)
+    state = _with_later(_in_full(safetensors.torch.load(data)), config)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
     got = {name: tuple(tensor.shape) for name, tensor in state.items()}
     wrong = sorted(name for name in wanted.keys() | got.keys() if wanted.get(name) != got.get(name))
@@ -86,6 +87,16 @@ def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
         network = LvmNet(config)
     network.load_state_dict(state)
     return network.eval()
+
+
+def _with_later(state: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
+    """What was trained before the network had `_LATER`: that says nothing yet, so answers stay the same."""
+    if any(name.startswith(_LATER) for name in state):
+        return state
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        fresh = LvmNet(config).state_dict()
+    return state | {name: tensor for name, tensor in fresh.items() if name.startswith(_LATER)}
 
 
 def _in_full(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -92,8 +92,25 @@ def test_an_empty_memory_and_no_question_are_no_accident():
 def test_guidance_adds_what_boxes_say_of_tokens():
     config = toy_config(reader_candidates=20)
     with_boxes, without = toy_task(config), toy_task(config, guidance=0.0)
-    assert set(with_boxes.module(with_boxes.batch(0))[1]) == ANSWERS | {"sampler", "relevance"}
+    assert set(with_boxes.module(with_boxes.batch(0))[1]) == ANSWERS | {"sampler", "relevance", "outline"}
     assert set(without.module(without.batch(0))[1]) == ANSWERS
+
+
+def test_tokens_are_taught_boxes_whatever_is_asked():
+    task = toy_task(toy_config(reader_candidates=20))
+    batch = dict(warm(task))
+    batch["happened"] = torch.zeros_like(batch["happened"])  # no question has an answer
+    batch["box_tick"] = torch.full_like(batch["box_tick"], -1)
+    adam, found = torch.optim.AdamW(task.module.parameters(), lr=1e-2), []
+    for _ in range(20):
+        torch.manual_seed(0)
+        _, parts, _ = task.module(batch)
+        assert float(parts["box"].detach()) == 0
+        adam.zero_grad()
+        parts["outline"].backward()
+        adam.step()
+        found.append(float(parts["outline"].detach()))
+    assert found[-1] < 0.6 * found[0]
 
 
 def test_guidance_is_weighed():

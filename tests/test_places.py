@@ -10,12 +10,12 @@ from export.networks.positions import one_hot_cells
 
 def places(width: int = 8) -> TimedPlaces:
     torch.manual_seed(0)
-    return TimedPlaces(width)
+    return TimedPlaces(width, features=6)
 
 
 def test_an_untrained_token_tells_a_usual_box_in_its_own_cell() -> None:
     cells = torch.tensor([0, 10, 48])
-    boxes = places().boxes(torch.randn(3, 8), one_hot_cells(cells))
+    boxes = places().boxes(torch.randn(3, 8), torch.randn(3, 6), one_hot_cells(cells))
     column, row = cells % 7, cells // 7
     torch.testing.assert_close(boxes[:, :2], torch.stack([(column + 0.5) / 7, (row + 0.5) / 7], 1))
     torch.testing.assert_close(boxes[:, 2:], torch.full((3, 2), 0.12))
@@ -25,9 +25,24 @@ def test_a_token_tells_no_place_further_than_a_cell_from_its_own() -> None:
     net = places()
     torch.nn.init.normal_(net.token.weight, std=100.0)
     tokens, hot = torch.randn(200, 8), one_hot_cells(torch.arange(200) % 49)
-    away = net.boxes(tokens, hot)[:, :2] - hot @ net.centres
+    away = net.boxes(tokens, torch.randn(200, 6), hot)[:, :2] - hot @ net.centres
     assert away.abs().max() <= 1 / 7 + 1e-6
     assert away.abs().max() > 0.1
+
+
+def test_a_box_is_the_tokens_outline_moved_by_what_the_question_adds() -> None:
+    net, features, hot = places(), torch.randn(5, 6), one_hot_cells(torch.arange(5))
+    torch.nn.init.normal_(net.outline[-1].weight)
+    torch.testing.assert_close(net.boxes(torch.randn(5, 8), features, hot), net.outlines(features, hot))
+    assert (net.outlines(features, hot) - net.outlines(features[:1].expand(5, 6), hot)).abs().max() > 0.01
+    torch.nn.init.normal_(net.token.weight)
+    assert (net.boxes(torch.randn(5, 8), features, hot) - net.outlines(features, hot)).abs().max() > 0.01
+
+
+def test_answers_teach_no_outlines() -> None:
+    net = places()
+    net.boxes(torch.randn(5, 8), torch.randn(5, 6), one_hot_cells(torch.arange(5))).sum().backward()
+    assert net.token.weight.grad is not None and all(one.grad is None for one in net.outline.parameters())
 
 
 def test_a_step_takes_the_place_of_the_token_that_answers_near_its_tick() -> None:

@@ -10,7 +10,7 @@ import torch
 from rich.console import Console
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
-from training_models import toy_config
+from training_models import toy_caches, toy_config
 
 from edge_runtime.world.activities import ACTIVITIES
 from engines.bundle import Bundle
@@ -18,6 +18,8 @@ from engines.errors import LvmError
 from export.bundle_writer import write_bundle
 from export.checkpoint import from_checkpoint
 from export.precision import fp32
+from export.training.distributed import Team
+from export.training.feeder import LvmTask
 from export.training.recipe import Recipe
 from export.training.stages import CHECKPOINT, Training
 
@@ -250,6 +252,47 @@ def test_a_start_of_another_shape_is_refused_where_its_weights_are_needed(place,
     Training(recipe, tmp_path, tmp_path)
     with pytest.raises(LvmError, match="query_steps"):
         Training(started(recipe_of(), start, "backbone", "tubedetr", query_steps=7), tmp_path, tmp_path)
+
+
+def learning(place, *patterns):
+    given = started(recipe_of(), place / "run" / CHECKPOINT, "backbone", "tubedetr").model_dump()
+    given["lvm"]["learns"] = patterns
+    return Recipe.model_validate(given)
+
+
+def test_what_does_not_learn_keeps_the_weights_of_the_start(place, tmp_path):
+    recipe = learning(place, "reader.heads.pl*", "reader.heads.box.bias")
+    Training(recipe, tmp_path / "run", place / "cache", console=Console(file=io.StringIO())).run()
+    before, after = load_file(place / "run" / CHECKPOINT), load_file(tmp_path / "run" / CHECKPOINT)
+    moved = {name for name in before if not torch.equal(before[name], after[name])}
+    assert all(name.startswith(("reader.heads.places.", "reader.heads.box.bias")) for name in moved)
+    assert any(name.startswith("reader.heads.places.outline.") for name in moved)
+
+
+def test_what_learns_must_be_there_and_have_a_start(place):
+    with pytest.raises(ValueError, match="start must be named"):
+        recipe_of(learns=["reader.*"])
+    recipe = learning(place, "reader.haeds.*")
+    with pytest.raises(LvmError, match=r"no parameter is called reader\.haeds"):
+        LvmTask(recipe.network, recipe.lvm, toy_caches(), 0, Team(0, 1), torch.device("cpu"))
+
+
+def test_a_baseline_may_go_on_from_a_trained_reader(place, tmp_path):
+    """One step at a rate of nearly nothing leaves the reader's weights where they were."""
+    start = place / "run" / CHECKPOINT
+    given = started(recipe_of(), start, "backbone").model_dump()
+    slow = {"steps": 1, "learning_rate": 1e-9, "weight_decay": 0.0, "average": 0.0}
+    of_reader = {**given["tubedetr"], "optimiser": slow, "from_start": True}
+    recipe = Recipe.model_validate(given | {"tubedetr": of_reader})
+    quiet = Console(file=io.StringIO())
+    Training(recipe, tmp_path / "run", place / "cache", console=quiet).run("tubedetr")
+    before, after = load_file(start), load_file(tmp_path / "run" / "tubedetr.safetensors")
+    taken = {name for name in after if f"reader.{name}" in before}
+    assert set(after) - taken == {"fast.weight", "fast.bias"}
+    for name in taken:
+        np.testing.assert_allclose(after[name], before[f"reader.{name}"], atol=1e-6)
+    with pytest.raises(ValueError, match="tubedetr goes on from a start"):
+        Recipe.model_validate(recipe.model_dump() | {"start": None, "backbone": recipe_of().backbone})
 
 
 def test_leaving_out_a_stage_needs_something_to_start_from():

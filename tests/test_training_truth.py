@@ -115,6 +115,21 @@ def test_a_token_beside_the_product_is_no_evidence():
     assert truth.evidence([15] * 4, [0, 1, 8, 48]).tolist() == [0, 0, -1, -1]
 
 
+def test_a_moment_of_an_event_has_its_box(truth):
+    for number in range(len(truth)):
+        ticks, boxes = truth.boxes(number)
+        told = truth.boxes_of(np.full(len(ticks), number), ticks)
+        np.testing.assert_allclose(told[:, :2] - told[:, 2:] / 2, boxes[:, :2], atol=1e-6)
+        np.testing.assert_allclose(told[:, :2] + told[:, 2:] / 2, boxes[:, 2:], atol=1e-6)
+
+
+def test_where_nothing_is_annotated_there_is_no_box():
+    truth = VideoTruth.of_records(*records(missing=(7,)))
+    told = truth.boxes_of([0, 0, 0, -1, 1, 1, 0], [5, 7, 4, 6, 5, 29, 10**9])
+    assert told.any(1).tolist() == [True, False, False, False, False, True, False]
+    assert not VideoTruth.of_records([], []).boxes_of([0, -1], [5, 5]).any()
+
+
 def test_truth_comes_back_from_disk(truth, tmp_path):
     truth.save(tmp_path / "truth.npz")
     found = VideoTruth.load(tmp_path / "truth.npz")

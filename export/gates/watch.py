@@ -16,8 +16,8 @@ from engines.manifest import GraphName
 from engines.spec import Array, Engine, Feeds
 from export.contracts import READ_WHERE
 from export.gates.result import Ending
+from export.networks.heads import UNANSWERABLE
 from export.networks.model import GRAPHS
-from export.networks.reader import UNANSWERABLE
 
 Graphs = Mapping[GraphName, Engine]
 """The three graphs of one network, on one backend."""

@@ -1,11 +1,16 @@
 """Where something is, told from where the tokens that speak of it lie.
 
-B batch, L steps, n tokens, d model width.
+B batch, L steps, n tokens, d model width, d_b backbone width.
 
 A linear layer on decoder steps, as TubeDETR has it, learns the places of the rooms that it was trained on:
 after 40 rooms, recall at vIoU 0.3 in four unseen ones was .04, .48, .51 and .03. Here each token tells a box
 relative to its own cell, a step takes the mean of those that answer it and lie close in time (the reference
 point of Conditional DETR, Meng et al. 2021, section 3.3), and the linear layer only corrects that.
+
+How large a product is and where in its cell, a token tells whatever is asked: a small network on the token as
+remembered, which every token that shows any product can teach. Learned by questions alone, a step has boxes
+of two dozen events that hang together, and 2,000 steps left a mean vIoU of .34 on rooms of the training set
+as on others; one token tells .45 through one linear layer and .56 through three.
 """
 
 from __future__ import annotations
@@ -30,10 +35,17 @@ class Places(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, features: int) -> None:
         super().__init__()
         self.token = nn.Linear(width, 4)
         nn.init.zeros_(self.token.weight)
+        self.outline = nn.Sequential(
+            nn.Linear(features, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4)
+        )
+        last = self.outline[-1]
+        assert isinstance(last, nn.Linear)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
         side = torch.logit(torch.tensor(_USUAL_SIDE))
         with torch.no_grad():
             self.token.bias.copy_(torch.stack([torch.zeros(()), torch.zeros(()), side, side]))
@@ -41,9 +53,17 @@ class Places(nn.Module):
         y, x = torch.meshgrid(at, at, indexing="ij")
         self.register_buffer("centres", torch.stack([x, y], -1).reshape(CELLS, 2), persistent=False)
 
-    def boxes(self, tokens: Tensor, hot: Tensor) -> Tensor:
-        """tokens (..., n, d), hot (..., n, 49) cells one-hot -> cxcywh (..., n, 4), each near its cell."""
-        told = self.token(tokens)  # (..., n, 4)
+    def boxes(self, tokens: Tensor, features: Tensor, hot: Tensor) -> Tensor:
+        """What tokens tell that answer a question: tokens (..., n, d) as encoded, features (..., n, d_b) as
+        remembered, hot (..., n, 49) cells one-hot -> cxcywh (..., n, 4), each near its cell."""
+        # Answers must not teach outlines: the few boxes of a batch's questions drown what all tokens say.
+        return self._placed(self.token(tokens) + self.outline(features).detach(), hot)
+
+    def outlines(self, features: Tensor, hot: Tensor) -> Tensor:
+        """What tokens tell whatever is asked: features (..., n, d_b), hot (..., n, 49) -> (..., n, 4)."""
+        return self._placed(self.token.bias + self.outline(features), hot)
+
+    def _placed(self, told: Tensor, hot: Tensor) -> Tensor:
         centre = hot @ self.centres + torch.tanh(told[..., :2]) / GRID
         return torch.cat([centre, torch.sigmoid(told[..., 2:])], -1)
 
@@ -51,8 +71,8 @@ class Places(nn.Module):
 class TimedPlaces(Places):
     """Boxes of tokens, and of steps from those that are close in time."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(width)
+    def __init__(self, width: int, features: int) -> None:
+        super().__init__(width, features)
         self.haste = nn.Parameter(torch.zeros(()))
         """By how much of its weight a token loses for each tick that it is away (through softplus)."""
 

@@ -16,23 +16,8 @@ from torch.nn import functional
 from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
 from export.networks.entries import QueueTokens
-from export.networks.places import TimedPlaces, corrected
+from export.networks.heads import UNANSWERABLE, Heads, Read, ReaderOutput, mean_of_valid, on_slots
 from export.networks.positions import CellCode, TickCode, one_hot_cells
-
-UNANSWERABLE = -1e9
-"""Logit of a step or token that is not there."""
-
-
-class ReaderOutput(NamedTuple):
-    activity_logits: Tensor  # (B, C)
-    boxes_cxcywh: Tensor  # (B, L, 4) in (0, 1)
-    start_logits: Tensor  # (B, L)
-    end_logits: Tensor  # (B, L)
-    pointer_logits: Tensor  # (B, n)
-    pointer_offsets: Tensor  # (B, n, 2) seconds before and after the token, >= 0
-    presence_logit: Tensor  # (B,)
-    evidence: Tensor  # (B, n) share of attention
-    relevance: Tensor | None = None  # (B, n) by which tokens were chosen; None where all are read
 
 
 class Context(NamedTuple):
@@ -126,9 +111,9 @@ class Reader(nn.Module):
         shares = share_of_attention(weights[..., :k], query_valid)  # (B, k)
         evidence = shares * valid.float()  # exactly 0 also where every key is masked
         apart = query_tick[:, :, None] - tick[:, None]  # (B, L, k)
-        read = Read(encoded[:, :k], hot, valid, evidence, apart)
+        read = Read(encoded[:, :k], _taken(memory_features, chosen), hot, valid, evidence, apart)
         heads: ReaderOutput = self.heads(steps, query_valid, read)
-        return _on_slots(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
+        return on_slots(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
 
     def encode(self, tokens: Tensor, position: Tensor, bias: Tensor) -> Tensor:
         """tokens and position (B, K, d), bias (B, K) -> (B, K, d)."""
@@ -259,53 +244,6 @@ class Relevance(nn.Module):
         return score
 
 
-class Read(NamedTuple):
-    """The memory tokens that were read."""
-
-    tokens: Tensor  # (B, k, d) as encoded
-    cells: Tensor  # (B, k, 49) one-hot
-    valid: Tensor  # (B, k)
-    evidence: Tensor  # (B, k)
-    apart: Tensor  # (B, L, k) ticks from step to token
-
-
-class Heads(nn.Module):
-    """One linear layer for each output; boxes start from where the tokens lie that answer."""
-
-    def __init__(self, config: NetworkConfig) -> None:
-        super().__init__()
-        width = config.d_model
-        self.activity = nn.Linear(width, config.activities)
-        self.presence = nn.Linear(width, 1)
-        self.box = nn.Linear(width, 4)
-        nn.init.zeros_(self.box.weight)
-        nn.init.zeros_(self.box.bias)
-        self.span = nn.Linear(width, 2)
-        self.pointer = nn.Linear(width, 3)
-        self.places = TimedPlaces(width)
-
-    def forward(self, steps: Tensor, query_valid: Tensor, read: Read) -> ReaderOutput:
-        """steps (B, L, d), query_valid (B, L) bool."""
-        pooled = mean_of_valid(steps, query_valid)  # (B, d)
-        start, end = self.span(steps).unbind(-1)  # (B, L) each
-        pointer = self.pointer(read.tokens)  # (B, k, 3)
-        answers = pointer[..., 0].masked_fill(~read.valid, UNANSWERABLE)  # (B, k)
-        # Without a token the order of those that are not there is any; then it must not tell a box.
-        there = read.valid.to(steps.dtype)[..., None]  # (B, k, 1)
-        places = self.places.boxes(read.tokens, read.cells) * there  # (B, k, 4)
-        reference = self.places.references(places, answers, read.apart)  # (B, L, 4)
-        return ReaderOutput(
-            activity_logits=self.activity(pooled),
-            boxes_cxcywh=corrected(reference, self.box(steps)),
-            start_logits=start.masked_fill(~query_valid, UNANSWERABLE),
-            end_logits=end.masked_fill(~query_valid, UNANSWERABLE),
-            pointer_logits=answers,
-            pointer_offsets=functional.softplus(pointer[..., 1:]),
-            presence_logit=self.presence(pooled).squeeze(-1),
-            evidence=read.evidence,
-        )
-
-
 def _most_relevant(relevance: Tensor, valid: Tensor, count: int) -> Tensor:
     """relevance and valid (B, n) -> indices (B, count) of the valid tokens with most, best first."""
     return relevance.masked_fill(~valid, UNANSWERABLE).topk(count, dim=1).indices
@@ -318,25 +256,6 @@ def _taken(values: Tensor, chosen: Tensor | None) -> Tensor:
     if values.dim() == 2:
         return values.gather(1, chosen)
     return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[2]))
-
-
-def _on_slots(heads: ReaderOutput, chosen: Tensor | None, slots: int) -> ReaderOutput:
-    """Outputs of the k tokens that were read, back on the n slots; the others say nothing."""
-    if chosen is None:
-        return heads
-    shape = (chosen.shape[0], slots)  # len() would fix the batch of an exported graph
-    offsets = heads.pointer_offsets
-    return heads._replace(
-        pointer_logits=offsets.new_full(shape, UNANSWERABLE).scatter(1, chosen, heads.pointer_logits),
-        pointer_offsets=offsets.new_zeros(*shape, 2).scatter(1, chosen[..., None].expand(-1, -1, 2), offsets),
-        evidence=offsets.new_zeros(shape).scatter(1, chosen, heads.evidence),
-    )
-
-
-def mean_of_valid(steps: Tensor, valid: Tensor) -> Tensor:
-    """steps (B, L, d), valid (B, L) -> (B, d); zeros where no step is valid."""
-    weight = valid.to(steps.dtype)[..., None]  # (B, L, 1)
-    return (steps * weight).sum(1) / weight.sum(1).clamp(min=1)
 
 
 def share_of_attention(weights: Tensor, query_valid: Tensor) -> Tensor:

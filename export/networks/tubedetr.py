@@ -14,9 +14,10 @@ from torch.nn import functional
 
 from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
+from export.networks.heads import UNANSWERABLE, Heads, mean_of_valid
 from export.networks.places import Places, corrected
 from export.networks.positions import CellCode, TickCode
-from export.networks.reader import UNANSWERABLE, Embedding, Heads, Relevance, mean_of_valid
+from export.networks.reader import Embedding, Relevance
 
 ASKED = CELLS + 1
 """Query tokens."""
@@ -59,7 +60,7 @@ class TubeDETR(nn.Module):
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
-        heads = dict(Heads(config).named_children()) | {"places": Places(width)}
+        heads = dict(Heads(config).named_children()) | {"places": Places(width, config.d_backbone)}
         self.heads = nn.ModuleDict({name: heads[name] for name in _HEADS})
         # Nothing at first, as TubeDETR's own residual: training starts from the slow branch alone.
         self.fast = nn.Linear(width, width)
@@ -89,7 +90,7 @@ class TubeDETR(nn.Module):
         tokens = self._frame_tokens(slow, frames)  # (B, T, K, d)
         weight = None if relevance is None else self._of_frames(relevance, frames.shape[1])
         steps = self._decode(tokens, frame_tick, self._bias(frame_valid, seen, weight), frame_valid)
-        return self._answer(steps, frame_valid, tokens[:, :, :CELLS])._replace(relevance=relevance)
+        return self._answer(steps, frame_valid, tokens[:, :, :CELLS], frames)._replace(relevance=relevance)
 
     def _slow(
         self, frames: Tensor, frame_tick: Tensor, frame_valid: Tensor, *asked: Tensor
@@ -140,24 +141,30 @@ class TubeDETR(nn.Module):
         steps: Tensor = self.decoder_norm(x)
         return steps
 
-    def _answer(self, steps: Tensor, frame_valid: Tensor, own: Tensor) -> TubeOutput:
-        """steps (B, T, d), frame_valid (B, T), own (B, T, 49, d) tokens of each frame."""
+    def _answer(self, steps: Tensor, frame_valid: Tensor, own: Tensor, frames: Tensor) -> TubeOutput:
+        """steps (B, T, d), frame_valid (B, T), own (B, T, 49, d) tokens of each frame, frames (B, T, 49, d_b)
+        as the backbone gave them."""
         pooled = mean_of_valid(steps, frame_valid)  # (B, d)
         start, end = self.heads["span"](steps).unbind(-1)  # (B, T) each
         return TubeOutput(
             activity_logits=self.heads["activity"](pooled),
-            boxes_cxcywh=corrected(self._references(own), self.heads["box"](steps)),
+            boxes_cxcywh=corrected(self._references(own, frames), self.heads["box"](steps)),
             start_logits=start.masked_fill(~frame_valid, UNANSWERABLE),
             end_logits=end.masked_fill(~frame_valid, UNANSWERABLE),
             presence_logit=self.heads["presence"](pooled).squeeze(-1),
         )
 
-    def _references(self, own: Tensor) -> Tensor:
-        """own (B, T, 49, d) -> (B, T, 4): as the reader's, but the tokens are all of the step's own frame."""
+    @property
+    def places(self) -> Places:
         places = self.heads["places"]
         assert isinstance(places, Places)
+        return places
+
+    def _references(self, own: Tensor, frames: Tensor) -> Tensor:
+        """own (B, T, 49, d), frames (B, T, 49, d_b) -> (B, T, 4): as the reader's, but the tokens are all of
+        the step's own frame."""
         share = torch.softmax(self.heads["pointer"](own)[..., :1], 2)  # (B, T, 49, 1)
-        boxes = places.boxes(own, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
+        boxes = self.places.boxes(own, frames, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
         return (share * boxes).sum(2)
 
     def _bias(self, frame_valid: Tensor, seen: Tensor, relevance: Tensor | None) -> Tensor:

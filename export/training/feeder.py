@@ -21,16 +21,18 @@ from torch import Tensor, nn
 
 from edge_runtime.frame import CELLS
 from engines.manifest import NetworkConfig
-from export.networks.s4 import DYNAMICS
 from export.training.bank import MemoryBank
 from export.training.cache import VideoCache
 from export.training.distributed import Team
 from export.training.entries import VideoEntries, entries_of, queue_after
+from export.training.groups import choosing, keep_others, reading
 from export.training.lvm import LvmTrainer
 from export.training.order import Visit, epoch_of_visits
+from export.training.outlines import ShownTokens
 from export.training.questions import KINDS, Asking, Question, draw, matching
 from export.training.recipe import LvmRecipe
 from export.training.slots import Shown, Slots
+from export.training.truth import cxcywh
 
 _NOTHING_ASKED = Question(kind=2, instance=0, view=0, activity=0, start=0, end=0, event=-1)
 _MOST_BOXES = 64
@@ -66,6 +68,8 @@ class LvmTask:
         self._seed, self._team, self._device = seed, team, device
         torch.manual_seed(seed)
         self.module: nn.Module = LvmTrainer(network, recipe).to(device)
+        if recipe.learns:
+            keep_others(self.module, recipe.learns)
         self._bank = MemoryBank(len(caches), network, device)
         self._progress = Progress(
             visited=[np.zeros(cache.clips, np.bool_) for cache in caches],
@@ -73,6 +77,7 @@ class LvmTask:
         )
         self._epoch: list[list[Visit]] = []
         self._slots = Slots(network, caches, recipe.sampler)
+        self._tokens = ShownTokens(caches)
         self._clip_of_event = [_clip_of_event(cache, network.clip_frames) for cache in caches]
         self._videos = torch.zeros(0, dtype=torch.int64)
         self._entries: list[VideoEntries] | None = None
@@ -81,16 +86,7 @@ class LvmTask:
         assert isinstance(self.module, LvmTrainer)
         rate = self._recipe.sampler_learning_rate
         scale = 1.0 if rate is None else rate / self._recipe.optimiser.learning_rate
-        sampler = list(self.module.sampler.named_parameters())
-        dynamics = [one for name, one in sampler if name.rpartition(".")[2] in DYNAMICS]
-        others = [one for name, one in sampler if name.rpartition(".")[2] not in DYNAMICS]
-        groups: list[dict[str, Any]] = [
-            {"params": list(self.module.reader.parameters()), "scale": 1.0},
-            {"params": others, "scale": scale},
-        ]
-        if dynamics:  # time constants that decay become others, not simpler ones
-            groups.append({"params": dynamics, "scale": scale, "weight_decay": 0.0})
-        return groups
+        return reading(self.module.reader) + choosing(self.module.sampler, scale)
 
     # -- one step ------------------------------------------------------------------------------------------
 
@@ -104,7 +100,7 @@ class LvmTask:
         shown, asked = [shown[i] for i in own], [asked[i] for i in own]
         self._videos = torch.tensor([one.visit.video for one in shown], device=self._device)
         arrays = self._slots.of(shown, self._bank) | self._questions(shown, asked, rng)
-        arrays |= self._queues(shown)
+        arrays |= self._queues(shown) | self._tokens.draw(rng)
         arrays["temperature"] = np.float32(self._temperature(step))
         return {name: torch.as_tensor(array).to(self._device) for name, array in arrays.items()}
 
@@ -248,7 +244,7 @@ class LvmTask:
             sampled = np.flatnonzero(np.isin(ticks, cache.ticks))[:_MOST_BOXES]  # no token is of another tick
             ticks, boxes = ticks[sampled], boxes[sampled]
             out["box_tick"][row, : len(ticks)] = ticks
-            out["box"][row, : len(ticks)] = _cxcywh(boxes)
+            out["box"][row, : len(ticks)] = cxcywh(boxes)
 
     # -- going on ------------------------------------------------------------------------------------------
 
@@ -291,7 +287,3 @@ def _clip_of_event(cache: VideoCache, frames: int) -> NDArray[np.int64]:
 def _middles(cache: VideoCache) -> NDArray[np.int64]:
     """Ticks (E,) at which events are half over: from then on they count as seen."""
     return (cache.truth.start + cache.truth.end) // 2
-
-
-def _cxcywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    return np.concatenate([(boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]], axis=1)

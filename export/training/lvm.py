@@ -23,6 +23,7 @@ from export.networks.reader import Reader
 from export.training import losses
 from export.training.bank import FIELDS
 from export.training.entries import queue_inputs
+from export.training.outlines import outline_loss
 from export.training.questions import KINDS
 from export.training.recipe import LvmRecipe
 from export.training.relax import capped_simplex, gumbel_like, straight_through_bias
@@ -57,6 +58,8 @@ class LvmTrainer(nn.Module):
         """`batch` as `Feeder` makes it -> loss, its parts, the new memories (B, m, ...)."""
         kept = self._keep(batch)
         parts = self._answer(batch, kept)
+        if self.recipe.guidance:
+            parts["outline"] = self.recipe.guidance * outline_loss(self.reader.heads.places, batch)
         if kept.scores is not None and self.recipe.guidance:
             evidence = torch.cat([batch["memory_event"], batch["clip_event"]], 1) >= 0
             valid = torch.cat([batch["memory_valid"], batch["clip_valid"]], 1)

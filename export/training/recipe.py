@@ -89,6 +89,9 @@ class TubeDetrRecipe(Part):
     stride: int = Field(default=5, ge=1)
     guidance: Annotated[float, Field(ge=0.0)] = 0.5
     """As `lvm.guidance`: weight of what boxes say about which tokens are relevant."""
+    from_start: Annotated[bool, Field(exclude_if=lambda yes: not yes)] = False
+    """Whether it goes on from the reader of `start`, whose modules have the same names: a baseline that has
+    the reader's training, and its own."""
 
 
 class LvmRecipe(Part):
@@ -117,6 +120,9 @@ class LvmRecipe(Part):
     """Length of the videos in the first, second, ... equal part of the first half of training."""
     shift_ticks: int = Field(default=90_000, ge=0)
     """Random time shift of memory and question together, so that absolute time cannot be learned by heart."""
+    learns: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
+    """Patterns of the parameters that learn, as `reader.heads.places.*`; all others keep the start's weights.
+    Without any, all learn."""
     entry_steps: Annotated[int, Field(ge=0, exclude_if=lambda steps: steps == ENTRY_STEPS)] = ENTRY_STEPS
     """Of what makes text and region entries of clips, before all else, where the context has any."""
 
@@ -145,6 +151,12 @@ class Recipe(Part):
         left_out = [name for name in ("backbone", "tubedetr") if not getattr(self, name).optimiser.steps]
         if left_out and self.start is None:
             raise ValueError(f"{left_out[0]} takes 0 steps, so start must name a bundle or a checkpoint")
+        if self.tubedetr.from_start and self.start is None:
+            raise ValueError("tubedetr goes on from a start, so start must name a bundle or a checkpoint")
+        if self.lvm.learns and (self.start is None or self.tubedetr.optimiser.steps):
+            raise ValueError(
+                "lvm.learns keeps weights of a start, so start must be named and tubedetr take 0 steps"
+            )
         if not self.lvm.optimiser.steps:
             raise ValueError("lvm must take a step: it is what is trained")
         return self

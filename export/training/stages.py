@@ -143,6 +143,9 @@ class Training:
     def _tubedetr(self, videos: Sequence[VideoCache]) -> nn.Module:
         stage = self.recipe.tubedetr
         task = TubeTask(self.recipe.network, stage, videos, self.recipe.seed, self.device)
+        if stage.from_start:
+            assert self.start is not None and isinstance(task.module, TubeTrainer)
+            task.module.tubedetr.load_state_dict(self.start.reader.state_dict(), strict=False)
         trained = self._loop(task, stage.optimiser).train()
         assert isinstance(trained, TubeTrainer)
         return trained.tubedetr
@@ -281,7 +284,8 @@ def start_of(recipe: Recipe) -> LvmNet:
     found, _ = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
     wanted, has = vars(recipe.network), vars(found.config)
     all_names = tuple(name for name in wanted if name not in _MAY_DIFFER or found.config.queues)
-    names = _OF_BACKBONE if recipe.tubedetr.optimiser.steps else all_names
+    only_backbone = recipe.tubedetr.optimiser.steps and not recipe.tubedetr.from_start
+    names = _OF_BACKBONE if only_backbone else all_names
     if wanted["sampler"] != has["sampler"]:
         names = tuple(name for name in names if name not in _OF_SAMPLER)
     differing = [
@@ -292,7 +296,7 @@ def start_of(recipe: Recipe) -> LvmNet:
     return found
 
 
-GUIDANCE = ("relevance", "sampler")
+GUIDANCE = ("relevance", "sampler", "outline")
 """Parts of the loss that are no answers."""
 
 

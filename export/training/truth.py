@@ -52,6 +52,20 @@ class VideoTruth:
             out[(wanted == self.box_tick[index]) & shown[row, cells]] = self.box_event[index]
         return out
 
+    def boxes_of(self, event: ArrayLike, tick: ArrayLike) -> NDArray[np.float32]:
+        """Where the product of `event` (N,) is at `tick` (N,): cxcywh (N, 4), zeros where that is not
+        annotated."""
+        events, ticks = np.asarray(event, np.int64), np.asarray(tick, np.int64)
+        out = np.zeros((len(ticks), 4), np.float32)
+        if not len(self.box):
+            return out
+        later = 1 + max(int(self.box_tick.max()), int(ticks.max(initial=0)))
+        known, asked = self.box_event * later + self.box_tick, events * later + ticks  # known is ascending
+        row = np.minimum(known.searchsorted(asked), len(known) - 1)
+        found = known[row] == asked
+        out[found] = cxcywh(self.box[row[found]])
+        return out
+
     @classmethod
     def of_world(cls, world: World, duration_s: float) -> VideoTruth:
         """The first `duration_s` seconds of a checkout world: events that lie within it."""
@@ -109,3 +123,9 @@ class VideoTruth:
     def load(cls, path: Path) -> VideoTruth:
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
+
+
+def cxcywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """xyxy (..., 4) as centre and size."""
+    low, high = boxes[..., :2], boxes[..., 2:]
+    return np.concatenate([(low + high) / 2, high - low], axis=-1)

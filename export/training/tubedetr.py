@@ -23,8 +23,11 @@ from export.evaluation.loads import uniform_frames
 from export.networks.tubedetr import TubeDETR
 from export.training import losses
 from export.training.cache import VideoCache
+from export.training.groups import reading
+from export.training.outlines import ShownTokens, outline_loss
 from export.training.questions import KIND_SHARES, KINDS, Asking, Question, draw, matching
 from export.training.recipe import TubeDetrRecipe
+from export.training.truth import cxcywh
 
 _TIME_FRAMES = 120
 _TRIES = 1000
@@ -62,6 +65,8 @@ class TubeTrainer(nn.Module):
                 told.presence_logit, happened.to(told.presence_logit.dtype)
             ),
         }
+        if self.guidance:
+            parts["outline"] = self.guidance * outline_loss(self.tubedetr.places, batch)
         if told.relevance is not None and self.guidance:
             every = slice(None, None, self.tubedetr.stride)
             there = batch["frame_valid"][:, every, None].expand(-1, -1, CELLS)  # (B, S, 49)
@@ -87,11 +92,12 @@ class TubeTask:
     ) -> None:
         self._network, self._recipe, self._caches, self._seed = network, recipe, caches, seed
         self._device, self._shift = device, shift_ticks
+        self._tokens = ShownTokens(caches)
         torch.manual_seed(seed)
         self.module: nn.Module = TubeTrainer(network, recipe).to(device)
 
     def groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.module.parameters())}]
+        return reading(self.module)
 
     def after(self, step: int, output: Mapping[str, Tensor]) -> None:
         """Nothing is carried from step to step."""
@@ -107,9 +113,8 @@ class TubeTask:
         of_time = rng.random() < KIND_SHARES[KINDS.index("time")]
         count = max(1, self._recipe.batch // (_TIME_BATCH_SHARE if of_time else 1))
         rows = [self._row(of_time, rng) for _ in range(count)]
-        return {
-            name: torch.from_numpy(np.stack([row[name] for row in rows])).to(self._device) for name in rows[0]
-        }
+        arrays = {name: np.stack([row[name] for row in rows]) for name in rows[0]} | self._tokens.draw(rng)
+        return {name: torch.from_numpy(array).to(self._device) for name, array in arrays.items()}
 
     def _row(self, of_time: bool, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         cache, question = self._question(of_time, rng)
@@ -206,7 +211,6 @@ class TubeTask:
         for event in found:
             at, boxes = cache.truth.boxes(int(event))
             _, mine, its = np.intersect1d(ticks, at, return_indices=True)
-            x1, y1, x2, y2 = boxes[its].T
-            out[mine] = np.stack([(x1 + x2) / 2, (y1 + y2) / 2, x2 - x1, y2 - y1], axis=1)
+            out[mine] = cxcywh(boxes[its])
             there[mine] = True
         return out, there

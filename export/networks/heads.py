@@ -1,0 +1,103 @@
+"""What the reader says once it has read: one linear layer for each output.
+
+B batch, n memory tokens, L steps, C activities, d model width, d_b backbone width, k memory tokens that are
+read.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from engines.manifest import NetworkConfig
+from export.networks.places import TimedPlaces, corrected
+
+UNANSWERABLE = -1e9
+"""Logit of a step or token that is not there."""
+_OF_TOKENS = {"pointer_logits": UNANSWERABLE, "pointer_offsets": 0.0, "evidence": 0.0}
+"""Outputs of tokens, and what those say that are not read."""
+
+
+class ReaderOutput(NamedTuple):
+    activity_logits: Tensor  # (B, C)
+    boxes_cxcywh: Tensor  # (B, L, 4) in (0, 1)
+    start_logits: Tensor  # (B, L)
+    end_logits: Tensor  # (B, L)
+    pointer_logits: Tensor  # (B, n)
+    pointer_offsets: Tensor  # (B, n, 2) seconds before and after the token, >= 0
+    presence_logit: Tensor  # (B,)
+    evidence: Tensor  # (B, n) share of attention
+    relevance: Tensor | None = None  # (B, n) by which tokens were chosen; None where all are read
+
+
+class Read(NamedTuple):
+    """The memory tokens that were read."""
+
+    tokens: Tensor  # (B, k, d) as encoded
+    features: Tensor  # (B, k, d_b) as remembered
+    cells: Tensor  # (B, k, 49) one-hot
+    valid: Tensor  # (B, k)
+    evidence: Tensor  # (B, k)
+    apart: Tensor  # (B, L, k) ticks from step to token
+
+
+class Heads(nn.Module):
+    """One linear layer for each output; boxes start from where the tokens lie that answer."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__()
+        width = config.d_model
+        self.activity = nn.Linear(width, config.activities)
+        self.presence = nn.Linear(width, 1)
+        self.box = nn.Linear(width, 4)
+        nn.init.zeros_(self.box.weight)
+        nn.init.zeros_(self.box.bias)
+        self.span = nn.Linear(width, 2)
+        self.pointer = nn.Linear(width, 3)
+        self.places = TimedPlaces(width, config.d_backbone)
+
+    def forward(self, steps: Tensor, query_valid: Tensor, read: Read) -> ReaderOutput:
+        """steps (B, L, d), query_valid (B, L) bool."""
+        pooled = mean_of_valid(steps, query_valid)  # (B, d)
+        start, end = self.span(steps).unbind(-1)  # (B, L) each
+        pointer = self.pointer(read.tokens)  # (B, k, 3)
+        answers = pointer[..., 0].masked_fill(~read.valid, UNANSWERABLE)  # (B, k)
+        # Without a token the order of those that are not there is any; then it must not tell a box.
+        there = read.valid.to(steps.dtype)[..., None]  # (B, k, 1)
+        places = self.places.boxes(read.tokens, read.features, read.cells) * there  # (B, k, 4)
+        reference = self.places.references(places, answers, read.apart)  # (B, L, 4)
+        return ReaderOutput(
+            activity_logits=self.activity(pooled),
+            boxes_cxcywh=corrected(reference, self.box(steps)),
+            start_logits=start.masked_fill(~query_valid, UNANSWERABLE),
+            end_logits=end.masked_fill(~query_valid, UNANSWERABLE),
+            pointer_logits=answers,
+            pointer_offsets=functional.softplus(pointer[..., 1:]),
+            presence_logit=self.presence(pooled).squeeze(-1),
+            evidence=read.evidence,
+        )
+
+
+def on_slots(heads: ReaderOutput, chosen: Tensor | None, slots: int) -> ReaderOutput:
+    """Outputs of the k tokens that were read, back on the n slots; the others say nothing."""
+    if chosen is None:
+        return heads
+    told = heads._asdict()
+    return heads._replace(
+        **{name: _spread(told[name], chosen, slots, nothing) for name, nothing in _OF_TOKENS.items()}
+    )
+
+
+def _spread(values: Tensor, chosen: Tensor, slots: int, nothing: float) -> Tensor:
+    """values (B, k) or (B, k, d) at `chosen` (B, k) of (B, slots) or (B, slots, d); `nothing` elsewhere."""
+    shape = (chosen.shape[0], slots, *values.shape[2:])  # len() would fix the batch of an exported graph
+    at = chosen if values.dim() == 2 else chosen[..., None].expand(-1, -1, values.shape[2])
+    return values.new_full(shape, nothing).scatter(1, at, values)
+
+
+def mean_of_valid(steps: Tensor, valid: Tensor) -> Tensor:
+    """steps (B, L, d), valid (B, L) -> (B, d); zeros where no step is valid."""
+    weight = valid.to(steps.dtype)[..., None]  # (B, L, 1)
+    return (steps * weight).sum(1) / weight.sum(1).clamp(min=1)
