@@ -113,7 +113,8 @@ class LvmRecipe(Part):
     unnamed: Share = 0.3
     """Share of time questions that name no activity: when was anything done with this object."""
     guidance: Annotated[float, Field(ge=0.0)] = 0.5
-    """Weight of what boxes say about tokens (relevance, the sampler's score); 0 learns from answers only."""
+    """Weight of what boxes say about tokens (relevance, outlines, the sampler's score); 0 learns from answers
+    only, and leaves outlines as they were."""
     tight_until: Share = 0.2
     """Curriculum: up to this share of the steps, asked windows are those of the event."""
     curriculum_minutes: tuple[Positive, ...] = Field(default=(5.0, 15.0, 30.0), min_length=1)
