@@ -24,6 +24,8 @@ from export.networks.positions import GRID
 
 _USUAL_SIDE = 0.12
 """Share of the picture that a box's side is before anything is learned."""
+_HIDDEN = 128
+"""Of an outline, however wide the network is: a box is four numbers."""
 _RIM = 1e-3
 """References stay so far from 0 and 1, so that their logit can be corrected."""
 _FAR_TICKS = 1000
@@ -40,7 +42,11 @@ class Places(nn.Module):
         self.token = nn.Linear(width, 4)
         nn.init.zeros_(self.token.weight)
         self.outline = nn.Sequential(
-            nn.Linear(features, width), nn.GELU(), nn.Linear(width, width), nn.GELU(), nn.Linear(width, 4)
+            nn.Linear(features, _HIDDEN),
+            nn.GELU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.GELU(),
+            nn.Linear(_HIDDEN, 4),
         )
         last = self.outline[-1]
         assert isinstance(last, nn.Linear)
