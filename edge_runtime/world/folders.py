@@ -8,7 +8,7 @@ Letters: H, W photograph; S side of a face.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.images import read_image
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.dice import Use, between, mix, unit
+from edge_runtime.world.faces import Photographed
 from edge_runtime.world.space import Size
 from edge_runtime.world.world import World
 from engines.errors import LvmError
@@ -158,10 +159,11 @@ def make_world(
     products: Path | None = None,
     backgrounds: Path | None = None,
     only: Sequence[str] | None = None,
+    dress: Callable[[Photographed], Photographed] | None = None,
 ) -> World:
     """The world of `config` with real `products` (`only` those names) and `backgrounds` where given.
 
-    Where there are fewer products than the config has instances, there are so many instances: two that look
+    `dress` changes how products look. Where there are fewer products than the config has instances, there are so many instances: two that look
     the same could not be told apart by any question.
     """
     backdrop = FolderBackdrop(backgrounds, config.seed) if backgrounds else None
@@ -172,7 +174,7 @@ def make_world(
     faces = PhotoFaces(products, config.seed, only=only)
     instances = min(config.instances, len(faces.products))
     fewer = config.model_validate({**config.model_dump(), "instances": instances})
-    return World(fewer, faces=faces, backdrop=backdrop)
+    return World(fewer, faces=dress(faces) if dress else faces, backdrop=backdrop)
 
 
 def _entries(folder: Path, purpose: str, *, deep: bool = False) -> list[Path]:

@@ -109,6 +109,11 @@ class World:
             return self._faces.query_views(instance)
         return range(1, _SNAPSHOTS + 1)
 
+    @property
+    def photographed(self) -> bool:
+        """Whether products have real photographs: then one name is one product in all worlds."""
+        return isinstance(self._faces, Photographed)
+
     def product(self, instance: int) -> str:
         """What product `instance` is called: by its folder of photographs, or by its number."""
         return (

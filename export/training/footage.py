@@ -19,7 +19,7 @@ from export.training.cache import VideoCache
 from export.training.recipe import BackboneRecipe, Data
 from export.training.scenes import Scenes, draw_scenes
 from export.training.videos import training_seeds, validation_seeds, world_caches
-from export.training.worlds import WorldPool
+from export.training.worlds import WORLDS, WorldPool
 
 Split = Literal["train", "val"]
 
@@ -109,7 +109,7 @@ class WorldFootage:
     def version(self) -> dict[str, Any]:
         data = self._data
         said: dict[str, Any] = {
-            "worlds": 2,
+            "worlds": WORLDS,
             "levels": data.levels,
             "minutes": data.minutes,
             "first_seed": data.first_seed,

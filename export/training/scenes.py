@@ -50,20 +50,18 @@ def draw_scenes(
 
     Every product that is handled has a photo, and of the others so many that a world has `photos_a_world`:
     all that lies on shelf and belt teaches what a product looks like from afar, and the products of one
-    shop, with its look-alikes, are one another's negatives.
+    shop, with its look-alikes, are one another's negatives. A real product is the same one in every world
+    that sells it, and has one photo: two would be one another's negatives.
     """
     frames, activity, crop = [], [], []
-    crops: list[NDArray[np.uint8]] = []
+    photos = _Photos(rng, size)
     for world in worlds:
         moments = [_moment(world, rng, inside_events) for _ in range(frames_a_world)]
         seen = [world.truth(t).tracks for t in moments]
         handled = dict.fromkeys(one.instance for tracks in seen for one in tracks if one.active)
         others = sorted({one.instance for tracks in seen for one in tracks} - handled.keys())
         chosen = rng.permutation(others)[: max(photos_a_world - len(handled), 0)].tolist()
-        known: dict[int, int] = {}
-        for instance in (*handled, *chosen):
-            known[instance] = len(crops)
-            crops.append(photo_of(world, instance, rng, size))
+        known = {instance: photos.of(world, instance) for instance in (*handled, *chosen)}
         for t, tracks in zip(moments, seen, strict=True):
             frames.append(world.frame(t, (size, size)))
             shown = [(known[one.instance], one.activity, one.box) for one in tracks if one.active]
@@ -77,8 +75,28 @@ def draw_scenes(
             beside = cell_labels(lying, activities)[1]
             activity.append(said)
             crop.append(np.where((said == activities) & (pointed == NOTHING), beside, pointed))
-    empty = np.zeros((0, size, size, 3), np.uint8)
-    return Scenes(np.stack(frames), np.stack(activity), np.stack(crop), np.stack(crops) if crops else empty)
+    return Scenes(np.stack(frames), np.stack(activity), np.stack(crop), photos.stacked())
+
+
+class _Photos:
+    """The photos of a batch, one of each product."""
+
+    def __init__(self, rng: np.random.Generator, size: int) -> None:
+        self._rng, self._size = rng, size
+        self._shown: list[NDArray[np.uint8]] = []
+        self._numbers: dict[tuple[int | None, str], int] = {}
+
+    def of(self, world: World, instance: int) -> int:
+        """Number of the photo of product `instance`; drawn products are those of their world alone."""
+        product = (None if world.photographed else world.config.seed, world.product(instance))
+        if product not in self._numbers:
+            self._numbers[product] = len(self._shown)
+            self._shown.append(photo_of(world, instance, self._rng, self._size))
+        return self._numbers[product]
+
+    def stacked(self) -> NDArray[np.uint8]:
+        """(K, S, S, 3)"""
+        return np.stack(self._shown) if self._shown else np.zeros((0, self._size, self._size, 3), np.uint8)
 
 
 def labelled(

@@ -15,7 +15,7 @@ from engines.spec import Engine
 from export.training.cache import VideoCache, cached, seen_once
 from export.training.recipe import Data
 from export.training.truth import VideoTruth
-from export.training.worlds import world_with
+from export.training.worlds import WORLDS, world_with
 
 PHOTOS = 3
 """Photos of each product that questions are asked with."""
@@ -47,7 +47,7 @@ def world_caches(
     `digest` names the backbone; `done` is called with the number of videos that are ready.
     """
     which = data.model_dump_json(exclude={"train_videos", "validation_videos"})
-    said = f"{which}{digest}{make.__qualname__}"
+    said = f"{which}{digest}{make.__qualname__}{WORLDS}"
     out = []
     for number, seed in enumerate(seeds):
         name = f"world-{seed}"

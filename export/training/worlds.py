@@ -10,7 +10,10 @@ from edge_runtime.world.dice import Use, mix, unit
 from edge_runtime.world.folders import make_world, product_photos
 from edge_runtime.world.world import World
 from export.training.recipe import Data
+from export.training.tints import TintedFaces
 
+WORLDS = 3
+"""Version of what a seed stands for. 3: real products in hues of their own."""
 _OPEN = 192
 """Worlds kept open: each holds the faces of its products, about 8 MB."""
 
@@ -51,4 +54,4 @@ def world_with(data: Data, seed: int) -> World:
     if not real or data.products is None:
         return make_world(config, backgrounds=behind)
     only = [name for name in product_photos(data.products) if name not in data.held_out]
-    return make_world(config, data.products, behind, only)
+    return make_world(config, data.products, behind, only, lambda faces: TintedFaces(faces, seed))
