@@ -163,8 +163,8 @@ def make_world(
 ) -> World:
     """The world of `config` with real `products` (`only` those names) and `backgrounds` where given.
 
-    `dress` changes how products look. Where there are fewer products than the config has instances, there are so many instances: two that look
-    the same could not be told apart by any question.
+    `dress` changes how products look. Where there are fewer products than the config has instances, there
+    are so many instances: two that look the same could not be told apart by any question.
     """
     backdrop = FolderBackdrop(backgrounds, config.seed) if backgrounds else None
     if products is None:
