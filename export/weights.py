@@ -19,8 +19,8 @@ from export.networks.model import LvmNet
 from export.weights8 import ROUNDED, SCALE, restored, rounded
 
 WEIGHTS = "weights.safetensors"
-_LATER = "reader.heads.places.outline."
-"""What networks did not have at first; its last layer begins at zero."""
+_LATER = ("reader.heads.places.outline.", "reader.embed.likeness.")
+"""What networks did not have at first; the last layer of each begins at zero."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +90,14 @@ def load_weights(config: NetworkConfig, data: bytes, origin: str) -> LvmNet:
 
 
 def _with_later(state: dict[str, Tensor], config: NetworkConfig) -> dict[str, Tensor]:
-    """What was trained before the network had `_LATER`: that says nothing yet, so answers stay the same."""
-    if any(name.startswith(_LATER) for name in state):
+    """What was trained before there was one of `_LATER`: that says nothing yet, so answers stay the same."""
+    lacked = tuple(part for part in _LATER if not any(name.startswith(part) for name in state))
+    if not lacked:
         return state
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         fresh = LvmNet(config).state_dict()
-    return state | {name: tensor for name, tensor in fresh.items() if name.startswith(_LATER)}
+    return state | {name: tensor for name, tensor in fresh.items() if name.startswith(lacked)}
 
 
 def _in_full(state: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -119,6 +120,11 @@ def places(path: Path) -> dict[str, Place]:
         name: Place(8 + size + entry["data_offsets"][0], entry["data_offsets"][1] - entry["data_offsets"][0])
         for name, entry in header.items()
     }
+
+
+def part_of(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """Those whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
 
 
 def weights_digest(network: nn.Module) -> str:

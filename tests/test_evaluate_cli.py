@@ -111,11 +111,16 @@ def test_the_baseline_is_opened_as_it_was_trained(run: Path) -> None:
     assert network.stride == 3 and frames == 10
 
 
+def save_backbone(run: Path, path: Path) -> None:
+    """As the first stage leaves it."""
+    backbone = TrainedRun.open(run).network.backbone
+    save_file({f"backbone.{name}": value for name, value in backbone.state_dict().items()}, path)
+
+
 def test_a_baseline_that_was_trained_longer_stands_for_the_run_s_own(run: Path, tmp_path: Path) -> None:
     longer = make_run(tmp_path / "longer", seed=1, frames=7)
     for folder in (run, longer):
-        network = TrainedRun.open(folder).network.backbone
-        save_file(network.state_dict(), tmp_path / f"{folder.name}.safetensors")
+        save_backbone(folder, tmp_path / f"{folder.name}.safetensors")
     (tmp_path / f"{run.name}.safetensors").replace(longer / "backbone.safetensors")
     own, _ = TrainedRun.open(run).baseline()
     told, frames = TrainedRun.open(run, longer).baseline()
@@ -135,7 +140,7 @@ def test_a_baseline_that_was_trained_longer_stands_for_the_run_s_own(run: Path, 
 
 
 def test_a_baseline_that_does_not_say_how_it_was_trained_is_refused(run: Path, tmp_path: Path) -> None:
-    save_file(TrainedRun.open(run).network.backbone.state_dict(), tmp_path / "backbone.safetensors")
+    save_backbone(run, tmp_path / "backbone.safetensors")
     save_file(TrainedRun.open(run).baseline()[0].state_dict(), tmp_path / "tubedetr.safetensors")
     with pytest.raises(LvmError, match="must say in its metadata by what recipe it was trained"):
         TrainedRun.open(run, tmp_path).baseline()

@@ -22,6 +22,7 @@ from export.training.distributed import Team
 from export.training.feeder import LvmTask
 from export.training.recipe import Recipe
 from export.training.stages import CHECKPOINT, Training
+from export.weights import part_of
 
 STEPS = 3
 
@@ -79,8 +80,12 @@ def test_every_stage_took_its_steps(place):
 def test_the_checkpoint_holds_what_the_stages_learned(place):
     network, _ = from_checkpoint(place / "run" / CHECKPOINT)
     run = place / "run"
-    for name, value in load_file(run / "backbone.safetensors").items():
-        assert torch.equal(network.backbone.state_dict()[name], value)
+    taught = load_file(run / "backbone.safetensors")
+    identity = network.reader.embed.likeness.identity
+    for part, module in (("backbone.", network.backbone), ("identity.", identity)):
+        values = part_of(taught, part)
+        assert values.keys() == module.state_dict().keys()
+        assert all(torch.equal(module.state_dict()[name], value) for name, value in values.items())
     learned = load_file(run / "lvm.safetensors")
     assert torch.equal(network.sampler.score.weight, learned["sampler.score.weight"])
     assert torch.equal(network.reader.query, learned["reader.query"])

@@ -158,10 +158,12 @@ def test_every_weight_gets_a_gradient_from_the_first_step_on(fusion: str, candid
     given["frames"].requires_grad_()
     out = net(**given)
     sum(tensor.square().mean() for tensor in told(out)).backward()
-    # A bias of keys moves all scores alike, DETR's first steps attend to zeros, and answers teach no
-    # outlines: no gradient by design.
-    by_design = re.compile(r"key\.bias$|^decoder\.0\.steps\.(query|key|value)\.|\.outline\.")
-    assert all(weight.grad is not None for name, weight in net.named_parameters() if ".outline." not in name)
+    # A bias of keys moves all scores alike, DETR's first steps attend to zeros, and answers teach neither
+    # outlines nor identities: no gradient by design.
+    by_design = re.compile(r"key\.bias$|^decoder\.0\.steps\.(query|key|value)\.|\.outline\.|\.identity\.")
+    told_otherwise = re.compile(r"\.outline\.|\.identity\.")
+    named = net.named_parameters()
+    assert all(weight.grad is not None for name, weight in named if not told_otherwise.search(name))
     flat = {name for name, weight in net.named_parameters() if weight.grad is None or not weight.grad.any()}
     still = sorted(name for name in flat if not by_design.search(name))
     assert still == []

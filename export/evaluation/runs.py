@@ -26,7 +26,7 @@ from export.evaluation.evaluate import Evaluation, Setting
 from export.evaluation.results import EventResult, Result, load_events, load_results, save_lines
 from export.networks.model import LvmNet
 from export.networks.tubedetr import TubeDETR
-from export.weights import weights_digest
+from export.weights import part_of, weights_digest
 
 CHECKPOINT, BASELINE, BACKBONE = "checkpoint.safetensors", "tubedetr.safetensors", "backbone.safetensors"
 OWN, TUBEDETR = "lvm-net", "tubedetr"
@@ -63,7 +63,7 @@ class TrainedRun:
         opened = from_bundle(folder) if is_bundle(folder) else from_checkpoint(folder / CHECKPOINT)
         run = cls(folder, *opened, trained_longer)
         if trained_longer is not None:
-            its = _weights(trained_longer / BACKBONE)
+            its = part_of(_weights(trained_longer / BACKBONE), "backbone.")
             ours = run.network.backbone.state_dict()
             if its.keys() != ours.keys() or any(not torch.equal(its[name], ours[name]) for name in its):
                 raise LvmError(f"{trained_longer} must have the backbone of {folder}, it has another")

@@ -17,6 +17,7 @@ from engines.manifest import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
 from export.networks.entries import QueueTokens
 from export.networks.heads import UNANSWERABLE, Heads, Read, ReaderOutput, mean_of_valid, on_slots
+from export.networks.likeness import Likeness
 from export.networks.positions import CellCode, TickCode, one_hot_cells
 
 
@@ -158,6 +159,7 @@ class Question(NamedTuple):
     tokens: Tensor  # (B, q + r + 50, d)
     valid: Tensor  # (B, q + r + 50)
     object: Tensor  # (B, 49, d)
+    identity: Tensor | None  # (B, e)
     activity: Tensor  # (B, d)
     tick: Tensor | None = None  # (B, q)
 
@@ -178,6 +180,7 @@ class Embedding(nn.Module):
         self.project = nn.Linear(config.d_backbone, width)
         self.norm = nn.LayerNorm(width)
         self.fuse = nn.Linear(width, width) if self.pooled else None
+        self.likeness = Likeness(config.d_backbone, width) if self.pooled else None
         self.activity = nn.Linear(config.activities, width)
         rank = config.summary_rank
         self.svd = nn.Linear(config.d_backbone, width) if rank else None
@@ -202,12 +205,16 @@ class Embedding(nn.Module):
             tokens.insert(0, self._summary(basis, strength))
             assert strength is not None
             valid.insert(0, strength > 0)
-        return Question(torch.cat(tokens, dim=1), torch.cat(valid, dim=1), o, a)
+        identity = self.likeness.of(objects.mean(1)) if self.likeness is not None else None  # (B, e)
+        return Question(torch.cat(tokens, dim=1), torch.cat(valid, dim=1), o, identity, a)
 
     def memory(self, features: Tensor, hot: Tensor, asked: Question, object_valid: Tensor) -> Tensor:
-        """features (B, n, d_b), hot (B, n, 49) -> memory times object (B, n, d)."""
+        """features (B, n, d_b), hot (B, n, 49) -> memory times object, and how alike they are, (B, n, d)."""
         z = self.norm(self.project(features))  # (B, n, d)
         fused: Tensor = z * self._factor(asked.object, hot, object_valid)
+        if self.likeness is not None and asked.identity is not None:
+            given = object_valid.to(z.dtype)[:, None, None]  # (B, 1, 1)
+            fused = fused + given * self.likeness(features, asked.identity)
         return fused
 
     def _factor(self, o: Tensor, hot: Tensor, object_valid: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ Letters: F frames, K crops, N real photos, S picture side, P = 49 cells, C activ
 
 Three losses on one pass: the activity of each cell (cells where nothing happens weigh as much as the others
 together), InfoNCE between a cell and a photo of the product that it shows, and for real photos the product
-(cosine margin) and contrast between photos. Its heads are thrown away; the tokens stay.
+(cosine margin) and contrast between photos. The tokens stay, and the head that tells products apart, which
+becomes the reader's (`export/networks/likeness.py`); the others are thrown away.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.utils.data import Dataset
 from edge_runtime.mosaic import mosaic
 from engines.manifest import NetworkConfig
 from export.networks.backbone import make_backbone
+from export.networks.likeness import IDENTITY
 from export.training.footage import SceneSource
 from export.training.photo_losses import cosine_margin_loss, photo_contrast_loss
 from export.training.photos import PhotoSet
@@ -28,7 +30,6 @@ from export.training.prefetch import Prefetch
 from export.training.recipe import Recipe
 from export.training.scenes import NOTHING, with_products
 
-_EMBEDDING = 64
 _CONTRAST_SHARE = 0.5
 _PRODUCT_SHARE = 0.3
 
@@ -42,8 +43,8 @@ class BackboneTrainer(nn.Module):
         self.activities = network.activities
         self.temperature = temperature
         self.activity = nn.Linear(network.d_backbone, network.activities + 1)
-        self.identity = nn.Linear(network.d_backbone, _EMBEDDING)
-        self.prototypes = nn.Parameter(torch.randn(max(products, 1), _EMBEDDING) * 0.1)
+        self.identity = nn.Linear(network.d_backbone, IDENTITY)
+        self.prototypes = nn.Parameter(torch.randn(max(products, 1), IDENTITY) * 0.1)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """batch: frames (F, S, S, 3), crops (K, S, S, 3), photos (N, S, S, 3) uint8, activity and crop

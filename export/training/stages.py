@@ -37,7 +37,7 @@ from export.training.photos import PhotoSet
 from export.training.recipe import Recipe
 from export.training.selection import Selection
 from export.training.tubedetr import TubeTask, TubeTrainer
-from export.weights import weights_digest
+from export.weights import part_of, weights_digest
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
@@ -67,19 +67,19 @@ class Training:
             raise LvmError(f"stage must be one of {', '.join(STAGES)}, got {last}")
         torch.set_num_threads(self.recipe.threads)
         self.folder.mkdir(parents=True, exist_ok=True)
-        backbone = self._stage("backbone", self._backbone)
+        taught = self._stage("backbone", self._backbone)
         if last == "backbone":
             return
         network = initialised(self.recipe.network, self.recipe.seed)
-        network.backbone.load_state_dict(backbone)
+        network.backbone.load_state_dict(part_of(taught, "backbone."))
         videos = self._videos(network, "train")
-        tube = self._reader(videos)
+        tube = self._reader(videos, part_of(taught, "identity."))
         if last == "tubedetr":
             return
         held_out = self._videos(network, "val")
         learned = self._stage("lvm", lambda: self._lvm(videos, held_out, tube))
-        network.sampler.load_state_dict(_part(learned, "sampler."))
-        network.reader.load_state_dict(_part(learned, "reader."))
+        network.sampler.load_state_dict(part_of(learned, "sampler."))
+        network.reader.load_state_dict(part_of(learned, "reader."))
         if not self.team.rank:
             save_checkpoint(network, self._judged(network, held_out), self.folder / CHECKPOINT)
 
@@ -122,7 +122,9 @@ class Training:
         data, stage = self.recipe.data, self.recipe.backbone
         if not stage.optimiser.steps:
             assert self.start is not None
-            return self.start.backbone
+            likeness = self.start.reader.embed.likeness
+            kept = {"backbone": self.start.backbone}
+            return nn.ModuleDict(kept | ({} if likeness is None else {"identity": likeness.identity}))
         photos = None
         if data.products is not None and stage.photos_a_batch:
             some_ask = data.folder is not None
@@ -131,20 +133,26 @@ class Training:
         task = BackboneTask(self.recipe, scenes, photos, self.device)
         trained = self._loop(task, stage.optimiser).train()
         assert isinstance(trained, BackboneTrainer)
-        return trained.backbone
+        return nn.ModuleDict({"backbone": trained.backbone, "identity": trained.identity})
 
-    def _reader(self, videos: Sequence[VideoCache]) -> dict[str, torch.Tensor]:
-        """The weights that a reader begins with."""
+    def _reader(
+        self, videos: Sequence[VideoCache], identity: dict[str, torch.Tensor]
+    ) -> dict[str, torch.Tensor]:
+        """The weights that a reader begins with; `identity` is what the backbone's pictures taught it."""
         if self.recipe.tubedetr.optimiser.steps:
-            return self._stage("tubedetr", lambda: self._tubedetr(videos))
+            return self._stage("tubedetr", lambda: self._tubedetr(videos, identity))
         assert self.start is not None
         return self.start.reader.state_dict()
 
-    def _tubedetr(self, videos: Sequence[VideoCache]) -> nn.Module:
+    def _tubedetr(self, videos: Sequence[VideoCache], identity: dict[str, torch.Tensor]) -> nn.Module:
         stage = self.recipe.tubedetr
         task = TubeTask(self.recipe.network, stage, videos, self.recipe.seed, self.device)
+        assert isinstance(task.module, TubeTrainer)
+        likeness = task.module.tubedetr.embed.likeness
+        if likeness is not None and identity:
+            likeness.identity.load_state_dict(identity)
         if stage.from_start:
-            assert self.start is not None and isinstance(task.module, TubeTrainer)
+            assert self.start is not None
             task.module.tubedetr.load_state_dict(self.start.reader.state_dict(), strict=False)
         trained = self._loop(task, stage.optimiser).train()
         assert isinstance(trained, TubeTrainer)
@@ -298,7 +306,3 @@ def start_of(recipe: Recipe) -> LvmNet:
 
 GUIDANCE = ("relevance", "sampler", "outline")
 """Parts of the loss that are no answers."""
-
-
-def _part(weights: dict[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
-    return {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
