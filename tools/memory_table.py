@@ -11,8 +11,9 @@ again, where network, thresholds, questions and events are the same. `--activity
 detection with a context from what tools.detection wrote, over all activities.
 
 Costs are medians of processor time on one onnxruntime thread, all ways in turns on one video: a clip whose
-tokens are known (background, sampler, memory, queues), and a question that is asked alone. Writes memories.md
-and memories.json; the last line of standard output is that JSON object.
+tokens are known (background, sampler, memory, queues), and a question that is asked alone. `--candidates`
+times attention and S5, untrained, on clips of so many candidates as well (tools.sampler_speed). Writes
+memories.md and memories.json; the last line of standard output is that JSON object.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ from export.evaluation.ways import Way, compared, table
 from export.precision import Plan
 from export.training.evaluate_cli import answers
 from export.weights import weights_digest
+from tools import sampler_speed
 from tools.console import finish
 from tools.memory_costs import costs
 
@@ -179,6 +181,7 @@ def tables(given: argparse.Namespace) -> dict[str, Any]:
             found[group] = compared([way for way, _ in ways.values()], split)
             found[f"{group}_costs"] = {name: spent[f"{group} {name}"] for name in ways}
     found["activity"] = activity
+    found["large_clips"] = [sampler_speed.at(tokens, given.rounds) for tokens in given.candidates]
     return found
 
 
@@ -193,6 +196,7 @@ def page(found: dict[str, Any]) -> str:
         for group, (title, words, activity) in said.items()
         if group in found
     ]
+    parts += [sampler_speed.said(one) for one in found["large_clips"]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -227,6 +231,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contexts", type=Path, nargs="*", default=[], help=folder)
     parser.add_argument("--activity", nargs="*", default=[], metavar="CONTEXT=FOLDER:HEAD")
     parser.add_argument("--questions", type=int, default=20, help="of each kind that are timed")
+    parser.add_argument("--candidates", type=int, nargs="*", default=[], help="of clips that are timed too")
+    parser.add_argument("--rounds", type=int, default=3, help="in which those are timed")
     return parser
 
 

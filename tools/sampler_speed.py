@@ -40,8 +40,8 @@ GOAL = 5.0
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
-    targets: list[Target] = given.target or list(TARGETS)
-    rows = [measured(target, given) for target in targets]
+    found = _measured(given)
+    rows = found["rows"]
     show(
         f"{given.tokens:,} candidates, width {given.width}, {given.layers} layers, {given.threads} threads",
         ["backend", "attention ms", "s5 ms", "times as fast", "least", "greatest", "in processor time"],
@@ -53,10 +53,33 @@ def main(argv: Sequence[str] | None = None) -> int:
             for row in rows
         ],
     )  # fmt: skip
-    missed = [row["target"] for row in rows if row["wall"]["median"] < GOAL]
-    finish({"tokens": given.tokens, "width": given.width, "layers": given.layers, "threads": given.threads,
-            "rounds": given.rounds, "goal": GOAL, "rows": rows, "below_goal": missed})  # fmt: skip
+    finish(found)
     return 0
+
+
+def at(tokens: int, rounds: int) -> dict[str, Any]:
+    """What the command says of `tokens` candidates with the width and layers that it has by itself."""
+    return _measured(_parser().parse_args(["--tokens", str(tokens), "--rounds", str(rounds)]))
+
+
+def said(found: dict[str, Any]) -> str:
+    """What `at` found, as Markdown."""
+    head = f"### A clip of {found['tokens']:,} candidates, width {found['width']}, {found['layers']} layers"
+    rows = [
+        f"| {row['target']} | {row['neural']['wall_ms']:,.0f} | {row['s5']['wall_ms']:,.0f} "
+        f"| {row['wall']['median']:.1f} ({row['wall']['least']:.1f}, {row['wall']['greatest']:.1f}) "
+        f"| {row['processor']['median']:.1f} |"
+        for row in found["rows"]
+    ]
+    titles = "| | attention, ms | S5, ms | times as fast (least, greatest) | in processor time |"
+    return "\n".join([head, "", titles, "|---|---|---|---|---|", *rows])
+
+
+def _measured(given: argparse.Namespace) -> dict[str, Any]:
+    rows = [measured(target, given) for target in given.target or TARGETS]
+    missed = [row["target"] for row in rows if row["wall"]["median"] < GOAL]
+    return {"tokens": given.tokens, "width": given.width, "layers": given.layers, "threads": given.threads,
+            "rounds": given.rounds, "goal": GOAL, "rows": rows, "below_goal": missed}  # fmt: skip
 
 
 def measured(target: Target, given: argparse.Namespace) -> dict[str, Any]:
