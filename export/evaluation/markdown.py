@@ -6,6 +6,7 @@ Recall is in per cent, as printed there; brackets hold 95 % intervals over video
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from export.data.records import Duration
@@ -75,7 +76,8 @@ def table_2(found: Json) -> str:
             ]
         )
     header = ["window", "query", "LVM-Net", "TubeDETR", "difference", "printed: LVM-Net / TubeDETR / ReST"]
-    whose = ", ".join(f"{one['steps']} steps in {one['run']}" for one in found["baselines"])
+    # A page is read elsewhere: the folder's name, not where it lay.
+    whose = ", ".join(f"{one['steps']} steps in {Path(one['run']).name}" for one in found["baselines"])
     said = f"TubeDETR learned for {whose}." if whose else ""
     return section("Table 2: Recall@1x", said, header, rows)
 
