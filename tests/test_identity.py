@@ -51,13 +51,17 @@ def test_who_knows_the_truth_is_right_in_everything(run, monkeypatch):
     monkeypatch.setattr(identity, "photo_of", lambda w, one, rng, size: _painted(one, size))
     painted = SimpleNamespace(
         config=world.config, events=lambda a, b: [event], truth=world.truth,
-        frame=lambda t, size: _painted(event.instance, size[0]),
+        frame=lambda t, size: _painted(event.instance, size[0]), product=world.product,
     )  # fmt: skip
     told = torch.nn.functional.one_hot(torch.tensor(event.activity), 10).float()
     trainer = SimpleNamespace(
         backbone=Sees(), identity=lambda tokens: tokens, activity=lambda tokens: told.expand(len(tokens), -1)
     )
-    assert identity.of_world(trainer, painted, 56, 1) == {"token": 1.0, "event": 1.0, "activity": 1.0}
+    all_right = {"token": 1.0, "event": 1.0, "activity": 1.0}
+    assert identity.of_world(trainer, painted, 56, 1) == all_right
+    names = [painted.product(one) for one in range(painted.config.instances)]
+    held_out = {"token, held out": 1.0, "event, held out": 1.0}
+    assert identity.of_world(trainer, painted, 56, 1, names) == all_right | held_out
 
 
 def _painted(number, size):

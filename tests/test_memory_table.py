@@ -94,7 +94,10 @@ def test_the_page_has_a_row_for_each_way(found: dict[str, Any]) -> None:
     ours, _, large = page(found).partition("### A clip of 84 candidates")
     for part in (ours, large):
         assert len({line.count("|") for line in part.splitlines() if line.startswith("|")}) == 1
-    assert {row.split(" | ")[0] for row in large.splitlines() if "|" in row} >= {"| onnxruntime", "| openvino"}
+    assert {row.split(" | ")[0] for row in large.splitlines() if "|" in row} >= {
+        "| onnxruntime",
+        "| openvino",
+    }
 
 
 def test_large_clips_are_timed_in_the_same_run(found: dict[str, Any]) -> None:

@@ -5,14 +5,16 @@
 Every cell that shows a handled product (level L1, four moments of each event) is compared with one photo of
 each product of its world; the nearest must be the right one. Beside single tokens: all cells of an event
 together, and the activity that is read off single tokens. With --products the worlds sell real products,
-those that the run held out among them. Identity and activity are read by the heads that taught the backbone,
-which RUN still holds in `backbone.state`. 95 % intervals are over worlds.
+those that the run held out among them, which are told apart where RUN has its checkpoint. Identity and
+activity are read by the heads that taught the backbone, which RUN still holds in `backbone.state`. 95 %
+intervals are over worlds.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,9 @@ from edge_runtime.world.folders import make_world
 from edge_runtime.world.world import World
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
+from export.checkpoint import from_checkpoint
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.evaluation.runs import CHECKPOINT
 from export.presets import load_preset
 from export.training.averaging import WeightAverage
 from export.training.backbone import BackboneTrainer
@@ -34,6 +38,7 @@ from tools.console import bootstrap_interval, finish, progress, show
 
 FIRST_SEED = 401_000
 """Of the worlds: training never comes this far."""
+NAMES = ("token", "event", "token, held out", "event, held out", "activity")
 _MOMENTS = 4
 
 
@@ -51,13 +56,15 @@ def load_trainer(state: Path, network: NetworkConfig) -> BackboneTrainer:
 
 
 @torch.no_grad()
-def of_world(trainer: BackboneTrainer, world: World, size: int, events: int) -> dict[str, float]:
-    """Shares that are right of tokens, events, and tokens' activities."""
+def of_world(
+    trainer: BackboneTrainer, world: World, size: int, events: int, held_out: Collection[str] = ()
+) -> dict[str, float]:
+    """Shares that are right of tokens, events and tokens' activities; `held_out` products also apart."""
     rng = np.random.default_rng(world.config.seed)
     instances = world.config.instances
     photos = torch.from_numpy(np.stack([photo_of(world, one, rng, size) for one in range(instances)]))
     asked = functional.normalize(trainer.identity(trainer.backbone(photos).mean(1)), dim=-1)  # (I, e)
-    right: dict[str, list[float]] = {"token": [], "event": [], "activity": []}
+    right: dict[str, list[float]] = {}
     for event in world.events(0.0, 1800.0)[:events]:
         found = []
         for t in np.linspace(event.start, event.end, _MOMENTS + 2)[1:-1]:
@@ -71,9 +78,15 @@ def of_world(trainer: BackboneTrainer, world: World, size: int, events: int) -> 
             continue
         tokens = torch.cat(found)  # (n, d_b)
         likeness = functional.normalize(trainer.identity(tokens), dim=-1) @ asked.T  # (n, I)
-        right["token"] += (likeness.argmax(1) == event.instance).float().tolist()
-        right["event"].append(float(likeness.mean(0).argmax() == event.instance))
-        right["activity"] += (trainer.activity(tokens).argmax(1) == event.activity).float().tolist()
+        told = {
+            "token": (likeness.argmax(1) == event.instance).float().tolist(),
+            "event": [float(likeness.mean(0).argmax() == event.instance)],
+            "activity": (trainer.activity(tokens).argmax(1) == event.activity).float().tolist(),
+        }
+        if world.product(event.instance) in held_out:
+            told |= {f"{name}, held out": told[name] for name in ("token", "event")}
+        for name, values in told.items():
+            right.setdefault(name, []).extend(values)
     return {name: float(np.mean(values)) for name, values in right.items()}
 
 
@@ -87,21 +100,24 @@ def main() -> int:
     arguments = parser.parse_args()
     network = load_preset(arguments.preset)
     trainer = load_trainer(arguments.run / "backbone.state", network)
+    checkpoint = arguments.run / CHECKPOINT
+    held_out = from_checkpoint(checkpoint)[1].training.held_out if checkpoint.is_file() else ()
     found, instances = [], 0
     with progress(arguments.worlds) as step:
         for seed in range(FIRST_SEED, FIRST_SEED + arguments.worlds):
             world = make_world(WorldConfig.level("L1", seed=seed), arguments.products)
             instances = world.config.instances
-            found.append(of_world(trainer, world, network.image_size, arguments.events))
+            found.append(of_world(trainer, world, network.image_size, arguments.events, held_out))
             step(f"world {seed}")
     result: dict[str, Any] = {"worlds": arguments.worlds, "products": instances, "chance": 1 / instances}
-    for name in ("token", "event", "activity"):
-        values = [one[name] for one in found]
+    names = [name for name in NAMES if any(name in one for one in found)]
+    for name in names:
+        values = [one[name] for one in found if name in one]
         result[name] = {"value": float(np.mean(values)), "interval": bootstrap_interval(values)}
     show(
         f"right of {instances} products, {arguments.worlds} worlds",
         ("", "share", "from", "to"),
-        [(name, result[name]["value"], *result[name]["interval"]) for name in ("token", "event", "activity")],
+        [(name, result[name]["value"], *result[name]["interval"]) for name in names],
     )
     finish(result)
     return 0
