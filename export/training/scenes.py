@@ -5,8 +5,9 @@ Letters: W worlds, F frames of a batch, K crops (photos of products), S picture 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,8 @@ from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.training.photos import PhotoSet
 
 NOTHING = -1
-Product = tuple[str | None, int]
-"""Which one is meant: the video whose own number it is, or None and the number that it has in all videos."""
+Product = tuple[str | None, int | str]
+"""Which one is meant: the video or world whose own it is, or None and what it is called in all of them."""
 _HOURS_S = 4 * 3600.0
 _TRIES = 20
 
@@ -51,17 +52,20 @@ def draw_scenes(
     Every product that is handled has a photo, and of the others so many that a world has `photos_a_world`:
     all that lies on shelf and belt teaches what a product looks like from afar, and the products of one
     shop, with its look-alikes, are one another's negatives. A real product is the same one in every world
-    that sells it, and has one photo: two would be one another's negatives.
+    that sells it.
     """
     frames, activity, crop = [], [], []
-    photos = _Photos(rng, size)
+    photos = _Photos()
     for world in worlds:
         moments = [_moment(world, rng, inside_events) for _ in range(frames_a_world)]
         seen = [world.truth(t).tracks for t in moments]
         handled = dict.fromkeys(one.instance for tracks in seen for one in tracks if one.active)
         others = sorted({one.instance for tracks in seen for one in tracks} - handled.keys())
         chosen = rng.permutation(others)[: max(photos_a_world - len(handled), 0)].tolist()
-        known = {instance: photos.of(world, instance) for instance in (*handled, *chosen)}
+        known = {
+            one: photos.of(_product(world, one), partial(photo_of, world, one, rng, size))
+            for one in (*handled, *chosen)
+        }
         for t, tracks in zip(moments, seen, strict=True):
             frames.append(world.frame(t, (size, size)))
             shown = [(known[one.instance], one.activity, one.box) for one in tracks if one.active]
@@ -75,28 +79,32 @@ def draw_scenes(
             beside = cell_labels(lying, activities)[1]
             activity.append(said)
             crop.append(np.where((said == activities) & (pointed == NOTHING), beside, pointed))
-    return Scenes(np.stack(frames), np.stack(activity), np.stack(crop), photos.stacked())
+    return Scenes(np.stack(frames), np.stack(activity), np.stack(crop), photos.stacked(size))
 
 
 class _Photos:
-    """The photos of a batch, one of each product."""
+    """The photos of a batch, one of each product: two would be one another's negatives."""
 
-    def __init__(self, rng: np.random.Generator, size: int) -> None:
-        self._rng, self._size = rng, size
+    def __init__(self) -> None:
         self._shown: list[NDArray[np.uint8]] = []
-        self._numbers: dict[tuple[int | None, str], int] = {}
+        self._numbers: dict[Product, int] = {}
 
-    def of(self, world: World, instance: int) -> int:
-        """Number of the photo of product `instance`; drawn products are those of their world alone."""
-        product = (None if world.photographed else world.config.seed, world.product(instance))
+    def of(self, product: Product, photo: Callable[[], NDArray[np.uint8]]) -> int:
+        """Number of the photo of `product`; taken by `photo`, (S, S, 3), where it has none yet."""
         if product not in self._numbers:
             self._numbers[product] = len(self._shown)
-            self._shown.append(photo_of(world, instance, self._rng, self._size))
+            self._shown.append(photo())
         return self._numbers[product]
 
-    def stacked(self) -> NDArray[np.uint8]:
+    def stacked(self, side: int) -> NDArray[np.uint8]:
         """(K, S, S, 3)"""
-        return np.stack(self._shown) if self._shown else np.zeros((0, self._size, self._size, 3), np.uint8)
+        return np.stack(self._shown) if self._shown else np.zeros((0, side, side, 3), np.uint8)
+
+
+def _product(world: World, instance: int) -> Product:
+    """A real product is the same one in all worlds; a drawn one is its world's alone."""
+    name = world.product(instance)
+    return (None, name) if world.photographed else (str(world.config.seed), name)
 
 
 def labelled(
@@ -109,22 +117,22 @@ def labelled(
     """`activity` and `crop` (F, 49) and `crops` (K, S, S, 3) of frames.
 
     `handled` on each: (product, activity, box); `photos` of each: those of its video (V, S, S, 3) by product.
-    A product is the same one in whatever video, or its photos would be one another's negatives.
+    A product is the same one in whatever video.
     """
-    known: dict[Product, int] = {}
-    activity, crop = [], []
-    crops: list[NDArray[np.uint8]] = []
+    activity, crop, crops = [], [], _Photos()
     for active, own in zip(handled, photos, strict=True):
-        for product, _, _ in active:
-            if product not in known:
-                known[product] = len(crops)
-                crops.append(own[product][int(rng.integers(len(own[product])))])
-        shown = [(known[product], done, box) for product, done, box in active]
+        shown = [
+            (crops.of(product, partial(_any, own[product], rng)), done, box) for product, done, box in active
+        ]
         said, pointed = cell_labels(shown, activities)
         activity.append(said)
         crop.append(pointed)
-    empty = np.zeros((0, side, side, 3), np.uint8)
-    return np.stack(activity), np.stack(crop), np.stack(crops) if crops else empty
+    return np.stack(activity), np.stack(crop), crops.stacked(side)
+
+
+def _any(photos: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
+    """One of `photos` (V, S, S, 3)."""
+    return np.asarray(photos[int(rng.integers(len(photos)))], np.uint8)
 
 
 def with_products(

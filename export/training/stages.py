@@ -41,6 +41,8 @@ from export.weights import part_of, weights_digest
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
+_FILES = 2
+"""Version of what stages leave; no run goes on from files of another. 2: identities beside the backbone."""
 _JUDGED = 8
 """How often a stage with held-out videos is judged."""
 _VALIDATION_STEPS = 30
@@ -239,7 +241,7 @@ class Training:
                 known = (opened.metadata() or {}).get("recipe")
             if known != said:
                 raise LvmError(
-                    f"{file} was made by another recipe, seed or data than the one given; "
+                    f"{file} was made by another recipe, seed, data or version than the one given; "
                     "choose another --output, or remove the file to make it anew"
                 )
         else:
@@ -256,6 +258,7 @@ class Training:
         """All that the weights of a stage depend on: its part of the recipe and those of earlier stages."""
         parts = STAGES[: STAGES.index(name) + 1]
         said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
+        said = f"{said} files {_FILES}"
         return said if self.start is None else f"{said} from {weights_digest(self.start)}"
 
     def _videos(self, network: LvmNet, split: Split) -> list[VideoCache]:
