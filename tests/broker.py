@@ -82,6 +82,10 @@ class Broker:
     def thaw(self) -> None:
         self._process.send_signal(signal.SIGCONT)
 
+    def log(self) -> str:
+        """The end of what it wrote, for the message of a test that fails."""
+        return self._log.read_text(errors="replace")[-1500:]
+
     def _end(self, number: signal.Signals) -> None:
         if self._process is not None:
             with contextlib.suppress(ProcessLookupError):

