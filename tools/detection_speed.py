@@ -32,13 +32,14 @@ from engines.bundle import Bundle
 from export.detection.bank import BankAttention, newest
 from export.detection.clips import RegionVideo
 from export.detection.head import Before, DetectionHead, MemoryPart
-from export.detection.memsvd import Basis, ForgettingSVD, exact_basis, randomised_basis
+from export.detection.memsvd import Basis, ForgettingSVD, Probed, exact_basis, randomised_basis
 from export.detection.past import Rows
 from tools.console import finish, progress, show
 
 REGIONS, ROWS_A_SECOND, COMPONENTS, ACTIVITIES, CLIP_FRAMES = 6, 3, 10, 10, 2
 PRINTED, TAKEN = "attention, as printed", "attention, regions taken to the bank"
 READ, ONLINE = "MeMSVD, basis known", "oMeMSVD, with its update"
+PROBED, PROBED_ONLINE = "MeMSVD's basis known, probed", "oMeMSVD's basis, probed, with its update"
 EXACT, RANDOMISED = "MeMSVD, with an exact SVD", "MeMSVD, with a randomised SVD"
 NONE, BACKBONE = "no memory", "backbone"
 Call = Callable[[], object]
@@ -77,12 +78,15 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
         return lambda: Basis(torch.from_numpy(np.ascontiguousarray(found()))[None])
 
     projection = ForgettingSVD(COMPONENTS)
+    probed = Probed(projection, width)
     return {
         NONE: asked(None),
         PRINTED: asked(AsPrinted(attention), lambda: rows),
         TAKEN: asked(attention, lambda: rows),
         READ: asked(projection, basis(lambda: svd.basis)),
         ONLINE: asked(projection, basis(lambda: svd.update(new).basis)),
+        PROBED: asked(probed, basis(lambda: svd.basis)),
+        PROBED_ONLINE: asked(probed, basis(lambda: svd.update(new).basis)),
         RANDOMISED: asked(projection, basis(lambda: randomised_basis(bank, COMPONENTS))),
         EXACT: asked(projection, basis(lambda: exact_basis(bank, COMPONENTS))),
     }
@@ -91,12 +95,18 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
 def cost(width: int, inner: int, seconds: float) -> dict[str, dict[str, float]]:
     """FLOPs of one clip and parameters of each head, its classifier taken off. SVDs are no part of a head."""
     calls = heads(width, inner, seconds, np.random.default_rng(0))
-    parameters = sum(one.numel() for one in BankAttention(width, newest(), inner=inner).parameters())
-    flops = {name: _flops(calls[name]) for name in (NONE, PRINTED, TAKEN, READ)}
+    attention = _numbers(BankAttention(width, newest(), inner=inner))
+    probed = _numbers(Probed(ForgettingSVD(COMPONENTS), width))
+    parameters = {PRINTED: attention, TAKEN: attention, READ: 0, PROBED: probed}
+    nothing = _flops(calls[NONE])
     return {
-        name: {"flops": flops[name] - flops[NONE], "parameters": 0 if name == READ else parameters}
-        for name in (PRINTED, TAKEN, READ)
+        name: {"flops": _flops(calls[name]) - nothing, "parameters": count}
+        for name, count in parameters.items()
     }
+
+
+def _numbers(part: MemoryPart) -> int:
+    return sum(one.numel() for one in part.parameters())
 
 
 @torch.no_grad()
