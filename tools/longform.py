@@ -114,13 +114,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "curve" in given.parts:
         table = variants(base)
         rows = {name: table[name] for name in (LEARNED, "random mask")}
-        result["curve"] = {
-            str(ratio): {
-                name: _told(judged(_named(name, ratio, config), replace(config, hidden=ratio)))
+        result["curve"] = {}
+        for ratio in RATIOS:
+            found = {
+                name: judged(_named(name, ratio, config), replace(config, hidden=ratio))
                 for name, config in rows.items()
             }
-            for ratio in RATIOS
-        }
+            difference = _interval((found[LEARNED] - found["random mask"]).mean(2))
+            result["curve"][str(ratio)] = {name: _told(one) for name, one in found.items()} | {
+                "difference": difference
+            }
     if "lsmcl" in given.parts:
         plain, half = replace(base, mask="none"), train.first(len(train) // 2)
         without = judged("half the labels", plain, half)
@@ -132,6 +135,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         }
     if "cost" in given.parts:
         result["cost"] = _costs(base, train)
+    if "curve" in result:
+        rows_of = [
+            [f"{float(ratio):.0%}", *(one[name]["shown"][-1] for name in (LEARNED, "random mask")),
+             "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one["difference"])]
+            for ratio, one in result["curve"].items()
+        ]  # fmt: skip
+        show("mean of the tasks", ["hidden", "learned", "random", "difference"], rows_of)
     if "table" in result:
         rows = [[name, *row["shown"]] for name, row in result["table"].items()]
         show("share of unseen videos told right", ["", *TASKS, "mean"], rows)
