@@ -122,6 +122,12 @@ class NetworkConfig(Strict):
         exclude_if=lambda queue: queue == QueueConfig(),
         description="text and region memory, where they are in the context",
     )
+    likeness: bool = Field(
+        default=False,
+        exclude_if=lambda likeness: not likeness,
+        description="whether the reader is told how alike a token and the asked product are, by the head "
+        "with which the backbone learned to tell products apart",
+    )
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> NetworkConfig:

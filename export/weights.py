@@ -19,8 +19,8 @@ from export.networks.model import LvmNet
 from export.weights8 import ROUNDED, SCALE, restored, rounded
 
 WEIGHTS = "weights.safetensors"
-_LATER = ("reader.heads.places.outline.", "reader.embed.likeness.")
-"""What networks did not have at first; the last layer of each begins at zero."""
+_LATER = ("reader.heads.places.outline.",)
+"""What networks did not have at first; its last layer begins at zero."""
 
 
 @dataclass(frozen=True)

@@ -29,6 +29,7 @@ SMALL: dict[str, Any] = {
     "tick_base": 115_000.0,
     "object_fusion": "pooled",
     "activities": 5,
+    "likeness": True,
 }
 
 
@@ -37,12 +38,14 @@ def small_config(**changes: Any) -> NetworkConfig:
 
 
 def small_network(seed: int = 0, **changes: Any) -> LvmNet:
-    """A small network whose normalisations are not at their initial, too well behaved values."""
+    """A small network whose normalisations, and what begins as nothing, are not at their initial values."""
     network = initialised(small_config(**changes), seed)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
             tensor.mul_(1 + 0.2 * torch.rand(tensor.shape, generator=generator))
+        elif name.endswith("likeness.direction"):
+            tensor.normal_(generator=generator)
     return network
 
 

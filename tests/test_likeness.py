@@ -1,5 +1,7 @@
 """What a token shows and what is asked about: as alike as the backbone's pictures taught."""
 
+import json
+
 import torch
 from torch.nn import functional
 from training_models import toy_config
@@ -9,7 +11,7 @@ from export.networks.model import initialised
 from export.networks.reader import Embedding
 from export.networks.tubedetr import TubeDETR
 
-CONFIG = toy_config(image_size=56)
+CONFIG = toy_config(image_size=56, likeness=True)
 D = CONFIG.d_backbone
 
 
@@ -56,3 +58,10 @@ def test_identities_are_not_learned_from_questions():
     for network in (initialised(CONFIG, 0).reader, TubeDETR(CONFIG)):
         still = {name for name, one in network.named_parameters() if not one.requires_grad}
         assert still == {"embed.likeness.identity.weight", "embed.likeness.identity.bias"}
+
+
+def test_a_network_is_told_likeness_only_where_it_says_so():
+    """The bundle that ships says nothing of it, and neither do presets: its manifest stays what it was."""
+    without = Embedding(toy_config())
+    assert without.likeness is None and "likeness" not in json.loads(toy_config().model_dump_json())
+    assert json.loads(CONFIG.model_dump_json())["likeness"] is True

@@ -29,7 +29,7 @@ STEPS = 3
 
 def recipe_of(**lvm):
     optimiser = {"steps": STEPS, "learning_rate": 1e-3, "average": 0.5}
-    network = toy_config(image_size=56, activities=len(ACTIVITIES), dropout=0.0)
+    network = toy_config(image_size=56, activities=len(ACTIVITIES), dropout=0.0, likeness=True)
     return Recipe.model_validate(
         {
             "name": "toy",

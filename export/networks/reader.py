@@ -180,7 +180,7 @@ class Embedding(nn.Module):
         self.project = nn.Linear(config.d_backbone, width)
         self.norm = nn.LayerNorm(width)
         self.fuse = nn.Linear(width, width) if self.pooled else None
-        self.likeness = Likeness(config.d_backbone, width) if self.pooled else None
+        self.likeness = Likeness(config.d_backbone, width) if config.likeness else None
         self.activity = nn.Linear(config.activities, width)
         rank = config.summary_rank
         self.svd = nn.Linear(config.d_backbone, width) if rank else None
