@@ -190,6 +190,8 @@ def _costs(base: LongformConfig, videos: Videos, rounds: int = 3, batch: int = 4
         "S4, no mask": replace(base, mask="none"),
         "S4, random mask": replace(base, mask="random"),
         "S4, linear mask on S4 features": replace(base, mask="linear"),
+        "S4, stacked mask on tokens": replace(base, mask="stacked", features=False),
+        "S4, stacked mask on tokens, 0.75 hidden": replace(base, mask="stacked", features=False, hidden=0.75),
     }
     spent: dict[str, list[float]] = {name: [] for name in rows}
     held: dict[str, int] = {}
