@@ -42,8 +42,8 @@ def shared_slots(scores: NDArray[np.floating], slots: int, most: int) -> NDArray
     """Which class each of `slots` text slots names: the `most` likeliest share them by largest remainder.
 
     scores (C,) at least 0 -> (T,), the likeliest class first. Equal scores and remainders go to the lower
-    class; where all scores are 0 the lowest classes share evenly. Stands for the paper's random draw, and
-    has its expected shares.
+    class; where all scores are 0 the lowest classes share evenly. Stands for the paper's random draw,
+    in which all K are as likely.
     """
     best, share = _likeliest(scores, most)
     quota = share * slots

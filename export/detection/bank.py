@@ -4,7 +4,7 @@ Letters: B clips, R regions, N rows of the bank, d width, u inner width.
 
     h + softmax(h W_q (M W_k)ᵀ / √u) M W_v W_o
 
-with LayerNorm, ReLU and dropout before W_o, as LFB's non-local block has them. Two such layers.
+with LayerNorm and ReLU before W_o and dropout after it, as LFB's non-local block has them. Two such layers.
 """
 
 from __future__ import annotations
