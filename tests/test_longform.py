@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from edge_runtime.world.activities import activity_named
+from export.longform import train
 from export.longform.train import Contrast, Fit, fitted, info_nce, pretrained, towards
 from export.longform.videos import RATES, TASKS, Videos, labels_of, world_of_video
 from export.networks.vis4mer import LongformConfig, LongformNet
@@ -149,6 +150,24 @@ def test_without_labels_a_clip_learns_to_know_its_video(queue):
     )
     assert not torch.equal(before.embed[0].weight, after.embed[0].weight)
     assert all(one.isfinite().all() for one in after.parameters())
+
+
+def test_no_clip_is_a_negative_of_its_own_video(monkeypatch):
+    """Two losses a step, one for each side: neither is held against keys of that step."""
+    calls = []
+
+    def noted(query, key, others, temperature):
+        calls.append((key.clone(), [one.clone() for one in others]))
+        return info_nce(query, key, others, temperature)
+
+    monkeypatch.setattr(train, "info_nce", noted)
+    config = LongformConfig(token_width=12, width=16, blocks=2, mask="none")
+    pretrained(config, _toys(16, 0), Contrast(Fit(steps=4, batch=4), short=2, queue=16))
+    assert [sum(map(len, others)) for _, others in calls] == [0, 0, 8, 8, 16, 16, 16, 16]
+    for step in range(4):
+        sides = calls[2 * step : 2 * step + 2]
+        own, others = torch.cat([key for key, _ in sides]), [one for _, given in sides for one in given]
+        assert all(torch.cdist(own, one).min() > 0 for one in others), step
 
 
 # -- videos and tool -----------------------------------------------------------------------------------------
