@@ -44,17 +44,23 @@ RECALLS = ("recall_at_1", "recall_at_5")
 ANSWERS = ("time_given_activity", "activity_at_moment", "activity_in_found_span", "answered")
 
 
-def casting_of(manifest: Manifest, products: Path, train_products: Path | None) -> Casting:
-    """Who is asked about. Raises LvmError where the bundle was trained on them or does not say."""
+def casting_of(manifest: Manifest, products: Path, train_products: Path | None) -> tuple[Casting, str]:
+    """Who is asked about, and what named them.
+
+    `folders`: all of `products` that are not in `train_products`. Else `manifest`, as held out; and `rule`
+    where it names none of them, as of another folder than the one that was trained on: then nothing says that
+    the bundle was not trained on who is asked about. Raises LvmError as product_photos does.
+    """
     names = tuple(product_photos(products))
     if train_products is not None:
         others = tuple(product_photos(train_products))
-        return Casting(products, tuple(n for n in names if n not in others), train_products, others)
+        asked = tuple(name for name in names if name not in others)
+        return Casting(products, asked, train_products, others), "folders"
     held_out: Sequence[str] = [name for name in manifest.training.held_out if name in names]
-    if not held_out:  # another folder than the one that was trained on, or a bundle that names none
-        held_out = held_out_products(names)
+    named_by = "manifest" if held_out else "rule"
+    held_out = held_out or held_out_products(names)
     asked = tuple(name for name in names if name in held_out)
-    return Casting(products, asked, products, tuple(name for name in names if name not in held_out))
+    return Casting(products, asked, products, tuple(name for name in names if name not in held_out)), named_by
 
 
 def check_classes(manifest: Manifest) -> None:
@@ -162,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         bundle = Bundle.open(arguments.bundle)
         check_classes(bundle.manifest)
-        casting = casting_of(bundle.manifest, arguments.products, arguments.train_products)
+        casting, named_by = casting_of(bundle.manifest, arguments.products, arguments.train_products)
         outcomes = run(arguments, bundle, casting)
         result = summary(outcomes)
     except LvmError as error:
@@ -170,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_status
     result |= {
         "trained": bundle.manifest.training.trained,
-        "held_out_named_by": "manifest" if bundle.manifest.training.held_out else "rule",
+        "held_out_named_by": named_by,
         "protocol": {
             "streams": arguments.streams,
             "minutes": arguments.minutes,
