@@ -115,11 +115,11 @@ def test_what_was_answered_is_not_asked_again(
 
 
 def test_a_seed_that_comes_twice_is_refused(
-    command: list[str], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    command: list[str], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", [*command, "--s5", str(runs["plain"]), str(runs["plain"])])
-    assert main() == 2
-    assert "s5: one run for each training seed expected, got seeds 0, 0" in capsys.readouterr().err
+    with pytest.raises(LvmError, match="s5: one run for each training seed expected, got seeds 0, 0"):
+        main()
 
 
 def test_contexts_are_held_against_the_plain_one(runs: dict[str, Path]) -> None:

@@ -34,7 +34,7 @@ from export.evaluation.catalogue import Outcome, estimate
 from export.evaluation.catalogue_ask import BASELINES, PHOTOS, outcomes_of
 from export.evaluation.catalogue_stream import Casting, make_stream
 from export.training.photos import held_out_products
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 
 FIRST_SEED = 9_000_000
 """Of the streams' worlds: training never comes this far."""
@@ -165,15 +165,11 @@ def run(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> list
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     started = time.perf_counter()
-    try:
-        bundle = Bundle.open(arguments.bundle)
-        check_classes(bundle.manifest)
-        casting, named_by = casting_of(bundle.manifest, arguments.products, arguments.train_products)
-        outcomes = run(arguments, bundle, casting)
-        result = summary(outcomes)
-    except LvmError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    bundle = Bundle.open(arguments.bundle)
+    check_classes(bundle.manifest)
+    casting, named_by = casting_of(bundle.manifest, arguments.products, arguments.train_products)
+    outcomes = run(arguments, bundle, casting)
+    result = summary(outcomes)
     result |= {
         "trained": bundle.manifest.training.trained,
         "held_out_named_by": named_by,
@@ -234,4 +230,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -40,7 +40,7 @@ from export.training.cache import VideoCache
 from export.training.loop import schedule
 from export.training.recipe import Optimiser
 from export.weights import weights_digest
-from tools.console import finish
+from tools.console import finish, run_tool
 
 BEYOND = 3.0
 """How far beyond the threshold, in standard deviations of a round's scores, a lesson goes at most."""
@@ -205,4 +205,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -39,7 +39,7 @@ from engines.select import load_engines
 from export.longform.train import Contrast, Fit, accuracy, fitted, pretrained
 from export.longform.videos import TASKS, Videos, videos_of
 from export.networks.vis4mer import LongformConfig
-from tools.console import finish, show
+from tools.console import finish, run_tool, show
 
 TRAIN_SEED, TEST_SEED = 410_000, 420_000
 RATIOS = (0.25, 0.5, 0.75, 0.9)
@@ -323,4 +323,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

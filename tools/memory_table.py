@@ -44,7 +44,7 @@ from export.precision import Plan
 from export.training.evaluate_cli import answers
 from export.weights import weights_digest
 from tools import sampler_speed
-from tools.console import finish
+from tools.console import finish, run_tool
 from tools.memory_costs import costs
 
 UNTRAINED = ("svd-novelty", "random", "fifo")
@@ -210,11 +210,7 @@ def page(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
-    try:
-        found = tables(given)
-    except LvmError as error:
-        print(f"tools.tables memories: {error}", file=sys.stderr)
-        return 2
+    found = tables(given)
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "memories.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (given.output / "memories.md").write_text(page(found), encoding="utf-8")
@@ -244,4 +240,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)
