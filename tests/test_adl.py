@@ -5,8 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from engines.errors import LvmError
+from export.data.__main__ import app
 from export.data.adl import AdlRules, adl
 from export.data.checks import check, read
 from export.data.clock import seconds
@@ -38,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 def made(folder: Path, **rules: object) -> Path:
     root = folder / "data"
-    adl(root, folder, folder / "videos", ["P_01"], AdlRules(**rules))  # type: ignore[arg-type]
+    adl(root, folder, folder / "videos", {"P_01": "test"}, AdlRules(**rules))  # type: ignore[arg-type]
     return root
 
 
@@ -47,6 +49,24 @@ def test_the_folder_is_sound_and_keeps_its_split(folder: Path) -> None:
     assert check(root) == []
     video = read(root).videos["P_01"]
     assert (video.split, video.duration_s, video.fps) == ("test", 90.0, 30.0)
+
+
+def test_a_video_may_choose_the_weights(folder: Path) -> None:
+    """Without a held-out video nothing can be trained on the folder."""
+    options = [
+        "adl",
+        folder / "data",
+        "--annotations",
+        folder,
+        "--videos",
+        folder / "videos",
+        "--val",
+        "P_01",
+    ]
+    both = CliRunner().invoke(app, [*map(str, options), "--test", "P_01"])
+    assert "P_01 is named by --val and by --test: a video has one split" in str(both.exception)
+    assert CliRunner().invoke(app, [*map(str, options)]).exit_code == 0
+    assert read(folder / "data").videos["P_01"].split == "val"
 
 
 def test_an_action_is_an_event_of_every_object_active_in_it(folder: Path) -> None:
@@ -96,11 +116,11 @@ def test_a_line_that_cannot_be_read_is_named(folder: Path, name: str, line: str,
 
 def test_what_is_not_there_is_one_sentence(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(LvmError, match="no annotations of P_09"):
-        adl(folder / "data", folder, folder / "videos", ["P_09"])
+        adl(folder / "data", folder, folder / "videos", {"P_09": "test"})
     with pytest.raises(LvmError, match="no video P_01"):
-        adl(folder / "data", folder, folder / "object_annotation", [])
+        adl(folder / "data", folder, folder / "object_annotation", {})
     with pytest.raises(LvmError, match="has no object_annot_P_XX.txt"):
-        adl(folder / "data", folder / "videos", folder / "videos", [])
+        adl(folder / "data", folder / "videos", folder / "videos", {})
 
 
 def test_times_are_read_as_people_write_them() -> None:

@@ -1,9 +1,6 @@
 """The tools that compare detection heads: names of heads, answers kept on disk, gains, costs."""
 
 import argparse
-import json
-import os
-from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -88,29 +85,34 @@ def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_preci
 
 
 def test_answers_of_other_settings_are_not_mixed(tmp_path):
-    names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
-    names += ("learning_rate", "parts_learning_rate")
+    names = (
+        "split",
+        "epochs",
+        "frames",
+        "regions",
+        "learned_regions",
+        "learning_rate",
+        "parts_learning_rate",
+    )
     settings = {name: 1 for name in names} | {"data": tmp_path}
+    asked = argparse.Namespace(output=tmp_path / "a", **settings)
     with pytest.raises(LvmError, match=r"classes.json does not exist: --data must be a data folder"):
-        same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
-    events, written = tmp_path / "events.jsonl", tmp_path / "a" / "settings.json"
-    for name in ("classes.json", "events.jsonl"):
+        same_settings(asked, "backbone 1")
+    for name in ("classes.json", "events.jsonl", "videos.jsonl"):
         (tmp_path / name).write_text("{}")
-    same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
-    same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
+    same_settings(asked, "backbone 1")
+    same_settings(asked, "backbone 1")
     with pytest.raises(LvmError, match="epochs 1, not 2"):
-        same_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}))
-    older = {name: said for name, said in json.loads(written.read_text()).items() if name != "events"}
-    events.write_text("{} ")  # in place, as export.data without does
-    with pytest.raises(LvmError, match="holds answers with events .*, not .*: name another --output"):
-        same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
-    for later, refused in ((1, True), (-1, False)):  # seconds after settings.json, which has no digest yet
-        written.write_text(json.dumps(older))
-        for file in (events, tmp_path / "classes.json"):
-            os.utime(file, ns=(0, written.stat().st_mtime_ns + later * 10**9))
-        with pytest.raises(LvmError, match="events of before, not") if refused else nullcontext():
-            same_settings(argparse.Namespace(output=tmp_path / "a", **settings))
-    assert len(json.loads(written.read_text())["events"]) == 16
+        same_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}), "backbone 1")
+    with pytest.raises(LvmError, match="holds answers with backbone backbone 1, not backbone 2"):
+        same_settings(asked, "backbone 2")
+    for name in ("events.jsonl", "tracks.jsonl", "captions.jsonl"):
+        before = (tmp_path / name).read_text() if (tmp_path / name).exists() else None
+        (tmp_path / name).write_text("{} ")  # in place, as export.data without does
+        with pytest.raises(LvmError, match="holds answers with files .*, not .*: name another --output"):
+            same_settings(asked, "backbone 1")
+        (tmp_path / name).unlink() if before is None else (tmp_path / name).write_text(before)
+    same_settings(asked, "backbone 1")
 
 
 def test_a_slow_head_and_a_quick_one_are_timed_alike():

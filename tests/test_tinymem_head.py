@@ -14,11 +14,12 @@ from engines.errors import LvmError
 from export.descriptions import described
 from export.detection.average_precision import Ranking, mean_ap
 from export.detection.head import DetectionHead
-from export.detection.named import head_of, parts_of
+from export.detection.named import ClipSize, head_of, parts_of
 from export.detection.tinymem import TinyMem, TinyMemRule, named_activities
 from export.detection.train import HeadRecipe, answers, fit
 from export.networks.attention import bias_of
 from export.networks.dense_memory import Compression, dense_tokens
+from export.networks.memory_attention import Entries
 
 DOING = ["scanning an item", "weighing an item", "inspecting an item"]
 SOURCES = [("text",), ("region",), ("tokens",), ("dense",), ("text", "region")]
@@ -135,10 +136,30 @@ def test_memory_tokens_are_the_keys_of_past_clips_in_all_layers(name, tokens):
     """Two of four layers read: four slots of text make two tokens, six regions three, a clip sixteen."""
     (part,) = parts_of(name, WIDTH, DOING)
     assert part.tokens_read() == tokens
-    video = toy_video()
-    if "region" not in name and "tiny" not in name:  # the toy has four regions a clip
-        past = part.watch(video)(np.array([40]))
-        assert sum(part._keys(layer, past).k.shape[2] for layer in part.plan) == tokens
+
+
+@pytest.mark.parametrize(
+    "name", ["text-3-1", "region-3-1", "tiny-3-1", "dense-3-1", "whole-3-1", "tokens-3-1-8"]
+)
+def test_heads_are_made_for_the_clips_that_they_are_asked_about(name):
+    """The toy's clips have other numbers of regions and frames than the tools' default."""
+    video, size = toy_video(), ClipSize(REGIONS, FRAMES)
+    assert (size.regions, size.frames) != (ClipSize().regions, ClipSize().frames)
+    (part,) = parts_of(name, WIDTH, DOING, size)
+    past = part.watch(video)(np.array([40]))
+    assert sum(part._keys(layer, past).k.shape[2] for layer in part.plan) == part.tokens_read()
+
+
+def test_dense_memory_begins_as_a_mean_and_learns_from_the_newest_entry_or_from_all():
+    (part,), (whole,) = (parts_of(name, WIDTH, DOING) for name in ("dense-3-1", "whole-3-1"))
+    tokens = torch.rand(2, 3, 2, 49, WIDTH)
+    for one, learned in ((part, [True, False, False]), (whole, [True, True, True])):
+        keys = next(iter(one.memories.values()))
+        flat = keys.keys.conv.weight.flatten(1)
+        torch.testing.assert_close(flat, flat[:1, :1].expand_as(flat))
+        given = tokens.clone().requires_grad_()
+        keys(Entries(given, torch.ones(2, 3, dtype=torch.bool))).k.square().sum().backward()
+        assert [bool(given.grad[:, entry].any()) for entry in range(3)] == learned
 
 
 def test_tiny_reads_at_least_five_times_fewer_tokens_than_dense():
@@ -151,7 +172,16 @@ def test_layers_alone_have_no_memory_and_other_names_are_told():
     head = head_of("layers", WIDTH, ACTIVITIES, DOING)
     assert head.parts[0].tokens_read() == 0
     assert head_of("tiny-2-1", WIDTH, ACTIVITIES).parts[0].table.shape[0] == ACTIVITIES
-    for name in ("tiny", "text-2", "dense-a-1", "region-0-1"):
+    for name in (
+        "tiny",
+        "text-2",
+        "dense-a-1",
+        "region-0-1",
+        "tokens-4-1-0",
+        "bank-0",
+        "bank-1e400",
+        "online-2-10",
+    ):
         with pytest.raises(LvmError, match="a memory must be one of none, bank"):
             parts_of(name, WIDTH, DOING)
 
@@ -180,8 +210,9 @@ def test_every_head_of_the_tables_exists_and_has_its_tokens_counted():
         "layers": 0, "dense-1-1": 32, "dense-3-1": 96, "dense-6-1": 192,
         "tiny-1-1": 5, "tiny-3-1": 15, "tiny-6-1": 30, "tiny-12-1": 60, "tiny-12-5": 60,
     }  # fmt: skip
-    heads = {name: {"map": [0.5, 0.4, 0.6], "gain": {"layers": [0.1, 0.0, 0.2]}} for name in names}
-    row = rows_of(heads, asked["modalities"], WIDTH, ("layers", "dense-6-1"))[-1]
+    gain = {"map": [0.5, 0.4, 0.6], "gain": {"layers": [0.1, 0.0, 0.2]}}
+    heads = {name: gain | {"memory_tokens": tokens_read(name, WIDTH)} for name in names}
+    row = rows_of(heads, asked["modalities"], ("layers", "dense-6-1"))[-1]
     assert row == ["tiny-6-1", 30, 0.5, 0.4, 0.6, "+0.100 +0.000 +0.200", ""]
     assert queue_of("8-2") == (8, 2) and "tiny-16-10" in tables(8, 2)["lengths"]
     for wrong in ("8", "0-1", "8-0", "a-b", "8-2-1"):

@@ -1,6 +1,7 @@
 """A person's own videos, and checkout worlds, as what a training sees."""
 
 import pickle
+import shutil
 from pathlib import Path
 
 import cv2
@@ -337,6 +338,33 @@ def test_another_box_is_decoded_anew(place):
         footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
         keys.append(footage._key(footage._of("train")[0]))
     assert keys[0] != keys[1]
+
+
+def test_what_training_takes_from_a_folder_has_a_fingerprint(place):
+    """A corrected event is another training, though the folder has the same name."""
+    first = FolderFootage(made(place, "print", *LINES), CONFIG, place / "cache")
+    assert first.count("train") == 1 and first.products() == {"left", "right"}
+    said = first.fingerprint(), first.version()["digest"]
+    again = FolderFootage(place / "print", CONFIG, place / "cache")
+    assert said == (again.fingerprint(), again.version()["digest"])
+    shutil.rmtree(place / "print")
+    moved = ("a.mp4,take,left,2.5,6,train", *LINES[1:])
+    other = FolderFootage(made(place, "print", *moved), CONFIG, place / "cache")
+    assert other.fingerprint() != said[0] and other.version()["digest"] != said[1]
+
+
+def test_photographs_of_worlds_have_a_fingerprint(tmp_path):
+    network = toy_config(activities=len(ACTIVITIES))
+    assert WorldFootage(Data(), network).fingerprint() == ""
+    for name in ("milk", "tea"):
+        (tmp_path / name).mkdir()
+        for number in range(2):
+            cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
+    footage = WorldFootage(Data(products=tmp_path), network)
+    before = footage.fingerprint()
+    assert before == footage.fingerprint() != "" and footage.products() == {"milk", "tea"}
+    cv2.imwrite(str(tmp_path / "tea" / "2.png"), np.full((40, 40, 3), 50, np.uint8))
+    assert footage.fingerprint() != before
 
 
 def test_a_test_folder_needs_nothing_but_its_split(place):

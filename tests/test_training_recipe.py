@@ -76,6 +76,8 @@ def test_changes_are_made_one_after_the_other(file):
         ("lvm.curriculum_minutes=[]", "lvm.curriculum_minutes"),
         ("lvm.negatives=1.5", "lvm.negatives: Input should be less than or equal to 1"),
         ("data.levels=[]", "data.levels"),
+        ("data.levels=[L9]", "data.levels.0: Value error, a level must be one of L0, L1"),
+        ("backbone.worlds=4", "worlds_a_batch must be at most worlds, 4"),
     ],
 )
 def test_a_wrong_line_is_named_with_file_and_key(file, change, said):

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -15,13 +16,17 @@ from training_models import toy_caches, toy_config
 from edge_runtime.world.activities import ACTIVITIES
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from export.bundle_writer import write_bundle
-from export.checkpoint import from_checkpoint
+from engines.manifest import TrainingRecord
+from export.bundle_writer import ModelCard, write_bundle
+from export.checkpoint import from_checkpoint, save_checkpoint
+from export.networks.model import LvmNet
 from export.precision import fp32
 from export.training.distributed import Team
 from export.training.feeder import LvmTask
-from export.training.recipe import Recipe
+from export.training.footage import WorldFootage
+from export.training.recipe import Data, Recipe
 from export.training.stages import CHECKPOINT, Training
+from export.training.starting import held_out_by_both
 from export.weights import part_of
 
 STEPS = 3
@@ -186,6 +191,65 @@ def test_another_backbone_has_its_own_tokens(tmp_path, place):
     first = next(new.pop().glob("world-*")).name
     tokens = [np.load(folder / first / "tokens.npy") for folder in (place / "cache").iterdir()]
     assert not np.array_equal(*tokens)
+
+
+def test_what_the_last_stage_cannot_do_is_told_before_the_first(tmp_path, place):
+    """Not after hours; who ends before that stage does not need as many videos."""
+    few = training(tmp_path)
+    few.recipe = recipe_of(batch=3)
+    with pytest.raises(
+        LvmError, match=r"lvm.batch=3 distinct videos need as many .* got 2: set lvm.batch to 2"
+    ):
+        few.run()
+    uneven = Training(recipe_of(), tmp_path / "run", place / "cache", team=Team(0, 3))
+    with pytest.raises(LvmError, match="lvm.batch must be a multiple of the 3 processes, got 2"):
+        uneven.run()
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_does_not_go_on_with_other_files(place, tmp_path, monkeypatch):
+    """A folder keeps its name when its events are corrected."""
+    monkeypatch.setattr(WorldFootage, "fingerprint", lambda footage: "other files")
+    with pytest.raises(LvmError, match="was made by another recipe, seed, data or version"):
+        training(place).run()
+
+
+def products(folder, *names):
+    for name in names:
+        (folder / name).mkdir(parents=True)
+        for number in range(2):
+            cv2.imwrite(str(folder / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
+    return folder
+
+
+def test_what_neither_the_start_nor_this_run_has_seen_is_held_out(tmp_path):
+    folder = products(tmp_path / "shop", "apple", "bread", "cheese", "dates")
+    card = ModelCard(
+        "start", (), TrainingRecord(trained=True, recipe="", seed=0, held_out=("apple", "bread"))
+    )
+
+    def both(*held_out, among=folder):
+        data = Data(products=among, held_out=held_out)
+        return held_out_by_both(card, data, WorldFootage(data, recipe_of().network))
+
+    assert both("apple", "cheese") == ("apple",)  # bread is learned now, cheese was before
+    assert both("apple", "bread") == both(among=None) == ("apple", "bread")
+    other = products(tmp_path / "other", "egg", "fig", "grape")
+    assert both("egg", among=other) == ("apple", "bread", "egg")  # of this folder the start saw nothing
+    with pytest.raises(LvmError, match="held-out products must be sub-folders of .*, got aple"):
+        both("aple")
+
+
+def test_likeness_needs_a_start_that_has_it_or_a_backbone_that_learns_it(place, tmp_path):
+    without = started(recipe_of(), place / "run" / CHECKPOINT, "backbone", "tubedetr", likeness=False)
+    with pytest.raises(LvmError, match="likeness True instead of False"):
+        Training(without, tmp_path, tmp_path)
+    Training(started(recipe_of(), place / "run" / CHECKPOINT, "backbone"), tmp_path, tmp_path)
+    network, card = from_checkpoint(place / "run" / CHECKPOINT)
+    plain = LvmNet(network.config.model_copy(update={"likeness": False}))
+    save_checkpoint(plain, card, tmp_path / "plain")
+    with pytest.raises(LvmError, match="likeness False instead of True"):
+        Training(started(recipe_of(), tmp_path / "plain", "backbone"), tmp_path, tmp_path)
 
 
 def test_an_unknown_stage_is_refused(tmp_path):

@@ -24,12 +24,13 @@ import torch
 
 from edge_runtime.paths import default_bundle
 from engines.errors import LvmError
+from export.data.captions import CAPTIONS
 from export.data.checks import read
-from export.data.files import CLASSES, EVENTS
+from export.data.files import CLASSES, EVENTS, TRACKS, VIDEOS
 from export.data.records import Classes
 from export.detection.average_precision import Ranking, mean_ap, mean_ap_gain
 from export.detection.clips import ClipRule, RegionVideo
-from export.detection.named import head_of
+from export.detection.named import ClipSize, head_of, parts_of
 from export.detection.region_tokens import RegionTokens, fit_region_tokens, with_region_tokens
 from export.detection.results import load_answers, save_answers
 from export.detection.train import HeadRecipe, answers, fit
@@ -97,32 +98,34 @@ def trained(
     if not path.exists():
         started = time.process_time()
         torch.manual_seed(seed)
-        head = head_of(name, train[0].features.shape[-1], train[0].labels.shape[-1], doing)
+        width, classes = train[0].features.shape[-1], train[0].labels.shape[-1]
+        head = head_of(name, width, classes, doing, size_of(train))
         fit(head, train, recipe_of(arguments, seed))
         seconds = time.process_time() - started
         save_answers(answers(head, test), path)
     return Ranking(load_answers(path), activities), seconds
 
 
-def same_settings(arguments: argparse.Namespace) -> None:
+def size_of(videos: Sequence[RegionVideo]) -> ClipSize:
+    return ClipSize(regions=videos[0].features.shape[1], frames=videos[0].tokens.shape[1])
+
+
+def same_settings(arguments: argparse.Namespace, backbone: str) -> None:
     """LvmError where --output holds answers of heads that were trained or asked otherwise.
 
-    What was written before events had a digest counts as long as the folder's files are older than it.
+    `backbone` is the digest of the one that made the tokens: what lies at --model may be another tomorrow.
     """
-    names = ("data", "model", "split", "epochs", "frames", "regions", "learned_regions")
+    names = ("data", "split", "epochs", "frames", "regions", "learned_regions")
     names += ("learning_rate", "parts_learning_rate")
-    settings = {name: str(getattr(arguments, name)) for name in names}
-    files = [arguments.data / name for name in (CLASSES, EVENTS)]
-    if missing := [file for file in files if not file.is_file()]:
+    settings = {name: str(getattr(arguments, name)) for name in names} | {"backbone": backbone}
+    files = [arguments.data / name for name in (CLASSES, EVENTS, VIDEOS, TRACKS, CAPTIONS)]
+    if missing := [file for file in files[:3] if not file.is_file()]:
         raise LvmError(f"{missing[0]} does not exist: --data must be a data folder")
-    settings["events"] = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
-    names += ("events",)
+    said = b"".join(file.read_bytes() for file in files if file.is_file())
+    settings["files"] = hashlib.sha256(said).hexdigest()[:16]
     path = arguments.output / "settings.json"
     known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else settings
-    if "events" not in known:
-        changed = max(file.stat().st_mtime for file in files) > path.stat().st_mtime
-        known["events"] = "of before" if changed else settings["events"]
-    if odd := [name for name in names if known.get(name) != settings[name]]:
+    if odd := [name for name in settings if known.get(name) != settings[name]]:
         raise LvmError(
             f"{arguments.output} holds answers with {odd[0]} {known.get(odd[0])}, not {settings[odd[0]]}: "
             "name another --output"
@@ -186,7 +189,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    same_settings(arguments)
+    for name in arguments.heads:
+        parts_of(name, 8)  # a slip is told before hours of training
+    same_settings(arguments, TrainedRun.open(arguments.model).backbone_digest())
     train, test, classes = seen(arguments)
     asked, doing = numbers_of(arguments.activities, classes), doing_of(arguments.data)
     result: dict[str, Any] = {

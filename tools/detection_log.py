@@ -28,7 +28,7 @@ from export.detection.named import head_of
 from export.detection.train import fit, probabilities
 from tools.activities import Told, judged
 from tools.console import finish
-from tools.detection import options, recipe_of, seen, with_learned_regions
+from tools.detection import options, recipe_of, seen, size_of, with_learned_regions
 
 GAP_S = 4.0
 """What two looks found within so much of each other is one row, as in the runtime."""
@@ -77,7 +77,7 @@ def main() -> None:
     if arguments.learned_regions:
         train, test = with_learned_regions(train, test, arguments)
     torch.manual_seed(arguments.seed)
-    head = head_of(arguments.head, train[0].features.shape[-1], len(names))
+    head = head_of(arguments.head, train[0].features.shape[-1], len(names), size=size_of(train))
     fit(head, train, recipe_of(arguments, arguments.seed))
     log = _Log(data, names)
     known = [(video, probabilities(head, video)) for video in train]

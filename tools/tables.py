@@ -1,9 +1,9 @@
 """Run folders of several seeds become docs/results.md and one JSON object.
 
     lvm-train evaluate runs/tiny-0 --data DATA --system all     (for each seed)
-    python -m tools.throughput --run runs/tiny-0 --bundle my-bundle --data DATA --output speed.json
+    python -m tools.throughput --run runs/tiny-0 --bundle my-bundle --data DATA --output query.json
     python -m tools.tables --runs runs/tiny-0 runs/tiny-1 runs/tiny-2 --without-ocl runs/none-0 ... \
-        --data DATA --speed speed.json
+        --data DATA --speed query.json property.json
     python -m tools.tables memories ...                         (ways to remember: tools.memory_table)
 
 The last line of standard output is the JSON object.
@@ -72,10 +72,10 @@ def main() -> int:
     parser.add_argument("--split", default="test", choices=["train", "val", "test"])
     parser.add_argument("--data", type=Path, help="data folder, for frame loads")
     parser.add_argument("--fps", type=float, default=1.0, help="sampled frames a second")
-    parser.add_argument("--speed", type=Path, help="what tools.throughput wrote")
+    parser.add_argument("--speed", type=Path, nargs="*", default=[], help="what tools.throughput wrote")
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
     arguments = parser.parse_args()
-    speed = speed_of(arguments.speed) if arguments.speed else None
+    speeds = [speed_of(one) for one in arguments.speed]
     found: dict[str, Any] = findings(
         Runs(arguments.runs, arguments.random, arguments.without_ocl, arguments.split)
     )
@@ -83,8 +83,8 @@ def main() -> int:
     if arguments.data is not None:
         loads = frame_loads(read(arguments.data), arguments.split, arguments.fps)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(page(found, loads, speed), encoding="utf-8")
-    finish({"output": str(arguments.output), **found, "loads": loads, "speed": speed})
+    arguments.output.write_text(page(found, loads, speeds), encoding="utf-8")
+    finish({"output": str(arguments.output), **found, "loads": loads, "speeds": speeds})
     return 0
 
 

@@ -22,10 +22,11 @@ from typing import Any
 import torch
 
 from export.detection.average_precision import Ranking
-from export.detection.named import parts_of
+from export.detection.named import DEFAULT_SIZE, ClipSize, parts_of
 from export.detection.tinymem import TinyMem
+from export.evaluation.runs import TrainedRun
 from tools.console import finish, progress, show
-from tools.detection import compared, doing_of, numbers_of, options, same_settings, seen, trained
+from tools.detection import compared, doing_of, numbers_of, options, same_settings, seen, size_of, trained
 
 NAMES = ("modalities", "lengths", "regions", "captions", "tokens")
 
@@ -38,7 +39,8 @@ def tables(length: int, stride: int) -> dict[str, tuple[str, ...]]:
     strides = [f"{length}-1", f"{twice}-{5 * stride}"]
     return {
         "modalities": (
-            "none", "layers", f"dense-{at}", f"region-{at}", f"tokens-{at}-16", f"text-{at}", f"tiny-{at}",
+            "none", "layers", f"dense-{at}", f"whole-{at}", f"region-{at}", f"tokens-{at}-16", f"text-{at}",
+            f"tiny-{at}",
         ),
         "lengths": ("layers", *dict.fromkeys(f"tiny-{one}" for one in spans + strides)),
         "regions": ("layers", *(f"tokens-{at}-{one}" for one in (8, 16, 32))),
@@ -55,19 +57,18 @@ def queue_of(said: str) -> tuple[int, int]:
     return int(length), int(stride)
 
 
-def tokens_read(name: str, width: int) -> int:
+def tokens_read(name: str, width: int, size: ClipSize = DEFAULT_SIZE) -> int:
     """Memory tokens of the head called `name` for one clip."""
-    return sum(part.tokens_read() for part in parts_of(name, width, ["one"]) if isinstance(part, TinyMem))
+    parts = parts_of(name, width, ["one"], size)
+    return sum(part.tokens_read() for part in parts if isinstance(part, TinyMem))
 
 
-def rows_of(
-    heads: dict[str, Any], names: tuple[str, ...], width: int, against: tuple[str, ...]
-) -> list[list[Any]]:
+def rows_of(heads: dict[str, Any], names: tuple[str, ...], against: tuple[str, ...]) -> list[list[Any]]:
     """One row a head: its memory tokens, mAP with interval, and what it gains."""
     return [
         [
             name,
-            tokens_read(name, width),
+            heads[name]["memory_tokens"],
             *heads[name]["map"],
             *(" ".join(f"{value:+.3f}" for value in heads[name]["gain"].get(one, ())) for one in against),
         ]
@@ -82,10 +83,10 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    same_settings(arguments)
+    same_settings(arguments, TrainedRun.open(arguments.model).backbone_digest())
     train, test, classes = seen(arguments)
     asked, doing = numbers_of(arguments.activities, classes), doing_of(arguments.data)
-    width = train[0].features.shape[-1]
+    width, size = train[0].features.shape[-1], size_of(train)
     length, stride = arguments.queue
     heads_of, against = tables(length, stride), ("layers", f"dense-{length}-{stride}")
     names = list(dict.fromkeys(name for table in arguments.tables for name in heads_of[table]))
@@ -95,21 +96,20 @@ def main() -> None:
             for name in names:
                 runs[name].append(trained(name, seed, train, test, arguments, doing, asked)[0])
                 step(f"{name} {seed}")
-    heads = compared(runs, against, [classes[one] for one in asked])
+    found = compared(runs, against, [classes[one] for one in asked])
+    heads = {name: {"memory_tokens": tokens_read(name, width, size)} | one for name, one in found.items()}
     for table in arguments.tables:
         show(
             f"{table}: mAP, 95 % interval, gains",
             ["head", "memory tokens", "mAP", "low", "high", *against],
-            rows_of(heads, heads_of[table], width, against),
+            rows_of(heads, heads_of[table], against),
         )
     finish(
         {
             "queue": [length, stride],
             "seeds": arguments.seeds,
             "videos": [len(train), len(test)],
-            "heads": {
-                name: {"memory_tokens": tokens_read(name, width), **one} for name, one in heads.items()
-            },
+            "heads": heads,
         }
     )
 

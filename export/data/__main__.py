@@ -105,6 +105,7 @@ def adl_folder(
     annotations: Annotated[Path, typer.Option(help="folder with object_annot_P_XX.txt and P_XX.txt")],
     videos: Annotated[Path, typer.Option(help="folder with the videos P_XX")],
     test: Annotated[list[str] | None, typer.Option(help="a test video, like P_17; may be repeated")] = None,
+    val: Annotated[list[str] | None, typer.Option(help="a held-out video that chooses the weights")] = None,
     fps: Annotated[float, typer.Option(min=1.0, help="frames a second of the annotated numbers")] = 30.0,
     size: Annotated[
         str, typer.Option(help="WIDTHxHEIGHT of the picture in which boxes are given")
@@ -115,7 +116,11 @@ def adl_folder(
     sides = [int(side) for side in size.split("x") if side.isdigit()]
     if len(sides) != 2 or min(sides) < 1:
         raise LvmError(f"--size must be WIDTHxHEIGHT, got {size!r}; try 640x480")
-    adl(folder, annotations, videos, test or [], AdlRules(fps=fps, box_size=(sides[0], sides[1])))
+    splits: dict[str, Split] = dict.fromkeys(val or [], "val")
+    if both := sorted(splits.keys() & set(test or [])):
+        raise LvmError(f"{both[0]} is named by --val and by --test: a video has one split")
+    splits |= dict.fromkeys(test or [], "test")
+    adl(folder, annotations, videos, splits, AdlRules(fps=fps, box_size=(sides[0], sides[1])))
     typer.echo(json.dumps(_summary(folder)))
 
 

@@ -14,7 +14,7 @@ ones are interpolated to 5 Hz, as ReST gives its boxes.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -66,19 +66,21 @@ class _Action:
     label: str
 
 
-def adl(root: Path, folder: Path, videos: Path, tests: Iterable[str], rules: AdlRules | None = None) -> None:
-    """Writes the data folder `root` of the annotations below `folder`; people in `tests` are test videos.
+def adl(
+    root: Path, folder: Path, videos: Path, splits: Mapping[str, Split], rules: AdlRules | None = None
+) -> None:
+    """Writes the data folder `root` of the annotations below `folder`; people in no other of `splits` train.
 
     The video of person XX is the file below `videos` whose name is P_XX. Raises LvmError that names file and
     line of what cannot be read.
     """
-    rules, held = rules or AdlRules(), set(tests)
+    rules = rules or AdlRules()
     people = sorted(path.stem.removeprefix("object_annot_") for path in folder.rglob("object_annot_*.txt"))
     if not people:
         raise LvmError(f"{folder} has no object_annot_P_XX.txt; name the folder of the annotations")
-    if unknown := held - set(people):
+    if unknown := set(splits) - set(people):
         raise LvmError(
-            f"{folder} has no annotations of {', '.join(sorted(unknown))}; correct the test videos"
+            f"{folder} has no annotations of {', '.join(sorted(unknown))}; correct --val and --test"
         )
     seen = {
         who: _lines(_one(folder, f"object_annot_{who}.txt"), lambda t: _object(t, rules)) for who in people
@@ -87,7 +89,7 @@ def adl(root: Path, folder: Path, videos: Path, tests: Iterable[str], rules: Adl
     labels = sorted({action.label for actions in done.values() for action in actions}, key=_by_number)
     number = {label: at for at, label in enumerate(labels)}
     write_lines(root / VIDEOS, [
-        _video(who, videos, root, seen[who], done[who], "test" if who in held else "train", rules)
+        _video(who, videos, root, seen[who], done[who], splits.get(who, "train"), rules)
         for who in people
     ])  # fmt: skip
     events = [event for who in people for event in _events(who, seen[who], done[who], number)]

@@ -14,13 +14,16 @@ A name is the kind of a memory and its numbers, several memories joined by `+`:
     tokens-L-S-R             region memory of R learned tokens of the whole clip
     tiny-L-S                 TinyMem: text memory, and region memory in the last layer that reads any
     dense-L-S                all tokens of past clips, compressed: MeMViT's memory
+    whole-L-S                the same, its compression learned from all entries and not the newest alone
     layers                   the layers of TinyMem without any memory
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 from engines.errors import LvmError
 from export.detection.bank import BankAttention, newest, window
@@ -28,6 +31,8 @@ from export.detection.head import DetectionHead, MemoryPart
 from export.detection.memsvd import FirstOf, ForgettingSVD, Gated, Probed, WindowSVD
 from export.detection.tinymem import Source, TinyMem, TinyMemRule
 
+_GREATEST = 100_000
+"""Number in a name: rows, seconds, entries."""
 _MOST = 32
 """Components of an exact SVD that is computed once for all smaller numbers of them."""
 
@@ -49,6 +54,8 @@ def _randomised(width: int, seconds: float, components: float) -> MemoryPart:
 
 @lru_cache(maxsize=1)
 def _online(width: int, forgetting: float, components: float) -> MemoryPart:
+    if forgetting > 1:
+        raise ValueError("what is older must not count more")
     return ForgettingSVD(int(components), forgetting)
 
 
@@ -75,34 +82,55 @@ TINY: dict[str, Callable[..., TinyMemRule]] = {
         length=int(length), stride=int(stride), slots=int(slots)
     ),
     "dense": lambda length, stride: _rule("dense", length, stride),
+    "whole": lambda length, stride: _rule("dense", length, stride, pipelined=False),
     "layers": lambda: TinyMemRule(sources=(), length=1),
 }
 """TinyMem and what it is compared with, by the numbers of its name."""
 
 
-def _rule(source: Source, length: float, stride: float, **more: int) -> TinyMemRule:
+def _rule(source: Source, length: float, stride: float, **more: Any) -> TinyMemRule:
     return TinyMemRule(sources=(source,), length=int(length), stride=int(stride), **more)
 
 
-def parts_of(name: str, width: int, doing: Sequence[str] = ()) -> list[MemoryPart]:
+@dataclass(frozen=True)
+class ClipSize:
+    """Of the clips that a head is asked about."""
+
+    regions: int = 6
+    frames: int = 2
+
+
+DEFAULT_SIZE = ClipSize()
+
+
+def parts_of(
+    name: str, width: int, doing: Sequence[str] = (), size: ClipSize = DEFAULT_SIZE
+) -> list[MemoryPart]:
     """The memories of the head called `name`; LvmError where there is none.
 
     `doing` describes each activity, which is what text memory holds; where nobody says, their numbers do.
     """
-    return [] if name == "none" else [_part(one, width, doing) for one in name.split("+")]
+    return [] if name == "none" else [_part(one, width, doing, size) for one in name.split("+")]
 
 
-def head_of(name: str, width: int, activities: int, doing: Sequence[str] | None = None) -> DetectionHead:
-    """The head called `name`, with new weights from torch's generator."""
+def head_of(
+    name: str, width: int, activities: int, doing: Sequence[str] | None = None, size: ClipSize = DEFAULT_SIZE
+) -> DetectionHead:
+    """The head called `name`, with new weights from torch's generator. LvmError where there is none."""
     said = doing or [f"activity {number}" for number in range(activities)]
-    return DetectionHead(width, activities, parts_of(name, width, said))
+    return DetectionHead(width, activities, parts_of(name, width, said, size))
 
 
-def _part(name: str, width: int, doing: Sequence[str]) -> MemoryPart:
+def _part(name: str, width: int, doing: Sequence[str], size: ClipSize) -> MemoryPart:
     kind, *words = name.split("-")
     try:
         numbers = [float(word) for word in words]
-        return TinyMem(width, doing, TINY[kind](*numbers)) if kind in TINY else KINDS[kind](width, *numbers)
+        if not all(0 < number <= _GREATEST for number in numbers):
+            raise ValueError
+        if kind in TINY:
+            rule = TINY[kind](*numbers)
+            return TinyMem(width, doing, rule, regions=size.regions, frames=size.frames)
+        return KINDS[kind](width, *numbers)
     except (KeyError, ValueError, TypeError):
         known = ", ".join(["none", *KINDS, *TINY])
         raise LvmError(

@@ -68,6 +68,8 @@ class TinyMemRule:
     layers: int = 4
     share: float = 0.5
     text_width: int = 512
+    pipelined: bool = True
+    """Whether dense memory learns its compression from the newest entry alone, as MeMViT does."""
 
 
 class EntriesBefore(NamedTuple):
@@ -92,7 +94,7 @@ class TinyMem(MemoryPart):
     ) -> None:
         super().__init__()
         self.rule = rule
-        self.frames = frames
+        self.regions, self.frames = regions, frames
         table = described(doing, rule.text_width) * rule.text_width**0.5
         self.register_buffer("table", torch.from_numpy(table), persistent=False)  # (C, W)
         self.plan = _plan(rule)
@@ -104,7 +106,7 @@ class TinyMem(MemoryPart):
                 slots, spread = (rule.slots, False) if source == "text" else (frames, True)
                 one: nn.Module = MemoryProjection(rule.text_width, width, _HEADS, reach, slots, spread=spread)
             elif source == "dense":
-                one = DenseProjection(width, _HEADS, reach)
+                one = DenseProjection(width, _HEADS, reach, pipelined=rule.pipelined)
             else:
                 one = MemoryProjection(width, width, _HEADS, reach, of_clip[source], spread=False)
             self.memories[str(layer)] = one
@@ -127,7 +129,7 @@ class TinyMem(MemoryPart):
         each = {
             "text": compressed(self.rule.slots),
             "captions": compressed(self.frames),
-            "region": compressed(6),
+            "region": compressed(self.regions),
             "tokens": compressed(self.rule.regions),
             "dense": dense_tokens(self.frames),
         }

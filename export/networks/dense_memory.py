@@ -3,8 +3,8 @@
 B batch, l entries, t frames of an entry, d width, H heads, E = d / H, M memory tokens.
 
 A depthwise 3-D convolution, kernel (7, 3, 3), stride (4, 2, 2), and a LayerNorm make few tokens of an entry's
-many. It learns from the newest entry only and older ones come without gradient (MeMViT's pipelined
-compression), so training costs no more for a longer memory.
+many. Pipelined (MeMViT's), it learns from the newest entry only and older ones come without gradient, so
+training costs no more for a longer memory; otherwise it learns from all.
 """
 
 from __future__ import annotations
@@ -41,13 +41,22 @@ class Compression(nn.Module):
     def __init__(self, width: int) -> None:
         super().__init__()
         self.conv = nn.Conv3d(width, width, _KERNEL, _STRIDE, _PADDING, groups=width, bias=False)
+        with torch.no_grad():  # the mean of neighbours, before anything is learned
+            self.conv.weight.fill_(1 / math.prod(_KERNEL))
 
     def forward(self, entries: Tensor) -> Tensor:
         return compressed_by([self], entries)[0]
 
 
-def compressed_by(compressions: Sequence[Compression], entries: Tensor) -> list[Tensor]:
-    """What each makes of entries (B, l, t, 49, d), of the newest one with gradient: (B, l, tokens, d)."""
+def compressed_by(
+    compressions: Sequence[Compression], entries: Tensor, *, pipelined: bool = True
+) -> list[Tensor]:
+    """What each makes of entries (B, l, t, 49, d): (B, l, tokens, d).
+
+    `pipelined`, only that of the newest one comes with gradient.
+    """
+    if not pipelined:
+        return _compressed(compressions, entries)
     newest = _compressed(compressions, entries[:, :1])
     if entries.shape[1] == 1:
         return newest
@@ -93,9 +102,10 @@ class DenseProjection(nn.Module):
 
     distance: Tensor
 
-    def __init__(self, width: int, heads: int, reach: Reach) -> None:
+    def __init__(self, width: int, heads: int, reach: Reach, *, pipelined: bool = True) -> None:
         super().__init__()
         self.heads = heads
+        self.pipelined = pipelined
         self.keys, self.values = Compression(width), Compression(width)
         self.norm = nn.LayerNorm(width)
         self.positions = nn.Parameter(torch.zeros(reach.distances, width // heads))
@@ -105,7 +115,7 @@ class DenseProjection(nn.Module):
 
     def forward(self, entries: Entries) -> MemoryKeys:
         """tokens (B, l, t, 49, d), valid (B, l)."""
-        keys, values = compressed_by([self.keys, self.values], entries.tokens)
+        keys, values = compressed_by([self.keys, self.values], entries.tokens, pipelined=self.pipelined)
         k, v = self.norm(keys), self.norm(values)
         bias = bias_of(entries.valid)[..., None].expand(-1, -1, k.shape[2]).flatten(1)  # (B, M)
         return MemoryKeys(self._heads(k), self._heads(v), bias, self.positions, self.distance)

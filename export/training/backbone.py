@@ -122,7 +122,8 @@ class SceneBatches(Dataset[dict[str, Tensor]]):
         images = np.zeros((0, network.image_size, network.image_size, 3), np.uint8)
         labels = np.zeros(0, np.int64)
         if self._photos is not None and stage.photos_a_batch:
-            images, labels = self._photos.batch(rng, stage.photos_a_batch // 2, 2, size=network.image_size)
+            products = min(max(stage.photos_a_batch // 2, 1), len(self._photos.names))
+            images, labels = self._photos.batch(rng, products, 2, size=network.image_size)
             scenes = with_products(scenes, self._photos, labels[::2], rng)
             # One photo of each pair as it is asked with, the other as it was taken.
             images[::2] = [mosaic(image, network.image_size) for image in images[::2]]

@@ -14,16 +14,13 @@ from __future__ import annotations
 import importlib.util
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
 from export.training import calibrate_cli, evaluate_cli
-
-if TYPE_CHECKING:
-    import torch
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -56,7 +53,7 @@ def train(
     _need_workbench()
     from edge_runtime.world.folders import product_photos
     from export.training.allocator import keep_freed_memory
-    from export.training.distributed import join_team
+    from export.training.distributed import device_of, join_team
     from export.training.photos import held_out_products
     from export.training.recipe import load_recipe
     from export.training.stages import CHECKPOINT, Training
@@ -71,7 +68,7 @@ def train(
         recipe = recipe.model_copy(update={"data": data})
     place = output or Path("runs") / f"{recipe.name}-{recipe.seed}"
     keep_freed_memory()
-    where = _device(device)
+    where = device_of(device)
     team = join_team(where)
     Training(recipe, place, cache or place.parent / "cache", team, where).run(stage)
     if team.rank == 0:
@@ -93,15 +90,3 @@ def main() -> None:
 def _need_workbench() -> None:
     if importlib.util.find_spec("torch") is None:
         raise Missing('torch not installed; pip install "lvm-edge[export]"')
-
-
-def _device(name: str) -> torch.device:
-    import torch
-
-    from export.training.distributed import own_device
-
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda") and not torch.cuda.is_available():
-        raise Missing("--device cuda: this machine or this torch has no CUDA; leave --device away")
-    return own_device(name)

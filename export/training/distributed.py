@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engines.errors import LvmError
+from engines.errors import LvmError, Missing
 
 Made = TypeVar("Made")
 _PATIENCE = timedelta(hours=12)
@@ -76,6 +76,18 @@ def join_team(device: torch.device) -> Team:
         # The others wait while the first one renders videos.
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=_PATIENCE)
     return Team(dist.get_rank(), dist.get_world_size())
+
+
+def device_of(name: str) -> torch.device:
+    """The device of `name`, of `auto` a GPU where there is one. Raises Missing or LvmError."""
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda") and not torch.cuda.is_available():
+        raise Missing(f"--device {name}: this machine or this torch has no CUDA; leave --device away")
+    try:
+        return own_device(name)
+    except RuntimeError:
+        raise LvmError(f"--device must be auto, cpu, cuda or cuda:NUMBER, got {name!r}") from None
 
 
 def own_device(kind: str) -> torch.device:

@@ -22,6 +22,8 @@ from rich.table import Table
 from engines.errors import LvmError
 
 if TYPE_CHECKING:
+    import torch
+
     from export.data.files import Dataset
     from export.data.records import QueryRecord, Split
     from export.evaluation.evaluate import Crops, Evaluation
@@ -60,6 +62,7 @@ def evaluate(
     from export.data.checks import read
     from export.data.records import Split
     from export.evaluation.runs import SYSTEMS, TUBEDETR, TrainedRun, is_bundle
+    from export.training.distributed import device_of
 
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
@@ -77,10 +80,11 @@ def evaluate(
             "it has no tubedetr" if output else "nothing may be written into it: name a folder by --output"
         )
         raise LvmError(f"{run} is a bundle: {wrong}")
-    opened.network.to(device)
+    where = device_of(device)
+    opened.network.to(where)
     results = output or run
     place = cache or results.absolute().parent / "cache"
-    found = answers(opened, read(data), cast("Split", split), names, place, results, device)
+    found = answers(opened, read(data), cast("Split", split), names, place, results, where)
     Console().print(_table(found))
     typer.echo(json.dumps({"run": str(run), "split": split, "systems": _summary(found)}))
 
@@ -92,7 +96,7 @@ def answers(
     systems: list[str],
     cache: Path,
     output: Path,
-    device: str = "cpu",
+    device: torch.device | str = "cpu",
 ) -> dict[str, list[Result]]:
     """Results of each system, written to `output` too. Videos are seen one after the other."""
     from export.evaluation.evaluate import Evaluation
@@ -128,7 +132,7 @@ def _one(
     video: VideoCache,
     queries: list[QueryRecord],
     crops: Crops,
-    device: str,
+    device: torch.device | str,
 ) -> Evaluation:
     """One system's answers about one video."""
     from export.evaluation.baseline import evaluate_baseline

@@ -267,7 +267,7 @@ class LvmTask:
         self._bank.restore({name: state[f"bank.{name}"] for name in self._bank.fields})
         now.epoch, now.place = (int(value) for value in state["epoch"])
         for video, one in enumerate(now.visited):
-            one[:] = state["visited"][video, : len(one)].numpy()
+            one[:] = state["visited"][video, : len(one)].cpu().numpy()  # it may have come to a GPU
         for past in now.past:
             past.clear()
         for video, *row in state["past"].tolist():

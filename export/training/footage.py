@@ -5,6 +5,7 @@ Letters: S picture side, I products.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -12,10 +13,12 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edge_runtime.world.activities import ACTIVITIES
+from edge_runtime.world.folders import product_photos
 from engines.errors import LvmError
 from engines.manifest import ActivityClass, NetworkConfig
 from engines.spec import Engine
 from export.training.cache import VideoCache
+from export.training.photos import photos_to_learn_from
 from export.training.recipe import BackboneRecipe, Data
 from export.training.scenes import Scenes, draw_scenes
 from export.training.videos import training_seeds, validation_seeds, world_caches
@@ -38,6 +41,19 @@ class Footage(Protocol):
     classes: tuple[ActivityClass, ...]
     held_out: tuple[str, ...]
     """Products that no training sees: of those that the recipe holds out, the ones that no video shows."""
+
+    def products(self) -> set[str]:
+        """Names of the real products that training may see."""
+        ...
+
+    def count(self, split: Split) -> int:
+        """How many videos a split has."""
+        ...
+
+    def fingerprint(self) -> str:
+        """Changes with the files that training takes anything from, "" where there are none; the recipe names
+        but their folders."""
+        ...
 
     def scenes(self, stage: BackboneRecipe) -> SceneSource: ...
 
@@ -85,7 +101,20 @@ class WorldFootage:
             )
         self._data, self._network = data, network
         self.classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+        if data.products is not None:
+            photos_to_learn_from(data.products, data.held_out)  # a slip would train on the test
         self.held_out = data.held_out
+
+    def products(self) -> set[str]:
+        folder = self._data.products
+        return set() if folder is None else set(product_photos(folder, least=0)) - set(self.held_out)
+
+    def count(self, split: Split) -> int:
+        return len(self._seeds(split))
+
+    def fingerprint(self) -> str:
+        folders = [one for one in (self._data.products, self._data.backgrounds) if one is not None]
+        return " ".join(files_digest(one) for one in folders)
 
     def scenes(self, stage: BackboneRecipe) -> SceneSource:
         first = self._data.first_seed
@@ -119,6 +148,13 @@ class WorldFootage:
 
     def _seeds(self, split: Split) -> Sequence[int]:
         return training_seeds(self._data) if split == "train" else validation_seeds(self._data)
+
+
+def files_digest(folder: Path) -> str:
+    """Of the names and sizes of all files below `folder`."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    said = "".join(f"{path.relative_to(folder)} {path.stat().st_size};" for path in files)
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:

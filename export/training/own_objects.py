@@ -116,6 +116,10 @@ class OwnObjects:
         """The names of those with which something is done in `videos`."""
         return {self._name(one, event.instance) for one in videos for event in self._set.events[one.video]}
 
+    def learned(self, videos: Iterable[Video]) -> set[str]:
+        """All that `videos` or photographs may teach."""
+        return self.products(videos) | set(self._photos)
+
     def _name(self, video: Video, instance: int) -> str:
         own = self._names.get((video.video, instance))
         return own or self._names.get((None, instance), f"product {instance}")

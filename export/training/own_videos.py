@@ -85,6 +85,17 @@ class FolderFootage:
             self._objects = shown
         self.held_out = tuple(held_out)
 
+    def products(self) -> set[str]:
+        seen = [video for split in ("train", "val") for video in self._of(split)]
+        return set() if self._objects is None else self._objects.learned(seen)
+
+    def count(self, split: Split) -> int:
+        return len(self._of(split))
+
+    def fingerprint(self) -> str:
+        seen = [self._key(video) for split in ("train", "val") for video in self._of(split)]
+        return _short("".join([*seen, *(one.model_dump_json() for one in self.classes)]))
+
     def scenes(self, stage: BackboneRecipe) -> OwnScenes:
         everywhere = frozenset(one.id for one in self._set.names.instances if one.video is None)
         videos = {video.video: (self._decoded(video), self._truth(video)) for video in self._of("train")}
@@ -107,9 +118,11 @@ class FolderFootage:
         return out
 
     def version(self) -> dict[str, Any]:
-        said = "".join(video.model_dump_json() for video in self._set.videos.values())
-        events = sum(len(events) for events in self._set.events.values())
-        return {"videos": len(self._set.videos), "events": events, "digest": _short(said)}
+        videos = self._set.videos.values()
+        events = [event for video in videos for event in self._set.events[video.video]]
+        said = "".join(one.model_dump_json() for one in (*self.classes, *videos, *events))
+        said += "".join(_digest(self._set.tracks[video.video]) for video in videos)
+        return {"videos": len(videos), "events": len(events), "digest": _short(said)}
 
     def _long_enough(self, video: Video, frames: int) -> None:
         if frames < self._network.clip_frames:

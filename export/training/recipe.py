@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from edge_runtime.world.config import LEVELS
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 
@@ -33,12 +34,20 @@ class Optimiser(Part):
     """Decay of the weights' exponential moving average; 0 keeps the last weights."""
 
 
+def _level(name: str) -> str:
+    if name not in LEVELS:
+        raise ValueError(f"a level must be one of {', '.join(LEVELS)}, got {name!r}")
+    return name
+
+
 class Data(Part):
     """The worlds (seeds, level, length) or the folder of a person's own videos; photos and backgrounds."""
 
     folder: Path | None = None
     """A data folder (`docs/own-videos.md`) instead of worlds."""
-    levels: tuple[str, ...] = Field(default=("L1", "L1", "L1", "L2", "L3"), min_length=1)
+    levels: tuple[Annotated[str, AfterValidator(_level)], ...] = Field(
+        default=("L1", "L1", "L1", "L2", "L3"), min_length=1
+    )
     """Each world has one of them, by its seed."""
     closeup: Share = 0.35
     """Share of close-ups where products are real; a third of it where they are drawn."""
@@ -78,6 +87,14 @@ class BackboneRecipe(Part):
     crowded: Share = 0.5
     """As `data.crowded`, for the pictures of this stage: more products on a picture teach more."""
     temperature: Positive = 0.07
+
+    @model_validator(mode="after")
+    def _enough_worlds(self) -> BackboneRecipe:
+        if self.worlds_a_batch > self.worlds:
+            raise ValueError(
+                f"worlds_a_batch must be at most worlds, {self.worlds}, got {self.worlds_a_batch}: set both"
+            )
+        return self
 
 
 class TubeDetrRecipe(Part):
@@ -185,8 +202,8 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
         raise LvmError(f"recipe {path} does not exist")
     try:
         return Recipe.model_validate(_changed(yaml.safe_load(path.read_text(encoding="utf-8")), changes))
-    except yaml.YAMLError as error:
-        raise LvmError(f"recipe {path} is no YAML: {error}") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise LvmError(f"recipe {path} is no YAML in UTF-8: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))

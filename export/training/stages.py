@@ -21,7 +21,7 @@ from torch import nn
 from engines.errors import LvmError
 from engines.manifest import TrainingRecord
 from export.bundle_writer import ModelCard
-from export.checkpoint import from_bundle, from_checkpoint, save_checkpoint
+from export.checkpoint import save_checkpoint
 from export.descriptions import describe_classes
 from export.networks.model import LvmNet, initialised
 from export.reference import TorchEngine
@@ -36,6 +36,7 @@ from export.training.lvm import LvmTrainer
 from export.training.photos import PhotoSet
 from export.training.recipe import Recipe
 from export.training.selection import Selection
+from export.training.starting import held_out_by_both, start_of
 from export.training.tubedetr import TubeTask, TubeTrainer
 from export.weights import part_of, weights_digest
 
@@ -61,12 +62,17 @@ class Training:
 
     def __post_init__(self) -> None:
         self.footage: Footage = footage_of(self.recipe.data, self.recipe.network, self.cache)
-        self.start = None if self.recipe.start is None else start_of(self.recipe)
+        self.start: LvmNet | None = None
+        self._held_out = self.footage.held_out
+        if self.recipe.start is not None:
+            self.start, card = start_of(self.recipe)
+            self._held_out = held_out_by_both(card, self.recipe.data, self.footage)
 
     def run(self, last: str = "lvm") -> None:
         """All stages up to `last`. Raises LvmError for a stage that is none."""
         if last not in STAGES:
             raise LvmError(f"stage must be one of {', '.join(STAGES)}, got {last}")
+        self._check_batches(last)
         torch.set_num_threads(self.recipe.threads)
         self.folder.mkdir(parents=True, exist_ok=True)
         taught = self._stage("backbone", self._backbone)
@@ -84,6 +90,22 @@ class Training:
         network.reader.load_state_dict(part_of(learned, "reader."))
         if not self.team.rank:
             save_checkpoint(network, self._judged(network, held_out), self.folder / CHECKPOINT)
+
+    def _check_batches(self, last: str) -> None:
+        """Raises LvmError for what would otherwise be found out when the first stages are done."""
+        batch, videos = self.recipe.lvm.batch, self.footage.count("train")
+        if last != "lvm":
+            return
+        if videos < batch:
+            raise LvmError(
+                f"lvm.batch={batch} distinct videos need as many videos to learn from, got {videos}: set "
+                f"lvm.batch to {videos}"
+            )
+        if batch % self.team.size:
+            raise LvmError(
+                f"lvm.batch must be a multiple of the {self.team.size} processes, got {batch}; change it or "
+                "--nproc-per-node"
+            )
 
     def _judged(self, network: LvmNet, held_out: Sequence[VideoCache]) -> ModelCard:
         """The card with what held-out videos say: how sure answers may be, and how often they are right."""
@@ -114,7 +136,7 @@ class Training:
             seed=recipe.seed,
             data=json.dumps(self.footage.version()),
             results=self._validation(),
-            held_out=self.footage.held_out,
+            held_out=self._held_out,
         )
         return ModelCard(recipe.name, self.footage.classes, record)
 
@@ -259,6 +281,8 @@ class Training:
         parts = STAGES[: STAGES.index(name) + 1]
         said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
         said = f"{said} files {_FILES}"
+        if files := self.footage.fingerprint():
+            said = f"{said} of {files}"
         return said if self.start is None else f"{said} from {weights_digest(self.start)}"
 
     def _videos(self, network: LvmNet, split: Split) -> list[VideoCache]:
@@ -278,33 +302,6 @@ class Training:
     def _validation(self) -> dict[str, float]:
         best = Selection(lambda _: 0.0, 1, self.folder / "lvm.best").best()
         return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
-
-
-_OF_BACKBONE = ("backbone", "image_size", "d_backbone")
-_MAY_DIFFER = ("context", "queue")
-"""What a start without may be given: its other weights stay, and what is new is learned."""
-_OF_SAMPLER = ("sampler", "sampler_layers", "sampler_states")
-
-
-def start_of(recipe: Recipe) -> LvmNet:
-    """The network of the bundle or checkpoint that the recipe starts from.
-
-    Where only its backbone is taken, only that must be of the recipe's shape. Raises LvmError.
-    """
-    assert recipe.start is not None
-    found, _ = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
-    wanted, has = vars(recipe.network), vars(found.config)
-    all_names = tuple(name for name in wanted if name not in _MAY_DIFFER or found.config.queues)
-    only_backbone = recipe.tubedetr.optimiser.steps and not recipe.tubedetr.from_start
-    names = _OF_BACKBONE if only_backbone else all_names
-    if wanted["sampler"] != has["sampler"]:
-        names = tuple(name for name in names if name not in _OF_SAMPLER)
-    differing = [
-        f"{name} {has[name]} instead of {wanted[name]}" for name in names if has[name] != wanted[name]
-    ]
-    if differing:
-        raise LvmError(f"start {recipe.start} must be of the recipe's network, got {', '.join(differing)}")
-    return found
 
 
 GUIDANCE = ("relevance", "sampler", "outline")
