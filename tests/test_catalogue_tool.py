@@ -20,12 +20,12 @@ def shop(tmp_path_factory):
 
 @pytest.fixture
 def run(shop, capsys):
-    """Exit status, the last line's object (None without one) and what was said on standard error."""
+    """Exit status, the last line's object and what was said on standard error."""
 
     def call(*options):
         status = main([*map(str, options), "--backend", "onnxruntime", "--threads", "1"])
         said = capsys.readouterr()
-        return status, json.loads(said.out.splitlines()[-1]) if said.out else None, said.err
+        return status, json.loads(said.out.splitlines()[-1]), said.err
 
     return call
 
@@ -50,28 +50,31 @@ def test_a_short_run_ends_with_every_figure_and_goes_on_where_it_was_stopped(sho
     ):
         assert 0 <= figure["interval"][0] <= figure["value"] <= figure["interval"][1] <= 1
     assert set(result["products"]) <= {"product-03", "product-07"}
+    assert result["held_out_named_by"] == "rule", "the shipped manifest names none of these"
     notes.write_text(notes.read_text() + '{"settings": "half a li')
     status, again, said = run(*options, "--results", notes, "--json-only")
     assert "passed over" in said
     assert _without_seconds(again) == _without_seconds(result)
 
 
-def test_a_folder_that_is_not_there_is_one_sentence(run, tmp_path):
-    status, result, said = run("--products", tmp_path / "nowhere")
-    assert status == 2 and result is None
-    assert len(said.splitlines()) == 1 and "nowhere" in said
-
-
 def test_the_manifest_says_who_is_asked_about(shop, tmp_path):
     bundle = edited(copied(tmp_path), lambda d: d["training"].update(held_out=["product-01", "product-05"]))
-    casting = casting_of(Bundle.open(bundle).manifest, shop, None)
-    assert casting.asked == ("product-01", "product-05")
+    casting, named_by = casting_of(Bundle.open(bundle).manifest, shop, None)
+    assert casting.asked == ("product-01", "product-05") and named_by == "manifest"
     assert len(casting.others) == 6
+
+
+@pytest.mark.parametrize("held_out", [[], ["of another folder"]])
+def test_where_the_manifest_names_none_of_them_a_rule_does(shop, tmp_path, held_out):
+    bundle = edited(copied(tmp_path), lambda d: d["training"].update(held_out=held_out))
+    casting, named_by = casting_of(Bundle.open(bundle).manifest, shop, None)
+    assert casting.asked == ("product-03", "product-07") and named_by == "rule"
 
 
 def test_with_a_folder_of_trained_products_all_the_others_are_asked_about(shop, tmp_path):
     other = product_folder(tmp_path, 3, first=6)
-    casting = casting_of(Bundle.open(default_bundle()).manifest, other, shop)
+    casting, named_by = casting_of(Bundle.open(default_bundle()).manifest, other, shop)
+    assert named_by == "folders"
     assert casting.asked == ("product-08",), "06 and 07 were trained on"
     assert casting.others_folder == shop and len(casting.others) == 8
 

@@ -1,15 +1,20 @@
 """Attention teaches a sampler of linear cost: what the lessons are, and that they are learned."""
 
+from pathlib import Path
+
 import numpy as np
+import pytest
 import torch
+from bundles import copied, edited
 from training_models import toy_cache, toy_config
 
+from engines.errors import LvmError
 from engines.manifest import ActivityClass, TrainingRecord
 from export.bundle_writer import ModelCard
 from export.evaluation.stream import Model
 from export.networks.model import initialised
 from export.training.recipe import Optimiser
-from tools.distil_sampler import above, exchanged, learn, lessons
+from tools.distil_sampler import above, exchanged, learn, lessons, main, refuse_teacher
 
 
 def _card(count):
@@ -42,3 +47,23 @@ def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():
     optimiser = Optimiser(steps=48, learning_rate=1e-2)
     losses = learn(made.sampler, made.config.sampler_state, material, optimiser, 0)
     assert np.mean(losses[-12:]) < 0.7 * np.mean(losses[:12])
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"sampler": "s5", "sampler_layers": 1}, "must have a sampler of attention to learn from"),
+        ({"context": ("svd", "text", "region")}, "no text or region context, it has text, region"),
+    ],
+)
+def test_a_teacher_that_cannot_be_exchanged_is_refused_before_anything_is_read(tmp_path, change, said):
+    bundle = edited(copied(tmp_path), lambda data: data["network"].update(change))
+    rest = ["--data", "nowhere", "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "run")]
+    with pytest.raises(LvmError, match=f"{said}.*use lvm-train with configs/training/s5.yaml"):
+        main(["--bundle", str(bundle), *rest])
+    assert not (tmp_path / "run").exists() and not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize("context", [(), ("svd",)])
+def test_attention_without_entries_can_teach(context):
+    refuse_teacher(toy_config(context=context), Path("bundle"))

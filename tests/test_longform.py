@@ -7,6 +7,8 @@ import pytest
 import torch
 
 from edge_runtime.world.activities import activity_named
+from engines.errors import LvmError
+from export.longform import train
 from export.longform.train import Contrast, Fit, fitted, info_nce, pretrained, towards
 from export.longform.videos import RATES, TASKS, Videos, labels_of, world_of_video
 from export.networks.vis4mer import LongformConfig, LongformNet
@@ -151,6 +153,24 @@ def test_without_labels_a_clip_learns_to_know_its_video(queue):
     assert all(one.isfinite().all() for one in after.parameters())
 
 
+def test_no_clip_is_a_negative_of_its_own_video(monkeypatch):
+    """Two losses a step, one for each side: neither is held against keys of that step."""
+    calls = []
+
+    def noted(query, key, others, temperature):
+        calls.append((key.clone(), [one.clone() for one in others]))
+        return info_nce(query, key, others, temperature)
+
+    monkeypatch.setattr(train, "info_nce", noted)
+    config = LongformConfig(token_width=12, width=16, blocks=2, mask="none")
+    pretrained(config, _toys(16, 0), Contrast(Fit(steps=4, batch=4), short=2, queue=16))
+    assert [sum(map(len, others)) for _, others in calls] == [0, 0, 8, 8, 16, 16, 16, 16]
+    for step in range(4):
+        sides = calls[2 * step : 2 * step + 2]
+        own, others = torch.cat([key for key, _ in sides]), [one for _, given in sides for one in given]
+        assert all(torch.cdist(own, one).min() > 0 for one in others), step
+
+
 # -- videos and tool -----------------------------------------------------------------------------------------
 
 
@@ -168,27 +188,69 @@ def test_labels_say_what_the_world_does():
         assert set(np.array(found)[:, place]) == set(range(classes))
 
 
-def test_the_tool_fills_its_tables_and_goes_on_where_it_was(tmp_path, capsys):
-    options = ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "found.json")]
-    options += [
-        "--train",
-        "4",
-        "--test",
-        "3",
-        "--frames",
-        "2",
-        "--seeds",
-        "1",
-        "--steps",
-        "2",
-        "--width",
-        "16",
-    ]
-    options += ["--contrast-steps", "1"]
+@pytest.fixture
+def options(tmp_path):
+    """Of the smallest run there is."""
+    said = "--train 4 --test 3 --frames 2 --seconds 20 --seeds 1 --steps 2 --width 16 --contrast-steps 1"
+    return ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "found.json"), *said.split()]
+
+
+def test_the_tool_fills_its_tables_and_goes_on_where_it_was(options, capsys):
     assert longform.main(options) == 0
     said = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert len(said["table"]) == 8 and set(said["curve"]) == {"0.25", "0.5", "0.75", "0.9"}
-    assert set(said["cost"]) >= {"S4, no mask", "attention, no mask"} and len(said["lsmcl"]["gain"]) == 3
+    assert set(said["cost"]) >= {"S4, no mask", "attention, no mask"}
     assert longform.main([*options, "--parts", "table"]) == 0
     captured = capsys.readouterr()
     assert "seed" not in captured.err and json.loads(captured.out.splitlines()[-1])["table"] == said["table"]
+    assert longform.main([*options, "--parts", "table", "--seeds", "2"]) == 0  # the seed that is missing
+    told = capsys.readouterr().err.splitlines()
+    assert len(told) == 8 and all(line.endswith(" / seed 1") for line in told)
+
+
+def test_learning_without_labels_is_judged_with_masks_and_without(options, tmp_path, capsys, monkeypatch):
+    shown = []
+
+    def noted(config, *rest):
+        shown.append((config.mask, config.features))
+        return pretrained(config, *rest)
+
+    monkeypatch.setattr(longform, "pretrained", noted)
+    assert longform.main([*options, "--parts", "lsmcl"]) == 0
+    output = capsys.readouterr().out
+    said = json.loads(output.splitlines()[-1])["lsmcl"]
+    assert len(said["gain"]) == len(said["masked"]["gain"]) == 3
+    assert shown == [("none", True), ("linear", True)], "what was pre-trained is what is fitted"
+    assert [name for name in json.loads((tmp_path / "found.json").read_text())["rows"]] == [
+        f"{name} / seed 0"
+        for name in (
+            "half the labels",
+            "half the labels, LSMCL",
+            "half the labels, masked",
+            "half the labels, masked, LSMCL",
+        )
+    ]
+    assert "half the labels, mean of the tasks" in output and "linear, S4 features" in output
+
+
+@pytest.mark.parametrize("name", ["--steps", "--test", "--frames", "--queue", "--contrast-steps"])
+def test_rows_of_other_settings_are_not_taken_for_ours(options, tmp_path, name):
+    given = longform._parser().parse_args(options)
+    longform.Ledger(given.output, longform.settings_of(given, "abc")).once("a / seed 0", lambda: [1])
+    assert not list(tmp_path.glob("*.part"))
+    for more in ([], ["--seeds", "9", "--parts", "cost"]):
+        same = longform._parser().parse_args([*options, *more])
+        assert longform.Ledger(given.output, longform.settings_of(same, "abc")).rows == {"a / seed 0": [1]}
+    with pytest.raises(LvmError, match="holds rows with model abc, not xyz: name another --output"):
+        longform.Ledger(given.output, longform.settings_of(given, "xyz"))
+    other = longform._parser().parse_args([*options, name, "7"])
+    with pytest.raises(LvmError, match=f"with {name.strip('-').replace('-', '_')} .*, not 7"):
+        longform.Ledger(given.output, longform.settings_of(other, "abc"))
+
+
+@pytest.mark.parametrize("held", ['{"random mask / seed 0": [[1, 0, 0, 1]]}', '{"settings": 3, "rows"', "[]"])
+def test_rows_without_settings_are_refused_before_anything_is_run(options, tmp_path, held, capsys):
+    (tmp_path / "found.json").write_text(held)
+    with pytest.raises(LvmError, match="with their settings, it names none: name another --output"):
+        longform.main(options)
+    assert not (tmp_path / "cache").exists() and (tmp_path / "found.json").read_text() == held

@@ -115,11 +115,11 @@ def test_what_was_answered_is_not_asked_again(
 
 
 def test_a_seed_that_comes_twice_is_refused(
-    command: list[str], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    command: list[str], runs: dict[str, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", [*command, "--s5", str(runs["plain"]), str(runs["plain"])])
-    assert main() == 2
-    assert "s5: one run for each training seed expected, got seeds 0, 0" in capsys.readouterr().err
+    with pytest.raises(LvmError, match="s5: one run for each training seed expected, got seeds 0, 0"):
+        main()
 
 
 def test_contexts_are_held_against_the_plain_one(runs: dict[str, Path]) -> None:
@@ -147,17 +147,38 @@ def test_a_context_that_is_none_of_the_tables_is_named(tmp_path: Path) -> None:
         activity_of([f"text={tmp_path}:text-6-1"], ["svd", "svd+text"], [])
 
 
-@pytest.mark.parametrize("said", [{"classes": ["a", "b"], "asked": ["a"]}, {}])
-def test_a_precision_over_some_activities_is_none_over_all(tmp_path: Path, said: dict[str, Any]) -> None:
+def _detected(folder: Path, **said: Any) -> str:
+    """--activity's folder and head, whose detection.json says `said` too."""
+    folder.mkdir(exist_ok=True)
     head = {"map": [0.5, 0.4, 0.6], "by_activity": {"a": 0.5}}
-    (tmp_path / "detection.json").write_text(json.dumps({"heads": {"none": head}, **said}))
-    with pytest.raises(
-        LvmError, match="has the mAP over a, without b: write it with tools.detection without"
-    ):
-        activity_of([f"text={tmp_path}:none"], ["text"], ["a", "b"])
-    said = {"classes": ["a", "b"], "asked": ["a", "b"]}  # b never happens
-    (tmp_path / "detection.json").write_text(json.dumps({"heads": {"none": head}, **said}))
-    assert activity_of([f"text={tmp_path}:none"], ["text"], []) == {"text": [0.5, 0.4, 0.6]}
+    (folder / "detection.json").write_text(json.dumps({"heads": {"none": head}, **said}))
+    return f"{folder}:none"
+
+
+@pytest.mark.parametrize("said", [{"classes": ["a", "b"], "asked": ["a"]}, {}])
+def test_a_precision_over_some_activities_names_them(tmp_path: Path, said: dict[str, Any]) -> None:
+    found, over = activity_of([f"text={_detected(tmp_path, **said)}"], ["text"], ["a", "b"])
+    assert (found, over) == ({"text": [0.5, 0.4, 0.6]}, ["a"])
+    found, over = activity_of([f"text={_detected(tmp_path, asked=['b', 'a'])}"], ["text"], ["a", "b", "c"])
+    assert over == ["b", "a"]
+    all_of_them = {"classes": ["a", "b"], "asked": ["a", "b"]}  # b never happens
+    found, over = activity_of([f"text={_detected(tmp_path, **all_of_them)}"], ["text"], [])
+    assert (found, over) == ({"text": [0.5, 0.4, 0.6]}, [])
+
+
+def test_the_column_says_which_activities_a_precision_is_over(found: dict[str, Any]) -> None:
+    assert found["activity_of"] == "all" and "| activity mAP, % |" in page(found)
+    some = page(found | {"activity_of": ["bag", "bag_unscanned"]})
+    assert "| mAP of bag, bag_unscanned, % |" in some and "activity mAP" not in some
+
+
+def test_precisions_of_one_column_are_over_the_same_activities(tmp_path: Path) -> None:
+    classes = ["a", "b"]
+    one = f"svd={_detected(tmp_path / 'one', classes=classes, asked=classes)}"
+    two = f"text={_detected(tmp_path / 'two', classes=classes, asked=['a'])}"
+    with pytest.raises(LvmError, match="mAP over a, the one before over a, b: write both .* same --activiti"):
+        activity_of([one, two], ["svd", "text"], classes)
+    assert len(activity_of([two, two.replace("text=", "svd=")], ["svd", "text"], classes)[0]) == 2
 
 
 def test_answers_are_those_of_a_configuration_and_thresholds_too(runs: dict[str, Path]) -> None:

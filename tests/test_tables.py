@@ -166,4 +166,15 @@ def test_the_tool_writes_the_page_and_ends_with_one_json_object(
     assert page_file.read_text().startswith("# Results\n\n2 training seeds, 2 unseen videos")
     assert json.loads(capsys.readouterr().out.splitlines()[-1])["seeds"] == [0, 1]
     monkeypatch.setattr(sys, "argv", [*command, "--split", "val"])
-    assert main() == 2 and "no results of lvm-net" in capsys.readouterr().err
+    with pytest.raises(LvmError, match="no results of lvm-net"):
+        main()
+
+
+def test_a_speed_that_throughput_did_not_write_is_named_before_anything_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "odd.json").write_text("[1]")
+    for name, said in (("odd.json", "it has no cells"), ("none.json", "No such file")):
+        monkeypatch.setattr(sys, "argv", ["tables", "--runs", "nowhere", "--speed", str(tmp_path / name)])
+        with pytest.raises(LvmError, match=f"--speed must be what tools.throughput wrote .*{said}"):
+            main()

@@ -37,6 +37,7 @@ from edge_runtime.world.activities import activity_named
 from edge_runtime.world.schedule import Event
 from engines.bundle import Bundle
 from engines.manifest import NetworkConfig
+from tools.console import run_tool
 
 Real = NDArray[np.float64]
 
@@ -304,4 +305,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -16,7 +16,6 @@ Letters: m slots, k candidates.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
@@ -41,7 +40,7 @@ from engines.manifest import GraphName, Manifest
 from engines.select import load_engine
 from engines.spec import Array, Engine, Feeds
 from export.gates.agreement import Place, likeness, places_of
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 from tools.questions import KINDS, questions
 
 NEAR = 1e-3
@@ -279,4 +278,4 @@ def _print(reference: str, found: dict[str, dict[str, Any]]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

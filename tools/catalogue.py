@@ -34,7 +34,7 @@ from export.evaluation.catalogue import Outcome, estimate
 from export.evaluation.catalogue_ask import BASELINES, PHOTOS, outcomes_of
 from export.evaluation.catalogue_stream import Casting, make_stream
 from export.training.photos import held_out_products
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 
 FIRST_SEED = 9_000_000
 """Of the streams' worlds: training never comes this far."""
@@ -44,17 +44,23 @@ RECALLS = ("recall_at_1", "recall_at_5")
 ANSWERS = ("time_given_activity", "activity_at_moment", "activity_in_found_span", "answered")
 
 
-def casting_of(manifest: Manifest, products: Path, train_products: Path | None) -> Casting:
-    """Who is asked about. Raises LvmError where the bundle was trained on them or does not say."""
+def casting_of(manifest: Manifest, products: Path, train_products: Path | None) -> tuple[Casting, str]:
+    """Who is asked about, and what named them.
+
+    `folders`: all of `products` that are not in `train_products`. Else `manifest`, as held out; and `rule`
+    where it names none of them, as of another folder than the one that was trained on: then nothing says that
+    the bundle was not trained on who is asked about. Raises LvmError as product_photos does.
+    """
     names = tuple(product_photos(products))
     if train_products is not None:
         others = tuple(product_photos(train_products))
-        return Casting(products, tuple(n for n in names if n not in others), train_products, others)
+        asked = tuple(name for name in names if name not in others)
+        return Casting(products, asked, train_products, others), "folders"
     held_out: Sequence[str] = [name for name in manifest.training.held_out if name in names]
-    if not held_out:  # another folder than the one that was trained on, or a bundle that names none
-        held_out = held_out_products(names)
+    named_by = "manifest" if held_out else "rule"
+    held_out = held_out or held_out_products(names)
     asked = tuple(name for name in names if name in held_out)
-    return Casting(products, asked, products, tuple(name for name in names if name not in held_out))
+    return Casting(products, asked, products, tuple(name for name in names if name not in held_out)), named_by
 
 
 def check_classes(manifest: Manifest) -> None:
@@ -159,18 +165,14 @@ def run(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> list
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     started = time.perf_counter()
-    try:
-        bundle = Bundle.open(arguments.bundle)
-        check_classes(bundle.manifest)
-        casting = casting_of(bundle.manifest, arguments.products, arguments.train_products)
-        outcomes = run(arguments, bundle, casting)
-        result = summary(outcomes)
-    except LvmError as error:
-        print(error, file=sys.stderr)
-        return error.exit_status
+    bundle = Bundle.open(arguments.bundle)
+    check_classes(bundle.manifest)
+    casting, named_by = casting_of(bundle.manifest, arguments.products, arguments.train_products)
+    outcomes = run(arguments, bundle, casting)
+    result = summary(outcomes)
     result |= {
         "trained": bundle.manifest.training.trained,
-        "held_out_named_by": "manifest" if bundle.manifest.training.held_out else "rule",
+        "held_out_named_by": named_by,
         "protocol": {
             "streams": arguments.streams,
             "minutes": arguments.minutes,
@@ -228,4 +230,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -20,6 +20,7 @@ from edge_runtime.queries import Photos
 from edge_runtime.showcase import demo_questions
 from edge_runtime.sources import frame_at
 from edge_runtime.sources.demo import parse_demo
+from tools.console import run_tool
 
 DEMO = "demo"
 SECONDS = 600.0
@@ -101,4 +102,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

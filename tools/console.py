@@ -1,17 +1,22 @@
-"""What the tools share: progress on standard error, tables for people, one JSON object as the last line."""
+"""What the tools share: progress on standard error, tables for people, one JSON object as the last line; and
+one line for a person where a tool was given something wrong."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NoReturn, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from engines.errors import LvmError
 
 _WIDTH = 160
 
@@ -48,6 +53,21 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 def finish(result: dict[str, Any]) -> None:
     """The last line of standard output."""
     print(json.dumps(result))
+
+
+def run_tool(main: Callable[[], int | None]) -> NoReturn:
+    """Exit with the status of `main`. For an LvmError, or a path that the system refuses, that is one line on
+    standard error, `NAME: message`, and the error's own status (2 for wrong use and wrong input)."""
+    try:
+        sys.exit(main())
+    except LvmError as error:
+        status, said = error.exit_status, str(error)
+    except OSError as error:
+        if error.filename is None:  # no path of the user's: a defect, or a broken pipe
+            raise
+        status, said = 2, f"{error.filename}: {error.strerror}"
+    print(f"tools.{Path(sys.argv[0]).stem}: {' '.join(said.splitlines())}", file=sys.stderr)
+    sys.exit(status)
 
 
 def bootstrap_interval(values: ArrayLike, *, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:

@@ -231,4 +231,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from tools.console import run_tool
+
+    run_tool(main)

@@ -100,4 +100,6 @@ class _Log:
 
 
 if __name__ == "__main__":
-    main()
+    from tools.console import run_tool
+
+    run_tool(main)

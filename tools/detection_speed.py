@@ -34,7 +34,7 @@ from export.detection.clips import RegionVideo
 from export.detection.head import Before, DetectionHead, MemoryPart
 from export.detection.memsvd import Basis, ForgettingSVD, Probed, exact_basis, randomised_basis
 from export.detection.past import Rows
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 
 REGIONS, ROWS_A_SECOND, COMPONENTS, ACTIVITIES, CLIP_FRAMES = 6, 3, 10, 10, 2
 PRINTED, TAKEN = "attention, as printed", "attention, regions taken to the bank"
@@ -205,4 +205,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -7,7 +7,8 @@
 The bundle's own sampler watches the videos of a split clip by clip, by the runtime's ingest. The new one
 learns to score the same candidates as far above or below the threshold of being kept, carrying its state from
 clip to clip. No label is used: this is minutes where a training is hours, and a start for one (`lvm-train`
-with `start: RUN/checkpoint.safetensors`). The last line of standard output is one JSON object.
+with `start: RUN/checkpoint.safetensors`). A bundle of S5 teaches nobody, nor does one with text or region
+context, whose entries its sampler makes. The last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 
 from edge_runtime.memory import Scores, TokenMemory, Tokens
 from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from engines.bundle import Bundle
+from engines.errors import LvmError
 from engines.manifest import NetworkConfig
 from export.checkpoint import from_bundle, save_checkpoint
 from export.data.checks import read
@@ -37,7 +40,7 @@ from export.training.cache import VideoCache
 from export.training.loop import schedule
 from export.training.recipe import Optimiser
 from export.weights import weights_digest
-from tools.console import finish
+from tools.console import finish, run_tool
 
 BEYOND = 3.0
 """How far beyond the threshold, in standard deviations of a round's scores, a lesson goes at most."""
@@ -148,8 +151,22 @@ def exchanged(network: LvmNet, layers: int, seed: int) -> LvmNet:
     return made
 
 
+def refuse_teacher(config: NetworkConfig, bundle: Path) -> None:
+    """LvmError where the sampler of `bundle` cannot be taught from, or not be exchanged alone."""
+    advice = "use lvm-train with configs/training/s5.yaml instead"
+    if config.sampler == "s5":
+        raise LvmError(f"{bundle} must have a sampler of attention to learn from, its own is S5: {advice}")
+    if made := [name for name in config.context if name in ("text", "region")]:
+        # Their entries are made in the sampler: with a new one the reader would be given random ones.
+        raise LvmError(
+            f"{bundle} must have no text or region context, it has {', '.join(made)}, whose entries its "
+            f"sampler makes: {advice}"
+        )
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
+    refuse_teacher(Bundle.open(given.bundle).manifest.network, given.bundle)
     network, card = from_bundle(given.bundle)
     model = Model.of_network(network, card)
     data = read(given.data)
@@ -188,4 +205,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -22,31 +22,27 @@ from engines.errors import LvmError
 from export.gates.gate import demand, run_bundle
 from export.gates.limits import GateSettings, load_settings
 from export.gates.result import GateResult
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
+    settings = _settings(arguments)
+    bundle = Bundle.open(arguments.bundle)
+    with progress(settings.frames * len(settings.sources)) as bar:
+        result = run_bundle(
+            bundle,
+            arguments.backend,
+            settings,
+            threads=arguments.threads,
+            report=lambda w, n: bar(w, by=n),
+        )
+    _print(result)
+    failed = None
     try:
-        settings = _settings(arguments)
-        bundle = Bundle.open(arguments.bundle)
-        with progress(settings.frames * len(settings.sources)) as bar:
-            result = run_bundle(
-                bundle,
-                arguments.backend,
-                settings,
-                threads=arguments.threads,
-                report=lambda w, n: bar(w, by=n),
-            )
-        _print(result)
-        failed = None
-        try:
-            demand(result, arguments.report, always=True)
-        except LvmError as error:
-            failed = error
-    except (LvmError, OSError) as error:
-        print(error, file=sys.stderr)
-        return error.exit_status if isinstance(error, LvmError) else 2
+        demand(result, arguments.report, always=True)
+    except LvmError as error:  # what was found is said all the same
+        failed = error
     if failed is not None:
         print(failed, file=sys.stderr)
     finish(summary(result) | {"report": str(arguments.report)})
@@ -126,4 +122,4 @@ def _print(result: GateResult) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import sys
 import tempfile
 import time
 from dataclasses import dataclass
@@ -39,7 +38,7 @@ from edge_runtime.state import Header, Snapshot, StateFolder, arrays_of, model_d
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.world import World
 from engines.bundle import Bundle
-from tools.console import Step, finish, progress, show
+from tools.console import Step, finish, progress, run_tool, show
 from tools.questions import KINDS, questions
 
 MEDIAN_WITHIN = 0.03
@@ -240,4 +239,4 @@ def _print(result: dict[str, Any]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

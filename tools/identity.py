@@ -13,7 +13,6 @@ intervals are over worlds.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,7 @@ from export.presets import load_preset
 from export.training.averaging import WeightAverage
 from export.training.backbone import BackboneTrainer
 from export.training.scenes import photo_of
-from tools.console import bootstrap_interval, finish, progress, show
+from tools.console import bootstrap_interval, finish, progress, run_tool, show
 
 FIRST_SEED = 401_000
 """Of the worlds: training never comes this far."""
@@ -124,8 +123,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except LvmError as error:
-        print(error, file=sys.stderr)
-        sys.exit(error.exit_status)
+    run_tool(main)

@@ -44,7 +44,7 @@ from edge_runtime.state import arrays_of, load_snapshot
 from edge_runtime.version import Version
 from edge_runtime.world.world import World
 from engines.bundle import Bundle
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 from tools.questions import questions
 
 PACED_DEMO = "demo?speed=30&size=160x120"
@@ -266,4 +266,4 @@ def _judged(done: list[Outcome], state: Path, source: str) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -5,23 +5,26 @@
 
 `table`  every mask generator, on raw tokens and on S4 features, beside no mask and random masks
 `curve`  linear masks on S4 features, and stacked ones on tokens, against random ones at several shares hidden
-`lsmcl`  half of the labels, with and without pre-training on all videos
+`lsmcl`  half of the labels, with and without pre-training on all videos: the stack without a mask, and with
+         linear masks on S4 features, pre-trained with them too
 `cost`   processor seconds and kept memory of a training step: masks or none, attention, at equal length
 
 Each row is trained --seeds times and judged on worlds that were never seen; intervals of 95 % draw videos
-and seeds. What is in --output already is not run again, so a run that was killed goes on. The last line of
-standard output is one JSON object.
+and seeds. What is in --output already is not run again, so a run that was killed goes on, and --seeds and
+--parts can be added later; all else has to be as it was. The last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +34,12 @@ import torch
 from edge_runtime.paths import default_bundle
 from edge_runtime.state import model_digest
 from engines.bundle import Bundle
+from engines.errors import LvmError
 from engines.select import load_engines
 from export.longform.train import Contrast, Fit, accuracy, fitted, pretrained
 from export.longform.videos import TASKS, Videos, videos_of
 from export.networks.vis4mer import LongformConfig
-from tools.console import finish, show
+from tools.console import finish, run_tool, show
 
 TRAIN_SEED, TEST_SEED = 410_000, 420_000
 RATIOS = (0.25, 0.5, 0.75, 0.9)
@@ -65,44 +69,117 @@ def _named(name: str, ratio: float, config: LongformConfig) -> str:
 
 
 class Ledger:
-    """What was measured so far, in a file."""
+    """What was measured so far with some settings, in a file. LvmError where it holds rows of others."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self.rows: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
+    def __init__(self, path: Path, settings: dict[str, Any]) -> None:
+        self._path, self._settings = path, settings
+        self.rows: dict[str, Any] = {}
+        if path.exists():
+            self.rows = self._known()
 
     def once(self, name: str, run: Callable[[], Any]) -> Any:
         """The row called `name`; it is run where it is not there."""
         if name not in self.rows:
             self.rows[name] = run()
-            self._path.write_text(json.dumps(self.rows))
+            part = self._path.with_name(self._path.name + ".part")
+            part.parent.mkdir(parents=True, exist_ok=True)
+            part.write_text(json.dumps({"settings": self._settings, "rows": self.rows}), encoding="utf-8")
+            os.replace(part, self._path)
             print(name, file=sys.stderr, flush=True)
         return self.rows[name]
+
+    def _known(self) -> dict[str, Any]:
+        try:
+            known = json.loads(self._path.read_text(encoding="utf-8"))
+            settings, rows = dict(known["settings"]), dict(known["rows"])
+        except (ValueError, KeyError, TypeError):
+            raise LvmError(
+                f"{self._path} must be a file of measured rows with their settings, it names none: name "
+                "another --output"
+            ) from None
+        if odd := [name for name, value in self._settings.items() if settings.get(name) != value]:
+            raise LvmError(
+                f"{self._path} holds rows with {odd[0]} {settings.get(odd[0])}, not "
+                f"{self._settings[odd[0]]}: name another --output"
+            )
+        return rows
+
+
+def settings_of(given: argparse.Namespace, model: str) -> dict[str, Any]:
+    """All that a row depends on beside its name and seed; `model` is a digest of whose backbone sees."""
+    names = ("train", "test", "frames", "seconds", "side", "width", "steps", "contrast_steps", "queue")
+    return {"model": model, **{name: getattr(given, name) for name in names}}
+
+
+@dataclass(frozen=True)
+class Study:
+    """What all rows are trained and judged on."""
+
+    given: argparse.Namespace
+    ledger: Ledger
+    base: LongformConfig
+    train: Videos
+    test: Videos
+
+    def judged(self, name: str, config: LongformConfig) -> Right:
+        """Trained on all labels, once a seed."""
+        return self._seeds(name, lambda seed: self._right(config, self.train, seed))
+
+    def half(self, name: str, config: LongformConfig, contrast: bool = False) -> Right:
+        """Trained on half of the labels; with `contrast` the same configuration saw all videos before."""
+        few = self.train.first(len(self.train) // 2)
+        return self._seeds(name, lambda seed: self._right(config, few, seed, contrast))
+
+    def _seeds(self, name: str, run: Callable[[int], Any]) -> Right:
+        seeds = range(self.given.seeds)
+        return np.array([self.ledger.once(f"{name} / seed {seed}", partial(run, seed)) for seed in seeds])
+
+    def _right(self, config: LongformConfig, among: Videos, seed: int, contrast: bool = False) -> Any:
+        given, start = self.given, None
+        if contrast:
+            fit = Fit(steps=given.contrast_steps, seed=seed)
+            stem = Contrast(fit, short=max(1, given.frames // 5), queue=given.queue)
+            start = pretrained(config, self.train, stem)
+        judge = fitted(config, among, Fit(steps=given.steps, seed=seed), start)
+        return accuracy(judge, self.test).tolist()
+
+
+def curve(study: Study) -> dict[str, Any]:
+    """By share hidden: the generators, random masks, and what the former gain over the latter."""
+    table, rows = variants(study.base), {}
+    for ratio in RATIOS:
+        found = {
+            name: study.judged(_named(name, ratio, table[name]), replace(table[name], hidden=ratio))
+            for name in (*LEARNED, RANDOM)
+        }
+        gains = {name: _interval((found[name] - found[RANDOM]).mean(2)) for name in LEARNED}
+        rows[str(ratio)] = {name: _told(one) for name, one in found.items()} | {"gain": gains}
+    return rows
+
+
+def lsmcl(study: Study) -> dict[str, Any]:
+    """What pre-training gains: the stack without a mask, and under `masked` the paper's combination."""
+    plain, linear = replace(study.base, mask="none"), variants(study.base)[LEARNED[0]]
+    return {
+        **_pretraining(study, "half the labels", plain),
+        "masked": _pretraining(study, "half the labels, masked", linear),
+    }
+
+
+def _pretraining(study: Study, name: str, config: LongformConfig) -> dict[str, Any]:
+    without, gained = study.half(name, config), study.half(f"{name}, LSMCL", config, contrast=True)
+    return {"without": _told(without), "with": _told(gained), "gain": _interval(gained - without)}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
-    train, test = _videos(given, given.train, TRAIN_SEED), _videos(given, given.test, TEST_SEED)
-    base, ledger = LongformConfig(train.tokens.shape[-1], width=given.width), Ledger(given.output)
-    fit = Fit(steps=given.steps)
-
-    def judged(name: str, config: LongformConfig, among: Videos = train, start: bool = False) -> Right:
-        found = []
-        for seed in range(given.seeds):
-            stem = Contrast(
-                replace(fit, seed=seed, steps=given.contrast_steps),
-                short=max(1, given.frames // 5),
-                queue=given.queue,
-            )
-
-            def run(seed: int = seed, stem: Contrast = stem) -> Any:
-                net = pretrained(replace(config, mask="none"), train, stem) if start else None
-                return accuracy(fitted(config, among, replace(fit, seed=seed), net), test).tolist()
-
-            found.append(ledger.once(f"{name} / seed {seed}", run))
-        return np.array(found)
-
+    bundle = Bundle.open(given.bundle or default_bundle())
+    ledger = Ledger(given.output, settings_of(given, model_digest(bundle)))
+    train, test = (
+        _videos(given, bundle, *part) for part in ((given.train, TRAIN_SEED), (given.test, TEST_SEED))
+    )
+    study = Study(given, ledger, LongformConfig(train.tokens.shape[-1], width=given.width), train, test)
     result: dict[str, Any] = {
         "videos": [len(train), len(test)],
         "seeds": given.seeds,
@@ -111,44 +188,43 @@ def main(argv: Sequence[str] | None = None) -> int:
         "chance": _chance(train, test),
     }
     if "table" in given.parts:
-        result["table"] = {name: _told(judged(name, config)) for name, config in variants(base).items()}
+        rows = variants(study.base).items()
+        result["table"] = {name: _told(study.judged(name, config)) for name, config in rows}
     if "curve" in given.parts:
-        table = variants(base)
-        result["curve"] = {}
-        for ratio in RATIOS:
-            found = {
-                name: judged(_named(name, ratio, table[name]), replace(table[name], hidden=ratio))
-                for name in (*LEARNED, RANDOM)
-            }
-            gains = {name: _interval((found[name] - found[RANDOM]).mean(2)) for name in LEARNED}
-            result["curve"][str(ratio)] = {name: _told(one) for name, one in found.items()} | {"gain": gains}
+        result["curve"] = curve(study)
     if "lsmcl" in given.parts:
-        plain, half = replace(base, mask="none"), train.first(len(train) // 2)
-        without = judged("half the labels", plain, half)
-        gained = judged("half the labels, LSMCL", plain, half, start=True)
-        result["lsmcl"] = {
-            "without": _told(without),
-            "with": _told(gained),
-            "gain": _interval(gained - without),
-        }
+        result["lsmcl"] = lsmcl(study)
     if "cost" in given.parts:
-        result["cost"] = _costs(base, train)
-    if "curve" in result:
-        rows = [
-            [f"{float(ratio):.0%}", *(one[name]["shown"][-1] for name in (RANDOM, *LEARNED)),
-             *("{:+.3f} [{:+.3f}, {:+.3f}]".format(*one["gain"][name]) for name in LEARNED)]
-            for ratio, one in result["curve"].items()
-        ]  # fmt: skip
-        show("mean of the tasks", ["hidden", RANDOM, *LEARNED, *("over random" for _ in LEARNED)], rows)
-    if "table" in result:
-        rows = [[name, *row["shown"]] for name, row in result["table"].items()]
-        show("share of unseen videos told right", ["", *TASKS, "mean"], rows)
+        result["cost"] = _costs(study.base, train)
+    _print(result)
     finish(result)
     return 0
 
 
-def _videos(given: argparse.Namespace, count: int, first: int) -> Videos:
-    bundle = Bundle.open(given.bundle or default_bundle())
+def _print(result: dict[str, Any]) -> None:
+    def gain(one: Sequence[float]) -> str:
+        return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one)
+
+    if "curve" in result:
+        rows = [
+            [f"{float(ratio):.0%}", *(one[name]["shown"][-1] for name in (RANDOM, *LEARNED)),
+             *(gain(one["gain"][name]) for name in LEARNED)]
+            for ratio, one in result["curve"].items()
+        ]  # fmt: skip
+        show("mean of the tasks", ["hidden", RANDOM, *LEARNED, *("over random" for _ in LEARNED)], rows)
+    if "lsmcl" in result:
+        both = {"no mask": result["lsmcl"], LEARNED[0]: result["lsmcl"]["masked"]}
+        rows = [
+            [name, one["without"]["shown"][-1], one["with"]["shown"][-1], gain(one["gain"])]
+            for name, one in both.items()
+        ]
+        show("half the labels, mean of the tasks", ["", "without LSMCL", "with LSMCL", "gain"], rows)
+    if "table" in result:
+        rows = [[name, *row["shown"]] for name, row in result["table"].items()]
+        show("share of unseen videos told right", ["", *TASKS, "mean"], rows)
+
+
+def _videos(given: argparse.Namespace, bundle: Bundle, count: int, first: int) -> Videos:
     _, engines = load_engines(bundle, "onnxruntime", threads=1)
     size = bundle.manifest.network.image_size
     videos = videos_of(
@@ -247,4 +323,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -8,7 +8,8 @@
 are samplers of the first of them. `--contexts` are run folders that learned alike but for their context; what
 they are called and which belong together their networks say. Answers that lie in --output are not asked
 again, where network, thresholds, questions and events are the same. `--activity` takes the mAP of activity
-detection with a context from what tools.detection wrote, over all activities.
+detection with a context from what tools.detection wrote: over all activities, or over some that it was asked
+about by --activities, which the column then names. Those of all contexts have to be over the same ones.
 
 Costs are medians of processor time on one onnxruntime thread, all ways in turns on one video: a clip whose
 tokens are known (background, sampler, memory, queues), and a question that is asked alone. `--candidates`
@@ -43,7 +44,7 @@ from export.precision import Plan
 from export.training.evaluate_cli import answers
 from export.weights import weights_digest
 from tools import sampler_speed
-from tools.console import finish
+from tools.console import finish, run_tool
 from tools.memory_costs import costs
 
 UNTRAINED = ("svd-novelty", "random", "fifo")
@@ -127,13 +128,15 @@ def by_context(folders: Sequence[Path]) -> dict[str, list[Path]]:
 
 def activity_of(
     given: Sequence[str], contexts: Sequence[str], classes: Sequence[str]
-) -> dict[str, list[float]]:
-    """CONTEXT=FOLDER:HEAD -> mAP with its interval, by context.
+) -> tuple[dict[str, list[float]], list[str]]:
+    """CONTEXT=FOLDER:HEAD -> mAP with its interval, by context; and the activities it is over, none where
+    they are all: those that the file names, else `classes`.
 
-    LvmError for a context that is none of `contexts`, and for a mAP over some of the activities; all are
-    those that the file names, else `classes`.
+    LvmError for a context that is none of `contexts`, and for files whose mAP is over different activities.
     """
-    found = {}
+    found: dict[str, list[float]] = {}
+    over: list[str] = []
+    some = False
     for one in given:
         context, equals, where = one.partition("=")
         folder, colon, head = where.rpartition(":")
@@ -149,14 +152,16 @@ def activity_of(
         heads = said["heads"]
         if head not in heads:
             raise LvmError(f"--activity {one}: {file} has heads {', '.join(heads)}, got {head}")
-        judged = said.get("asked", list(heads[head]["by_activity"]))
-        if left_out := [name for name in said.get("classes", classes) if name not in judged]:
+        judged = list(said.get("asked", heads[head]["by_activity"]))
+        if over and set(judged) != set(over):
             raise LvmError(
-                f"--activity {one}: {file} has the mAP over {', '.join(judged)}, without "
-                f"{', '.join(left_out)}: write it with tools.detection without --activities"
+                f"--activity {one}: {file} has the mAP over {', '.join(judged)}, the one before over "
+                f"{', '.join(over)}: write both with tools.detection and the same --activities"
             )
+        over = over or judged
+        some = some or not set(said.get("classes", classes)) <= set(judged)
         found[context] = heads[head]["map"]
-    return found
+    return found, over if some else []
 
 
 def tables(given: argparse.Namespace) -> dict[str, Any]:
@@ -164,7 +169,8 @@ def tables(given: argparse.Namespace) -> dict[str, Any]:
     split = cast(Split, given.split)
     comparison = Comparison(read(given.data), split, given.cache or given.output / "cache", given.output)
     contexts = by_context(given.contexts)
-    activity = activity_of(given.activity, list(contexts), [one.name for one in comparison.data.classes])
+    classes = [one.name for one in comparison.data.classes]
+    activity, over = activity_of(given.activity, list(contexts), classes)
     groups: dict[str, dict[str, tuple[Way, tuple[Bundle, str]]]] = {"samplers": {}, "contexts": {}}
     groups["samplers"]["neural"] = comparison.way("neural", given.attention)
     if given.s5:
@@ -180,19 +186,20 @@ def tables(given: argparse.Namespace) -> dict[str, Any]:
         if ways:
             found[group] = compared([way for way, _ in ways.values()], split)
             found[f"{group}_costs"] = {name: spent[f"{group} {name}"] for name in ways}
-    found["activity"] = activity
+    found["activity"], found["activity_of"] = activity, over or "all"
     found["large_clips"] = [sampler_speed.at(tokens, given.rounds) for tokens in given.candidates]
     return found
 
 
 def page(found: dict[str, Any]) -> str:
     """The tables as Markdown."""
+    over = [] if found["activity_of"] == "all" else found["activity_of"]
     said = {
         "samplers": ("Samplers, with the plain context", "Gains over neural.", {}),
         "contexts": ("Contexts, trained alike", f"Gains over {PLAIN}.", found["activity"]),
     }
     parts = [
-        table(title, words, found[group], found[f"{group}_costs"], activity)
+        table(title, words, found[group], found[f"{group}_costs"], activity, over)
         for group, (title, words, activity) in said.items()
         if group in found
     ]
@@ -203,11 +210,7 @@ def page(found: dict[str, Any]) -> str:
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
-    try:
-        found = tables(given)
-    except LvmError as error:
-        print(f"tools.tables memories: {error}", file=sys.stderr)
-        return 2
+    found = tables(given)
     given.output.mkdir(parents=True, exist_ok=True)
     (given.output / "memories.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     (given.output / "memories.md").write_text(page(found), encoding="utf-8")
@@ -237,4 +240,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -16,7 +16,6 @@ Letters: F frames, P = 49 cells, d width of a token.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -38,7 +37,7 @@ from engines.bundle import Bundle
 from engines.manifest import NetworkConfig
 from engines.select import choose, load_engine
 from engines.spec import Engine
-from tools.console import Step, bootstrap_interval, finish, progress, show
+from tools.console import Step, bootstrap_interval, finish, progress, run_tool, show
 
 Real = NDArray[np.float32]
 Rows = Callable[[Real, int], Real]
@@ -308,4 +307,4 @@ def _print(rows: list[dict[str, Any]], levels: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

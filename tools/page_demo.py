@@ -32,6 +32,7 @@ from edge_runtime.sources.demo import DemoSource, parse_demo
 from edge_runtime.sources.supervision import Supervision
 from edge_runtime.world.config import WorldConfig
 from engines.bundle import Bundle
+from tools.console import run_tool
 
 ZONES = {"card reader": ((0.86, 0.62), (0.99, 0.62), (0.99, 0.86), (0.86, 0.86))}
 
@@ -130,4 +131,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -42,6 +42,7 @@ from edge_runtime.sources.demo import open_demo, parse_demo
 from edge_runtime.sources.supervised import Supervised
 from edge_runtime.sources.supervision import Supervision
 from engines.bundle import Bundle
+from tools.console import run_tool
 from tools.page_demo import served
 from tools.screenshots import chromium, product_photo
 
@@ -249,4 +250,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

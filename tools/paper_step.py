@@ -32,6 +32,7 @@ from export.presets import load_preset
 from export.reference import TorchEngine
 from export.training.lvm import LvmTrainer
 from export.training.recipe import LvmRecipe, Optimiser
+from tools.console import run_tool
 
 _FRAMES_AT_ONCE = 8
 
@@ -178,4 +179,4 @@ def _card(name: str, config: NetworkConfig) -> ModelCard:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

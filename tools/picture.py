@@ -27,6 +27,7 @@ from edge_runtime.world.activities import ACTIVITIES
 from edge_runtime.world.schedule import Event
 from edge_runtime.world.space import Box
 from engines.bundle import Bundle
+from tools.console import run_tool
 
 DEMO = "demo"
 AFTER_S = 1800.0
@@ -78,4 +79,4 @@ def main(place: Path) -> None:
 if __name__ == "__main__":
     if len(sys.argv) != 2:
         raise SystemExit("usage: python -m tools.picture PLACE.svg")
-    main(Path(sys.argv[1]))
+    run_tool(lambda: main(Path(sys.argv[1])))

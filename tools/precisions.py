@@ -14,7 +14,6 @@ that. The last line of standard output is one JSON object.
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -26,7 +25,6 @@ import numpy as np
 
 from edge_runtime.ingest import BATCH_FRAMES
 from engines.bundle import Bundle
-from engines.errors import LvmError
 from engines.manifest import GraphName
 from engines.select import load_engine
 from engines.spec import Engine, Feeds
@@ -35,7 +33,7 @@ from export.feeds import scenes
 from export.networks.model import GRAPHS, LvmNet
 from export.parity import cases
 from export.precision import fp32
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 
 REFERENCE = "onnxruntime fp32"
 SLOWER = 1.03
@@ -43,11 +41,7 @@ SLOWER = 1.03
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
-    try:
-        result = measured(given.bundle, given.graph or GRAPHS, given.rounds, given.threads, given.batch)
-    except (LvmError, OSError) as error:
-        print(error, file=sys.stderr)
-        return error.exit_status if isinstance(error, LvmError) else 2
+    result = measured(given.bundle, given.graph or GRAPHS, given.rounds, given.threads, given.batch)
     columns = ["graph, bundle, target", "precision", "bytes", "ms", "p10", "p90", "times onnxruntime fp32"]
     rows = [
         [one["name"], one["precision"], one["bytes"], one["ms"], one["p10"], one["p90"], one["faster"]]
@@ -137,4 +131,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -24,7 +24,7 @@ from engines.manifest import NetworkConfig, Target
 from export.graphs import lower, serialised, trace
 from export.networks.model import initialised
 from export.weights import WEIGHTS, places, save_tensors
-from tools.console import finish, show
+from tools.console import finish, run_tool, show
 
 PAPER_TOKENS = 11_760
 BACKBONE_WIDTH = 768
@@ -122,4 +122,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

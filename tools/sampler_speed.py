@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -29,7 +28,7 @@ from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Engine, Feeds
 from export.feeds import sampler_feeds
 from export.weights import WEIGHTS
-from tools.console import finish, show
+from tools.console import finish, run_tool, show
 from tools.sampler_memory import BACKBONE_WIDTH, PAPER_TOKENS, write_sampler
 
 SAMPLERS = ("neural", "s5")
@@ -148,4 +147,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

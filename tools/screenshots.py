@@ -24,6 +24,7 @@ from edge_runtime.queries import Photos
 from edge_runtime.service import Service
 from edge_runtime.showcase import demo_questions
 from engines.errors import LvmError, Missing
+from tools.console import run_tool
 from tools.page_demo import served
 
 SIZES = {"phone": (390, 844), "kiosk": (1080, 1920), "desktop": (1440, 900)}
@@ -219,4 +220,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

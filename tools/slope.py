@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -30,7 +29,7 @@ from edge_runtime.queries import ObjectQuery
 from edge_runtime.service import Service
 from edge_runtime.sources import canonical
 from engines.bundle import Bundle
-from tools.console import finish, progress
+from tools.console import finish, progress, run_tool
 
 SMALL_DEMO = "demo?size=160x120"
 WARM_FRAMES = 24_000
@@ -153,4 +152,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

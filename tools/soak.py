@@ -35,7 +35,7 @@ from edge_runtime.paths import default_bundle
 from edge_runtime.sources import canonical
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from tools.console import finish, show
+from tools.console import finish, run_tool, show
 from tools.kill import Uninterrupted
 from tools.slowdown import Control
 from tools.soaking.cameras import Cameras
@@ -248,4 +248,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -10,7 +10,6 @@ on a real disk, as a memory disk counts nothing. The last line of standard outpu
 from __future__ import annotations
 
 import argparse
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +23,7 @@ from edge_runtime.sources import canonical, open_source
 from edge_runtime.state import Snapshot, StateFolder
 from edge_runtime.steps import Step
 from engines.bundle import Bundle
-from tools.console import finish, progress
+from tools.console import finish, progress, run_tool
 
 SECONDS_A_DAY = 86_400
 
@@ -83,4 +82,4 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -26,7 +26,7 @@ from export.evaluation.loads import REST_QUERIES, REST_VIDEO_S, count_loads, fra
 from export.evaluation.markdown import page
 from export.evaluation.report import NINE
 from tools import memory_table
-from tools.console import finish
+from tools.console import finish, run_tool
 
 
 def frame_loads(data: Dataset, split: Split, fps: float) -> dict[str, dict[str, float]]:
@@ -49,6 +49,19 @@ def frame_loads(data: Dataset, split: Split, fps: float) -> dict[str, dict[str, 
     return found
 
 
+def speed_of(file: Path) -> dict[str, Any]:
+    """What tools.throughput wrote. LvmError where there is none."""
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(said, dict) or "cells" not in said:
+            raise ValueError("it has no cells")
+    except (OSError, ValueError) as error:
+        raise LvmError(
+            f"--speed must be what tools.throughput wrote to its --output, got {file}: {error}"
+        ) from None
+    return dict(said)
+
+
 def main() -> int:
     if sys.argv[1:2] == ["memories"]:
         return memory_table.main(sys.argv[2:])
@@ -62,17 +75,13 @@ def main() -> int:
     parser.add_argument("--speed", type=Path, nargs="*", default=[], help="what tools.throughput wrote")
     parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
     arguments = parser.parse_args()
-    try:
-        found: dict[str, Any] = findings(
-            Runs(arguments.runs, arguments.random, arguments.without_ocl, arguments.split)
-        )
-        loads = None
-        if arguments.data is not None:
-            loads = frame_loads(read(arguments.data), arguments.split, arguments.fps)
-    except LvmError as error:
-        print(f"tools.tables: {error}", file=sys.stderr)
-        return 2
-    speeds = [json.loads(one.read_text(encoding="utf-8")) for one in arguments.speed]
+    speeds = [speed_of(one) for one in arguments.speed]
+    found: dict[str, Any] = findings(
+        Runs(arguments.runs, arguments.random, arguments.without_ocl, arguments.split)
+    )
+    loads = None
+    if arguments.data is not None:
+        loads = frame_loads(read(arguments.data), arguments.split, arguments.fps)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(page(found, loads, speeds), encoding="utf-8")
     finish({"output": str(arguments.output), **found, "loads": loads, "speeds": speeds})
@@ -80,4 +89,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_tool(main)

@@ -50,7 +50,7 @@ from export.evaluation.stream import Model, watched
 from export.evaluation.videos import caches_of
 from export.networks.tubedetr import TubeDETR
 from export.training.cache import VideoCache
-from tools.console import finish, show
+from tools.console import finish, run_tool, show
 
 OURS, BASELINE, CACHED = "lvm-net", "tubedetr", "tubedetr cached"
 SYSTEMS = (OURS, BASELINE, CACHED)
@@ -275,4 +275,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    run_tool(main)

@@ -115,4 +115,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    from tools.console import run_tool
+
+    run_tool(main)

@@ -79,10 +79,12 @@ def _by_kind(way: Way, results: Sequence[Result]) -> dict[str, bootstrap.Scores]
     return {kind: scores for kind, scores in found.items() if scores is not None}
 
 
-def table(title: str, said: str, rows: Json, costs: Json, activity: Json) -> str:
-    """Rows of `compared` with what they cost, and mAP of activity detection where `activity` has one."""
+def table(title: str, said: str, rows: Json, costs: Json, activity: Json, over: Sequence[str] = ()) -> str:
+    """Rows of `compared` with what they cost, and mAP of activity detection where `activity` has one: `over`
+    these activities, all where none are named."""
+    precision = f"mAP of {', '.join(over)}, %" if over else "activity mAP, %"
     header = [
-        "", *(f"{kind}, %" for kind in KINDS), "all, gain", "events covered, %", "activity mAP, %",
+        "", *(f"{kind}, %" for kind in KINDS), "all, gain", "events covered, %", precision,
         "state, bytes", "ms a clip", "ms a question", "seeds",
     ]  # fmt: skip
     lines = []

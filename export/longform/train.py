@@ -126,16 +126,17 @@ def pretrained(config: LongformConfig, videos: Videos, contrast: Contrast) -> Lo
     def loss(batch: Tensor, temperature: float) -> Tensor:
         rows = batch.numpy()
         long, short = _tokens(videos, rows), _tokens(videos, rows, _window(videos, contrast.short, draws))
-        total = torch.zeros(())
+        total, new = torch.zeros(()), []
         for one, other in ((short, long), (long, short)):
             with torch.no_grad():
                 against = key(other, draws, contrast.hidden)
             found = query(one, draws, contrast.hidden)
             total = total + info_nce(found, against, keys, contrast.temperature) / 2
-            if contrast.queue:
-                keys.append(against)
-                while sum(len(part) for part in keys) > contrast.queue:
-                    keys.pop(0)
+            new.append(against)
+        # Only now: in the loop a clip would be a negative of its own video, seen from the other side.
+        keys.extend(new if contrast.queue else ())
+        while sum(len(part) for part in keys) > contrast.queue:
+            keys.pop(0)
         return total
 
     def follow() -> None:
