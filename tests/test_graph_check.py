@@ -67,9 +67,9 @@ def _within(graph, depth):
     "file", sorted(default_bundle().glob("graphs/*/*.onnx")), ids=lambda f: f"{f.parent.name}-{f.stem}"
 )
 def test_every_shipped_graph_passes_in_a_moment(file):
-    began = time.process_time()
+    began = time.thread_time()
     _check(file.read_bytes(), size=os.path.getsize(default_bundle() / WEIGHTS))
-    assert time.process_time() - began < 0.5
+    assert time.thread_time() - began < 0.5
 
 
 def test_weights_inside_or_in_the_one_file_pass():

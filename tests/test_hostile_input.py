@@ -198,14 +198,14 @@ def test_a_growing_file_is_no_playlist_either(tmp_path, monkeypatch):
 
 
 def test_ten_megabytes_cost_a_moment_at_any_door():
-    began = time.process_time()
+    began = time.thread_time()
     for text in ("x" * 10_000_000, "'" + "a b " * 2_500_000, "ask " + "--to 1 " * 1_000_000):
         with pytest.raises(QueryError, match=f"at most {MAX_WORDS} letters"):
             typed(text)
     for question in ({"type": "x" * 10**7}, {"type": "object", "activity": "x" * 10**7}, ["x" * 10**7]):
         with pytest.raises(QueryError):
             parse_query(json.dumps(question))
-    assert time.process_time() - began < 5
+    assert time.thread_time() - began < 5
 
 
 def test_a_question_above_the_limit_is_refused_unread():
