@@ -36,12 +36,14 @@ from export.detection.results import load_answers, save_answers
 from export.detection.train import HeadRecipe, answers, fit
 from export.detection.videos import region_videos
 from export.evaluation.runs import TrainedRun
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 
 
-def seen(arguments: argparse.Namespace) -> tuple[list[RegionVideo], list[RegionVideo], list[str]]:
-    """Training and unseen videos, and the names of the activities."""
-    run, data = TrainedRun.open(arguments.model), read(arguments.data)
+def seen(
+    run: TrainedRun, arguments: argparse.Namespace
+) -> tuple[list[RegionVideo], list[RegionVideo], list[str]]:
+    """Training and unseen videos as the backbone of `run` sees them, and the names of the activities."""
+    data = read(arguments.data)
     rule = ClipRule(arguments.frames, arguments.regions)
     cache = arguments.cache or arguments.output / "cache"
     with progress(sum(video.split in ("train", arguments.split) for video in data.videos.values())) as step:
@@ -191,8 +193,9 @@ def main() -> None:
     torch.set_num_threads(1)
     for name in arguments.heads:
         parts_of(name, 8)  # a slip is told before hours of training
-    same_settings(arguments, TrainedRun.open(arguments.model).backbone_digest())
-    train, test, classes = seen(arguments)
+    run = TrainedRun.open(arguments.model)
+    same_settings(arguments, run.backbone_digest())
+    train, test, classes = seen(run, arguments)
     asked, doing = numbers_of(arguments.activities, classes), doing_of(arguments.data)
     result: dict[str, Any] = {
         "data": str(arguments.data),
@@ -231,6 +234,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from tools.console import run_tool
-
     run_tool(main)

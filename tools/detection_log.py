@@ -26,8 +26,9 @@ from export.data.files import Dataset
 from export.detection.clips import Real, RegionVideo
 from export.detection.named import head_of
 from export.detection.train import fit, probabilities
+from export.evaluation.runs import TrainedRun
 from tools.activities import Told, judged
-from tools.console import finish
+from tools.console import finish, run_tool
 from tools.detection import options, recipe_of, seen, size_of, with_learned_regions
 
 GAP_S = 4.0
@@ -73,7 +74,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = read(arguments.data)
-    train, test, names = seen(arguments)
+    train, test, names = seen(TrainedRun.open(arguments.model), arguments)
     if arguments.learned_regions:
         train, test = with_learned_regions(train, test, arguments)
     torch.manual_seed(arguments.seed)
@@ -100,6 +101,4 @@ class _Log:
 
 
 if __name__ == "__main__":
-    from tools.console import run_tool
-
     run_tool(main)

@@ -25,7 +25,7 @@ from export.detection.average_precision import Ranking
 from export.detection.named import DEFAULT_SIZE, ClipSize, parts_of
 from export.detection.tinymem import TinyMem
 from export.evaluation.runs import TrainedRun
-from tools.console import finish, progress, show
+from tools.console import finish, progress, run_tool, show
 from tools.detection import compared, doing_of, numbers_of, options, same_settings, seen, size_of, trained
 
 NAMES = ("modalities", "lengths", "regions", "captions", "tokens")
@@ -83,8 +83,9 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    same_settings(arguments, TrainedRun.open(arguments.model).backbone_digest())
-    train, test, classes = seen(arguments)
+    run = TrainedRun.open(arguments.model)
+    same_settings(arguments, run.backbone_digest())
+    train, test, classes = seen(run, arguments)
     asked, doing = numbers_of(arguments.activities, classes), doing_of(arguments.data)
     width, size = train[0].features.shape[-1], size_of(train)
     length, stride = arguments.queue
@@ -115,6 +116,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    from tools.console import run_tool
-
     run_tool(main)

@@ -5,7 +5,6 @@ Letters: S picture side, I products.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -18,7 +17,7 @@ from engines.errors import LvmError
 from engines.manifest import ActivityClass, NetworkConfig
 from engines.spec import Engine
 from export.training.cache import VideoCache
-from export.training.photos import photos_to_learn_from
+from export.training.photos import files_digest, photos_to_learn_from
 from export.training.recipe import BackboneRecipe, Data
 from export.training.scenes import Scenes, draw_scenes
 from export.training.videos import training_seeds, validation_seeds, world_caches
@@ -114,7 +113,8 @@ class WorldFootage:
 
     def fingerprint(self) -> str:
         folders = [one for one in (self._data.products, self._data.backgrounds) if one is not None]
-        return " ".join(files_digest(one) for one in folders)
+        files = [path for one in folders for path in sorted(one.rglob("*")) if path.is_file()]
+        return files_digest(files) if files else ""
 
     def scenes(self, stage: BackboneRecipe) -> SceneSource:
         first = self._data.first_seed
@@ -148,13 +148,6 @@ class WorldFootage:
 
     def _seeds(self, split: Split) -> Sequence[int]:
         return training_seeds(self._data) if split == "train" else validation_seeds(self._data)
-
-
-def files_digest(folder: Path) -> str:
-    """Of the names and sizes of all files below `folder`."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    said = "".join(f"{path.relative_to(folder)} {path.stat().st_size};" for path in files)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:

@@ -6,7 +6,7 @@ Letters: N images of a batch, P photos, S side of a training image, K side of a 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -155,7 +155,7 @@ def _stored(files: list[Path], side: int, cache: Path | None) -> tuple[NDArray[n
     if cache is None:
         return _read(files, side)
     cache.mkdir(parents=True, exist_ok=True)
-    name = _digest(files, side)
+    name = f"{files_digest(files)}-{side}"
     photos, sizes = cache / f"photos-{name}.npy", cache / f"sizes-{name}.npy"
     if not sizes.exists():
         made, shapes = _read(files, side)
@@ -177,10 +177,10 @@ def _read(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.i
     return photos, sizes
 
 
-def _digest(files: list[Path], side: int) -> str:
-    """Changes when a photo comes, goes or is written anew."""
+def files_digest(files: Iterable[Path]) -> str:
+    """Changes when a file comes, goes or is written anew."""
     said = "\n".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-    return hashlib.sha256(f"{side}\n{said}".encode()).hexdigest()[:16]
+    return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
 def _save(path: Path, array: NDArray[np.uint8] | NDArray[np.int64]) -> None:

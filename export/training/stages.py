@@ -62,6 +62,7 @@ class Training:
 
     def __post_init__(self) -> None:
         self.footage: Footage = footage_of(self.recipe.data, self.recipe.network, self.cache)
+        self._files = self.footage.fingerprint()  # once: what is added meanwhile is of the next run
         self.start: LvmNet | None = None
         self._held_out = self.footage.held_out
         if self.recipe.start is not None:
@@ -93,9 +94,9 @@ class Training:
 
     def _check_batches(self, last: str) -> None:
         """Raises LvmError for what would otherwise be found out when the first stages are done."""
-        batch, videos = self.recipe.lvm.batch, self.footage.count("train")
         if last != "lvm":
             return
+        batch, videos = self.recipe.lvm.batch, self.footage.count("train")
         if videos < batch:
             raise LvmError(
                 f"lvm.batch={batch} distinct videos need as many videos to learn from, got {videos}: set "
@@ -281,8 +282,7 @@ class Training:
         parts = STAGES[: STAGES.index(name) + 1]
         said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
         said = f"{said} files {_FILES}"
-        if files := self.footage.fingerprint():
-            said = f"{said} of {files}"
+        said = f"{said} of {self._files}" if self._files else said
         return said if self.start is None else f"{said} from {weights_digest(self.start)}"
 
     def _videos(self, network: LvmNet, split: Split) -> list[VideoCache]:
