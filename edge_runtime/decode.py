@@ -26,6 +26,9 @@ Of 138 questions about products that were never trained on, one of the first fiv
 an activity (384, four worlds) in 0.875, 0.880 and 0.883.
 """
 
+_TURNED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)).reshape(256, 8)[:, ::-1]).astype(np.uint8)
+"""Each byte with its bits in reverse."""
+
 
 def sigmoid(x: Real | float) -> Real:
     return np.asarray(1 / (1 + np.exp(-np.clip(x, -60, 60))), np.float32)
@@ -73,11 +76,17 @@ def spread_ticks(first: int, last: int, steps: int) -> Ticks:
 
 
 def evidence_ticks(tick: Ticks, inside: NDArray[np.bool_], steps: int) -> Ticks:
-    """The moments of remembered tokens for which `inside` holds, thinned evenly to `steps`."""
+    """The moments of remembered tokens for which `inside` holds, thinned to `steps`.
+
+    Those stay whose ticks come first when read from their last bit: of steady moments every second, fourth
+    or eighth. The order is the tick's own, so one token more or less moves one step; thinned evenly by rank
+    it moved nearly all (docs/gates.md).
+    """
     moments = np.unique(tick[inside])
     if len(moments) <= steps:
         return moments
-    return moments[np.rint(np.linspace(0, len(moments) - 1, steps)).astype(np.intp)]
+    turned = _TURNED[moments.astype("<u4").view(np.uint8)].view(">u4")
+    return np.sort(moments[np.argsort(turned)[:steps]])
 
 
 def spans_from_bins(start_logits: Real, end_logits: Real, ticks: Ticks, top: int = SPANS) -> list[Span]:

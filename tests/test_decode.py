@@ -49,6 +49,42 @@ def test_an_answer_has_five_spans_at_most():
     assert len(decode.spans_from_pointer(logits, offsets, np.arange(9) * 1000)) == decode.SPANS == 5
 
 
+def test_moments_that_fit_are_all_told():
+    tick = np.array([7, 3, 3, 900])
+    assert decode.evidence_ticks(tick, np.array([True, True, True, False]), 2).tolist() == [3, 7]
+
+
+def test_steady_moments_are_thinned_to_steady_ones():
+    tick = np.arange(0, 40 * 64, 5) + 3  # a token a second
+    of_all = decode.evidence_ticks(tick, np.ones(len(tick), np.bool_), 64)
+    assert len(of_all) == 64 and np.unique(np.diff(of_all)).tolist() == [40]
+
+
+def test_every_event_keeps_its_share_of_moments(rng):
+    for _ in range(20):
+        starts = np.arange(20) * 90 + rng.integers(0, 60, 20)  # an event of 16 s in each minute and a half
+        tick = (starts[:, None] + np.arange(16)).ravel() * 5
+        kept = decode.evidence_ticks(tick, np.ones(len(tick), np.bool_), 64)
+        of_event = [np.isin(kept, tick.reshape(20, 16)[k]).sum() for k in range(20)]
+        assert min(of_event) >= 3 and max(of_event) <= 4
+
+
+def test_one_token_more_moves_one_moment(rng):
+    for _ in range(100):
+        tick = rng.choice(9000, 301, replace=False)
+        fewer, more = (
+            set(decode.evidence_ticks(tick[:n], np.ones(n, np.bool_), 64).tolist()) for n in (300, 301)
+        )
+        assert len(fewer) == len(more) == 64
+        assert more - fewer <= {int(tick[300])}
+
+
+def test_moments_are_thinned_by_the_reversed_bits_of_their_ticks(rng):
+    tick = rng.choice(2**31, 200, replace=False)
+    wanted = sorted(sorted(tick.tolist(), key=lambda one: f"{one:032b}"[::-1])[:50])
+    assert decode.evidence_ticks(tick, np.ones(200, np.bool_), 50).tolist() == wanted
+
+
 def test_boxes_are_bridged_over_short_gaps_only():
     boxes = np.array([[0, 0, 0.1, 0.1], [0.2, 0, 0.3, 0.1], [0.5, 0.5, 0.6, 0.6]], np.float32)
     out = decode.bridged_boxes(boxes, np.array([0, 10, 100]), np.array([True, True, True]), 20)

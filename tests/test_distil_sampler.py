@@ -14,7 +14,7 @@ from export.bundle_writer import ModelCard
 from export.evaluation.stream import Model
 from export.networks.model import initialised
 from export.training.recipe import Optimiser
-from tools.distil_sampler import above, exchanged, learn, lessons, main, refuse_teacher
+from tools.distil_sampler import above, exchanged, lacking, learn, lessons, main, refuse_teacher
 
 
 def _card(count):
@@ -33,6 +33,25 @@ def test_a_lesson_is_positive_for_what_is_kept_and_for_nothing_else():
 
 def test_while_the_memory_takes_everything_there_is_no_lesson():
     assert not above(np.arange(20, dtype=np.float32), np.ones(20, np.bool_), 60).any()
+
+
+def test_a_view_is_the_lesson_as_if_some_tokens_had_never_been_kept():
+    torch.manual_seed(0)
+    slots, clip = 300, 20
+    valid = torch.ones(2, slots + clip, dtype=torch.bool)
+    valid[1, 200:slots] = False  # a memory that is not yet full
+    features = torch.randn(2, slots + clip, 4)
+    cell, novelty = torch.randint(0, 49, (2, slots + clip)), torch.rand(2, slots + clip)
+    view = lacking({"features": features, "valid": valid, "cell": cell, "novelty": novelty}, slots)
+    assert (valid & ~view.there).sum(1).tolist() == [3, 2]  # a hundredth
+    assert view.there[:, slots:].all() and not (view.there & ~valid).any()
+    for row in range(2):
+        left = torch.cat([features[row, :slots][view.there[row, :slots]], features[row, slots:]])
+        assert torch.equal(view.batch["features"][row][view.batch["valid"][row]], left)
+        count = int(view.there[row, :slots].sum())
+        assert view.batch["valid"][row, :slots].tolist() == [True] * count + [False] * (slots - count)
+        for name, whole in (("cell", cell), ("novelty", novelty)):
+            assert torch.equal(view.batch[name][row], whole[row][view.order[row]])
 
 
 def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():

@@ -6,9 +6,11 @@
 
 The bundle's own sampler watches the videos of a split clip by clip, by the runtime's ingest. The new one
 learns to score the same candidates as far above or below the threshold of being kept, carrying its state from
-clip to clip. No label is used: this is minutes where a training is hours, and a start for one (`lvm-train`
-with `start: RUN/checkpoint.safetensors`). A bundle of S5 teaches nobody, nor does one with text or region
-context, whose entries its sampler makes. The last line of standard output is one JSON object.
+clip to clip, and to score them alike when a few other tokens are missing from the memory: a scan answers one
+token with a hundred small changes, by which an engine in halves drifts away from its network
+(docs/memories.md). No label is used: this is minutes where a training is hours, and a start for one
+(`lvm-train` with `start: RUN/checkpoint.safetensors`). A bundle of S5 teaches nobody, nor does one with text
+or region context, whose entries its sampler makes. The last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -44,6 +46,16 @@ from tools.console import finish, run_tool
 
 BEYOND = 3.0
 """How far beyond the threshold, in standard deviations of a round's scores, a lesson goes at most."""
+
+GONE = 0.01
+"""Share of the remembered tokens that each of the two views of a lesson lacks."""
+CALM = 0.3
+"""Weight of the difference between what is said of the two views.
+
+0, 0.3, 1 and 3 (recall over all questions about eight unseen worlds; mean difference of scores between halves
+and full precision over 2,000 frames; one seed): 0.864 and 0.0039, 0.860 and 0.0019, 0.842 and 0.0009, 0.768
+and 0.0006. Without views 0.854 and 0.0061.
+"""
 
 
 @dataclass(frozen=True)
@@ -113,14 +125,16 @@ def learn(
         at = (begins + step) % clips
         batch = _round(given, at)
         state = state * torch.from_numpy(at > 0)[:, None, None, None]
-        scores, state = student.judged(
-            batch["features"], batch["valid"], batch["cell"], batch["novelty"], state
-        )
-        state = state.detach()
-        decided = (batch["wanted"] != 0).any(1, keepdim=True) & batch["valid"]
+        views = [lacking(batch, student.memory_tokens) for _ in range(2)]
+        (scores, after), (others, _) = (_judged(student, view, state) for view in views)
+        state = after.detach()
+        decided = (batch["wanted"] != 0).any(1, keepdim=True)
         if not decided.any():
             continue
-        loss = nn.functional.smooth_l1_loss(scores[decided], batch["wanted"][decided])
+        known = [decided & view.there for view in views]
+        loss = CALM * (scores - others)[known[0] & known[1]].abs().mean()
+        for said, asked in zip((scores, others), known, strict=True):
+            loss = loss + nn.functional.smooth_l1_loss(said[asked], batch["wanted"][asked]) / len(views)
         adam.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(student.parameters(), optimiser.clip_norm)
@@ -129,6 +143,47 @@ def learn(
         print(f"step {step + 1}: {losses[-1]:.4f}", file=sys.stderr, flush=True)
     student.eval()
     return losses
+
+
+@dataclass(frozen=True)
+class View:
+    """A lesson whose memory lacks some tokens, as if they had never been kept.
+
+    `batch` has them among the empty slots, behind the others; `order` (V, n) is the place in the lesson of
+    each of its tokens, `there` (V, n), in the lesson's order, what is left.
+    """
+
+    batch: Mapping[str, Tensor]
+    order: Tensor
+    there: Tensor
+
+
+def lacking(batch: Mapping[str, Tensor], slots: int) -> View:
+    """A share `GONE` of what each memory (V, `slots`) of a round remembers, drawn by torch, is gone."""
+    there = batch["valid"].clone()
+    remembered = there[:, :slots]
+    count = (GONE * remembered.sum(1, keepdim=True)).round()
+    draw = torch.rand(remembered.shape).masked_fill(~remembered, torch.inf)
+    there[:, :slots] = remembered & (draw.argsort(1).argsort(1) >= count)
+    memory = torch.argsort((~there[:, :slots]).to(torch.uint8), dim=1, stable=True)
+    clip = torch.arange(slots, there.shape[1]).expand(len(there), -1)
+    order = torch.cat([memory, clip], 1)
+    features = batch["features"]
+    seen = {
+        "features": features.gather(1, order.unsqueeze(-1).expand_as(features)),
+        "valid": there.gather(1, order),
+        "cell": batch["cell"].gather(1, order),
+        "novelty": batch["novelty"].gather(1, order),
+    }
+    return View(seen, order, there)
+
+
+def _judged(student: S5Sampler, view: View, state: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores (V, n) in the lesson's order, and the next state."""
+    seen = view.batch
+    scores, after = student.judged(seen["features"], seen["valid"], seen["cell"], seen["novelty"], state)
+    assert after is not None
+    return torch.zeros_like(scores).scatter(1, view.order, scores), after
 
 
 def _round(given: Sequence[Lessons], clips: NDArray[np.int64]) -> dict[str, Tensor]:
@@ -197,7 +252,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--split", default="train", choices=["train", "val", "test"])
     parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
     parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=120)
+    parser.add_argument("--steps", type=int, default=960)
     parser.add_argument("--rate", type=float, default=3e-3)
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)

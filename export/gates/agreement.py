@@ -94,8 +94,7 @@ def likeness(a: Answer, b: Answer) -> float:
     """1: the same first answer; boxes and spans by intersection over union. Nothing is like nothing.
 
     Each box of either answer is compared with the other's box that is nearest in time, 0 where none lies
-    within `NEAR_S`. Of many moments an answer tells a few, evenly thinned: one token more moves all of them,
-    to neighbours.
+    within `NEAR_S`: one token more moves a moment to its neighbour.
     """
     if a.type == "activity":
         return float([one.activity for one in a.activities[:1]] == [one.activity for one in b.activities[:1]])
