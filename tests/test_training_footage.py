@@ -373,3 +373,12 @@ def test_a_test_folder_needs_nothing_but_its_split(place):
     footage = FolderFootage(folder, CONFIG, place / "cache", splits=("test",), asks=False)
     videos = footage.videos("test", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)
     assert [one.name for one in videos] == ["a.mp4", "b.mp4"]
+
+
+def test_own_videos_have_looks_too(place, footage, videos):
+    engine = fake_backbone(CONFIG)
+    (other,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None, showing=1)
+    (filmed,) = videos
+    assert np.array_equal(other.ticks, filmed.ticks) and not np.array_equal(other.tokens, filmed.tokens)
+    (again,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None)
+    assert np.array_equal(again.tokens, filmed.tokens)

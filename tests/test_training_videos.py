@@ -30,9 +30,10 @@ def rendering():
     return make, seeds
 
 
-def caches(folder, make, *, data=DATA, digest="backbone", seeds=(7, 8), **changes):
+def caches(folder, make, *, data=DATA, digest="backbone", seeds=(7, 8), showing=0, **changes):
     config = toy_config(**changes)
-    return world_caches(data, seeds, config, fake_backbone(config), folder, digest, make=make)
+    engine = fake_backbone(config)
+    return world_caches(data, seeds, config, engine, folder, digest, make=make, showing=showing)
 
 
 def test_a_world_is_rendered_once(tmp_path):

@@ -31,6 +31,7 @@ from export.training.order import Visit, epoch_of_visits
 from export.training.outlines import ShownTokens
 from export.training.questions import KINDS, Asking, Question, draw, matching
 from export.training.recipe import LvmRecipe
+from export.training.showings import Showings
 from export.training.slots import Shown, Slots
 from export.training.truth import cxcywh
 
@@ -64,7 +65,7 @@ class LvmTask:
         name: str = "lvm",
     ) -> None:
         self.name = name
-        self._network, self._recipe, self._caches = network, recipe, caches
+        self._network, self._recipe, self._caches = network, recipe, Showings.of(caches, seed)
         self._seed, self._team, self._device = seed, team, device
         torch.manual_seed(seed)
         self.module: nn.Module = LvmTrainer(network, recipe).to(device)
@@ -76,11 +77,11 @@ class LvmTask:
             past=[deque(maxlen=max(recipe.past_queries, 1)) for _ in caches],
         )
         self._epoch: list[list[Visit]] = []
-        self._slots = Slots(network, caches, recipe.sampler)
-        self._tokens = ShownTokens(caches)
+        self._slots = Slots(network, self._caches, recipe.sampler)
+        self._tokens = ShownTokens(self._caches.everything())
         self._clip_of_event = [_clip_of_event(cache, network.clip_frames) for cache in caches]
         self._videos = torch.zeros(0, dtype=torch.int64)
-        self._entries: list[VideoEntries] | None = None
+        self._entries: dict[tuple[int, int], VideoEntries] = {}
 
     def groups(self) -> list[dict[str, Any]]:
         assert isinstance(self.module, LvmTrainer)
@@ -113,15 +114,13 @@ class LvmTask:
         maker = self.module.sampler.entry
         if maker is None:
             return {}
-        if self._entries is None:  # not before the weights of what makes them have come
-            self._entries = [entries_of(maker, cache, self._network) for cache in self._caches]
-        visited = self._progress.visited
-        found = [
-            queue_after(
-                self._entries[one.visit.video], one.visit.clip, visited[one.visit.video], self._network
-            )
-            for one in shown
-        ]
+        found = []
+        for visit in (one.visit for one in shown):
+            which = visit.video, int(self._caches.way[visit.video])
+            if which not in self._entries:  # not before the weights of what makes them have come
+                self._entries[which] = entries_of(maker, self._caches[visit.video], self._network)
+            visited = self._progress.visited[visit.video]
+            found.append(queue_after(self._entries[which], visit.clip, visited, self._network))
         return {name: np.stack([one[name] for one in found]) for name in found[0]}
 
     def _next_visits(self, step: int) -> list[Visit]:
@@ -142,6 +141,7 @@ class LvmTask:
         return visits
 
     def _plan(self, step: int) -> None:
+        self._caches.turn(self._progress.epoch)
         rng = np.random.default_rng([self._seed, 2, self._progress.epoch])
         self._epoch = epoch_of_visits(
             [cache.clips for cache in self._caches],
@@ -266,6 +266,7 @@ class LvmTask:
         now = self._progress
         self._bank.restore({name: state[f"bank.{name}"] for name in self._bank.fields})
         now.epoch, now.place = (int(value) for value in state["epoch"])
+        self._caches.turn(now.epoch)
         for video, one in enumerate(now.visited):
             one[:] = state["visited"][video, : len(one)].cpu().numpy()  # it may have come to a GPU
         for past in now.past:

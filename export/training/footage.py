@@ -57,11 +57,18 @@ class Footage(Protocol):
     def scenes(self, stage: BackboneRecipe) -> SceneSource: ...
 
     def videos(
-        self, split: Split, backbone: Engine, cache: Path, digest: str, done: Callable[[int, int], None]
+        self,
+        split: Split,
+        backbone: Engine,
+        cache: Path,
+        digest: str,
+        done: Callable[[int, int], None],
+        showing: int = 0,
     ) -> list[VideoCache]:
         """Tokens of the videos of one split; what lies in `cache`, of this backbone, is taken from it.
 
-        `done` is called with the number of videos that are ready, and of all.
+        `done` is called with the number of videos that are ready, and of all. `showing` is the number of the
+        look (`export/training/looks.py`), 0 as filmed.
         """
         ...
 
@@ -122,7 +129,13 @@ class WorldFootage:
         return WorldScenes(WorldPool(data, range(first, first + stage.worlds)), stage, self._network)
 
     def videos(
-        self, split: Split, backbone: Engine, cache: Path, digest: str, done: Callable[[int, int], None]
+        self,
+        split: Split,
+        backbone: Engine,
+        cache: Path,
+        digest: str,
+        done: Callable[[int, int], None],
+        showing: int = 0,
     ) -> list[VideoCache]:
         seeds = self._seeds(split)
         return world_caches(
@@ -132,6 +145,7 @@ class WorldFootage:
             backbone,
             cache,
             digest,
+            showing=showing,
             done=lambda number: done(number, len(seeds)),
         )
 

@@ -25,6 +25,7 @@ from export.data.checks import read
 from export.data.files import Dataset, Tracks
 from export.data.records import Split, TrackRecord, Video
 from export.training.cache import VideoCache, cached, seen_once
+from export.training.looks import Look, look_of, said_of
 from export.training.own_objects import OwnObjects
 from export.training.recipe import BackboneRecipe
 from export.training.scenes import Product, Scenes, labelled
@@ -108,11 +109,12 @@ class FolderFootage:
         cache: Path,
         digest: str,
         done: Callable[[int, int], None],
+        showing: int = 0,
     ) -> list[VideoCache]:
         videos, out = self._of(split), []
         for number, video in enumerate(videos):
-            see = functools.partial(self._seen, video, backbone)
-            said = f"{self._key(video)} {digest}"
+            see = functools.partial(self._seen, video, backbone, look_of(video.video, showing))
+            said = f"{self._key(video)} {digest}{said_of(showing)}"
             out.append(seen_once(cache, video.video, said, self._network, see))
             done(number + 1, len(videos))
         return out
@@ -137,7 +139,7 @@ class FolderFootage:
     def _truth(self, video: Video) -> VideoTruth:
         return VideoTruth.of_records(self._set.events[video.video], list(_records(video, self._set)))
 
-    def _seen(self, video: Video, backbone: Engine) -> VideoCache:
+    def _seen(self, video: Video, backbone: Engine, look: Look) -> VideoCache:
         decoded = self._decoded(video)
         self._long_enough(video, len(decoded.frames))
         times = (decoded.ticks / TICKS_PER_SECOND).tolist()
@@ -145,8 +147,9 @@ class FolderFootage:
         count = int(decoded.instances.max(initial=-1)) + 1
         photos = np.zeros((count, *decoded.crops.shape[1:]), np.uint8)
         photos[decoded.instances] = decoded.crops
-        frames = zip(times, decoded.frames, strict=True)
-        return cached(video.video, iter(frames), list(photos), self._truth(video), self._network, backbone)
+        frames = look.frames(iter(zip(times, decoded.frames, strict=True)))
+        truth, shown = look.truth(self._truth(video)), look.photos(list(photos))
+        return cached(video.video, frames, shown, truth, self._network, backbone)
 
     # -- decoding ------------------------------------------------------------------------------------------
 

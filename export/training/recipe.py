@@ -56,6 +56,9 @@ class Data(Part):
     train_videos: int = Field(default=48, ge=1)
     validation_videos: int = Field(default=8, ge=1)
     minutes: Positive = 30.0
+    showings: Annotated[int, Field(ge=1, le=16, exclude_if=lambda count: count == 1)] = 1
+    """In how many looks each training video is shown to the second and third stage, one an epoch: as filmed,
+    and mirrored, nearer or in another light. Each is rendered and cached once."""
     first_seed: int = Field(default=1_000, ge=0)
     """Training worlds have seeds from here on; validation worlds follow after 100,000 more."""
     products: Path | None = None

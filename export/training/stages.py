@@ -36,6 +36,7 @@ from export.training.lvm import LvmTrainer
 from export.training.photos import PhotoSet
 from export.training.recipe import Recipe
 from export.training.selection import Selection
+from export.training.showings import Showings
 from export.training.starting import held_out_by_both, start_of
 from export.training.tubedetr import TubeTask, TubeTrainer
 from export.weights import part_of, weights_digest
@@ -81,7 +82,8 @@ class Training:
             return
         network = initialised(self.recipe.network, self.recipe.seed)
         network.backbone.load_state_dict(part_of(taught, "backbone."))
-        videos = self._videos(network, "train")
+        looks = range(self.recipe.data.showings)
+        videos = Showings([self._videos(network, "train", look) for look in looks], self.recipe.seed)
         tube = self._reader(videos, part_of(taught, "identity."))
         if last == "tubedetr":
             return
@@ -160,16 +162,14 @@ class Training:
         assert isinstance(trained, BackboneTrainer)
         return nn.ModuleDict({"backbone": trained.backbone, "identity": trained.identity})
 
-    def _reader(
-        self, videos: Sequence[VideoCache], identity: dict[str, torch.Tensor]
-    ) -> dict[str, torch.Tensor]:
+    def _reader(self, videos: Showings, identity: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """The weights that a reader begins with; `identity` is what the backbone's pictures taught it."""
         if self.recipe.tubedetr.optimiser.steps:
             return self._stage("tubedetr", lambda: self._tubedetr(videos, identity))
         assert self.start is not None
         return self.start.reader.state_dict()
 
-    def _tubedetr(self, videos: Sequence[VideoCache], identity: dict[str, torch.Tensor]) -> nn.Module:
+    def _tubedetr(self, videos: Showings, identity: dict[str, torch.Tensor]) -> nn.Module:
         stage = self.recipe.tubedetr
         task = TubeTask(self.recipe.network, stage, videos, self.recipe.seed, self.device)
         assert isinstance(task.module, TubeTrainer)
@@ -184,7 +184,7 @@ class Training:
         return trained.tubedetr
 
     def _lvm(
-        self, videos: Sequence[VideoCache], held_out: Sequence[VideoCache], tube: dict[str, torch.Tensor]
+        self, videos: Showings, held_out: Sequence[VideoCache], tube: dict[str, torch.Tensor]
     ) -> nn.Module:
         recipe = self.recipe
         task = LvmTask(recipe.network, recipe.lvm, videos, recipe.seed, self.team, self.device)
@@ -194,7 +194,7 @@ class Training:
             assert self.start is not None
             if self.start.config.sampler == recipe.network.sampler:  # else it is learned anew
                 task.module.sampler.load_state_dict(self.start.sampler.state_dict(), strict=False)
-        self._learn_entries(task.module, videos)
+        self._learn_entries(task.module, videos.ways[0])
         selection = Selection(
             lambda module: self._judge(module, held_out),
             max(1, recipe.lvm.optimiser.steps // _JUDGED),
@@ -285,17 +285,19 @@ class Training:
         said = f"{said} of {self._files}" if self._files else said
         return said if self.start is None else f"{said} from {weights_digest(self.start)}"
 
-    def _videos(self, network: LvmNet, split: Split) -> list[VideoCache]:
+    def _videos(self, network: LvmNet, split: Split, showing: int = 0) -> list[VideoCache]:
         digest = weights_digest(network.backbone)
         engine = TorchEngine(network.to(self.device), "backbone")
-        with self.console.status(f"{split} videos") as status:
+        which = f"{split} videos" + (f", look {showing}" if showing else "")
+        with self.console.status(which) as status:
             return self.team.first_alone(
                 lambda: self.footage.videos(
                     split,
                     engine,
                     self.cache,
                     digest,
-                    lambda number, of: status.update(f"{split} videos: {number} of {of}"),
+                    lambda number, of: status.update(f"{which}: {number} of {of}"),
+                    showing,
                 )
             )
 

@@ -27,6 +27,7 @@ from export.training.groups import reading
 from export.training.outlines import ShownTokens, outline_loss
 from export.training.questions import KIND_SHARES, KINDS, Asking, Question, draw, matching
 from export.training.recipe import TubeDetrRecipe
+from export.training.showings import Showings
 from export.training.truth import cxcywh
 
 _TIME_FRAMES = 120
@@ -90,9 +91,10 @@ class TubeTask:
         device: torch.device,
         shift_ticks: int = 90_000,
     ) -> None:
-        self._network, self._recipe, self._caches, self._seed = network, recipe, caches, seed
+        self._network, self._recipe, self._seed = network, recipe, seed
+        self._caches = Showings.of(caches, seed)
         self._device, self._shift = device, shift_ticks
-        self._tokens = ShownTokens(caches)
+        self._tokens = ShownTokens(self._caches.everything())
         torch.manual_seed(seed)
         self.module: nn.Module = TubeTrainer(network, recipe).to(device)
 
@@ -124,7 +126,7 @@ class TubeTask:
     def _question(self, of_time: bool, rng: np.random.Generator) -> tuple[VideoCache, Question]:
         """A video, and a question about anything that happened in it."""
         for _ in range(_TRIES):
-            cache = self._caches[int(rng.integers(len(self._caches)))]
+            cache = self._caches.any_of(int(rng.integers(len(self._caches))), rng)
             everything = np.ones(len(cache.truth), np.bool_)
             asking = Asking(cache.objects.shape[1], negatives=0.2, tight=0.5, unnamed=0.0)
             question = draw(cache.truth, everything, everything, int(cache.ticks[-1]), asking, rng)

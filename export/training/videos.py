@@ -13,6 +13,7 @@ from edge_runtime.world.world import World
 from engines.manifest import NetworkConfig
 from engines.spec import Engine
 from export.training.cache import VideoCache, cached, seen_once
+from export.training.looks import AS_FILMED, Look, look_of, said_of
 from export.training.recipe import Data
 from export.training.truth import VideoTruth
 from export.training.worlds import WORLDS, world_with
@@ -39,21 +40,24 @@ def world_caches(
     folder: Path,
     digest: str,
     *,
+    showing: int = 0,
     make: Callable[[Data, int], World] = world_with,
     done: Callable[[int], None] = lambda _: None,
 ) -> list[VideoCache]:
     """Caches of the worlds of `seeds`; what lies in `folder` already, of the same backbone, is taken.
 
-    `digest` names the backbone; `done` is called with the number of videos that are ready.
+    `digest` names the backbone, `showing` the number of the look (0 is as filmed); `done` is called with the
+    number of videos that are ready.
     """
-    which = data.model_dump_json(exclude={"train_videos", "validation_videos"})
-    said = f"{which}{digest}{make.__qualname__}{WORLDS}"
+    which = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings"})
+    said = f"{which}{digest}{make.__qualname__}{WORLDS}{said_of(showing)}"
     out = []
     for number, seed in enumerate(seeds):
         name = f"world-{seed}"
 
         def see(seed: int = seed, name: str = name) -> VideoCache:
-            return of_world(make(data, seed), name, data.minutes * 60, network, backbone)
+            look = look_of(name, showing)
+            return of_world(make(data, seed), name, data.minutes * 60, network, backbone, look)
 
         out.append(seen_once(folder, name, said, network, see))
         done(number + 1)
@@ -61,7 +65,12 @@ def world_caches(
 
 
 def of_world(
-    world: World, name: str, duration_s: float, network: NetworkConfig, backbone: Engine
+    world: World,
+    name: str,
+    duration_s: float,
+    network: NetworkConfig,
+    backbone: Engine,
+    look: Look = AS_FILMED,
 ) -> VideoCache:
     """The first `duration_s` seconds of a checkout world as tokens."""
     size = network.image_size
@@ -72,8 +81,9 @@ def of_world(
         ]
         for instance in range(world.config.instances)
     ]
-    truth = VideoTruth.of_world(world, duration_s)
-    return cached(name, _frames(world, duration_s, network), photos, truth, network, backbone)
+    truth = look.truth(VideoTruth.of_world(world, duration_s))
+    frames = look.frames(_frames(world, duration_s, network))
+    return cached(name, frames, look.photos(photos), truth, network, backbone)
 
 
 def _views(world: World, instance: int) -> list[int]:
