@@ -105,12 +105,12 @@ class Errors:
 
     def add(self, wanted: Mapping[str, Array], got: Mapping[str, Array], feeds: Feeds) -> None:
         """One more call."""
-        spoken = _chosen(wanted) & _chosen(got) if "pointer_logits" in wanted else None
+        undisputed = _undisputed(wanted, got, feeds) if "pointer_logits" in wanted else {}
         for name, array in wanted.items():
             a, b = array.astype(np.float64), got[name].astype(np.float64)
             # Which of two equal tokens the reader chose is no error of what it says of the others.
-            if spoken is not None and name in ("pointer_logits", "pointer_offsets"):
-                keep = spoken[(...,) + (None,) * (a.ndim - 2)]
+            if name in undisputed:
+                keep = undisputed[name][(...,) + (None,) * (a.ndim - 2)]
                 a, b = np.where(keep, a, 0), np.where(keep, b, 0)
             a, b = readable(name, a, feeds), readable(name, b, feeds)
             self.largest = max(self.largest, float(np.abs(b - a).max(initial=0.0)))
@@ -146,6 +146,25 @@ class Beside(Engine):
         wanted, got = self._reference(feeds), self._engine(feeds)
         self._errors.add(wanted, got, feeds)
         return got
+
+
+def _undisputed(
+    wanted: Mapping[str, Array], got: Mapping[str, Array], feeds: Feeds
+) -> dict[str, NDArray[np.bool_]]:
+    """By output, what rests on tokens that both readers read: of tokens (B, n), and of steps (B, L).
+
+    A step takes its box from the tokens nearest in time. Where the nearest was read by one of both only,
+    theirs are of different tokens; whoever asks is told boxes at moments whose tokens were read.
+    """
+    one, other = _chosen(wanted), _chosen(got)
+    tokens = {"pointer_logits": one & other, "pointer_offsets": one & other}
+    if np.array_equal(one, other):
+        return tokens
+    ticks = feeds["memory_tick"].astype(np.int64)[:, None], feeds["query_tick"].astype(np.int64)[..., None]
+    apart = np.abs(ticks[0] - ticks[1])  # (B, L, n)
+    never = np.iinfo(np.int64).max
+    nearest = [np.where(read[:, None], apart, never).min(2) for read in (one & other, one ^ other)]
+    return tokens | {"boxes_cxcywh": nearest[0] <= nearest[1]}
 
 
 def _chosen(outputs: Mapping[str, Array]) -> NDArray[np.bool_]:
