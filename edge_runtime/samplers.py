@@ -79,7 +79,8 @@ def make_sampler(name: str, engine: Engine) -> Sampler:
         "fifo": lambda: _newest,
     }
     if name not in plain:
-        raise LvmError(f"sampler must be one of {', '.join(plain)}, got {name!r}")
+        hint = "; a bundle that was trained with s5 has it as its neural one" if name == "s5" else ""
+        raise LvmError(f"sampler must be one of {', '.join(plain)}, got {name!r}{hint}")
     score = plain[name]()
     if name == "neural":
         return Sampler(name, score, thins(name), _Neural(engine))

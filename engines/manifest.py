@@ -47,6 +47,8 @@ Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
 TimeHead = Literal["bins", "pointer"]
 ContextName = Literal["svd", "text", "region"]
 CONTEXTS: tuple[ContextName, ...] = ("svd", "text", "region")
+SamplerKind = Literal["neural", "s5"]
+SAMPLERS: tuple[SamplerKind, ...] = ("neural", "s5")
 _SVD_ONLY: tuple[ContextName, ...] = ("svd",)
 
 
@@ -98,7 +100,7 @@ class NetworkConfig(Strict):
     horizon_s: float = Field(default=36_000, gt=0, le=1e9, description="older tokens leave the memory")
     # What came later is left out where it is at its default: a bundle without it stays the same model, and
     # older versions of lvm-edge read it.
-    sampler: Literal["neural", "s5"] = Field(
+    sampler: SamplerKind = Field(
         default="neural",
         exclude_if=lambda sampler: sampler == "neural",
         description="what scores candidates: attention among all (LVM-Net), or state-space layers over them "

@@ -75,13 +75,14 @@ def from_bundle(path: Path) -> tuple[LvmNet, ModelCard]:
 
 
 def from_preset(
-    name: str, seed: int, context: tuple[ContextName, ...] | None = None
+    name: str, seed: int, context: tuple[ContextName, ...] | None = None, sampler: str | None = None
 ) -> tuple[LvmNet, ModelCard]:
-    """An untrained network, with another `context` than the preset's where one is given; its bundle says so,
-    and marks every answer."""
+    """An untrained network, with another `context` or `sampler` than the preset's where one is given; its
+    bundle says so, and marks every answer."""
     config = load_preset(name)
-    if context is not None:
-        config = NetworkConfig.model_validate(config.model_dump() | {"context": context})
+    given = {"context": context, "sampler": sampler}
+    if changes := {key: value for key, value in given.items() if value is not None}:
+        config = NetworkConfig.model_validate(config.model_dump() | changes)
     training = TrainingRecord(trained=False, recipe="initialised", seed=seed)
     network, classes = initialised(config, seed), preset_classes(name, config.activities)
     describe_classes(network.reader, classes)

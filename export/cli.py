@@ -21,7 +21,7 @@ from rich.table import Table
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
-from engines.manifest import CONTEXTS, ContextName, Manifest, Target
+from engines.manifest import CONTEXTS, SAMPLERS, ContextName, Manifest, Target
 from export.precision import DEFAULT_TARGETS, TARGETS, Plan
 
 if TYPE_CHECKING:
@@ -52,7 +52,9 @@ def export(
     target: Annotated[
         list[str] | None, typer.Option(help="onnxruntime, openvino (default both) or tensorrt.")
     ] = None,
-    sampler: Annotated[str, typer.Option(help="neural.")] = "neural",
+    sampler: Annotated[
+        str | None, typer.Option(help="neural (attention) or s5: what a --preset chooses tokens with.")
+    ] = None,
     context: Annotated[
         str | None,
         typer.Option(metavar="LIST", help="svd,text,region: what a --preset reads beside its memory."),
@@ -76,7 +78,8 @@ def export(
         tuple(calibration or ()),
         named=target is not None,
     )
-    _only_this_version("--sampler", sampler, ("neural",))
+    if sampler is not None:
+        _only_this_version("--sampler", sampler, SAMPLERS)
     parts = None if context is None else tuple(_contexts(context))
     place = output or Path(f"bundle-{precision}")
     settings = _settings(gates, frames)
@@ -84,7 +87,7 @@ def export(
     from export.bundle_writer import refuse_foreign
 
     refuse_foreign(place)
-    network, card = _source(checkpoint, bundle, preset, init, parts)
+    network, card = _source(checkpoint, bundle, preset, init, parts, sampler)
     if memory_tokens is not None:
         from export.networks.model import with_memory
 
@@ -168,6 +171,7 @@ def _source(
     preset: str | None,
     init: int | None,
     context: tuple[ContextName, ...] | None,
+    sampler: str | None,
 ) -> tuple[LvmNet, ModelCard]:
     from edge_runtime.paths import default_bundle
     from export.checkpoint import from_bundle, from_checkpoint, from_preset
@@ -177,13 +181,18 @@ def _source(
     if (preset is None) != (init is None):
         raise LvmError("--preset and --init belong together: a preset has no weights of its own")
     if preset is not None and init is not None:
-        return from_preset(preset, init, context)
+        return from_preset(preset, init, context, sampler)
     found = from_checkpoint(checkpoint) if checkpoint else from_bundle(bundle or default_bundle())
     trained = found[0].config.context
     if context is not None and set(context) != set(trained):
         raise LvmError(
             f"--context must be what the network was trained with, {','.join(trained)}, got "
             f"{','.join(context)}; another one takes another training, or --preset with --init"
+        )
+    if sampler not in (None, found[0].config.sampler):
+        raise LvmError(
+            f"--sampler must be what the network was trained with, {found[0].config.sampler}, got {sampler}; "
+            "another one takes another training, or --preset with --init"
         )
     return found
 

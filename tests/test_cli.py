@@ -308,6 +308,7 @@ LONG = "x" * 300
         (["run", "--source", "demo", "--http", "0.0.0.0:80", "--state", "s"], 2, "lvm-edge token new"),
         (["run", "--source", "demo", "--http", "80", "--state", "s"], 2, "HOST:PORT"),
         (["run", "--source", "demo", "--sampler", "best", "--state", "s"], 2, "sampler must be one of"),
+        (["run", "--source", "demo", "--sampler", "s5", "--state", "s"], 2, "has it as its neural one"),
         (["run", "--source", "demo", "--state", LONG], 2, "too long"),
         (["status"], 2, "no memory found"),
         (["status", "--state", LONG], 2, "too long"),

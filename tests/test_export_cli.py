@@ -113,6 +113,17 @@ def test_preset_tiny_has_the_activities_of_the_checkout(
     assert json.loads(out.splitlines()[-1])["bytes"] < 16 << 20
 
 
+def test_a_preset_may_choose_its_tokens_with_s5(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    monkeypatch.setattr("export.checkpoint.load_preset", lambda name: small_config(activities=10))
+    given = ("--preset", "tiny", "--init", 5, "--sampler", "s5", "--target", "onnxruntime")
+    status, _, err = run(monkeypatch, capsys, *given, "--output", tmp_path / "b")
+    assert status == 0, err
+    bundle = Bundle.open(tmp_path / "b")
+    assert bundle.manifest.network.sampler == "s5" and not bundle.manifest.training.trained
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -123,7 +134,8 @@ def test_preset_tiny_has_the_activities_of_the_checkout(
             ("--target", "coreml"),
             "--target coreml is not in this version; it knows onnxruntime, openvino, tensorrt",
         ),
-        (("--sampler", "s5"), "--sampler s5 is not in this version; it knows neural"),
+        (("--sampler", "lru"), "--sampler lru is not in this version; it knows neural, s5"),
+        (("--sampler", "s5"), "--sampler must be what the network was trained with, neural, got s5"),
         (("--context", "svd,sound"), "--context sound is not in this version; it knows svd, text, region"),
         (("--context", "svd,text"), "--context must be what the network was trained with, svd, got svd,text"),
         (("--preset", "tiny"), "--preset and --init belong together"),
