@@ -14,7 +14,17 @@ from export.bundle_writer import ModelCard
 from export.evaluation.stream import Model
 from export.networks.model import initialised
 from export.training.recipe import Optimiser
-from tools.distil_sampler import above, exchanged, lacking, learn, lessons, main, refuse_teacher
+from tools.distil_sampler import (
+    above,
+    exchanged,
+    judged,
+    lacking,
+    learn,
+    lessons,
+    main,
+    refuse_teacher,
+    round_of,
+)
 
 
 def _card(count):
@@ -52,6 +62,43 @@ def test_a_view_is_the_lesson_as_if_some_tokens_had_never_been_kept():
         assert view.batch["valid"][row, :slots].tolist() == [True] * count + [False] * (slots - count)
         for name, whole in (("cell", cell), ("novelty", novelty)):
             assert torch.equal(view.batch[name][row], whole[row][view.order[row]])
+
+
+def test_scores_of_a_view_come_back_in_the_lessons_order():
+    torch.manual_seed(1)
+    slots, clip = 300, 20
+    config = toy_config(dropout=0.0, image_size=56, sampler="s5", memory_tokens=slots)
+    student = initialised(config, 0).sampler.eval()
+    student.judged = lambda features, *_: (features[..., 0], torch.zeros(()))  # of each token by itself
+    batch = {
+        "features": torch.randn(2, slots + clip, config.d_backbone),
+        "valid": torch.ones(2, slots + clip, dtype=torch.bool),
+        "cell": torch.zeros(2, slots + clip, dtype=torch.int64),
+        "novelty": torch.zeros(2, slots + clip),
+    }
+    view = lacking(batch, slots)
+    scores, _ = judged(student, view, torch.zeros(()))
+    assert torch.equal(scores, batch["features"][..., 0])
+
+
+def test_a_calm_sampler_says_the_same_with_or_without_a_few_tokens(monkeypatch):
+    config = toy_config(dropout=0.0, image_size=56)
+    network = initialised(config, 0)
+    material = [lessons(Model.of_network(network, _card(config.activities)), toy_cache(0))]
+    apart = {}
+    monkeypatch.setattr("tools.distil_sampler.GONE", 0.1)
+    for weight in (0.0, 3.0):
+        monkeypatch.setattr("tools.distil_sampler.CALM", weight)
+        made = exchanged(network, 1, 0)
+        optimiser = Optimiser(steps=60, learning_rate=1e-2)
+        learn(made.sampler, made.config.sampler_state, material, optimiser, 0)
+        batch, state = round_of(material, np.array([8])), torch.zeros(1, *made.config.sampler_state)
+        with torch.no_grad():
+            one, two = (
+                judged(made.sampler, lacking(batch, config.memory_tokens), state)[0] for _ in range(2)
+            )
+        apart[weight] = float((one - two).abs().mean())
+    assert apart[3.0] < 0.7 * apart[0.0]
 
 
 def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():

@@ -1,6 +1,7 @@
 """A video as another camera would have shown it, and when it is shown so."""
 
 import io
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -10,17 +11,18 @@ from conftest import fake_backbone
 from rich.console import Console
 from test_feeder import stepped
 from test_training_stages import recipe_of
-from test_training_videos import caches, rendering
+from test_training_videos import DATA, caches, rendering
 from training_models import CPU, toy_caches, toy_config, toy_recipe
 
+from edge_runtime.mosaic import mosaic
 from export.training.distributed import Team
 from export.training.feeder import LvmTask
-from export.training.looks import AS_FILMED, Look, look_of
+from export.training.looks import AS_FILMED, LOOKS, Look, look_of
 from export.training.showings import Showings
 from export.training.stages import CHECKPOINT, Training
 from export.training.truth import VideoTruth
 from export.training.tubedetr import TubeTask
-from export.training.videos import of_world
+from export.training.videos import _views
 
 SIDE = 100
 
@@ -87,19 +89,62 @@ def test_photos_of_a_mirrored_video_are_mirrored(rng):
     assert np.array_equal(Look(light=3).photos(photos), photos)
 
 
-def test_each_showing_of_a_world_is_kept_beside_the_others(tmp_path):
+def test_a_crop_is_not_half_a_pixel_off():
+    look, width = Look(left=0.05, top=0.1, side=0.85), 64
+    ramp = np.broadcast_to((3 * np.arange(width))[None, :, None], (width, width, 3)).astype(np.uint8)
+    wanted = 3 * (0.05 * width + 0.85 * (np.arange(width) + 0.5) - 0.5)
+    assert abs((look.frame(ramp)[30, :, 0] - wanted).mean()) < 0.08  # corners for centres would be 0.22
+
+
+def test_no_edge_of_a_crop_is_darker():
+    white = np.full((40, 40, 3), 255, np.uint8)
+    assert look_of("a", 0).frame(white).min() == Look(side=0.85).frame(white).min() == 255
+    assert Look(left=0.15, top=0.15, side=0.85).frame(white).min() == 255
+
+
+def test_where_left_and_right_differ_nothing_is_mirrored(tmp_path):
+    straight = [look_of(f"video-{i}", 1, mirrored=False) for i in range(20)]
+    assert not any(one.mirrored for one in straight)
+    assert [replace(look_of(f"video-{i}", 1), mirrored=False) for i in range(20)] == straight
     make, seeds = rendering()
-    filmed = caches(tmp_path, make, seeds=[7])[0]
-    other = caches(tmp_path, make, seeds=[7], showing=1)[0]
-    caches(tmp_path, make, seeds=[7], showing=1)
-    caches(tmp_path, make, seeds=[7])
-    assert seeds == [7, 7]
+    for data in (DATA, DATA.model_copy(update={"mirrored": False})):
+        for showing in (0, 1):
+            caches(tmp_path, make, seeds=[7], data=data, showing=showing)
+    assert seeds == [7, 7, 7]  # as filmed is the same, its look is not
+
+
+def mirrored_showing(name):
+    return next(showing for showing in range(1, 16) if look_of(name, showing).mirrored)
+
+
+def goes_along(filmed, other, look, engine, photos):
+    """Boxes, evidence and photos of a showing are those of its look."""
     assert np.array_equal(filmed.ticks, other.ticks) and filmed.clips == other.clips
     assert np.array_equal(filmed.truth.start, other.truth.start)
     assert not np.array_equal(filmed.tokens, other.tokens)
+    wanted = look.truth(filmed.truth)
+    assert len(wanted.box) and np.array_equal(wanted.box, other.truth.box)
+    assert not np.array_equal(filmed.truth.box[: len(wanted.box)], wanted.box)
+    assert np.array_equal(
+        other.event, np.stack([wanted.evidence(*at) for at in zip(other.tick, other.cell, strict=True)])
+    )
+    seen = engine({"image": np.stack([photo[:, ::-1] for photo in photos])})["tokens"]
+    assert np.array_equal(other.objects[0], seen.astype(np.float16))
+    assert not np.array_equal(other.objects[0], filmed.objects[0])
+
+
+def test_each_showing_of_a_world_is_kept_beside_the_others(tmp_path):
+    make, seeds = rendering()
+    showing = mirrored_showing("world-7")
+    filmed = caches(tmp_path, make, seeds=[7])[0]
+    other = caches(tmp_path, make, seeds=[7], showing=showing)[0]
+    caches(tmp_path, make, seeds=[7], showing=showing)
+    caches(tmp_path, make, seeds=[7])
+    assert seeds == [7, 7]
     config = toy_config()
-    straight = of_world(make(None, 7), "world-7", 30, config, fake_backbone(config), look_of("world-7", 1))
-    assert np.array_equal(straight.tokens, other.tokens)
+    world, size = make(None, 7), config.image_size
+    photos = [mosaic(world.instance_image(0, (size, size), view=view), size) for view in _views(world, 0)]
+    goes_along(filmed, other, look_of("world-7", showing), fake_backbone(config), photos)
 
 
 # -- in training -------------------------------------------------------------------------------------------
@@ -169,3 +214,28 @@ def test_a_recipe_names_how_many_looks_there_are(tmp_path):
     assert (tmp_path / "run" / CHECKPOINT).exists()
     held_out, seen = 1, 2 * 2
     assert len(list((tmp_path / "cache").glob("*/world-*"))) == held_out + seen
+
+
+def test_each_look_leaves_its_own_entries():
+    config = toy_config(context=("svd", "text", "region"), queue={"length": 2, "text_slots": 4, "regions": 3})
+    task = LvmTask(config, toy_recipe(), Showings(ways(), 0), 0, Team(), CPU)
+    list(stepped(task, 60))
+    assert {way for video, way in task._entries if video == 0} == {0, 1}
+    one, other = task._entries[0, 0], task._entries[0, 1]
+    assert not np.array_equal(one.region, other.region)
+
+
+def test_the_manifest_and_the_stages_know_of_looks(tmp_path):
+    def made(**data):
+        recipe = recipe_of()
+        changed = recipe.model_copy(update={"data": recipe.data.model_copy(update=data)})
+        return Training(changed, tmp_path / "run", tmp_path / "cache", console=Console(file=io.StringIO()))
+
+    filmed, shown, straight = made(), made(showings=3), made(showings=3, mirrored=False)
+    assert "looks" not in filmed.card().training.data
+    told = json.loads(shown.card().training.data)
+    assert (told["looks"], told["showings"], told["mirrored"]) == (LOOKS, 3, True)
+    assert not json.loads(straight.card().training.data)["mirrored"]
+    assert len({one._made_by("backbone") for one in (filmed, shown, straight)}) == 1
+    for stage in ("tubedetr", "lvm"):
+        assert len({one._made_by(stage) for one in (filmed, shown, straight)}) == 3

@@ -22,6 +22,7 @@ from export.data.records import CropFile, CropInVideo, QueryRecord
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.videos import crops_of
 from export.training.footage import WorldFootage, footage_of
+from export.training.looks import look_of
 from export.training.own_videos import FolderFootage
 from export.training.photos import photos_to_learn_from
 from export.training.recipe import BackboneRecipe, Data, Optimiser
@@ -376,9 +377,16 @@ def test_a_test_folder_needs_nothing_but_its_split(place):
 
 
 def test_own_videos_have_looks_too(place, footage, videos):
-    engine = fake_backbone(CONFIG)
-    (other,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None, showing=1)
-    (filmed,) = videos
+    engine, (filmed,) = fake_backbone(CONFIG), videos
+    look = next(showing for showing in range(1, 16) if look_of(filmed.name, showing).mirrored)
+    (other,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None, showing=look)
     assert np.array_equal(other.ticks, filmed.ticks) and not np.array_equal(other.tokens, filmed.tokens)
+    wanted = look_of(filmed.name, look).truth(filmed.truth)
+    assert len(wanted.box) and np.array_equal(other.truth.box, wanted.box)
+    assert not np.array_equal(other.truth.box, filmed.truth.box) or not len(filmed.truth.box)
+    decoded = footage._decoded(footage._of("train")[0])
+    for row, instance in enumerate(decoded.instances):
+        seen = engine({"image": np.ascontiguousarray(decoded.crops[row][:, :, ::-1])})["tokens"]
+        assert np.array_equal(other.objects[instance], seen.astype(np.float16))
     (again,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None)
     assert np.array_equal(again.tokens, filmed.tokens)

@@ -23,6 +23,8 @@ Graphs = Mapping[GraphName, Engine]
 """The three graphs of one network, on one backend."""
 
 
+_DISPUTED = 0.25
+"""Share of what either of two readers read of a question that may be of near-ties."""
 _LARGEST = {"tokens": float(np.finfo(np.float16).max)}
 """Tokens are remembered in half precision."""
 
@@ -154,19 +156,23 @@ def _undisputed(
     """By output, what rests on tokens that both readers read: of tokens (B, n), and of steps (B, L).
 
     A step takes its box from the tokens nearest in time. Where the nearest was read by one of both only,
-    theirs are of different tokens; whoever asks is told boxes at moments whose tokens were read.
+    theirs are of different tokens; whoever asks is told boxes at moments whose tokens were read. A question
+    of which the readers read altogether other tokens is excused nothing.
     """
     one, other = _chosen(wanted), _chosen(got)
-    tokens = {"pointer_logits": one & other, "pointer_offsets": one & other}
     if np.array_equal(one, other):
-        return tokens
+        return {}
+    near_ties = ((one ^ other).sum(1) <= _DISPUTED * np.maximum(one, other).sum(1))[:, None]
+    both = (one & other) | ~near_ties
+    tokens = {"pointer_logits": both, "pointer_offsets": both}
     ticks = feeds["memory_tick"].astype(np.int64)[:, None], feeds["query_tick"].astype(np.int64)[..., None]
     apart = np.abs(ticks[0] - ticks[1])  # (B, L, n)
     never = np.iinfo(np.int64).max
     nearest = [np.where(read[:, None], apart, never).min(2) for read in (one & other, one ^ other)]
-    return tokens | {"boxes_cxcywh": nearest[0] <= nearest[1]}
+    return tokens | {"boxes_cxcywh": (nearest[0] <= nearest[1]) | ~near_ties}
 
 
 def _chosen(outputs: Mapping[str, Array]) -> NDArray[np.bool_]:
-    """Tokens (B, n) that the reader read: of the others it says "not this" by a logit of -1e9."""
-    return np.asarray(outputs["pointer_logits"] > UNANSWERABLE / 10)
+    """Tokens (B, n) that the reader read: of the others it says "not this" by a logit of -1e9. NaN is no such
+    word."""
+    return ~np.asarray(outputs["pointer_logits"] <= UNANSWERABLE / 10)

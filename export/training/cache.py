@@ -30,6 +30,7 @@ from export.training.truth import VideoTruth
 
 Images = NDArray[np.uint8]
 _BATCH = 32
+_MAPPED = ("tokens", "features", "means")
 _SHAPE = {
     "image_size", "d_backbone", "clip_frames", "clip_candidates", "svd_rank", "svd_forgetting", "sample_fps",
 }  # fmt: skip
@@ -198,9 +199,9 @@ def save(cache: VideoCache, folder: Path) -> None:
 
 
 def load(folder: Path) -> VideoCache:
-    """A video that `save` wrote; its tokens are mapped, not read."""
+    """A video that `save` wrote; its largest arrays are mapped, not read."""
     arrays: dict[str, Any] = {
-        file.stem: np.load(file, mmap_mode="r" if file.stem == "tokens" else None)
+        file.stem: np.load(file, mmap_mode="r" if file.stem in _MAPPED else None)
         for file in folder.glob("*.npy")
     }
     return VideoCache(name=folder.name, truth=VideoTruth.load(folder / "truth.npz"), **arrays)

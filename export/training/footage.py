@@ -170,4 +170,6 @@ def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:
         return WorldFootage(data, network)
     from export.training.own_videos import FolderFootage
 
-    return FolderFootage(data.folder, network, cache, data.products, held_out=data.held_out)
+    return FolderFootage(
+        data.folder, network, cache, data.products, held_out=data.held_out, mirrored=data.mirrored
+    )

@@ -23,6 +23,8 @@ from export.training.truth import VideoTruth
 Image = NDArray[np.uint8]
 LOOKS = 1
 """Version of what a number stands for."""
+_EDGE = cv2.BORDER_REPLICATE
+"""Pixels half beyond the picture: black ones would mark every crop at its edge."""
 _LEAST_SIDE = 0.85
 _LEAST_SEEN = 0.25
 """Share of a box that must be left in sight."""
@@ -47,7 +49,9 @@ class Look:
             scale = np.array([[self.side, 0, self.left * width], [0, self.side, self.top * height]])
             scale[:, 2] += (self.side - 1) / 2  # centres of pixels, not corners
             how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
-            image = np.asarray(cv2.warpAffine(image, scale, (width, height), flags=how), np.uint8)
+            image = np.asarray(
+                cv2.warpAffine(image, scale, (width, height), flags=how, borderMode=_EDGE), np.uint8
+            )
         if self.light is not None:
             image = relit(image, np.random.default_rng(self.light))
         return np.ascontiguousarray(image[:, ::-1]) if self.mirrored else image
@@ -59,7 +63,10 @@ class Look:
         return [[np.ascontiguousarray(photo[:, ::-1]) for photo in views] for views in photos]
 
     def truth(self, truth: VideoTruth) -> VideoTruth:
-        """The same events, with boxes (B, 4) where the product is in sight."""
+        """The same events, with boxes (B, 4) where the product is in sight.
+
+        An event that has none left (one of 400 in checkout worlds) has still happened, as one behind a back.
+        """
         box = (truth.box - np.array([self.left, self.top] * 2, np.float32)) / np.float32(self.side)
         if self.mirrored:
             box[:, [0, 2]] = 1 - box[:, [2, 0]]
@@ -78,16 +85,18 @@ class Look:
 AS_FILMED = Look()
 
 
-def said_of(showing: int) -> str:
+def said_of(showing: int, mirrored: bool = True) -> str:
     """What tells the tokens of a showing from those of others; nothing as filmed."""
-    return f" showing {showing} of looks {LOOKS}" if showing else ""
+    return f" showing {showing} of looks {LOOKS}{'' if mirrored else ', none mirrored'}" if showing else ""
 
 
-def look_of(video: str, showing: int) -> Look:
-    """Showing 0 is as filmed, every other one of a video has a look of its own."""
+def look_of(video: str, showing: int, mirrored: bool = True) -> Look:
+    """Showing 0 is as filmed, every other one of a video has a look of its own; half of them are mirrored,
+    unless they may not be."""
     if not showing:
         return AS_FILMED
     rng = np.random.default_rng([zlib.crc32(video.encode()), showing, LOOKS])
     side = rng.uniform(_LEAST_SIDE, 1)
     left, top = rng.uniform(0, 1 - side, 2)
-    return Look(bool(rng.integers(2)), float(left), float(top), float(side), int(rng.integers(2**31)))
+    turned = bool(rng.integers(2))
+    return Look(turned and mirrored, float(left), float(top), float(side), int(rng.integers(2**31)))

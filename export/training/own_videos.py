@@ -50,7 +50,7 @@ class FolderFootage:
 
     `splits` are those that there must be. Where questions are made here and not read, `photos` (a sub-folder
     of a product's name each) or boxes must show every product; else `asks` is false. Photos of products that
-    are `held_out` are not looked at.
+    are `held_out` are not looked at. Looks of the videos may be `mirrored`.
     """
 
     def __init__(
@@ -63,8 +63,10 @@ class FolderFootage:
         held_out: Sequence[str] = (),
         splits: Sequence[Split] = ("train", "val"),
         asks: bool = True,
+        mirrored: bool = True,
     ) -> None:
         self._set, self._network, self._cache = read(folder), network, cache
+        self._mirrored = mirrored
         self.classes = self._set.classes
         if len(self.classes) != network.activities:
             raise LvmError(
@@ -113,8 +115,10 @@ class FolderFootage:
     ) -> list[VideoCache]:
         videos, out = self._of(split), []
         for number, video in enumerate(videos):
-            see = functools.partial(self._seen, video, backbone, look_of(video.video, showing))
-            said = f"{self._key(video)} {digest}{said_of(showing)}"
+            see = functools.partial(
+                self._seen, video, backbone, look_of(video.video, showing, self._mirrored)
+            )
+            said = f"{self._key(video)} {digest}{said_of(showing, self._mirrored)}"
             out.append(seen_once(cache, video.video, said, self._network, see))
             done(number + 1, len(videos))
         return out

@@ -57,8 +57,10 @@ class Data(Part):
     validation_videos: int = Field(default=8, ge=1)
     minutes: Positive = 30.0
     showings: Annotated[int, Field(ge=1, le=16, exclude_if=lambda count: count == 1)] = 1
-    """In how many looks each training video is shown to the second and third stage, one an epoch: as filmed,
-    and mirrored, nearer or in another light. Each is rendered and cached once."""
+    """In how many looks the second and third stage are shown each training video: as filmed, and mirrored,
+    nearer or in another light. Each is rendered and cached once."""
+    mirrored: Annotated[bool, Field(exclude_if=lambda yes: yes)] = True
+    """Whether looks may be mirrored: not where left and right are what activities differ in."""
     first_seed: int = Field(default=1_000, ge=0)
     """Training worlds have seeds from here on; validation worlds follow after 100,000 more."""
     products: Path | None = None

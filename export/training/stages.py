@@ -31,6 +31,7 @@ from export.training.distributed import Team
 from export.training.entries import fit_entries
 from export.training.feeder import LvmTask
 from export.training.footage import Footage, Split, footage_of
+from export.training.looks import LOOKS
 from export.training.loop import Run
 from export.training.lvm import LvmTrainer
 from export.training.photos import PhotoSet
@@ -43,8 +44,9 @@ from export.weights import part_of, weights_digest
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
-_FILES = 2
-"""Version of what stages leave; no run goes on from files of another. 2: identities beside the backbone."""
+_FILES = {"backbone": 2, "tubedetr": 2, "lvm": 3}
+"""Version of what stages leave; no run goes on from files of another. 2: identities beside the backbone. 3:
+decoder steps of object questions are thinned by their ticks."""
 _JUDGED = 8
 """How often a stage with held-out videos is judged."""
 _VALIDATION_STEPS = 30
@@ -137,11 +139,18 @@ class Training:
             trained=True,
             recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
             seed=recipe.seed,
-            data=json.dumps(self.footage.version()),
+            data=json.dumps(self.footage.version() | self._looks()),
             results=self._validation(),
             held_out=self._held_out,
         )
         return ModelCard(recipe.name, self.footage.classes, record)
+
+    def _looks(self) -> dict[str, Any]:
+        """What the manifest says of them; nothing where all is as filmed."""
+        data = self.recipe.data
+        if data.showings == 1:
+            return {}
+        return {"looks": LOOKS, "showings": data.showings, "mirrored": data.mirrored}
 
     # -- stages --------------------------------------------------------------------------------------------
 
@@ -280,8 +289,10 @@ class Training:
     def _made_by(self, name: str) -> str:
         """All that the weights of a stage depend on: its part of the recipe and those of earlier stages."""
         parts = STAGES[: STAGES.index(name) + 1]
-        said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts})
-        said = f"{said} files {_FILES}"
+        looks = self.recipe.data.showings > 1 and name != "backbone"
+        shown = None if looks else {"data": {"showings", "mirrored"}}
+        said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts}, exclude=shown)
+        said = f"{said} files {_FILES[name]}" + (f" looks {LOOKS}" if looks else "")
         said = f"{said} of {self._files}" if self._files else said
         return said if self.start is None else f"{said} from {weights_digest(self.start)}"
 

@@ -49,14 +49,14 @@ def world_caches(
     `digest` names the backbone, `showing` the number of the look (0 is as filmed); `done` is called with the
     number of videos that are ready.
     """
-    which = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings"})
-    said = f"{which}{digest}{make.__qualname__}{WORLDS}{said_of(showing)}"
+    which = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings", "mirrored"})
+    said = f"{which}{digest}{make.__qualname__}{WORLDS}{said_of(showing, data.mirrored)}"
     out = []
     for number, seed in enumerate(seeds):
         name = f"world-{seed}"
 
         def see(seed: int = seed, name: str = name) -> VideoCache:
-            look = look_of(name, showing)
+            look = look_of(name, showing, data.mirrored)
             return of_world(make(data, seed), name, data.minutes * 60, network, backbone, look)
 
         out.append(seen_once(folder, name, said, network, see))
