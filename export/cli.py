@@ -78,8 +78,6 @@ def export(
         tuple(calibration or ()),
         named=target is not None,
     )
-    if sampler is not None:
-        _only_this_version("--sampler", sampler, SAMPLERS)
     parts = None if context is None else tuple(_contexts(context))
     place = output or Path(f"bundle-{precision}")
     settings = _settings(gates, frames)
@@ -176,6 +174,8 @@ def _source(
     from edge_runtime.paths import default_bundle
     from export.checkpoint import from_bundle, from_checkpoint, from_preset
 
+    if sampler is not None:
+        _only_this_version("--sampler", sampler, SAMPLERS)
     if sum(given is not None for given in (checkpoint, bundle, preset)) > 1:
         raise LvmError("give one of --checkpoint, --bundle and --preset, got several")
     if (preset is None) != (init is None):

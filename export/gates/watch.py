@@ -162,7 +162,7 @@ def _undisputed(
     one, other = _chosen(wanted), _chosen(got)
     if np.array_equal(one, other):
         return {}
-    near_ties = ((one ^ other).sum(1) <= _DISPUTED * np.maximum(one, other).sum(1))[:, None]
+    near_ties = ((one ^ other).sum(1) <= _DISPUTED * (one | other).sum(1))[:, None]
     both = (one & other) | ~near_ties
     tokens = {"pointer_logits": both, "pointer_offsets": both}
     ticks = feeds["memory_tick"].astype(np.int64)[:, None], feeds["query_tick"].astype(np.int64)[..., None]

@@ -21,8 +21,8 @@ from export.training.photo_augment import relit
 from export.training.truth import VideoTruth
 
 Image = NDArray[np.uint8]
-LOOKS = 1
-"""Version of what a number stands for."""
+LOOKS = 2
+"""Version of what a number stands for. 2: edges of crops are not dark."""
 _EDGE = cv2.BORDER_REPLICATE
 """Pixels half beyond the picture: black ones would mark every crop at its edge."""
 _LEAST_SIDE = 0.85
