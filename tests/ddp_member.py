@@ -39,7 +39,8 @@ def main(folder: Path) -> None:
 
     Run(task, recipe.optimiser, folder, 0, team).train(on_step=note)
     made = team.first_alone(lambda: _first_of(folder / "made"))
-    print(json.dumps({**said, "rank": team.rank, "size": team.size, "made": made}))
+    agreed = [team.agreed(team.rank == 0), team.agreed(team.rank == 1)]
+    print(json.dumps({**said, "rank": team.rank, "size": team.size, "made": made, "agreed": agreed}))
 
 
 def _first_of(file: Path) -> bool:

@@ -22,28 +22,43 @@ def free_port():
         return str(listener.getsockname()[1])
 
 
-@pytest.fixture(scope="module")
-def members(tmp_path_factory):
-    """What both members of one training say, and the folder of their run."""
-    folder, port = tmp_path_factory.mktemp("team"), free_port()
-    processes = []
+def team_of_two(script, folder):
+    """What both members say, each its last line."""
+    port, processes = free_port(), []
     for rank in range(2):
         team = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
         path = os.pathsep.join([str(HERE), str(HERE.parent)])
         processes.append(
             subprocess.Popen(
-                [sys.executable, str(HERE / "ddp_member.py"), str(folder)],
+                [sys.executable, str(HERE / script), str(folder)],
                 env={**os.environ, **team, **place, "PYTHONPATH": path},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
         )
-    done = [process.communicate(timeout=300) for process in processes]
+    try:
+        done = [process.communicate(timeout=300) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
     for process, (_, errors) in zip(processes, done, strict=True):
         assert process.returncode == 0, errors
-    return [json.loads(out.splitlines()[-1]) for out, _ in done], folder
+    return [json.loads(out.splitlines()[-1]) for out, _ in done]
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    """What both members of one training say, and the folder of their run."""
+    folder = tmp_path_factory.mktemp("team")
+    return team_of_two("ddp_member.py", folder), folder
+
+
+def test_a_whole_recipe_is_learned_by_two_whoever_comes_later(tmp_path):
+    first, second = team_of_two("ddp_training.py", tmp_path)
+    assert first["waits"] == second["waits"] > 4
+    assert first["sums"] == second["sums"] and first["sums"][0] != first["sums"][1]
 
 
 def test_both_are_members_of_one_team(members):
@@ -75,6 +90,10 @@ def test_only_the_first_member_writes(members):
 
 def test_what_both_need_is_made_by_the_first_before_the_other_looks(members):
     assert [one["made"] for one in members[0]] == [True, False]
+
+
+def test_what_the_first_answers_is_everyones_answer(members):
+    assert [one["agreed"] for one in members[0]] == [[True, False]] * 2
 
 
 def test_alone_there_is_no_team(monkeypatch):

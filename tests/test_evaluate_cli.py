@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from shutil import copy
 
 import numpy as np
 import pytest
@@ -152,6 +153,18 @@ def test_results_say_whose_the_baseline_is(run: Path, data: Path, tmp_path: Path
     assert baselines_of([tmp_path], "test") == [{"run": str(run), "steps": 60}]
     found = invoke(run, "--data", data, "--system", "lvm-net", "--baseline", run)
     assert isinstance(found.exception, LvmError) and "add --system tubedetr" in str(found.exception)
+
+
+def test_a_run_without_a_baseline_is_evaluated_without(run: Path, data: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    copy(run / "checkpoint.safetensors", alone)
+    found = invoke(alone, "--data", data)
+    assert found.exit_code == 0, found.output
+    assert set(json.loads(found.output.splitlines()[-1])["systems"]) == {"lvm-net"}
+    asked = invoke(alone, "--data", data, "--system", "lvm-net", "--system", "tubedetr", "--output", tmp_path)
+    assert isinstance(asked.exception, LvmError) and "train up to stage tubedetr" in str(asked.exception)
+    assert not (tmp_path / "results").exists()  # it is said before anything is answered
 
 
 def test_backbones_are_told_apart_by_their_weights(run: Path, tmp_path: Path) -> None:

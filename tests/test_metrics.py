@@ -74,6 +74,13 @@ def test_viou_is_the_mean_over_annotated_ticks_only():
     assert metrics.viou([0, 5, 10], [box, far, box], [0, 5], [box, box]) == pytest.approx(0.5)
 
 
+def test_of_a_tick_that_lies_over_a_second_from_all_boxes_nothing_was_told():
+    box = [0.0, 0.0, 0.2, 0.2]
+    assert metrics.viou([10], [box], [5, 10, 15], [box] * 3) == pytest.approx(1)
+    assert metrics.viou([10], [box], [4, 10, 16], [box] * 3) == pytest.approx(1 / 3)
+    assert metrics.viou([0, 20], [box, box], [0, 5, 6, 14, 15, 20], [box] * 6) == pytest.approx(4 / 6)
+
+
 def test_a_tube_without_boxes_is_not_found():
     assert metrics.viou([], [], [3], [[0, 0, 1, 1]]) == 0
 

@@ -96,6 +96,27 @@ def test_findings_are_the_intervals_of_all_seeds(own: dict[str, Any]) -> None:
     assert json.loads(json.dumps(found)) == found
 
 
+def test_what_is_withheld_is_lost_to_a_person_and_right_where_nothing_happened(runs: list[Path]) -> None:
+    folder = runs[0].with_name("withholding")
+    make_run(folder, 7)
+    told = [
+        one.model_copy(update={"abstained": not one.happened or one.qid.endswith("/0")})
+        for one in made_up(7, 3)
+    ]
+    save(Evaluation(told, []), folder, "test", "lvm-net")
+    found = findings(Runs([folder]))
+    assert found["recall_1x"]["lvm-net"]["activity/short"][0] == 0.75
+    assert {name: one[0] for name, one in found["as_told"].items()} == {f"{a}/{b}": 0.5 for a, b in NINE}
+    for kind in ("activity", "object", "time"):
+        assert found["withheld"][kind]["happened"][0] == 0.25 and found["withheld"][kind]["never"][0] == 1
+    assert "| object | 50.0 [50.0, 50.0] |" in page(found)
+
+
+def test_how_tightly_the_time_is_given_is_told_of_the_baseline_too(own: dict[str, Any]) -> None:
+    assert set(own["windows"]) == {"lvm-net", "tubedetr"}
+    assert "| lvm-net, tight | lvm-net, loose | tubedetr, tight | tubedetr, loose |" in page(own)
+
+
 def test_runs_that_differ_in_one_thing_are_compared_with_ours(runs: list[Path], own: dict[str, Any]) -> None:
     found = findings(Runs(runs[:2], without_ocl=runs[2:]))
     assert found["against"]["without-ocl"]["recall_1x"]["activity/long"]["ratio"][0] == 1.5

@@ -1,5 +1,8 @@
 """Tokens of a frozen backbone with their truth: what the runtime itself would judge."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 from conftest import fake_backbone
@@ -9,7 +12,7 @@ from edge_runtime.context import make_context
 from edge_runtime.ingest import Ingest, empty_version
 from edge_runtime.samplers import Sampler
 from engines.errors import LvmError
-from export.training.cache import load, save
+from export.training.cache import load, save, seen_once
 
 
 class Witness:
@@ -110,6 +113,21 @@ def test_what_a_killed_run_left_half_written_is_overwritten(tmp_path):
     (tmp_path / "video.part" / "tokens.npy").write_bytes(b"half")
     save(toy_caches()[2], tmp_path / "video")
     assert np.array_equal(load(tmp_path / "video").tokens, toy_caches()[2].tokens)
+
+
+def test_two_runs_that_want_one_video_see_it_once(tmp_path):
+    seen = []
+
+    def see():
+        seen.append(time.monotonic())
+        time.sleep(0.3)  # long enough for the other to look for it, too
+        return toy_caches()[2]
+
+    with ThreadPoolExecutor(2) as runs:
+        found = [runs.submit(seen_once, tmp_path, "video", "worlds", toy_config(), see) for _ in range(2)]
+    for one in found:
+        assert np.array_equal(one.result().tokens, toy_caches()[2].tokens)
+    assert len(seen) == 1
 
 
 def test_a_video_shorter_than_a_clip_is_refused():

@@ -14,7 +14,7 @@ import numpy as np
 
 from export.data.candidates import DURATIONS, TYPES
 from export.data.records import QueryRecord
-from export.evaluation.metrics import positive, recall_at, tiou, viou
+from export.evaluation.metrics import box_iou, positive, recall_at, tiou
 
 
 def chance_levels(
@@ -50,7 +50,7 @@ def _activity(asked: Sequence[QueryRecord], known: Sequence[QueryRecord], classe
 
 def _object(asked: Sequence[QueryRecord], known: Sequence[QueryRecord], classes: int) -> dict[str, Any]:
     box = np.median([box for one in known for box in one.boxes.values()], axis=0)  # (4,)
-    ious = [viou([0], box[None], list(one.boxes), list(one.boxes.values())) for one in asked]
+    ious = [float(box_iou(box, list(one.boxes.values())).mean()) for one in asked]
     return {
         "mean_viou": round(float(np.mean(ious)), 4),
         "viou_at_0.3": round(float(positive(ious).mean()), 4),

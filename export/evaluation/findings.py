@@ -68,9 +68,21 @@ def findings(runs: Runs) -> Json:
         "recall_1x": {name: _cells(report.cells(found, metric)) for name, found in others.items()},
         "recall_3x": {name: _cells(report.cells(found, report.recall_3x)) for name, found in others.items()},
         "against": {name: _against(ours, found, metric) for name, found in others.items() if name != OWN},
+        "as_told": _cells(report.cells(ours, report.as_told(metric))),
+        "withheld": {
+            kind: {
+                name: list(interval[:3])
+                for name, interval in report.withheld([one for one in ours if one.type == kind]).items()
+            }
+            for kind in TYPES
+        },
         "windows": {
-            kind: _cells(report.cells([one for one in ours if one.window == kind], metric))
-            for kind in ("tight", "loose")
+            name: {
+                kind: _cells(report.cells([one for one in found if one.window == kind], metric))
+                for kind in ("tight", "loose")
+            }
+            for name, found in systems.items()
+            if name in (OWN, TUBEDETR)
         },
         "heads": {
             head: _cells(report.cells([one for one in ours if one.type == "time"], _with_head(head)))

@@ -12,7 +12,7 @@ from typing import Any
 from export.data.records import Duration
 from export.evaluation.findings import RANDOM, WITHOUT_OCL
 from export.evaluation.printed import TABLE_1, TABLE_2, TABLE_3, TABLE_4, Ablation
-from export.evaluation.report import DURATIONS, NINE
+from export.evaluation.report import DURATIONS, NINE, TYPES
 from export.evaluation.runs import OWN, SYSTEMS, TUBEDETR
 
 Json = Mapping[str, Any]
@@ -153,17 +153,7 @@ def _more(found: Json) -> str:
     parts.append(
         section("Two heads for time", "Recall@1x (tIoU over 0.3).", ["window", "bins", "pointer"], heads)
     )
-    windows = [
-        [
-            duration,
-            kind,
-            *(percent(found["windows"][how].get(f"{kind}/{duration}")) for how in ("tight", "loose")),
-        ]
-        for kind, duration in NINE
-        if kind != "time"
-    ]
-    header = ["window", "query", "tight", "loose"]
-    parts.append(section("How tightly the time is given", "", header, windows))
+    parts.append(_windows(found))
     gaps = [
         [name, str(one["queries"]), percent(one["recall_1x"])] for name, one in found["object_by_gap"].items()
     ]
@@ -177,7 +167,40 @@ def _more(found: Json) -> str:
     parts.append(section("Whether confidences are honest", "", header, sure))
     told = [[name, _share(one)] for name, one in found["auroc"].items()]
     parts.append(section("Whether it happened at all", "", ["queries", "AUROC"], told))
+    parts.append(_told(found))
     return "\n\n".join(parts)
+
+
+def _windows(found: Json) -> str:
+    """Questions whose time is that of the event beside those with a longer one."""
+    names = [name for name in (OWN, TUBEDETR) if name in found["windows"]]
+    ways = [(name, how) for name in names for how in ("tight", "loose")]
+    rows = [
+        [
+            duration,
+            kind,
+            *(percent(found["windows"][name][how].get(f"{kind}/{duration}")) for name, how in ways),
+        ]
+        for kind, duration in NINE
+        if kind != "time"
+    ]
+    header = ["window", "query", *(f"{name}, {how}" for name, how in ways)]
+    return section("How tightly the time is given", "Recall@1x.", header, rows)
+
+
+def _told(found: Json) -> str:
+    """What is left of recall where a device says that it did not see what it is asked about."""
+    rows = []
+    for kind in TYPES:
+        recall = [percent(found["as_told"].get(f"{kind}/{duration}")) for duration in DURATIONS]
+        refused = [percent(found["withheld"][kind].get(name)) for name in ("happened", "never")]
+        rows.append([kind, *recall, *refused])
+    said = (
+        "Above, an answer counts whether or not the device would give it, as in the papers. Here one that is "
+        'withheld ("what was asked was not seen") counts as wrong.'
+    )
+    header = ["query", *DURATIONS, "withheld of what happened", "of what never did"]
+    return section("What a person is told", said, header, rows)
 
 
 def _loads(loads: Json) -> str:

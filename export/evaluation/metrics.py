@@ -80,14 +80,16 @@ def viou(ticks: ArrayLike, boxes: ArrayLike, truth_ticks: ArrayLike, truth_boxes
     """Mean IoU over the annotated ticks of an object query (TubeDETR's gt_vIoU: its window is given).
 
     Predicted ticks (L,) with xyxy boxes (L, 4), annotated truth_ticks (F,) with xyxy truth_boxes (F, 4).
-    Between predicted ticks boxes are interpolated, beyond them the nearest counts. No prediction gives 0.
+    A box is told for a second either way, interpolated towards the next one: answers list their boxes a
+    second apart. A tick about which nothing was told counts 0, so an answer gains nothing by its gaps.
     """
     at, truth = np.asarray(truth_ticks), np.asarray(truth_boxes, np.float64)
     if not at.size:
         raise LvmError("an object query needs at least one annotated tick, got none: leave it out")
     if not np.size(ticks):
         return 0.0
-    return float(box_iou(interpolated(ticks, boxes, at), truth).mean())
+    told = np.abs(at[:, None] - np.asarray(ticks)[None]).min(axis=1) <= TICKS_PER_SECOND  # (F,)
+    return float((box_iou(interpolated(ticks, boxes, at), truth) * told).mean())
 
 
 def interpolated(ticks: ArrayLike, boxes: ArrayLike, at: ArrayLike) -> Real:

@@ -28,6 +28,7 @@ DURATIONS: tuple[Duration, ...] = get_args(Duration)
 NINE: tuple[Cell, ...] = tuple((kind, duration) for duration in DURATIONS for kind in TYPES)
 GAPS_S = (1.0, 2.0, 4.0)
 """Borders of the distances to remembered evidence by which object queries are split."""
+_HAPPENED = {"happened": True, "never": False}
 NOT_REMEMBERED_LOGIT = -1e9
 """Presence of what the network was not asked about, as nothing of it was remembered."""
 
@@ -35,6 +36,18 @@ NOT_REMEMBERED_LOGIT = -1e9
 def recall_1x(head: TimeHead) -> Metric:
     """Recall@1x with one time head, or with the only one that a system has."""
     return lambda one: one.score(head if head in one.spans else "bins")
+
+
+def as_told(metric: Metric) -> Metric:
+    """`metric` of what a person is told: an answer that is withheld finds nothing."""
+    return lambda one: None if (score := metric(one)) is None else score * (not one.abstained)
+
+
+def withheld(results: Sequence[Result]) -> dict[str, Interval]:
+    """Share of answers that are withheld: of what `happened`, where each is lost, and of what `never` did."""
+    split = {name: [one for one in results if one.happened is is_so] for name, is_so in _HAPPENED.items()}
+    found = {name: mean_of(some, lambda one: float(one.abstained)) for name, some in split.items()}
+    return {name: interval for name, interval in found.items() if interval is not None}
 
 
 def recall_3x(one: Result) -> float | None:

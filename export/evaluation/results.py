@@ -58,7 +58,10 @@ class Result(BaseModel):
     evidence_gap_s: float | None = None
 
     def score(self, head: TimeHead = "pointer") -> float | None:
-        """Recall@1x as in LVM-Net's tables, None for a negative; a head that said nothing found nothing."""
+        """Recall@1x as in LVM-Net's tables, None for a negative; a head that said nothing found nothing.
+
+        Of an answer that a device withholds (`abstained`) it is what would have been said.
+        """
         if not self.happened:
             return None
         if self.type == "activity":

@@ -8,6 +8,7 @@ The candidates come out of the runtime's own ingest, so training sees exactly wh
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -222,5 +223,9 @@ def seen_once(
     place = folder / hashlib.sha256(f"{said}{shape}".encode()).hexdigest()[:16] / name
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        save(see(), place)
+        with place.with_name(f".{name}.lock").open("w") as lock:
+            # Seeds that are trained side by side want the same video: one sees it, the others wait for it.
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not place.exists():
+                save(see(), place)
     return load(place)

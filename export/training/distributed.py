@@ -57,6 +57,14 @@ class Team:
             self.wait()
         return made
 
+    def agreed(self, answer: bool) -> bool:
+        """The first member's `answer`, for all: who looks later may see what the first made meanwhile."""
+        if self.size == 1:
+            return answer
+        said = [answer]
+        dist.broadcast_object_list(said, src=0)
+        return said[0]
+
     def gathered(self, tensor: Tensor) -> Tensor:
         """The tensors (b, ...) of all members, in the order of their ranks. (size * b, ...)"""
         if self.size == 1:

@@ -44,7 +44,9 @@ def evaluate(
     split: Annotated[str, typer.Option(help="train, val or test.")] = "test",
     system: Annotated[
         list[str] | None,
-        typer.Option(help="What answers, or all; may be repeated. Default lvm-net and tubedetr."),
+        typer.Option(
+            help="What answers, or all; may be repeated. Default lvm-net, and tubedetr where it is."
+        ),
     ] = None,
     cache: Annotated[
         Path | None, typer.Option(help="Folder of videos' tokens; default beside the run.")
@@ -61,12 +63,13 @@ def evaluate(
     """Ask a run the queries of a data folder, and write what it answered."""
     from export.data.checks import read
     from export.data.records import Split
-    from export.evaluation.runs import SYSTEMS, TUBEDETR, TrainedRun, is_bundle
+    from export.evaluation.runs import BASELINE, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
     from export.training.distributed import device_of
 
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    names = list(system or ("lvm-net", "tubedetr")[: 1 if is_bundle(run) else 2])
+    has_baseline = baseline is not None or (run / BASELINE).is_file()
+    names = list(system or ("lvm-net", "tubedetr")[: 2 if has_baseline else 1])
     names = list(SYSTEMS) if names == ["all"] else names
     if unknown := set(names) - set(SYSTEMS):
         raise LvmError(f"--system must be all or of {', '.join(SYSTEMS)}, got {min(unknown)!r}")
@@ -80,6 +83,8 @@ def evaluate(
             "it has no tubedetr" if output else "nothing may be written into it: name a folder by --output"
         )
         raise LvmError(f"{run} is a bundle: {wrong}")
+    if TUBEDETR in names:
+        opened.baseline()  # before hours of answers, should it lack
     where = device_of(device)
     opened.network.to(where)
     results = output or run

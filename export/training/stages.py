@@ -44,9 +44,10 @@ from export.weights import part_of, weights_digest
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
-_FILES = {"backbone": 2, "tubedetr": 2, "lvm": 3}
+_FILES = {"backbone": 2, "tubedetr": 3, "lvm": 4}
 """Version of what stages leave; no run goes on from files of another. 2: identities beside the backbone. 3:
-decoder steps of object questions are thinned by their ticks."""
+decoder steps of object questions are thinned by their ticks. tubedetr 3, lvm 4: its clips are of the window
+that is asked about."""
 _JUDGED = 8
 """How often a stage with held-out videos is judged."""
 _VALIDATION_STEPS = 30
@@ -268,7 +269,7 @@ class Training:
         """
         file = self.folder / f"{name}.safetensors"
         said = self._made_by(name)
-        if file.exists():
+        if self.team.agreed(file.exists()):
             with safe_open(file, framework="pt") as opened:
                 known = (opened.metadata() or {}).get("recipe")
             if known != said:

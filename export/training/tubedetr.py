@@ -2,8 +2,8 @@
 
 Letters: B clips, T frames, C activities, d token width.
 
-Activity and object questions see a random clip of `frames` frames, time questions 120 frames spread over
-their window, as at inference.
+Activity and object questions see a random clip of at most `frames` frames of the asked window, time
+questions 120 frames spread over theirs, as at inference.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ from export.training.showings import Showings
 from export.training.truth import cxcywh
 
 _TIME_FRAMES = 120
+_AT_EVENT = 0.75
+"""Share of the clips of longer windows that show some of the event that is asked about."""
 _TRIES = 1000
 _TIME_BATCH_SHARE = 4
 """A clip of 120 frames costs what four of 30 do."""
@@ -140,18 +142,18 @@ class TubeTask:
     def _frames(
         self, cache: VideoCache, question: Question, of_time: bool, rng: np.random.Generator
     ) -> NDArray[np.int64]:
-        """Numbers of the frames that are read: around the event, or anywhere in the window."""
+        """Numbers of the frames that are read: of the asked window, mostly where the event is."""
         first, last = (int(v) for v in np.searchsorted(cache.ticks, [question.start, question.end + 1]))
+        first = min(first, len(cache.ticks) - 1)
         last = max(last, first + 1)
         if of_time:
             return first + np.asarray(uniform_frames(last - first, _TIME_FRAMES), np.int64)
-        length = min(self._recipe.frames, len(cache.ticks))
-        if question.event >= 0 and rng.random() < 0.75:
+        length = min(self._recipe.frames, last - first)
+        start = int(rng.integers(first, last - length + 1))
+        if question.event >= 0 and rng.random() < _AT_EVENT:
             middle = (cache.truth.start[question.event] + cache.truth.end[question.event]) // 2
             start = int(np.searchsorted(cache.ticks, middle)) - int(rng.integers(length))
-        else:
-            start = int(rng.integers(first, last)) - length // 2
-        start = min(max(start, 0), len(cache.ticks) - length)
+        start = min(max(start, first), last - length)
         return np.arange(start, start + length)
 
     def _filled(
