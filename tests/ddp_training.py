@@ -1,4 +1,4 @@
-"""One member of a team of two that trains a toy recipe whole, from nothing and from a start, for test_distributed.
+"""One member of a team of two that trains a toy recipe whole, and then from a start (test_distributed).
 
 The second member comes late to every stage, when the first may have written its file already. Prints one JSON
 line: how often it waited, and what the networks of both runs are like.
