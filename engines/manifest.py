@@ -130,6 +130,12 @@ class NetworkConfig(Strict):
         description="whether the reader is told how alike a token and the asked product are, by the head "
         "with which the backbone learned to tell products apart",
     )
+    order: bool = Field(
+        default=False,
+        exclude_if=lambda order: not order,
+        description="whether the reader is told how early or late each token is among the relevant ones "
+        "around it",
+    )
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> NetworkConfig:
@@ -151,6 +157,8 @@ class NetworkConfig(Strict):
                 f"without svd_rank nothing can thin a clip: clip_candidates must be {clip_tokens}, "
                 f"got {self.clip_candidates}"
             )
+        if self.order and not self.reader_candidates:
+            raise ValueError("order is among relevant tokens: it needs reader_candidates >= 1, got 0")
         if self.sampler_novelty and not self.svd_rank:
             raise ValueError("sampler_novelty needs svd_rank >= 1, got 0")
         if len(set(self.context)) != len(self.context):

@@ -44,7 +44,7 @@ def small_network(seed: int = 0, **changes: Any) -> LvmNet:
     for name, tensor in network.state_dict().items():
         if "norm" in name and tensor.is_floating_point():
             tensor.mul_(1 + 0.2 * torch.rand(tensor.shape, generator=generator))
-        elif name.endswith("likeness.direction"):
+        elif name.endswith(("likeness.direction", "order.change.weight")):
             tensor.normal_(generator=generator)
     return network
 

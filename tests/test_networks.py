@@ -22,6 +22,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
     {"context": ("region",), "queue": {"length": 2, "stride": 2, "regions": 3}, "reader_candidates": 8},
+    {"reader_candidates": 8, "order": True},
     {"object_fusion": "cell", "recency_tokens": 0},
     {"svd_rank": 0, "sampler_novelty": False, "sampler_cell_code": False, "clip_candidates": 98},
 ]

@@ -18,6 +18,7 @@ from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
 from export.networks.entries import QueueTokens
 from export.networks.heads import UNANSWERABLE, Heads, Read, ReaderOutput, mean_of_valid, on_slots
 from export.networks.likeness import Likeness
+from export.networks.order import Order
 from export.networks.positions import CellCode, TickCode, one_hot_cells
 
 
@@ -45,6 +46,7 @@ class Reader(nn.Module):
         self.embed = Embedding(config)
         self.queues = QueueTokens(config) if config.queues else None
         self.relevance = Relevance(width) if config.reader_candidates else None
+        self.order = Order(width) if config.order else None
         self.ticks = TickCode(width, config.tick_base)
         self.cells = CellCode(width)
         layer = (width, config.heads, config.ffn, config.dropout)
@@ -103,9 +105,12 @@ class Reader(nn.Module):
         valid = _taken(memory_valid, chosen)  # (B, k)
         bias = torch.cat([_taken(memory_weight, chosen), bias_of(asked.valid)], dim=1)  # (B, K)
         k = valid.shape[1]
-        tokens = torch.cat([_taken(memory, chosen) + self.embed.kind[0], asked.tokens], dim=1)  # (B, K, d)
         hot = one_hot_cells(_taken(memory_cell, chosen))  # (B, k, 49)
         tick = _taken(memory_tick, chosen)  # (B, k)
+        shown = _taken(memory, chosen) + self.embed.kind[0]  # (B, k, d)
+        if self.order is not None and relevance is not None:
+            shown = shown + self.order(shown, tick, _taken(relevance, chosen), valid)
+        tokens = torch.cat([shown, asked.tokens], dim=1)  # (B, K, d)
         position = self._positions(tick, hot, asked)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)
         steps, weights = self.decode(Context(encoded, position, bias), query_tick, query_valid)

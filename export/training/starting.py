@@ -12,6 +12,7 @@ from export.training.recipe import Data, Recipe
 
 _OF_BACKBONE = ("backbone", "image_size", "d_backbone")
 _MAY_DIFFER = ("context", "queue")
+_MAY_BE_NEW = ("order",)
 """What a start without may be given: its other weights stay, and what is new is learned."""
 _OF_SAMPLER = ("sampler", "sampler_layers", "sampler_states")
 
@@ -25,6 +26,7 @@ def start_of(recipe: Recipe) -> tuple[LvmNet, ModelCard]:
     found, card = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
     wanted, has = vars(recipe.network), vars(found.config)
     all_names = tuple(name for name in wanted if name not in _MAY_DIFFER or found.config.queues)
+    all_names = tuple(name for name in all_names if name not in _MAY_BE_NEW or has[name])
     only_backbone = recipe.tubedetr.optimiser.steps and not recipe.tubedetr.from_start
     names = _OF_BACKBONE if only_backbone else all_names
     if recipe.network.likeness and not recipe.backbone.optimiser.steps:
