@@ -105,7 +105,7 @@ def test_pictures_are_the_videos_own(footage, videos):
     """Frame n of a second is number 5 n of the video: its blocks say so."""
     (cache,) = videos
     assert cache.ticks.tolist() == list(range(0, 120, 5)) and cache.clips == 2
-    decoded = footage._decoded(footage._of("train")[0])
+    decoded = footage._kept(footage._of("train")[0]).decoded()
     seen = fake_backbone(CONFIG)({"image": decoded.frames[7:8]})["tokens"][0]
     np.testing.assert_allclose(cache.tokens[7], seen, atol=2e-3)
     assert number_in(picture(35)) == 35
@@ -130,7 +130,7 @@ def test_every_product_of_an_event_has_photos(videos):
 
 def test_photos_are_cut_out_of_the_video_where_nothing_is_done(footage):
     video = footage._of("train")[0]
-    decoded = footage._decoded(video)
+    decoded = footage._kept(video).decoded()
     assert decoded.crops.shape == (2, 3, 56, 56, 3)
     assert np.abs(decoded.crops[0, 0] - cut(0)).mean() < 12
 
@@ -206,7 +206,7 @@ def with_split(place, split):
     lines = [LINES[0], LINES[1], *(line.replace("val", split) for line in LINES[2:])]
     folder = with_boxes(place, "few", ("b.mp4", "left", 0.6), ("b.mp4", "right", 1.4), lines=lines)
     footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
-    return footage._decoded(footage._of("train")[0]).crops
+    return footage._kept(footage._of("train")[0]).decoded().crops
 
 
 def test_one_box_in_a_video_of_the_same_split_shows_a_product(place):
@@ -229,7 +229,7 @@ def test_an_untouched_box_elsewhere_comes_before_one_inside_of_an_event(place):
     rows = (("a.mp4", "left", 3), ("b.mp4", "left", 1.4), ("a.mp4", "right", 12))
     folder = with_boxes(place, "touched", *rows, lines=lines)
     footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
-    crops = footage._decoded(footage._of("train")[0]).crops
+    crops = footage._kept(footage._of("train")[0]).decoded().crops
     assert np.abs(crops[0, 0] - cut(7)).mean() < 12
     assert np.abs(crops[1, 0] - cut(60)).mean() < 12  # nothing else shows it
 
@@ -237,7 +237,7 @@ def test_an_untouched_box_elsewhere_comes_before_one_inside_of_an_event(place):
 def test_a_box_at_the_very_end_shows_the_last_picture(place):
     rows = (("a.mp4", "left", 24.0), ("a.mp4", "right", 23.8), ("b.mp4", "left", 0), ("b.mp4", "right", 0))
     footage = FolderFootage(with_boxes(place, "end", *rows), CONFIG, place / "cache")
-    crops = footage._decoded(footage._of("train")[0]).crops
+    crops = footage._kept(footage._of("train")[0]).decoded().crops
     assert all(np.abs(crops[row, 0] - cut(119)).mean() < 12 for row in (0, 1))
     asked = QueryRecord(
         qid="q", video="a.mp4", type="activity", duration="short", q_s=0, q_e=23, t_s=2, t_e=6,
@@ -296,7 +296,7 @@ def test_photos_of_a_product_come_before_crops(place, tmp_path):
     for number in range(4):
         cv2.imwrite(str(tmp_path / "right" / f"{number}.png"), np.full((40, 40, 3), 50 * number, np.uint8))
     footage = FolderFootage(folder, CONFIG, place / "cache", tmp_path)
-    crops = footage._decoded(footage._of("train")[0]).crops
+    crops = footage._kept(footage._of("train")[0]).decoded().crops
     assert [int(np.median(one)) for one in crops[1]] == [0, 50, 100]  # the last third asks
     assert crops[0].max() > 200  # the video's own
 
@@ -314,7 +314,7 @@ def test_photos_of_a_product_that_is_held_out_are_not_looked_at(place, tmp_path)
         footage_of(data, CONFIG, place / "cache")
     with_boxes(place, "held", ("a.mp4", "right", 0.6), ("b.mp4", "right", 0.6))
     footage = footage_of(data, CONFIG, place / "cache")
-    crops = footage._decoded(footage._of("train")[0]).crops
+    crops = footage._kept(footage._of("train")[0]).decoded().crops
     assert np.median(crops[0]) == 50 and np.abs(crops[1, 0] - cut(3)).mean() < 12
     assert footage.held_out == ("unused",)  # the other one the backbone sees in its video
 
@@ -384,7 +384,7 @@ def test_own_videos_have_looks_too(place, footage, videos):
     wanted = look_of(filmed.name, look).truth(filmed.truth)
     assert len(wanted.box) and np.array_equal(other.truth.box, wanted.box)
     assert not np.array_equal(other.truth.box, filmed.truth.box) or not len(filmed.truth.box)
-    decoded = footage._decoded(footage._of("train")[0])
+    decoded = footage._kept(footage._of("train")[0]).decoded()
     for row, instance in enumerate(decoded.instances):
         seen = engine({"image": np.ascontiguousarray(decoded.crops[row][:, :, ::-1])})["tokens"]
         assert np.array_equal(other.objects[instance], seen.astype(np.float16))

@@ -1,22 +1,20 @@
 """A person's own videos as footage: a data folder (docs/own-videos.md), each video decoded once.
 
-Letters: F frames at the sampling rate, S picture side, I instances, V pictures of each.
+Letters: S picture side, I instances, V pictures of each.
 """
 
 from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.ingest import preprocess
+from edge_runtime.frame import TICKS_PER_SECOND, Frame
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
@@ -26,23 +24,13 @@ from export.data.files import Dataset, Tracks
 from export.data.records import Split, TrackRecord, Video
 from export.training.cache import VideoCache, cached, seen_once
 from export.training.looks import Look, look_of, said_of
+from export.training.made_once import made_once, short
 from export.training.own_objects import OwnObjects
+from export.training.own_pictures import Images, Kept, keep_frames, keep_labelled
+from export.training.own_scenes import OwnScenes
 from export.training.recipe import BackboneRecipe
-from export.training.scenes import Product, Scenes, labelled
 from export.training.truth import VideoTruth
 from export.training.videos import PHOTOS
-
-Images = NDArray[np.uint8]
-
-
-@dataclass(frozen=True)
-class Decoded:
-    """`frames` (F, S, S, 3) at `ticks` (F,); `crops` (I, V, S, S, 3) in the order of `instances` (I,)."""
-
-    frames: Images
-    ticks: NDArray[np.int64]
-    crops: Images
-    instances: NDArray[np.int64]
 
 
 class FolderFootage:
@@ -81,7 +69,9 @@ class FolderFootage:
             self._path(video)
             self._long_enough(video, int(video.duration_s * network.sample_fps) + 1)
         self._objects: OwnObjects | None = None
+        self._shown_by = ["nothing"]
         if asks:
+            self._shown_by = [str(photos and photos.absolute()), *held_out]
             shown = OwnObjects(self._set, photos, held_out=held_out, side=network.image_size, most=PHOTOS)
             shown.check(wanted)
             held_out = sorted(set(held_out) - shown.products(wanted))
@@ -97,11 +87,11 @@ class FolderFootage:
 
     def fingerprint(self) -> str:
         seen = [self._key(video) for split in ("train", "val") for video in self._of(split)]
-        return _short("".join([*seen, *(one.model_dump_json() for one in self.classes)]))
+        return short("".join([*seen, *(one.model_dump_json() for one in self.classes)]))
 
     def scenes(self, stage: BackboneRecipe) -> OwnScenes:
         everywhere = frozenset(one.id for one in self._set.names.instances if one.video is None)
-        videos = {video.video: (self._decoded(video), self._truth(video)) for video in self._of("train")}
+        videos = {video.video: self._kept(video) for video in self._of("train")}
         return OwnScenes(videos, everywhere, stage, self._network)
 
     def videos(
@@ -128,7 +118,7 @@ class FolderFootage:
         events = [event for video in videos for event in self._set.events[video.video]]
         said = "".join(one.model_dump_json() for one in (*self.classes, *videos, *events))
         said += "".join(_digest(self._set.tracks[video.video]) for video in videos)
-        return {"videos": len(videos), "events": len(events), "digest": _short(said)}
+        return {"videos": len(videos), "events": len(events), "digest": short(said)}
 
     def _long_enough(self, video: Video, frames: int) -> None:
         if frames < self._network.clip_frames:
@@ -144,7 +134,7 @@ class FolderFootage:
         return VideoTruth.of_records(self._set.events[video.video], list(_records(video, self._set)))
 
     def _seen(self, video: Video, backbone: Engine, look: Look) -> VideoCache:
-        decoded = self._decoded(video)
+        decoded = self._kept(video).decoded()
         self._long_enough(video, len(decoded.frames))
         times = (decoded.ticks / TICKS_PER_SECOND).tolist()
         # Instances have any number in the folder; tokens of products lie in a table by number.
@@ -157,16 +147,34 @@ class FolderFootage:
 
     # -- decoding ------------------------------------------------------------------------------------------
 
-    def _decoded(self, video: Video) -> Decoded:
-        place = self._cache / f"decoded-{_short(self._key(video))}.npz"
-        if not place.exists():
-            place.parent.mkdir(parents=True, exist_ok=True)
-            part = place.with_suffix(".part")
-            with part.open("wb") as file:
-                np.savez(file, **vars(self._decode(video)))
-            part.replace(place)
-        with np.load(place, allow_pickle=False) as arrays:
-            return Decoded(**{name: arrays[name] for name in arrays.files})
+    def _kept(self, video: Video) -> Kept:
+        """Where the video lies in the cache; a version of its file is decoded once, whatever is annotated."""
+        path, size, fps = self._path(video), self._network.image_size, self._network.sample_fps
+        seen = path.stat()
+        frames = made_once(
+            self._cache,
+            f"frames-{short(f'{path.absolute()} {size} {fps}')}",
+            f"{seen.st_size} {seen.st_mtime_ns}",
+            lambda place: self._long_enough(video, keep_frames(place, _frames(path, fps), size)),
+        )
+        which = f"{self._set.root.absolute()} {video.video} {size} {fps} {self._shown_by}"
+        labelled = made_once(
+            self._cache,
+            f"labelled-{short(which)}",
+            self._key(video),
+            lambda place: keep_labelled(place, *self._labelled(video)),
+        )
+        return Kept(frames, labelled)
+
+    def _labelled(self, video: Video) -> tuple[NDArray[np.int64], Images, VideoTruth]:
+        """Instances (I,), pictures of each (I, V, S, S, 3), and what is done with them."""
+        size, instances = self._network.image_size, self._instances(video)
+        crops = np.zeros((len(instances), PHOTOS, size, size, 3), np.uint8)
+        if self._objects is not None:
+            for row, instance in enumerate(instances.tolist()):
+                pictures = self._objects.pictures(video, instance)
+                crops[row] = pictures[np.arange(PHOTOS) % len(pictures)]
+        return instances, crops, self._truth(video)
 
     def _key(self, video: Video) -> str:
         path = self._path(video)
@@ -183,77 +191,8 @@ class FolderFootage:
             raise LvmError(f"video {video.video} has no path: worlds are trained on by their seeds")
         return self._set.root / video.path
 
-    def _decode(self, video: Video) -> Decoded:
-        size, instances = self._network.image_size, self._instances(video)
-        frames: list[Images] = []
-        ticks: list[int] = []
-        for frame in _frames(self._path(video), self._network.sample_fps):
-            tick = tick_of(frame.t)
-            if len(ticks) == 0 or tick > ticks[-1]:
-                frames.append(preprocess(frame, size))
-                ticks.append(tick)
-        crops = np.zeros((len(instances), PHOTOS, size, size, 3), np.uint8)
-        if self._objects is not None:
-            for row, instance in enumerate(instances.tolist()):
-                pictures = self._objects.pictures(video, instance)
-                crops[row] = pictures[np.arange(PHOTOS) % len(pictures)]
-        return Decoded(np.stack(frames), np.array(ticks, np.int64), crops, instances)
-
     def _instances(self, video: Video) -> NDArray[np.int64]:
         return np.unique(np.asarray([e.instance for e in self._set.events[video.video]], np.int64))
-
-
-class OwnScenes:
-    """Pictures of decoded videos by name, most of them from inside events.
-
-    Instances `everywhere` are the same product in all videos.
-    """
-
-    def __init__(
-        self,
-        videos: Mapping[str, tuple[Decoded, VideoTruth]],
-        everywhere: Set[int],
-        stage: BackboneRecipe,
-        network: NetworkConfig,
-    ) -> None:
-        self._videos, self._everywhere, self._stage, self._network = videos, everywhere, stage, network
-
-    def draw(self, rng: np.random.Generator) -> Scenes:
-        """Pictures of as many videos as a batch has worlds, of one video several times where they are few."""
-        parts = [self._one(rng) for _ in range(self._stage.worlds_a_batch * self._stage.frames_a_world)]
-        frames = np.stack([frame for frame, _, _ in parts])
-        activity, crop, crops = labelled(
-            [active for _, active, _ in parts],
-            [photos for _, _, photos in parts],
-            rng,
-            self._network.activities,
-            self._network.image_size,
-        )
-        return Scenes(frames, activity, crop, crops)
-
-    def _one(
-        self, rng: np.random.Generator
-    ) -> tuple[Images, list[tuple[Product, int, Any]], dict[Product, Images]]:
-        """A frame, what is handled on it (product, activity, box), and the photos of its video."""
-        video = list(self._videos)[int(rng.integers(len(self._videos)))]
-        decoded, truth = self._videos[video]
-        at = int(rng.integers(len(decoded.ticks)))
-        if len(truth) and rng.random() < self._stage.inside_events:
-            event = int(rng.integers(len(truth)))
-            inside = np.flatnonzero(
-                (decoded.ticks >= truth.start[event]) & (decoded.ticks < truth.end[event])
-            )
-            at = int(rng.choice(inside)) if len(inside) else at
-        here = np.flatnonzero(truth.box_tick == decoded.ticks[at])
-        active = [
-            (self._product(video, int(truth.instance[e])), int(truth.activity[e]), tuple(truth.box[row]))
-            for row, e in zip(here, truth.box_event[here], strict=True)
-        ]
-        products = [self._product(video, instance) for instance in decoded.instances.tolist()]
-        return decoded.frames[at], active, dict(zip(products, decoded.crops, strict=True))
-
-    def _product(self, video: str, instance: int) -> Product:
-        return (None if instance in self._everywhere else video), instance
 
 
 def _frames(path: Path, sample_fps: float) -> Iterator[Frame]:
@@ -286,7 +225,3 @@ def _records(video: Video, dataset: Dataset) -> Iterator[TrackRecord]:
 def _digest(tracks: Tracks) -> str:
     parts = (tracks.instance, tracks.tick5, tracks.box, tracks.active)
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
-
-
-def _short(said: str) -> str:
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
