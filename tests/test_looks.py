@@ -14,7 +14,6 @@ from test_training_stages import recipe_of
 from test_training_videos import DATA, caches, rendering
 from training_models import CPU, toy_caches, toy_config, toy_recipe
 
-from edge_runtime.mosaic import mosaic
 from export.training.distributed import Team
 from export.training.feeder import LvmTask
 from export.training.looks import AS_FILMED, LOOKS, Look, look_of
@@ -22,7 +21,7 @@ from export.training.showings import Showings
 from export.training.stages import CHECKPOINT, Training
 from export.training.truth import VideoTruth
 from export.training.tubedetr import TubeTask
-from export.training.videos import _views
+from export.training.videos import photos_to_ask_with
 
 SIDE = 100
 
@@ -142,8 +141,7 @@ def test_each_showing_of_a_world_is_kept_beside_the_others(tmp_path):
     caches(tmp_path, make, seeds=[7])
     assert seeds == [7, 7]
     config = toy_config()
-    world, size = make(None, 7), config.image_size
-    photos = [mosaic(world.instance_image(0, (size, size), view=view), size) for view in _views(world, 0)]
+    photos = photos_to_ask_with(make(None, 7), 0, config.image_size)
     goes_along(filmed, other, look_of("world-7", showing), fake_backbone(config), photos)
 
 

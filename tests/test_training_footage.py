@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import fake_backbone
 from media import number_in, picture, write_video
+from products import product_folder
 from training_models import toy_config
 
 from edge_runtime.mosaic import mosaic
@@ -18,15 +19,16 @@ from export.data.ask_all import ask_all
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.data.checks import read
 from export.data.own import own_set
-from export.data.records import CropFile, CropInVideo, QueryRecord
-from export.data.world_set import world_video, write_worlds
-from export.evaluation.videos import crops_of
+from export.data.records import CropFile, CropInVideo, QueryRecord, Video
+from export.data.world_set import world_of, world_video, write_worlds
+from export.evaluation.videos import caches_of, crops_of
 from export.training.footage import WorldFootage, footage_of
 from export.training.looks import look_of
 from export.training.own_videos import FolderFootage
 from export.training.photos import photos_to_learn_from
 from export.training.recipe import BackboneRecipe, Data, Optimiser
 from export.training.scenes import NOTHING
+from export.training.truth import VideoTruth
 
 CONFIG = toy_config(activities=2, image_size=56)
 STAGE = BackboneRecipe(
@@ -277,10 +279,87 @@ def test_a_product_of_two_videos_is_one_class(place):
     assert sum(shown) > 2 and len(drawn.crops) == 1
 
 
-def test_worlds_are_said_to_be_no_videos_of_ones_own(tmp_path):
-    write_worlds(tmp_path, [world_video(1, minutes=1, split="train")])
-    with pytest.raises(LvmError, match="has no path: worlds are trained on by their seeds"):
-        FolderFootage(tmp_path, toy_config(activities=len(ACTIVITIES)), tmp_path, splits=("train",))
+WORLDLY = toy_config(activities=len(ACTIVITIES), image_size=56)
+
+
+def seen_of(footage, split, place):
+    return footage.videos(split, fake_backbone(WORLDLY), place / "cache", "digest", lambda *n: None)
+
+
+def test_knobs_spoil_what_is_learned_from_and_not_what_validation_is_judged_by(tmp_path):
+    plain = Data(train_videos=1, validation_videos=1, minutes=2.0, levels=("L1",))
+    noisy = plain.model_copy(update={"knobs": {"missing_boxes": 0.4, "label_noise": 0.5}})
+    clean, spoilt = (WorldFootage(data, WORLDLY) for data in (plain, noisy))
+    (right,), (wrong,) = (seen_of(footage, "train", tmp_path) for footage in (clean, spoilt))
+    assert np.array_equal(right.tokens, wrong.tokens)
+    assert (right.truth.activity != wrong.truth.activity).any()
+    assert 0.4 < len(wrong.truth.box) / len(right.truth.box) < 0.8
+    assert len(list((tmp_path / "cache").glob("*/*"))) == 2
+    (right,), (judged,) = (seen_of(footage, "val", tmp_path) for footage in (clean, spoilt))
+    for name, value in vars(right.truth).items():
+        assert np.array_equal(value, getattr(judged.truth, name))
+    assert len(list((tmp_path / "cache").glob("*/*"))) == 3  # it is the same video
+    assert "knobs" not in clean.version() and spoilt.version()["knobs"] == noisy.knobs
+
+
+def test_worlds_of_a_folder_are_learned_from_as_they_are_written_down(tmp_path):
+    knobs = {"missing_boxes": 0.4, "label_noise": 0.5}
+    videos = [
+        world_video(seed, minutes=2, split=split, knobs=knobs) for seed, split in ((1, "train"), (2, "val"))
+    ]
+    write_worlds(tmp_path / "data", videos)
+    footage = FolderFootage(tmp_path / "data", WORLDLY, tmp_path / "cache")
+    (cache,) = seen_of(footage, "train", tmp_path)
+    world = world_of(videos[0])
+    said = VideoTruth.of_world(world, 119.9, annotated=True)
+    assert cache.ticks.tolist() == list(range(0, 600, 5)) and 2 < len(said) <= len(cache.truth)
+    assert cache.truth.activity[: len(said)].tolist() == said.activity.tolist()
+    assert cache.truth.box_tick[: len(said.box)].tolist() == said.box_tick.tolist()
+    frame = world.frame(30.0, (56, 56))[None]
+    seen = fake_backbone(WORLDLY)({"image": frame})["tokens"][0]
+    np.testing.assert_allclose(cache.tokens[30], seen, atol=2e-3)
+    assert all(cache.objects[one].any() for one in np.unique(cache.truth.instance))
+    source = footage.scenes(STAGE)
+    one, other = (s.draw(np.random.default_rng(4)) for s in (source, pickle.loads(pickle.dumps(source))))
+    assert np.array_equal(one.frames, other.frames) and (one.activity < len(ACTIVITIES)).any()
+    assert not list((tmp_path / "cache").glob("frames-*"))
+
+
+def test_another_world_is_another_video(tmp_path):
+    said = set()
+    for changes in ({}, {"knobs": {"shake_px": 4.0}}, {"level": "L2"}):
+        shutil.rmtree(tmp_path / "data", ignore_errors=True)
+        write_worlds(tmp_path / "data", [world_video(1, minutes=1, **changes)])
+        footage = FolderFootage(tmp_path / "data", WORLDLY, tmp_path / "cache", splits=("train",))
+        said.add(footage.fingerprint())
+    assert len(said) == 3
+
+
+def test_real_products_of_two_worlds_are_one_and_have_been_seen(tmp_path):
+    shop = product_folder(tmp_path / "shop", 4, photos=3)
+    videos = [world_video(seed, minutes=6, products=shop) for seed in (1, 2)]
+    write_worlds(tmp_path / "data", videos)
+    names = tuple(f"product-{number:02}" for number in range(4))
+    footage = FolderFootage(
+        tmp_path / "data", WORLDLY, tmp_path / "cache", shop, splits=("train",), held_out=names[:1]
+    )
+    assert footage.products() == set(names) and footage.held_out == ()
+    stage = STAGE.model_copy(update={"worlds_a_batch": 12})
+    scenes = footage.scenes(stage).draw(np.random.default_rng(0))
+    assert len(scenes.crops) == 4
+
+
+def test_worlds_and_files_may_share_a_split(place, tmp_path):
+    write_worlds(tmp_path, [world_video(1, minutes=1, split="test")])
+    film = Video(
+        video="film", path="film.mp4", fps=5, width=160, height=48, duration_s=24, split="test"
+    ).model_dump_json()
+    shutil.copy(place / "a.mp4", tmp_path / "film.mp4")
+    with (tmp_path / "videos.jsonl").open("a") as file:
+        file.write(f"{film}\n")
+    engine = fake_backbone(WORLDLY)
+    found = list(caches_of(read(tmp_path), "test", WORLDLY, engine, "digest", tmp_path / "cache"))
+    assert [(one.name, len(one.tokens)) for one in found] == [("L1-1", 60), ("film", 24)]
 
 
 def test_a_product_that_nothing_shows_is_named_before_anything_is_learned(place):

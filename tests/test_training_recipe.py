@@ -61,6 +61,24 @@ def test_one_line_of_a_recipe_is_changed(file, change, read):
     assert read(load_recipe(file, [change]))
 
 
+def test_knobs_are_said_in_one_way(file):
+    """What a run and its cached videos are known by is their digest."""
+    one, other = (
+        load_recipe(file, [change]).data
+        for change in (
+            "data.knobs={zipf: 1, object_size: [0.05, 0.1], advert: false}",
+            "data.knobs={advert: no, object_size: [0.05, 0.10], zipf: 1.0}",
+        )
+    )
+    assert one.knobs == {"advert": False, "object_size": (0.05, 0.1), "zipf": 1.0}
+    assert one.model_dump_json() == other.model_dump_json()
+
+
+def test_without_knobs_a_recipe_is_known_by_what_it_was_known_by(file):
+    for changes in ([], ["data.knobs={}"]):
+        assert "knobs" not in load_recipe(file, changes).model_dump_json()
+
+
 def test_changes_are_made_one_after_the_other(file):
     recipe = load_recipe(file, ["lvm.batch=4", "lvm.batch=2", "lvm.negatives=0.5"])
     assert (recipe.lvm.batch, recipe.lvm.negatives) == (2, 0.5)
@@ -78,6 +96,24 @@ def test_changes_are_made_one_after_the_other(file):
         ("data.levels=[]", "data.levels"),
         ("data.levels=[L9]", "data.levels.0: Value error, a level must be one of L0, L1"),
         ("backbone.worlds=4", "worlds_a_batch must be at most worlds, 4"),
+        (
+            "data.knobs.mising_boxes=0.2",
+            "data.knobs: Value error, in worlds of level L1: a world has no knob",
+        ),
+        ("data.knobs.mising_boxes=0.2", "no knob mising_boxes; its knobs are activities, instances, object_"),
+        ("data.knobs.seed=3", "a world has no knob seed"),
+        ("data.knobs.zipf=-1", "zipf: Input should be greater than or equal to 0, got -1"),
+        (
+            "data.knobs.object_size=[0.1, 0.5]",
+            "object_size must be low, high within 0.04..0.2, got (0.1, 0.5)",
+        ),
+        (
+            "data.knobs.activities=2",
+            "in worlds of level L3: activities must be at least concurrent (3), got 2",
+        ),
+        ("data.knobs.closeup=0.2", "a recipe says closeup by data.closeup; set that"),
+        ("data.knobs=zipf", "data.knobs: Input should be a valid dictionary"),
+        ("data={folder: mine, knobs: {zipf: 1}}", "knobs that its videos.jsonl says; leave data.knobs out"),
     ],
 )
 def test_a_wrong_line_is_named_with_file_and_key(file, change, said):

@@ -108,6 +108,22 @@ def test_where_two_products_share_a_cell_the_larger_part_counts():
         assert (activity[0], crop[0]) == (3, 0) and (activity[1], crop[1]) == (5, 1)
 
 
+def test_pictures_are_labelled_as_they_are_annotated(worlds):
+    """The same pictures; where a box is missing nothing is said to be done, and some names are wrong."""
+    plain = dict(seed=1, events_per_minute=6, event_seconds=(4.0, 6.0))
+    right = drawn([World(WorldConfig(**plain))], frames_a_world=24)
+    bare = drawn([World(WorldConfig(**plain, missing_boxes=1.0))], frames_a_world=24)
+    assert np.array_equal(right.frames, bare.frames)
+    assert (bare.activity == C).all() and (bare.crop == NOTHING).all() and not len(bare.crops)
+    called = drawn([World(WorldConfig(**plain, label_noise=1.0))], frames_a_world=24)
+    handled = (right.activity >= 0) & (right.activity < C)
+    assert handled.any() and (called.activity[handled] != right.activity[handled]).all()
+    assert (
+        np.array_equal(called.crop, right.crop)
+        and (called.activity[~handled] == right.activity[~handled]).all()
+    )
+
+
 def test_a_cell_that_is_hardly_touched_is_open():
     activity, crop = cell_labels([(0, 3, (0.0, 0.0, 1 / 7 + 0.01, 1 / 7))], C)
     assert activity[0] == 3 and activity[1] == NOTHING and activity[2] == C

@@ -7,6 +7,7 @@ from training_models import made_truth
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.world import World
 from export.data.records import EventRecord, TrackRecord
+from export.data.world_set import world_events, world_of, world_tracks, world_video
 from export.evaluation.metrics import event_tubes, evidence_tokens
 from export.training.truth import VideoTruth
 
@@ -47,6 +48,27 @@ def test_boxes_lie_in_their_events(truth):
     event = truth.box_event
     assert (truth.box_tick >= truth.start[event]).all() and (truth.box_tick < truth.end[event]).all()
     assert (np.diff(event) >= 0).all()
+
+
+def test_a_world_is_learned_from_as_a_data_folder_would_have_it():
+    """Wrong names and missing boxes are the very same, whichever way a training comes to a world."""
+    video = world_video(3, minutes=5, knobs={"label_noise": 0.4, "missing_boxes": 0.3, "concurrent": 3})
+    world = world_of(video)
+    said = VideoTruth.of_world(world, 300.0, annotated=True)
+    events = [one for one in world_events(video, world) if one.t_e < 299.9]
+    written = VideoTruth.of_records(events, list(world_tracks(video, world)))
+    assert len(said) == len(written) > 10 and len(said.box) == len(written.box)
+    for name, value in vars(said).items():
+        np.testing.assert_allclose(value, getattr(written, name), atol=1e-5)
+    right = VideoTruth.of_world(world, 300.0)
+    wrong = (said.activity != right.activity).mean()
+    assert 0.15 < wrong < 0.65 and 0.6 < len(said.box) / len(right.box) < 0.8
+    assert np.array_equal(said.instance, right.instance) and np.array_equal(said.start, right.start)
+
+
+def test_a_world_without_such_knobs_is_written_down_as_it_is(world, truth):
+    written = VideoTruth.of_world(world, SECONDS, annotated=True)
+    assert all(np.array_equal(value, getattr(truth, name)) for name, value in vars(written).items())
 
 
 def records(*, missing=()):

@@ -51,6 +51,7 @@ def test_a_world_is_rendered_once(tmp_path):
         {"clip_candidates": 40},
         {"data": DATA.model_copy(update={"minutes": 1.0})},
         {"data": DATA.model_copy(update={"levels": ("L2",)})},
+        {"data": DATA.model_copy(update={"knobs": {"missing_boxes": 0.2}})},
     ],
     ids=str,
 )
@@ -59,6 +60,14 @@ def test_whatever_tokens_depend_on_makes_them_anew(tmp_path, changed):
     caches(tmp_path, make, seeds=[7])
     caches(tmp_path, make, seeds=[7], **changed)
     assert seeds == [7, 7]
+
+
+def test_no_two_sets_of_knobs_share_a_video(tmp_path):
+    make, seeds = rendering()
+    sets = [{}, {"missing_boxes": 0.2}, {"missing_boxes": 0.3}, {"label_noise": 0.2}, {"shake_px": 4.0}]
+    for knobs in (*sets, *sets):
+        caches(tmp_path, make, seeds=[7], data=DATA.model_copy(update={"knobs": knobs}))
+    assert seeds == [7] * len(sets)
 
 
 def test_more_videos_use_those_that_there_are(tmp_path):
@@ -96,6 +105,28 @@ def test_the_world_of_a_seed_is_always_the_same_and_its_level_differs():
     configs = [world_with(data, seed).config for seed in range(8)]
     assert configs == [world_with(data, seed).config for seed in range(8)]
     assert len({(one.shake_px, one.concurrent) for one in configs}) > 1
+
+
+def test_all_worlds_have_the_knobs_that_are_turned():
+    data = Data(
+        levels=("L1", "L3"), crowded=0.5, knobs={"zipf": 1.5, "object_size": (0.05, 0.08), "activities": 4}
+    )
+    for seed in range(8):
+        config, plain = (
+            world_with(one, seed).config for one in (data, data.model_copy(update={"knobs": {}}))
+        )
+        assert config == plain.model_copy(update=data.knobs)
+
+
+def test_worlds_of_two_activities_are_crowded_by_two_hands():
+    data = Data(levels=("L1",), crowded=1.0, knobs={"activities": 2})
+    assert {world_with(data, seed).config.concurrent for seed in range(4)} == {2}
+    assert world_with(data, 3).events(0.0, 120.0)
+
+
+def test_knobs_that_spoil_annotations_are_none_of_what_validation_is_judged_by():
+    data = Data(knobs={"missing_boxes": 0.2, "label_noise": 0.1, "shake_px": 4.0})
+    assert data.judged() == Data(knobs={"shake_px": 4.0})
 
 
 def test_a_pool_makes_worlds_when_they_are_asked_for():

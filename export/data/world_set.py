@@ -1,7 +1,6 @@
 """Checkout worlds as a data folder: what happens in them and where, but no pixel, which cost nothing to draw.
 
-A world's annotations are made by a person in a hurry when its knobs say so: `label_noise` of the events are
-called by another activity, at `missing_boxes` of the ticks a product has no box. The pictures stay right.
+A world's annotations are made by a person in a hurry when its knobs say so (`export/data/annotated.py`).
 """
 
 from __future__ import annotations
@@ -11,17 +10,15 @@ from functools import lru_cache
 from itertools import chain
 from pathlib import Path
 
-from pydantic import ValidationError
-
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.world.activities import ACTIVITIES
-from edge_runtime.world.config import LEVELS, WorldConfig
-from edge_runtime.world.dice import Use, mix, unit
+from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.folders import make_world
-from edge_runtime.world.schedule import Event
 from edge_runtime.world.world import World
 from engines.errors import LvmError
-from export.data.files import EVENTS, TRACKS, VIDEOS, said, write_classes, write_lines
+from export.data.annotated import annotated_activity, annotated_tracks
+from export.data.files import EVENTS, TRACKS, VIDEOS, write_classes, write_lines
+from export.data.knobs import turned
 from export.data.records import (
     Classes,
     EventRecord,
@@ -73,12 +70,10 @@ def config_of(video: Video) -> WorldConfig:
         raise LvmError(
             f"{video.video} is a file ({video.path}) and no checkout world; only worlds have a seed"
         )
-    if video.level not in LEVELS:
-        raise LvmError(f"{video.video}: level must be one of {', '.join(LEVELS)}, got {video.level!r}")
     try:
-        return WorldConfig.model_validate({**LEVELS[video.level], **video.knobs, "seed": video.seed})
-    except ValidationError as error:
-        raise LvmError(f"{video.video}: {said(error)}") from error
+        return turned(video.level, video.knobs, video.seed)
+    except LvmError as error:
+        raise LvmError(f"{video.video}: {error}") from error
 
 
 def world_of(video: Video) -> World:
@@ -97,7 +92,7 @@ def world_events(video: Video, world: World) -> list[EventRecord]:
                 EventRecord(
                     video=video.video,
                     event=f"{event.hands}-{round(event.start * TICKS_PER_SECOND)}",
-                    activity=_annotated(event, world.config),
+                    activity=annotated_activity(event, world.config),
                     instance=event.instance,
                     t_s=event.start,
                     t_e=end,
@@ -118,8 +113,8 @@ def world_tracks(video: Video, world: World, *, idle_every: int = IDLE_EVERY) ->
             at += 1
         if not idle and not any(event.start <= t < event.end for event in events[at : at + 8]):
             continue
-        for track in world.truth(t).tracks:
-            if (track.active or idle) and not _missing(world.config, track.instance, tick):
+        for track in annotated_tracks(world, t):
+            if track.active or idle:
                 yield TrackRecord(
                     video=video.video,
                     instance=track.instance,
@@ -165,18 +160,6 @@ def world_classes(worlds: dict[str, World]) -> Classes:
             for instance in range(world.config.instances)
         ),
     )
-
-
-def _annotated(event: Event, config: WorldConfig) -> int:
-    """The activity that an event is called by."""
-    key = (Use.ANNOTATION, config.seed, event.hands, round(event.start * TICKS_PER_SECOND))
-    if unit(*key) >= config.label_noise or config.activities < 2:
-        return event.activity
-    return (event.activity + 1 + mix(*key, 1) % (config.activities - 1)) % config.activities
-
-
-def _missing(config: WorldConfig, instance: int, tick: int) -> bool:
-    return unit(Use.ANNOTATION, config.seed, 1, instance, tick) < config.missing_boxes
 
 
 def _rounded(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:

@@ -53,15 +53,13 @@ def caches_of(
 ) -> Iterator[VideoCache]:
     """One video after the other, from `folder` where it was seen before by the backbone named `digest`."""
     own = None
-    for number, video in enumerate(videos_of(data, split)):
+    for video in videos_of(data, split):
         report(video.video)
         if video.seed is not None:
             yield _world_cache(video, network, backbone, digest, folder)
             continue
-        if own is None:
-            footage = FolderFootage(data.root, network, folder, splits=(split,), asks=False)
-            own = footage.videos(split, backbone, folder, digest, lambda *_: None)
-        yield replace(own[number], name=video.video)
+        own = own or FolderFootage(data.root, network, folder, splits=(split,), asks=False)
+        yield replace(own.video(video, backbone, folder, digest), name=video.video)
 
 
 def _world_cache(

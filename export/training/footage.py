@@ -17,7 +17,7 @@ from engines.errors import LvmError
 from engines.manifest import ActivityClass, NetworkConfig
 from engines.spec import Engine
 from export.training.cache import VideoCache
-from export.training.photos import files_digest, photos_to_learn_from
+from export.training.photos import folders_digest, photos_to_learn_from
 from export.training.recipe import BackboneRecipe, Data
 from export.training.scenes import Scenes, draw_scenes
 from export.training.videos import training_seeds, validation_seeds, world_caches
@@ -119,9 +119,7 @@ class WorldFootage:
         return len(self._seeds(split))
 
     def fingerprint(self) -> str:
-        folders = [one for one in (self._data.products, self._data.backgrounds) if one is not None]
-        files = [path for one in folders for path in sorted(one.rglob("*")) if path.is_file()]
-        return files_digest(files) if files else ""
+        return folders_digest(one for one in (self._data.products, self._data.backgrounds) if one is not None)
 
     def scenes(self, stage: BackboneRecipe) -> SceneSource:
         first = self._data.first_seed
@@ -137,9 +135,11 @@ class WorldFootage:
         done: Callable[[int, int], None],
         showing: int = 0,
     ) -> list[VideoCache]:
+        """As the protocol says; what validation worlds are judged by is right, whatever the knobs make of
+        annotations."""
         seeds = self._seeds(split)
         return world_caches(
-            self._data,
+            self._data if split == "train" else self._data.judged(),
             seeds,
             self._network,
             backbone,
@@ -158,6 +158,7 @@ class WorldFootage:
             "first_seed": data.first_seed,
             "videos": [data.train_videos, data.validation_videos],
         }
+        said |= {"knobs": data.knobs} if data.knobs else {}
         return said | ({"products": data.products.name} if data.products is not None else {})
 
     def _seeds(self, split: Split) -> Sequence[int]:

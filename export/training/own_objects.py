@@ -22,6 +22,7 @@ from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from export.data.files import Dataset
 from export.data.records import Video
+from export.training.own_worlds import real_products
 from export.training.photos import photos_to_learn_from
 
 Images = NDArray[np.uint8]
@@ -54,8 +55,10 @@ class OwnObjects:
         self._photos = {} if photos is None else photos_to_learn_from(photos, held_out, some_ask=True)
 
     def check(self, videos: Iterable[Video]) -> None:
-        """Raises LvmError where an event's product has nothing that shows it."""
+        """Raises LvmError where an event's product has nothing that shows it; worlds show all of theirs."""
         for video in videos:
+            if video.seed is not None:
+                continue
             for event in self._set.events[video.video]:
                 if not self._chosen(video, event.instance):
                     name = self._name(video, event.instance)
@@ -84,7 +87,8 @@ class OwnObjects:
 
     def said(self, video: Video, instances: Iterable[int]) -> str:
         """What `pictures` of them depend on, but for the videos' own pictures."""
-        chosen = {int(one): self._chosen(video, int(one)) for one in instances}
+        ours = () if video.seed is not None else instances
+        chosen = {int(one): self._chosen(video, int(one)) for one in ours}
         shown = [(number, _told(one)) for number, pictures in chosen.items() for one in pictures]
         return hashlib.sha256(json.dumps([self._side, shown]).encode()).hexdigest()[:16]
 
@@ -113,8 +117,10 @@ class OwnObjects:
             yield Cutting(self._set.root / video.path, t, tuple(own.box[row].tolist()))
 
     def products(self, videos: Iterable[Video]) -> set[str]:
-        """The names of those with which something is done in `videos`."""
-        return {self._name(one, event.instance) for one in videos for event in self._set.events[one.video]}
+        """The names of those with which something is done in `videos`, and of all that worlds sell."""
+        seen = list(videos)
+        handled = {self._name(one, event.instance) for one in seen for event in self._set.events[one.video]}
+        return handled | set(real_products(seen, self._set.names.instances).values())
 
     def learned(self, videos: Iterable[Video]) -> set[str]:
         """All that `videos` or photographs may teach."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,25 @@ from numpy.typing import NDArray
 from edge_runtime.frame import Frame, tick_of
 from edge_runtime.ingest import preprocess
 from engines.errors import LvmError
+from export.training.own_worlds import WorldVideo
 from export.training.truth import VideoTruth
 
 Images = NDArray[np.uint8]
+
+
+class Pictures(Protocol):
+    """F pictures (S, S, 3), each read or drawn when it is asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, at: int, /) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Decoded:
     """`frames` (F, S, S, 3) at `ticks` (F,); `crops` (I, V, S, S, 3) in the order of `instances` (I,)."""
 
-    frames: Images
+    frames: Pictures
     ticks: NDArray[np.int64]
     crops: Images
     instances: NDArray[np.int64]
@@ -37,21 +46,21 @@ class Decoded:
 class Kept:
     """One video in the cache: the folders of its `frames`, and of what is `labelled` in it.
 
-    Another process gets the paths and nothing else.
+    Another process gets the paths and nothing else. Frames of a checkout world are drawn.
     """
 
-    frames: Path
+    frames: Path | WorldVideo
     labelled: Path
 
     def decoded(self) -> Decoded:
         """The pictures are mapped and not read."""
         try:
-            return Decoded(
-                _mapped(self.frames / "frames.npy"),
-                np.load(self.frames / "ticks.npy"),
-                _mapped(self.labelled / "crops.npy"),
-                np.load(self.labelled / "instances.npy"),
-            )
+            crops = _mapped(self.labelled / "crops.npy")
+            instances = np.load(self.labelled / "instances.npy")
+            if isinstance(self.frames, WorldVideo):
+                return Decoded(self.frames.frames(), self.frames.ticks(), crops, instances)
+            frames, ticks = _mapped(self.frames / "frames.npy"), np.load(self.frames / "ticks.npy")
+            return Decoded(frames, ticks, crops, instances)
         except FileNotFoundError as error:
             raise _gone(error) from error
 

@@ -24,23 +24,27 @@ _OPEN = 192
 class OwnScenes:
     """Pictures of kept videos by name, most of them from inside events.
 
-    Instances `everywhere` are the same product in all videos.
+    Instances `everywhere` are the same product in all videos, and so are `real` ones of one name, which are
+    given by video and instance.
     """
 
     def __init__(
         self,
         videos: Mapping[str, Kept],
         everywhere: Set[int],
+        real: Mapping[tuple[str, int], str],
         stage: BackboneRecipe,
         network: NetworkConfig,
     ) -> None:
-        self._videos, self._everywhere, self._stage, self._network = videos, everywhere, stage, network
+        self._videos, self._everywhere, self._real = videos, everywhere, real
+        self._stage, self._network = stage, network
         self._open = lru_cache(maxsize=_OPEN)(self._opened)
 
     def __getstate__(self) -> dict[str, object]:
         return {
             "videos": self._videos,
             "everywhere": self._everywhere,
+            "real": self._real,
             "stage": self._stage,
             "network": self._network,
         }
@@ -87,4 +91,6 @@ class OwnScenes:
         return decoded.frames[at], active, dict(zip(products, decoded.crops, strict=True))
 
     def _product(self, video: str, instance: int) -> Product:
+        if (video, instance) in self._real:
+            return None, self._real[video, instance]
         return (None if instance in self._everywhere else video), instance

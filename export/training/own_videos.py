@@ -28,9 +28,12 @@ from export.training.made_once import made_once, short
 from export.training.own_objects import OwnObjects
 from export.training.own_pictures import Images, Kept, keep_frames, keep_labelled
 from export.training.own_scenes import OwnScenes
+from export.training.own_worlds import WorldVideo, real_products
+from export.training.photos import folders_digest
 from export.training.recipe import BackboneRecipe
 from export.training.truth import VideoTruth
 from export.training.videos import PHOTOS
+from export.training.worlds import WORLDS
 
 
 class FolderFootage:
@@ -55,6 +58,7 @@ class FolderFootage:
     ) -> None:
         self._set, self._network, self._cache = read(folder), network, cache
         self._mirrored = mirrored
+        self._digest_of = functools.cache(folders_digest)  # many worlds, few folders of many files
         self.classes = self._set.classes
         if len(self.classes) != network.activities:
             raise LvmError(
@@ -66,8 +70,8 @@ class FolderFootage:
                 raise LvmError(f"{folder}/videos.jsonl needs at least one video with split {split}")
         wanted = [video for split in splits for video in self._of(split)]
         for video in wanted:
-            self._path(video)
-            self._long_enough(video, int(video.duration_s * network.sample_fps) + 1)
+            last = 0 if video.seed is not None else 1  # the frame at the very end, which a world has not
+            self._long_enough(video, int(video.duration_s * network.sample_fps) + last)
         self._objects: OwnObjects | None = None
         self._shown_by = ["nothing"]
         if asks:
@@ -92,7 +96,8 @@ class FolderFootage:
     def scenes(self, stage: BackboneRecipe) -> OwnScenes:
         everywhere = frozenset(one.id for one in self._set.names.instances if one.video is None)
         videos = {video.video: self._kept(video) for video in self._of("train")}
-        return OwnScenes(videos, everywhere, stage, self._network)
+        real = real_products(self._of("train"), self._set.names.instances)
+        return OwnScenes(videos, everywhere, real, stage, self._network)
 
     def videos(
         self,
@@ -105,13 +110,15 @@ class FolderFootage:
     ) -> list[VideoCache]:
         videos, out = self._of(split), []
         for number, video in enumerate(videos):
-            see = functools.partial(
-                self._seen, video, backbone, look_of(video.video, showing, self._mirrored)
-            )
-            said = f"{self._key(video)} {digest}{said_of(showing, self._mirrored)}"
-            out.append(seen_once(cache, video.video, said, self._network, see))
+            out.append(self.video(video, backbone, cache, digest, showing))
             done(number + 1, len(videos))
         return out
+
+    def video(self, video: Video, backbone: Engine, cache: Path, digest: str, showing: int = 0) -> VideoCache:
+        """One of `videos`."""
+        see = functools.partial(self._seen, video, backbone, look_of(video.video, showing, self._mirrored))
+        said = f"{self._key(video)} {digest}{said_of(showing, self._mirrored)}"
+        return seen_once(cache, video.video, said, self._network, see)
 
     def version(self) -> dict[str, Any]:
         videos = self._set.videos.values()
@@ -141,7 +148,7 @@ class FolderFootage:
         count = int(decoded.instances.max(initial=-1)) + 1
         photos = np.zeros((count, *decoded.crops.shape[1:]), np.uint8)
         photos[decoded.instances] = decoded.crops
-        frames = look.frames(iter(zip(times, decoded.frames, strict=True)))
+        frames = look.frames((t, decoded.frames[number]) for number, t in enumerate(times))
         truth, shown = look.truth(self._truth(video)), look.photos(list(photos))
         return cached(video.video, frames, shown, truth, self._network, backbone)
 
@@ -149,14 +156,8 @@ class FolderFootage:
 
     def _kept(self, video: Video) -> Kept:
         """Where the video lies in the cache; a version of its file is decoded once, whatever is annotated."""
-        path, size, fps = self._path(video), self._network.image_size, self._network.sample_fps
-        seen = path.stat()
-        frames = made_once(
-            self._cache,
-            f"frames-{short(f'{path.absolute()} {size} {fps}')}",
-            f"{seen.st_size} {seen.st_mtime_ns}",
-            lambda place: self._long_enough(video, keep_frames(place, _frames(path, fps), size)),
-        )
+        size, fps = self._network.image_size, self._network.sample_fps
+        frames = WorldVideo(video, size, fps) if video.seed is not None else self._frames_of(video)
         which = f"{self._set.root.absolute()} {video.video} {size} {fps} {self._shown_by}"
         labelled = made_once(
             self._cache,
@@ -166,9 +167,22 @@ class FolderFootage:
         )
         return Kept(frames, labelled)
 
+    def _frames_of(self, video: Video) -> Path:
+        path, size, fps = self._path(video), self._network.image_size, self._network.sample_fps
+        seen = path.stat()
+        return made_once(
+            self._cache,
+            f"frames-{short(f'{path.absolute()} {size} {fps}')}",
+            f"{seen.st_size} {seen.st_mtime_ns}",
+            lambda place: self._long_enough(video, keep_frames(place, _frames(path, fps), size)),
+        )
+
     def _labelled(self, video: Video) -> tuple[NDArray[np.int64], Images, VideoTruth]:
         """Instances (I,), pictures of each (I, V, S, S, 3), and what is done with them."""
         size, instances = self._network.image_size, self._instances(video)
+        if video.seed is not None:
+            world = WorldVideo(video, size, self._network.sample_fps)
+            return instances, world.crops(instances), self._truth(video)
         crops = np.zeros((len(instances), PHOTOS, size, size, 3), np.uint8)
         if self._objects is not None:
             for row, instance in enumerate(instances.tolist()):
@@ -177,18 +191,24 @@ class FolderFootage:
         return instances, crops, self._truth(video)
 
     def _key(self, video: Video) -> str:
-        path = self._path(video)
-        seen = path.stat()
         config, objects = self._network, self._objects
         shown = "" if objects is None else objects.said(video, self._instances(video))
         return (
-            f"{path} {seen.st_size} {seen.st_mtime_ns} {config.image_size} {config.sample_fps} "
+            f"{self._filmed(video)} {config.image_size} {config.sample_fps} "
             f"{self._set.events[video.video]} {_digest(self._set.tracks[video.video])} {shown}"
         )
 
+    def _filmed(self, video: Video) -> str:
+        """What the video's pictures depend on, but for their size."""
+        if video.seed is not None:
+            folders = self._digest_of(tuple(Path(one) for one in (video.products, video.backgrounds) if one))
+            return f"{video.model_dump_json(exclude={'split'})} worlds {WORLDS} {folders}"
+        path = self._path(video)
+        seen = path.stat()
+        return f"{path} {seen.st_size} {seen.st_mtime_ns}"
+
     def _path(self, video: Video) -> Path:
-        if video.path is None:
-            raise LvmError(f"video {video.video} has no path: worlds are trained on by their seeds")
+        assert video.path is not None
         return self._set.root / video.path
 
     def _instances(self, video: Video) -> NDArray[np.int64]:

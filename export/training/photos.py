@@ -183,6 +183,12 @@ def files_digest(files: Iterable[Path]) -> str:
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 
+def folders_digest(folders: Iterable[Path]) -> str:
+    """`files_digest` of all that lies in them, "" where nothing does."""
+    files = [path for one in folders for path in sorted(one.rglob("*")) if path.is_file()]
+    return files_digest(files) if files else ""
+
+
 def _save(path: Path, array: NDArray[np.uint8] | NDArray[np.int64]) -> None:
     """Whole or not at all, also when two runs begin at once."""
     made = path.with_name(f"{path.name}.{hashlib.sha256(str(id(array)).encode()).hexdigest()[:8]}.part.npy")

@@ -7,11 +7,23 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from edge_runtime.world.config import LEVELS
+from edge_runtime.world.config import LEVELS, WorldConfig
 from engines.errors import LvmError
 from engines.manifest import NetworkConfig
+from export.data.annotated import ANNOTATION_KNOBS
+from export.data.knobs import turned
+from export.data.records import Knob
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -52,7 +64,11 @@ class Data(Part):
     closeup: Share = 0.35
     """Share of close-ups where products are real; a third of it where they are drawn."""
     crowded: Share = 0.0
-    """Share of worlds in which three pairs of hands are at work, whatever their level."""
+    """Share of worlds in which three pairs of hands are at work, whatever their level and knobs."""
+    knobs: dict[str, Knob] = Field(default_factory=dict, exclude_if=lambda knobs: not knobs)
+    """Knobs of all worlds that differ from their level's, as `{zipf: 1.0, missing_boxes: 0.2}`: those of
+    `python -m export.data world --knob` (`edge_runtime/world/config.py`). `missing_boxes` and `label_noise`
+    make annotations to learn from worse, never those that validation is judged by."""
     train_videos: int = Field(default=48, ge=1)
     validation_videos: int = Field(default=8, ge=1)
     minutes: Positive = 30.0
@@ -71,6 +87,34 @@ class Data(Part):
     product_worlds: Share = 0.5
     backgrounds: Path | None = None
     background_worlds: Share = 0.5
+
+    @field_validator("knobs", mode="before")
+    @classmethod
+    def _turned(cls, knobs: Any, info: ValidationInfo) -> Any:
+        """As the worlds have them, by name: knobs that say the same have one digest."""
+        if not knobs or not isinstance(knobs, dict):
+            return knobs
+        if info.data.get("folder") is not None:
+            raise ValueError(
+                "worlds of a data folder have the knobs that its videos.jsonl says; leave data.knobs out, "
+                "and write the folder with python -m export.data world --knob"
+            )
+        if "closeup" in knobs:
+            raise ValueError("a recipe says closeup by data.closeup; set that")
+        found = [_config(level, knobs) for level in info.data.get("levels", ())]
+        return {name: getattr(found[0], name) for name in sorted(knobs)} if found else knobs
+
+    def judged(self) -> Data:
+        """The worlds that validation is judged by: the same knobs, but none that makes annotations worse."""
+        kept = {name: value for name, value in self.knobs.items() if name not in ANNOTATION_KNOBS}
+        return self.model_copy(update={"knobs": kept})
+
+
+def _config(level: str, knobs: dict[str, Any]) -> WorldConfig:
+    try:
+        return turned(level, knobs)
+    except LvmError as error:
+        raise ValueError(f"in worlds of level {level}: {error}") from error
 
 
 ENTRY_STEPS = 1000

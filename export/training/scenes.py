@@ -16,6 +16,7 @@ from edge_runtime.frame import CELLS
 from edge_runtime.mosaic import mosaic
 from edge_runtime.world.space import Box
 from edge_runtime.world.world import World
+from export.data.annotated import annotated_tracks
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.training.photos import PhotoSet
 
@@ -52,13 +53,13 @@ def draw_scenes(
     Every product that is handled has a photo, and of the others so many that a world has `photos_a_world`:
     all that lies on shelf and belt teaches what a product looks like from afar, and the products of one
     shop, with its look-alikes, are one another's negatives. A real product is the same one in every world
-    that sells it.
+    that sells it. What a world's knobs leave out of annotations, or call wrongly, is so here.
     """
     frames, activity, crop = [], [], []
     photos = _Photos()
     for world in worlds:
         moments = [_moment(world, rng, inside_events) for _ in range(frames_a_world)]
-        seen = [world.truth(t).tracks for t in moments]
+        seen = [annotated_tracks(world, t) for t in moments]
         handled = dict.fromkeys(one.instance for tracks in seen for one in tracks if one.active)
         others = sorted({one.instance for tracks in seen for one in tracks} - handled.keys())
         chosen = rng.permutation(others)[: max(photos_a_world - len(handled), 0)].tolist()

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.world.world import World
+from export.data.annotated import annotated_activity, annotated_tracks
 from export.data.cells import evidence_cells
 from export.data.records import EventRecord, TrackRecord
 from export.evaluation.metrics import event_tubes
@@ -67,19 +68,28 @@ class VideoTruth:
         return out
 
     @classmethod
-    def of_world(cls, world: World, duration_s: float) -> VideoTruth:
-        """The first `duration_s` seconds of a checkout world: events that lie within it."""
+    def of_world(cls, world: World, duration_s: float, *, annotated: bool = False) -> VideoTruth:
+        """The first `duration_s` seconds of a checkout world: events that lie within it.
+
+        As they are, or, where `annotated`, as a data folder of that world has them: with the label noise and
+        the missing boxes of its knobs.
+        """
         events = [one for one in world.events(0.0, duration_s) if one.start >= 0 and one.end <= duration_s]
+        called = [annotated_activity(one, world.config) if annotated else one.activity for one in events]
         box_event, box_tick, boxes = [], [], []
         for number, event in enumerate(events):
             for tick in range(round(event.start * TICKS_PER_SECOND), round(event.end * TICKS_PER_SECOND)):
-                for track in world.truth(tick / TICKS_PER_SECOND).active:
-                    if (track.instance, track.activity) == (event.instance, event.activity):
+                t = tick / TICKS_PER_SECOND
+                for track in annotated_tracks(world, t) if annotated else world.truth(t).active:
+                    if (track.instance, track.activity) == (event.instance, called[number]):
                         box_event.append(number)
                         box_tick.append(tick)
                         boxes.append(track.box)
         return cls._made(
-            [(one.activity, one.instance, one.start, one.end) for one in events], box_event, box_tick, boxes
+            [(name, one.instance, one.start, one.end) for name, one in zip(called, events, strict=True)],
+            box_event,
+            box_tick,
+            boxes,
         )
 
     @classmethod

@@ -47,7 +47,7 @@ def world_caches(
     """Caches of the worlds of `seeds`; what lies in `folder` already, of the same backbone, is taken.
 
     `digest` names the backbone, `showing` the number of the look (0 is as filmed); `done` is called with the
-    number of videos that are ready.
+    number of videos that are ready. Their truth is what is annotated of them.
     """
     which = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings", "mirrored"})
     said = f"{which}{digest}{make.__qualname__}{WORLDS}{said_of(showing, data.mirrored)}"
@@ -57,7 +57,8 @@ def world_caches(
 
         def see(seed: int = seed, name: str = name) -> VideoCache:
             look = look_of(name, showing, data.mirrored)
-            return of_world(make(data, seed), name, data.minutes * 60, network, backbone, look)
+            world, seconds = make(data, seed), data.minutes * 60
+            return of_world(world, name, seconds, network, backbone, look, annotated=True)
 
         out.append(seen_once(folder, name, said, network, see))
         done(number + 1)
@@ -71,25 +72,22 @@ def of_world(
     network: NetworkConfig,
     backbone: Engine,
     look: Look = AS_FILMED,
+    *,
+    annotated: bool = False,
 ) -> VideoCache:
-    """The first `duration_s` seconds of a checkout world as tokens."""
+    """The first `duration_s` seconds of a checkout world as tokens, with its truth or what is `annotated`."""
     size = network.image_size
-    photos = [
-        [
-            mosaic(world.instance_image(instance, (size, size), view=view), size)
-            for view in _views(world, instance)
-        ]
-        for instance in range(world.config.instances)
-    ]
-    truth = look.truth(VideoTruth.of_world(world, duration_s))
+    photos = [photos_to_ask_with(world, instance, size) for instance in range(world.config.instances)]
+    truth = look.truth(VideoTruth.of_world(world, duration_s, annotated=annotated))
     frames = look.frames(_frames(world, duration_s, network))
     return cached(name, frames, look.photos(photos), truth, network, backbone)
 
 
-def _views(world: World, instance: int) -> list[int]:
-    """The photos that are asked with, the same number for each product."""
+def photos_to_ask_with(world: World, instance: int, size: int) -> list[NDArray[np.uint8]]:
+    """Photos (S, S, 3) of a product as it is asked with, the same number for each."""
     free = world.query_views(instance)
-    return [free[number % len(free)] for number in range(PHOTOS)]
+    views = [free[number % len(free)] for number in range(PHOTOS)]
+    return [mosaic(world.instance_image(instance, (size, size), view=view), size) for view in views]
 
 
 def _frames(

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.dice import Use, mix, unit
 from edge_runtime.world.folders import make_world, product_photos
 from edge_runtime.world.world import World
+from export.data.knobs import turned
 from export.training.recipe import Data
 from export.training.tints import TintedFaces
 
@@ -42,15 +42,16 @@ class WorldPool(Sequence[World]):
 
 
 def world_with(data: Data, seed: int) -> World:
-    """The world of `seed`: of one of the levels, with real products or backgrounds in a share of seeds."""
+    """The world of `seed`: of one of the levels with its knobs turned, with real products or backgrounds in a
+    share of seeds."""
     key = (seed, Use.LAYOUT, 77)
     level = data.levels[mix(*key, 0) % len(data.levels)]
     real = data.products is not None and unit(*key, 1) < data.product_worlds
     behind = data.backgrounds if unit(*key, 2) < data.background_worlds else None
     closeup = data.closeup if real else data.closeup / 3
-    config = WorldConfig.level(level, seed=seed).model_copy(update={"closeup": closeup})
+    config = turned(level, {**data.knobs, "closeup": closeup}, seed)
     if unit(*key, 3) < data.crowded:
-        config = config.model_copy(update={"concurrent": 3})
+        config = config.model_copy(update={"concurrent": min(3, config.activities)})
     if not real or data.products is None:
         return make_world(config, backgrounds=behind)
     only = [name for name in product_photos(data.products) if name not in data.held_out]
