@@ -3,8 +3,8 @@
 B batch, k tokens that are read, d model width.
 
 A hand with a product above a bag looks the same before the product goes in and after it came out: a backbone
-that sees single pictures cannot tell bagging from unbagging, and codes of ticks that are shifted at random for
-every question hardly teach a reader which of two tokens came first. So each token is told how long after, or
+that sees single pictures cannot tell bagging from unbagging, and codes of ticks, shifted at random for every
+question, hardly teach a reader which of two tokens came first. So each token is told how long after, or
 before, the middle of the relevant tokens around it it was seen.
 """
 
