@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,12 +92,16 @@ def write_bundle(
         return _written(network, card, plan, variants, folder, report, judge)
 
 
-def write_copy(bundle: Bundle, output: Path, thresholds: Thresholds) -> Manifest:
+def write_copy(
+    bundle: Bundle, output: Path, thresholds: Thresholds, results: Mapping[str, float] | None = None
+) -> Manifest:
     """The same bundle with other thresholds at `output`, which may be its own place. Raises as `write_bundle`
     does."""
     output = output.absolute()
     refuse_foreign(output)
-    manifest = bundle.manifest.model_copy(update={"thresholds": thresholds})
+    before = bundle.manifest.training
+    training = before.model_copy(update={"results": before.results | dict(results or {})})
+    manifest = bundle.manifest.model_copy(update={"thresholds": thresholds, "training": training})
     with _staged(output) as folder:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)

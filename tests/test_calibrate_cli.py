@@ -53,6 +53,23 @@ def test_confidences_become_honest_and_nothing_else_changes(bundle: Path, tmp_pa
     assert _run(tmp_path / "new", "--results", tmp_path / "r", "--output", tmp_path / "new").exit_code == 0
 
 
+def test_a_manifest_tells_how_the_bundle_answers_what_it_was_not_fitted_to(
+    bundle: Path, tmp_path: Path
+) -> None:
+    fitted, unseen = _results(tmp_path / "r"), _results(tmp_path / "t", "test")
+    done = _run(bundle, "--results", fitted, "--tested", unseen, "--output", tmp_path / "new")
+    assert done.exit_code == 0, done.output
+    old, new = (Bundle.open(one).manifest.training.results for one in (bundle, tmp_path / "new"))
+    added = {name: value for name, value in new.items() if name not in old}
+    assert {name.split(".")[0] for name in added} == {"test"} and old.items() <= new.items()
+    assert 0.6 < added["test.presence_auroc"] < 1 and added["test.activity.short.recall_1x"] >= 0
+    nowhere = _run(bundle, "--results", fitted, "--tested", tmp_path, "--output", tmp_path / "other")
+    assert isinstance(nowhere.exception, LvmError) and "no results of lvm-net on test" in str(
+        nowhere.exception
+    )
+    assert not (tmp_path / "other").exists()
+
+
 @pytest.mark.parametrize(
     ("split", "said"), [("test", "what is tested is not to be fitted to"), ("train", "has no results")]
 )

@@ -121,6 +121,20 @@ def answered(results: Sequence[Result]) -> Interval | None:
     )
 
 
+def noted(
+    results: Sequence[Result], events: Sequence[EventResult], head: TimeHead, split: str
+) -> dict[str, float]:
+    """What a manifest says of answers to `split`: recall of each cell, events with evidence, AUROC."""
+    said = {
+        f"{kind}.{duration}.recall_1x": one
+        for (kind, duration), one in cells(results, recall_1x(head)).items()
+    }
+    said |= {"coverage": coverage(events)} if events else {}
+    presence = answered(results)
+    said |= {"presence_auroc": presence} if presence else {}
+    return {f"{split}.{name}": round(interval.estimate, 4) for name, interval in said.items()}
+
+
 def scores_of(results: Sequence[Result], metric: Metric) -> bootstrap.Scores | None:
     """A metric by seed and video; None where it applies to no result."""
     values = [(value, one) for one in results if (value := metric(one)) is not None]

@@ -3,6 +3,7 @@
     lvm-train evaluate my-bundle --data DATA --split val --system lvm-net --output RESULTS
     lvm-train calibrate my-bundle --results RESULTS --output my-honest-bundle
 
+With --tested its manifest also says how it answers what neither learning nor this has seen.
 Neither weights nor graphs change, nor does the order of any answers.
 """
 
@@ -29,12 +30,17 @@ def calibrate(
     ],
     output: Annotated[Path, typer.Option(help="The bundle that is written; may be the same.")],
     split: Annotated[str, typer.Option(help="Of the results: val, or train.")] = "val",
+    tested: Annotated[
+        Path | None,
+        typer.Option(help="Folder of its results on split test, whose recall the manifest then tells."),
+    ] = None,
 ) -> None:
     """Fit the scalings of confidences, the better time head and the threshold of presence to results."""
     from engines.bundle import Bundle
     from export.bundle_writer import write_copy
     from export.evaluation import confidence
-    from export.evaluation.runs import OWN, results_of
+    from export.evaluation.report import noted
+    from export.evaluation.runs import OWN, events_of, results_of
 
     if split not in ("val", "train"):
         raise LvmError(f"--split must be val or train, got {split!r}: what is tested is not to be fitted to")
@@ -48,7 +54,16 @@ def calibrate(
     fitted = confidence.calibrate(found)
     kept = opened.manifest.thresholds
     thresholds = fitted.model_copy(update={"evidence": kept.evidence, "interpolate_s": kept.interpolate_s})
-    write_copy(opened, output, thresholds)
+    unseen = results_of([tested], "test", OWN) if tested is not None else []
+    if unseen is None:
+        raise LvmError(
+            f"{tested} has no results of {OWN} on test; make them by: lvm-train evaluate {bundle} "
+            f"--data DATA --system {OWN} --output {tested}"
+        )
+    said = (
+        noted(unseen, events_of([tested], "test", OWN) or [], thresholds.time_head, "test") if tested else {}
+    )
+    write_copy(opened, output, thresholds, said)
     seeds = {one.seed for one in found}
     errors = {
         name: {"before": before.after.estimate, "after": after.after.estimate, "least": after.least}

@@ -117,7 +117,7 @@ class Training:
         """The card with what held-out videos say: how sure answers may be, and how often they are right."""
         from export.evaluation.confidence import calibrate
         from export.evaluation.evaluate import Setting, evaluate
-        from export.evaluation.report import cells, coverage, recall_1x
+        from export.evaluation.report import noted
         from export.evaluation.sets import queries_about
         from export.evaluation.stream import Model
 
@@ -125,12 +125,8 @@ class Training:
         queries = queries_about(held_out, seed=self.recipe.seed)
         found = evaluate(Model.of_network(network, card), held_out, queries, Setting(seed=self.recipe.seed))
         thresholds = calibrate(found.results)
-        recall = {
-            f"validation.{kind}.{duration}.recall_1x": round(interval.estimate, 4)
-            for (kind, duration), interval in cells(found.results, recall_1x(thresholds.time_head)).items()
-        }
-        recall["validation.coverage"] = round(coverage(found.events).estimate, 4)
-        training = card.training.model_copy(update={"results": card.training.results | recall})
+        said = noted(found.results, found.events, thresholds.time_head, "validation")
+        training = card.training.model_copy(update={"results": card.training.results | said})
         return replace(card, training=training, thresholds=thresholds)
 
     def card(self) -> ModelCard:
