@@ -27,7 +27,7 @@ from export.training.footage import WorldFootage
 from export.training.recipe import Data, Recipe
 from export.training.stages import CHECKPOINT, Training
 from export.training.starting import held_out_by_both
-from export.weights import part_of
+from export.weights import part_of, weights_digest
 
 STEPS = 3
 
@@ -292,6 +292,17 @@ def test_the_sampler_alone_may_be_of_another_kind_and_is_learned_anew(place, tmp
     assert moved.abs().max() < 0.1 * before["reader.heads.activity.weight"].abs().max()
     assert network.config.sampler == "s5" and "sampler.layers.0.space.read" in after
     assert 0 <= card.training.results["validation.coverage"] <= 1  # judged by the runtime's own ingest
+
+
+def test_a_manifest_says_what_it_was_started_from_and_not_where_that_lay(place, tmp_path):
+    start = place / "run" / CHECKPOINT
+    recipe = started(recipe_of(), start, "backbone", "tubedetr")
+    one = Training(recipe, tmp_path / "run", place / "cache", console=Console(file=io.StringIO()))
+    said, (network, before) = one.card().training, from_checkpoint(start)
+    assert str(place) not in said.model_dump_json() and json.loads(said.recipe)["start"] == CHECKPOINT
+    told = json.loads(said.data)["start"]
+    assert told["weights"] == weights_digest(network) and told["recipe"] == before.training.recipe
+    assert Recipe.model_validate(json.loads(said.recipe) | {"network": recipe.network, "data": {}}).seed == 3
 
 
 def test_a_start_may_be_given_queues_and_becomes_a_bundle_that_says_so(place, tmp_path):

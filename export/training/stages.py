@@ -38,7 +38,7 @@ from export.training.photos import PhotoSet
 from export.training.recipe import Recipe
 from export.training.selection import Selection
 from export.training.showings import Showings
-from export.training.starting import held_out_by_both, start_of
+from export.training.starting import held_out_by_both, origin, start_of, without_folders
 from export.training.tubedetr import TubeTask, TubeTrainer
 from export.weights import part_of, weights_digest
 
@@ -69,9 +69,11 @@ class Training:
         self._files = self.footage.fingerprint()  # once: what is added meanwhile is of the next run
         self.start: LvmNet | None = None
         self._held_out = self.footage.held_out
+        self._origin: dict[str, Any] = {}
         if self.recipe.start is not None:
             self.start, card = start_of(self.recipe)
             self._held_out = held_out_by_both(card, self.recipe.data, self.footage)
+            self._origin = {"start": origin(self.start, card)}
 
     def run(self, last: str = "lvm") -> None:
         """All stages up to `last`. Raises LvmError for a stage that is none."""
@@ -131,12 +133,12 @@ class Training:
 
     def card(self) -> ModelCard:
         """What the checkpoint says of itself before it is judged."""
-        recipe = self.recipe
+        recipe = without_folders(self.recipe)
         record = TrainingRecord(
             trained=True,
             recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
             seed=recipe.seed,
-            data=json.dumps(self.footage.version() | self._looks()),
+            data=json.dumps(self.footage.version() | self._looks() | self._origin),
             results=self._validation(),
             held_out=self._held_out,
         )

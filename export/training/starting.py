@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 from edge_runtime.world.folders import product_photos
 from engines.errors import LvmError
 from export.bundle_writer import ModelCard
@@ -9,6 +12,7 @@ from export.checkpoint import from_bundle, from_checkpoint
 from export.networks.model import LvmNet
 from export.training.footage import Footage
 from export.training.recipe import Data, Recipe
+from export.weights import weights_digest
 
 _OF_BACKBONE = ("backbone", "image_size", "d_backbone")
 _MAY_DIFFER = ("context", "queue")
@@ -39,6 +43,19 @@ def start_of(recipe: Recipe) -> tuple[LvmNet, ModelCard]:
     if differing:
         raise LvmError(f"start {recipe.start} must be of the recipe's network, got {', '.join(differing)}")
     return found, card
+
+
+def origin(start: LvmNet, card: ModelCard) -> dict[str, Any]:
+    """What a manifest says of the start: which weights, and how they were learned, as far as that is told."""
+    told = card.training
+    return {"weights": weights_digest(start), "recipe": told.recipe, "seed": told.seed, "data": told.data}
+
+
+def without_folders(recipe: Recipe) -> Recipe:
+    """`recipe` as a manifest tells it: the start by its name, not where it lay."""
+    if recipe.start is None:
+        return recipe
+    return recipe.model_copy(update={"start": Path(recipe.start.name)})
 
 
 def held_out_by_both(card: ModelCard, data: Data, footage: Footage) -> tuple[str, ...]:
