@@ -1,12 +1,15 @@
 """A manifest is understood whole or refused."""
 
 import json
+import re
 
 import pytest
 from pydantic import ValidationError
 
 from edge_runtime.paths import default_bundle
 from engines.manifest import Manifest
+from export.training.recipe import Recipe
+from export.training.worlds import WORLDS
 
 
 @pytest.fixture(scope="module")
@@ -65,3 +68,15 @@ def test_what_is_wrong_is_named(shipped, change, says):
 def test_sizes_of_sampler_and_reader_are_memory_and_what_comes_beside_it(shipped):
     network = Manifest.model_validate_json(shipped).network
     assert network.sampler_tokens == 588 + 294 and network.reader_tokens == 588 + 98
+
+
+def test_the_shipped_manifest_says_how_it_was_learned_and_what_came_of_it(shipped):
+    training = Manifest.model_validate_json(shipped).training
+    network = json.loads(shipped)["network"]
+    assert Recipe.model_validate(json.loads(training.recipe) | {"network": network, "data": {}}).lvm
+    assert json.loads(training.data)["worlds"] == WORLDS, "made of worlds that can still be drawn"
+    assert not re.search(r"/(work|home|root|tmp)/", shipped)
+    cells = {
+        f"test.{a}.{b}.recall_1x" for a in ("activity", "object", "time") for b in ("short", "medium", "long")
+    }
+    assert cells <= training.results.keys() and len(training.held_out) >= 10

@@ -41,7 +41,9 @@ def test_a_preset_may_differ_in_what_is_said(file):
 
 
 def test_a_whole_network_may_be_given(file):
-    whole = load_preset("tiny").model_copy(update={"memory_tokens": 98, "reader_candidates": 0})
+    whole = load_preset("tiny").model_copy(
+        update={"memory_tokens": 98, "reader_candidates": 0, "order": False}
+    )
     file.write_text(yaml.safe_dump({**PLAIN, "network": whole.model_dump()}))
     assert load_recipe(file).network.memory_tokens == 98
 
