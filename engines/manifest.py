@@ -107,13 +107,9 @@ class NetworkConfig(Strict):
         "in order of time, at linear cost, with a state from clip to clip (Selective S4)",
     )
     sampler_states: int = Field(
-        default=16,
-        ge=2,
-        le=256,
-        multiple_of=2,
-        exclude_if=lambda states: states == 16,
+        default=16, ge=2, le=256, multiple_of=2, exclude_if=lambda states: states == 16,
         description="real numbers of state that an s5 sampler carries a channel",
-    )
+    )  # fmt: skip
     context: tuple[ContextName, ...] = Field(
         default=_SVD_ONLY,
         exclude_if=lambda context: context == _SVD_ONLY,
@@ -131,10 +127,7 @@ class NetworkConfig(Strict):
         "with which the backbone learned to tell products apart",
     )
     order: bool = Field(
-        default=False,
-        exclude_if=lambda order: not order,
-        description="whether the reader is told how early or late each token is among the relevant ones "
-        "around it",
+        default=False, exclude_if=lambda order: not order, description="the reader is told early from late"
     )
 
     @model_validator(mode="after")
@@ -157,8 +150,6 @@ class NetworkConfig(Strict):
                 f"without svd_rank nothing can thin a clip: clip_candidates must be {clip_tokens}, "
                 f"got {self.clip_candidates}"
             )
-        if self.order and not self.reader_candidates:
-            raise ValueError("order is among relevant tokens: it needs reader_candidates >= 1, got 0")
         if self.sampler_novelty and not self.svd_rank:
             raise ValueError("sampler_novelty needs svd_rank >= 1, got 0")
         if len(set(self.context)) != len(self.context):

@@ -30,6 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
     {"reader_candidates": 16, "order": True},
+    {"order": True},
     {
         "object_fusion": "cell",
         "svd_rank": 0,

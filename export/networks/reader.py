@@ -108,8 +108,9 @@ class Reader(nn.Module):
         hot = one_hot_cells(_taken(memory_cell, chosen))  # (B, k, 49)
         tick = _taken(memory_tick, chosen)  # (B, k)
         shown = _taken(memory, chosen) + self.embed.kind[0]  # (B, k, d)
-        if self.order is not None and relevance is not None:
-            shown = shown + self.order(shown, tick, _taken(relevance, chosen), valid)
+        if self.order is not None:
+            weight = torch.zeros_like(memory_weight) if relevance is None else relevance
+            shown = shown + self.order(shown, tick, _taken(weight, chosen), valid)
         tokens = torch.cat([shown, asked.tokens], dim=1)  # (B, K, d)
         position = self._positions(tick, hot, asked)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)

@@ -223,9 +223,11 @@ def seen_once(
     place = folder / hashlib.sha256(f"{said}{shape}".encode()).hexdigest()[:16] / name
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        with place.with_name(f".{name}.lock").open("w") as lock:
+        alone = place.with_name(f".{name}.lock")
+        with alone.open("w") as lock:
             # Seeds that are trained side by side want the same video: one sees it, the others wait for it.
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not place.exists():
                 save(see(), place)
+            alone.unlink(missing_ok=True)  # whoever waits holds it open, and who comes later finds the video
     return load(place)
