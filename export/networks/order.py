@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from edge_runtime.frame import TICKS_PER_SECOND
 
@@ -45,5 +46,7 @@ class Order(nn.Module):
 def lateness(tick: Tensor, relevance: Tensor, valid: Tensor) -> Tensor:
     """Seconds of each token after the mean of those at most `AROUND_S` away, weighed by relevance. (B, k)"""
     after = (tick[:, :, None] - tick[:, None]).float() / TICKS_PER_SECOND  # (B, k, k)
-    weight = (torch.sigmoid(relevance) * valid)[:, None] * (after.abs() <= AROUND_S)  # (B, k, k)
+    # By softplus: onnxruntime's sigmoid ends at -18, where nothing may be relevant around a token.
+    sure = torch.exp(-functional.softplus(-relevance)) * valid  # (B, k)
+    weight = sure[:, None] * (after.abs() <= AROUND_S)  # (B, k, k)
     return (weight * after).sum(2) / weight.sum(2).clamp(min=_LEAST)
