@@ -14,7 +14,7 @@ import numpy as np
 
 from edge_runtime import queues, sampler_state
 from edge_runtime.kept import Kept
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 Carried = Mapping[str, Array]

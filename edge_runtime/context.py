@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.ingest import Version, most_novel
 from edge_runtime.memory import Tokens
 from edge_runtime.queues import read_entries
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 MOST_TICKS = 2**30

@@ -31,7 +31,7 @@ from edge_runtime.version import empty_version as empty_version
 from edge_runtime.version import most_novel as most_novel
 from edge_runtime.version import without_beaten
 from engines.errors import EngineFault
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 
 Image = NDArray[np.uint8]  # (S, S, 3)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import MAX_TICK
 from edge_runtime.kept import Kept
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 Carried = Mapping[str, Array]

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_runtime.kept import Kept
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 Carried = Mapping[str, Array]

@@ -17,7 +17,7 @@ from edge_runtime.coverage import Coverage
 from edge_runtime.frame import CELLS
 from edge_runtime.memory import Features, TokenMemory, Tokens, no_tokens
 from edge_runtime.steps import beaten
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 
 
 @dataclass(frozen=True)

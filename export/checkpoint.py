@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 
 from engines.bundle import Bundle
 from engines.errors import BundleError, LvmError
-from engines.manifest import ActivityClass, ContextName, NetworkConfig, Thresholds, TrainingRecord
+from engines.manifest import ActivityClass, Thresholds, TrainingRecord
+from engines.network_config import ContextName, NetworkConfig
 from export.bundle_writer import ModelCard, card_of, network_of
 from export.descriptions import describe_classes
 from export.networks.model import LvmNet, initialised

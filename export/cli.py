@@ -21,7 +21,8 @@ from rich.table import Table
 
 from edge_runtime.cli.one_line import run_app
 from engines.errors import LvmError, Missing
-from engines.manifest import CONTEXTS, SAMPLERS, ContextName, Manifest, Target
+from engines.manifest import Manifest, Target
+from engines.network_config import CONTEXTS, SAMPLERS, ContextName
 from export.precision import DEFAULT_TARGETS, TARGETS, Plan
 
 if TYPE_CHECKING:

@@ -5,7 +5,8 @@ B batch (free), N sampler tokens, n reader memory tokens, r rank of the SVD, L s
 
 from __future__ import annotations
 
-from engines.manifest import CELLS, GraphName, NetworkConfig
+from engines.manifest import GraphName
+from engines.network_config import CELLS, NetworkConfig
 from engines.spec import TensorSpec
 
 BATCH = "batch"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from engines.manifest import CELLS, NetworkConfig
+from engines.network_config import CELLS, NetworkConfig
 from engines.spec import Array
 
 LATEST_TICK = 180_000

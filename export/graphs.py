@@ -17,7 +17,8 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes import common as passes
 from torch.export import Dim, ExportedProgram
 
-from engines.manifest import GraphName, NetworkConfig, Target
+from engines.manifest import GraphName, Target
+from engines.network_config import NetworkConfig
 from export.contracts import BATCH, graph_inputs, graph_outputs
 from export.half import HALF
 from export.lowering import OPSET, attention_for

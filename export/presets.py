@@ -8,7 +8,7 @@ import yaml
 
 from edge_runtime.paths import configs
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 
 
 def preset_names() -> tuple[str, ...]:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from engines.errors import BundleError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.half import HALF
 from export.networks.model import LvmNet
 from export.weights8 import ROUNDED, SCALE, restored, rounded

@@ -10,7 +10,7 @@ from held_up import protocol
 
 from edge_runtime.frame import Frame
 from engines.fake import FakeEngine
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import TensorSpec
 
 WIDTH = 16

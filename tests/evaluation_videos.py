@@ -11,7 +11,8 @@ import functools
 import numpy as np
 from conftest import fake_backbone, small_network
 
-from engines.manifest import ActivityClass, NetworkConfig, TrainingRecord
+from engines.manifest import ActivityClass, TrainingRecord
+from engines.network_config import NetworkConfig
 from export.bundle_writer import ModelCard
 from export.data.records import CropView, EventRecord, QueryRecord, TrackRecord
 from export.evaluation.stream import Model

@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 
-from engines.manifest import ActivityClass, NetworkConfig, TrainingRecord
+from engines.manifest import ActivityClass, TrainingRecord
+from engines.network_config import NetworkConfig
 from export.bundle_writer import ModelCard
 from export.networks.model import LvmNet, initialised
 

@@ -7,7 +7,7 @@ from evaluation_videos import cache, model
 from edge_runtime.frame import CELLS
 from engines.errors import LvmError
 from engines.fake import FakeEngine
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import TensorSpec
 from export.evaluation.controls import BlindReader, oracle_scores, sampler_for, uniform_scores
 from export.evaluation.stream import Model, watched

@@ -1,87 +1,116 @@
-"""Early or late: what a reader is told of a token's place among the relevant ones around it."""
+"""Which videos are visited together."""
 
-import json
-
+import numpy as np
 import pytest
-import torch
-from training_models import toy_config
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from export.networks.model import initialised
-from export.networks.order import Order, lateness
-from export.networks.reader import Reader
+from engines.errors import LvmError
+from export.training.order import epoch_of_visits
 
-SURE, NOT = 20.0, -20.0
-
-
-def told(ticks, relevance, valid=None):
-    there = torch.ones(1, len(ticks), dtype=torch.bool) if valid is None else torch.tensor([valid])
-    return lateness(torch.tensor([ticks], dtype=torch.int32), torch.tensor([relevance]), there)[0]
+clips_of_videos = st.lists(st.integers(0, 6), min_size=1, max_size=6)
 
 
-def test_a_token_is_late_by_its_seconds_after_the_mean_of_the_relevant_ones():
-    assert told([10, 20, 30], [SURE] * 3).tolist() == pytest.approx([-2, 0, 2], abs=1e-5)
-    assert told([10, 20, 30], [SURE, SURE, NOT])[2].item() == pytest.approx(3, abs=1e-3)
+@st.composite
+def epochs(draw):
+    """clips of each video, at most, the epoch that was drawn."""
+    clips = draw(clips_of_videos)
+    batch = draw(st.integers(1, len(clips)))
+    most = draw(st.integers(1, 7))
+    share = draw(st.sampled_from([0.0, 0.5, 1.0]))
+    seed = draw(st.integers(0, 1000))
+    return clips, batch, most, epoch(clips, batch, seed, share=share, most=most)
 
 
-def test_what_is_not_relevant_not_there_or_of_another_event_does_not_count():
-    alone = told([100, 110], [SURE] * 2).tolist()
-    assert alone == pytest.approx([-1, 1], abs=1e-5)
-    assert told([100, 110, 130], [SURE, SURE, NOT])[:2].tolist() == pytest.approx(alone, abs=1e-5)
-    assert told([100, 110, 130], [SURE] * 3, [True, True, False])[:2].tolist() == pytest.approx(alone)
-    assert told([100, 110, 161], [SURE] * 3)[:2].tolist() == pytest.approx(alone, abs=1e-5)  # 10.2 s later
+def epoch(clips, batch, seed, *, share=0.5, most=100):
+    rng = np.random.default_rng(seed)
+    return epoch_of_visits(clips, batch, rng, chronological=share, at_most=most)
 
 
-def test_nothing_relevant_around_gives_a_number():
-    found = told([5, 6], [-1e4, -1e4], [False, False])
-    assert found.tolist() == [0, 0]
+def visits_of(batches, video):
+    return [visit for batch in batches for visit in batch if visit.video == video]
 
 
-def test_when_it_was_makes_no_difference_but_the_order_does():
-    order, tokens = Order(8), torch.randn(1, 3, 8)
-    torch.nn.init.normal_(order.change.weight)
-    tick, sure = torch.tensor([[5, 30, 40]], dtype=torch.int32), torch.full((1, 3), SURE)
-    there = torch.ones(1, 3, dtype=torch.bool)
-    added = order(tokens, tick, sure, there)
-    torch.testing.assert_close(order(tokens, tick + 150_000, sure, there), added)
-    torch.testing.assert_close(order(tokens, 45 - tick, sure, there), -added)
-    torch.testing.assert_close(order(2 * tokens, tick, sure, there), 2 * added)
+@settings(max_examples=30, deadline=None)
+@given(epochs())
+def test_no_video_is_twice_in_a_batch(drawn):
+    _, batch, _, batches = drawn
+    for visits in batches:
+        assert len({visit.video for visit in visits}) == len(visits) == batch
 
 
-def test_it_is_nothing_at_first_and_learned():
-    plain = toy_config(image_size=56, reader_candidates=20)
-    without, reader = (
-        initialised(plain, 0).reader,
-        initialised(plain.model_copy(update={"order": True}), 0).reader,
-    )
-    missing, unexpected = reader.load_state_dict(without.state_dict(), strict=False)
-    assert missing == ["order.change.weight", "order.change.bias"] and not unexpected
-    generator = torch.Generator().manual_seed(1)
-    n, steps = plain.reader_tokens, plain.query_steps
-    asked = {
-        "memory_features": torch.randn(2, n, plain.d_backbone, generator=generator),
-        "memory_tick": torch.arange(n, dtype=torch.int32).repeat(2, 1),
-        "memory_cell": torch.zeros(2, n, dtype=torch.int32),
-        "memory_valid": torch.ones(2, n, dtype=torch.bool),
-        "object_tokens": torch.randn(2, 49, plain.d_backbone, generator=generator),
-        "object_valid": torch.ones(2, dtype=torch.bool),
-        "activity": torch.zeros(2, plain.activities),
-        "activity_valid": torch.zeros(2, dtype=torch.bool),
-        "query_tick": torch.arange(steps, dtype=torch.int32).repeat(2, 1),
-        "query_valid": torch.ones(2, steps, dtype=torch.bool),
-        "svd_basis": torch.randn(2, plain.svd_rank, plain.d_backbone, generator=generator),
-        "svd_strength": torch.ones(2, plain.svd_rank),
-    }
-    without.eval()
-    reader.eval()
-    torch.testing.assert_close(reader(**asked).activity_logits, without(**asked).activity_logits)
-    reader(**asked).activity_logits.sum().backward()
-    assert reader.order.change.weight.grad.abs().min() > 0
-    torch.nn.init.ones_(reader.order.change.weight)
-    assert not torch.equal(reader(**asked).activity_logits, without(**asked).activity_logits)
+@settings(max_examples=30, deadline=None)
+@given(epochs())
+def test_each_clip_is_visited_at_most_once_and_exists(drawn):
+    clips, _, most, batches = drawn
+    for video, count in enumerate(clips):
+        numbers = [visit.clip for visit in visits_of(batches, video)]
+        assert len(set(numbers)) == len(numbers) <= most
+        assert all(0 <= clip < count for clip in numbers)
 
 
-def test_a_network_has_it_only_where_it_says_so():
-    assert Reader(toy_config(reader_candidates=20)).order is None
-    assert "order" not in json.loads(toy_config().model_dump_json())
-    assert json.loads(toy_config(order=True).model_dump_json())["order"] is True
-    assert Reader(toy_config(reader_candidates=0, order=True)).order is not None  # all count alike there
+@settings(max_examples=30, deadline=None)
+@given(epochs())
+def test_a_sweep_takes_clip_after_clip(drawn):
+    clips, _, _, batches = drawn
+    for video in range(len(clips)):
+        visits = visits_of(batches, video)
+        if visits and visits[0].chronological:
+            first = visits[0].clip
+            assert [visit.clip for visit in visits] == list(range(first, first + len(visits)))
+
+
+@settings(max_examples=30, deadline=None)
+@given(epochs())
+def test_only_the_first_visit_of_a_video_begins_its_memory(drawn):
+    clips, _, _, batches = drawn
+    for video in range(len(clips)):
+        firsts = [visit.first for visit in visits_of(batches, video)]
+        assert firsts == [True] * bool(firsts) + [False] * (len(firsts) - 1)
+
+
+@settings(max_examples=30, deadline=None)
+@given(epochs())
+def test_an_epoch_ends_only_where_too_few_videos_have_clips_left(drawn):
+    clips, batch, most, batches = drawn
+    left = [min(count, most) - len(visits_of(batches, video)) for video, count in enumerate(clips)]
+    assert np.count_nonzero(left) < batch
+
+
+def test_equal_generators_make_equal_epochs_and_others_do_not():
+    clips = [12] * 6
+    assert epoch(clips, 3, 5) == epoch(clips, 3, 5)
+    assert epoch(clips, 3, 5) != epoch(clips, 3, 6)
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_all_or_none_of_the_videos_are_swept(share):
+    batches = epoch([10] * 5, 2, 0, share=share)
+    assert {visit.chronological for batch in batches for visit in batch} == {bool(share)}
+
+
+def test_a_share_of_the_videos_is_swept():
+    swept = sum(visit.chronological for visit in (v for b in epoch([1] * 400, 1, 0, share=0.3) for v in b))
+    assert 80 < swept < 160
+
+
+def test_random_order_is_not_the_order_of_time():
+    visits = visits_of(epoch([30] * 2, 2, 0, share=0.0), 0)
+    numbers = [visit.clip for visit in visits]
+    assert numbers != sorted(numbers)
+
+
+def test_the_part_that_is_visited_begins_anywhere():
+    begins = {min(v.clip for v in visits_of(epoch([10], 1, seed, most=3), 0)) for seed in range(60)}
+    assert begins == set(range(8))
+
+
+def test_videos_with_much_left_come_more_often():
+    """Drawn evenly the short videos would be used up first and the epoch would end early."""
+    batches = epoch([4, 4, 40, 40], 2, 0)
+    assert len(batches) > 30
+
+
+def test_too_few_videos_for_a_batch_are_refused():
+    with pytest.raises(LvmError, match="batch of 3 distinct videos.*got 2"):
+        epoch([5, 5], 3, 0)

@@ -23,7 +23,7 @@ from edge_runtime.samplers import make_sampler
 from edge_runtime.state import FILE, Snapshot, StateError, StateFolder, load_snapshot
 from engines.bundle import Bundle
 from engines.errors import EngineFault
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 
 QUEUE = {"length": 3, "stride": 2, "text_slots": 6, "text_classes": 2, "regions": 4}
 NETWORK = small_network(context=("svd", "text", "region"), queue=QUEUE)

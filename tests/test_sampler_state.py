@@ -16,7 +16,7 @@ from edge_runtime.samplers import make_sampler
 from edge_runtime.state import FILE, Header, Snapshot, StateError, StateFolder, load_snapshot
 from engines.errors import EngineFault
 from engines.fake import FakeEngine
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.bundle_writer import write_bundle
 from export.precision import fp32
 from tools.kill import digest_of

@@ -9,7 +9,7 @@ from training_models import CPU, made_truth, toy_cache, toy_caches, toy_config
 
 from edge_runtime.decode import xyxy
 from engines.errors import LvmError
-from engines.manifest import CELLS
+from engines.network_config import CELLS
 from export.data.cells import evidence_cells
 from export.networks.reader import Reader
 from export.training.questions import Question

@@ -11,7 +11,7 @@ import torch
 from conftest import fake_backbone, small_network
 from numpy.typing import NDArray
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.training.cache import VideoCache, cached
 from export.training.distributed import Team
 from export.training.feeder import LvmTask

@@ -36,7 +36,7 @@ from edge_runtime.sources.demo import parse_demo
 from edge_runtime.world.activities import activity_named
 from edge_runtime.world.schedule import Event
 from engines.bundle import Bundle
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from tools.console import run_tool
 
 Real = NDArray[np.float64]

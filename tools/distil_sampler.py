@@ -33,7 +33,7 @@ from edge_runtime.memory import Scores, TokenMemory, Tokens
 from edge_runtime.samplers import Novelty, Sampler, make_sampler
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.checkpoint import from_bundle, save_checkpoint
 from export.data.checks import read
 from export.evaluation.stream import Model, watched

@@ -25,7 +25,7 @@ from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.folders import make_world
 from edge_runtime.world.world import World
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.checkpoint import from_checkpoint
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.evaluation.runs import CHECKPOINT

@@ -34,7 +34,7 @@ from edge_runtime.svd import OnlineSVD
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.world import World
 from engines.bundle import Bundle
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.select import choose, load_engine
 from engines.spec import Engine
 from tools.console import Step, bootstrap_interval, finish, progress, run_tool, show

@@ -22,7 +22,8 @@ import torch
 from torch import Tensor
 
 from edge_runtime.frame import CELLS
-from engines.manifest import NetworkConfig, Target, TrainingRecord
+from engines.manifest import Target, TrainingRecord
+from engines.network_config import NetworkConfig
 from export.bundle_writer import ModelCard, write_bundle
 from export.checkpoint import from_checkpoint, preset_classes, save_checkpoint
 from export.feeds import TIME, reader_feeds, scenes

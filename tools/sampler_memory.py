@@ -20,7 +20,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engines.manifest import NetworkConfig, Target
+from engines.manifest import Target
+from engines.network_config import NetworkConfig
 from export.graphs import lower, serialised, trace
 from export.networks.model import initialised
 from export.weights import WEIGHTS, places, save_tensors

@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from engines.manifest import NetworkConfig, Target
+from engines.manifest import Target
+from engines.network_config import NetworkConfig
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Engine, Feeds

@@ -37,7 +37,7 @@ from edge_runtime.ingest import BATCH_FRAMES, Ingest, Version, empty_version
 from edge_runtime.samplers import make_sampler
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.data.checks import read
 from export.data.records import DURATION_S, QueryRecord, Split

@@ -18,7 +18,7 @@ from edge_runtime.frame import CELLS, MAX_TICK
 from edge_runtime.kept import Kept
 from edge_runtime.state.errors import StateError
 from edge_runtime.state.header import Header
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 MAX_SLOTS, MIN_WIDTH, MAX_WIDTH, MAX_CLIP = 1_000_000, 1, 8192, 4096

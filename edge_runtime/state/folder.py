@@ -32,7 +32,7 @@ from edge_runtime.state.snapshot import (
 from edge_runtime.steps import Step
 from edge_runtime.timings import Timing
 from engines.durable import fsync_folder
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 
 log = logging.getLogger(__name__)
 

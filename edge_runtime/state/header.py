@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from edge_runtime.coverage import MAX_GAPS, MAX_NOTES
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 
 FORMAT_VERSION: Literal[2] = 2
 MAX_COUNT = 2**62

@@ -21,7 +21,7 @@ from edge_runtime.state.records import Record, RecordCoder
 from edge_runtime.state.seal import Seal, seal_of
 from edge_runtime.state.snapshot import FILE, PREVIOUS, Saving, Snapshot, decode
 from edge_runtime.version import without_beaten
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array, Engine, Feeds
 
 log = logging.getLogger(__name__)

@@ -28,7 +28,7 @@ from edge_runtime.state.header import FORMAT_VERSION, Header
 from edge_runtime.state.seal import SNAPSHOT, Seal
 from edge_runtime.svd import OnlineSVD
 from edge_runtime.version import Version
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 MAGIC = b"LVMSTAT2"

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.data.captions import Captions, of_frames
 from export.data.cells import cell_shares
 from export.data.files import Dataset, Tracks

@@ -19,7 +19,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from engines.errors import BundleError, LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.data.records import QueryRecord
 from export.evaluation.clips import Asked, WindowAnswer, read_window
 from export.evaluation.evaluate import (

@@ -18,7 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 
 from engines.errors import BundleError, LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.bundle_writer import ModelCard
 from export.checkpoint import from_bundle, from_checkpoint
 from export.evaluation.baseline import load_baseline

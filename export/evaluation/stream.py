@@ -17,7 +17,8 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.ingest import Ingest, Version, clip_tokens, empty_version
 from edge_runtime.memory import TokenMemory, Tokens
 from edge_runtime.samplers import Novelty, Sampler, make_sampler
-from engines.manifest import Manifest, NetworkConfig, Thresholds
+from engines.manifest import Manifest, Thresholds
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.bundle_writer import ModelCard
 from export.networks.model import LvmNet

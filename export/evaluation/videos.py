@@ -21,7 +21,7 @@ from edge_runtime.mosaic import mosaic
 from edge_runtime.objects import cut_out
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.data.files import Dataset
 from export.data.records import CropFile, CropInVideo, QueryRecord, Split, Video

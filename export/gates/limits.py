@@ -19,7 +19,8 @@ from typing import Annotated, Any
 from pydantic import Field, model_validator
 
 from edge_runtime.config import read_settings
-from engines.manifest import Precision, Strict
+from engines.manifest import Precision
+from engines.network_config import Strict
 from export.data.records import Split
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -6,7 +6,8 @@ from typing import Literal
 
 from pydantic import Field
 
-from engines.manifest import GraphName, Precision, Strict
+from engines.manifest import GraphName, Precision
+from engines.network_config import Strict
 from export.data.records import QueryType
 from export.gates.limits import Limits
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.positions import GRID
 
 _MEAN = (0.485, 0.456, 0.406)

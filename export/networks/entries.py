@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.attention import Attention, FeedForward, bias_of
 from export.networks.positions import CellCode, TickCode, one_hot_cells
 

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.places import TimedPlaces, corrected
 
 UNANSWERABLE = -1e9

@@ -7,7 +7,8 @@ from pydantic import ValidationError
 from torch import nn
 
 from engines.errors import LvmError
-from engines.manifest import GraphName, NetworkConfig
+from engines.manifest import GraphName
+from engines.network_config import NetworkConfig
 from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
 from export.networks.s5 import S5Sampler

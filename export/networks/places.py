@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.manifest import CELLS
+from engines.network_config import CELLS
 from export.networks.positions import GRID
 
 _USUAL_SIDE = 0.12

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from engines.manifest import CELLS
+from engines.network_config import CELLS
 
 GRID = 7
 _SPLIT = 512

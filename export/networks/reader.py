@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.manifest import CELLS, NetworkConfig
+from engines.network_config import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
 from export.networks.entries import QueueTokens
 from export.networks.heads import UNANSWERABLE, Heads, Read, ReaderOutput, mean_of_valid, on_slots
+from export.networks.lateness import Order
 from export.networks.likeness import Likeness
-from export.networks.order import Order
 from export.networks.positions import CellCode, TickCode, one_hot_cells
 
 

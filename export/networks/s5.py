@@ -20,7 +20,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.s4 import S4D
 from export.networks.s4_chunks import Chunks, chunk_size
 from export.networks.sampler import Sampler

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.attention import EncoderLayer, bias_of
 from export.networks.entries import EntryMaker
 from export.networks.positions import CellCode, one_hot_cells

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.manifest import CELLS, NetworkConfig
+from engines.network_config import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
 from export.networks.heads import UNANSWERABLE, Heads, mean_of_valid
 from export.networks.places import Places, corrected

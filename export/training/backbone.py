@@ -20,7 +20,7 @@ from torch.nn import functional
 from torch.utils.data import Dataset
 
 from edge_runtime.mosaic import mosaic
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.backbone import make_backbone
 from export.networks.likeness import IDENTITY
 from export.training.footage import SceneSource

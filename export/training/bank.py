@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.training.distributed import Team
 
 FIELDS = ("features", "tick", "cell", "event", "valid")

@@ -25,7 +25,7 @@ from edge_runtime.memory import Scores, TokenMemory, Tokens
 from edge_runtime.samplers import Novelty, Sampler
 from edge_runtime.svd import OnlineSVD
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.training.truth import VideoTruth
 

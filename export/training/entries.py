@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from edge_runtime.queues import brought_from, read_out
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.entries import ClipEntry, EntryMaker
 from export.training.cache import VideoCache
 

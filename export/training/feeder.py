@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from edge_runtime.frame import CELLS
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.training.bank import MemoryBank
 from export.training.cache import VideoCache
 from export.training.distributed import Team

@@ -14,7 +14,8 @@ import numpy as np
 from edge_runtime.world.activities import ACTIVITIES
 from edge_runtime.world.folders import product_photos
 from engines.errors import LvmError
-from engines.manifest import ActivityClass, NetworkConfig
+from engines.manifest import ActivityClass
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.training.cache import VideoCache
 from export.training.photos import folders_digest, photos_to_learn_from

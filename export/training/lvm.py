@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_runtime.decode import evidence_ticks, spread_ticks
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.model import make_sampler
 from export.networks.reader import Reader
 from export.training import losses

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.training.own_pictures import Decoded, Images, Kept
 from export.training.recipe import BackboneRecipe
 from export.training.scenes import Product, Scenes, labelled

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import TICKS_PER_SECOND, Frame
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.data.checks import read
 from export.data.files import Dataset, Tracks

@@ -20,7 +20,7 @@ from pydantic import (
 
 from edge_runtime.world.config import LEVELS, WorldConfig
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.data.annotated import ANNOTATION_KNOBS
 from export.data.knobs import turned
 from export.data.records import Knob

@@ -15,7 +15,7 @@ from edge_runtime.frame import CELLS
 from edge_runtime.ingest import most_novel
 from edge_runtime.memory import TokenMemory, Tokens
 from edge_runtime.samplers import Sampler, make_sampler
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.training.bank import FIELDS, MemoryBank
 from export.training.cache import VideoCache
 from export.training.order import Visit

@@ -17,7 +17,7 @@ from export.weights import weights_digest
 _OF_BACKBONE = ("backbone", "image_size", "d_backbone")
 _MAY_DIFFER = ("context", "queue")
 _MAY_BE_NEW = ("order",)
-"""What a start without may be given: its other weights stay, and what is new is learned."""
+"""What a start without it may be given: its other weights stay, and what is new is learned."""
 _OF_SAMPLER = ("sampler", "sampler_layers", "sampler_states")
 
 

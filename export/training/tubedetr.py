@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edge_runtime.frame import CELLS
 from engines.errors import LvmError
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from export.evaluation.loads import uniform_frames
 from export.networks.tubedetr import TubeDETR
 from export.training import losses

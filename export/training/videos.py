@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.mosaic import mosaic
 from edge_runtime.world.world import World
-from engines.manifest import NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.training.cache import VideoCache, cached, seen_once
 from export.training.looks import AS_FILMED, Look, look_of, said_of

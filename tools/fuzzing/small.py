@@ -22,7 +22,8 @@ from edge_runtime.service import Service
 from edge_runtime.state import Header, Snapshot
 from engines.bundle import Bundle
 from engines.fake import FakeEngine
-from engines.manifest import Manifest, NetworkConfig
+from engines.manifest import Manifest
+from engines.network_config import NetworkConfig
 from engines.select import Choice
 from engines.spec import Array, Feeds, TensorSpec
 
