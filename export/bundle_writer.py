@@ -95,8 +95,8 @@ def write_bundle(
 def write_copy(
     bundle: Bundle, output: Path, thresholds: Thresholds, results: Mapping[str, float] | None = None
 ) -> Manifest:
-    """The same bundle with other thresholds at `output`, which may be its own place. Raises as `write_bundle`
-    does."""
+    """The same bundle with other thresholds at `output`, which may be its own place; `results` are added to
+    those that its manifest tells. Raises as `write_bundle` does."""
     output = output.absolute()
     refuse_foreign(output)
     before = bundle.manifest.training

@@ -69,20 +69,9 @@ def findings(runs: Runs) -> Json:
         "recall_3x": {name: _cells(report.cells(found, report.recall_3x)) for name, found in others.items()},
         "against": {name: _against(ours, found, metric) for name, found in others.items() if name != OWN},
         "as_told": _cells(report.cells(ours, report.as_told(metric))),
-        "withheld": {
-            kind: {
-                name: list(interval[:3])
-                for name, interval in report.withheld([one for one in ours if one.type == kind]).items()
-            }
-            for kind in TYPES
-        },
+        "withheld": _withheld(ours),
         "windows": {
-            name: {
-                kind: _cells(report.cells([one for one in found if one.window == kind], metric))
-                for kind in ("tight", "loose")
-            }
-            for name, found in systems.items()
-            if name in (OWN, TUBEDETR)
+            name: _windows(found, metric) for name, found in systems.items() if name in (OWN, TUBEDETR)
         },
         "heads": {
             head: _cells(report.cells([one for one in ours if one.type == "time"], _with_head(head)))
@@ -95,15 +84,7 @@ def findings(runs: Runs) -> Json:
             for name, (count, interval) in report.by_gap(ours).items()
         },
         "auroc": _answered(ours),
-        "calibration": {
-            name: {
-                "before": list(one.before[:3]),
-                "after": list(one.after[:3]),
-                "samples": one.samples,
-                "least": one.least,
-            }
-            for name, one in calibrations(ours, thresholds).items()
-        },
+        "calibration": _calibration(ours, thresholds),
     }
 
 
@@ -149,6 +130,31 @@ def _coverage(folders: Sequence[Path], split: str, system: str) -> Json:
     if not events:
         return {}
     return {f"at_least_{least}": list(report.coverage(events, least)[:3]) for least in (1, 4)}
+
+
+def _withheld(ours: Sequence[Result]) -> Json:
+    found = {kind: report.withheld([one for one in ours if one.type == kind]) for kind in TYPES}
+    return {
+        kind: {name: list(interval[:3]) for name, interval in shares.items()}
+        for kind, shares in found.items()
+    }
+
+
+def _windows(results: Sequence[Result], metric: Metric) -> Json:
+    parts = {kind: [one for one in results if one.window == kind] for kind in ("tight", "loose")}
+    return {kind: _cells(report.cells(some, metric)) for kind, some in parts.items()}
+
+
+def _calibration(ours: Sequence[Result], thresholds: Mapping[int, Thresholds]) -> Json:
+    return {
+        name: {
+            "before": list(one.before[:3]),
+            "after": list(one.after[:3]),
+            "samples": one.samples,
+            "least": one.least,
+        }
+        for name, one in calibrations(ours, thresholds).items()
+    }
 
 
 def _answered(ours: Sequence[Result]) -> Json:

@@ -8,8 +8,6 @@ The candidates come out of the runtime's own ingest, so training sees exactly wh
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +25,7 @@ from edge_runtime.svd import OnlineSVD
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
+from export.training.made_once import alone, short
 from export.training.truth import VideoTruth
 
 Images = NDArray[np.uint8]
@@ -220,14 +219,12 @@ def seen_once(
     `said` is all that its frames, truth and backbone depend on; what tokens and clips depend on is added.
     """
     shape = network.model_dump_json(include=_SHAPE)
-    place = folder / hashlib.sha256(f"{said}{shape}".encode()).hexdigest()[:16] / name
+    place = folder / short(f"{said}{shape}") / name
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        alone = place.with_name(f".{name}.lock")
-        with alone.open("w") as lock:
-            # Seeds that are trained side by side want the same video: one sees it, the others wait for it.
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        lock = place.with_name(f".{name}.lock")
+        # Seeds that are trained side by side want the same video: one sees it, the others wait for it.
+        with alone(lock):
             if not place.exists():
                 save(see(), place)
-            alone.unlink(missing_ok=True)  # whoever waits holds it open, and who comes later finds the video
+            lock.unlink(missing_ok=True)  # whoever waits holds it open, and who comes later finds the video
     return load(place)

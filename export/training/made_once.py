@@ -6,7 +6,8 @@ import fcntl
 import hashlib
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 _LOCK = "making.lock"
@@ -22,9 +23,7 @@ def made_once(cache: Path, name: str, version: str, make: Callable[[Path], objec
     place = cache / f"{name}-{short(version)}"
     if place.exists():
         return place
-    cache.mkdir(parents=True, exist_ok=True)
-    with (cache / _LOCK).open("a") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the system lets it go when this process ends, however it ends
+    with alone(cache / _LOCK):
         for left in cache.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(left)
         if not place.exists():
@@ -33,6 +32,15 @@ def made_once(cache: Path, name: str, version: str, make: Callable[[Path], objec
                 if other != place:
                     shutil.rmtree(other)
     return place
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Among those that hold the file `lock`, one process at a time; the others wait."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # the system lets it go when this process ends, however it ends
+        yield
 
 
 def _make(place: Path, part: Path, make: Callable[[Path], object]) -> None:
