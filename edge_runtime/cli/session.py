@@ -169,6 +169,7 @@ class Session:
         if self._accompanied.address is not None and not self._out.is_terminal:
             self._err.print(f"answers at {self._accompanied.address}", markup=False)
         for camera in self._service.cameras.values():
+            self._panel.frames_per_s(camera)  # from here on: the first line that tells a rate has one
             if camera.resumed is not None:
                 at = camera.header.resume_at()
                 self._err.print(
