@@ -18,6 +18,7 @@ from engines.errors import BundleError, LvmError
 from engines.manifest import ActivityClass, Thresholds, TrainingRecord
 from engines.network_config import ContextName, NetworkConfig
 from export.bundle_writer import ModelCard, card_of, network_of
+from export.complaints import said
 from export.descriptions import describe_classes
 from export.networks.model import LvmNet, initialised
 from export.presets import load_preset
@@ -59,11 +60,7 @@ def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
             f"checkpoint {path} must have network, classes and training in its metadata, lacks {error}"
         ) from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise BundleError(
-            f"checkpoint {path}: metadata {error.title} is wrong: {where}: {first['msg']}"
-        ) from error
+        raise BundleError(f"checkpoint {path}: metadata {error.title} is wrong: {said(error)}") from error
     network = load_weights(config, path.read_bytes(), f"checkpoint {path}")
     name = metadata.get("name", path.stem)
     return network, ModelCard(name, classes, training, thresholds, attributions=attributions)

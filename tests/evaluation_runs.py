@@ -11,7 +11,7 @@ from export_models import small_config
 from safetensors.torch import save_file
 
 from edge_runtime.world.activities import ACTIVITIES
-from engines.manifest import ActivityClass, TrainingRecord
+from engines.manifest import ActivityClass, Thresholds, TrainingRecord
 from export.bundle_writer import ModelCard
 from export.checkpoint import save_checkpoint
 from export.networks.model import initialised
@@ -19,7 +19,12 @@ from export.networks.tubedetr import TubeDETR
 
 
 def make_run(
-    folder: Path, seed: int = 0, context: Sequence[str] = ("svd",), frames: int = 10, **lvm: object
+    folder: Path,
+    seed: int = 0,
+    context: Sequence[str] = ("svd",),
+    frames: int = 10,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    **lvm: object,
 ) -> Path:
     """What a training leaves, with untrained weights; its baseline was taught `frames` a clip."""
     folder.mkdir(parents=True)
@@ -27,7 +32,7 @@ def make_run(
     classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
     recipe = {"tubedetr": {"stride": 3, "frames": frames, "optimiser": {"steps": 60}}, "lvm": lvm}
     record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)
-    card = ModelCard("small", classes, record)
+    card = ModelCard("small", classes, record, thresholds)
     save_checkpoint(initialised(config, seed), card, folder / "checkpoint.safetensors")
     torch.manual_seed(seed)
     said = f"{json.dumps(recipe)} from 0123"

@@ -64,6 +64,16 @@ def test_json_lines_say_the_same_as_csv(place: Path, tmp_path: Path) -> None:
     assert (tmp_path / "a/events.jsonl").read_text() == (tmp_path / "b/events.jsonl").read_text()
 
 
+def test_a_folder_that_is_made_anew_has_no_questions_of_the_lists_before(place: Path, tmp_path: Path) -> None:
+    """They would ask about events that may be gone, and show boxes that may be others."""
+    own_set(tmp_path, place / "events.csv", boxes=place / "boxes.csv")
+    ask_all(tmp_path)
+    assert read(tmp_path).queries
+    own_set(tmp_path, place / "events.csv")
+    assert read(tmp_path).queries == () and not len(read(tmp_path).tracks["shelf.mp4"].tick5)
+    assert not (tmp_path / "chance.json").exists() and check(tmp_path) == []
+
+
 def test_questions_show_photos_where_there_are_any(place: Path, tmp_path: Path) -> None:
     own_set(tmp_path / "data", place / "events.csv", boxes=place / "boxes.csv")
     photos = product_folder(tmp_path / "photos", 1, 3)

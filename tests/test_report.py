@@ -73,19 +73,33 @@ def test_time_is_read_by_the_named_head_or_by_the_only_one_there_is() -> None:
 
 
 def test_two_runs_are_compared_by_difference_and_ratio() -> None:
-    difference, ratio = compared(run(0.75), run(0.5), recall_1x("bins"))["activity", "short"]
+    difference, ratio = compared(run(0.75), run(0.5), recall_1x("bins"), recall_1x("bins"))[
+        "activity", "short"
+    ]
     assert (difference.estimate, difference.low, difference.high) == (0.25, 0.25, 0.25)
     assert ratio.estimate == pytest.approx(1.5)
 
 
 def test_runs_with_other_seeds_are_compared_on_the_same_videos() -> None:
-    difference, _ = compared(run(0.75, (0, 1, 2)), run(0.5, (7,)), recall_1x("bins"))["activity", "short"]
+    metric = recall_1x("bins")
+    difference, _ = compared(run(0.75, (0, 1, 2)), run(0.5, (7,)), metric, metric)["activity", "short"]
     assert difference.estimate == 0.25 and difference.n_seeds == 1
 
 
 def test_runs_on_other_queries_are_refused() -> None:
     with pytest.raises(LvmError, match="the same queries"):
-        compared(run(0.5), run(0.5)[:-1] + [result("c", 17)], recall_1x("bins"))
+        compared(run(0.5), run(0.5)[:-1] + [result("c", 17)], recall_1x("bins"), recall_1x("bins"))
+
+
+def test_each_run_is_read_by_its_own_time_head() -> None:
+    """Ours has learned with the pointer, theirs with bins; read by ours, theirs would be wrong each time."""
+    spans = {
+        "bins": SpanResult(tiou=1.0, confidence=0.5),
+        "pointer": SpanResult(tiou=0.0, confidence=0.5),
+    }
+    runs = [result("a", n, type="time", spans=spans) for n in range(4)]
+    difference, _ = compared(runs, runs, recall_1x("bins"), recall_1x("pointer"))["time", "short"]
+    assert difference.estimate == 1.0
 
 
 def test_coverage_counts_events_with_enough_evidence() -> None:

@@ -447,9 +447,9 @@ def test_a_thousand_failed_openings_are_flat():
     finally:
         logging.disable(logging.NOTSET)
     (threads, files, bytes_), (threads_2, files_2, bytes_2) = marks
-    assert threads_2 <= 6 and threads_2 - threads <= 3
-    # What is being opened or left behind at that moment counts, too (34 on a busy machine); a leak would be
-    # one of each of a thousand openings.
+    # What is being opened or left behind at that moment counts, too (on a busy machine 7 threads, 34 files);
+    # a leak would be one of each of a thousand openings.
+    assert threads_2 - threads <= 30
     assert files_2 - files <= 200
     assert bytes_2 - bytes_ < 2 << 20, f"{(bytes_2 - bytes_) / 1000:.1f} bytes an opening"
 

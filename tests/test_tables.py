@@ -10,15 +10,16 @@ from evaluation_runs import make_run
 from test_report import result
 
 from engines.errors import LvmError
+from engines.manifest import Thresholds
 from export.data.ask_all import ask_all
 from export.data.candidates import Rules
 from export.data.checks import read
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.evaluate import Evaluation
-from export.evaluation.findings import Runs, findings
+from export.evaluation.findings import Runs, findings, first_answer
 from export.evaluation.markdown import page, table_1
 from export.evaluation.report import NINE
-from export.evaluation.results import EventResult, Result
+from export.evaluation.results import EventResult, Result, SpanResult
 from export.evaluation.runs import save
 from tools.tables import frame_loads, main
 
@@ -121,6 +122,26 @@ def test_runs_that_differ_in_one_thing_are_compared_with_ours(runs: list[Path], 
     found = findings(Runs(runs[:2], without_ocl=runs[2:]))
     assert found["against"]["without-ocl"]["recall_1x"]["activity/long"]["ratio"][0] == 1.5
     assert "Table 4" in page(found) and "Table 4" not in page(own)
+
+
+def test_a_run_of_which_bins_tell_the_time_is_read_by_its_bins(runs: list[Path]) -> None:
+    other = make_run(runs[0].with_name("bins-0"), 0, thresholds=Thresholds(time_head="bins"))
+    wrong = SpanResult(tiou=0.0, confidence=0.5)
+    told = [
+        one
+        if not one.spans
+        else one.model_copy(update={"spans": {"bins": one.spans["pointer"], "pointer": wrong}})
+        for one in made_up(0, 3)
+    ]
+    save(Evaluation(told, []), other, "test", "lvm-net")
+    found = findings(Runs(runs[:1], without_ocl=[other]))
+    assert found["recall_1x"]["without-ocl"]["time/short"][0] == 0.75
+    assert found["against"]["without-ocl"]["recall_1x"]["time/short"]["difference"] == [0, 0, 0]
+
+
+def test_answers_of_a_seed_that_no_run_has_are_refused() -> None:
+    with pytest.raises(LvmError, match=r"answers of seed 1 need a run of that seed, got those of \[0\]"):
+        first_answer({0: "bins"})(made_up(1, 1)[0])
 
 
 def test_a_memory_that_was_trained_as_random_replaces_the_swapped_sampler(runs: list[Path]) -> None:

@@ -93,7 +93,7 @@ def test_products_have_tokens_of_each_photo():
 def test_a_video_comes_back_from_disk(tmp_path):
     cache = toy_caches()[2]
     save(cache, tmp_path / "video.with.dots")
-    found = load(tmp_path / "video.with.dots")
+    found = load(tmp_path / "video.with.dots", "video.with.dots")
     assert found.name == "video.with.dots"
     for name, value in vars(cache).items():
         if isinstance(value, np.ndarray):
@@ -105,14 +105,14 @@ def test_a_video_comes_back_from_disk(tmp_path):
 
 def test_tokens_are_mapped_and_not_read(tmp_path):
     save(toy_caches()[2], tmp_path / "video")
-    assert isinstance(load(tmp_path / "video").tokens, np.memmap)
+    assert isinstance(load(tmp_path / "video", "video").tokens, np.memmap)
 
 
 def test_what_a_killed_run_left_half_written_is_overwritten(tmp_path):
     (tmp_path / "video.part").mkdir()
     (tmp_path / "video.part" / "tokens.npy").write_bytes(b"half")
     save(toy_caches()[2], tmp_path / "video")
-    assert np.array_equal(load(tmp_path / "video").tokens, toy_caches()[2].tokens)
+    assert np.array_equal(load(tmp_path / "video", "video").tokens, toy_caches()[2].tokens)
 
 
 def test_two_runs_that_want_one_video_see_it_once(tmp_path):

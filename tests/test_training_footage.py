@@ -156,6 +156,24 @@ def test_a_video_is_seen_once_by_each_backbone(footage, place, videos):
     assert len(set((place / "cache").iterdir()) - folders) == 1
 
 
+def test_videos_of_one_file_name_in_two_folders_are_two(place, tmp_path):
+    """As cameras leave them: one folder a day, with the same names in each."""
+    for folder, length_ms in (("monday", 24_000), ("tuesday", 28_000)):
+        (tmp_path / folder).mkdir()
+        write_video(tmp_path / folder / "c.mp4", range(0, length_ms, 200))
+    (tmp_path / "events.csv").write_text(
+        events_csv("monday/c.mp4,take,left,2,6,train", "tuesday/c.mp4,give,right,10,15,train", LINES[2])
+    )
+    (tmp_path / "boxes.csv").write_text(boxes_csv("monday/c.mp4", "tuesday/c.mp4", "b.mp4"))
+    shutil.copy(place / "b.mp4", tmp_path)
+    own_set(tmp_path / "data", tmp_path / "events.csv", boxes=tmp_path / "boxes.csv")
+    data = FolderFootage(tmp_path / "data", CONFIG, tmp_path / "cache")
+    one, two = data.videos("train", fake_backbone(CONFIG), tmp_path / "cache", "digest", lambda *n: None)
+    assert (one.name, two.name) == ("monday/c.mp4", "tuesday/c.mp4")
+    assert (one.truth.start.tolist(), two.truth.start.tolist()) == ([10], [50])
+    assert (len(one.tokens), len(two.tokens)) == (24, 28)
+
+
 def test_pictures_for_the_backbone_are_labelled_by_boxes(footage):
     scenes = footage.scenes(STAGE).draw(np.random.default_rng(0))
     assert scenes.frames.shape == (6, 56, 56, 3)

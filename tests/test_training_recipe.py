@@ -96,11 +96,11 @@ def test_changes_are_made_one_after_the_other(file):
         ("lvm.curriculum_minutes=[]", "lvm.curriculum_minutes"),
         ("lvm.negatives=1.5", "lvm.negatives: Input should be less than or equal to 1"),
         ("data.levels=[]", "data.levels"),
-        ("data.levels=[L9]", "data.levels.0: Value error, a level must be one of L0, L1"),
+        ("data.levels=[L9]", "data.levels.0: a level must be one of L0, L1"),
         ("backbone.worlds=4", "worlds_a_batch must be at most worlds, 4"),
         (
             "data.knobs.mising_boxes=0.2",
-            "data.knobs: Value error, in worlds of level L1: a world has no knob",
+            "data.knobs: in worlds of level L1: a world has no knob",
         ),
         ("data.knobs.mising_boxes=0.2", "no knob mising_boxes; its knobs are activities, instances, object_"),
         ("data.knobs.seed=3", "a world has no knob seed"),

@@ -22,7 +22,7 @@ from typing import TypeVar
 from edge_runtime.frame import TICKS_PER_SECOND
 from engines.errors import LvmError
 from export.data.clock import seconds
-from export.data.files import EVENTS, TRACKS, VIDEOS, write_classes, write_lines
+from export.data.files import write_annotations
 from export.data.records import (
     Box,
     Classes,
@@ -88,21 +88,21 @@ def adl(
     done = {who: _lines(_one(folder, f"{who}.txt"), _action) for who in people}
     labels = sorted({action.label for actions in done.values() for action in actions}, key=_by_number)
     number = {label: at for at, label in enumerate(labels)}
-    write_lines(root / VIDEOS, [
-        _video(who, videos, root, seen[who], done[who], splits.get(who, "train"), rules)
-        for who in people
-    ])  # fmt: skip
-    events = [event for who in people for event in _events(who, seen[who], done[who], number)]
-    write_lines(root / EVENTS, events)
-    write_lines(root / TRACKS, [track for who in people for track in _tracks(who, seen[who], rules)])
-    write_classes(root, Classes(
+    classes = Classes(
         activities=tuple(_named(at, rules.names.get(label, label)) for label, at in number.items()),
         instances=tuple(
             NamedInstance(id=track, name=label, video=who)
             for who in people
             for track, label in sorted({one.track: one.label for one in seen[who]}.items())
         ),
-    ))  # fmt: skip
+    )
+    write_annotations(
+        root,
+        [_video(who, videos, root, seen[who], done[who], splits.get(who, "train"), rules) for who in people],
+        [event for who in people for event in _events(who, seen[who], done[who], number)],
+        [track for who in people for track in _tracks(who, seen[who], rules)],
+        classes,
+    )
 
 
 def _one(folder: Path, name: str) -> Path:

@@ -13,12 +13,10 @@ from export.data.candidates import Rules
 from export.data.chance import chance_levels
 from export.data.checks import read
 from export.data.crops import Crops, file_crops, video_crops, view_crops
-from export.data.files import QUERIES, Dataset, write_lines
+from export.data.files import CHANCE, QUERIES, REJECTED, Dataset, write_lines
 from export.data.generate import counted, generate
 from export.data.records import QueryRecord, Split, Video
 from export.data.world_set import world_of
-
-CHANCE, REJECTED = "chance.json", "rejected.json"
 
 
 def ask_all(

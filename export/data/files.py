@@ -20,10 +20,12 @@ from pydantic import ValidationError
 
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
+from export.complaints import said
 from export.data.records import Classes, EventRecord, QueryRecord, Record, TrackRecord, Video
 
 VIDEOS, EVENTS, TRACKS, QUERIES = "videos.jsonl", "events.jsonl", "tracks.jsonl", "queries.jsonl"
 CLASSES = "classes.json"
+CHANCE, REJECTED = "chance.json", "rejected.json"
 OPTIONAL = (TRACKS, QUERIES)
 R = TypeVar("R", bound=Record)
 
@@ -154,18 +156,6 @@ def read_lines(root: Path, name: str, kind: type[R], problems: Problems) -> Iter
             yield number, record
 
 
-def said(error: ValidationError) -> str:
-    """The first complaint of pydantic, in one sentence."""
-    # In a union every member complains; the one that understood most of the record says most.
-    first = max(error.errors(include_url=False), key=lambda one: (len(one["loc"]), one["type"] != "missing"))
-    place = ".".join(str(part) for part in first["loc"])
-    words = first["msg"].removeprefix("Value error, ")
-    got = (
-        "" if first["type"] in ("missing", "json_invalid", "value_error") else f", got {first['input']!r:.80}"
-    )
-    return f"{place}: {words}{got}" if place else f"{words}{got}"
-
-
 def write_lines(path: Path, records: Iterable[Record]) -> int:
     """One JSON object a line; how many. An unfinished file never takes the place of a finished one."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -178,6 +168,23 @@ def write_lines(path: Path, records: Iterable[Record]) -> int:
     return count
 
 
+def write_annotations(
+    root: Path,
+    videos: Iterable[Video],
+    events: Iterable[EventRecord],
+    tracks: Iterable[TrackRecord],
+    classes: Classes,
+) -> None:
+    """Writes videos, events, tracks and classes. Questions about what `root` held before are removed: nobody
+    is to be judged by them."""
+    for name in (QUERIES, CHANCE, REJECTED):
+        (root / name).unlink(missing_ok=True)
+    write_lines(root / VIDEOS, videos)
+    write_lines(root / EVENTS, events)
+    write_lines(root / TRACKS, tracks)
+    write_classes(root, classes)
+
+
 def write_classes(root: Path, classes: Classes) -> None:
     """Writes classes.json, whole or not at all."""
     root.mkdir(parents=True, exist_ok=True)
@@ -188,6 +195,6 @@ def write_classes(root: Path, classes: Classes) -> None:
 
 def refuse_other(root: Path) -> None:
     """LvmError where `root` holds anything but a data folder's files, which are written anew."""
-    known = {VIDEOS, EVENTS, TRACKS, QUERIES, CLASSES, "chance.json", "rejected.json"}
+    known = {VIDEOS, EVENTS, TRACKS, QUERIES, CLASSES, CHANCE, REJECTED}
     if root.is_dir() and (others := sorted(path.name for path in root.iterdir() if path.name not in known)):
         raise LvmError(f"{root} holds {others[0]}, which is no data file; name an empty or new folder")

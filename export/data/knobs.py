@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from edge_runtime.world.config import LEVELS, WorldConfig
 from engines.errors import LvmError
-from export.data.files import said
+from export.complaints import said
 
 KNOBS = tuple(name for name in WorldConfig.model_fields if name != "seed")
 

@@ -23,8 +23,9 @@ from pydantic import ValidationError
 from edge_runtime.frame import tick_of
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
+from export.complaints import said
 from export.data.clock import seconds
-from export.data.files import EVENTS, TRACKS, VIDEOS, said, write_classes, write_lines
+from export.data.files import write_annotations
 from export.data.records import (
     Classes,
     EventRecord,
@@ -84,17 +85,15 @@ def own_set(
         (_track(row, videos, products, records) for row in marks),
         key=lambda one: (one.video, one.tick5, one.instance),
     )
-    write_lines(root / VIDEOS, videos.values())
-    write_lines(root / EVENTS, records)
-    write_lines(root / TRACKS, tracks)
     words = doing or {}
-    write_classes(root, Classes(
+    classes = Classes(
         activities=tuple(
             NamedActivity(id=at, name=name, doing=words.get(name, name.replace("_", " ")))
             for name, at in activities.items()
         ),
         instances=tuple(NamedInstance(id=at, name=name) for name, at in products.items()),
-    ))  # fmt: skip
+    )
+    write_annotations(root, videos.values(), records, tracks, classes)
 
 
 def _rows(path: Path, keys: tuple[str, ...]) -> list[Row]:

@@ -17,7 +17,7 @@ from edge_runtime.world.folders import make_world
 from edge_runtime.world.world import World
 from engines.errors import LvmError
 from export.data.annotated import annotated_activity, annotated_tracks
-from export.data.files import EVENTS, TRACKS, VIDEOS, write_classes, write_lines
+from export.data.files import write_annotations
 from export.data.knobs import turned
 from export.data.records import (
     Classes,
@@ -141,10 +141,13 @@ def write_worlds(
         yield from world_tracks(video, worlds[video.video], idle_every=idle_every)
         progress(video.video)
 
-    write_lines(root / VIDEOS, videos)
-    write_lines(root / EVENTS, chain.from_iterable(world_events(one, worlds[one.video]) for one in videos))
-    write_lines(root / TRACKS, chain.from_iterable(tracks(video) for video in videos))
-    write_classes(root, world_classes(worlds))
+    write_annotations(
+        root,
+        videos,
+        chain.from_iterable(world_events(one, worlds[one.video]) for one in videos),
+        chain.from_iterable(tracks(video) for video in videos),
+        world_classes(worlds),
+    )
 
 
 def world_classes(worlds: dict[str, World]) -> Classes:

@@ -5,7 +5,7 @@ Intervals are [estimate, low, high]; a cell of the tables is `type/duration`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
@@ -50,12 +50,11 @@ def findings(runs: Runs) -> Json:
         )
     thresholds = thresholds_of(runs.own)
     systems = {name: found for name in SYSTEMS if (found := results_of(runs.own, runs.split, name))}
-    others = dict(systems)
-    if trained := results_of(runs.random, runs.split, OWN):
-        others[RANDOM] = trained
-    if without := results_of(runs.without_ocl, runs.split, OWN):
-        others[WITHOUT_OCL] = without
-    metric = first_answer({seed: one.time_head for seed, one in thresholds.items()})
+    metric = _metric_of(thresholds)
+    others = {name: (found, metric) for name, found in systems.items()}
+    for name, folders in ((RANDOM, runs.random), (WITHOUT_OCL, runs.without_ocl)):
+        if found := results_of(folders, runs.split, OWN):
+            others[name] = found, _metric_of(thresholds_of(folders))
     return {
         "split": runs.split,
         "seeds": list(report.seeds_of(ours)),
@@ -64,10 +63,16 @@ def findings(runs: Runs) -> Json:
         "negatives": len({one.qid for one in ours if not one.happened}),
         "time_heads": {str(seed): one.time_head for seed, one in thresholds.items()},
         "baselines": baselines_of(runs.own, runs.split),
-        "random_is_trained": trained is not None,
-        "recall_1x": {name: _cells(report.cells(found, metric)) for name, found in others.items()},
-        "recall_3x": {name: _cells(report.cells(found, report.recall_3x)) for name, found in others.items()},
-        "against": {name: _against(ours, found, metric) for name, found in others.items() if name != OWN},
+        "random_is_trained": bool(results_of(runs.random, runs.split, OWN)),
+        "recall_1x": {name: _cells(report.cells(found, theirs)) for name, (found, theirs) in others.items()},
+        "recall_3x": {
+            name: _cells(report.cells(found, report.recall_3x)) for name, (found, _) in others.items()
+        },
+        "against": {
+            name: _against(ours, metric, found, theirs)
+            for name, (found, theirs) in others.items()
+            if name != OWN
+        },
         "as_told": _cells(report.cells(ours, report.as_told(metric))),
         "withheld": _withheld(ours),
         "windows": {
@@ -104,24 +109,31 @@ def thresholds_of(folders: Sequence[Path]) -> dict[int, Thresholds]:
 def first_answer(heads: Mapping[int, TimeHead]) -> Metric:
     """Recall@1x, time read by the head that each seed's manifest names."""
     by_head: dict[TimeHead, Metric] = {head: report.recall_1x(head) for head in get_args(TimeHead)}
-    return lambda one: by_head[heads.get(one.seed, "pointer")](one)
+
+    def metric(one: Result) -> float | None:
+        if one.seed not in heads:
+            raise LvmError(f"answers of seed {one.seed} need a run of that seed, got those of {list(heads)}")
+        return by_head[heads[one.seed]](one)
+
+    return metric
+
+
+def _metric_of(thresholds: Mapping[int, Thresholds]) -> Metric:
+    return first_answer({seed: one.time_head for seed, one in thresholds.items()})
 
 
 def _with_head(head: TimeHead) -> Metric:
     return lambda one: one.score(head)
 
 
-def _against(ours: Sequence[Result], theirs: Sequence[Result], metric: Metric) -> Json:
-    metrics: dict[str, Callable[[Result], float | None]] = {
-        "recall_1x": metric,
-        "recall_3x": report.recall_3x,
-    }
+def _against(ours: Sequence[Result], metric: Metric, theirs: Sequence[Result], their_metric: Metric) -> Json:
+    metrics = {"recall_1x": (metric, their_metric), "recall_3x": (report.recall_3x, report.recall_3x)}
     return {
         name: {
             _name(cell): {"difference": list(difference[:3]), "ratio": list(ratio[:3])}
-            for cell, (difference, ratio) in report.compared(ours, theirs, one).items()
+            for cell, (difference, ratio) in report.compared(ours, theirs, *pair).items()
         }
-        for name, one in metrics.items()
+        for name, pair in metrics.items()
     }
 
 

@@ -72,13 +72,15 @@ def cells(results: Sequence[Result], metric: Metric) -> dict[Cell, Interval]:
 
 
 def compared(
-    ours: Sequence[Result], theirs: Sequence[Result], metric: Metric
+    ours: Sequence[Result], theirs: Sequence[Result], metric: Metric, their_metric: Metric
 ) -> dict[Cell, tuple[Interval, Interval]]:
-    """Difference and ratio, ours against theirs on the same queries, in the nine cells."""
+    """Difference and ratio, ours against theirs on the same queries, in the nine cells; each by its own
+    metric: which head tells times may differ."""
     same_questions(ours, theirs)
     found = {}
     for cell in NINE:
-        one, two = (scores_of(of_cell(results, cell), metric) for results in (ours, theirs))
+        one = scores_of(of_cell(ours, cell), metric)
+        two = scores_of(of_cell(theirs, cell), their_metric)
         if one and two:
             found[cell] = bootstrap.difference(one, two), bootstrap.ratio(one, two)
     return found

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engines.errors import LvmError
 from engines.manifest import TimeHead
+from export.complaints import said
 from export.data.records import Duration, QueryType
 from export.evaluation.metrics import POSITIVE_IOU
 
@@ -114,9 +115,7 @@ def _load(path: Path, kind: type[Line]) -> list[Line]:
         try:
             lines.append(kind.model_validate_json(line))
         except ValidationError as error:
-            first = error.errors(include_url=False)[0]
-            where = ".".join(map(str, first["loc"]))
-            raise LvmError(f"{path}:{number}: {where}: {first['msg']}") from error
+            raise LvmError(f"{path}:{number}: {said(error)}") from error
     return lines
 
 

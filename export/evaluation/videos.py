@@ -9,7 +9,6 @@ Letters: F frames, S picture side, d token width.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,9 +26,8 @@ from export.data.files import Dataset
 from export.data.records import CropFile, CropInVideo, QueryRecord, Split, Video
 from export.data.world_set import world_of
 from export.evaluation.evaluate import Crops
-from export.training.cache import VideoCache, seen_once
+from export.training.cache import VideoCache
 from export.training.own_videos import FolderFootage
-from export.training.videos import of_world
 
 Image = NDArray[np.uint8]
 
@@ -52,24 +50,10 @@ def caches_of(
     report: Callable[[str], None] = lambda video: None,
 ) -> Iterator[VideoCache]:
     """One video after the other, from `folder` where it was seen before by the backbone named `digest`."""
-    own = None
+    footage = FolderFootage(data, network, folder, splits=(split,), asks=False)
     for video in videos_of(data, split):
         report(video.video)
-        if video.seed is not None:
-            yield _world_cache(video, network, backbone, digest, folder)
-            continue
-        own = own or FolderFootage(data.root, network, folder, splits=(split,), asks=False)
-        yield replace(own.video(video, backbone, folder, digest), name=video.video)
-
-
-def _world_cache(
-    video: Video, network: NetworkConfig, backbone: Engine, digest: str, folder: Path
-) -> VideoCache:
-    def see() -> VideoCache:
-        return of_world(world_of(video), video.video, video.duration_s, network, backbone)
-
-    said = f"{video.model_dump_json(exclude={'split'})}{digest}"
-    return seen_once(folder, video.video, said, network, see)
+        yield footage.video(video, backbone, folder, digest)
 
 
 def crops_of(

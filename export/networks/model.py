@@ -9,6 +9,7 @@ from torch import nn
 from engines.errors import LvmError
 from engines.manifest import GraphName
 from engines.network_config import NetworkConfig
+from export.complaints import said
 from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
 from export.networks.s5 import S5Sampler
@@ -52,8 +53,7 @@ def with_memory(network: LvmNet, tokens: int) -> LvmNet:
     try:
         config = NetworkConfig.model_validate({**network.config.model_dump(), "memory_tokens": tokens})
     except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        raise LvmError(f"a memory of {tokens} tokens cannot be: {problem['msg']}") from None
+        raise LvmError(f"a memory of {tokens} tokens cannot be: {said(error)}") from None
     resized = LvmNet(config)
     resized.load_state_dict(network.state_dict())
     return resized.train(network.training)

@@ -39,13 +39,13 @@ class TubeDETR(nn.Module):
     """TubeDETR with an object crop and an activity in place of text, and one linear layer for each head.
 
     Its modules have the names and shapes of the `Reader`'s, so that trained weights are the reader's initial
-    ones: `reader.load_state_dict(tubedetr.state_dict(), strict=False)`. Only `fast` is its own, and the
-    reader's SVD tokens have no counterpart; of the pointer only its logit is used, to weigh the cells of a
-    frame. Tick codes are added to the keys although attention never leaves a frame here: the weights then
-    know the keys that they will see in the reader. Where the reader weighs its tokens by relevance this
-    network does, too, and is taught it by the same boxes. Finding the one cell of fifty by itself, it learned
-    neither activities nor times in 5,000 steps; boxes alone did not mend that in 1,500, going on from a
-    trained reader did (`tubedetr.from_start`).
+    ones: `reader.load_state_dict(tubedetr.state_dict(), strict=False)`. Only `fast` is its own; the
+    reader's SVD tokens, queues and lateness have no counterpart; of the pointer only its logit is used, to
+    weigh the cells of a frame. Tick codes are added to the keys although attention never leaves a frame here:
+    the weights then know the keys that they will see in the reader. Where the reader weighs its tokens by
+    relevance this network does, too, and is taught it by the same boxes. Finding the one cell of fifty by
+    itself, it learned neither activities nor times in 5,000 steps; boxes alone did not mend that in 1,500,
+    going on from a trained reader did (`tubedetr.from_start`).
     """
 
     def __init__(self, config: NetworkConfig, stride: int = 5) -> None:

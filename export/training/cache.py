@@ -8,6 +8,7 @@ The candidates come out of the runtime's own ingest, so training sees exactly wh
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ from export.training.truth import VideoTruth
 
 Images = NDArray[np.uint8]
 _BATCH = 32
+_FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 _MAPPED = ("tokens", "features", "means")
 _SHAPE = {
     "image_size", "d_backbone", "clip_frames", "clip_candidates", "svd_rank", "svd_forgetting", "sample_fps",
@@ -198,13 +200,13 @@ def save(cache: VideoCache, folder: Path) -> None:
     part.rename(folder)
 
 
-def load(folder: Path) -> VideoCache:
-    """A video that `save` wrote; its largest arrays are mapped, not read."""
+def load(folder: Path, name: str) -> VideoCache:
+    """The video `name` that `save` wrote; its largest arrays are mapped, not read."""
     arrays: dict[str, Any] = {
         file.stem: np.load(file, mmap_mode="r" if file.stem in _MAPPED else None)
         for file in folder.glob("*.npy")
     }
-    return VideoCache(name=folder.name, truth=VideoTruth.load(folder / "truth.npz"), **arrays)
+    return VideoCache(name=name, truth=VideoTruth.load(folder / "truth.npz"), **arrays)
 
 
 def _arrays(cache: VideoCache) -> dict[str, NDArray[Any]]:
@@ -217,14 +219,15 @@ def seen_once(
     """The video `name` from `folder`, or what `see` gives, kept there for the next time.
 
     `said` is all that its frames, truth and backbone depend on; what tokens and clips depend on is added.
+    Names may be paths, as those of a person's own videos are.
     """
     shape = network.model_dump_json(include=_SHAPE)
-    place = folder / short(f"{said}{shape}") / name
+    place = folder / short(f"{said}{shape}") / (name if _FILE_NAME.fullmatch(name) else short(name))
     if not place.exists():
-        lock = place.with_name(f".{name}.lock")
+        lock = place.with_name(f".{place.name}.lock")
         # Seeds that are trained side by side want the same video: one sees it, the others wait for it.
         with alone(lock):
             if not place.exists():
                 save(see(), place)
             lock.unlink(missing_ok=True)  # whoever waits holds it open, and who comes later finds the video
-    return load(place)
+    return load(place, name)

@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from engines.errors import LvmError
+from engines.manifest import TimeHead
 
 if TYPE_CHECKING:
     import torch
@@ -90,8 +91,9 @@ def evaluate(
     results = output or run
     place = cache or results.absolute().parent / "cache"
     found = answers(opened, read(data), cast("Split", split), names, place, results, where)
-    Console().print(_table(found))
-    typer.echo(json.dumps({"run": str(run), "split": split, "systems": _summary(found)}))
+    recalls = _recalls(found, opened.card.thresholds.time_head)
+    Console().print(_table(recalls))
+    typer.echo(json.dumps({"run": str(run), "split": split, "systems": recalls}))
 
 
 def answers(
@@ -166,23 +168,24 @@ def _asked(data: Dataset, split: str) -> dict[str, list[QueryRecord]]:
     return asked
 
 
-def _summary(found: dict[str, list[Result]]) -> dict[str, dict[str, list[float]]]:
-    from export.evaluation.confidence import better_head
+def _recalls(found: dict[str, list[Result]], head: TimeHead) -> dict[str, dict[str, list[float]]]:
+    """Recall@1x of each system, `[estimate, low, high]` by `type/duration`; times as the run's manifest has
+    them read."""
     from export.evaluation.report import cells, recall_1x
 
     said = {}
     for name, results in found.items():
-        intervals = cells(results, recall_1x(better_head(results)))
+        intervals = cells(results, recall_1x(head))
         said[name] = {f"{kind}/{length}": list(one[:3]) for (kind, length), one in intervals.items()}
     return said
 
 
-def _table(found: dict[str, list[Result]]) -> Table:
+def _table(recalls: dict[str, dict[str, list[float]]]) -> Table:
     from export.evaluation.report import NINE
 
     names = [f"{kind}/{length}" for kind, length in NINE]
     table = Table("system", *names, title="Recall@1x with 95 % intervals over videos", title_justify="left")
-    for system, cells in _summary(found).items():
+    for system, cells in recalls.items():
         row = [cells.get(name) for name in names]
         table.add_row(
             system, *("" if one is None else f"{one[0]:.3f} {one[1]:.2f}-{one[2]:.2f}" for one in row)

@@ -37,7 +37,7 @@ from export.training.truth import cxcywh
 
 _NOTHING_ASKED = Question(kind=2, instance=0, view=0, activity=0, start=0, end=0, event=-1)
 _MOST_BOXES = 64
-_LOOSE_AFTER_CURRICULUM = 0.3
+_TIGHT_AFTER_CURRICULUM = 0.3
 """Share of tight windows once the curriculum is over."""
 
 
@@ -180,7 +180,7 @@ class LvmTask:
         video = shown.visit.video
         cache, queue = self._caches[video], self._progress.past[video]
         tight = (
-            1.0 if step < self._recipe.tight_until * self._recipe.optimiser.steps else _LOOSE_AFTER_CURRICULUM
+            1.0 if step < self._recipe.tight_until * self._recipe.optimiser.steps else _TIGHT_AFTER_CURRICULUM
         )
         asking = Asking(cache.objects.shape[1], self._recipe.negatives, tight, self._recipe.unnamed)
         past = list(queue) if self._recipe.past_queries else []

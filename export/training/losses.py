@@ -44,7 +44,7 @@ def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
 def spans(start_logits: Tensor, end_logits: Tensor, ticks: Tensor, span: Tensor, which: Tensor) -> Tensor:
     """Cross entropy of first and last bin. Logits and ticks (Q, L), span (Q, 2) ticks, the end exclusive.
 
-    A bin stands for the time up to the next one; padded steps repeat the last tick and have logits of -1e9.
+    A bin stands for the time up to the next one; padded steps come after all ticks and have logits of -1e9.
     """
     ordered = ticks.contiguous()
     first = torch.searchsorted(ordered, span[:, :1].contiguous(), right=True).squeeze(1) - 1

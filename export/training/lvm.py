@@ -55,7 +55,7 @@ class LvmTrainer(nn.Module):
             self.sampler.entry.requires_grad_(False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """`batch` as `Feeder` makes it -> loss, its parts, the new memories (B, m, ...)."""
+        """`batch` as `LvmTask` makes it -> loss, its parts, the new memories (B, m, ...)."""
         kept = self._keep(batch)
         parts = self._answer(batch, kept)
         if self.recipe.guidance:

@@ -57,7 +57,7 @@ class OwnScenes:
         return kept.decoded(), kept.truth()
 
     def draw(self, rng: np.random.Generator) -> Scenes:
-        """Pictures of as many videos as a batch has worlds, of one video several times where they are few."""
+        """As many pictures as a batch of worlds has, each of a video drawn anew."""
         parts = [self._one(rng) for _ in range(self._stage.worlds_a_batch * self._stage.frames_a_world)]
         frames = np.stack([frame for frame, _, _ in parts])
         activity, crop, crops = labelled(

@@ -22,6 +22,7 @@ from engines.spec import Engine
 from export.data.checks import read
 from export.data.files import Dataset, Tracks
 from export.data.records import Split, TrackRecord, Video
+from export.data.world_set import world_of
 from export.training.cache import VideoCache, cached, seen_once
 from export.training.looks import Look, look_of, said_of
 from export.training.made_once import made_once, short
@@ -32,8 +33,8 @@ from export.training.own_worlds import WorldVideo, real_products
 from export.training.photos import folders_digest
 from export.training.recipe import BackboneRecipe
 from export.training.truth import VideoTruth
-from export.training.videos import PHOTOS
-from export.training.worlds import WORLDS
+from export.training.videos import PHOTOS, of_world
+from export.training.worlds import drawn_from
 
 
 class FolderFootage:
@@ -46,7 +47,7 @@ class FolderFootage:
 
     def __init__(
         self,
-        folder: Path,
+        folder: Path | Dataset,
         network: NetworkConfig,
         cache: Path,
         photos: Path | None = None,
@@ -56,18 +57,20 @@ class FolderFootage:
         asks: bool = True,
         mirrored: bool = True,
     ) -> None:
-        self._set, self._network, self._cache = read(folder), network, cache
+        self._set = folder if isinstance(folder, Dataset) else read(folder)
+        self._network, self._cache = network, cache
         self._mirrored = mirrored
-        self._digest_of = functools.cache(folders_digest)  # many worlds, few folders of many files
+        self._drawn_from = functools.cache(drawn_from)  # many worlds, few folders of many files
+        self._photos = photos
         self.classes = self._set.classes
         if len(self.classes) != network.activities:
             raise LvmError(
-                f"{folder} has {len(self.classes)} activities, the recipe's network.activities is "
+                f"{self._set.root} has {len(self.classes)} activities, the recipe's network.activities is "
                 f"{network.activities}: they must be equal"
             )
         for split in splits:
             if not self._of(split):
-                raise LvmError(f"{folder}/videos.jsonl needs at least one video with split {split}")
+                raise LvmError(f"{self._set.root}/videos.jsonl needs at least one video with split {split}")
         wanted = [video for split in splits for video in self._of(split)]
         for video in wanted:
             last = 0 if video.seed is not None else 1  # the frame at the very end, which a world has not
@@ -91,7 +94,8 @@ class FolderFootage:
 
     def fingerprint(self) -> str:
         seen = [self._key(video) for split in ("train", "val") for video in self._of(split)]
-        return short("".join([*seen, *(one.model_dump_json() for one in self.classes)]))
+        learned = "" if self._photos is None else folders_digest([self._photos])
+        return short("".join([*seen, *(one.model_dump_json() for one in self.classes), learned]))
 
     def scenes(self, stage: BackboneRecipe) -> OwnScenes:
         everywhere = frozenset(one.id for one in self._set.names.instances if one.video is None)
@@ -141,6 +145,9 @@ class FolderFootage:
         return VideoTruth.of_records(self._set.events[video.video], list(_records(video, self._set)))
 
     def _seen(self, video: Video, backbone: Engine, look: Look) -> VideoCache:
+        if video.seed is not None:
+            world, truth = world_of(video), self._truth(video)
+            return of_world(world, video.video, video.duration_s, self._network, backbone, truth, look)
         decoded = self._kept(video).decoded()
         self._long_enough(video, len(decoded.frames))
         times = (decoded.ticks / TICKS_PER_SECOND).tolist()
@@ -201,8 +208,8 @@ class FolderFootage:
     def _filmed(self, video: Video) -> str:
         """What the video's pictures depend on, but for their size."""
         if video.seed is not None:
-            folders = self._digest_of(tuple(Path(one) for one in (video.products, video.backgrounds) if one))
-            return f"{video.model_dump_json(exclude={'split'})} worlds {WORLDS} {folders}"
+            shown = self._drawn_from(video.products, video.backgrounds)
+            return f"{video.model_dump_json(exclude={'split'})} {shown}"
         path = self._path(video)
         seen = path.stat()
         return f"{path} {seen.st_size} {seen.st_mtime_ns}"

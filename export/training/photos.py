@@ -5,7 +5,6 @@ Letters: N images of a batch, P photos, S side of a training image, K side of a 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from edge_runtime.images import read_image
 from edge_runtime.world.folders import drawn, product_photos
 from engines.errors import LvmError
+from export.training.made_once import made_once, short
 from export.training.photo_augment import Image, augmented, paste, relit
 
 STORED_SIDE = 160
@@ -83,9 +83,9 @@ class PhotoSet:
         if len(kept) < 2:
             raise LvmError(f"{folder} must have at least 2 products to train on, got {len(kept)}")
         self.names = tuple(kept)
-        self._photos, self._sizes = _stored(
-            [p for photos in kept.values() for p in photos], stored_side, cache
-        )
+        files = [photo for photos in kept.values() for photo in photos]
+        which = f"{folder.absolute()} {sorted(held_out)} {some_ask} {stored_side}"
+        self._photos, self._sizes = _stored(files, stored_side, cache, which)
         counts = [len(photos) for photos in kept.values()]
         self._owner = np.repeat(np.arange(len(kept)), counts)  # (P,) label of each photo
         self._starts = np.concatenate([[0], np.cumsum(counts)])  # (labels + 1,)
@@ -150,18 +150,23 @@ def _middle(photo: Image, share: float) -> Image:
     return photo[y : height - y, x : width - x]
 
 
-def _stored(files: list[Path], side: int, cache: Path | None) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Photos (P, K, K, 3) in their top left corners and their heights and widths (P, 2)."""
+def _stored(
+    files: list[Path], side: int, cache: Path | None, which: str
+) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Photos (P, K, K, 3) in their top left corners and their heights and widths (P, 2).
+
+    Of `which` there is one version in `cache`.
+    """
     if cache is None:
         return _read(files, side)
-    cache.mkdir(parents=True, exist_ok=True)
-    name = f"{files_digest(files)}-{side}"
-    photos, sizes = cache / f"photos-{name}.npy", cache / f"sizes-{name}.npy"
-    if not sizes.exists():
-        made, shapes = _read(files, side)
-        _save(photos, made)
-        _save(sizes, shapes)  # last: where it lies, the photos are whole
-    return np.load(photos, mmap_mode="r"), np.load(sizes)
+
+    def make(place: Path) -> None:
+        photos, sizes = _read(files, side)
+        np.save(place / "photos.npy", photos)
+        np.save(place / "sizes.npy", sizes)
+
+    place = made_once(cache, f"photos-{short(which)}", files_digest(files), make)
+    return np.load(place / "photos.npy", mmap_mode="r"), np.load(place / "sizes.npy")
 
 
 def _read(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
@@ -180,17 +185,10 @@ def _read(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.i
 def files_digest(files: Iterable[Path]) -> str:
     """Changes when a file comes, goes or is written anew."""
     said = "\n".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-    return hashlib.sha256(said.encode()).hexdigest()[:16]
+    return short(said)
 
 
 def folders_digest(folders: Iterable[Path]) -> str:
     """`files_digest` of all that lies in them, "" where nothing does."""
     files = [path for one in folders for path in sorted(one.rglob("*")) if path.is_file()]
     return files_digest(files) if files else ""
-
-
-def _save(path: Path, array: NDArray[np.uint8] | NDArray[np.int64]) -> None:
-    """Whole or not at all, also when two runs begin at once."""
-    made = path.with_name(f"{path.name}.{hashlib.sha256(str(id(array)).encode()).hexdigest()[:8]}.part.npy")
-    np.save(made, array)
-    made.replace(path)

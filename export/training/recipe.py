@@ -21,6 +21,7 @@ from pydantic import (
 from edge_runtime.world.config import LEVELS, WorldConfig
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
+from export.complaints import said
 from export.data.annotated import ANNOTATION_KNOBS
 from export.data.knobs import turned
 from export.data.records import Knob
@@ -254,9 +255,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LvmError(f"recipe {path} is no YAML in UTF-8: {error}") from error
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(map(str, first["loc"]))
-        raise LvmError(f"recipe {path}: {where}: {first['msg']}") from error
+        raise LvmError(f"recipe {path}: {said(error)}") from error
 
 
 def _changed(given: Any, changes: Sequence[str]) -> Any:

@@ -125,7 +125,9 @@ class Training:
 
         card = self.card()
         queries = queries_about(held_out, seed=self.recipe.seed)
-        found = evaluate(Model.of_network(network, card), held_out, queries, Setting(seed=self.recipe.seed))
+        # A memory that it was not trained with would be judged by a sampler that has learned nothing.
+        setting = Setting(self.recipe.lvm.sampler, seed=self.recipe.seed)
+        found = evaluate(Model.of_network(network, card), held_out, queries, setting)
         thresholds = calibrate(found.results)
         said = noted(found.results, found.events, thresholds.time_head, "validation")
         training = card.training.model_copy(update={"results": card.training.results | said})
@@ -224,16 +226,22 @@ class Training:
         self.console.print(f"entries of clips: loss {loss:.4f} after {recipe.lvm.entry_steps} steps")
 
     def _judge(self, module: nn.Module, held_out: Sequence[VideoCache]) -> float:
-        """Mean loss of answers about held-out videos, swept whole from their start, without noise."""
+        """Mean loss of answers about held-out videos, without noise.
+
+        They are swept from their start, for up to `_VALIDATION_STEPS` clips.
+        """
+        network = self.recipe.network
+        clip_s = network.clip_frames / network.sample_fps
+        longest = max(cache.clips for cache in held_out) * clip_s / 60
         recipe = self.recipe.lvm.model_copy(
             update={
                 "batch": min(self.recipe.lvm.batch, len(held_out)),
                 "chronological": 1.0,
                 "tight_until": 0.0,
-                "curriculum_minutes": (self.recipe.data.minutes,),
+                "curriculum_minutes": (longest,),
             }
         )
-        task = LvmTask(self.recipe.network, recipe, held_out, self.recipe.seed, Team(), self.device)
+        task = LvmTask(network, recipe, held_out, self.recipe.seed, Team(), self.device)
         task.module.load_state_dict(module.state_dict())
         task.module.eval()
         total = 0.0

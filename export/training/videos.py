@@ -16,7 +16,7 @@ from export.training.cache import VideoCache, cached, seen_once
 from export.training.looks import AS_FILMED, Look, look_of, said_of
 from export.training.recipe import Data
 from export.training.truth import VideoTruth
-from export.training.worlds import WORLDS, world_with
+from export.training.worlds import drawn_from, world_with
 
 PHOTOS = 3
 """Photos of each product that questions are asked with."""
@@ -50,7 +50,8 @@ def world_caches(
     number of videos that are ready. Their truth is what is annotated of them.
     """
     which = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings", "mirrored"})
-    said = f"{which}{digest}{make.__qualname__}{WORLDS}{said_of(showing, data.mirrored)}"
+    shown = drawn_from(data.products, data.backgrounds)
+    said = f"{which}{digest}{make.__qualname__}{shown}{said_of(showing, data.mirrored)}"
     out = []
     for number, seed in enumerate(seeds):
         name = f"world-{seed}"
@@ -58,7 +59,8 @@ def world_caches(
         def see(seed: int = seed, name: str = name) -> VideoCache:
             look = look_of(name, showing, data.mirrored)
             world, seconds = make(data, seed), data.minutes * 60
-            return of_world(world, name, seconds, network, backbone, look, annotated=True)
+            truth = VideoTruth.of_world(world, seconds, annotated=True)
+            return of_world(world, name, seconds, network, backbone, truth, look)
 
         out.append(seen_once(folder, name, said, network, see))
         done(number + 1)
@@ -71,16 +73,14 @@ def of_world(
     duration_s: float,
     network: NetworkConfig,
     backbone: Engine,
+    truth: VideoTruth,
     look: Look = AS_FILMED,
-    *,
-    annotated: bool = False,
 ) -> VideoCache:
-    """The first `duration_s` seconds of a checkout world as tokens, with its truth or what is `annotated`."""
+    """The first `duration_s` seconds of a checkout world as tokens, with what is known of it."""
     size = network.image_size
     photos = [photos_to_ask_with(world, instance, size) for instance in range(world.config.instances)]
-    truth = look.truth(VideoTruth.of_world(world, duration_s, annotated=annotated))
     frames = look.frames(_frames(world, duration_s, network))
-    return cached(name, frames, look.photos(photos), truth, network, backbone)
+    return cached(name, frames, look.photos(photos), look.truth(truth), network, backbone)
 
 
 def photos_to_ask_with(world: World, instance: int, size: int) -> list[NDArray[np.uint8]]:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from pathlib import Path
 
 from edge_runtime.world.dice import Use, mix, unit
 from edge_runtime.world.folders import make_world, product_photos
 from edge_runtime.world.world import World
 from export.data.knobs import turned
+from export.training.photos import folders_digest
 from export.training.recipe import Data
 from export.training.tints import TintedFaces
 
@@ -16,6 +18,12 @@ WORLDS = 3
 """Version of what a seed stands for. 3: real products in hues of their own."""
 _OPEN = 192
 """Worlds kept open: each holds the faces of its products, about 8 MB."""
+
+
+def drawn_from(*folders: str | Path | None) -> str:
+    """What a world's pictures depend on beside its record: how worlds are drawn, and the photographs in
+    `folders`."""
+    return f"worlds {WORLDS} {folders_digest(Path(one) for one in folders if one is not None)}"
 
 
 class WorldPool(Sequence[World]):
