@@ -4,8 +4,11 @@ import json
 
 import pytest
 import torch
+from evaluation_runs import make_run
+from export_models import small_config
 from training_models import toy_config
 
+from edge_runtime.world.activities import ACTIVITIES
 from engines.errors import LvmError
 from export.training.averaging import WeightAverage
 from export.training.backbone import BackboneTrainer
@@ -68,6 +71,13 @@ def _painted(number, size):
     import numpy as np
 
     return np.full((size, size, 3), number, np.uint8)
+
+
+def test_a_run_that_has_ended_says_which_network_it_is(run):
+    assert identity.network_of(run, "tiny") == (NETWORK, ())
+    ended = make_run(run / "ended")
+    network, held_out = identity.network_of(ended, "tiny")
+    assert network == small_config(activities=len(ACTIVITIES), context=("svd",)) and held_out == ()
 
 
 def test_a_folder_without_a_run_is_one_sentence(tmp_path):

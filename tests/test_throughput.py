@@ -1,5 +1,6 @@
 """Both systems timed in turns on a short world: what is counted, and what is made of seconds."""
 
+from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
@@ -8,12 +9,14 @@ import pytest
 from evaluation_runs import make_run
 
 from engines.errors import LvmError
+from export.bundle_writer import write_bundle
 from export.data.ask_all import ask_all
 from export.data.candidates import Rules
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.loads import REST_QUERIES
 from export.evaluation.runs import TrainedRun
 from export.evaluation.stream import Model
+from export.precision import fp32
 from tools.throughput import (
     BASELINE,
     CACHED,
@@ -23,6 +26,7 @@ from tools.throughput import (
     cell_of,
     costs,
     lanes_of,
+    measure,
     stage_one,
     summary,
 )
@@ -103,3 +107,15 @@ def test_a_folder_without_queries_names_the_command(
     write_worlds(tmp_path, [world_video(4, minutes=0.2, split="test")])
     with pytest.raises(LvmError, match="run python -m export.data queries"):
         lanes_of(timed[1], timed[2], tmp_path, "test", tmp_path / "cache")
+
+
+def test_a_bundle_of_another_training_is_refused(
+    tmp_path: Path, timed: tuple[Timing, TrainedRun, Model]
+) -> None:
+    """Its network may be alike; its memory would be asked by what another one remembered."""
+    run = timed[1]
+    other = TrainedRun.open(make_run(tmp_path / "other", seed=1))
+    write_bundle(other.network, other.card, tmp_path / "bundle", fp32(["onnxruntime"]))
+    arguments = Namespace(run=run.folder, bundle=tmp_path / "bundle", threads=1)
+    with pytest.raises(LvmError, match="must be an export of .*, it has another seed"):
+        measure(arguments)

@@ -5,9 +5,9 @@
 Every cell that shows a handled product (level L1, four moments of each event) is compared with one photo of
 each product of its world; the nearest must be the right one. Beside single tokens: all cells of an event
 together, and the activity that is read off single tokens. With --products the worlds sell real products,
-those that the run held out among them, which are told apart where RUN has its checkpoint. Identity and
-activity are read by the heads that taught the backbone, which RUN still holds in `backbone.state`. 95 %
-intervals are over worlds.
+those that the run held out among them, which are told apart where RUN has its checkpoint (before, the
+network is that of --preset). Identity and activity are read by the heads that taught the backbone, which RUN
+still holds in `backbone.state`. 95 % intervals are over worlds.
 """
 
 from __future__ import annotations
@@ -54,6 +54,14 @@ def load_trainer(state: Path, network: NetworkConfig) -> BackboneTrainer:
     return averaged
 
 
+def network_of(run: Path, preset: str) -> tuple[NetworkConfig, Collection[str]]:
+    """What the run trains and the products that it holds out; before its end the preset's, and none known."""
+    if not (run / CHECKPOINT).is_file():
+        return load_preset(preset), ()
+    network, card = from_checkpoint(run / CHECKPOINT)
+    return network.config, card.training.held_out
+
+
 @torch.no_grad()
 def of_world(
     trainer: BackboneTrainer, world: World, size: int, events: int, held_out: Collection[str] = ()
@@ -92,15 +100,13 @@ def of_world(
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--preset", default="tiny", help="of a run that has no checkpoint yet")
     parser.add_argument("--products", type=Path)
     parser.add_argument("--worlds", type=int, default=6)
     parser.add_argument("--events", type=int, default=60, help="of each world")
     arguments = parser.parse_args()
-    network = load_preset(arguments.preset)
+    network, held_out = network_of(arguments.run, arguments.preset)
     trainer = load_trainer(arguments.run / "backbone.state", network)
-    checkpoint = arguments.run / CHECKPOINT
-    held_out = from_checkpoint(checkpoint)[1].training.held_out if checkpoint.is_file() else ()
     found, instances = [], 0
     with progress(arguments.worlds) as step:
         for seed in range(FIRST_SEED, FIRST_SEED + arguments.worlds):

@@ -199,11 +199,16 @@ def summary(found: dict[Cell, dict[str, Cost]]) -> dict[str, Any]:
 
 
 def lanes_of(run: TrainedRun, model: Model, data: Path, split: Split, cache: Path) -> list[Lane]:
-    """Every video of the split, remembered by the bundle's engines."""
+    """Every video of the split, remembered by the bundle's engines.
+
+    Its pictures are seen by the run's own backbone, by whose weights the cache is named: the bundle's
+    engine may be int8.
+    """
     folder = read(data)
+    backbone = Model.of_network(run.network, run.card).backbone
     names = [one.name for one in model.manifest.classes]
     lanes = []
-    for video in caches_of(folder, split, run.config, model.backbone, run.backbone_digest(), cache):
+    for video in caches_of(folder, split, run.config, backbone, run.backbone_digest(), cache):
         queries = [one for one in folder.queries if one.video == video.name]
         if not queries:
             continue
@@ -220,8 +225,13 @@ def lanes_of(run: TrainedRun, model: Model, data: Path, split: Split, cache: Pat
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(arguments.threads)
     run, bundle = TrainedRun.open(arguments.run), Bundle.open(arguments.bundle)
-    if bundle.manifest.network != run.config:
-        raise LvmError(f"{arguments.bundle} must be an export of {arguments.run}, it is of another network")
+    for what, got, wanted in (
+        ("network", bundle.manifest.network, run.config),
+        ("recipe", bundle.manifest.training.recipe, run.card.training.recipe),
+        ("seed", bundle.manifest.training.seed, run.card.training.seed),
+    ):
+        if got != wanted:
+            raise LvmError(f"{arguments.bundle} must be an export of {arguments.run}, it has another {what}")
     engines = Engines.load(bundle, arguments.backend, arguments.threads)
     cache = arguments.cache or arguments.run.parent / "cache"
     model = Model.of_engines(engines)
