@@ -66,12 +66,6 @@ def frame_loads(video: Video, queries: Iterable[QueryRecord], fps: float, window
     return loads
 
 
-def load_histogram(loads: ArrayLike, edges: Sequence[float]) -> Whole:
-    """How many frames were read between edges[i] and edges[i + 1] times (the last edge included)."""
-    counts, _ = np.histogram(np.asarray(loads), bins=np.asarray(edges))
-    return counts.astype(np.int64)
-
-
 class LoadCount(NamedTuple):
     """Frames read by per-query methods and by a memory that reads each once."""
 
