@@ -57,8 +57,8 @@ class Data(Part):
     """The worlds (seeds, level, length) or the folder of a person's own videos; photos and backgrounds."""
 
     folder: Path | None = None
-    """A data folder (`docs/own-videos.md`) instead of worlds. Which videos there are, and how they were filmed,
-    is said there: of the keys here only `showings`, `mirrored`, `products` and `held_out` count then."""
+    """A data folder (`docs/own-videos.md`) instead of worlds. It says which videos there are and how they
+    were filmed: of the keys here only `showings`, `mirrored`, `products` and `held_out` count then."""
     levels: tuple[Annotated[str, AfterValidator(_level)], ...] = Field(
         default=("L1", "L1", "L1", "L2", "L3"), min_length=1
     )
