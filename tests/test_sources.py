@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import sys
@@ -140,8 +141,11 @@ def test_a_thousand_failed_openings_leak_nothing(tmp_path):
             with pytest.raises(LvmError):
                 list(open_source(spec, sample_fps=1.0, supervised=False))
         if number in (10, 999):
+            gc.collect()
             descriptors.append(len(list(Path("/proc/self/fd").iterdir())))
-    assert descriptors[0] == descriptors[1]
+    # What other tests of this process left behind may close meanwhile (seen: 34 descriptors, then 28), or a
+    # thread of theirs open something; a leak would be one of each of 989 openings.
+    assert descriptors[1] - descriptors[0] <= 20
 
 
 class FakeCapture:
