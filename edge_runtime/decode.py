@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.frame import GRID, TICKS_PER_SECOND
 from engines.manifest import Scaling
 
 Real = NDArray[np.float32]
@@ -59,8 +59,8 @@ def softmax(x: Real) -> Real:
 
 def cell_box(cell: int) -> tuple[float, float, float, float]:
     """Normalised xyxy of a cell of the 7 × 7 grid."""
-    row, column = divmod(cell, 7)
-    return column / 7, row / 7, (column + 1) / 7, (row + 1) / 7
+    row, column = divmod(cell, GRID)
+    return column / GRID, row / GRID, (column + 1) / GRID, (row + 1) / GRID
 
 
 def xyxy(boxes_cxcywh: Real) -> Real:

@@ -19,10 +19,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.carried import Carried, advanced, brought_from
+from edge_runtime.carried import advanced, brought_from
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.memory import Features, TokenMemory, Tokens
+from edge_runtime.memory import Features, Tokens
 from edge_runtime.samplers import Judged, Sampler
+from edge_runtime.spread import settled
 from edge_runtime.steps import Step, Verdict
 from edge_runtime.timings import Stages
 from edge_runtime.version import Version as Version  # these four are asked for here by everyone
@@ -147,10 +148,11 @@ class Ingest:
                 raise EngineFault(f"{self.backbone.backend}: {error}") from error
 
     def _judged(
-        self, memory: TokenMemory, clip: Tokens, novelty: NDArray[np.float32], carried: Carried
+        self, version: Version, clip: Tokens, novelty: NDArray[np.float32], oldest_tick: int
     ) -> Judged:
         with self.stages.sampler.measured():
-            return self.sampler.judged(memory, clip, novelty, carried)
+            judged = self.sampler.judged(version.memory, clip, novelty, version.carried)
+            return settled(judged, self.sampler, self.network, version.memory, clip, oldest_tick=oldest_tick)
 
     def _taken(self, begun: Future[Features], times: Sequence[float]) -> Version:
         _check_order(self.version, [tick_of(t) for t in times])  # before the engine's own errors
@@ -207,7 +209,9 @@ class Ingest:
     def _close_clip(self, version: Version, told: Verdict | None) -> tuple[Version, Verdict]:
         frames = np.stack(version.pending)  # (T, 49, d)
         known = version.known_background()
-        clip = clip_tokens(frames, version.pending_ticks)
+        ticks = version.pending_ticks
+        oldest = ticks[-1] - round(self.network.horizon_s * TICKS_PER_SECOND)
+        clip = clip_tokens(frames, ticks)
         novelty = version.clip_novelty()
         kept = told.kept if told else None
         if told is None and known is not None and self.sampler.thins:
@@ -220,18 +224,16 @@ class Ingest:
             if known is not None:
                 of_memory = known.novelty(version.memory.slots_as_tokens())
             of_all = np.concatenate([of_memory, novelty])
-            judged = self._worker.submit(self._judged, version.memory, clip, of_all, version.carried)
+            judged = self._worker.submit(self._judged, version, clip, of_all, oldest)
         background = version.background
         if background is not None:
             with self.stages.background.measured():
                 # The first clip has been learned already: nothing else could tell its novelty.
                 first = background.cell_means is None
                 background = known if first else background.update(frames, np.stack(version.pending_residual))
-        horizon = round(self.network.horizon_s * TICKS_PER_SECOND)
         verdict = self._verdict(kept, judged.result()) if judged else told
         assert verdict is not None
-        ticks = version.pending_ticks
-        memory = version.memory.update(clip, verdict.scores, oldest_tick=ticks[-1] - horizon)
+        memory = version.memory.update(clip, verdict.scores, oldest_tick=oldest)
         closed = replace(
             version,
             memory=memory,

@@ -50,12 +50,14 @@ class Judge(Protocol):
 @dataclass(frozen=True)
 class Sampler:
     """`thins`: the clip is first reduced to its most novel tokens, because every candidate costs. `judge` is
-    there where a graph says more than scores."""
+    there where a graph says more than scores. `tells_relevance`: scores say what is relevant at all, not only
+    what before what (`edge_runtime.spread`)."""
 
     name: str
     score: Score
     thins: bool
     judge: Judge | None = None
+    tells_relevance: bool = False
 
     def judged(self, memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
         """Scores of memory and clip, and what else is said of the clip."""
@@ -83,7 +85,7 @@ def make_sampler(name: str, engine: Engine) -> Sampler:
         raise LvmError(f"sampler must be one of {', '.join(plain)}, got {name!r}{hint}")
     score = plain[name]()
     if name == "neural":
-        return Sampler(name, score, thins(name), _Neural(engine))
+        return Sampler(name, score, thins(name), _Neural(engine), tells_relevance=True)
     return scored_by(name, score, engine, thins=thins(name))
 
 

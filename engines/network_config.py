@@ -113,6 +113,12 @@ class NetworkConfig(Strict):
         exclude_if=lambda order: not order,
         description="whether the reader is told early from late among the relevant tokens around one",
     )
+    spread: bool = Field(
+        default=False,
+        exclude_if=lambda spread: not spread,
+        description="whether, of more relevant tokens than slots, those leave that are closest to others in "
+        "time and place, instead of the least relevant",
+    )
 
     @model_validator(mode="after")
     def _shapes_fit(self) -> NetworkConfig:

@@ -8,6 +8,7 @@ import torch
 from training_models import toy_config, toy_recipe, toy_task
 
 from edge_runtime.memory import select
+from edge_runtime.spread import GONE, crowded
 from export.training.lvm import LvmTrainer
 
 ANSWERS = {"activity", "box", "span", "pointer", "offset", "presence"}
@@ -122,8 +123,10 @@ def test_guidance_is_weighed():
     torch.testing.assert_close(2 * parts[0]["sampler"], parts[1]["sampler"])
 
 
-def test_without_noise_what_is_kept_is_what_the_runtime_would_select():
-    task = toy_task()
+@pytest.mark.parametrize("spread", [False, True])
+def test_without_noise_what_is_kept_is_what_the_runtime_would_select(spread):
+    task = toy_task(toy_config(spread=spread))
+    torch.nn.init.constant_(task.module.sampler.score.bias, 0.5)  # most are relevant
     batch = warm(task)
     task.module.eval()
     with torch.no_grad():
@@ -133,7 +136,11 @@ def test_without_noise_what_is_kept_is_what_the_runtime_would_select():
             name: torch.cat([batch[f"memory_{name}"], batch[f"clip_{name}"]], 1)[row].numpy()
             for name in ("tick", "cell", "valid")
         }
-        chosen = select(kept.scores[row].numpy(), both["tick"], both["cell"], both["valid"], 60)
+        scores = kept.scores[row].numpy()
+        gone = crowded(scores, both["tick"], both["cell"], both["valid"], 60)
+        assert gone.any()
+        scores = np.where(gone & spread, GONE, scores)
+        chosen = select(scores, both["tick"], both["cell"], both["valid"], 60)
         assert kept.memory["tick"][row].tolist() == both["tick"][chosen].tolist()
         assert kept.memory["cell"][row].tolist() == both["cell"][chosen].tolist()
 
@@ -149,6 +156,19 @@ def test_equal_scores_go_to_the_lower_index_as_in_the_runtime():
     for row in range(2):
         assert memory["tick"][row, :30].tolist() == list(range(-60, -30))
         assert memory["tick"][row, 30:].tolist() == batch["clip_tick"][row, :30].tolist()
+
+
+def test_noise_has_no_say_in_which_relevant_tokens_go():
+    """All are relevant and more than fit: what is kept is what lies apart, whatever the noise."""
+    task = toy_task(toy_config(spread=True))
+    torch.nn.init.zeros_(task.module.sampler.score.weight)
+    torch.nn.init.ones_(task.module.sampler.score.bias)
+    batch = warm(task)
+    kept = [task.module(batch)[2]["tick"] for _ in range(2)]
+    assert torch.equal(*kept)
+    loss = task.module(batch)[0]
+    loss.backward()
+    assert torch.isfinite(loss) and float(task.module.sampler.score.bias.grad.abs()) > 0
 
 
 def test_noise_changes_what_is_kept_in_training_only():

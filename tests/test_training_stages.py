@@ -380,3 +380,12 @@ def test_leaving_out_a_stage_needs_something_to_start_from():
         started(recipe_of(), None, "backbone")
     with pytest.raises(ValueError, match="lvm must take a step"):
         started(recipe_of(), "anything", "lvm")
+
+
+def test_a_memory_is_spread_over_what_guidance_has_taught_to_be_relevant():
+    given = recipe_of().model_dump()
+    given["network"]["spread"] = True
+    Recipe.model_validate(given)
+    given["lvm"]["guidance"] = 0.0
+    with pytest.raises(ValueError, match="lvm.guidance teaches, got 0"):
+        Recipe.model_validate(given)

@@ -17,6 +17,7 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.ingest import Ingest, Version, clip_tokens, empty_version
 from edge_runtime.memory import TokenMemory, Tokens
 from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from edge_runtime.spread import settled
 from engines.manifest import Manifest, Thresholds
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
@@ -95,6 +96,7 @@ def _shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed:
         tokens, novelty = _clip(network, cache, int(clip), sampler.thins)
         of_memory = _novelty(known, memory.slots_as_tokens())
         judged = sampler.judged(memory, tokens, np.concatenate([of_memory, novelty]), carried)
+        judged = settled(judged, sampler, network, memory, tokens, oldest_tick=oldest)
         memory = memory.update(tokens, judged.scores, oldest_tick=oldest)
         span = int(tokens.tick.min()), int(tokens.tick.max())
         carried = advanced(carried, brought_from(judged.said, network), network, span)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from edge_runtime.decode import evidence_ticks, spread_ticks
+from edge_runtime.spread import crowded
 from engines.network_config import NetworkConfig
 from export.networks.model import make_sampler
 from export.networks.reader import Reader
@@ -79,6 +80,8 @@ class LvmTrainer(nn.Module):
         if keys is None:
             scores, carried = self._judged(both, carried)
             keys = scores + gumbel_like(scores) if self.training else scores
+            if self.network.spread:
+                both["valid"] = both["valid"] & ~_crowded(scores, both, self.network.memory_tokens)
         chosen = _best(keys.detach(), both, self.network.memory_tokens)  # (B, m)
         memory = {name: _rows(both[name], chosen) for name in FIELDS} | carried
         if scores is None:
@@ -197,6 +200,14 @@ def _best(keys: Tensor, both: Mapping[str, Tensor], m: int) -> Tensor:
     stamp = both["tick"] * 49 + both["cell"]
     stamp = stamp.masked_fill(~both["valid"], torch.iinfo(torch.int64).max).gather(1, best)
     return best.gather(1, stamp.argsort(dim=1))
+
+
+def _crowded(scores: Tensor, both: Mapping[str, Tensor], m: int) -> Tensor:
+    """Which of scores (B, m + K) belong to tokens that have to go, as on a device; the noise has no say."""
+    names = ("tick", "cell", "valid")
+    arrays = [one.detach().cpu().numpy() for one in (scores, *(both[name] for name in names))]
+    gone = [crowded(score, tick, cell, valid, m) for score, tick, cell, valid in zip(*arrays, strict=True)]
+    return torch.from_numpy(np.stack(gone)).to(scores.device)
 
 
 def _rows(values: Tensor, index: Tensor) -> Tensor:
