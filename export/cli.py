@@ -63,6 +63,14 @@ def export(
     memory_tokens: Annotated[
         int | None, typer.Option(help="Slots of the memory, other than the network was trained with.")
     ] = None,
+    spread: Annotated[
+        bool | None,
+        typer.Option(
+            "--spread/--no-spread",
+            help="Which tokens leave when more are relevant than fit: those close to others, or the least "
+            "relevant. Default as trained.",
+        ),
+    ] = None,
     gates: Annotated[
         Path | None, typer.Option(help="YAML with limits and videos of the answer gate.")
     ] = None,
@@ -87,10 +95,10 @@ def export(
 
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init, parts, sampler)
-    if memory_tokens is not None:
+    if memory_tokens is not None or spread is not None:
         from export.networks.model import with_memory
 
-        network = with_memory(network, memory_tokens)
+        network = with_memory(network, tokens=memory_tokens, spread=spread)
     manifest, compared = _written(network, card, place, plan, settings)
     _tell(manifest)
     why = None if compared else "untrained" if settings is not None else "--frames 0"

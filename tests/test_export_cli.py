@@ -75,6 +75,19 @@ def test_a_memory_of_another_size_needs_no_other_training(
     assert status == 2 and "a memory of 0 tokens cannot be" in err and not (tmp_path / "none").exists()
 
 
+def test_which_relevant_tokens_leave_is_settled_without_other_training(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    given, wanted = ("--checkpoint", checkpoint), ("--target", "onnxruntime", "--frames", 0)
+    for option, spread in (("--spread", True), ("--no-spread", False)):
+        place = tmp_path / option
+        status, _, err = run(monkeypatch, capsys, *given, *wanted, option, "--output", place)
+        assert status == 0, err
+        manifest = Bundle.open(place).manifest
+        assert manifest.network == small_network().config.model_copy(update={"spread": spread})
+        given = ("--bundle", place)
+
+
 def test_tensorrts_graphs_are_compared_through_onnxruntime_where_there_is_no_gpu(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:

@@ -45,13 +45,16 @@ def initialised(config: NetworkConfig, seed: int) -> LvmNet:
         return LvmNet(config).eval()
 
 
-def with_memory(network: LvmNet, tokens: int) -> LvmNet:
-    """The same weights over a memory of `tokens` slots: neither sampler nor reader has a parameter a slot.
+def with_memory(network: LvmNet, *, tokens: int | None = None, spread: bool | None = None) -> LvmNet:
+    """The same weights over another memory: of `tokens` slots, of which neither sampler nor reader has a
+    parameter each, or with another choice among relevant tokens (`edge_runtime/spread.py`). None: as it was.
 
     Raises LvmError for a number of slots that no bundle may have.
     """
+    wanted = {"memory_tokens": tokens, "spread": spread}
+    changes = {name: value for name, value in wanted.items() if value is not None}
     try:
-        config = NetworkConfig.model_validate({**network.config.model_dump(), "memory_tokens": tokens})
+        config = NetworkConfig.model_validate(network.config.model_dump() | changes)
     except ValidationError as error:
         raise LvmError(f"a memory of {tokens} tokens cannot be: {said(error)}") from None
     resized = LvmNet(config)
