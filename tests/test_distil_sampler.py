@@ -41,6 +41,17 @@ def test_a_lesson_is_positive_for_what_is_kept_and_for_nothing_else():
     assert np.abs(far).max() <= 3
 
 
+def test_relevance_is_taught_where_the_memory_is_spread():
+    """What is relevant to the teacher has to be so to the student, however much of it there is."""
+    scores = np.random.default_rng(0).normal(size=90).astype(np.float32)
+    far = above(scores, np.ones(90, np.bool_), 60, 0.0)
+    assert (np.sign(far) == np.sign(scores)).all()
+    network = initialised(toy_config(spread=True, image_size=56), 0)
+    torch.nn.init.constant_(network.sampler.score.bias, 5.0)
+    wanted = lessons(Model.of_network(network, _card(network.config.activities)), toy_cache(0)).wanted
+    assert (wanted >= 0).all() and (wanted > 0).any()
+
+
 def test_while_the_memory_takes_everything_there_is_no_lesson():
     assert not above(np.arange(20, dtype=np.float32), np.ones(20, np.bool_), 60).any()
 

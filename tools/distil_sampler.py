@@ -5,10 +5,11 @@
     lvm-export --checkpoint RUN/checkpoint.safetensors --output s5-bundle
 
 The bundle's own sampler watches the videos of a split clip by clip, by the runtime's ingest. The new one
-learns to score the same candidates as far above or below the threshold of being kept, carrying its state from
-clip to clip, and to score them alike under other dropout and with a few other tokens missing from the memory
-(R-Drop, Liang et al. 2021): a scan answers one token with a hundred small changes, by which an engine in
-halves drifts away from its network (docs/memories.md).
+learns to score the same candidates as far above or below the threshold of being kept (where the bundle spreads
+its memory: of being relevant, `edge_runtime/spread.py`), carrying its state from clip to clip, and to score
+them alike under other dropout and with a few other tokens missing from the memory (R-Drop, Liang et al.
+2021): a scan answers one token with a hundred small changes, by which an engine in halves drifts away from
+its network (docs/memories.md).
 
 No label is used: this is minutes where a training is hours, and a start for one (`lvm-train` with
 `start: RUN/checkpoint.safetensors`). A bundle of S5 teaches nobody, nor does one with text or region context,
@@ -31,6 +32,7 @@ from torch import Tensor, nn
 
 from edge_runtime.memory import Scores, TokenMemory, Tokens
 from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from edge_runtime.spread import RELEVANT
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
@@ -88,23 +90,28 @@ class _Teacher:
 def lessons(model: Model, cache: VideoCache) -> Lessons:
     """All rounds of one video."""
     teacher = _Teacher(make_sampler("neural", model.sampler))
-    watched(model, cache, Sampler("teacher", teacher, thins=True))
+    watched(model, cache, Sampler("teacher", teacher, thins=True, tells_relevance=True))
+    threshold = RELEVANT if model.network.spread else None
     rows = []
     for memory, clip, novelty, scores in teacher.notes:
         valid = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
         features = np.concatenate([memory.features, clip.features]).astype(np.float16)
         cell = np.concatenate([memory.cell, clip.cell])
-        rows.append((features, cell, novelty, valid, above(scores, valid, memory.slots)))
+        rows.append((features, cell, novelty, valid, above(scores, valid, memory.slots, threshold)))
     return Lessons(*(np.stack(column) for column in zip(*rows, strict=True)))
 
 
-def above(scores: Scores, valid: NDArray[np.bool_], slots: int) -> NDArray[np.float32]:
-    """How far each candidate is above the `slots`-th best, in standard deviations; 0 where invalid, and for
-    all while the memory takes everything: nothing is decided then."""
+def above(
+    scores: Scores, valid: NDArray[np.bool_], slots: int, threshold: float | None = None
+) -> NDArray[np.float32]:
+    """How far each candidate is above the threshold, by default between the `slots`-th best and the next, in
+    standard deviations; 0 where invalid, and for all while the memory takes everything: nothing is decided
+    then."""
     real = np.sort(scores[valid])[::-1]
     if len(real) <= slots:
         return np.zeros(len(scores), np.float32)
-    threshold = (real[slots - 1] + real[slots]) / 2
+    if threshold is None:
+        threshold = float(real[slots - 1] + real[slots]) / 2
     far = (scores - threshold) / max(float(real.std()), 1e-6)
     return np.where(valid, np.clip(far, -BEYOND, BEYOND), 0).astype(np.float32)
 
