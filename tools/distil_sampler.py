@@ -5,9 +5,9 @@
     lvm-export --checkpoint RUN/checkpoint.safetensors --output s5-bundle
 
 The bundle's own sampler watches the videos of a split clip by clip, by the runtime's ingest. The new one
-learns to score the same candidates as far above or below the threshold of being kept (where the bundle spreads
-its memory: of being relevant, `edge_runtime/spread.py`), carrying its state from clip to clip, and to score
-them alike under other dropout and with a few other tokens missing from the memory (R-Drop, Liang et al.
+learns to score the same candidates as far above or below the threshold of being kept (where the bundle
+spreads its memory: of being relevant, `edge_runtime/spread.py`), carrying its state from clip to clip, and to
+score them alike under other dropout and with a few other tokens missing from the memory (R-Drop, Liang et al.
 2021): a scan answers one token with a hundred small changes, by which an engine in halves drifts away from
 its network (docs/memories.md).
 
