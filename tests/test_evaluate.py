@@ -137,6 +137,27 @@ def test_the_oracle_has_more_evidence_than_the_newest_tokens() -> None:
     assert counts == {"oracle": 20, "fifo": 0}
 
 
+def test_a_memory_by_score_is_that_of_a_network_that_does_not_spread_its_own() -> None:
+    """All tokens are relevant to this sampler, and the later ones most."""
+    seconds = {}
+    for spread in (True, False):
+        one = model(spread=spread)
+        feeds = one.sampler.inputs
+
+        def judge(feeds):  # type: ignore[no-untyped-def]
+            return {"score": 1 + np.arange(feeds["cell"].shape[1], dtype=np.float32)[None]}
+
+        one = Model(one.manifest, one.backbone, FakeEngine(judge, feeds, one.sampler.outputs), one.reader)
+        for way in (one, one.by_score()):
+            for order in ("stream", "random"):
+                version = watched(way, cache(), sampler_for("neural", way.sampler, cache(), 20), order)
+                seconds[spread, way is one, order] = len(set(version.memory.tick.tolist()))
+    for order in ("stream", "random"):
+        by_score = seconds[False, True, order]
+        assert by_score == seconds[False, False, order] == seconds[True, False, order]
+        assert seconds[True, True, order] == 20 > by_score
+
+
 def test_a_query_blind_reader_does_not_know_what_is_asked_about() -> None:
     asked = [query("activity", f"{instance}", t_s=0.0, t_e=46.0, instance=instance) for instance in (0, 1)]
     seeing, blind = (

@@ -40,12 +40,14 @@ _HEADS: tuple[TimeHead, ...] = get_args(TimeHead)
 
 @dataclass(frozen=True)
 class Setting:
-    """Who samples, in which order clips are seen, what is hidden; `seed` is that of the training run."""
+    """Who samples, in which order clips are seen, what is hidden; `seed` is that of the training run.
+    Without `spread` the best scores stay in any network (`edge_runtime/spread.py`)."""
 
     sampler: str = "neural"
     order: Order = "stream"
     blind: Blind | None = None
     seed: int = 0
+    spread: bool = True
 
 
 class Evaluation(NamedTuple):
@@ -87,6 +89,8 @@ def evaluate_video(
     crops: Crops | None = None,
 ) -> Evaluation:
     """Watch one video, then answer all queries about it."""
+    if not setting.spread:
+        model = model.by_score()
     sampler = sampler_for(setting.sampler, model.sampler, cache, model.network.memory_tokens)
     version = watched(model, cache, sampler, setting.order, setting.seed)
     reader = BlindReader(model.reader, setting.blind) if setting.blind else model.reader

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ CHECKPOINT, BASELINE, BACKBONE = "checkpoint.safetensors", "tubedetr.safetensors
 OWN, TUBEDETR = "lvm-net", "tubedetr"
 CONTROLS: dict[str, Setting] = {
     "shuffled": Setting(order="random"),
+    "by-score": Setting(spread=False),
     "random": Setting("random"),
     "fifo": Setting("fifo"),
     "uniform-frames": Setting("uniform-frames"),
@@ -94,7 +95,7 @@ class TrainedRun:
         setting = Setting() if system == OWN else CONTROLS[system]
         sampler = self.recipe("lvm", "sampler") or "neural"
         own = setting.sampler == "neural"
-        return Setting(sampler if own else setting.sampler, setting.order, setting.blind, self.seed)
+        return replace(setting, sampler=sampler if own else setting.sampler, seed=self.seed)
 
     def baseline(self) -> tuple[TubeDETR, int]:
         """The modified TubeDETR of the run, and the frames of a clip that it was trained with."""

@@ -60,6 +60,11 @@ class Model:
         """A bundle on the backend of a device."""
         return cls(engines.bundle.manifest, engines.backbone, engines.sampler, engines.reader)
 
+    def by_score(self) -> Model:
+        """The same networks over a memory that keeps the best scores, however crowded."""
+        network = self.network.model_copy(update={"spread": False})
+        return replace(self, manifest=self.manifest.model_copy(update={"network": network}))
+
     @property
     def network(self) -> NetworkConfig:
         return self.manifest.network
