@@ -100,9 +100,9 @@ class Ingest:
         """Take in batches of (B, S, S, 3) pictures with their times; a version after each, the same again
         after one that was given up.
 
-        All engine calls are made by one worker, which always has the next batch waiting: decoding and our own
-        bookkeeping run beside it and cost no engine time. Should fetching fail, what was fetched before is
-        remembered first.
+        All engine calls are made by one worker, which always has the next batch waiting: decoding and nearly
+        all of our own bookkeeping run beside it and cost no engine time. Should fetching fail, what was
+        fetched before is remembered first.
         """
         begun: deque[tuple[Future[Features], Sequence[float]]] = deque()
         failed: Exception | None = None

@@ -1,4 +1,5 @@
-"""Who scores memory and clip when the memory is full. Higher stays; the memory does the choosing.
+"""Who scores memory and clip when the memory is full. Higher stays; the memory does the choosing, and where
+more is relevant than fits, `edge_runtime.spread` before it.
 
 Letters: m slots, k candidates of one clip, N = m + k.
 

@@ -51,6 +51,8 @@ def settled(
         return judged
     tick, cell = np.concatenate([memory.tick, clip.tick]), np.concatenate([memory.cell, clip.cell])
     real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)]) & (tick >= oldest_tick)
+    if not np.isfinite(judged.scores[real]).all():
+        return judged  # the memory refuses them, and none may be hidden before
     gone = crowded(judged.scores, tick, cell, real, memory.slots)
     return replace(judged, scores=np.where(gone, GONE, judged.scores))
 
@@ -59,7 +61,8 @@ def crowded(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> Fl
     """Which of N tokens go, so that m relevant ones are left; none where no more are. All arguments (N,).
 
     Of a closest pair the one goes that is closer to a third token; then the one with the lower score; then
-    the earlier one. The order in which tokens come makes no difference, where their stamps differ.
+    the earlier one. No two of the relevant may have the same tick and cell, as none of a stream have; then
+    the order in which they come makes no difference.
     """
     relevant = np.flatnonzero(real & (scores > RELEVANT))
     gone = np.zeros(len(scores), np.bool_)

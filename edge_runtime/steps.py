@@ -18,8 +18,8 @@ from edge_runtime.memory import Features, Scores
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the sampler was given of a clip, what it said of it and of the memory, and what engines brought
-    that is carried on (`edge_runtime.carried`)."""
+    """What the sampler was given of a clip, what the memory chooses by (its scores, as `edge_runtime.spread`
+    settled them), and what engines brought that is carried on (`edge_runtime.carried`)."""
 
     kept: NDArray[np.intp] | None  # (k,) places in the clip, None: all
     scores: Scores  # (m + k,)

@@ -98,6 +98,8 @@ def export(
     if memory_tokens is not None or spread is not None:
         from export.networks.model import with_memory
 
+        if spread:
+            _refuse_unguided(card)
         network = with_memory(network, tokens=memory_tokens, spread=spread)
     manifest, compared = _written(network, card, place, plan, settings)
     _tell(manifest)
@@ -105,6 +107,21 @@ def export(
     if why:
         Console(stderr=True).print(f"answers were not compared ({why}): tensors only")
     typer.echo(json.dumps(_summary(place, manifest) | {"answers_compared": compared}))
+
+
+def _refuse_unguided(card: ModelCard) -> None:
+    """Raises LvmError where the recipe says that the sampler never learned which scores mean relevant."""
+    try:
+        recipe = json.loads(card.training.recipe)
+    except ValueError:
+        return  # of no training, or in other words: nothing is known
+    lvm = recipe.get("lvm") if isinstance(recipe, dict) else None
+    if isinstance(lvm, dict) and (lvm.get("guidance") == 0 or lvm.get("sampler", "neural") != "neural"):
+        raise LvmError(
+            "--spread needs a neural sampler that was taught what is relevant, got one trained with "
+            f"lvm.guidance={lvm.get('guidance')}, lvm.sampler={lvm.get('sampler', 'neural')}: train it with "
+            "guidance"
+        )
 
 
 def main() -> None:

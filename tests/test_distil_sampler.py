@@ -97,7 +97,7 @@ def test_a_calm_sampler_says_the_same_with_or_without_a_few_tokens(monkeypatch):
     network = initialised(config, 0)
     material = [lessons(Model.of_network(network, _card(config.activities)), toy_cache(0))]
     apart = {}
-    monkeypatch.setattr("tools.distil_sampler.GONE", 0.1)
+    monkeypatch.setattr("tools.distil_sampler.MISSING", 0.1)
     for weight in (0.0, 3.0):
         monkeypatch.setattr("tools.distil_sampler.CALM", weight)
         made = exchanged(network, 1, 0)

@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,13 @@ def test_which_relevant_tokens_leave_is_settled_without_other_training(
         manifest = Bundle.open(place).manifest
         assert manifest.network == small_network().config.model_copy(update={"spread": spread})
         given = ("--bundle", place)
+    network = small_network()
+    said = card(network)
+    unguided = said.training.model_copy(update={"recipe": json.dumps({"lvm": {"guidance": 0.0}})})
+    save_checkpoint(network, replace(said, training=unguided), tmp_path / "unguided.safetensors")
+    given = ("--checkpoint", tmp_path / "unguided.safetensors", *wanted, "--output", tmp_path / "no")
+    status, _, err = run(monkeypatch, capsys, *given, "--spread")
+    assert status == 2 and "lvm.guidance=0" in err and not (tmp_path / "no").exists()
 
 
 def test_tensorrts_graphs_are_compared_through_onnxruntime_where_there_is_no_gpu(

@@ -145,7 +145,9 @@ def test_a_repeated_step_gives_the_same_memory_whoever_would_sample_now():
     assert any((step.verdict.scores == GONE).any() for step in taken if step.verdict)
 
 
-def test_scores_that_are_no_numbers_are_refused_as_ever():
-    ingest, _ = _ingest(NETWORK, said=lambda score: score * np.nan)
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_no_numbers_are_refused_as_ever(bad):
+    """Also where the token that has such a score would have to go."""
+    ingest, _ = _ingest(NETWORK, said=lambda score: np.where(np.arange(50) % 2, bad, score + 1))
     with pytest.raises(ValueError, match="finite"):
         ingest.push(frames(8))

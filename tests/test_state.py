@@ -315,6 +315,8 @@ def test_the_model_is_its_weights_and_shapes_wherever_it_lies(tmp_path):
     shipped = model_digest(Bundle.open(default_bundle()))
     folder = edited(copied(tmp_path), lambda d: d.update(name="else"))
     assert model_digest(Bundle.open(folder)) == shipped
+    edited(folder, lambda d: d["network"].pop("spread"))  # what is kept from now on is no other token
+    assert model_digest(Bundle.open(folder)) == shipped
     edited(folder, lambda d: d["network"].update(svd_forgetting=0.5))
     assert model_digest(Bundle.open(folder)) != shipped
 

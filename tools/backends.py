@@ -4,7 +4,9 @@
 
 At every clip of the demo all engines start from the first engine's memory and step once, so that differences
 do not add up. Counted are the tokens that one engine keeps and another does not; it is a near-tie if the
-token missed by less than 1e-3 of score, or of novelty where thinning decided. At some clips a fixed set of
+token missed by less than 1e-3 of score, or of novelty where thinning decided. Where the memory is spread
+(`edge_runtime/spread.py`), one token's score may decide about another, so there no score may differ by that
+much. At some clips a fixed set of
 questions is asked of one version through every engine. Exit status 3 unless all features agree to 1e-3, all
 differences are near-ties and at least 99 % of the answers agree.
 
@@ -28,10 +30,10 @@ from numpy.typing import NDArray
 from edge_runtime.ask import Asker
 from edge_runtime.frame import tick_of
 from edge_runtime.ingest import Ingest, Version, as_stored, clip_tokens, empty_version
-from edge_runtime.memory import Scores, TokenMemory, Tokens
+from edge_runtime.memory import TokenMemory, Tokens
 from edge_runtime.objects import ObjectEncoder
 from edge_runtime.paths import default_bundle
-from edge_runtime.samplers import Novelty, Sampler, make_sampler
+from edge_runtime.samplers import Judged, Novelty, Said, Sampler, make_sampler
 from edge_runtime.sources.demo import DemoSource
 from edge_runtime.world.config import WorldConfig
 from edge_runtime.world.world import World
@@ -67,8 +69,8 @@ class Remembering(Engine):
 
 
 @dataclass
-class Judged:
-    """What a sampler was asked last: the scores of its candidates by tick and cell."""
+class Scored:
+    """What a sampler said last: the scores of its candidates by tick and cell."""
 
     scores: dict[Place, float] = field(default_factory=dict)
 
@@ -79,8 +81,9 @@ class Lane:
 
     backbone: Remembering
     sampler: Sampler
-    judged: Judged
+    scored: Scored
     asker: Asker
+    spread: bool
     overlap: list[float] = field(default_factory=list)
     distances: list[float] = field(default_factory=list)
     features: list[float] = field(default_factory=list)
@@ -97,21 +100,20 @@ class Stepped:
 
 
 def make_lane(manifest: Manifest, engines: dict[GraphName, Engine]) -> Lane:
-    backbone, judged = Remembering(engines["backbone"]), Judged()
+    backbone, scored = Remembering(engines["backbone"]), Scored()
     objects = ObjectEncoder(backbone, manifest.network.image_size, frame_at=None, catalogue=None)
     sampler = make_sampler("neural", engines["sampler"])
-    inner = sampler.score
 
-    def score(memory: TokenMemory, clip: Tokens, novelty: Novelty) -> Scores:
-        found = inner(memory, clip, novelty)
+    def judge(memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
+        judged = sampler.judged(memory, clip, novelty, carried)
         real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
-        places = zip(
-            places_of(memory.tick, memory.cell) + places_of(clip.tick, clip.cell), found, real, strict=True
-        )
-        judged.scores = {place: float(value) for place, value, valid in places if valid}
-        return found
+        places = places_of(memory.tick, memory.cell) + places_of(clip.tick, clip.cell)
+        pairs = zip(places, judged.scores, real, strict=True)
+        scored.scores = {place: float(value) for place, value, valid in pairs if valid}
+        return judged
 
-    return Lane(backbone, replace(sampler, score=score), judged, Asker(manifest, engines["reader"], objects))
+    asker = Asker(manifest, engines["reader"], objects)
+    return Lane(backbone, replace(sampler, judge=judge), scored, asker, spread=manifest.network.spread)
 
 
 def load(bundle: Bundle, name: str, stack: ExitStack) -> Lane:
@@ -154,13 +156,17 @@ def compare(lane: Lane, stepped: Stepped, first: Lane, wanted: Stepped) -> None:
     """Note how `lane` differs from `first` after the same clip."""
     lane.features.append(float(np.abs(stepped.features - wanted.features).max()))
     lane.overlap.append(len(stepped.places & wanted.places) / max(len(wanted.places), 1))
-    lane.distances += [_missed_by(place, first, wanted) for place in stepped.places - wanted.places]
-    lane.distances += [_missed_by(place, lane, stepped) for place in wanted.places - stepped.places]
+    lane.distances += [_missed_by(place, first, wanted, lane) for place in stepped.places - wanted.places]
+    lane.distances += [_missed_by(place, lane, stepped, first) for place in wanted.places - stepped.places]
 
 
-def _missed_by(place: Place, loser: Lane, kept: Stepped) -> float:
-    """How far below the last that was taken `place` lies, in the engine that did not keep it."""
-    scores = loser.judged.scores
+def _missed_by(place: Place, loser: Lane, kept: Stepped, keeper: Lane) -> float:
+    """How far below the last that was taken `place` lies, in the engine that did not keep it; where the
+    memory is spread, how far the two engines' scores differ at most."""
+    scores = loser.scored.scores
+    if place in scores and loser.spread:
+        others = keeper.scored.scores
+        return max(abs(scores[one] - others[one]) for one in scores.keys() & others.keys())
     if place in scores:
         return min(scores[one] for one in kept.places) - scores[place]
     candidates = [novelty for one, novelty in kept.novelty.items() if one in scores]
@@ -233,7 +239,7 @@ def main() -> int:
         for number, clip in enumerate(clips(manifest, arguments.seed, arguments.frames)):
             before = version
             wanted, version = step(first, manifest, before, clip)
-            spread.append(float(np.std(list(first.judged.scores.values()))))
+            spread.append(float(np.std(list(first.scored.scores.values()))))
             for lane in lanes[1:]:
                 compare(lane, step(lane, manifest, before, clip)[0], first, wanted)
             if number in asked_after:

@@ -51,7 +51,7 @@ from tools.console import finish, run_tool
 BEYOND = 3.0
 """How far beyond the threshold, in standard deviations of a round's scores, a lesson goes at most."""
 
-GONE = 0.01
+MISSING = 0.01
 """Share of the remembered tokens that each of the two views of a lesson lacks."""
 CALM = 0.3
 """Weight of the difference between what is said of the two views. It is their dropout's for the most part
@@ -169,10 +169,10 @@ class View:
 
 
 def lacking(batch: Mapping[str, Tensor], slots: int) -> View:
-    """A share `GONE` of what each memory (V, `slots`) of a round remembers, drawn by torch, is gone."""
+    """A share `MISSING` of what each memory (V, `slots`) of a round remembers, drawn by torch, is gone."""
     there = batch["valid"].clone()
     remembered = there[:, :slots]
-    count = (GONE * remembered.sum(1, keepdim=True)).round()
+    count = (MISSING * remembered.sum(1, keepdim=True)).round()
     draw = torch.rand(remembered.shape).masked_fill(~remembered, torch.inf)
     there[:, :slots] = remembered & (draw.argsort(1).argsort(1) >= count)
     memory = torch.argsort((~there[:, :slots]).to(torch.uint8), dim=1, stable=True)

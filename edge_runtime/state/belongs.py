@@ -13,10 +13,12 @@ from engines.bundle import Bundle
 
 
 def model_digest(bundle: Bundle) -> str:
-    """Identity of what makes memories comparable: the weights and the shapes, not their export."""
+    """Identity of what makes memories comparable: the weights and the shapes, not their export, and not which
+    tokens leave a full memory (`spread`): what was kept otherwise is read and goes on all the same."""
     manifest = bundle.manifest
+    network = manifest.network.model_dump_json(exclude={"spread"})
     weights = manifest.files[manifest.weights].sha256 if manifest.weights else bundle.digest
-    return hashlib.sha256((weights + manifest.network.model_dump_json()).encode()).hexdigest()
+    return hashlib.sha256((weights + network).encode()).hexdigest()
 
 
 def belongs(header: Header, *, source: str, camera: str | None = None) -> bool:

@@ -60,9 +60,11 @@ def calibrate(
             f"{tested} has no results of {OWN} on test; make them by: lvm-train evaluate {bundle} "
             f"--data DATA --system {OWN} --output {tested}"
         )
-    said = (
-        noted(unseen, events_of([tested], "test", OWN) or [], thresholds.time_head, "test") if tested else {}
-    )
+    said: dict[str, float] = {}
+    if split == "val":  # in the place of what a training noted of fewer videos, maybe of another memory
+        said |= noted(found, events_of(results, split, OWN) or [], thresholds.time_head, "validation")
+    if tested is not None:
+        said |= noted(unseen, events_of([tested], "test", OWN) or [], thresholds.time_head, "test")
     write_copy(opened, output, thresholds, said)
     seeds = {one.seed for one in found}
     errors = {

@@ -228,7 +228,7 @@ class Recipe(Part):
             )
         if not self.lvm.optimiser.steps:
             raise ValueError("lvm must take a step: it is what is trained")
-        if self.network.spread and not self.lvm.guidance:
+        if self.network.spread and self.lvm.sampler == "neural" and not self.lvm.guidance:
             raise ValueError(
                 "network.spread asks the sampler what is relevant, which lvm.guidance teaches, got 0: set "
                 "lvm.guidance above 0 or network.spread to false"
