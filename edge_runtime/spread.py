@@ -60,9 +60,10 @@ def settled(
 def crowded(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> Flags:
     """Which of N tokens go, so that m relevant ones are left; none where no more are. All arguments (N,).
 
-    Of a closest pair the one goes that is closer to a third token; then the one with the lower score; then
-    the earlier one. No two of the relevant may have the same tick and cell, as none of a stream have; then
-    the order in which they come makes no difference.
+    Of a closest pair the one goes that is closer to a third token, and where both are as close, the earlier
+    one: scores say only what is relevant, so that an engine in halves, whose scores are others in the third
+    digit, keeps the same. No two of the relevant may have the same tick and cell, as none of a stream have;
+    then the order in which they come makes no difference.
     """
     relevant = np.flatnonzero(real & (scores > RELEVANT))
     gone = np.zeros(len(scores), np.bool_)
@@ -70,7 +71,7 @@ def crowded(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> Fl
         relevant = relevant[np.lexsort((cell[relevant], tick[relevant]))]
         field = _Field(tick[relevant], cell[relevant])
         for _ in range(len(relevant) - m):
-            field.thin(scores[relevant])
+            field.thin()
         gone[relevant] = field.gone
     return gone
 
@@ -87,13 +88,13 @@ class _Field:
         self._nearest = np.empty(n, np.intp)
         self._look(np.arange(n))
 
-    def thin(self, scores: Scores) -> None:
-        """Let one token go. scores (n,)"""
+    def thin(self) -> None:
+        """Let one token go."""
         one = int(self._near.argmin())
         other = int(self._nearest[one])
-        gone = min(one, other, key=lambda i: (self._second[i], scores[i], i))
+        gone = min(one, other, key=lambda i: (self._second[i], i))
         self.gone[gone] = True
-        reach = self._distance(np.array([gone]), np.arange(len(scores))[None])[0]
+        reach = self._distance(np.array([gone]), np.arange(len(self.gone))[None])[0]
         missed = np.flatnonzero((reach <= self._second) & ~self.gone)  # of these it was a nearest
         self._near[gone] = self._second[gone] = _NEVER
         self._look(missed)

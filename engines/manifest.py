@@ -140,7 +140,7 @@ class Thresholds(Strict):
         default=0.02, ge=0, le=1, description="share of attention that counts as evidence"
     )
     interpolate_s: float = Field(
-        default=4.0, ge=0, le=1e6, description="boxes are bridged over at most this gap"
+        default=8.0, ge=0, le=1e6, description="boxes are bridged over at most this gap, s"
     )
     time_head: TimeHead = "pointer"
     presence_scaling: Scaling = Scaling()

@@ -32,7 +32,7 @@ def _brute(scores, tick, cell, real, m):
 
         def crowd(a, left=left):
             of_all = sorted(round(apart(left[a], j), 6) for b, j in enumerate(left) if b != a)
-            return (of_all[1] if len(of_all) > 1 else np.inf), scores[left[a]], a
+            return (of_all[1] if len(of_all) > 1 else np.inf), a
 
         left.pop(min(one, other, key=crowd))
     gone = real & (scores > 0)

@@ -33,6 +33,10 @@ GROUP_SHARE = 0.2
 SAME_EVIDENCE = 0.3
 """Two activities that share so much of attention and of time are one occurrence with two names."""
 
+_ONE_OCCURRENCE_S = 4.0
+"""Moments of one activity that lie closer together are of one occurrence; the last seconds are remembered
+densely, so it is less than boxes are bridged over."""
+
 
 @dataclass(frozen=True)
 class Detection:
@@ -89,7 +93,7 @@ class Recogniser:
 
     def gap(self, period: float) -> float:
         """Seconds between two moments up to which they belong to one occurrence."""
-        return max(self._manifest.thresholds.interpolate_s, 2 * period)
+        return max(_ONE_OCCURRENCE_S, 2 * period)
 
     def _told(self, version: Version, start: float, end: float) -> Iterator[Told]:
         window = {"from": start, "to": end}

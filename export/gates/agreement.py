@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 from edge_runtime.answers import Answer, Box
 from edge_runtime.memory import Cells, Ticks, TokenMemory
 from edge_runtime.svd import OnlineSVD, Rows
-from engines.manifest import Thresholds
 from export.evaluation.metrics import box_iou, tiou
 
 SAME_IOU = 0.5
 """Intersection over union from which boxes or spans of two answers say the same."""
-NEAR_S = Thresholds().interpolate_s
-"""Seconds over which the runtime itself says that a box holds: it bridges boxes over so long a gap."""
+NEAR_S = 4.0
+"""Seconds that boxes of two answers may be apart and still be compared: half of the gap that is bridged."""
 STRONG = 0.01
 """Share of the strongest direction from which a direction of the background counts: weaker ones are noise,
 and which noise comes last is decided by the last bit."""
