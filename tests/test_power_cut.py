@@ -14,13 +14,14 @@ import edge_runtime.state.folder as folder_module
 from edge_runtime.ingest import Ingest, empty_version
 from edge_runtime.privacy.forget import forget_span
 from edge_runtime.samplers import make_sampler
+from edge_runtime.spread import GONE
 from edge_runtime.state import FILE, PREVIOUS, Header, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.state.journal import PREFIX
 from edge_runtime.steps import Step
 from edge_runtime.version import Version
 from tools.kill import digest_of
 
-NETWORK = small_network(clip_frames=12)
+NETWORK = small_network(clip_frames=12, spread=True)
 FRAMES = 30
 HEADER = Header(
     model="m", bundle="/b", source="cam", sampler="neural", epoch=0, sample_fps=1.0, network=NETWORK
@@ -39,7 +40,10 @@ class Life:
 
 
 def _ingest(version: Version) -> Ingest:
-    return Ingest(NETWORK, fake_backbone(NETWORK), make_sampler("neural", fake_sampler(NETWORK)), version)
+    engine = fake_sampler(NETWORK)
+    plain = engine._function
+    engine._function = lambda feeds: {"score": -plain(feeds)["score"]}  # more is relevant than fits
+    return Ingest(NETWORK, fake_backbone(NETWORK), make_sampler("neural", engine), version)
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +56,7 @@ def life() -> Life:
     assert any(
         (version.pending[1] == 0).all(axis=1).any() for version in versions if len(version.pending) > 9
     )
+    assert any((step.verdict.scores == GONE).any() for step in steps if step.verdict)
     return Life(versions, steps, [digest_of(version) for version in versions])
 
 

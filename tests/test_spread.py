@@ -16,25 +16,16 @@ ALL = ("features", "tick", "cell", "score", "valid")
 
 
 def _brute(scores, tick, cell, real, m):
-    """The rule word by word: every pair of every round."""
-    left = sorted(np.flatnonzero(real & (scores > 0)), key=lambda i: (tick[i], cell[i]))
-
-    def apart(i, j):
-        rows, columns = abs(cell[i] // 7 - cell[j] // 7), abs(cell[i] % 7 - cell[j] % 7)
-        return abs(tick[i] - tick[j]) / 5 + 0.5 * max(rows, columns)
-
+    """The rule word by word: every pair of every round, in seconds."""
+    left = np.array(sorted(np.flatnonzero(real & (scores > 0)), key=lambda i: (tick[i], cell[i])), int)
     while len(left) > m:
-        _, one, other = min(
-            (round(apart(i, j), 6), a, a + 1 + b)
-            for a, i in enumerate(left)
-            for b, j in enumerate(left[a + 1 :])
-        )
-
-        def crowd(a, left=left):
-            of_all = sorted(round(apart(left[a], j), 6) for b, j in enumerate(left) if b != a)
-            return (of_all[1] if len(of_all) > 1 else np.inf), a
-
-        left.pop(min(one, other, key=crowd))
+        t, rows, columns = tick[left] / 5, cell[left] // 7, cell[left] % 7
+        cells = np.maximum(abs(rows[:, None] - rows), abs(columns[:, None] - columns))
+        apart = (abs(t[:, None] - t) + 0.5 * cells).round(6)
+        np.fill_diagonal(apart, np.inf)
+        one, other = np.unravel_index(apart.argmin(), apart.shape)
+        crowd = [(np.sort(apart[a])[1], a) for a in (one, other)]
+        left = np.delete(left, min(crowd)[1])
     gone = real & (scores > 0)
     gone[left] = False
     return gone
@@ -61,6 +52,18 @@ def test_a_crowd_in_one_second_finds_neighbours_beyond_its_window():
     scores = np.linspace(1, 2, 147, dtype=np.float32)
     real = np.ones(147, np.bool_)
     assert crowded(scores, tick, cell, real, 30).tolist() == _brute(scores, tick, cell, real, 30).tolist()
+
+
+@pytest.mark.parametrize("first", [0, -(10**6), 5 * 10**10])
+def test_a_field_of_hundreds_is_compared_in_parts(first):
+    """16 crowded seconds in a row of hours: more rows than are compared at once look beyond their window."""
+    rng = np.random.default_rng(1)
+    tick = np.concatenate([np.repeat(np.arange(16) * 5, 49), rng.choice(10**5, 200, replace=False) + 80])
+    cell = np.concatenate([np.tile(np.arange(49), 16), rng.integers(0, 49, 200)]).astype(np.int32)
+    everyone = np.ones(len(tick), np.bool_)
+    found = crowded(everyone.astype(np.float32), tick + first, cell, everyone, 900)
+    assert found.tolist() == _brute(everyone.astype(np.float32), tick, cell, everyone, 900).tolist()
+    assert found[: 16 * 49].sum() > 80
 
 
 def test_moments_are_kept_before_a_second_token_of_one():

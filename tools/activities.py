@@ -42,7 +42,7 @@ from tools.console import run_tool
 Real = NDArray[np.float64]
 
 PAIR = ("bag", "unbag")
-"""These differ in direction only, which the default bundle does not see."""
+"""These differ in direction only, which the default bundle hardly sees where it is asked about no product."""
 
 
 @dataclass(frozen=True)
