@@ -137,22 +137,31 @@ def test_every_sampler_goes_on_bit_for_bit(open_camera, sampler):
 
 
 class Ending(Counting):
-    """Pictures of a file that is stopped by a signal while the eleventh is being read."""
+    """Pictures of a file that is stopped by a signal while the eleventh is being read, when the first batch is
+    `begun`: on a busy machine it may wait until then."""
 
-    def __init__(self, stop) -> None:
+    def __init__(self, stop, begun: threading.Event) -> None:
         super().__init__("ending", live=False)
-        self._stop = stop
+        self._stop, self._begun = stop, begun
 
     def __iter__(self):
         for second in range(20):
             if second == 11:
+                assert self._begun.wait(60)
                 self._stop()
             yield Frame(np.full((48, 64, 3), second * 10, np.uint8), float(second))
 
 
 def test_frames_of_a_batch_that_was_not_full_are_left_for_the_resumed_run(open_camera, monkeypatch):
     camera = open_camera("half")
-    monkeypatch.setattr(module, "open_source", lambda *_, **__: Ending(camera.stop))
+    backbone, begun = camera.ingest.backbone, threading.Event()
+
+    def counted(feeds):
+        begun.set()
+        return backbone(feeds)
+
+    camera.ingest.backbone = FakeEngine(counted, backbone.inputs, backbone.outputs)
+    monkeypatch.setattr(module, "open_source", lambda *_, **__: Ending(camera.stop, begun))
     _run(camera)
     assert camera.version.frames == 8 and camera.header.last_t == 7 and not camera.header.ended
 

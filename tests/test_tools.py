@@ -6,6 +6,7 @@ import re
 import runpy
 import subprocess
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +149,33 @@ def test_auc_is_the_chance_that_evidence_scores_higher():
 
 
 def test_a_token_that_missed_says_by_how_much():
-    from tools.backends import Judged, Lane, Stepped, _missed_by
+    from tools.backends import Lane, Scored, Stepped, _missed_by
 
-    lane = Lane(None, None, Judged({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None)
+    lane = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None, spread=False)
     kept = Stepped(
         np.zeros((0, 49, 1)), {(0, 1): 0.9, (0, 2): 0.8, (5, 3): 0.3, (5, 4): 0.25}, {(0, 1), (0, 2)}
     )
-    assert _missed_by((5, 3), lane, kept) == pytest.approx(0.3)
-    assert _missed_by((5, 4), lane, kept) == pytest.approx(0.05)  # thinned away: by novelty
+    assert _missed_by((5, 3), lane, kept, lane) == pytest.approx(0.3)
+    assert _missed_by((5, 4), lane, kept, lane) == pytest.approx(0.05)  # thinned away: by novelty
+    # Of a spread memory one score may decide about another token: all have to agree.
+    spread = Lane(None, None, lane.scored, None, spread=True)
+    other = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.45, (5, 3): 0.1}), None, spread=True)
+    assert _missed_by((5, 3), spread, kept, other) == pytest.approx(0.05)
+
+
+def test_an_engine_s_scores_are_noted_as_its_sampler_says_them():
+    from edge_runtime.ingest import empty_version
+    from edge_runtime.paths import default_bundle
+    from engines.bundle import Bundle
+    from tools.backends import clips, load, step
+
+    bundle = Bundle.open(default_bundle())
+    manifest = bundle.manifest
+    with ExitStack() as stack:
+        lane = load(bundle, "onnxruntime", stack)
+        clip = next(clips(manifest, 0, manifest.network.clip_frames))
+        stepped, _ = step(lane, manifest, empty_version(manifest.network), clip)
+    assert stepped.places <= set(lane.scored.scores) and len(lane.scored.scores) == 294
 
 
 def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_path, capsys):
