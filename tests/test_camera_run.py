@@ -137,7 +137,7 @@ def test_every_sampler_goes_on_bit_for_bit(open_camera, sampler):
 
 
 class Ending(Counting):
-    """Pictures of a file that is stopped by a signal while the eleventh is being read, when the first batch is
+    """Pictures of a file that is stopped by a signal while the eleventh is read, when the first batch is
     `begun`: on a busy machine it may wait until then."""
 
     def __init__(self, stop, begun: threading.Event) -> None:
