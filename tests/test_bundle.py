@@ -173,7 +173,8 @@ def test_what_is_not_named_stays_out_of_the_archive(bundle, tmp_path):
 def test_a_damaged_archive_is_one_sentence_wherever_the_damage_is(bundle, kind):
     archive = _zipped(bundle, kind)
     sound = archive.read_bytes()
-    for at in range(0, len(sound), len(sound) // 25):
+    last = len(sound) - 40  # its very last bytes are the length of a comment, which nobody reads
+    for at in [*range(0, last, len(sound) // 25), last]:
         data = bytearray(sound)
         data[at : at + 40] = bytes(255 - byte for byte in data[at : at + 40])
         archive.write_bytes(data)
