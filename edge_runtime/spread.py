@@ -33,6 +33,7 @@ _OF_TICK, _OF_CELL = 2, 5
 were about as often right (docs/measurements.md)."""
 _NEVER = np.iinfo(np.int64).max
 _WINDOW = 16
+_NEIGHBOURS = np.concatenate([np.arange(-_WINDOW, 0), np.arange(1, _WINDOW + 1)])
 _ROWS = 256
 """Rows that are compared with all others at once: bounds what large memories need."""
 
@@ -102,8 +103,7 @@ class _Field:
     def _look(self, rows: Index) -> None:
         """Find the two nearest of `rows` (r,), among the neighbours in time where they must be there."""
         n = len(self._tick)
-        steps = np.concatenate([np.arange(-_WINDOW, 0), np.arange(1, _WINDOW + 1)])
-        self._find(rows, rows[:, None] + steps)
+        self._find(rows, rows[:, None] + _NEIGHBOURS)
         before, after = rows - _WINDOW - 1, rows + _WINDOW + 1
         # Who lies beyond the neighbours is as far as the first of those in time, at least.
         edge = np.minimum(

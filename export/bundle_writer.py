@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engines.bundle import MANIFEST, Bundle
 from engines.errors import LvmError
@@ -62,6 +63,16 @@ class ModelCard:
     thresholds: Thresholds = Thresholds()
     licence: str = "Apache-2.0"
     attributions: tuple[str, ...] = ()
+
+    def recipe(self, *keys: str) -> Any:
+        """What the recipe of its training says at `keys`; None where it says nothing."""
+        try:
+            found = json.loads(self.training.recipe)
+        except ValueError:
+            return None
+        for key in keys:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
 
 
 def write_bundle(

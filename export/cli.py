@@ -96,11 +96,7 @@ def export(
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init, parts, sampler)
     if memory_tokens is not None or spread is not None:
-        from export.networks.model import with_memory
-
-        if spread:
-            _refuse_unguided(card)
-        network = with_memory(network, tokens=memory_tokens, spread=spread)
+        network = _with_memory(network, card, memory_tokens, spread)
     manifest, compared = _written(network, card, place, plan, settings)
     _tell(manifest)
     why = None if compared else "untrained" if settings is not None else "--frames 0"
@@ -109,19 +105,18 @@ def export(
     typer.echo(json.dumps(_summary(place, manifest) | {"answers_compared": compared}))
 
 
-def _refuse_unguided(card: ModelCard) -> None:
-    """Raises LvmError where the recipe says that the sampler never learned which scores mean relevant."""
-    try:
-        recipe = json.loads(card.training.recipe)
-    except ValueError:
-        return  # of no training, or in other words: nothing is known
-    lvm = recipe.get("lvm") if isinstance(recipe, dict) else None
-    if isinstance(lvm, dict) and (lvm.get("guidance") == 0 or lvm.get("sampler", "neural") != "neural"):
+def _with_memory(network: LvmNet, card: ModelCard, tokens: int | None, spread: bool | None) -> LvmNet:
+    """The same weights over another memory. Raises LvmError where that is to be spread and the recipe says
+    that the sampler never learned which scores mean relevant."""
+    from export.networks.model import with_memory
+
+    guidance, sampler = card.recipe("lvm", "guidance"), card.recipe("lvm", "sampler")
+    if spread and (guidance == 0 or sampler not in (None, "neural")):
         raise LvmError(
             "--spread needs a neural sampler that was taught what is relevant, got one trained with "
-            f"lvm.guidance={lvm.get('guidance')}, lvm.sampler={lvm.get('sampler', 'neural')}: train it with "
-            "guidance"
+            f"lvm.guidance={guidance}, lvm.sampler={sampler or 'neural'}: train it with guidance"
         )
+    return with_memory(network, tokens=tokens, spread=spread)
 
 
 def main() -> None:

@@ -80,13 +80,7 @@ class TrainedRun:
 
     def recipe(self, *keys: str) -> Any:
         """What the recipe says at `keys`; None where it says nothing."""
-        try:
-            found = json.loads(self.card.training.recipe)
-        except ValueError:
-            return None
-        for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+        return self.card.recipe(*keys)
 
     def setting(self, system: str) -> Setting:
         """How `system` answers. The run's own memory is filled by the sampler that it was trained with."""
