@@ -6,9 +6,8 @@ At every clip of the demo all engines start from the first engine's memory and s
 do not add up. Counted are the tokens that one engine keeps and another does not; it is a near-tie if the
 token missed by less than 1e-3 of score, or of novelty where thinning decided. Where the memory is spread
 (`edge_runtime/spread.py`), one token's score may decide about another, so there no score may differ by that
-much. At some clips a fixed set of
-questions is asked of one version through every engine. Exit status 3 unless all features agree to 1e-3, all
-differences are near-ties and at least 99 % of the answers agree.
+much. At some clips a fixed set of questions is asked of one version through every engine. Exit status 3
+unless all features agree to 1e-3, all differences are near-ties and at least 99 % of the answers agree.
 
 Not covered: drift of an engine left to itself for hours, and reduced precision (tools/drift.py).
 
