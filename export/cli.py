@@ -19,14 +19,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
-from edge_runtime.cli.one_line import run_app
+from edge_runtime.interfaces.cli.error_exit import run_app
 from engines.errors import LvmError, Missing
 from engines.manifest import Manifest, Target
 from engines.network_config import CONTEXTS, SAMPLERS, ContextName
-from export.precision import DEFAULT_TARGETS, TARGETS, Plan
+from export.quantization.plan import DEFAULT_TARGETS, TARGETS, Plan
 
 if TYPE_CHECKING:
-    from export.bundle_writer import ModelCard
+    from export.bundle.writer import ModelCard
     from export.gates.limits import GateSettings
     from export.networks.model import LvmNet
 
@@ -91,7 +91,7 @@ def export(
     place = output or Path(f"bundle-{precision}")
     settings = _settings(gates, frames)
     _need_workbench()
-    from export.bundle_writer import refuse_foreign
+    from export.bundle.writer import refuse_foreign
 
     refuse_foreign(place)
     network, card = _source(checkpoint, bundle, preset, init, parts, sampler)
@@ -128,7 +128,7 @@ def _written(
     network: LvmNet, card: ModelCard, place: Path, plan: Plan, settings: GateSettings | None
 ) -> tuple[Manifest, bool]:
     """The bundle in `place`, and whether its answers were compared with the network's."""
-    from export.bundle_writer import write_bundle
+    from export.bundle.writer import write_bundle
 
     with _progress() as progress:
         task = progress.add_task("", total=None)
@@ -138,7 +138,7 @@ def _written(
 
         judge = None
         if card.training.trained and settings is not None:
-            from export.gates.judge import judge_of
+            from export.gates.export_check import judge_of
 
             judge = judge_of(network, plan, settings, place, say)
         return write_bundle(network, card, place, plan, say, judge), judge is not None
@@ -192,8 +192,8 @@ def _source(
     context: tuple[ContextName, ...] | None,
     sampler: str | None,
 ) -> tuple[LvmNet, ModelCard]:
-    from edge_runtime.paths import default_bundle
-    from export.checkpoint import from_bundle, from_checkpoint, from_preset
+    from edge_runtime.config.paths import default_bundle
+    from export.bundle.checkpoint import from_bundle, from_checkpoint, from_preset
 
     if sampler is not None:
         _only_this_version("--sampler", sampler, SAMPLERS)

@@ -6,100 +6,12 @@ import logging
 
 import numpy as np
 import pytest
-from held_up import protocol
 
-from edge_runtime.frame import Frame
-from engines.fake import FakeEngine
-from engines.network_config import NetworkConfig
-from engines.spec import TensorSpec
+from tests.support.held_up import protocol
 
 WIDTH = 16
 pytest_runtest_protocol = protocol
 """Tests with bounds in seconds are run again where the machine stood still."""
-
-
-def small_network(**changes) -> NetworkConfig:
-    """A network that fits on a page: 20 slots, clips of 4 frames."""
-    values = dict(
-        backbone="conv", image_size=32, d_backbone=WIDTH, d_model=16, heads=2, ffn=16, encoder_layers=1,
-        decoder_layers=1, sampler_layers=1, memory_tokens=20, clip_frames=4, clip_candidates=30,
-        recency_tokens=10, svd_rank=3, svd_forgetting=0.99, query_steps=8, tick_base=10000,
-        object_fusion="pooled", activities=3,
-    )  # fmt: skip
-    return NetworkConfig(**{**values, **changes})
-
-
-def fake_backbone(network: NetworkConfig) -> FakeEngine:
-    """Tokens that are a fixed linear picture of each cell's mean colour."""
-    weights = np.random.default_rng(0).normal(size=(3, network.d_backbone)).astype(np.float32)
-    size = network.image_size
-
-    def run(feeds):
-        image = feeds["image"].astype(np.float32) / 255  # (B, S, S, 3)
-        edges = np.linspace(0, size, 8).astype(int)
-        cells = [
-            image[:, a:b, c:d].mean(axis=(1, 2))
-            for a, b in zip(edges, edges[1:], strict=False)
-            for c, d in zip(edges, edges[1:], strict=False)
-        ]
-        return {"tokens": np.stack(cells, axis=1) @ weights}  # (B, 49, d)
-
-    return FakeEngine(
-        run,
-        (TensorSpec("image", "uint8", ("batch", size, size, 3)),),
-        (TensorSpec("tokens", "float32", ("batch", 49, network.d_backbone)),),
-    )
-
-
-def fake_sampler(network: NetworkConfig) -> FakeEngine:
-    """Scores that are the first feature: what stays is easy to foresee."""
-    n, m, queue = network.sampler_tokens, network.memory_tokens, network.queue
-
-    def run(feeds):
-        said = {"score": feeds["features"][:, :, 0].copy()}
-        if network.queues:  # an entry that tells its clip: its tokens' means and where its time lies
-            clip = feeds["features"][:, m:]
-            said["clip_regions"] = np.stack(
-                [clip[:, i :: queue.regions].mean(1) for i in range(queue.regions)], 1
-            )
-            rates = np.abs(clip.mean(1))[:, : network.activities] + feeds["clip_tick"].max() / 1000
-            said["clip_activity"] = rates / (1 + rates)
-        if network.sampler == "s5":  # a fading sum of the clips' tokens
-            clip = feeds["features"][:, m:].sum((1, 2))[:, None, None, None]
-            said["next_state"] = (feeds["sampler_state"] * np.float32(0.9) + clip / 100).astype(np.float32)
-        return said
-
-    s5, state = network.sampler == "s5", ("batch", *network.sampler_state)
-    entry = (
-        TensorSpec("clip_activity", "float32", ("batch", network.activities)),
-        TensorSpec("clip_regions", "float32", ("batch", queue.regions, network.d_backbone)),
-    )
-    tick = (TensorSpec("clip_tick", "int32", ("batch", network.clip_candidates)),)
-    return FakeEngine(
-        run,
-        (
-            TensorSpec("features", "float32", ("batch", n, network.d_backbone)),
-            TensorSpec("cell", "int32", ("batch", n)),
-            TensorSpec("novelty", "float32", ("batch", n)),
-            *(tick if network.queues else ()),
-            TensorSpec("valid", "bool", ("batch", n)),
-            *((TensorSpec("sampler_state", "float32", state),) if s5 else ()),
-        ),
-        (
-            TensorSpec("score", "float32", ("batch", n)),
-            *(entry if network.queues else ()),
-            *((TensorSpec("next_state", "float32", state),) if s5 else ()),
-        ),
-    )
-
-
-def frames(count: int, *, start: float = 0.0, size: int = 32, seed: int = 0) -> list[Frame]:
-    """Pictures at one a second; each depends on its second only."""
-    made = []
-    for i in range(count):
-        rng = np.random.default_rng([seed, int(start) + i])
-        made.append(Frame(rng.integers(0, 255, (size, size, 3), np.uint8), start + i))
-    return made
 
 
 @pytest.fixture
@@ -110,8 +22,8 @@ def rng() -> np.random.Generator:
 @pytest.fixture(scope="module")
 def engines():
     """The default bundle's, for onnxruntime with one thread."""
-    from edge_runtime.engine_set import Engines
-    from edge_runtime.paths import default_bundle
+    from edge_runtime.config.paths import default_bundle
+    from edge_runtime.service.engine_set import Engines
     from engines.bundle import Bundle
 
     loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)
@@ -124,7 +36,7 @@ def sources(monkeypatch):
     """What each source's name opens, by the name: a function of `start`."""
     openers: dict = {}
     monkeypatch.setattr(
-        "edge_runtime.camera_run.open_source",
+        "edge_runtime.service.camera.open_source",
         lambda spec, *, sample_fps, start, settings: openers[spec](start),
     )
     return openers
@@ -133,9 +45,8 @@ def sources(monkeypatch):
 @pytest.fixture
 def watch(tmp_path):
     """A service over fake engines; `add(name, spec)` gives each camera its folder."""
-    from cameras import fake_engines
-
-    from edge_runtime.service import Service
+    from edge_runtime.service.runtime import Service
+    from tests.support.cameras import fake_engines
 
     made: list[Service] = []
 
@@ -152,7 +63,7 @@ def watch(tmp_path):
 @pytest.fixture
 def settings(tmp_path):
     """Settings of a camera, by its name, with a folder of its own."""
-    from edge_runtime.camera_settings import CameraSettings
+    from edge_runtime.service.camera_settings import CameraSettings
 
     def make(name: str, source: str | None = None, **more) -> CameraSettings:
         return CameraSettings(source or name, tmp_path / name, name, **more)

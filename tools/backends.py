@@ -5,11 +5,12 @@
 At every clip of the demo all engines start from the first engine's memory and step once, so that differences
 do not add up. Counted are the tokens that one engine keeps and another does not; it is a near-tie if the
 token missed by less than 1e-3 of score, or of novelty where thinning decided. Where the memory is spread
-(`edge_runtime/spread.py`), one token's score may decide about another, so there no score may differ by that
-much. At some clips a fixed set of questions is asked of one version through every engine. Exit status 3
-unless all features agree to 1e-3, all differences are near-ties and at least 99 % of the answers agree.
+(`edge_runtime/memory/diversity.py`), one token's score may decide about another, so there no score may
+differ by that much. At some clips a fixed set of questions is asked of one version through every engine.
+Exit status 3 unless all features agree to 1e-3, all differences are near-ties and at least 99 % of the
+answers agree.
 
-Not covered: drift of an engine left to itself for hours, and reduced precision (tools/drift.py).
+Not covered: drift of an engine left to itself for hours, and reduced precision (tools/quality/drift.py).
 
 Letters: m slots, k candidates.
 """
@@ -26,23 +27,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ask import Asker
+from edge_runtime.config.paths import default_bundle
 from edge_runtime.frame import tick_of
-from edge_runtime.ingest import Ingest, Version, as_stored, clip_tokens, empty_version
-from edge_runtime.memory import TokenMemory, Tokens
-from edge_runtime.objects import ObjectEncoder
-from edge_runtime.paths import default_bundle
-from edge_runtime.samplers import Judged, Novelty, Said, Sampler, make_sampler
+from edge_runtime.ingest.pipeline import Ingest, Version, as_stored, clip_tokens, empty_version
+from edge_runtime.memory.samplers import Judged, Novelty, Said, Sampler, make_sampler
+from edge_runtime.memory.token_memory import TokenMemory, Tokens
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.world import World
 from edge_runtime.sources.demo import DemoSource
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.world import World
 from engines.bundle import Bundle
 from engines.manifest import GraphName, Manifest
 from engines.select import load_engine
 from engines.spec import Array, Engine, Feeds
-from export.gates.agreement import Place, likeness, places_of
+from export.gates.answer_agreement import Place, likeness, places_of
 from tools.console import finish, progress, run_tool, show
-from tools.questions import KINDS, questions
+from tools.demo_queries import KINDS, questions
 
 NEAR = 1e-3
 """Scores, novelties and features closer than this count as equal: the parity gate's tolerance of fp32."""
@@ -119,8 +120,8 @@ def load(bundle: Bundle, name: str, stack: ExitStack) -> Lane:
     """`name` is a backend of the runtime or "torch", the network that the graphs were made from."""
     names: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
     if name == "torch":
-        from export.bundle_writer import network_of
-        from export.reference import TorchEngine
+        from export.bundle.writer import network_of
+        from export.networks.torch_engine import TorchEngine
 
         network = network_of(bundle)
         engines: dict[GraphName, Engine] = {graph: TorchEngine(network, graph) for graph in names}

@@ -27,19 +27,20 @@ import psutil
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from edge_runtime.ask import AnyQuery, Asker
-from edge_runtime.engine_set import Engines
-from edge_runtime.ingest import Ingest, Version, empty_version
-from edge_runtime.objects import ObjectEncoder
-from edge_runtime.paths import default_bundle
-from edge_runtime.samplers import make_sampler
+from edge_runtime.config.paths import default_bundle
+from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.persistence import Header, Snapshot, StateFolder, arrays_of, model_digest
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.query.schema import AnyQuery
+from edge_runtime.service.engine_set import Engines
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.world import World
 from edge_runtime.sources.demo import DemoSource
-from edge_runtime.state import Header, Snapshot, StateFolder, arrays_of, model_digest
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.world import World
 from engines.bundle import Bundle
 from tools.console import Step, finish, progress, run_tool, show
-from tools.questions import KINDS, questions
+from tools.demo_queries import KINDS, questions
 
 MEDIAN_WITHIN = 0.03
 P99_MOST = 1.1

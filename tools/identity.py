@@ -21,18 +21,18 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.folders import make_world
-from edge_runtime.world.world import World
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.photo_folders import make_world
+from edge_runtime.simulation.world import World
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
-from export.checkpoint import from_checkpoint
+from export.bundle.checkpoint import from_checkpoint
+from export.bundle.presets import load_preset
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
-from export.evaluation.runs import CHECKPOINT
-from export.presets import load_preset
-from export.training.averaging import WeightAverage
-from export.training.backbone import BackboneTrainer
-from export.training.scenes import photo_of
+from export.evaluation.run_folders import CHECKPOINT
+from export.training.backbone.task import BackboneTrainer
+from export.training.data.scenes import photo_of
+from export.training.loop.ema import WeightAverage
 from tools.console import bootstrap_interval, finish, progress, run_tool, show
 
 FIRST_SEED = 401_000

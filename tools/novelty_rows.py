@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.background import Background
-from edge_runtime.decode import cell_box
+from edge_runtime.config.paths import default_bundle
 from edge_runtime.frame import CELLS
-from edge_runtime.ingest import BATCH_FRAMES, clip_tokens
-from edge_runtime.paths import default_bundle
-from edge_runtime.svd import OnlineSVD
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.world import World
+from edge_runtime.ingest.pipeline import BATCH_FRAMES, clip_tokens
+from edge_runtime.memory.background_model import Background
+from edge_runtime.memory.online_svd import OnlineSVD
+from edge_runtime.query.decode import cell_box
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.world import World
 from engines.bundle import Bundle
 from engines.network_config import NetworkConfig
 from engines.select import choose, load_engine

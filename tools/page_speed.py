@@ -30,21 +30,22 @@ from typing import Any
 import av
 import numpy as np
 
-from edge_runtime.camera_settings import CameraSettings
-from edge_runtime.companions import Run, accompanied
-from edge_runtime.engine_set import Engines
+from edge_runtime.config.paths import default_bundle
 from edge_runtime.frame import Frame
-from edge_runtime.paths import default_bundle
-from edge_runtime.service import Service
+from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.run import Run
+from edge_runtime.service.runtime import Service
 from edge_runtime.sources.base import Counting, SampleClock, Source
 from edge_runtime.sources.decoding import Media, sampled_and_shown
 from edge_runtime.sources.demo import open_demo, parse_demo
 from edge_runtime.sources.supervised import Supervised
-from edge_runtime.sources.supervision import Supervision
+from edge_runtime.sources.supervision_settings import Supervision
 from engines.bundle import Bundle
 from tools.console import run_tool
-from tools.page_demo import served
-from tools.screenshots import chromium, product_photo
+from tools.docs.page_demo import served
+from tools.docs.screenshots import chromium, product_photo
 
 FPS = 25
 FILM_S = 20

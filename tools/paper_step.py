@@ -24,14 +24,14 @@ from torch import Tensor
 from edge_runtime.frame import CELLS
 from engines.manifest import Target, TrainingRecord
 from engines.network_config import NetworkConfig
-from export.bundle_writer import ModelCard, write_bundle
-from export.checkpoint import from_checkpoint, preset_classes, save_checkpoint
-from export.feeds import TIME, reader_feeds, scenes
+from export.bundle.checkpoint import from_checkpoint, preset_classes, save_checkpoint
+from export.bundle.presets import load_preset
+from export.bundle.writer import ModelCard, write_bundle
 from export.networks.model import LvmNet, initialised
-from export.precision import fp32
-from export.presets import load_preset
-from export.reference import TorchEngine
-from export.training.lvm import LvmTrainer
+from export.networks.torch_engine import TorchEngine
+from export.parity.sample_inputs import TIME, reader_feeds, scenes
+from export.quantization.plan import fp32
+from export.training.lvm.trainer import LvmTrainer
 from export.training.recipe import LvmRecipe, Optimiser
 from tools.console import run_tool
 

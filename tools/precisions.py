@@ -23,16 +23,16 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.ingest import BATCH_FRAMES
+from edge_runtime.ingest.pipeline import BATCH_FRAMES
 from engines.bundle import Bundle
 from engines.manifest import GraphName
 from engines.select import load_engine
 from engines.spec import Engine, Feeds
-from export.bundle_writer import card_of, network_of, write_bundle
-from export.feeds import scenes
+from export.bundle.writer import card_of, network_of, write_bundle
 from export.networks.model import GRAPHS, LvmNet
-from export.parity import cases
-from export.precision import fp32
+from export.parity.check import cases
+from export.parity.sample_inputs import scenes
+from export.quantization.plan import fp32
 from tools.console import finish, progress, run_tool, show
 
 REFERENCE = "onnxruntime fp32"

@@ -14,14 +14,14 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from edge_runtime.camera_settings import CameraSettings, first_header
-from edge_runtime.engine_set import Engines
-from edge_runtime.ingest import Ingest, empty_version
-from edge_runtime.paths import default_bundle
-from edge_runtime.samplers import make_sampler
+from edge_runtime.config.paths import default_bundle
+from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.step import Step
+from edge_runtime.persistence import Snapshot, StateFolder
+from edge_runtime.service.camera_settings import CameraSettings, first_header
+from edge_runtime.service.engine_set import Engines
 from edge_runtime.sources import canonical, open_source
-from edge_runtime.state import Snapshot, StateFolder
-from edge_runtime.steps import Step
 from engines.bundle import Bundle
 from tools.console import finish, progress, run_tool
 

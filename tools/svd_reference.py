@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.svd import OnlineSVD
+from edge_runtime.memory.online_svd import OnlineSVD
 from tools.console import finish, progress, show
 
 Rows = NDArray[np.floating[Any]]

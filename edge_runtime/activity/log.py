@@ -22,8 +22,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from edge_runtime.activity.row import Row
-from edge_runtime.activity.settings import ActivitySettings
-from edge_runtime.activity.table import (
+from edge_runtime.activity.sqlite_store import (
     FILE,
     Wanted,
     decoded,
@@ -34,8 +33,9 @@ from edge_runtime.activity.table import (
     put_aside,
     seal_all,
 )
-from edge_runtime.aging import misdated, too_old
-from edge_runtime.privacy.sealing import Key, SealError
+from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.persistence.encryption import Key, SealError
+from edge_runtime.system.retention import misdated, too_old
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)

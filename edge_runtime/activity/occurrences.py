@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from edge_runtime.activity.recognise import Detection
+from edge_runtime.activity.recognizer import Detection
 from edge_runtime.activity.row import Row
 
 KEPT = 64

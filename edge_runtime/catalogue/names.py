@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 import unicodedata
 
-from edge_runtime.queries import QueryError, printable
+from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import printable
 
 MAX_LETTERS = 80
 MAX_BYTES = 200

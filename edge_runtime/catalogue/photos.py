@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from edge_runtime.queries import QueryError
-
-Image = NDArray[np.uint8]
+from edge_runtime.imaging.jpeg import Image, encode_jpeg, shrink
+from edge_runtime.system.errors import QueryError
 
 MAX_SIDE_PX = 1024
 """The backbone sees a product at a fraction of this; the rest is for people."""
 MIN_SIDE_PX = 8
 _QUALITY = 95
+MAX_PHOTOS = 16
+"""Of one product, and of one question."""
 
 
 def cut_out(image: Image, box: Sequence[float]) -> Image:
@@ -27,8 +26,8 @@ def cut_out(image: Image, box: Sequence[float]) -> Image:
     return np.ascontiguousarray(image[top:bottom, left:right])
 
 
-def encoded(image: Image) -> bytes:
-    """`image` (H, W, 3) RGB as a JPEG without metadata, its longer side at most 1024 pixels.
+def encode_photo(image: Image) -> bytes:
+    """Return `image` (H, W, 3) RGB as a JPEG without metadata, its longer side at most 1024 pixels.
 
     Raises QueryError for one that is too small to show anything.
     """
@@ -38,10 +37,4 @@ def encoded(image: Image) -> bytes:
             f"a photo must be at least {MIN_SIDE_PX} x {MIN_SIDE_PX} pixels, got {width} x {height}; "
             "take a larger one or a larger box"
         )
-    scale = MAX_SIDE_PX / max(height, width)
-    if scale < 1:
-        size = (max(MIN_SIDE_PX, round(width * scale)), max(MIN_SIDE_PX, round(height * scale)))
-        image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
-    done, data = cv2.imencode(".jpg", image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
-    assert done, "an array of pixels can always be encoded"
-    return bytes(data)
+    return encode_jpeg(shrink(image, MAX_SIDE_PX, shortest_px=MIN_SIDE_PX), _QUALITY)

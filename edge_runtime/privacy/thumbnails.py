@@ -13,15 +13,13 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-import cv2
-import numpy as np
-
-from edge_runtime.aging import too_old
+from edge_runtime.config.privacy import ThumbnailSettings
 from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.ingest import Version
-from edge_runtime.privacy.files import private_folder, write_private
-from edge_runtime.privacy.sealing import Key, opened
-from edge_runtime.privacy.settings import ThumbnailSettings
+from edge_runtime.imaging.jpeg import encode_jpeg, shrink
+from edge_runtime.ingest.pipeline import Version
+from edge_runtime.persistence.encryption import Key, opened
+from edge_runtime.persistence.private_files import private_folder, write_private
+from edge_runtime.system.retention import too_old
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
@@ -29,7 +27,6 @@ log = logging.getLogger(__name__)
 
 FOLDER = "thumbnails"
 ROLE = "thumbnail"
-QUALITY = 80
 MOST_WAITING = 512
 """Pictures in RAM: those of one clip. About 10 kB each."""
 _NAME = re.compile(r"(-?\d{1,18})\.jpg(\.sealed)?$")
@@ -64,7 +61,7 @@ class Thumbnails:
     def offer(self, frame: Frame) -> None:
         """A frame that is about to be remembered, zones burnt in."""
         if self.enabled:
-            self._waiting[tick_of(frame.t)] = _jpeg(frame, self._settings.side_px)
+            self._waiting[tick_of(frame.t)] = encode_jpeg(shrink(frame.image, self._settings.side_px))
             while len(self._waiting) > MOST_WAITING:
                 del self._waiting[next(iter(self._waiting))]
 
@@ -203,15 +200,3 @@ def remove_all(state: Path) -> int:
     if paths:
         log.warning("%s: thumbnails are off, %d that were kept before are removed", state, len(paths))
     return len(paths)
-
-
-def _jpeg(frame: Frame, side_px: int) -> bytes:
-    height, width = frame.image.shape[:2]
-    scale = min(1.0, side_px / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(frame.image, size, interpolation=cv2.INTER_AREA)
-    done, data = cv2.imencode(
-        ".jpg", cv2.cvtColor(small, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, QUALITY]
-    )
-    assert done, "OpenCV encodes every uint8 picture"
-    return np.asarray(data).tobytes()

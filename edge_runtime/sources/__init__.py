@@ -10,9 +10,10 @@ from typing import Protocol
 from urllib.parse import unquote
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Source, redacted
+from edge_runtime.sources.base import Source
 from edge_runtime.sources.supervised import Supervised
-from edge_runtime.sources.supervision import DEFAULT, Supervision
+from edge_runtime.sources.supervision_settings import DEFAULT, Supervision
+from edge_runtime.system.secrets import redacted
 from engines.errors import LvmError
 
 KINDS = (
@@ -163,7 +164,7 @@ def _file_url(spec: str, sample_fps: float, start: float) -> Source:
 
 
 def _follow(spec: str, sample_fps: float, start: float) -> Source:
-    from edge_runtime.sources.growing import GrowingVideo
+    from edge_runtime.sources.growing_file import GrowingVideo
 
     return GrowingVideo(_existing(spec), sample_fps=sample_fps, start=start)
 

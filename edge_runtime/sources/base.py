@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.tap import Tap
+from edge_runtime.sources.frame_tap import Tap
 from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)
@@ -167,16 +166,3 @@ class SampleClock:
             return False
         self._last = period
         return True
-
-
-SECRET_WORDS = re.compile(r"(?i)((?:pass(?:word|wd)?|pwd|token|secret|auth|key)[=:])[^&/;\s]*")
-
-
-def redacted(text: str) -> str:
-    """`text` with the credentials of every URL in it blanked: `rtsp://***@host/live?***`.
-
-    Everything up to the last @ goes, since passwords hold @ and / more often than they should.
-    """
-    text = re.sub(r"(\b\w{1,20}://)\S*@", r"\1***@", text)
-    text = re.sub(r"(\b\w{1,20}://[^\s?]*\?)\S+", r"\1***", text)
-    return SECRET_WORDS.sub(r"\1***", text)

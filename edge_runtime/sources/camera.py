@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.frame import Frame
-from edge_runtime.quiet import hush_opencv
+from edge_runtime.imaging.decode import hush_opencv
 from edge_runtime.sources.base import Counting, SampleClock
 from engines.errors import LvmError, Missing
 

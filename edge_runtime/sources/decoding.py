@@ -20,8 +20,8 @@ from av.video.stream import VideoStream
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Counting, Refused, SampleClock, Tally
+from edge_runtime.sources.pts_clock import Timeline
 from edge_runtime.sources.rgb import Rgb
-from edge_runtime.sources.timeline import Timeline
 from engines.errors import LvmError
 
 FORMATS = (

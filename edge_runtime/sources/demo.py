@@ -13,10 +13,10 @@ from pathlib import Path
 from urllib.parse import parse_qsl
 
 from edge_runtime.frame import Frame
+from edge_runtime.simulation.config import LEVELS, WorldConfig
+from edge_runtime.simulation.photo_folders import make_world
+from edge_runtime.simulation.world import World
 from edge_runtime.sources.base import Counting
-from edge_runtime.world.config import LEVELS, WorldConfig
-from edge_runtime.world.folders import make_world
-from edge_runtime.world.world import World
 from engines.errors import LvmError
 
 _LARGEST_SIDE = 4096

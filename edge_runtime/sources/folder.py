@@ -7,7 +7,7 @@ from os import PathLike
 from pathlib import Path
 
 from edge_runtime.frame import Frame
-from edge_runtime.images import read_image
+from edge_runtime.imaging.decode import read_image
 from edge_runtime.sources.base import Counting, SampleClock
 from engines.errors import LvmError
 

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Counting, Refused, SampleClock, Unsupported, redacted
+from edge_runtime.sources.base import Counting, Refused, SampleClock, Unsupported
+from edge_runtime.system.secrets import redacted
 from engines.errors import LvmError
 
 NANOSECOND = 1e-9

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from urllib.parse import urlsplit
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Counting, SampleClock, redacted
+from edge_runtime.sources.base import Counting, SampleClock
 from edge_runtime.sources.decoding import FORMATS, Media, sampled_and_shown
+from edge_runtime.system.secrets import redacted
 from engines.errors import LvmError
 
 # UDP loses packets as soon as a picture is large; TCP is what makes RTSP usable on shop networks.

@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterator
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.backoff import Backoff
-from edge_runtime.sources.base import Closing, Refused, SampleClock, Source, redacted
-from edge_runtime.sources.health import Drop, Health, SourceStatus, State
-from edge_runtime.sources.session import Session
+from edge_runtime.sources.base import Closing, Refused, SampleClock, Source
+from edge_runtime.sources.frame_tap import AtOurTime, Tap, Tapped
+from edge_runtime.sources.reader_thread import Session
+from edge_runtime.sources.source_status import Drop, Health, SourceStatus, State
 from edge_runtime.sources.stream_clock import Clock, StreamClock, boot_time
-from edge_runtime.sources.supervision import DEFAULT, MOST_LATE_PAUSE_S, Supervision
-from edge_runtime.sources.tap import AtOurTime, Tap, Tapped
+from edge_runtime.sources.supervision_settings import DEFAULT, MOST_LATE_PAUSE_S, Supervision
+from edge_runtime.system.secrets import redacted
 from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)

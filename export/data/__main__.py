@@ -20,16 +20,16 @@ from typing import Annotated, Any, cast, get_args
 import typer
 from rich.console import Console
 
-from edge_runtime.cli.one_line import run_app
+from edge_runtime.interfaces.cli.error_exit import run_app
 from engines.errors import LvmError
 from export.data.adl import AdlRules, adl
-from export.data.ask_all import ask_all
 from export.data.candidates import Rules
 from export.data.checks import check, read
+from export.data.derived_labels import tell_apart
 from export.data.files import refuse_other
-from export.data.own import own_set
+from export.data.query_writer import ask_all
 from export.data.records import Knob, Split
-from export.data.without import tell_apart
+from export.data.user_dataset import own_set
 from export.data.world_set import world_video, write_worlds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

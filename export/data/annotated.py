@@ -9,11 +9,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.dice import Use, mix, unit
-from edge_runtime.world.schedule import Event
-from edge_runtime.world.truth import Track
-from edge_runtime.world.world import World
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.ground_truth import Track
+from edge_runtime.simulation.rng import Use, mix, unit
+from edge_runtime.simulation.schedule import Event
+from edge_runtime.simulation.world import World
 
 ANNOTATION_KNOBS = ("missing_boxes", "label_noise")
 _MOMENT_S = 1e-6

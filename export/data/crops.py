@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.world.world import World
+from edge_runtime.simulation.world import World
 from export.data.files import Tracks
 from export.data.records import Crop, CropFile, CropInVideo, CropView
 

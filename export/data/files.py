@@ -20,8 +20,8 @@ from pydantic import ValidationError
 
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
-from export.complaints import said
 from export.data.records import Classes, EventRecord, QueryRecord, Record, TrackRecord, Video
+from export.support.validation_errors import said
 
 VIDEOS, EVENTS, TRACKS, QUERIES = "videos.jsonl", "events.jsonl", "tracks.jsonl", "queries.jsonl"
 CLASSES = "classes.json"

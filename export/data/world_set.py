@@ -11,14 +11,13 @@ from itertools import chain
 from pathlib import Path
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.world.activities import ACTIVITIES
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.folders import make_world
-from edge_runtime.world.world import World
+from edge_runtime.simulation.activities import ACTIVITIES
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.photo_folders import make_world
+from edge_runtime.simulation.world import World
 from engines.errors import LvmError
 from export.data.annotated import annotated_activity, annotated_tracks
 from export.data.files import write_annotations
-from export.data.knobs import turned
 from export.data.records import (
     Classes,
     EventRecord,
@@ -29,6 +28,7 @@ from export.data.records import (
     TrackRecord,
     Video,
 )
+from export.data.world_overrides import turned
 
 IDLE_EVERY = 5
 """Ticks from one box of an untouched product to the next: it stands still, one box a second is enough."""

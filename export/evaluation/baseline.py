@@ -1,8 +1,8 @@
 """Modified TubeDETR on the queries of LVM-Net's evaluation, from the same cached backbone tokens.
 
-Every query reads the frames of its window again (`export.evaluation.clips`). For an activity or an object
-these are by default the frames of the time that is asked about, for a time query 120 over the query window:
-the network has no other way to know which of two events in a query window is meant.
+Every query reads the frames of its window again (`export.evaluation.clip_inference`). For an activity or an
+object these are by default the frames of the time that is asked about, for a time query 120 over the query
+window: the network has no other way to know which of two events in a query window is meant.
 
 Letters: F frames of a window, T frames a clip.
 """
@@ -21,7 +21,9 @@ from safetensors.torch import load_file
 from engines.errors import BundleError, LvmError
 from engines.network_config import NetworkConfig
 from export.data.records import QueryRecord
-from export.evaluation.clips import Asked, WindowAnswer, read_window
+from export.data.token_cache import VideoCache
+from export.evaluation.clip_inference import Asked, WindowAnswer, read_window
+from export.evaluation.cost_model import Window, frames_read
 from export.evaluation.evaluate import (
     Crops,
     activity_scores,
@@ -30,10 +32,8 @@ from export.evaluation.evaluate import (
     result_of,
     span_result,
 )
-from export.evaluation.loads import Window, frames_read
 from export.evaluation.results import Result
 from export.networks.tubedetr import TubeDETR
-from export.training.cache import VideoCache
 
 
 def evaluate_baseline(

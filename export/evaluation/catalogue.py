@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from edge_runtime.answers import Answer
+from edge_runtime.query.answers import Answer
 from engines.errors import LvmError
 
 SLACK_S = 1.0

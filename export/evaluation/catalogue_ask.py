@@ -10,16 +10,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.ask import AnyQuery, Asker
-from edge_runtime.engine_set import Engines
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.images import read_image
-from edge_runtime.objects import ObjectEncoder
-from edge_runtime.queries import ActivityQuery, Photos, TimeQuery
-from export.evaluation import lookup
+from edge_runtime.imaging.decode import read_image
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.query.schema import ActivityQuery, AnyQuery, Photos, TimeQuery
+from edge_runtime.service.engine_set import Engines
+from export.evaluation import histogram_baseline as lookup
 from export.evaluation.catalogue import Moment, Outcome, Place, chance, ranked, recalls, times_by_score
 from export.evaluation.catalogue_stream import CatalogueStream
-from export.evaluation.remember import Remembered, remember
+from export.evaluation.stream_recording import Remembered, remember
 
 PHOTOS = (1, 3)
 """With how many photos of the product at once the memory is asked."""

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.world.activities import ACTIVITIES
-from edge_runtime.world.closeup import CLOSEUPS
-from edge_runtime.world.config import WorldConfig
-from edge_runtime.world.folders import FolderBackdrop, PhotoFaces, product_photos
-from edge_runtime.world.world import World
+from edge_runtime.simulation.activities import ACTIVITIES
+from edge_runtime.simulation.closeup import CLOSEUPS
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.photo_folders import FolderBackdrop, PhotoFaces, product_photos
+from edge_runtime.simulation.world import World
 from engines.errors import LvmError
 from export.evaluation.catalogue import Moment
 

@@ -13,12 +13,12 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.decode import calibrated
+from edge_runtime.query.decode import calibrated
 from engines.manifest import Scaling, Thresholds, TimeHead
+from export.data.metrics import POSITIVE_IOU, calibration_error
 from export.evaluation import bootstrap, calibration
 from export.evaluation.bootstrap import Interval
 from export.evaluation.calibration import fit_platt, fit_points
-from export.evaluation.metrics import POSITIVE_IOU, calibration_error
 from export.evaluation.results import Result
 
 _BIN_LEAST = 30

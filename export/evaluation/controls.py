@@ -16,12 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
-from edge_runtime.memory import Scores, TokenMemory, Tokens
-from edge_runtime.samplers import Novelty, Sampler, make_sampler, scored_by
+from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler, scored_by
+from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
 from engines.errors import LvmError
 from engines.spec import Array, Engine, Feeds
-from export.evaluation.loads import uniform_frames
-from export.training.cache import VideoCache
+from export.data.token_cache import VideoCache
+from export.evaluation.cost_model import uniform_frames
 
 Blind = Literal["query", "memory"]
 Real = NDArray[np.float32]

@@ -18,20 +18,28 @@ from typing import NamedTuple, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ask import AnyQuery, Asker, Told
-from edge_runtime.context import make_context
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.ingest import Version
-from edge_runtime.queries import ActivityQuery, BoxInFrame, ObjectQuery, Photos, Product, TimeQuery
+from edge_runtime.ingest.pipeline import Version
+from edge_runtime.query.executor import Asker, Told
+from edge_runtime.query.reader_inputs import make_context
+from edge_runtime.query.schema import (
+    ActivityQuery,
+    AnyQuery,
+    BoxInFrame,
+    ObjectQuery,
+    Photos,
+    Product,
+    TimeQuery,
+)
 from engines.errors import LvmError
 from engines.manifest import Manifest, Scaling, TimeHead
+from export.data.metrics import recall_at, tiou, viou
 from export.data.records import CropView, QueryRecord
+from export.data.token_cache import VideoCache
 from export.evaluation.controls import Blind, BlindReader, sampler_for
-from export.evaluation.metrics import recall_at, tiou, viou
 from export.evaluation.results import EventResult, Result, SpanResult
-from export.evaluation.stream import Model, Order, watched
+from export.evaluation.stream_run import Model, Order, watched
 from export.evaluation.targets import Remembered, asked_window, window_kind
-from export.training.cache import VideoCache
 
 Crops = Mapping[str, NDArray[np.float32]]
 """Tokens (49, d) of a query's object by qid, for objects that are no cached product photo."""
@@ -41,7 +49,7 @@ _HEADS: tuple[TimeHead, ...] = get_args(TimeHead)
 @dataclass(frozen=True)
 class Setting:
     """Who samples, in which order clips are seen, what is hidden; `seed` is that of the training run.
-    Without `spread` the best scores stay in any network (`edge_runtime/spread.py`)."""
+    Without `spread` the best scores stay in any network (`edge_runtime/memory/diversity.py`)."""
 
     sampler: str = "neural"
     order: Order = "stream"

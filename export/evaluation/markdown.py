@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from export.data.records import Duration
-from export.evaluation.findings import RANDOM, WITHOUT_OCL
-from export.evaluation.printed import TABLE_1, TABLE_2, TABLE_3, TABLE_4, Ablation
+from export.evaluation.paper_figures import TABLE_1, TABLE_2, TABLE_3, TABLE_4, Ablation
 from export.evaluation.report import DURATIONS, NINE, TYPES
-from export.evaluation.runs import OWN, SYSTEMS, TUBEDETR
+from export.evaluation.run_folders import OWN, SYSTEMS, TUBEDETR
+from export.evaluation.summary import RANDOM, WITHOUT_OCL
 
 Json = Mapping[str, Any]
 _NONE = "–"
@@ -225,7 +225,7 @@ def _head(found: Json) -> str:
         f"{found['queries']} queries for each seed, {found['negatives']} of them about what never happened. "
         "Recall in per cent; brackets hold 95 % bootstrap intervals over videos and seeds, paired where two "
         "are compared. Printed figures are of other data (ReST-ADL): only ratios and orders compare. Made by "
-        "`tools.tables`."
+        "`tools.papers.tables`."
     )
 
 

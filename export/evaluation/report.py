@@ -13,11 +13,11 @@ import numpy as np
 
 from engines.errors import LvmError
 from engines.manifest import TimeHead
+from export.data.metrics import auroc
 from export.data.records import Duration, QueryType
 from export.evaluation import bootstrap
 from export.evaluation.bootstrap import Interval
-from export.evaluation.metrics import auroc
-from export.evaluation.printed import Cell
+from export.evaluation.paper_figures import Cell
 from export.evaluation.results import EventResult, Result, same_questions
 
 Metric = Callable[[Result], float | None]

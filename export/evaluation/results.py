@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from engines.errors import LvmError
 from engines.manifest import TimeHead
-from export.complaints import said
+from export.data.metrics import POSITIVE_IOU
 from export.data.records import Duration, QueryType
-from export.evaluation.metrics import POSITIVE_IOU
+from export.support.validation_errors import said
 
 WindowKind = Literal["tight", "loose"]
 

@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
+from export.data.metrics import Tube, is_evidence
 from export.data.records import QueryRecord
-from export.evaluation.metrics import Tube, is_evidence
+from export.data.video_labels import VideoTruth
 from export.evaluation.results import WindowKind
-from export.training.truth import VideoTruth
 
 Whole = NDArray[np.int64]
 

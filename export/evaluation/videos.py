@@ -15,19 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND, tick_of
-from edge_runtime.images import read_image
-from edge_runtime.mosaic import mosaic
-from edge_runtime.objects import cut_out
+from edge_runtime.imaging.decode import read_image
+from edge_runtime.query.object_encoder import cut_out
+from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.data.files import Dataset
 from export.data.records import CropFile, CropInVideo, QueryRecord, Split, Video
+from export.data.token_cache import VideoCache
 from export.data.world_set import world_of
 from export.evaluation.evaluate import Crops
-from export.training.cache import VideoCache
-from export.training.own_videos import FolderFootage
+from export.training.data.user_videos import FolderFootage
 
 Image = NDArray[np.uint8]
 

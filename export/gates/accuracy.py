@@ -18,14 +18,15 @@ from export.evaluation import bootstrap
 from export.evaluation.evaluate import Setting, evaluate_video
 from export.evaluation.report import recall_1x
 from export.evaluation.results import Result
-from export.evaluation.stream import Model
+from export.evaluation.stream_run import Model
 from export.evaluation.videos import caches_of, crops_of
-from export.gates.judging import of_end
+from export.gates.finite_guard import Ended, watched
+from export.gates.limit_checks import of_end
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy, Finding, Recall
-from export.gates.watch import Ended, Graphs, watched
 from export.networks.model import GRAPHS, LvmNet
-from export.reference import TorchEngine
+from export.networks.torch_engine import TorchEngine
+from export.parity.relative_error import Graphs
 
 
 def accuracy_of(

@@ -16,20 +16,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_runtime.answers import Answer
-from edge_runtime.ask import AnyQuery, Asker
-from edge_runtime.ingest import Image, Ingest, Version, empty_version, preprocess
-from edge_runtime.objects import ObjectEncoder
-from edge_runtime.samplers import make_sampler
+from edge_runtime.ingest.pipeline import Image, Version, preprocess
+from edge_runtime.query.answers import Answer
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.schema import AnyQuery
 from engines.manifest import GraphName, Manifest, Precision
 from export.data.records import QueryType
-from export.gates.agreement import Pair, all_compared, angle_deg, overlap
-from export.gates.footage import Footage
-from export.gates.judging import of_checkpoint, of_end, of_final
+from export.gates.answer_agreement import Pair, all_compared, angle_deg, overlap
+from export.gates.finite_guard import Beside, Ended, watched
+from export.gates.limit_checks import of_checkpoint, of_end, of_final
 from export.gates.limits import GateSettings
 from export.gates.result import Agreement, Alone, Checkpoint, Drift, Finding
-from export.gates.watch import Beside, Ended, Graphs, watched
 from export.networks.model import GRAPHS
+from export.parity.relative_error import Graphs
+from export.stream_runs.footage import Footage
+from export.stream_runs.session import Lane
 
 Report = Callable[[str, int], None]
 """Called with words and with how many more frames are done."""
@@ -42,28 +43,6 @@ class Clip(NamedTuple):
     images: list[Image]
     times: list[float]
     after: Version
-
-
-class Lane:
-    """Three graphs with a memory of their own, exactly as on a device."""
-
-    def __init__(self, manifest: Manifest, graphs: Graphs, version: Version | None = None) -> None:
-        network = manifest.network
-        self.ingest = Ingest(
-            network,
-            graphs["backbone"],
-            make_sampler("neural", graphs["sampler"]),
-            version or empty_version(network),
-        )
-        self.objects = ObjectEncoder(graphs["backbone"], network.image_size, frame_at=None, catalogue=None)
-        self.asker = Asker(manifest, graphs["reader"], self.objects)
-
-    @property
-    def version(self) -> Version:
-        return self.ingest.version
-
-    def ask(self, queries: Sequence[AnyQuery]) -> list[Answer]:
-        return self.asker.ask_all(queries, self.version)
 
 
 def drift(

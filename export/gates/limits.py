@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
-from edge_runtime.config import read_settings
+from edge_runtime.config.schema import read_settings
 from engines.manifest import Precision
 from engines.network_config import Strict
 from export.data.records import Split

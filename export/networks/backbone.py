@@ -142,7 +142,9 @@ def make_backbone(config: NetworkConfig) -> Backbone:
 
 
 def _timm_model(name: str, image_size: int) -> nn.Module:
-    from export.compat import import_timm  # a second of import that our own backbone does not need
+    from export.support.torch_compat import (
+        import_timm,  # a second of import that our own backbone does not need
+    )
 
     timm = import_timm()
     if not timm.is_model(name):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.network_config import NetworkConfig
-from export.networks.places import TimedPlaces, corrected
+from export.networks.box_head import TimedPlaces, corrected
 
 UNANSWERABLE = -1e9
 """Logit of a step or token that is not there."""

@@ -9,11 +9,11 @@ from torch import nn
 from engines.errors import LvmError
 from engines.manifest import GraphName
 from engines.network_config import NetworkConfig
-from export.complaints import said
 from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
 from export.networks.s5 import S5Sampler
 from export.networks.sampler import Sampler
+from export.support.validation_errors import said
 
 GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
@@ -47,7 +47,8 @@ def initialised(config: NetworkConfig, seed: int) -> LvmNet:
 
 def with_memory(network: LvmNet, *, tokens: int | None = None, spread: bool | None = None) -> LvmNet:
     """The same weights over another memory: of `tokens` slots, of which neither sampler nor reader has a
-    parameter each, or with another choice among relevant tokens (`edge_runtime/spread.py`). None: as it was.
+    parameter each, or with another choice among relevant tokens (`edge_runtime/memory/diversity.py`). None:
+    as it was.
 
     Raises LvmError for a number of slots that no bundle may have.
     """

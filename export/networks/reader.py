@@ -15,11 +15,11 @@ from torch.nn import functional
 
 from engines.network_config import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
-from export.networks.entries import QueueTokens
+from export.networks.clip_entries import QueueTokens
 from export.networks.heads import UNANSWERABLE, Heads, Read, ReaderOutput, mean_of_valid, on_slots
-from export.networks.lateness import Order
-from export.networks.likeness import Likeness
 from export.networks.positions import CellCode, TickCode, one_hot_cells
+from export.networks.product_similarity import Likeness
+from export.networks.temporal_order import Order
 
 
 class Context(NamedTuple):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from engines.network_config import NetworkConfig
 from export.networks.attention import EncoderLayer, bias_of
-from export.networks.entries import EntryMaker
+from export.networks.clip_entries import EntryMaker
 from export.networks.positions import CellCode, one_hot_cells
 
 
@@ -52,7 +52,7 @@ class Sampler(nn.Module):
     ) -> Tensor | tuple[Tensor, ...]:
         """As `judged`, with queues the clip's entry between; clip_tick (B, N - m) int32 since its first.
 
-        Outputs are those of `export.contracts`, a single one for itself.
+        Outputs are those of `export.networks.signatures`, a single one for itself.
         """
         score, after = self.judged(features, valid, cell, novelty, sampler_state)
         state = () if after is None else (after,)

@@ -14,8 +14,8 @@ from torch.nn import functional
 
 from engines.network_config import CELLS, NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
+from export.networks.box_head import Places, corrected
 from export.networks.heads import UNANSWERABLE, Heads, mean_of_valid
-from export.networks.places import Places, corrected
 from export.networks.positions import CellCode, TickCode
 from export.networks.reader import Embedding, Relevance
 

@@ -37,10 +37,10 @@ def calibrate(
 ) -> None:
     """Fit the scalings of confidences, the better time head and the threshold of presence to results."""
     from engines.bundle import Bundle
-    from export.bundle_writer import write_copy
+    from export.bundle.writer import write_copy
     from export.evaluation import confidence
     from export.evaluation.report import noted
-    from export.evaluation.runs import OWN, events_of, results_of
+    from export.evaluation.run_folders import OWN, events_of, results_of
 
     if split not in ("val", "train"):
         raise LvmError(f"--split must be val or train, got {split!r}: what is tested is not to be fitted to")

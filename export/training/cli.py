@@ -18,7 +18,7 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.cli.one_line import run_app
+from edge_runtime.interfaces.cli.error_exit import run_app
 from engines.errors import LvmError, Missing
 from export.training import calibrate_cli, evaluate_cli
 
@@ -51,10 +51,10 @@ def train(
     if config is None:
         raise LvmError("--config is missing; try --config configs/training/tiny.yaml")
     _need_workbench()
-    from edge_runtime.world.folders import product_photos
-    from export.training.allocator import keep_freed_memory
-    from export.training.distributed import device_of, join_team
-    from export.training.photos import held_out_products
+    from edge_runtime.simulation.photo_folders import product_photos
+    from export.training.data.product_photos import held_out_products
+    from export.training.loop.allocator import keep_freed_memory
+    from export.training.loop.distributed import device_of, join_team
     from export.training.recipe import load_recipe
     from export.training.stages import CHECKPOINT, Training
 

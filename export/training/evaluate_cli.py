@@ -6,7 +6,7 @@
     lvm-train evaluate runs/tiny-0 --data DATA --system all
     lvm-train evaluate my-bundle --data DATA --system lvm-net --output FOLDER
 
-Results lie beside the checkpoint (or in --output), one JSON object a line, for tools.tables.
+Results lie beside the checkpoint (or in --output), one JSON object a line, for tools.papers.tables.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
     from export.data.files import Dataset
     from export.data.records import QueryRecord, Split
+    from export.data.token_cache import VideoCache
     from export.evaluation.evaluate import Crops, Evaluation
     from export.evaluation.results import Result
-    from export.evaluation.runs import TrainedRun
-    from export.evaluation.stream import Model
-    from export.training.cache import VideoCache
+    from export.evaluation.run_folders import TrainedRun
+    from export.evaluation.stream_run import Model
 
 
 def register(app: typer.Typer) -> None:
@@ -64,8 +64,8 @@ def evaluate(
     """Ask a run the queries of a data folder, and write what it answered."""
     from export.data.checks import read
     from export.data.records import Split
-    from export.evaluation.runs import BASELINE, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
-    from export.training.distributed import device_of
+    from export.evaluation.run_folders import BASELINE, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
+    from export.training.loop.distributed import device_of
 
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
@@ -107,8 +107,8 @@ def answers(
 ) -> dict[str, list[Result]]:
     """Results of each system, written to `output` too. Videos are seen one after the other."""
     from export.evaluation.evaluate import Evaluation
-    from export.evaluation.runs import TUBEDETR, save, trained_file
-    from export.evaluation.stream import Model
+    from export.evaluation.run_folders import TUBEDETR, save, trained_file
+    from export.evaluation.stream_run import Model
     from export.evaluation.videos import caches_of, crops_of
 
     model = Model.of_network(run.network, run.card)
@@ -144,7 +144,7 @@ def _one(
     """One system's answers about one video."""
     from export.evaluation.baseline import evaluate_baseline
     from export.evaluation.evaluate import Evaluation, evaluate_video
-    from export.evaluation.runs import TUBEDETR
+    from export.evaluation.run_folders import TUBEDETR
 
     if system != TUBEDETR:
         return evaluate_video(model, video, queries, run.setting(system), crops)

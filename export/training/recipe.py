@@ -18,13 +18,13 @@ from pydantic import (
     model_validator,
 )
 
-from edge_runtime.world.config import LEVELS, WorldConfig
+from edge_runtime.simulation.config import LEVELS, WorldConfig
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
-from export.complaints import said
 from export.data.annotated import ANNOTATION_KNOBS
-from export.data.knobs import turned
 from export.data.records import Knob
+from export.data.world_overrides import turned
+from export.support.validation_errors import said
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -69,8 +69,8 @@ class Data(Part):
     """Share of worlds in which three pairs of hands are at work, whatever their level and knobs."""
     knobs: dict[str, Knob] = Field(default_factory=dict, exclude_if=lambda knobs: not knobs)
     """Knobs of all worlds that differ from their level's, as `{zipf: 1.0, missing_boxes: 0.2}`: those of
-    `python -m export.data world --knob` (`edge_runtime/world/config.py`). `missing_boxes` and `label_noise`
-    make annotations to learn from worse, never those that validation is judged by."""
+    `python -m export.data world --knob` (`edge_runtime/simulation/config.py`). `missing_boxes` and
+    `label_noise` make annotations to learn from worse, never those that validation is judged by."""
     train_videos: int = Field(default=48, ge=1)
     validation_videos: int = Field(default=8, ge=1)
     minutes: Positive = 30.0
@@ -243,7 +243,7 @@ class Recipe(Part):
             network = {"preset": network}
         if not isinstance(network, dict) or "preset" not in network:
             return given
-        from export.presets import load_preset
+        from export.bundle.presets import load_preset
 
         changed = {key: value for key, value in network.items() if key != "preset"}
         return {**given, "network": {**load_preset(str(network["preset"])).model_dump(), **changed}}

@@ -20,27 +20,27 @@ from torch import nn
 
 from engines.errors import LvmError
 from engines.manifest import TrainingRecord
-from export.bundle_writer import ModelCard
-from export.checkpoint import save_checkpoint
-from export.descriptions import describe_classes
+from export.bundle.checkpoint import save_checkpoint
+from export.bundle.class_embeddings import describe_classes
+from export.bundle.writer import ModelCard
+from export.data.token_cache import VideoCache
 from export.networks.model import LvmNet, initialised
-from export.reference import TorchEngine
-from export.training.backbone import BackboneTask, BackboneTrainer
-from export.training.cache import VideoCache
-from export.training.distributed import Team
-from export.training.entries import fit_entries
-from export.training.feeder import LvmTask
-from export.training.footage import Footage, Split, footage_of
-from export.training.looks import LOOKS
-from export.training.loop import Run
-from export.training.lvm import LvmTrainer
-from export.training.photos import PhotoSet
+from export.networks.torch_engine import TorchEngine
+from export.onnx_graphs.external_weights import part_of, weights_digest
+from export.training.backbone.task import BackboneTask, BackboneTrainer
+from export.training.data.dataset import Footage, Split, footage_of
+from export.training.data.epoch_views import Showings
+from export.training.data.product_photos import PhotoSet
+from export.training.data.view_augmentation import LOOKS
+from export.training.loop.checkpoint_selection import Selection
+from export.training.loop.distributed import Team
+from export.training.loop.trainer import Run
+from export.training.lvm.queue_entries import fit_entries
+from export.training.lvm.task import LvmTask
+from export.training.lvm.trainer import LvmTrainer
 from export.training.recipe import Recipe
-from export.training.selection import Selection
-from export.training.showings import Showings
-from export.training.starting import held_out_by_both, origin, start_of, without_folders
 from export.training.tubedetr import TubeTask, TubeTrainer
-from export.weights import part_of, weights_digest
+from export.training.warm_start import held_out_by_both, origin, start_of, without_folders
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
@@ -119,9 +119,9 @@ class Training:
         """The card with what held-out videos say: how sure answers may be, and how often they are right."""
         from export.evaluation.confidence import calibrate
         from export.evaluation.evaluate import Setting, evaluate
+        from export.evaluation.query_sets import queries_about
         from export.evaluation.report import noted
-        from export.evaluation.sets import queries_about
-        from export.evaluation.stream import Model
+        from export.evaluation.stream_run import Model
 
         card = self.card()
         queries = queries_about(held_out, seed=self.recipe.seed)

@@ -19,16 +19,16 @@ from torch import Tensor, nn
 from edge_runtime.frame import CELLS
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
-from export.evaluation.loads import uniform_frames
+from export.data.token_cache import VideoCache
+from export.data.video_labels import cxcywh
+from export.evaluation.cost_model import uniform_frames
 from export.networks.tubedetr import TubeDETR
-from export.training import losses
-from export.training.cache import VideoCache
-from export.training.groups import reading
-from export.training.outlines import ShownTokens, outline_loss
-from export.training.questions import KIND_SHARES, KINDS, Asking, Question, draw, matching
+from export.training.data.epoch_views import Showings
+from export.training.loop.param_groups import reading
+from export.training.lvm import losses
+from export.training.lvm.box_loss import ShownTokens, outline_loss
+from export.training.lvm.query_sampler import KIND_SHARES, KINDS, Asking, Question, draw, matching
 from export.training.recipe import TubeDetrRecipe
-from export.training.showings import Showings
-from export.training.truth import cxcywh
 
 _TIME_FRAMES = 120
 _AT_EVENT = 0.75

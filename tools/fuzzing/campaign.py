@@ -170,4 +170,4 @@ def _cpu_of_workers() -> float:
 
 def longest_of(name: str) -> int:
     """Bytes of a case at this door."""
-    return int(importlib.import_module(f"tools.fuzzing.doors.{name}").Door.longest)
+    return int(importlib.import_module(f"tools.fuzzing.targets.{name}").Door.longest)

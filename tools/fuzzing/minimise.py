@@ -11,9 +11,9 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.fuzzing.doors import Door, open_door
 from tools.fuzzing.judge import MEMORY_BYTES, WALL_S, judge
 from tools.fuzzing.peak import peak_above
+from tools.fuzzing.targets import Door, open_door
 
 BUDGET_S = 60.0
 """For making one finding small."""

@@ -8,18 +8,18 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.ask import Asker
-from edge_runtime.camera_settings import CameraSettings
-from edge_runtime.catalogue.folder import Catalogue
-from edge_runtime.engine_set import Engines
+from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.config.paths import default_bundle
 from edge_runtime.frame import Frame
-from edge_runtime.ingest import Ingest, Version, empty_version
-from edge_runtime.objects import ObjectEncoder
-from edge_runtime.paths import default_bundle
-from edge_runtime.queries import QueryError
-from edge_runtime.samplers import make_sampler
-from edge_runtime.service import Service
-from edge_runtime.state import Header, Snapshot
+from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.persistence import Header, Snapshot
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.runtime import Service
+from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle
 from engines.fake import FakeEngine
 from engines.manifest import Manifest

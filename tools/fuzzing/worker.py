@@ -31,7 +31,7 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of numpy, about the numbers of strangers
     logging.getLogger().addHandler(logging.NullHandler())
     with atheris.instrument_imports(include=["edge_runtime", "engines"], enable_loader_override=False):
-        from tools.fuzzing.doors import open_door
+        from tools.fuzzing.targets import open_door
 
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
             door = open_door(name, Path(scratch))

@@ -1,0 +1,1 @@
+"""Measure speed on this machine: engines side by side, and several cameras."""

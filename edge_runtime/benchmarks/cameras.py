@@ -1,0 +1,302 @@
+"""How several cameras get along here: demo cameras as fast as they go, one that stalls, and how many fit.
+
+Three measurements, each a run of the real `Service` with a memory and a state folder for each camera:
+
+`demo`     n demo cameras, each drawing its pictures as fast as they are taken: frames a second of each, all
+           together against one camera, and the slowest camera's share of the fastest's.
+`stalled`  the same with one more camera whose source hangs after its first frames.
+`density`  n live cameras at the bundle's rate, whose pictures are there already (640 × 360): what is dropped
+           because a newer picture came first. Where all threads fit but the machine is not full, their clocks
+           run faster, and a camera at twice the rate counts as two.
+
+`same_in_any_batch` says whether the backbone gives a picture the same bits alone and in company: if so, live
+cameras that share calls remember exactly what each would have remembered alone.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime.frame import Frame
+from edge_runtime.ingest.pipeline import BATCH_FRAMES, preprocess
+from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.runtime import Service
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.sources import open_source
+from edge_runtime.sources.base import Counting, Source
+from edge_runtime.sources.demo import DemoSource
+from edge_runtime.sources.source_status import Drop
+from edge_runtime.sources.stream_clock import boot_time
+from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervision_settings import Supervision
+from engines.bundle import Bundle
+from engines.select import load_engine
+
+Progress = Callable[[str], None]
+
+WARM_S = 2.0
+LEAST_FRAMES = 5 * BATCH_FRAMES
+"""Frames of each demo camera before a measurement ends: they come in batches, fairness is told from them."""
+MOST_DROPS = 0.01
+"""Share of sampled frames that may be dropped where cameras are said to fit."""
+DENSITY_CAMERAS = (1, 2, 4, 8, 16, 32, 64)
+DENSITY_SPEEDS = (2, 4, 8, 16, 32)
+"""How much faster the clocks of the most cameras run, one after the other, until it is too much."""
+
+
+SLOW: Drop = "slow consumer"
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What each camera did in `elapsed` seconds, and what the process spent on it in seconds of CPU time."""
+
+    elapsed: float
+    cpu_s: float
+    remembered: tuple[int, ...]
+    late: tuple[int, ...]
+
+    def since(self, before: Measured) -> Measured:
+        return Measured(
+            self.elapsed - before.elapsed,
+            self.cpu_s - before.cpu_s,
+            tuple(b - a for a, b in zip(before.remembered, self.remembered, strict=True)),
+            tuple(b - a for a, b in zip(before.late, self.late, strict=True)),
+        )
+
+    @property
+    def frames(self) -> int:
+        return sum(self.remembered)
+
+    @property
+    def each(self) -> list[float]:
+        return [frames / self.elapsed for frames in self.remembered]
+
+    @property
+    def frames_per_s(self) -> float:
+        return self.frames / self.elapsed
+
+
+class Ready(Counting):
+    """A live camera whose pictures are there already, one every second of a clock that runs `speed` fast."""
+
+    def __init__(self, pictures: Sequence[Frame], *, start: float, speed: float, phase: float) -> None:
+        super().__init__("ready", live=True)
+        self._pictures, self._start, self._speed, self._phase = pictures, start, speed, phase
+
+    def __iter__(self) -> Iterator[Frame]:
+        begun = time.monotonic() + self._phase / self._speed
+        k = 0
+        while True:
+            if self._closed.wait(max(begun + k / self._speed - time.monotonic(), 0)):
+                return
+            self.tally.seen += 1
+            yield Frame(self._pictures[k % len(self._pictures)].image, self._start + k)
+            k += 1
+
+
+class Stalling(Counting):
+    """Hangs after its first frames, until it is closed."""
+
+    def __init__(self, pictures: Sequence[Frame]) -> None:
+        super().__init__("stalling", live=True)
+        self._pictures = pictures
+
+    def __iter__(self) -> Iterator[Frame]:
+        for frame in self._pictures:
+            self.tally.seen += 1
+            yield frame
+        self._closed.wait()
+
+
+def bench_cameras(
+    bundle: Bundle,
+    backend: str,
+    most: int,
+    *,
+    rounds: int,
+    seconds: float,
+    threads: int | None,
+    density: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Everything measured with 1, 2, 4 … `most` demo cameras, in alternating rounds of `seconds` each."""
+    pictures = _pictures(16)
+    counts = sorted({n for n in (1, 2, 4, 8, 16, 32) if n < most} | {most})
+    demo: dict[int, list[Measured]] = {count: [] for count in counts}
+    stalled: dict[int, list[Measured]] = {count: [] for count in counts}
+    for number in range(rounds):
+        for count in counts:
+            progress(f"round {number + 1} of {rounds}: {count} demo cameras")
+            demo[count].append(_demo(bundle, backend, threads, count, seconds))
+            progress(f"round {number + 1} of {rounds}: {count} demo cameras beside one that stalls")
+            stalled[count].append(_demo(bundle, backend, threads, count, seconds, pictures))
+    found: dict[str, Any] = {
+        "same_in_any_batch": _same_in_any_batch(bundle, backend, threads, pictures),
+        "demo": {str(count): _rates(demo[count], demo[counts[0]]) for count in counts},
+        "stalled": {str(count): _rates(stalled[count], demo[count]) for count in counts},
+    }
+    if density:
+        found["density"] = _density(bundle, backend, threads, seconds, pictures, progress)
+    return found
+
+
+def _same_in_any_batch(bundle: Bundle, backend: str, threads: int | None, pictures: Sequence[Frame]) -> bool:
+    size = bundle.manifest.network.image_size
+    images = np.stack([preprocess(frame, size) for frame in pictures[:BATCH_FRAMES]])
+    with load_engine(bundle, "backbone", backend, threads=threads) as backbone:
+        alone = [backbone({"image": image[None]})["tokens"][0] for image in images]
+        return all(
+            np.array_equal(backbone({"image": images[:count]})["tokens"], alone[:count])
+            for count in range(2, len(images) + 1)
+        )
+
+
+def _pictures(count: int) -> list[Frame]:
+    with DemoSource(WorldConfig(seed=1), sample_fps=1.0) as source:
+        return [frame for frame, _ in zip(source, range(count), strict=False)]
+
+
+def _demo(
+    bundle: Bundle,
+    backend: str,
+    threads: int | None,
+    count: int,
+    seconds: float,
+    stalling: Sequence[Frame] | None = None,
+) -> Measured:
+    def opened(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
+        if stalling is not None and spec.startswith("udp:"):
+            return Supervised(lambda at: Stalling(stalling), spec, sample_fps=sample_fps, settings=settings)
+        return open_source(spec, sample_fps=sample_fps, start=start, settings=settings)
+
+    sources = [f"demo?seed={seed}" for seed in range(count)]
+    if stalling is not None:
+        sources.append("udp://stalled")
+    all_of_them = _run(bundle, backend, threads, sources, opened, seconds, counted=count)
+    return replace(all_of_them, remembered=all_of_them.remembered[:count], late=all_of_them.late[:count])
+
+
+def _density(
+    bundle: Bundle,
+    backend: str,
+    threads: int | None,
+    seconds: float,
+    pictures: Sequence[Frame],
+    progress: Progress,
+) -> dict[str, Any]:
+    curve: list[dict[str, Any]] = []
+    points = [(count, 1) for count in DENSITY_CAMERAS]
+    points += [(DENSITY_CAMERAS[-1], speed) for speed in DENSITY_SPEEDS]
+    for count, speed in points:
+        progress(f"{count} live cameras at {speed} times the rate")
+        curve.append(_live(bundle, backend, threads, count, speed, seconds, pictures))
+        if curve[-1]["dropped"] > MOST_DROPS:
+            break
+    fits = [point["cameras"] * point["speed"] for point in curve if point["dropped"] <= MOST_DROPS]
+    return {"curve": curve, "most_cameras": max(fits, default=0)}
+
+
+def _live(
+    bundle: Bundle,
+    backend: str,
+    threads: int | None,
+    count: int,
+    speed: int,
+    seconds: float,
+    pictures: Sequence[Frame],
+) -> dict[str, Any]:
+    def opened(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
+        phase = int(spec.rpartition("/")[2]) * 0.618 % 1
+
+        def ready(at: float) -> Source:
+            return Ready(pictures, start=at, speed=speed * sample_fps, phase=phase)
+
+        return Supervised(
+            ready,
+            spec,
+            sample_fps=sample_fps,
+            start=start,
+            settings=settings,
+            clock=lambda: speed * boot_time(),
+        )
+
+    sources = [f"udp://ready/{number}" for number in range(count)]
+    measured = _run(bundle, backend, threads, sources, opened, seconds)
+    late = sum(measured.late)
+    return {
+        "cameras": count,
+        "speed": speed,
+        "frames_per_s": measured.frames_per_s,
+        "dropped": late / max(measured.frames + late, 1),
+        "cpu_ms_per_frame": measured.cpu_s / max(measured.frames, 1) * 1e3,
+    }
+
+
+def _rates(rounds: Sequence[Measured], against: Sequence[Measured]) -> dict[str, Any]:
+    """Medians over rounds, `ratio` of those within a round: machines drift, rounds are short."""
+    return {
+        "frames_per_s": _median([one.frames_per_s for one in rounds]),
+        "each": [_median([one.each[i] for one in rounds]) for i in range(len(rounds[0].each))],
+        "fairness": _median([min(one.each) / max(max(one.each), 1e-9) for one in rounds]),
+        "ratio": _median([_share(a, b) for a, b in zip(rounds, against, strict=True)]),
+        "cpu_ms_per_frame": _median([one.cpu_s / max(one.frames, 1) * 1e3 for one in rounds]),
+    }
+
+
+def _share(one: Measured, other: Measured) -> float:
+    return one.frames_per_s / max(other.frames_per_s, 1e-9)
+
+
+def _median(values: Sequence[float]) -> float:
+    return float(np.median(values))
+
+
+def _run(
+    bundle: Bundle,
+    backend: str,
+    threads: int | None,
+    sources: Sequence[str],
+    opened: Callable[..., Source],
+    seconds: float,
+    counted: int = 0,
+) -> Measured:
+    """How each camera fares, once all have warmed up; the first `counted` until each has enough frames."""
+    marks: list[Measured] = []
+
+    def mark(service: Service) -> None:
+        cameras = service.cameras.values()
+        frames, late = (c.version.frames for c in cameras), (c.losses.lost[SLOW] for c in cameras)
+        marks.append(Measured(time.monotonic(), time.process_time(), tuple(frames), tuple(late)))
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Service(Engines.load(bundle, backend, threads), opener=opened) as service,
+    ):
+        for number, source in enumerate(sources):
+            service.add(CameraSettings(source, Path(folder) / str(number), str(number)))
+
+        def look() -> None:
+            now = time.monotonic()
+            if not marks:
+                if all(camera.version.frames for camera in service.cameras.values()):
+                    mark(service)
+            elif len(marks) == 1 and now - marks[0].elapsed >= min(WARM_S, seconds):
+                mark(service)
+            elif len(marks) == 2 and now - marks[1].elapsed >= seconds:
+                cameras = list(service.cameras.values())[:counted]
+                moved = (c.version.frames - m for c, m in zip(cameras, marks[1].remembered, strict=False))
+                if all(frames >= LEAST_FRAMES for frames in moved):
+                    mark(service)
+                    service.stop()
+
+        service.run(on_progress=look)
+    return marks[2].since(marks[1])

@@ -1,0 +1,1 @@
+"""Pictures as arrays: decode files, encode JPEG, polygons in a picture."""

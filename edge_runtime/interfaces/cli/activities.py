@@ -1,0 +1,119 @@
+"""`lvm-edge activities`: what was recognised, from the log of a state folder or of a running process."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import urllib.parse
+from contextlib import closing
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from edge_runtime.activity.row import Row, as_csv
+from edge_runtime.activity.sqlite_store import FILE, Wanted, matching, open_to_read
+from edge_runtime.interfaces.cli.completion import among
+from edge_runtime.interfaces.cli.locate import found_states, key_of
+from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
+from edge_runtime.interfaces.cli.remote import Server, server_of
+from edge_runtime.persistence import StateError, load_snapshot
+from edge_runtime.persistence.encryption import Key
+from edge_runtime.query.timestamps import moment
+from edge_runtime.sources import is_live
+from engines.errors import LvmError
+
+FORMATS = ("table", "csv", "json")
+
+
+def activities(
+    camera: AnyCamera = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="as --from")] = None,
+    text: Annotated[str, typer.Option(help="words that name or describe the activity")] = "",
+    limit: Annotated[int, typer.Option(help="rows at most, the newest")] = 100,
+    format: Annotated[str, typer.Option(help="table, csv or json", autocompletion=among(*FORMATS))] = "table",
+    state: State = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+) -> None:
+    """Show which activities were recognised, newest first."""
+    if format not in FORMATS:
+        raise LvmError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
+    if limit < 1:
+        raise LvmError(f"--limit must be at least 1, got {limit}")
+    server = server_of(url, token, ca, state=state, config=config, key=key)
+    if server is not None:
+        rows, more = _over_http(server, camera, start, end, text, limit)
+    else:
+        secret, found = key_of(config, key), found_states(state, camera, config)
+        read = [_rows(folder, secret, start, end, text, limit) for folder in found.values()]
+        every = sorted((row for rows in read for row in rows), key=lambda row: (row.written_at, row.id))
+        rows, more = [row.as_json() for row in every[::-1][:limit]], len(every) > limit
+    if format == "json":
+        print(json.dumps({"activities": rows, "more": more}))
+    elif format == "csv":
+        print(as_csv(rows), end="")
+    else:
+        _show(rows, more)
+
+
+def _rows(
+    folder: Path, key: Key | None, start: str | None, end: str | None, text: str, limit: int
+) -> list[Row]:
+    """Of one folder, one more than `limit` where there are so many."""
+    saved = load_snapshot(folder, key=key)
+    if saved is None:
+        raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+    epoch = saved.header.epoch if is_live(saved.header.source) else None
+    first = None if start is None else moment(start, name="--from", epoch=epoch)
+    last = None if end is None else moment(end, name="--to", epoch=epoch)
+    if first is not None and last is not None and first >= last:
+        raise LvmError(f"--from must be before --to, got {first:g} and {last:g}")
+    file = folder / FILE
+    if not file.exists():
+        return []
+    try:
+        with closing(open_to_read(file)) as db:
+            return list(islice(matching(db, key, Wanted(first, last, text)), limit + 1))
+    except sqlite3.Error as error:
+        raise LvmError(f"{file} cannot be read: {error}") from None
+
+
+def _over_http(
+    server: Server, camera: str | None, start: str | None, end: str | None, text: str, limit: int
+) -> tuple[list[dict[str, Any]], bool]:
+    asked = {"camera": camera, "from": start, "to": end, "text": text or None, "limit": limit}
+    query = urllib.parse.urlencode({name: value for name, value in asked.items() if value is not None})
+    told = server.call("GET", f"/api/v1/activities?{query}")
+    try:
+        return list(told["activities"]), bool(told["more"])
+    except (KeyError, TypeError):
+        raise server.not_understood() from None
+
+
+def _show(rows: list[dict[str, Any]], more: bool) -> None:
+    console = Console(highlight=False)
+    if not rows:
+        console.print("no such activity is logged")
+        return
+    table = Table(box=None, padding=(0, 2), header_style="dim")
+    for name in ("from", "to", "activity", "", "camera"):
+        table.add_column(name, justify="right" if name in ("from", "to") else "left", overflow="fold")
+    for row in rows:
+        also = f" or {', '.join(row['alternatives'])}" if row["alternatives"] else ""
+        end = "goes on" if row["ongoing"] else f"{row['to']:.1f}"
+        table.add_row(
+            f"{row['from']:.1f}", end, f"{row['activity']}{also}", f"{row['confidence']:.0%}", row["camera"]
+        )
+    console.print(table)
+    if more:
+        console.print(f"and more; --limit shows more than {len(rows)}")

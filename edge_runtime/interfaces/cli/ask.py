@@ -1,0 +1,164 @@
+"""`lvm-edge ask`: one question to a saved memory or to a running process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlencode
+
+import typer
+from rich.console import Console
+
+from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.config.http import HttpSettings
+from edge_runtime.interfaces.cli import completion
+from edge_runtime.interfaces.cli.locate import catalogue_of, found_state, key_of
+from edge_runtime.interfaces.cli.options import Ca, Configuration, KeyFile, OneCamera, State, Token, Url
+from edge_runtime.interfaces.cli.query_text import Words
+from edge_runtime.interfaces.cli.remote import Server, curl_command, server_of
+from edge_runtime.persistence import StateError, load_snapshot, model_digest
+from edge_runtime.persistence.encryption import Key
+from edge_runtime.privacy.saved_settings import zones_of
+from edge_runtime.query.answers import Answer
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.query.schema import AnyQuery
+from edge_runtime.query.timestamps import moment, shown, span
+from edge_runtime.service.wall_clock import on_clock
+from edge_runtime.sources import frame_at, is_live
+from engines.bundle import Bundle
+from engines.select import choose, load_engine
+
+
+def ask(
+    type: Annotated[str, typer.Argument(help="activity, object or time", autocompletion=completion.kind)],
+    object: Annotated[
+        list[Path] | None, typer.Option("--object", help="photo of the object; may be repeated")
+    ] = None,
+    box: Annotated[
+        str | None, typer.Option(help="X1,Y1,X2,Y2@T: what lies there in the picture at T")
+    ] = None,
+    product: Annotated[
+        str | None, typer.Option(help="name in the catalogue", autocompletion=completion.product)
+    ] = None,
+    activity: Annotated[
+        str | None, typer.Option(help="name of the activity", autocompletion=completion.activity)
+    ] = None,
+    start: Annotated[
+        str | None, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="as --from")] = None,
+    camera: OneCamera = None,
+    state: State = None,
+    config: Configuration = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    print_curl_command: Annotated[
+        bool, typer.Option("--print-curl-command", help="print the question for curl and do not ask it")
+    ] = False,
+    bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
+    backend: Annotated[
+        str,
+        typer.Option(
+            help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime",
+            autocompletion=completion.backend,
+        ),
+    ] = "auto",
+    catalogue: Annotated[
+        Path | None, typer.Option(help="folder of the products; default: catalogue under $LVM_EDGE_STATE")
+    ] = None,
+    key: KeyFile = None,
+    as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
+) -> None:
+    """Ask what was done with an object, where an object was, or when something was done."""
+    server = server_of(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
+    epoch = partial(_epoch, server, camera, state, config, key)
+    first, last = (_second(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
+    words = Words(type, object or (), box, product, activity, first, last, camera)
+    if print_curl_command:
+        print(curl_command(words, server or Server(f"http://{HttpSettings().listen}", token, ca)))
+        return
+    if server is not None:
+        answer = server.ask(words)
+    else:
+        query = words.query()  # what is wrong with the question comes before what is wrong with the memory
+        secret = key_of(config, key)
+        products = catalogue_of(config, catalogue)
+        answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, products)
+    print_answer(answer, as_json)
+
+
+def _second(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
+    """Seconds of the stream; `epoch` is asked only where a clock was meant. Raises LvmError."""
+    try:
+        return None if text is None else float(text)
+    except ValueError:
+        return moment(str(text), name=name, epoch=epoch())
+
+
+def _epoch(
+    server: Server | None, camera: str | None, state: Path | None, config: Path | None, key: Path | None
+) -> float | None:
+    """When second 0 of the stream was; None of a recording. Raises LvmError."""
+    if server is None:
+        saved = load_snapshot(found_state(state, camera, config), key=key_of(config, key))
+        return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
+    told = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
+    try:
+        return float(told["coverage"]["epoch"]) if told["live"] else None
+    except (KeyError, TypeError, ValueError):
+        raise server.not_understood() from None
+
+
+def _from_state(
+    query: AnyQuery, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path
+) -> Answer:
+    saved = load_snapshot(folder, key=key)
+    if saved is None:
+        raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+    header, zones = saved.header, zones_of(folder)
+    opened = Bundle.open(bundle or Path(header.bundle))
+    if model_digest(opened) != header.model:
+        raise StateError(
+            f"state {folder} was made by another bundle than {opened.path}; name it with --bundle"
+        )
+    choice = choose(backend, opened.manifest)
+    backbone, reader = (load_engine(opened, name, choice.backend) for name in ("backbone", "reader"))
+    with backbone, reader:
+        objects = ObjectEncoder(
+            backbone,
+            opened.manifest.network.image_size,
+            frame_at=lambda t: zones.burn(frame_at(header.source, t)),
+            catalogue=Catalogue(catalogue, key),
+        )
+        return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
+
+
+def print_answer(answer: Answer, as_json: bool) -> None:
+    """For a person, or as one line of JSON."""
+    if as_json:
+        print(answer.model_dump_json())
+        return
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(f"{answer.answer}  ({answer.confidence:.0%}, {answer.milliseconds:.1f} ms)", markup=False)
+    for candidate in answer.activities[1:4]:
+        console.print(f"  or {candidate.activity} ({candidate.confidence:.0%})", markup=False)
+    epoch = answer.coverage.epoch
+    word, others = ("at best", answer.spans[:1]) if answer.abstained else ("or", answer.spans[1:])
+    for one in others:
+        console.print(f"  {word} {span(one.start, one.end, epoch)} ({one.confidence:.0%})", markup=False)
+    for box in answer.boxes[:8]:
+        corners = ", ".join(f"{v:.2f}" for v in box.box)
+        at = f"{shown(box.t, epoch)}{' s' if epoch is None else ''}"
+        console.print(f"  {at}: {corners}{' (between)' if box.interpolated else ''}", markup=False)
+    if answer.evidence:
+        times = sorted({round(one.t, 1) for one in answer.evidence})
+        seen = [f"{t:g}" if epoch is None else shown(t, epoch) for t in times]
+        console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
+    covered = answer.coverage
+    if covered.start is not None and covered.end is not None:
+        watched = span(covered.start, covered.end, epoch)
+        console.print(f"  watched {watched}, {len(covered.gaps)} gaps", markup=False)

@@ -1,0 +1,163 @@
+"""`lvm-edge bench`: a table for people, and as last line of standard output one JSON object for programs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Table
+
+from edge_runtime.config.paths import default_bundle
+from edge_runtime.interfaces.cli.options import BundleFolder
+from edge_runtime.service.runtime import MAX_CAMERAS
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from engines.select import available, choose, usable_cores
+
+
+def bench(
+    bundle: BundleFolder = None,
+    backend: Annotated[str, typer.Option(help="one backend instead of all that run here")] = "all",
+    rounds: Annotated[
+        int | None, typer.Option(help="rounds of four clips (30), with --cameras of every number (3)")
+    ] = None,
+    questions: Annotated[int, typer.Option(help="questions of each kind to each engine")] = 300,
+    threads: Annotated[int | None, typer.Option(help="threads of each engine; default: all cores")] = None,
+    cameras: Annotated[
+        int | None, typer.Option(help="instead: how 1, 2, 4 … up to so many cameras get along")
+    ] = None,
+    seconds: Annotated[float, typer.Option(help="seconds of each measurement of --cameras")] = 8.0,
+    density: Annotated[
+        bool, typer.Option("--density/--no-density", help="with --cameras: how many fit at their rate")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="only the JSON line")] = False,
+) -> None:
+    """Measure ingest, sampler, SVD, questions, state and resident memory on this machine."""
+    rounds = (30 if cameras is None else 3) if rounds is None else rounds
+    if rounds < 1 or questions < 1:
+        raise LvmError(f"--rounds and --questions must be at least 1, got {rounds} and {questions}")
+    if threads is not None and threads < 1:
+        raise LvmError(f"--threads must be at least 1, got {threads}")
+    if cameras is not None and not 1 <= cameras <= MAX_CAMERAS:
+        raise LvmError(f"--cameras must be 1 to {MAX_CAMERAS}, got {cameras}")
+    if not 0 < seconds < 3600:
+        raise LvmError(f"--seconds must be above 0 and below 3600, got {seconds}")
+    from edge_runtime.benchmarks.engines import bench as measure
+
+    opened = Bundle.open(bundle or default_bundle())
+    choice = choose("auto" if backend == "all" else backend, opened.manifest)
+    auto = {"backend": choice.backend, "why": choice.why, "threads": threads or usable_cores()}
+    if cameras is not None:
+        found = _cameras(opened, choice.backend, cameras, rounds, seconds, threads, density)
+        if not as_json:
+            Console(highlight=False).print(_cameras_table(found))
+        print(json.dumps({**auto, **found}))
+        return
+    names = [choice.backend]
+    if backend == "all":
+        names = [name for name, reason in available(opened.manifest).items() if reason is None]
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=1.0)
+        engines = measure(
+            opened,
+            names,
+            rounds=rounds,
+            questions=questions,
+            threads=threads,
+            progress=lambda what, share: bar.update(task, description=what, completed=share),
+        )
+    if not as_json:
+        Console(highlight=False).print(_table(engines))
+    print(json.dumps({**auto, **engines[choice.backend], "engines": engines}))
+
+
+def _cameras(
+    bundle: Bundle,
+    backend: str,
+    cameras: int,
+    rounds: int,
+    seconds: float,
+    threads: int | None,
+    density: bool,
+) -> dict[str, Any]:
+    from edge_runtime.benchmarks.cameras import bench_cameras
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+        return bench_cameras(
+            bundle,
+            backend,
+            cameras,
+            rounds=rounds,
+            seconds=seconds,
+            threads=threads,
+            density=density,
+            progress=lambda what: bar.update(task, description=what),
+        )
+
+
+def _cameras_table(found: dict[str, Any]) -> Table:
+    table = Table(title="demo cameras, as fast as they go")
+    for name in (
+        "cameras",
+        "frames/s",
+        "each",
+        "slowest/fastest",
+        "of one",
+        "CPU ms a frame",
+        "one more stalls",
+    ):
+        table.add_column(name, justify="right")
+    for count, one in found["demo"].items():
+        stalled = found["stalled"][count]
+        table.add_row(
+            count,
+            f"{one['frames_per_s']:.0f}",
+            f"{one['frames_per_s'] / int(count):.1f}",
+            f"{one['fairness']:.2f}",
+            f"{one['ratio']:.2f}",
+            f"{one['cpu_ms_per_frame']:.1f}",
+            f"{stalled['ratio']:.2f} of it, {stalled['fairness']:.2f}",
+        )
+    if "density" in found:
+        table.add_section()
+        for point in found["density"]["curve"]:
+            table.add_row(
+                f"{point['cameras']} live × {point['speed']}",
+                f"{point['frames_per_s']:.0f}",
+                "",
+                "",
+                "",
+                f"{point['cpu_ms_per_frame']:.1f}",
+                f"{point['dropped']:.2%} dropped",
+            )
+        table.add_row("most that fit", f"{found['density']['most_cameras']}")
+    return table
+
+
+def _table(engines: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="medians of one interleaved run")
+    table.add_column("")
+    for name in engines:
+        table.add_column(name, justify="right")
+    rows: tuple[tuple[str, Callable[[dict[str, Any]], str]], ...] = (
+        ("ingest, frames/s", lambda e: f"{e['ingest']['frames_per_s']:.0f}"),
+        ("ingest / bare engines", lambda e: f"{e['ingest']['ratio']:.3f}"),
+        ("backbone, ms a frame", lambda e: f"{e['backbone']['ms']:.2f}"),
+        ("sampler, ms a clip", lambda e: f"{e['sampler']['ms']:.2f}"),
+        ("SVD update, ms a clip", lambda e: f"{e['svd']['ms']:.2f}"),
+        *((f"{kind} question, ms p50 / p99", _latency(kind)) for kind in ("activity", "object", "time")),
+        ("state, bytes", lambda e: f"{e['state']['bytes']:,}"),
+        ("resident, MB", lambda e: f"{e['rss']['bytes'] / 1e6:.0f}"),
+    )
+    for name, show in rows:
+        table.add_row(name, *(show(one) for one in engines.values()))
+    return table
+
+
+def _latency(kind: str) -> Callable[[dict[str, Any]], str]:
+    return lambda e: f"{e['query'][kind]['p50_ms']:.1f} / {e['query'][kind]['p99_ms']:.1f}"

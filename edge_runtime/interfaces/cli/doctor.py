@@ -1,0 +1,120 @@
+"""`lvm-edge doctor`: what this machine has, what it lacks and how to get it; exit status 4 for a problem."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from edge_runtime.config.paths import default_bundle, state_root
+from edge_runtime.interfaces.cli.options import BundleFolder
+from edge_runtime.interfaces.doctor.finding import Finding
+from engines.bundle import Bundle
+from engines.errors import Missing
+from engines.select import available, choose, usable_cores
+
+MARKS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
+_PACKAGES = (
+    "numpy", "onnxruntime", "opencv-python-headless", "av", "openvino", "tensorrt", "cuda-bindings", "pycuda",
+    "torch",
+)  # fmt: skip
+
+
+def doctor(
+    bundle: BundleFolder = None,
+    as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
+) -> None:
+    """Look at the machine, the packages, the cameras, the backends and the bundle, and say what to do."""
+    from edge_runtime.interfaces.doctor.look import look
+
+    found = _machine() | {"packages": _packages(), "cameras": _cameras(), "gstreamer": _gstreamer()}
+    opened = Bundle.open(bundle or default_bundle())
+    manifest = opened.manifest
+    choice = choose("auto", manifest)
+    found |= {
+        "backends": {name: reason or "ready" for name, reason in available(manifest).items()},
+        "auto": choice.backend,
+        "why": choice.why,
+        "bundle": {
+            "path": str(opened.path),
+            "name": manifest.name,
+            "trained": manifest.training.trained,
+            "bytes": sum(record.bytes for record in manifest.files.values()),
+            "memory_tokens": manifest.network.memory_tokens,
+            "targets": sorted(manifest.graphs),
+        },
+    }
+    findings = list(look(opened.path, available(manifest), state_root()))
+    if as_json:
+        print(json.dumps(found | {"findings": [one.as_json() for one in findings]}))
+    else:
+        _print(found, findings)
+    problems = [one for one in findings if one.state == "problem"]
+    if problems:
+        raise Missing("; ".join(f"{one.what}: {one.found}" for one in problems))
+
+
+def _print(found: dict[str, Any], findings: Sequence[Finding]) -> None:
+    table = Table.grid(padding=(0, 3))
+    for name, value in found.items():
+        rows = value.items() if isinstance(value, dict) else [("", value)]
+        for row, (key, one) in enumerate(rows):
+            # Text: pip's [extra] must not be read as markup.
+            table.add_row(name if row == 0 else "", Text(str(key)), Text(str(one)))
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(table)
+    console.print()
+    for one in findings:
+        console.print(f"{MARKS[one.state]} {one.what}: {one.found}", markup=False)
+        if one.do is not None:
+            console.print(f"     {one.do}", markup=False)
+
+
+def _machine() -> dict[str, Any]:
+    release = Path("/etc/nv_tegra_release")
+    disk = shutil.disk_usage(state_root().anchor or "/")
+    return {
+        "python": sys.version.split()[0],
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "jetpack": release.read_text().splitlines()[0] if release.exists() else "no Jetson",
+        "cores": usable_cores(),
+        "memory_bytes": psutil.virtual_memory().total,
+        "free_disk_bytes": disk.free,
+        "state_root": str(state_root()),
+    }
+
+
+def _packages() -> dict[str, str]:
+    versions = {}
+    for name in _PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            versions[name] = "not installed"
+    return versions
+
+
+def _cameras() -> list[str]:
+    return sorted(str(path) for path in Path("/dev").glob("video*"))
+
+
+def _gstreamer() -> str:
+    from edge_runtime.sources.base import Unsupported
+    from edge_runtime.sources.gstreamer import find_gstreamer
+
+    try:
+        find_gstreamer()
+    except Unsupported:
+        return "not there for this Python: no gst: or csi://"
+    return "found"

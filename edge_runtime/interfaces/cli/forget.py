@@ -1,0 +1,92 @@
+"""`lvm-edge forget`: remove what was watched between two times, from memory and from disk."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from edge_runtime.config.schema import load_config
+from edge_runtime.interfaces.cli.locate import found_state, key_of
+from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, Url
+from edge_runtime.interfaces.cli.remote import Server, server_of
+from edge_runtime.memory.forgetting import checked_span
+from edge_runtime.persistence import StateError, load_snapshot
+from edge_runtime.query.timestamps import moment
+from edge_runtime.service.forget_folder import forget_in_folder
+from edge_runtime.service.wall_clock import known_from
+from edge_runtime.sources import is_live
+from edge_runtime.system.logs import forget_lines
+
+
+def forget(
+    start: Annotated[str, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")],
+    end: Annotated[str, typer.Option("--to", help="as --from; what lies at it is kept")],
+    state: Annotated[
+        Path | None, typer.Option(help="folder of the memory; default: the one written last")
+    ] = None,
+    camera: OneCamera = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    config: Annotated[Path | None, typer.Option(help="YAML that names state, key and log")] = None,
+    key: KeyFile = None,
+    log: Annotated[Path | None, typer.Option(help="log file to remove the interval from")] = None,
+    reset_background: Annotated[
+        bool, typer.Option("--reset-background", help="empty what is usual in each cell too")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="what was done as one JSON object")] = False,
+) -> None:
+    """Forget an interval: tokens, pending frames, thumbnails, activities, log lines and the previous
+    snapshot."""
+    server = server_of(url, token, ca, state=state, key=key, log=log, config=config)
+    if server is not None:
+        told = _over_http(server, start, end, camera, reset_background)
+    else:
+        told = _in_folder(start, end, state, camera, config, key, log, reset_background)
+    if as_json:
+        print(json.dumps(told))
+        return
+    print(
+        f"forgotten: {told['start']:.1f} to {told['end']:.1f} s, {told['tokens']} tokens, "
+        f"{told['pending_frames']} frames of the running clip, {told['thumbnails']} thumbnails, "
+        f"{told['activities']} activities, {told['log_lines']} log lines; what remains: {told['remains']}"
+    )
+
+
+def _in_folder(
+    start: str,
+    end: str,
+    state: Path | None,
+    camera: str | None,
+    config: Path | None,
+    key_file: Path | None,
+    log: Path | None,
+    reset: bool,
+) -> dict[str, Any]:
+    if config is not None:
+        log = log or load_config(config).logs.file
+    folder, key = found_state(state, camera, config), key_of(config, key_file)
+    saved = load_snapshot(folder, key=key)
+    if saved is None:
+        raise StateError(f"no memory in {folder}: there is nothing to forget")
+    header = saved.header
+    epoch = header.epoch if is_live(header.source) else None
+    since = known_from(saved.version.coverage)
+    first, last = (
+        moment(text, name=name, epoch=epoch, since=since) for text, name in ((start, "--from"), (end, "--to"))
+    )
+    checked_span(first, last)
+    told = forget_in_folder(folder, first, last, key=key, reset_background=reset)
+    lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
+    return {**told.as_json(), "log_lines": lines, "state": str(folder)}
+
+
+def _over_http(server: Server, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
+    body: dict[str, Any] = {"from": start, "to": end, "reset_background": reset}
+    if camera is not None:
+        body["camera"] = camera
+    told: dict[str, Any] = server.call("POST", "/api/v1/forget", body)
+    return told

@@ -1,0 +1,167 @@
+"""What a person sees while it runs: one panel, redrawn in place, with a line to type questions into."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.panel import Panel as Box
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from edge_runtime.frame import CELLS
+from edge_runtime.ingest.pipeline import Version
+from edge_runtime.service.camera import CameraRun
+from edge_runtime.service.runtime import Service
+from edge_runtime.service.status import oldest_age_s, resident_bytes
+
+SHOWN_ANSWERS = 6
+
+
+class Panel:
+    """Draws a service: one camera in full, several as a line each, and why some are not watched yet.
+
+    `typed` is the question being typed, `said` the last questions and answers.
+    """
+
+    def __init__(self, service: Service, address: str | None = None) -> None:
+        self._service = service
+        self._address = address
+        self._rates: dict[str, Rate] = {}
+        self.typed = ""
+        self.said: deque[tuple[str, str]] = deque(maxlen=SHOWN_ANSWERS)
+
+    def __rich__(self) -> RenderableType:
+        cameras, late = self._service.wanted
+        parts: list[RenderableType] = []
+        if len(cameras) == 1:
+            camera = next(iter(cameras.values()))
+            parts += [self._numbers(camera), self._bars(camera)]
+        else:
+            parts += self._lines(cameras)
+        for name, error in late.items():
+            parts.append(Text(f"{name} is not watched yet: {error}", style="red"))
+        parts.append(Text(""))
+        for question, answer in self.said:
+            parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))
+            parts.append(Text(f"  {answer}", style="cyan"))
+        parts.append(Text.assemble(("> ", "bold green"), self.typed, ("▏", "dim")))
+        shown = next(iter(cameras)) if len(cameras) == 1 else f"{len(cameras)} cameras"
+        title = f"[bold]lvm-edge[/] · {escape(shown)} · {self._service.engines.choice.backend}"
+        return Box(Group(*parts), title=title, subtitle=self._subtitle(), border_style="blue")
+
+    def frames_per_s(self, camera: CameraRun) -> float:
+        """Sampled frames per second over the last calls."""
+        return self._rates.setdefault(camera.name, Rate()).of(camera.version.frames)
+
+    def _lines(self, cameras: dict[str, CameraRun]) -> list[RenderableType]:
+        """A line for each camera, and one below for each thing that is wrong."""
+        parts: list[RenderableType] = []
+        table = Table(box=None, padding=(0, 2), header_style="dim")
+        table.add_column("camera", overflow="fold")
+        for name in ("", "frames/s", "used", "dropped", "stream", "memory", "oldest", "gaps"):
+            table.add_column(name, justify="right" if name else "left")
+        for name, camera in cameras.items():
+            version = camera.version
+            table.add_row(
+                Text(name),
+                _condition(camera),
+                f"{self.frames_per_s(camera):.1f}",
+                f"{version.frames:,}",
+                f"{camera.header.dropped:,}",
+                _clock(version.coverage.end),
+                f"{version.memory.filled}/{version.memory.slots}",
+                _clock(oldest_age_s(version)),
+                str(len(version.coverage.gaps)),
+            )
+            error = self._service.error_of(name)
+            for problem in (*([str(error)] if error else []), *camera.problems):
+                parts.append(Text(f"    {name}: {problem}", style="red"))
+        table.add_row(Text(f"resident {resident_bytes() / 1e6:.0f} MB", style="dim"))
+        return [table, *parts]
+
+    def _numbers(self, camera: CameraRun) -> Table:
+        version, header = camera.version, camera.header
+        age = oldest_age_s(version)
+        coverage = version.coverage
+        background = version.background
+        table = Table.grid(padding=(0, 3))
+        rows = [
+            ("frames seen", f"{header.seen:,}", "stream", _clock(coverage.end)),
+            ("used", f"{version.frames:,}", "oldest token", _clock(age)),
+            ("dropped", f"{header.dropped:,}", "gaps", str(len(coverage.gaps))),
+            ("frames/s", f"{self.frames_per_s(camera):.1f}", "SVD rank", _rank(version)),
+            (
+                "resident",
+                f"{resident_bytes() / 1e6:.0f} MB",
+                "novelty",
+                f"{_novelty(version):.2f}" if background else "-",
+            ),
+        ]
+        for left, one, right, two in rows:
+            table.add_row(Text(left, style="dim"), one, Text(right, style="dim"), two)
+        if camera.guard.activities is not None:
+            table.add_row(Text("activity", style="dim"), camera.guard.activities.latest())
+        for problem in camera.problems:
+            table.add_row("", Text(problem, style="red"))
+        return table
+
+    def _bars(self, camera: CameraRun) -> Table:
+        version = camera.version
+        network = self._service.engines.bundle.manifest.network
+        table = Table.grid(padding=(0, 2))
+        for name, done, total in (
+            ("clip", len(version.pending), network.clip_frames),
+            ("memory", version.memory.filled, network.memory_tokens),
+        ):
+            table.add_row(Text(name, style="dim"), ProgressBar(total, done, width=40), f"{done}/{total}")
+        duration = camera.source.duration if camera.source else None
+        if duration:
+            at = min(version.coverage.end or 0.0, duration)
+            left = f"{_clock(at)} of {_clock(duration)}"
+            table.add_row(Text("file", style="dim"), ProgressBar(duration, at, width=40), left)
+        return table
+
+    def _subtitle(self) -> str:
+        note = "" if self._service.engines.bundle.manifest.training.trained else "untrained bundle · "
+        return f"{note}{self._address or 'no HTTP'} · type a question, Ctrl-C ends"
+
+
+class Rate:
+    """Frames per second over the last few looks."""
+
+    def __init__(self) -> None:
+        self._marks: deque[tuple[float, int]] = deque(maxlen=32)
+
+    def of(self, frames: int) -> float:
+        now = time.monotonic()
+        self._marks.append((now, frames))
+        then, before = self._marks[0]
+        return (frames - before) / (now - then) if now > then else 0.0
+
+
+def _condition(camera: CameraRun) -> Text:
+    good = camera.condition in ("running", "ended", "starting", "waiting")
+    return Text(camera.condition, style="green" if good else "yellow")
+
+
+def _rank(version: Version) -> str:
+    background = version.background
+    return f"{len(background.svd.strength)}/{background.svd.rank}" if background else "-"
+
+
+def _novelty(version: Version) -> float:
+    """Highest novelty of the newest frame's cells: near 1 where something new is seen."""
+    if not version.pending or version.background is None:
+        return 0.0
+    return float(version.clip_novelty()[-CELLS:].max())
+
+
+def _clock(seconds: float | None) -> str:
+    if seconds is None:
+        return "-"
+    whole = int(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"

@@ -1,0 +1,72 @@
+"""The route of the activity log."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from fastapi import FastAPI, Query, Response
+
+from edge_runtime.activity.row import Row, as_csv
+from edge_runtime.activity.sqlite_store import Wanted
+from edge_runtime.interfaces.http.errors import Unknown
+from edge_runtime.interfaces.http.openapi import told
+from edge_runtime.interfaces.http.schemas import LoggedActivities
+from edge_runtime.query.timestamps import moment
+from edge_runtime.service.camera import CameraRun
+from edge_runtime.service.run import Run
+from edge_runtime.system.errors import QueryError
+from engines.errors import LvmError
+
+MAX_ROWS = 10_000
+"""Of one request."""
+MAX_TEXT = 200
+
+
+def add_activity_routes(app: FastAPI, run: Run) -> None:
+    @app.get("/api/v1/activities", **told(LoggedActivities))
+    def activities(
+        camera: str | None = None,
+        start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
+        end: Annotated[str | None, Query(alias="to", max_length=64)] = None,
+        text: Annotated[str, Query(max_length=MAX_TEXT)] = "",
+        limit: Annotated[int, Query(ge=1, le=MAX_ROWS)] = 100,
+        format: Literal["json", "csv"] = "json",
+    ) -> dict[str, Any] | Response:
+        """Rows of the activity log, newest first."""
+        rows, more = _found(run, camera, start, end, text, limit)
+        told = [row.as_json() for row in rows]
+        if format == "csv":
+            name = {"Content-Disposition": 'attachment; filename="activities.csv"'}
+            return Response(as_csv(told), media_type="text/csv; charset=utf-8", headers=name)
+        return {"activities": told, "more": more}
+
+
+def _found(
+    run: Run, camera: str | None, start: str | None, end: str | None, text: str, limit: int
+) -> tuple[list[Row], bool]:
+    if run.activities is None:
+        raise Unknown("activities are not recognised here: they are switched off, or the bundle is untrained")
+    cameras = run.service.cameras
+    if camera is not None:
+        try:
+            cameras = {camera: run.service.camera(camera)}
+        except QueryError as error:
+            raise Unknown(str(error)) from None
+    rows: list[Row] = []
+    more = False
+    for name, one in cameras.items():
+        found, left = run.activities.find(name, _wanted(one, start, end, text, limit))
+        rows += found
+        more = more or left
+    rows.sort(key=lambda row: (row.written_at, row.id), reverse=True)
+    return rows[:limit], more or len(rows) > limit
+
+
+def _wanted(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> Wanted:
+    """What is meant of one camera, which has a clock of its own. Raises LvmError."""
+    epoch = camera.header.epoch if camera.live else None
+    first = None if start is None else moment(start, name="from", epoch=epoch)
+    last = None if end is None else moment(end, name="to", epoch=epoch)
+    if first is not None and last is not None and first >= last:
+        raise LvmError(f"from must be before to, got {first:g} and {last:g}")
+    return Wanted(first, last, text, limit)

@@ -1,0 +1,204 @@
+"""The routes of the catalogue: what there is, a product's photos, adding to it, renaming and removing it.
+
+Imported with the HTTP door only. A product is added from photos (base64) or from what a camera shows:
+
+    PUT /api/v1/catalogue/NAME  {"photos": ["…"]}                    also {"replace": true}
+    PUT /api/v1/catalogue/NAME  a form with files photos, and fields box and replace
+    PUT /api/v1/catalogue/NAME  {"camera": "lane1", "box": [0.2, 0.3, 0.4, 0.6], "t": 95}
+    PUT /api/v1/catalogue/NAME/name  "new name"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any, TypeVar
+
+from fastapi import FastAPI, Query, Request
+from fastapi.responses import Response
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, WithJsonSchema, model_validator
+from starlette.concurrency import run_in_threadpool
+
+from edge_runtime.catalogue.photos import MAX_PHOTOS, cut_out, encode_photo
+from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.imaging.decode import read_image
+from edge_runtime.imaging.jpeg import Image
+from edge_runtime.interfaces.http.errors import Unknown
+from edge_runtime.interfaces.http.forms import form_of, is_form, photos_of
+from edge_runtime.interfaces.http.openapi import form, json_of, takes, told
+from edge_runtime.interfaces.http.request_bodies import MAX_BODY_BYTES, Held
+from edge_runtime.interfaces.http.routes.cameras import camera_of
+from edge_runtime.interfaces.http.schemas import (
+    CatalogueFacts,
+    ProductAdded,
+    ProductRemoved,
+    ProductRenamed,
+    ProductShown,
+)
+from edge_runtime.query.schema import BoxInFrame, Photos
+from edge_runtime.service.runtime import Service
+from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import printable
+from engines.errors import LvmError
+
+V = TypeVar("V")
+
+WHOLE = (0.0, 0.0, 1.0, 1.0)
+Products = Callable[[], Catalogue]
+FORM = form(
+    {
+        "box": {
+            "type": "string",
+            "description": "x1,y1,x2,y2 in 0..1, the part of each photo",
+            "examples": ["0.2,0.1,0.5,0.9"],
+        },
+        "replace": {"type": "string", "enum": ["true", "false"], "description": "instead of what is there"},
+    },
+    ["photos"],
+)
+_NAME = TypeAdapter(str)
+
+
+class AddBody(BaseModel):
+    """Photos or what a camera shows; `box` is the part of either, `t` None the newest picture."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    photos: Annotated[
+        list[str] | list[bytes] | None,
+        WithJsonSchema(
+            {
+                "type": "array",
+                "minItems": 1,
+                "maxItems": MAX_PHOTOS,
+                "items": {"type": "string", "contentEncoding": "base64"},
+            }
+        ),
+    ] = None
+    camera: str | None = None
+    box: tuple[float, float, float, float] = WHOLE
+    t: float | None = None
+    replace: bool = False
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> AddBody:
+        if self.photos is not None and (self.camera is not None or self.t is not None):
+            raise ValueError("name photos, or a camera's box and t, not both")
+        if self.photos is None and "box" not in self.model_fields_set:
+            raise ValueError('name {"photos": [base64]} or {"camera", "box": [x1,y1,x2,y2], "t": s}')
+        return self
+
+
+def add_catalogue_routes(app: FastAPI, service: Service, held: Held, products: Products) -> None:
+    """Over the catalogue that `products()` is now."""
+    _add_reading(app, products)
+
+    @app.put(
+        "/api/v1/catalogue/{name}/name",
+        **told(ProductRenamed),
+        **takes({"application/json": {"schema": {"type": "string"}, "example": "Oat milk, 1 l"}}),
+    )
+    async def rename(name: str, request: Request) -> dict[str, Any]:
+        """Give a product the name that the body is."""
+        async with held.body(request) as body:
+            wanted = _valid(lambda: _NAME.validate_json(body))
+        return await run_in_threadpool(_renamed, products(), name, wanted)
+
+    @app.put("/api/v1/catalogue/{name}", **told(ProductAdded), **takes(json_of(AddBody) | FORM))
+    async def add(name: str, request: Request) -> dict[str, Any]:
+        async with held.body(request, MAX_BODY_BYTES) as data:
+            body = await _of_form(request, data) if is_form(request) else _body(data)
+            return await run_in_threadpool(_added, service, products(), name, body)
+
+    @app.delete("/api/v1/catalogue/{name}", **told(ProductRemoved))
+    def remove(name: str) -> dict[str, Any]:
+        return {"name": name, "removed": _existing(products(), name).remove(name)}
+
+
+def _add_reading(app: FastAPI, products: Products) -> None:
+    @app.get("/api/v1/catalogue", **told(CatalogueFacts))
+    def catalogue() -> dict[str, Any]:
+        return products().as_json()
+
+    @app.get("/api/v1/catalogue/{name}", **told(ProductShown))
+    def product(name: str) -> dict[str, Any]:
+        """The photos that stand for a product, in their order."""
+        return {"name": name, "photos": _existing(products(), name).sizes(name)}
+
+    @app.get("/api/v1/catalogue/{name}/photo.jpg", response_class=Response)
+    def photo(name: str, number: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1) -> Response:
+        """One of a product's photos, the first unless told otherwise, as the catalogue would keep it."""
+        catalogue = _existing(products(), name)
+        photos = catalogue.photos(name)
+        if number > len(photos):
+            raise Unknown(printable(f"product {name[:100]!r} has {len(photos)} photos, not {number}"))
+        return Response(encode_photo(catalogue.image(photos[number - 1])), media_type="image/jpeg")
+
+
+def _renamed(catalogue: Catalogue, name: str, wanted: str) -> dict[str, Any]:
+    return {"before": name, "name": _existing(catalogue, name).rename(name, wanted)}
+
+
+def _existing(catalogue: Catalogue, name: str) -> Catalogue:
+    try:
+        catalogue.known(name)
+    except QueryError as error:
+        raise Unknown(str(error)) from None
+    return catalogue
+
+
+def _added(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> dict[str, Any]:
+    if body.photos is None:
+        images = [_shown(service, body)]
+    else:
+        part = _checked(body.box, 0.0)
+        photos = _photos(body.photos)
+        images = [cut_out(read_image(photo), part.box) for photo in photos.photos]
+    return dict(vars(catalogue.add(name, images, replace=body.replace)))
+
+
+def _shown(service: Service, body: AddBody) -> Image:
+    """What the camera showed at `t`, privacy zones burnt in."""
+    camera = service.camera() if body.camera is None else camera_of(service, body.camera)
+    wanted = _checked(body.box, body.t or 0.0)
+    if body.t is not None:
+        return cut_out(camera.pictures.at(body.t).image, wanted.box)
+    newest = camera.pictures.newest()
+    if newest is None:
+        raise Unknown(f"camera {camera.name} has no picture now")
+    return cut_out(newest.frame.image, wanted.box)
+
+
+def _photos(given: list[str] | list[bytes]) -> Photos:
+    """From JSON as base64, from a form as they are."""
+    return _valid(lambda: Photos.model_validate({"photos": given}))
+
+
+def _checked(box: tuple[float, float, float, float], t: float) -> BoxInFrame:
+    return _valid(lambda: BoxInFrame(box=box, t=t))
+
+
+async def _of_form(request: Request, data: bytes) -> AddBody:
+    """Files `photos`, and the fields `box` (x1,y1,x2,y2) and `replace` (true or false)."""
+    async with form_of(request, data) as form:
+        if set(form) - {"photos", "box", "replace"}:
+            raise QueryError("a form has files photos and fields box and replace, and nothing else")
+        said: dict[str, Any] = {"photos": await photos_of(form)}
+        if "box" in form:
+            said["box"] = str(form["box"]).split(",")
+        if "replace" in form:
+            said["replace"] = str(form["replace"])
+        return _valid(lambda: AddBody.model_validate(said))
+
+
+def _body(data: bytes) -> AddBody:
+    return _valid(lambda: AddBody.model_validate_json(data))
+
+
+def _valid(make: Callable[[], V]) -> V:
+    try:
+        return make()
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(map(str, problem["loc"]))[:100]
+        said = problem["msg"].removeprefix("Value error, ")[:200]
+        raise LvmError(printable(f"not understood: {place} {said}".replace("  ", " "))) from None

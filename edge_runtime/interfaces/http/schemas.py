@@ -1,0 +1,237 @@
+"""What the routes of this house answer, for the OpenAPI document. The routes build it as plain data; the
+tests hold every answer against these."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from edge_runtime.query.answers import Answer
+from edge_runtime.service.status import Status
+
+
+class _Told(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class Error(_Told):
+    """Every refusal: one sentence, what was expected, what came, what to do."""
+
+    error: str = Field(examples=["type must be activity, object or time"])
+
+
+class Alive(_Told):
+    status: Literal["alive"]
+
+
+class Ready(_Told):
+    ready: bool
+    frames: int
+
+
+class VersionFacts(_Told):
+    name: str
+    version: str
+    api: Literal["v1"]
+
+
+class Span(_Told):
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    reason: str | None = None
+
+
+class WatchedSpan(_Told):
+    start: float | None = Field(alias="from")
+    end: float | None = Field(alias="to")
+    gaps: list[Span]
+    epoch: float = Field(description="unix seconds of the stream's second 0")
+
+
+class CameraStatus(Status):
+    """What a camera remembers and how it fares."""
+
+    coverage: WatchedSpan  # type: ignore[assignment]
+    camera: str
+    condition: Literal["waiting", "starting", "running", "paused", "ended", "stopped", "failed"]
+    error: str | None
+    problems: list[str]
+    lost: dict[str, int]
+    engine_faults: int
+    damaged: int
+    source_status: dict[str, Any] | None
+    activities: dict[str, Any] | None = Field(description="how recognising them fares; null where it is off")
+
+
+class AwaitedCamera(_Told):
+    """One that is wanted and could not be taken in yet. `run --stay` without `--for` tries it again."""
+
+    camera: str
+    error: str
+
+
+class StatusOfAll(_Told):
+    cameras: dict[str, CameraStatus]
+    awaited: list[AwaitedCamera]
+
+
+class Cameras(_Told):
+    cameras: list[CameraStatus]
+    awaited: list[AwaitedCamera]
+
+
+class ActivityFacts(_Told):
+    name: str
+    description: str
+
+
+class BundleFacts(_Told):
+    name: str
+    digest: str
+    activities: list[ActivityFacts]
+    m: int = Field(description="tokens remembered")
+    rate: float = Field(description="sampled frames a second")
+    clip_s: float
+    precision: str
+    trained: bool
+    recipe: str
+    backend: str
+    why: str
+
+
+class Answered(_Told):
+    at: float
+    camera: str
+    question: dict[str, Any] = Field(description="photos as their number")
+    answer: Answer
+
+
+class Answers(_Told):
+    answers: list[Answered]
+
+
+class ConfigPut(_Told):
+    """`problems`: a sentence for each camera that could not be changed while it runs."""
+
+    written: str = Field(description="the file")
+    backup: str = Field(description="the file as it was before")
+    problems: list[str]
+
+
+class PrivacyState(_Told):
+    paused: bool
+    zones: list[str]
+    thumbnails: bool
+    encrypted: bool
+
+
+class ForgottenFacts(BaseModel):
+    """What was removed, and in `remains` what is only approximately gone."""
+
+    start: float
+    end: float
+    tokens: int
+    pending_frames: int
+    svd_share: float
+    cell_share: float
+    background_reset: bool
+    thumbnails: int
+    activities: int
+    log_lines: int
+    remains: str
+
+
+# -- rooms of others -----------------------------------------------------------------------------------------
+
+
+class RememberedToken(_Told):
+    t: float
+    cell: int
+    score: float | None
+
+
+class MemoryFacts(BaseModel):
+    """What a camera remembers: when and in which cell of the grid."""
+
+    camera: str
+    memory_version: int
+    slots: int
+    tokens: list[RememberedToken]
+    coverage: WatchedSpan
+    clip_s: float
+    horizon_s: float | None
+
+
+class Curves(_Told):
+    at: list[float]
+    fps: list[float]
+    lost: list[int]
+    query_ms: list[float | None]
+    engine_ms: list[float | None]
+
+
+class HistoryFacts(BaseModel):
+    cameras: dict[str, Curves]
+    resident_bytes: list[int]
+
+
+class ProductFacts(_Told):
+    name: str
+    photos: int
+
+
+class CatalogueFacts(_Told):
+    products: list[ProductFacts]
+
+
+class ProductAdded(_Told):
+    """`new` photos of now `photos`."""
+
+    name: str
+    new: int
+    photos: int
+
+
+class ProductRemoved(_Told):
+    name: str
+    removed: int = Field(description="photos")
+
+
+class ProductRenamed(_Told):
+    before: str
+    name: str
+
+
+class ProductPhoto(_Told):
+    """As it lies in the catalogue."""
+
+    file: str
+    width: int
+    height: int
+    bytes: int
+
+
+class ProductShown(_Told):
+    name: str
+    photos: list[ProductPhoto]
+
+
+class LoggedActivity(BaseModel):
+    """`from_at` and `to_at` are null for a recording."""
+
+    id: int
+    camera: str
+    activity: str
+    description: str
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    from_at: float | None
+    to_at: float | None
+    confidence: float
+    ongoing: bool
+
+
+class LoggedActivities(_Told):
+    activities: list[LoggedActivity]
+    more: bool

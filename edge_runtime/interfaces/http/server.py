@@ -1,0 +1,124 @@
+"""The door for programs and the page: HTTP on 127.0.0.1 unless told otherwise, beyond it with tokens only.
+
+Imported only when it is switched on.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import ssl
+import threading
+
+import uvicorn
+
+from edge_runtime.config.http import HttpSettings
+from edge_runtime.interfaces.http.app import make_app
+from edge_runtime.interfaces.http.auth import Hosts
+from edge_runtime.interfaces.http.routes.events import PING_S
+from edge_runtime.interfaces.http.timeouts import BROKEN, TimedProtocol
+from edge_runtime.service.run import Run
+from edge_runtime.service.runtime import Service
+from engines.errors import LvmError
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS = 256
+"""At once; the next is told 503."""
+DEFAULT_LISTEN = "127.0.0.1:8971"
+
+
+class BriefLog(logging.Filter):
+    """A client that breaks the rules of HTTP costs a line of the log; uvicorn would log a page, each time."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.exc_info and type(record.exc_info[1]).__name__ == "LocalProtocolError":
+            record.msg, record.args, record.exc_info = BROKEN, (), None
+        return True
+
+
+class HttpServer:
+    """uvicorn in a thread of its own. Raises LvmError if the address, its tokens or its certificate cannot be
+    used."""
+
+    def __init__(self, service: Service, listen: str, run: Run | None = None) -> None:
+        host, port, loopback = parse_listen(listen)
+        settings = run.settings.http if run is not None else HttpSettings()
+        _check_guarded(settings, listen, loopback)
+        hosts = Hosts(loopback=loopback, names=settings.hosts)
+        config = uvicorn.Config(
+            make_app(service, run, hosts),
+            http=TimedProtocol,
+            ws="websockets-sansio",
+            ws_max_size=4096,  # nobody listens to what a listener says
+            ws_ping_interval=PING_S,
+            ws_ping_timeout=PING_S,
+            ws_per_message_deflate=False,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            limit_concurrency=MAX_CONNECTIONS,
+            timeout_graceful_shutdown=1,
+            ssl_certfile=settings.tls.cert if settings.tls else None,
+            ssl_keyfile=settings.tls.key if settings.tls else None,
+        )
+        try:
+            config.load()
+        except (OSError, ssl.SSLError) as error:
+            assert settings.tls is not None
+            where = f"{settings.tls.cert} and {settings.tls.key}"
+            raise LvmError(f"http.tls: {where} are no certificate with its key, PEM ({error})") from None
+        self._socket = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            self._socket.bind((host, port))
+            # Now, not when uvicorn has started: until somebody listens, a second process may bind as well.
+            self._socket.listen(128)
+        except OSError as error:
+            self._socket.close()
+            raise LvmError(f"--http {listen}: {error.strerror}; choose another port or --no-http") from error
+        shown = f"[{host}]" if ":" in host else host
+        scheme = "https" if settings.tls else "http"
+        self.address = f"{scheme}://{shown}:{self._socket.getsockname()[1]}"
+        logging.getLogger("uvicorn.error").addFilter(BriefLog())
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(
+            target=self._server.run, kwargs={"sockets": [self._socket]}, name="http", daemon=True
+        )
+
+    def __enter__(self) -> HttpServer:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._server.should_exit = True
+        self._thread.join(timeout=2)
+        self._socket.close()
+
+
+def _check_guarded(settings: HttpSettings, listen: str, loopback: bool) -> None:
+    """Beyond loopback nobody comes in without a token."""
+    if loopback:
+        return
+    if not settings.tokens:
+        raise LvmError(
+            f"--http {listen} is beyond loopback, where everybody needs a token and there is none; "
+            "make one with lvm-edge token new and add it under http.tokens of --config FILE"
+        )
+    if settings.tls is None:
+        log.warning("tokens cross the network in the clear: set http.tls, or put a TLS proxy before it")
+
+
+def parse_listen(listen: str) -> tuple[str, int, bool]:
+    """HOST:PORT as host, port and whether that is loopback."""
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    try:
+        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
+        number = int(port)
+    except ValueError:
+        raise LvmError(f"--http must be HOST:PORT like {DEFAULT_LISTEN}, got {listen!r}") from None
+    if not 0 <= number <= 65535:
+        raise LvmError(f"--http port must be 0..65535, got {number}")
+    return ("127.0.0.1" if host == "localhost" else host), number, loopback

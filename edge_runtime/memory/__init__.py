@@ -1,0 +1,1 @@
+"""What is remembered: tokens, online SVD, background, coverage, and who decides what stays."""

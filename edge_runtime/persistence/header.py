@@ -1,0 +1,106 @@
+"""Everything of a snapshot that is no array, and between which bounds a later run can go on with it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+
+from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
+from edge_runtime.memory.coverage import MAX_GAPS, MAX_NOTES
+from engines.network_config import NetworkConfig
+
+FORMAT_VERSION: Literal[2] = 2
+MAX_COUNT = 2**62
+"""Of frames and bytes: more than anybody counts to, and another one still fits 64 bits."""
+MAX_PERIOD_S = 1e4
+"""What one frame stands for at the lowest rate of a bundle; coverage ends that much after the last one."""
+LEAST_FPS = 1 / MAX_PERIOD_S
+
+
+def _encodable(text: str) -> str:
+    """JSON can name half a character, which could be loaded and never saved again."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"text must be Unicode, got {text[:80]!a}") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(_encodable)]
+Seconds = Annotated[float, Field(ge=-MAX_T, le=MAX_T + MAX_PERIOD_S)]
+Tick = Annotated[int, Field(ge=-MAX_TICK, le=MAX_TICK)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
+Reason = Annotated[Text, Field(max_length=200)]
+
+
+class Header(BaseModel):
+    """What a snapshot says beside its arrays. `epoch` is the wall-clock time of the stream's second 0.
+
+    `id` names the snapshot to its journal, `network` is what replaying that takes, `written` the bytes that
+    were written for this memory before this snapshot. Version 1 had none of the three and no journal.
+    `camera` is the name that a configuration gave, None where nobody gave one.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    format_version: Literal[1, 2] = FORMAT_VERSION
+    id: str = Field(default="", pattern="^[0-9a-f]{0,64}$")  # part of a file name
+    network: NetworkConfig | None = None
+    written: Count = 0
+    model: Text
+    bundle: Text
+    source: Text
+    camera: Text | None = Field(default=None, max_length=64)
+    sampler: Text
+    epoch: Seconds
+    sample_fps: float = Field(ge=LEAST_FPS, le=TICKS_PER_SECOND)
+    last_t: Seconds | None = None
+    ended: bool = False
+    seen: Count = 0
+    dropped: Count = 0
+    frames: Count = 0
+    last_tick: Tick | None = None
+    memory_version: Count = 0
+    coverage: tuple[Seconds | None, Seconds | None, tuple[tuple[Seconds, Seconds], ...]] = (None, None, ())
+    coverage_notes: tuple[tuple[Seconds, Seconds | None, Reason], ...] = Field((), max_length=MAX_NOTES)
+    pending_ticks: tuple[Tick, ...] = ()
+    svd: (
+        tuple[
+            Annotated[int, Field(ge=1, le=256)],
+            Annotated[float, Field(gt=0, le=1)],
+            Annotated[float, Field(ge=0, le=MAX_COUNT)],
+            Count,
+        ]
+        | None
+    ) = None
+
+    def resume_at(self) -> float:
+        """Second of the first sampling period that was not ingested."""
+        if self.last_t is None:
+            return 0.0
+        return (int(self.last_t * self.sample_fps + 1e-6) + 1) / self.sample_fps
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Header:
+        start, end, gaps = self.coverage
+        if len(gaps) > MAX_GAPS:
+            raise ValueError(f"coverage has more than {MAX_GAPS} gaps")
+        if start is None or end is None:
+            if (start, end, gaps) != (None, None, ()):
+                raise ValueError("coverage has a beginning without an end, or gaps in nothing")
+        elif not _ascends([start, *(t for gap in gaps for t in gap), end]):
+            raise ValueError("coverage is not in order")
+        if any(until is None for _, until, _ in self.coverage_notes[:-1]) or not _ascends(
+            [t for a, b, _ in self.coverage_notes for t in (a, b) if t is not None]
+        ):
+            raise ValueError("coverage_notes are not in order")
+        ticks = [*self.pending_ticks, *(() if self.last_tick is None else [self.last_tick + 1])]
+        if any(a >= b for a, b in pairwise(ticks)) or (self.pending_ticks and self.last_tick is None):
+            raise ValueError("pending_ticks are not in order")
+        return self
+
+
+def _ascends(times: list[float]) -> bool:
+    return all(a <= b for a, b in pairwise(times))

@@ -1,0 +1,181 @@
+"""What a snapshot holds, and its bytes.
+
+magic    8 bytes, the last one the version
+SHA-256  of the magic and of what follows (version 1: of what follows), so that a flipped bit is never
+         taken for a later version
+sealed   safetensors, with everything that is no array in its header
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from edge_runtime.memory.background_model import Background
+from edge_runtime.memory.coverage import Coverage
+from edge_runtime.memory.online_svd import OnlineSVD
+from edge_runtime.memory.recurrent_state import Carried
+from edge_runtime.memory.token_memory import TokenMemory
+from edge_runtime.memory.version import Version
+from edge_runtime.persistence.errors import Damaged, NewerState, StateError, first_problem
+from edge_runtime.persistence.header import FORMAT_VERSION, Header
+from edge_runtime.persistence.sealing import SNAPSHOT, Seal
+from edge_runtime.persistence.validation import CARRIED, check_arrays, check_network
+from engines.network_config import NetworkConfig
+from engines.spec import Array
+
+MAGIC = b"LVMSTAT2"
+MAGIC_1 = b"LVMSTAT1"
+_FAMILY = MAGIC[:7]
+_SUM_END = len(MAGIC) + 32
+FILE = "memory.state"
+PREVIOUS = "memory.state.previous"
+
+
+@dataclass(frozen=True)
+class Saving:
+    """How saving goes: bytes written for this memory so far, and what is wrong with it, if anything."""
+
+    written: int = 0
+    trouble: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    header: Header
+    version: Version
+    saving: Saving = Saving()
+
+
+def encode(snapshot: Snapshot, seal: Seal) -> bytes:
+    """The bytes of a snapshot file."""
+    payload = save(arrays_of(snapshot.version), {"header": _header(snapshot).model_dump_json()})
+    sealed = seal.seal(payload, role=SNAPSHOT)
+    return MAGIC + hashlib.sha256(MAGIC + sealed).digest() + sealed
+
+
+def decode(data: bytes, seal: Seal, network: NetworkConfig | None = None) -> Snapshot:
+    """A snapshot from its file. `network` checks that shapes fit.
+
+    Raises Damaged where the bytes are not those that were written, NewerState for those of a later version
+    and StateError where they are sound and yet of no use.
+    """
+    check_sound(data)
+    payload = seal.open(data[_SUM_END:], role=SNAPSHOT)
+    try:
+        size = int.from_bytes(payload[:8], "little")
+        plain: dict[str, Any] = json.loads(json.loads(payload[8 : 8 + size])["__metadata__"]["header"])
+        if plain["format_version"] > FORMAT_VERSION:
+            raise NewerState("written by a newer lvm-edge")
+        header = Header.model_validate(plain)
+        arrays = load(payload)
+    except ValidationError as error:
+        raise StateError(f"not understood ({first_problem(error)})") from error
+    except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
+        raise StateError(f"not understood ({type(error).__name__})") from error
+    try:
+        check_arrays(arrays, header)
+    except ValueError as error:
+        raise StateError(f"not understood ({error})") from error
+    for one in (network, header.network):
+        if one is not None:
+            check_network(arrays, header, one)
+    return Snapshot(header, _version(arrays, header))
+
+
+def check_sound(data: bytes) -> None:
+    """Raises Damaged unless these are the bytes of a snapshot, NewerState if one of a later version."""
+    magic, total, rest = data[:8], data[8:_SUM_END], data[_SUM_END:]
+    if magic[:7] != _FAMILY:
+        raise Damaged("damaged or no state")
+    covered = rest if magic == MAGIC_1 else magic + rest
+    if hashlib.sha256(covered).digest() != total:
+        raise Damaged("damaged (checksum)")
+    if magic not in (MAGIC, MAGIC_1):
+        raise NewerState("written by a newer lvm-edge")
+
+
+def _header(snapshot: Snapshot) -> Header:
+    version = snapshot.version
+    background, coverage = version.background, version.coverage
+    svd = background.svd if background else None
+    return snapshot.header.model_copy(
+        update={
+            "format_version": FORMAT_VERSION,
+            "frames": version.frames,
+            "last_tick": version.last_tick,
+            "memory_version": version.memory.version,
+            "coverage": (coverage.start, coverage.end, coverage.gaps),
+            "coverage_notes": coverage.notes,
+            "pending_ticks": version.pending_ticks,
+            "svd": (svd.rank, svd.forgetting, svd.rows_effective, svd.updates) if svd else None,
+        }
+    )
+
+
+def arrays_of(version: Version) -> dict[str, Array]:
+    """Everything of a version that is an array, by its name in the file."""
+    memory, background = version.memory, version.background
+    arrays: dict[str, Array] = {
+        "memory.features": memory.features.astype(np.float16),
+        "memory.tick": memory.tick,
+        "memory.cell": memory.cell,
+        "memory.score": memory.score,
+        "memory.valid": memory.valid,
+    }
+    if version.pending:
+        arrays["pending"] = np.stack(version.pending).astype(np.float16)
+        arrays["pending_residual"] = np.stack(version.pending_residual)
+    if background is not None:
+        svd = background.svd
+        arrays |= {"svd.basis": svd.basis, "svd.strength": svd.strength, "svd.mean": svd.mean}
+        if background.cell_means is not None:
+            arrays["cell_means"] = background.cell_means
+        if background.scale is not None:
+            arrays["novelty_scale"] = background.scale
+    arrays |= {CARRIED + name: array for name, array in version.carried.items()}
+    return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _carried(arrays: dict[str, Array]) -> Carried:
+    named = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
+    for array in named.values():
+        array.flags.writeable = False
+    return named
+
+
+def _version(arrays: dict[str, Array], header: Header) -> Version:
+    memory = TokenMemory(
+        arrays["memory.features"].astype(np.float32),
+        arrays["memory.tick"],
+        arrays["memory.cell"],
+        arrays["memory.score"],
+        arrays["memory.valid"],
+        header.memory_version,
+    )
+    background = None
+    if header.svd is not None:
+        rank, forgetting, rows, updates = header.svd
+        svd = OnlineSVD(
+            rank, forgetting, arrays["svd.basis"], arrays["svd.strength"], arrays["svd.mean"], rows, updates
+        )
+        background = Background(svd, arrays.get("cell_means"), arrays.get("novelty_scale"))
+    pending = tuple(arrays["pending"].astype(np.float32)) if "pending" in arrays else ()
+    return Version(
+        memory,
+        background,
+        Coverage(*header.coverage, header.coverage_notes),
+        pending,
+        tuple(arrays["pending_residual"]) if pending else (),
+        header.pending_ticks,
+        header.last_tick,
+        header.frames,
+        _carried(arrays),
+    )

@@ -1,0 +1,1 @@
+"""Questions become answers: schema, reader inputs, decoding, evidence."""

@@ -1,0 +1,123 @@
+"""What comes back: ranked candidates, boxes or spans, and what the answer rests on.
+
+Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
+
+from edge_runtime.memory.coverage import Coverage
+from edge_runtime.query.html import drawing, without
+from edge_runtime.query.timestamps import span
+
+Box = tuple[float, float, float, float]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, serialize_by_alias=True)
+
+
+class Interval(_Part):
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+
+
+class ActivityCandidate(_Part):
+    activity: str
+    confidence: float
+
+
+class TimedBox(_Part):
+    """`interpolated`: between two remembered moments that are close, not seen at `t` itself."""
+
+    t: float
+    box: Box
+    interpolated: bool = False
+
+
+class SpanCandidate(_Part):
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    confidence: float
+
+
+class Evidence(_Part):
+    """A remembered token that the answer rests on: when, which cell of the 7 × 7 grid, with what share."""
+
+    t: float
+    cell: int
+    box: Box
+    weight: float
+
+
+class Gap(Interval):
+    """`reason`: "paused" for privacy, "forgotten" on request; left out where nobody knows."""
+
+    reason: str | None = None
+
+    @model_serializer(mode="wrap")
+    def _known_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        data: dict[str, Any] = handler(self)
+        if data["reason"] is None:
+            del data["reason"]
+        return data
+
+
+class Covered(_Part):
+    """What was watched of the asked window; null where nothing was. `epoch` is the wall-clock time of the
+    stream's second 0, seconds since 1970; a recording has none."""
+
+    start: float | None = Field(alias="from")
+    end: float | None = Field(alias="to")
+    gaps: tuple[Gap, ...] = ()
+    epoch: float | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
+
+    @classmethod
+    def of(cls, coverage: Coverage) -> Covered:
+        gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_explained())
+        return cls(start=coverage.start, end=coverage.end, gaps=gaps)
+
+
+class Answer(_Part):
+    """`answer` is the sentence for a person; everything else is for programs.
+
+    `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
+    `trained: false`: the bundle's weights were only initialised, the answer means nothing.
+    """
+
+    type: Literal["activity", "object", "time"]
+    answer: str
+    confidence: float
+    abstained: bool
+    reason: str | None = None
+    activities: tuple[ActivityCandidate, ...] = ()
+    boxes: tuple[TimedBox, ...] = ()
+    spans: tuple[SpanCandidate, ...] = ()
+    evidence: tuple[Evidence, ...] = ()
+    coverage: Covered
+    trained: bool
+    memory_version: int
+    milliseconds: float
+
+    def on_clock(self, epoch: float) -> Answer:
+        """The same of a camera, whose second 0 was at `epoch`: its sentence tells what the clock showed."""
+        changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
+        if self.type == "time" and self.spans:
+            changed["answer"] = span(self.spans[0].start, self.spans[0].end, epoch)
+        return self.model_copy(update=changed)
+
+    def _repr_html_(self) -> str:
+        """Render for a notebook: the answer, what else it might be, and where in time its evidence lies."""
+        covered = self.coverage
+        ranked = [(item.activity, item.confidence) for item in self.activities[:4]]
+        ranked += [(f"{item.start:.1f} to {item.end:.1f} s", item.confidence) for item in self.spans]
+        rows = "".join(f"<tr><td>{escape(what)}</td><td>{sure:.0%}</td></tr>" for what, sure in ranked)
+        spans = [(item.start, item.end) for item in self.spans] + [(box.t, box.t + 1) for box in self.boxes]
+        watched = without(covered.start, covered.end, [(gap.start, gap.end) for gap in covered.gaps])
+        drawn = drawing(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
+        headline = f"<b>{escape(self.answer)}</b> ({self.confidence:.0%})"
+        return f"<div>{headline}<br>{drawn}<table>{rows}</table></div>"

@@ -1,0 +1,127 @@
+"""From a photo, a box in a picture or a catalogue name to the 49 tokens that stand for an object."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
+from typing import Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.catalogue.photos import cut_out as cut_out
+from edge_runtime.catalogue.store import Catalogue, Photo
+from edge_runtime.frame import Frame
+from edge_runtime.imaging.decode import read_image
+from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.schema import BoxInFrame, Photos, Product
+from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import printable
+from engines.spec import Engine
+
+FrameAt = Callable[[float], Frame]
+Image = NDArray[np.uint8]
+
+CACHED = 256
+K = TypeVar("K", bound=Hashable)
+
+
+class EncodesObjects(Protocol):
+    """Anything that knows the tokens (49, d) of a question's object."""
+
+    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]: ...
+
+
+class ObjectEncoder:
+    """Encodes the object of a question; the last 256 are cached by content. Safe for several threads.
+
+    `frame_at` gives the picture shown at a time, for a box; `catalogue` has the products that a
+    question may name. Raises QueryError where a question needs what is not there.
+    """
+
+    def __init__(
+        self, backbone: Engine, image_size: int, *, frame_at: FrameAt | None, catalogue: Catalogue | None
+    ) -> None:
+        self._backbone = backbone
+        self._size = image_size
+        self._frame_at = frame_at
+        self._catalogue = catalogue
+        self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
+        self._products: OrderedDict[tuple[Photo, ...], NDArray[np.float32]] = OrderedDict()
+        """By the photos' files with times and sizes, so that one that changed is another."""
+        self._lock = threading.Lock()
+
+    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
+        """Tokens (49, d); several photos are pooled by their mean."""
+        if isinstance(wanted, Product):
+            return self._product(wanted.product)
+        return self._pooled([self._cut(wanted)] if isinstance(wanted, BoxInFrame) else wanted.photos)
+
+    def forget(self) -> None:
+        """Empty the caches: they may hold what was cut out of a picture that is to be forgotten."""
+        with self._lock:
+            self._cache.clear()
+            self._products.clear()
+
+    def products(self) -> list[str]:
+        """Names that the catalogue knows."""
+        return [] if self._catalogue is None else self._catalogue.products()
+
+    def _product(self, name: str) -> NDArray[np.float32]:
+        """From the catalogue as it is now; its photos are read once, and again when they change."""
+        if self._catalogue is None:
+            raise QueryError(
+                printable(f"product {name!r} is not in the catalogue; no catalogue is configured")
+            )
+        catalogue = self._catalogue
+        photos = tuple(catalogue.photos(name))
+        if not photos:
+            raise QueryError(printable(f"product {name!r} has no photos in {catalogue.folder / name}"))
+        return _cached(self._products, photos, self._lock, lambda: self._pooled(map(catalogue.image, photos)))
+
+    def _pooled(self, pictures: Iterable[bytes | Image]) -> NDArray[np.float32]:
+        """One picture after another: sixteen large photos at once would take gigabytes."""
+        tokens = []
+        for one in pictures:
+            image = one if isinstance(one, np.ndarray) else read_image(one)
+            tokens.append(self._tokens(mosaic(image, self._size)))
+        return np.asarray(np.mean(tokens, axis=0), np.float32)
+
+    def _cut(self, wanted: BoxInFrame) -> Image:
+        if self._frame_at is None:
+            raise QueryError(
+                "a box needs the picture that it lies in: ask the running process, or ask where the source "
+                "file is still in its place"
+            )
+        return cut_out(self._frame_at(wanted.t).image, wanted.box)
+
+    def _tokens(self, image: Image) -> NDArray[np.float32]:
+        """(49, d) of a picture (S, S, 3), by its content."""
+        key = hashlib.sha256(image.tobytes()).hexdigest()
+
+        def run() -> NDArray[np.float32]:
+            tokens: NDArray[np.float32] = self._backbone({"image": image[None]})["tokens"][0]
+            return tokens
+
+        return _cached(self._cache, key, self._lock, run)
+
+
+def _cached(
+    cache: OrderedDict[K, NDArray[np.float32]],
+    key: K,
+    lock: threading.Lock,
+    make: Callable[[], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """Of `cache`, or made outside of the lock; those used longest ago go."""
+    with lock:
+        if key in cache:
+            cache.move_to_end(key)
+            return cache[key]
+    made = make()
+    with lock:
+        cache[key] = made
+        while len(cache) > CACHED:
+            cache.popitem(last=False)
+    return made

@@ -1,0 +1,101 @@
+"""What the reader gets of a version besides the question: memory, recency buffer, summary of the background.
+
+Letters: n = m + R tokens (memory and recency), d token width, r SVD rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.ingest.pipeline import Version, most_novel
+from edge_runtime.memory.clip_queue import read_entries
+from edge_runtime.memory.token_memory import Tokens
+from engines.network_config import NetworkConfig
+from engines.spec import Array
+
+MOST_TICKS = 2**30
+"""Between the oldest and the newest token that are read, 6.8 years: the reader counts in 32 bits."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the reader gets of a version, made once for each version.
+
+    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest
+    tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none,
+    and `queue` the entries of the queues with the ticks that each stands for (`queues.read_entries`).
+    """
+
+    features: NDArray[np.float32]  # (n, d)
+    tick: NDArray[np.int64]  # (n,)
+    cell: NDArray[np.int32]  # (n,)
+    valid: NDArray[np.bool_]  # (n,)
+    origin: int
+    svd: dict[str, Array]
+    queue: dict[str, Array]
+
+    def queue_feeds(self, windows: Sequence[tuple[int, int] | None]) -> dict[str, Array]:
+        """Feeds of the queues for questions about `windows`, first and last tick: a question reads of its
+        window only, as it does of the memory. Empty where the bundle has no queues."""
+        if not self.queue:
+            return {}
+        start, end = self.queue["span"].T  # (l,)
+        shared = {name: array for name, array in self.queue.items() if name in ("text", "region")}
+        middle = np.clip((start + end) // 2 - self.origin, -MOST_TICKS, MOST_TICKS)
+        there = np.stack(
+            [
+                np.zeros(len(start), np.bool_)
+                if window is None
+                else self.queue["there"] & (start <= window[1]) & (end >= window[0])
+                for window in windows
+            ]
+        )  # (Q, l)
+        feeds = {
+            f"queue_{name}": np.repeat(array[None], len(windows), axis=0) for name, array in shared.items()
+        }
+        return feeds | {"queue_tick": np.where(there, middle, 0).astype(np.int32), "queue_valid": there}
+
+
+def make_context(version: Version, network: NetworkConfig) -> Context:
+    """Memory and the running clip's most novel tokens (the recency buffer) as the reader wants them."""
+    recent = _recent(version, network.recency_tokens)
+    n, m = network.reader_tokens, network.memory_tokens
+    features = np.zeros((n, network.d_backbone), np.float32)
+    tick, cell = np.zeros(n, np.int64), np.zeros(n, np.int32)
+    valid = np.zeros(n, np.bool_)
+    features[:m] = version.memory.features
+    tick[:m], cell[:m], valid[:m] = version.memory.tick, version.memory.cell, version.memory.valid
+    stop = m + len(recent)
+    features[m:stop] = recent.features
+    tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
+    if valid.any():
+        # A clock that was set has put years between frames. The next end of a clip drops what lies before.
+        valid &= tick >= tick[valid].max() - MOST_TICKS
+    origin = int(tick[valid].min()) if valid.any() else 0
+    svd, queue = _svd_feeds(version, network.summary_rank), read_entries(version.carried, network)
+    return Context(features, tick, cell, valid, origin, svd, queue)
+
+
+def _recent(version: Version, most: int) -> Tokens:
+    """The recency buffer: the most novel tokens of the running clip, the newest where novelty is unknown."""
+    clip = version.clip()
+    if version.background is None:
+        return clip.take(np.arange(max(0, len(clip) - most), len(clip)))
+    return clip.take(most_novel(version.clip_novelty(), most))
+
+
+def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:
+    """Summary tokens: the basis and how strong each direction is; absent rows have strength 0."""
+    if rank == 0:
+        return {}
+    assert version.background is not None
+    svd = version.background.svd
+    basis = np.zeros((rank, svd.basis.shape[1]), np.float32)
+    strength = np.zeros(rank, np.float32)
+    r = len(svd.strength)
+    basis[:r], strength[:r] = svd.basis, svd.summary_strength()
+    return {"svd_basis": basis, "svd_strength": strength}

@@ -1,0 +1,1 @@
+"""Several cameras on one set of engines: threads, schedule, watchdog, events, status."""

@@ -1,0 +1,347 @@
+"""One camera, its memory and its answers: source → ingest → state, and questions from any thread.
+
+The engines belong to all cameras together and are reached through a lane (see `turns`); everything else here
+is one camera's own, so that nothing that happens to it reaches another.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+
+from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.frame import Frame
+from edge_runtime.ingest.frame_loop import Pass, Taken, frames_wait
+from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.step import Step
+from edge_runtime.persistence import Snapshot, StateFolder
+from edge_runtime.privacy.zones import Zones
+from edge_runtime.query.answers import Answer
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.query.schema import AnyQuery
+from edge_runtime.service.camera_settings import CameraSettings, check_change, first_header
+from edge_runtime.service.drop_counter import FAULT, Losses
+from edge_runtime.service.engine_scheduler import Turns
+from edge_runtime.service.pictures import Pictures
+from edge_runtime.service.privacy_controller import Guard
+from edge_runtime.service.wall_clock import WallClock, on_clock
+from edge_runtime.service.watchdog import Pulse
+from edge_runtime.sources import Opener, is_live, open_source
+from edge_runtime.sources.base import Source
+from edge_runtime.sources.frame_tap import Tapped
+from edge_runtime.sources.supervision_settings import Supervision
+from engines.errors import LvmError
+
+log = logging.getLogger(__name__)
+
+
+class CameraRun:
+    """Runs one source into one memory. `run` belongs to one thread; all else may come from any."""
+
+    def __init__(
+        self, turns: Turns, settings: CameraSettings, folder: StateFolder, *, opener: Opener | None = None
+    ) -> None:
+        """Goes on with what is in `folder`; `opener` opens another kind of source than `open_source` does.
+
+        Raises StateError where the memory in `folder` belongs elsewhere.
+        """
+        self.engines = engines = turns.engines
+        manifest = engines.bundle.manifest
+        self.settings = settings
+        self.name = settings.shown_name
+        self.folder = folder
+        self._opener = opener
+        saved = folder.load(manifest.network)
+        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=is_live(settings.source))
+        self.resumed = self.clock.resumed
+        self.header = first_header(settings, engines.bundle, self.resumed)
+        self.losses = Losses(self.name, self.header.dropped)
+        self.lane = turns.lane(self.name)
+        self.ingest = Ingest(
+            manifest.network,
+            self.lane.backbone,
+            make_sampler(settings.sampler, self.lane.sampler),
+            self.resumed.version if self.resumed else empty_version(manifest.network),
+            on_fault=self.losses.fault,
+            period=1 / self.header.sample_fps,
+        )
+        self._steps: list[Step] = []
+        """Taken, and not yet given to the journal."""
+        self.ingest.on_step = self._steps.append
+        self.pictures = Pictures(self)
+        self.source: Source | None = None
+        self._objects = ObjectEncoder(
+            turns.asked_backbone,
+            manifest.network.image_size,
+            frame_at=self.pictures.at,
+            catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
+        )
+        self.asker = Asker(manifest, turns.asked_reader, self._objects)
+        self.pulse = Pulse()
+        self.guard = Guard(self, settings.privacy)
+        self._condition = "waiting"
+        self.on_condition: Callable[[str, str], None] | None = None
+        """Told the condition before and after each change."""
+        self._saving = threading.Lock()
+        self._abandoned = False
+        self._change = threading.Lock()
+        self._stopped = self._watched = False
+        self._leave = threading.Event()
+        """Ends the pass over the source that is under way; what comes next the flags say."""
+
+    # -- asking --------------------------------------------------------------------------------------------
+
+    @property
+    def version(self) -> Version:
+        """What is known now. Immutable."""
+        return self.ingest.version
+
+    @property
+    def condition(self) -> str:
+        """waiting, starting, running, paused, ended, stopped or failed."""
+        return self._condition
+
+    def _become(self, condition: str) -> None:
+        before, self._condition = self._condition, condition
+        if condition != before and self.on_condition is not None:
+            self.on_condition(before, condition)
+
+    def ask(self, query: AnyQuery) -> Answer:
+        """Answer from what is known now. Raises QueryError."""
+        return on_clock(self.asker.ask(query, self.version), self.header)
+
+    def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
+        return [on_clock(one, self.header) for one in self.asker.ask_all(queries, self.version)]
+
+    def snapshot(self) -> Snapshot:
+        """Everything as it was after the newest remembered frame, for saving and for showing."""
+        return Snapshot(self.header, self.version, self.folder.saving)
+
+    @property
+    def problems(self) -> list[str]:
+        """What is wrong now although it goes on, a sentence each: an engine that fails, a full disk."""
+        found = (self.losses.problem, self.folder.trouble, self.clock.problem)
+        return [one for one in found if one is not None]
+
+    # -- running -------------------------------------------------------------------------------------------
+
+    def run(self, seconds: float | None = None, on_progress: Callable[[], None] | None = None) -> None:
+        """Ingest until the source ends, `stop` is called or `seconds` of stream have passed; then save.
+
+        Raises LvmError if the source fails; what was ingested until then is saved first.
+        """
+        limit = None if seconds is None else self.position() + seconds
+        failed = True
+        try:
+            ended = False
+            with self.guard.running():
+                while not ended and self._admitted(limit):
+                    ended = self._watch(limit, on_progress)
+            failed = False
+            self._become("ended" if ended else "stopped")
+        finally:
+            if failed:
+                self._become("failed")
+            if self._watched or not failed:  # a source that did not open has changed nothing
+                self.save()
+
+    def stop(self) -> None:
+        """End `run` soon."""
+        self._stopped = True
+        self.guard.stop()
+        self.interrupt()
+
+    def pause(self) -> None:
+        """Give the source back and take no picture until `resume`: a camera's light goes out.
+
+        A pause outlasts a restart. Raises LvmError where that cannot be noted; it begins all the same.
+        """
+        self.guard.pause(True)
+
+    def resume(self) -> None:
+        """Go on after `pause`: a file where it was left, a live source now, with a gap in the coverage."""
+        self.guard.pause(False)
+
+    @property
+    def paused(self) -> bool:
+        return self.guard.paused
+
+    def change(self, settings: CameraSettings) -> None:
+        """Other settings from now on, the same memory: a live camera at another address, another interval.
+
+        Raises LvmError, and changes nothing, for what would need another memory.
+        """
+        check_change(self.settings, settings)
+        before, self.settings = self.settings, settings
+        if settings.privacy != before.privacy:
+            self.guard.change(settings.privacy)
+        if settings.source != before.source:
+            self.interrupt()
+
+    def save(self) -> int:
+        """Write a snapshot now. Returns its bytes. Raises StateError where that fails."""
+        with self._saving:
+            if self._abandoned:
+                return 0
+            with self.pulse.work():
+                size = self.folder.save(self.snapshot())
+            self._steps.clear()  # where it failed they are still missing in the journal
+            return size
+
+    def abandon(self) -> None:
+        """Save now and never again: for a camera whose thread hangs in its source and may come back."""
+        try:
+            self.save()
+        finally:
+            with self._saving:
+                self._abandoned = True
+
+    def close(self) -> None:
+        """End the worker that makes this camera's calls. Not while `run` runs."""
+        self.ingest.close()
+
+    # -- what the guard and the pictures ask for -----------------------------------------------------------
+
+    @property
+    def zones(self) -> Zones:
+        """Those that are burnt into every picture now."""
+        return self.guard.zones
+
+    @property
+    def live(self) -> bool:
+        """Whether what is not watched now is gone."""
+        return is_live(self.settings.source)
+
+    def save_alone(self) -> None:
+        """As `save`, and nothing of what was before stays in a file. Raises StateError."""
+        with self._saving:
+            self._steps.clear()
+            self.folder.save_alone(self.snapshot())
+
+    def drop_caches(self) -> None:
+        """Let go of everything that was kept of a version or a picture to be faster."""
+        self.asker.forget()
+        self._objects.forget()
+
+    def interrupt(self) -> None:
+        """End the pass over the source that is under way, from any thread."""
+        with self._change:
+            self._leave.set()
+            # A file reads its batches again when it goes on; a live frame waits for its turn, which is short.
+            if not self.lane.joins:
+                self.lane.leave()
+            source = self.source
+        if source is not None:
+            source.close()
+
+    # -- one source after another --------------------------------------------------------------------------
+
+    def _admitted(self, limit: float | None) -> bool:
+        """Wait while paused. Whether there is to be another pass."""
+        # Before the guard looks: an interruption that comes later ends the next pass.
+        self._leave.clear()
+        self.lane.left = False
+        if self.guard.paused and not self._stopped:
+            self._become("paused")
+        return self.guard.admitted(
+            lambda: self._stopped or (limit is not None and self.live and self.position() >= limit)
+        )
+
+    def _watch(self, limit: float | None, on_progress: Callable[[], None] | None) -> bool:
+        """One pass over the source. True where it has come to its end or to `limit`."""
+        self._become("starting")
+        source = self._opened()
+        if isinstance(source, Tapped):
+            source.tap = self.pictures.preview
+        with self._change:
+            self.source, self._watched = source, True
+            left = self._leave.is_set()
+        if left:  # said while the source was being opened
+            source.close()
+        self._become("running")
+        self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
+        count = self._counter(source)
+        taken = Pass(source, self.ingest, self.guard.zones.burn, self._leave, limit, self._begun)
+        self.lane.joins = not frames_wait(source)
+        try:
+            with source, taken.no_longer_than(self.position):
+                faults = self.losses.lost[FAULT]
+                for one in taken:
+                    count(one.seen)
+                    if self.losses.lost[FAULT] == faults:
+                        self._remembered(one)
+                    faults = self.losses.lost[FAULT]
+                    self.pulse.done()
+                    self._keep(source)
+                    if on_progress is not None:
+                        on_progress()
+        except ValueError as error:
+            raise LvmError(f"{self.name} was left at {self.header.last_t} s: {error}") from error
+        finally:
+            self.pulse.clear()  # frames that were on their way when it was interrupted are given up
+            if source.live:  # what was seen and not remembered will not come again
+                count(source.seen)
+            with self._change:
+                self.source = None
+        if self._leave.is_set():
+            return False
+        self.header = self.header.model_copy(update={"ended": not taken.limited})
+        return True
+
+    def _opened(self) -> Source:
+        """A live source is opened again for as long as it takes; a wrong name may be said at the start."""
+        return (self._opener or open_source)(
+            self.settings.source,
+            sample_fps=self.header.sample_fps,
+            start=self.position(),
+            settings=Supervision(first_must_open=not self.settings.patient),
+        )
+
+    def _begun(self, batch: Sequence[Frame]) -> None:
+        """Before each batch is given to the engines."""
+        self.pulse.begin()
+        for frame in batch:
+            self.guard.thumbnails.offer(frame)
+
+    def _remembered(self, one: Taken) -> None:
+        """After each batch that is now in `version`."""
+        self.header = self.header.model_copy(update={"last_t": one.newest.t})
+        self.losses.problem = None
+        self.pictures.push(one.newest)
+        self.guard.thumbnails.keep(self.version)
+        if self.live and (told := self.clock.followed(self.header, self.version.coverage)) is not None:
+            self.header, coverage = told
+            self.guard.edit_coverage(coverage)
+
+    def position(self) -> float:
+        """Where the stream goes on: at the saved position, for a live source at what the clock says."""
+        at = self.header.resume_at()
+        begun = self.header.last_t is not None or self._watched or self.version.coverage.notes
+        if self.live and begun:
+            return max(at, self.clock.now(self.header.epoch))
+        return at
+
+    # -- inside --------------------------------------------------------------------------------------------
+
+    def _counter(self, source: Source) -> Callable[[int], None]:
+        """Takes what `source` has seen in this pass to the header, and what came too late."""
+        seen_before, count_lost = self.header.seen, self.losses.of_source(source)
+
+        def count(seen: int) -> None:
+            count_lost()
+            counts = {"seen": seen_before + seen, "dropped": self.losses.total}
+            self.header = self.header.model_copy(update=counts)
+
+        return count
+
+    def _keep(self, source: Source) -> None:
+        """To the journal. What a camera saw is seen once; a file's frames are read again."""
+        with self._saving:
+            if not self._abandoned:
+                within = 0.0 if source.live else self.settings.save_interval_s
+                with self.pulse.work(), self.ingest.stages.journal.measured():
+                    self.folder.keep(self._steps, self.snapshot, within=within)
+            self._steps.clear()

@@ -1,0 +1,63 @@
+"""Forgetting in the state folder of a process that does not run."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from edge_runtime.activity.log import forget_in_log
+from edge_runtime.memory.forgetting import Forgotten, forget_span, ticks_of
+from edge_runtime.persistence import Snapshot, StateError, StateFolder, load_snapshot
+from edge_runtime.persistence.encryption import Key
+from edge_runtime.privacy.thumbnails import FOLDER, forget_files
+from engines.bundle import Bundle
+from engines.errors import LvmError
+
+DEFAULT_CLIP = (30, 1.0)
+"""Frames of a clip and frames a second, for the estimate of what remains, where the bundle is gone."""
+
+
+def forget_in_folder(
+    folder: Path, start: float, end: float, *, key: Key | None = None, reset_background: bool = False
+) -> Forgotten:
+    """Remove [start, end) seconds from a state folder that nobody writes, under its lock.
+
+    Raises StateError where a process runs, where there is no state and where the key does not fit: then
+    nothing has changed.
+    """
+    stack = ExitStack()
+    try:
+        held = stack.enter_context(StateFolder(folder, key))
+    except StateError as error:
+        if "in use" not in str(error):
+            raise
+        raise StateError(
+            f"state {folder} is in use by a running lvm-edge; ask it by its door with --url "
+            "http://127.0.0.1:8971 instead of --state, or stop it first"
+        ) from None
+    with stack:
+        saved = load_snapshot(folder, key=key)
+        if saved is None:
+            raise StateError(f"no memory in {folder}: there is nothing to forget")
+        clip_frames, sample_fps = _clip_of(saved)
+        version, told = forget_span(
+            saved.version,
+            start,
+            end,
+            clip_s=clip_frames / sample_fps,
+            clip_frames=clip_frames,
+            reset=reset_background,
+        )
+        pictures = forget_files(folder / FOLDER, *ticks_of(start, end))
+        held.save_alone(Snapshot(saved.header, version))
+        rows = forget_in_log(folder, start, end, key)
+    return replace(told, thumbnails=pictures, activities=rows)
+
+
+def _clip_of(saved: Snapshot) -> tuple[int, float]:
+    try:
+        network = Bundle.open(Path(saved.header.bundle)).manifest.network
+    except LvmError:  # a bundle that has moved must not keep a person from being forgotten
+        return DEFAULT_CLIP
+    return network.clip_frames, network.sample_fps

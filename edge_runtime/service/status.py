@@ -1,0 +1,128 @@
+"""What is remembered: the same fields from a running service and from a state folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import psutil
+from pydantic import BaseModel, ConfigDict
+
+from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.ingest.pipeline import Version
+from edge_runtime.persistence import FILE, Header, Snapshot
+from edge_runtime.service.camera import CameraRun
+from edge_runtime.sources.supervised import Supervised
+
+
+class Status(BaseModel):
+    """What is remembered.
+
+    `oldest_age_s` of the oldest remembered token; `written_bytes_per_hour` of what was watched: for a
+    camera what a flash disk has to bear; `not_saved` why the newest frames are in RAM only.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    frames: int
+    seen: int
+    dropped: int
+    source: str
+    bundle: str
+    sampler: str
+    ended: bool
+    position_s: float | None
+    tokens: int
+    slots: int
+    oldest_age_s: float | None
+    svd_rank: int
+    clip_frames: int
+    coverage: dict[str, Any]
+    state_bytes: int
+    written_bytes: int
+    written_bytes_per_hour: int | None
+    not_saved: str | None
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+def status_of(snapshot: Snapshot, folder: Path) -> Status:
+    """Status of a saved or current snapshot."""
+    header, version = snapshot.header, snapshot.version
+    file = folder / FILE
+    return Status(
+        frames=version.frames,
+        seen=header.seen,
+        dropped=header.dropped,
+        source=header.source,
+        bundle=header.bundle,
+        sampler=header.sampler,
+        ended=header.ended,
+        position_s=header.last_t,
+        tokens=version.memory.filled,
+        slots=version.memory.slots,
+        oldest_age_s=oldest_age_s(version),
+        svd_rank=len(version.background.svd.strength) if version.background else 0,
+        clip_frames=len(version.pending),
+        coverage=coverage_json(header, version),
+        state_bytes=file.stat().st_size if file.exists() else 0,
+        written_bytes=snapshot.saving.written,
+        written_bytes_per_hour=_per_hour(snapshot),
+        not_saved=snapshot.saving.trouble,
+    )
+
+
+def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> dict[str, Any]:
+    """Status of a camera that is watched now: what it remembers, and how it fares.
+
+    `condition` is waiting, starting, running, paused, ended, stopped or failed (then `error` says why);
+    `lost` counts the sampled frames of this run that were not remembered, by reason, `damaged` what could not
+    be decoded; `source_status` is what the source says of its connection, where it says anything;
+    `activities` how recognising them fares, null where it is off.
+    """
+    source = camera.source
+    connection = source.status.as_json() if isinstance(source, Supervised) else None
+    return status_of(camera.snapshot(), camera.folder.folder).as_json() | {
+        "camera": camera.name,
+        "condition": camera.condition,
+        "error": None if error is None else str(error) or type(error).__name__,
+        "problems": camera.problems,
+        "lost": dict(camera.losses.lost),
+        "engine_faults": camera.lane.faults,
+        "damaged": source.errors if source else 0,
+        "source_status": connection,
+        "activities": camera.guard.activities.as_json() if camera.guard.activities else None,
+    }
+
+
+def oldest_age_s(version: Version) -> float | None:
+    """Seconds between the oldest remembered token and the newest frame."""
+    oldest = version.memory.oldest_tick()
+    if oldest is None or version.last_tick is None:
+        return None
+    return (version.last_tick - oldest) / TICKS_PER_SECOND
+
+
+def _per_hour(snapshot: Snapshot) -> int | None:
+    frames = snapshot.version.frames
+    if frames == 0:
+        return None
+    return round(snapshot.saving.written / frames * snapshot.header.sample_fps * 3600)
+
+
+def coverage_json(header: Header, version: Version) -> dict[str, Any]:
+    coverage = version.coverage
+    return {
+        "from": coverage.start,
+        "to": coverage.end,
+        "gaps": [
+            {"from": a, "to": b} | ({"reason": why} if why else {}) for a, b, why in coverage.gaps_explained()
+        ],
+        "epoch": header.epoch,
+    }
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,172 @@
+"""Everything that moves at one moment, worked out once: picture and ground truth are both read off it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from edge_runtime.simulation.activities import ACTIVITIES
+from edge_runtime.simulation.closeup import CLOSEUPS, Shot
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.layout import Layout
+from edge_runtime.simulation.motion import MOTIONS, Moment, Pose
+from edge_runtime.simulation.people import FLOOR, GARMENT_REACH
+from edge_runtime.simulation.product_images import Rgb, rgb
+from edge_runtime.simulation.rng import Use, between, mix, smooth, unit, wave
+from edge_runtime.simulation.schedule import Event, Schedule
+from edge_runtime.simulation.space import Box, Point, View
+
+_SECONDS_OF_A_PARKED_ITEM = 47.0
+_SECONDS_OF_AN_ADVERT = 5.0
+_ASIDE = (0.0, -0.27, 0.27)
+"""How far from the middle each pair of hands shows its close-ups."""
+
+
+@dataclass(frozen=True)
+class Act:
+    """An event at one moment; `picture` says which face of its product the event shows.
+
+    `covers` are boxes of the room that hide products (bag front, coat); `passer` is a basket
+    that somebody carries past in front of everything.
+    """
+
+    event: Event
+    pose: Pose
+    picture: int = 0
+    covers: tuple[Box, ...] = ()
+    passer: Box | None = None
+    passer_colour: Rgb = (0, 0, 0)
+
+
+@dataclass(frozen=True)
+class Prop:
+    """A product that nobody touches: a facing on the shelf, or an item left on the belt."""
+
+    instance: int
+    centre: Point
+    side: float
+    picture: int = 0
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One moment of the world; what is near the camera comes last among `acts`."""
+
+    view: View
+    acts: tuple[Act, ...]
+    parked: tuple[Prop, ...]
+
+
+class Director:
+    """Puts the stage of any moment together; keeps nothing between moments."""
+
+    def __init__(
+        self, config: WorldConfig, layout: Layout, schedule: Schedule, views: Callable[[int], int]
+    ) -> None:
+        """`views` says how many faces a product has."""
+        self._config = config
+        self._layout = layout
+        self._schedule = schedule
+        self._views = views
+        self.facings = tuple(self._facing(index) for index in range(config.facings))
+
+    def stage(self, t: float) -> Stage:
+        """Everything that moves, at `t` seconds."""
+        found = [self._act(event, t) for event in self._schedule.at(t)]
+        acts = tuple(sorted(found, key=lambda act: act.pose.near))
+        busy = {act.event.instance for act in acts}
+        parked = tuple(prop for place in range(self._config.parked) if (prop := self._parked(place, t, busy)))
+        return Stage(self.view(t), acts, parked)
+
+    def view(self, t: float) -> View:
+        """Mirrored or not, through the video's lens, and shaken."""
+        reach, seed = self._config.shake_px / 112.0, self._config.seed
+        if reach == 0.0:
+            return View(self._layout.mirror, lens=self._layout.lens)
+        shift = [reach * wave(t, 0.6, seed, Use.CAMERA, axis) for axis in (0, 1)]
+        return View(self._layout.mirror, shift[0], shift[1], self._layout.lens)
+
+    def advert(self, t: float) -> tuple[int, int, Rgb]:
+        """The product on the advert screen, which of its faces, and the colour behind it."""
+        key = (self._config.seed, Use.TRAPS, 3, math.floor(t / _SECONDS_OF_AN_ADVERT))
+        instance = mix(*key) % self._config.instances
+        return instance, self._trap_picture(instance), rgb(360.0 * unit(*key, 1), 0.5, 0.95)
+
+    def side(self, instance: int) -> float:
+        """How large product `instance` is, a share of the picture's width."""
+        return between(*self._config.object_size, self._config.seed, Use.CATALOGUE, 1, instance)
+
+    def _picture(self, instance: int, *key: int) -> int:
+        """The face that `instance` shows at the event of `key`, the same from its beginning to its end."""
+        return mix(Use.FACE, *key) % self._views(instance)
+
+    def _trap_picture(self, instance: int) -> int:
+        """The face that `instance` shows wherever it is no answer: always the same one."""
+        return mix(Use.FACE, self._config.seed, Use.TRAPS, instance) % self._views(instance)
+
+    def _facing(self, index: int) -> Prop:
+        # Steps of 7 through the products: the shelf shows ten of them, always the same ones.
+        start = mix(self._config.seed, Use.TRAPS, 1)
+        instance = (start + 7 * index) % self._config.instances
+        spot, side = self._layout.facing_spot(index), self._layout.facing_side
+        return Prop(instance, spot, side, self._trap_picture(instance))
+
+    def _parked(self, place: int, t: float, busy: set[int]) -> Prop | None:
+        turn = math.floor(t / _SECONDS_OF_A_PARKED_ITEM + unit(self._config.seed, Use.TRAPS, 2, place))
+        key = (self._config.seed, Use.TRAPS, 2, place, turn)
+        instance = mix(*key) % self._config.instances
+        if unit(*key, 1) < 0.25 or instance in busy:
+            return None
+        spot, side = self._layout.parked_spot(place), 0.8 * self.side(instance)
+        return Prop(instance, spot, side, self._trap_picture(instance))
+
+    def _act(self, event: Event, t: float) -> Act:
+        key = (self._config.seed, Use.SLOT, event.hands, round(event.start * 5), 7)
+        part = (t - event.start) / (event.end - event.start)
+        pose, picture = self._pose(event, t, key), self._picture(event.instance, *key)
+        covers = self._covers(pose)
+        if unit(*key, 2) >= self._config.occlusion:
+            return Act(event, pose, picture, covers)
+        colour = rgb(360.0 * unit(*key, 3), 0.45, 0.6)
+        basket = _passer(pose, part, between(0.25, 0.6, *key, 4), unit(*key, 5))
+        return Act(event, pose, picture, covers, basket, colour)
+
+    def _pose(self, event: Event, t: float, key: tuple[int, ...]) -> Pose:
+        """Over the counter, or near the camera."""
+        name, elapsed = ACTIVITIES[event.activity].name, t - event.start
+        part = elapsed / (event.end - event.start)
+        if name in CLOSEUPS and unit(Use.CLOSEUP, *key) < self._config.closeup:
+            return CLOSEUPS[name](self._shot(event, part, elapsed, key))
+        wobble = (between(-0.012, 0.012, *key, 0), between(-0.010, 0.010, *key, 1))
+        return MOTIONS[name](Moment(self._layout, part, elapsed, self.side(event.instance), wobble))
+
+    def _shot(self, event: Event, part: float, elapsed: float, key: tuple[int, ...]) -> Shot:
+        """Near the middle of the picture; several pairs of hands stand side by side."""
+        aside = _ASIDE[event.hands] if self._config.concurrent > 1 else 0.0
+        x = 0.5 + aside + between(-0.07, 0.07, Use.CLOSEUP, *key, 1)
+        y = 0.5 + between(-0.06, 0.06, Use.CLOSEUP, *key, 2)
+        side = between(*self._config.closeup_size, Use.CLOSEUP, *key, 3)
+        # Whoever shows something to a camera minds what the camera sees.
+        lens = self._layout.lens
+        return Shot(View(self._layout.mirror, lens=lens).room((x, y)), side / lens.zoom, part, elapsed)
+
+    def _covers(self, pose: Pose) -> tuple[Box, ...]:
+        if pose.in_bag:
+            x1, _, x2, y2 = self._layout.bag
+            return ((x1, pose.hidden_below, x2, y2),)
+        if pose.garment:
+            reach = GARMENT_REACH * pose.side
+            return ((pose.centre[0] - reach, pose.hidden_below, pose.centre[0] + reach, FLOOR),)
+        return ()
+
+
+def _passer(pose: Pose, part: float, cover: float, when: float) -> Box | None:
+    """A basket that rises before the lower share `cover` of the product for about a third of the event."""
+    begun = (part - 0.15 - 0.35 * when) / 0.35
+    if not 0.0 < begun < 1.0:
+        return None
+    x, y = pose.centre
+    half = pose.side * 8 / 9  # of the product's height, a share of the picture's
+    top = FLOOR + (y + half * (1.0 - 2.0 * cover) - FLOOR) * smooth(4.0 * min(begun, 1.0 - begun))
+    return x - 0.95 * pose.side, top, x + 0.95 * pose.side, FLOOR

@@ -1,0 +1,1 @@
+"""The machine and the process: logs, secrets, systemd, malloc, text."""

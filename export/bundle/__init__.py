@@ -1,0 +1,1 @@
+"""Bundles and checkpoints: written, read, and their presets."""

@@ -1,0 +1,78 @@
+"""Queries about videos whose truth is known as arrays: the published protocol without files in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from edge_runtime.frame import TICKS_PER_SECOND
+from export.data.candidates import Rules
+from export.data.crops import Crops, Window
+from export.data.files import Tracks
+from export.data.generate import generate
+from export.data.records import Crop, CropView, EventRecord, QueryRecord, Video
+from export.data.token_cache import VideoCache
+from export.data.video_labels import VideoTruth
+
+
+def queries_about(
+    caches: Iterable[VideoCache], *, seed: int = 0, rules: Rules | None = None
+) -> list[QueryRecord]:
+    """Queries about each video, its objects shown by their cached photos; a pure function of `seed`."""
+    out: list[QueryRecord] = []
+    for cache in caches:
+        video = Video(
+            video=cache.name,
+            path=cache.name,
+            fps=1.0,
+            width=1,
+            height=1,
+            duration_s=(int(cache.ticks[-1]) + TICKS_PER_SECOND) / TICKS_PER_SECOND,
+            split="test",
+        )
+        made = generate(
+            video,
+            _events(cache),
+            _tracks(cache.truth),
+            seed=seed,
+            rules=rules,
+            crops=_photos(cache.objects.shape[1]),
+            instances=range(len(cache.objects)),
+        )
+        out += made.queries
+    return out
+
+
+def _events(cache: VideoCache) -> list[EventRecord]:
+    truth = cache.truth
+    return [
+        EventRecord(
+            video=cache.name,
+            event=str(number),
+            activity=int(truth.activity[number]),
+            instance=int(truth.instance[number]),
+            t_s=int(truth.start[number]) / TICKS_PER_SECOND,
+            t_e=int(truth.end[number]) / TICKS_PER_SECOND,
+        )
+        for number in range(len(truth))
+    ]
+
+
+def _tracks(truth: VideoTruth) -> Tracks:
+    instance = truth.instance[truth.box_event].astype(np.int32)
+    order = np.lexsort((truth.box_tick, instance))
+    return Tracks(
+        instance[order],
+        truth.box_tick[order],
+        truth.box[order],
+        np.ones(len(order), np.bool_),
+        {int(one): "product" for one in np.unique(instance)},
+    )
+
+
+def _photos(views: int) -> Crops:
+    def crop(rng: np.random.Generator, instance: int, avoid: Sequence[Window]) -> Crop | None:
+        return CropView(view=int(rng.integers(views)))
+
+    return crop

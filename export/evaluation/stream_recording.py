@@ -1,0 +1,82 @@
+"""A stream remembered by the runtime itself, with what simpler methods need of the very same frames.
+
+Letters: F frames, d width of a token, B bins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from edge_runtime.ingest.pipeline import Images, Ingest, Version, batch_size, empty_version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.service.engine_set import Engines
+from edge_runtime.simulation.world import World
+from engines.spec import Array, Engine, Feeds
+from export.evaluation.histogram_baseline import cell_histograms
+
+Real = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """`version` is all that a question reads; the rest is what was seen, frame by frame, at `times` (F,)."""
+
+    version: Version
+    times: NDArray[np.float64]  # (F,)
+    features: Real  # (F, 49, d)
+    histograms: Real  # (F, 49, B)
+
+
+class _Listening(Engine):
+    """The backbone, with a copy of what it says: frames are encoded once for all methods."""
+
+    def __init__(self, backbone: Engine) -> None:
+        self.backend, self.inputs, self.outputs = backbone.backend, backbone.inputs, backbone.outputs
+        self._backbone = backbone
+        self.heard: list[Real] = []
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        found = self._backbone(feeds)
+        self.heard.append(found["tokens"].astype(np.float32))
+        return found
+
+
+@dataclass
+class _Film:
+    """Frames of a world, in the batches of the runtime, and what their colours are."""
+
+    world: World
+    size: int
+    clip_frames: int
+    times: NDArray[np.float64]
+    histograms: list[Real] = field(default_factory=list)
+
+    def batches(self) -> Iterator[tuple[Images, list[float]]]:
+        """Pictures (B, S, S, 3) with their times, cut where the runtime cuts them."""
+        start = 0
+        while start < len(self.times):
+            stop = min(start + batch_size(start % self.clip_frames, self.clip_frames), len(self.times))
+            times = [float(t) for t in self.times[start:stop]]
+            images = np.stack([self.world.frame(t, (self.size, self.size)) for t in times])
+            self.histograms += [cell_histograms(image) for image in images]
+            yield images, times
+            start = stop
+
+
+def remember(engines: Engines, world: World, seconds: float, *, sampler: str = "neural") -> Remembered:
+    """The first `seconds` of `world` at the bundle's rate, ingested as `lvm-edge run` does."""
+    network = engines.bundle.manifest.network
+    times = np.arange(round(seconds * network.sample_fps)) / network.sample_fps
+    film = _Film(world, network.image_size, network.clip_frames, times)
+    backbone = _Listening(engines.backbone)
+    ingest = Ingest(network, backbone, make_sampler(sampler, engines.sampler), empty_version(network))
+    try:
+        for _ in ingest.stream(film.batches()):
+            pass
+    finally:
+        ingest.close()
+    return Remembered(ingest.version, times, np.concatenate(backbone.heard), np.stack(film.histograms))

@@ -1,0 +1,123 @@
+"""A cached video becomes a memory, by the runtime's own ingest.
+
+Letters: F frames, T frames of a clip, n clips, d token width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.ingest.pipeline import Ingest, Version, clip_tokens, empty_version
+from edge_runtime.memory.background_model import Background
+from edge_runtime.memory.diversity import settled
+from edge_runtime.memory.recurrent_state import advanced, brought_from, nothing_carried
+from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler
+from edge_runtime.memory.token_memory import TokenMemory, Tokens
+from edge_runtime.service.engine_set import Engines
+from engines.manifest import Manifest, Thresholds
+from engines.network_config import NetworkConfig
+from engines.spec import Engine
+from export.bundle.writer import ModelCard
+from export.data.token_cache import VideoCache
+from export.networks.model import LvmNet
+from export.networks.torch_engine import TorchEngine
+
+Order = Literal["stream", "random"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network as the runtime wants it: what a bundle says of it, and its three engines."""
+
+    manifest: Manifest
+    backbone: Engine
+    sampler: Engine
+    reader: Engine
+
+    @classmethod
+    def of_network(cls, network: LvmNet, card: ModelCard, thresholds: Thresholds | None = None) -> Model:
+        """A network in torch, where its parameters are."""
+        manifest = Manifest(
+            format_version=1,
+            name=card.name,
+            network=network.config,
+            classes=card.classes,
+            graphs={},
+            weights=None,
+            files={},
+            training=card.training,
+            thresholds=thresholds or card.thresholds,
+        )
+        backbone, sampler, reader = (TorchEngine(network, name) for name in ("backbone", "sampler", "reader"))
+        return cls(manifest, backbone, sampler, reader)
+
+    @classmethod
+    def of_engines(cls, engines: Engines) -> Model:
+        """A bundle on the backend of a device."""
+        return cls(engines.bundle.manifest, engines.backbone, engines.sampler, engines.reader)
+
+    def by_score(self) -> Model:
+        """The same networks over a memory that keeps the best scores, however crowded."""
+        network = self.network.model_copy(update={"spread": False})
+        return replace(self, manifest=self.manifest.model_copy(update={"network": network}))
+
+    @property
+    def network(self) -> NetworkConfig:
+        return self.manifest.network
+
+
+def watched(
+    model: Model, cache: VideoCache, sampler: Sampler, order: Order = "stream", seed: int = 0
+) -> Version:
+    """What is known after the whole video was seen once, in time order or clip by clip in random order.
+
+    No device sees clips in random order; LVM-Net's own inference does.
+    """
+    if order == "stream":
+        return _streamed(model, cache, sampler)
+    # Background, coverage and the unfinished clip do not depend on who sampled.
+    version = _streamed(model, cache, make_sampler("fifo", model.sampler))
+    return replace(version, memory=_shuffled(model.network, cache, sampler, seed))
+
+
+def _streamed(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
+    ingest = Ingest(model.network, model.backbone, sampler, empty_version(model.network))
+    try:
+        return ingest.push_features(cache.tokens, (cache.ticks / TICKS_PER_SECOND).tolist())
+    finally:
+        ingest.close()
+
+
+def _shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed: int) -> TokenMemory:
+    memory = TokenMemory.empty(network.memory_tokens, network.d_backbone)
+    carried = nothing_carried(network)
+    oldest = int(cache.ticks[-1]) - round(network.horizon_s * TICKS_PER_SECOND)
+    for clip in np.random.default_rng(seed).permutation(cache.clips):
+        known = cache.background(int(clip), network)
+        tokens, novelty = _clip(network, cache, int(clip), sampler.thins)
+        of_memory = _novelty(known, memory.slots_as_tokens())
+        judged = sampler.judged(memory, tokens, np.concatenate([of_memory, novelty]), carried)
+        judged = settled(judged, sampler, network, memory, tokens, oldest_tick=oldest)
+        memory = memory.update(tokens, judged.scores, oldest_tick=oldest)
+        span = int(tokens.tick.min()), int(tokens.tick.max())
+        carried = advanced(carried, brought_from(judged.said, network), network, span)
+    return memory
+
+
+def _clip(network: NetworkConfig, cache: VideoCache, clip: int, thins: bool) -> tuple[Tokens, Novelty]:
+    """Candidates of one clip with their novelty, as they were in time order."""
+    if thins:
+        features = cache.features[clip].astype(np.float32)
+        return Tokens(features, cache.tick[clip], cache.cell[clip]), cache.novelty[clip]
+    part = slice(clip * network.clip_frames, (clip + 1) * network.clip_frames)
+    tokens = clip_tokens(np.asarray(cache.tokens[part], np.float32), cache.ticks[part].tolist())
+    return tokens, _novelty(cache.background(clip, network), tokens)
+
+
+def _novelty(known: Background | None, tokens: Tokens) -> Novelty:
+    """0 where the network knows no background, as during ingest."""
+    return np.zeros(len(tokens), np.float32) if known is None else known.novelty(tokens)

@@ -1,0 +1,152 @@
+"""The gates that an exported bundle has to pass: what the exporter calls when a bundle is written.
+
+    from export.gates.run import check_bundle
+    check_bundle(Bundle.open(folder), "openvino", settings, network=network, html=Path("gates.html"))
+
+Gate (a), tensors of each graph, is `export.parity.check`; here are (b), recurrent drift, and (c), accuracy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+from edge_runtime.service.engine_set import Engines
+from engines.bundle import Bundle
+from engines.errors import GateFailed
+from engines.manifest import GraphName, Precision
+from engines.select import target_of
+from export.gates.drift import Report, drift
+from export.gates.limits import GateSettings
+from export.gates.report import write_report
+from export.gates.result import Finding, GateResult
+from export.networks.model import GRAPHS, LvmNet
+from export.networks.torch_engine import TorchEngine
+from export.parity.relative_error import Graphs
+from export.stream_runs.footage import footage_of
+
+_SETTINGS = GateSettings()
+
+
+def check_bundle(
+    bundle: Bundle,
+    backend: str,
+    settings: GateSettings = _SETTINGS,
+    *,
+    html: Path,
+    network: LvmNet | None = None,
+    always: bool = False,
+    threads: int | None = None,
+    report: Report = lambda words, frames: None,
+) -> GateResult:
+    """Run the gates on one backend ("auto" or a name) against `network`, by default the bundle's own in fp32.
+
+    `html` and the same numbers as `.json` beside it are written where a gate fails, and `always` where asked.
+    Raises GateFailed in one sentence; LvmError or Missing where nothing can be compared.
+    """
+    result = run_bundle(bundle, backend, settings, network=network, threads=threads, report=report)
+    demand(result, html, always=always)
+    return result
+
+
+def run_bundle(
+    bundle: Bundle,
+    backend: str,
+    settings: GateSettings = _SETTINGS,
+    *,
+    network: LvmNet | None = None,
+    threads: int | None = None,
+    report: Report = lambda words, frames: None,
+) -> GateResult:
+    """As `check_bundle`, but what fails is in the result and not raised, and nothing is written."""
+    if network is None:
+        # The exporter imports this room, so its writer can only be imported late.
+        from export.bundle.writer import network_of
+
+        network = network_of(bundle)
+    engines = Engines.load(bundle, backend, threads)
+    try:
+        graphs: Graphs = {
+            "backbone": engines.backbone,
+            "sampler": engines.sampler,
+            "reader": engines.reader,
+        }
+        records = bundle.manifest.graphs[target_of(engines.choice.backend)]
+        precisions = {name: records[name].precision for name in GRAPHS}
+        return run_gates(bundle, network, graphs, precisions, settings, report)
+    finally:
+        engines.close()
+
+
+def run_gates(
+    bundle: Bundle,
+    network: LvmNet,
+    graphs: Graphs,
+    precisions: Mapping[GraphName, Precision],
+    settings: GateSettings = _SETTINGS,
+    report: Report = lambda words, frames: None,
+) -> GateResult:
+    """As `run_bundle`, of engines that are loaded already."""
+    started = time.perf_counter()
+    reference: Graphs = {name: TorchEngine(network, name) for name in GRAPHS}
+    manifest = bundle.manifest
+    found = tuple(
+        drift(manifest, reference, graphs, precisions, footage, settings, report)
+        for footage in footage_of(settings.sources, settings.photos, settings.seed)
+    )
+    accuracy = None
+    if settings.data is not None:
+        from export.gates.accuracy import accuracy_of
+
+        report(f"accuracy on {settings.data}", 0)
+        accuracy = accuracy_of(bundle, network, graphs, precisions, settings)
+    return GateResult(
+        bundle=manifest.name,
+        digest=bundle.digest,
+        backend=graphs["reader"].backend,
+        precisions=dict(precisions),
+        limits=settings.limits.of(precisions.values()),
+        seed=settings.seed,
+        drift=found,
+        accuracy=accuracy,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def demand(result: GateResult, html: Path, *, always: bool = False) -> None:
+    """Write the report where a gate failed or it is asked for `always`. Raises GateFailed in one sentence."""
+    failed = not result.passed
+    where = f"see {html}"
+    if failed or always:
+        try:
+            write_report(result, html)
+        except OSError as error:
+            if not failed:
+                raise
+            where = f"the report could not be written to {html}: {error.strerror}"
+    if failed:
+        raise GateFailed(f"{sentence(result)}; {where}")
+
+
+def sentence(result: GateResult) -> str:
+    """What failed first: graph, step and quantity. Empty where nothing did."""
+    if result.passed:
+        return ""
+    source, first = min(result.findings, key=lambda one: _rank(one[1]))
+    more = len(result.findings) - 1
+    said = f"{result.bundle} on {result.backend}: {place(first, source)}: {first.words}"
+    return said + (f", and {more} more" if more else "")
+
+
+def place(finding: Finding, source: str) -> str:
+    """Graph and step in words."""
+    graph = ""
+    if finding.graph is not None:
+        graph = f"{finding.graph}, " if finding.certain else f"no graph alone, most likely {finding.graph}, "
+    return f"{graph}{source}" + ("" if finding.frame is None else f" after {finding.frame} frames")
+
+
+def _rank(finding: Finding) -> tuple[bool, int, bool]:
+    """What ended the run before all, then what came first, with a named graph before none."""
+    return finding.quantity not in ("fault", "finite"), finding.frame or 0, not finding.certain

@@ -1,0 +1,95 @@
+"""Published backbone weights: from a file or from the hub, never unpickled."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from engines.errors import LvmError, Missing
+from export.networks.backbone import Backbone, TimmBackbone
+from export.support.torch_compat import import_timm
+
+State = dict[str, Tensor]
+_WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")
+
+
+def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
+    """Load weights into `backbone`: `path` is a .safetensors or .pth file, None the model's own on the hub.
+
+    The classifier is dropped. Raises LvmError, naming the keys, if anything else is missing, unknown or of
+    another shape; Missing if the hub cannot be reached.
+    """
+    state = _from_hub(backbone) if path is None else _from_file(path)
+    if isinstance(backbone, TimmBackbone):
+        state = _without_classifier(_as_timm_has_it(state, backbone), backbone)
+        target: torch.nn.Module = backbone.body
+    else:
+        target = backbone
+        state = {key.removeprefix("backbone."): tensor for key, tensor in state.items()}
+    _check(target.state_dict(), state, "the hub" if path is None else str(path))
+    target.load_state_dict(state)
+
+
+def _from_file(path: Path) -> State:
+    if not path.is_file():
+        raise LvmError(f"backbone weights {path} do not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, safetensors.SafetensorError) as error:
+        raise LvmError(
+            f"backbone weights {path} must be a .safetensors file or a .pth of tensors only"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        raise LvmError(f"backbone weights {path} must hold named tensors, got {type(loaded).__name__}")
+    return loaded
+
+
+def _from_hub(backbone: Backbone) -> State:
+    if not isinstance(backbone, TimmBackbone):
+        raise LvmError("the conv backbone has no published weights; name a file")
+    try:
+        model = import_timm().create_model(backbone.name, pretrained=True)
+    except Exception as error:  # a dozen unrelated types, all for "no network" or "no such weights"
+        raise Missing(
+            f"weights of {backbone.name} cannot be fetched from the hub ({type(error).__name__}); "
+            "name a local file"
+        ) from error
+    state: State = model.state_dict()
+    return state
+
+
+def _as_timm_has_it(state: State, backbone: TimmBackbone) -> State:
+    """Published files come in older layouts, which the module that defines the model knows how to convert."""
+    module = sys.modules[type(backbone.body).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    return state if convert is None else dict(convert(state, backbone.body))
+
+
+def _without_classifier(state: State, backbone: TimmBackbone) -> State:
+    named: Any = backbone.body.pretrained_cfg["classifier"]  # type: ignore[index]
+    heads = (named,) if isinstance(named, str) else tuple(named or ())
+    return {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] not in heads}
+
+
+def _check(wanted: State, got: State, origin: str) -> None:
+    wrong = {
+        "missing": sorted(wanted.keys() - got.keys()),
+        "unknown": sorted(got.keys() - wanted.keys()),
+        "of another shape": sorted(
+            key for key in wanted.keys() & got.keys() if wanted[key].shape != got[key].shape
+        ),
+    }
+    said = [f"{kind}: {', '.join(keys[:5])} ({len(keys)})" for kind, keys in wrong.items() if keys]
+    if said:
+        raise LvmError(f"weights from {origin} do not fit the backbone; {'; '.join(said)}")

@@ -1,0 +1,1 @@
+"""Networks become ONNX graphs over one copy of the weights."""

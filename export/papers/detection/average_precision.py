@@ -1,0 +1,154 @@
+"""Mean average precision as AVA counts it: of boxes in each frame at IoU 0.5, or of whole clips.
+
+Letters: n clips, R regions, C activities, N answers, V videos, H answers that hit, D draws of videos.
+
+All answers of all videos are ranked by their score, for each activity; average precision is the area under
+the curve of precision over recall, precision made monotone as PASCAL VOC does. Equal scores count as if the
+wrong ones came first, so a constant answer is worth the share of truths and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engines.errors import LvmError
+from export.data.metrics import box_iou
+from export.evaluation import bootstrap
+from export.evaluation.bootstrap import Interval, Plan
+from export.papers.detection.clips import Flags, RegionVideo
+
+Whole = NDArray[np.int64]
+Real = NDArray[np.float64]
+BOX_IOU = 0.5
+PLAN = Plan(resamples=2000)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """The answers about one video: `score` and `hit` (N, C), and how many `truths` (C,) there were to hit."""
+
+    video: str
+    score: Real
+    hit: Flags
+    truths: Whole
+
+
+def judged(video: RegionVideo, probability: NDArray[np.floating]) -> Judged:
+    """Answers (n, R, C) about a video: by boxes where its regions have boxes, else by clips."""
+    score = np.asarray(probability, np.float64)
+    if score.shape != video.labels.shape or not np.isfinite(score[video.valid]).all():
+        raise LvmError(
+            f"{video.name} needs a finite score for each region and activity {video.labels.shape}, "
+            f"got {score.shape}: look at the head"
+        )
+    return _of_clips(video, score) if video.box is None else _of_boxes(video, score, video.box)
+
+
+def _of_clips(video: RegionVideo, score: Real) -> Judged:
+    best = np.where(video.valid[..., None], score, 0.0).max(axis=1)  # (n, C)
+    return Judged(video.name, best, video.clip_labels, video.clip_labels.sum(axis=0))
+
+
+def _of_boxes(video: RegionVideo, score: Real, box: NDArray[np.float32]) -> Judged:
+    hit = np.zeros(score.shape, np.bool_)
+    for clip in np.unique(video.truth_clip):
+        row = np.flatnonzero(video.truth_clip == clip)
+        region = np.flatnonzero(video.valid[clip])
+        iou = box_iou(box[clip, region][:, None], video.truth_box[row][None])  # (r, g)
+        for activity in np.flatnonzero(video.truth_labels[row].any(axis=0)):
+            free = video.truth_labels[row, activity].copy()  # (g,)
+            for one in np.argsort(-score[clip, region, activity], kind="stable"):
+                open_iou = np.where(free, iou[one], 0)
+                if len(open_iou) and open_iou.max() >= BOX_IOU:
+                    hit[clip, region[one], activity] = True
+                    free[open_iou.argmax()] = False
+    return Judged(video.name, score[video.valid], hit[video.valid], video.truth_labels.sum(axis=0))
+
+
+@dataclass(frozen=True)
+class _Curve:
+    """The ranking of one activity: of which video each hit is (H,), best first; how many wrong answers of
+    each video rank before it (H, V); the truths of each video (V,)."""
+
+    video: Whole
+    before: Whole
+    truths: Whole
+
+    def average_precision(self, counts: Whole) -> Real:
+        """For how often each video was drawn (D, V); NaN where nothing was there to hit. (D,)"""
+        drawn = counts[:, self.video]  # (D, H)
+        right = drawn.cumsum(axis=1)
+        precision = right / np.maximum(right + counts @ self.before.T, 1)
+        smooth = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
+        total = counts @ self.truths
+        return np.asarray(np.where(total > 0, (drawn * smooth).sum(axis=1) / np.maximum(total, 1), np.nan))
+
+
+class Ranking:
+    """The answers about several videos, ranked once: average precision of any draw of them.
+
+    `activities` are the numbers of those that count, all where nobody says.
+    """
+
+    def __init__(self, answers: Sequence[Judged], activities: Sequence[int] | None = None) -> None:
+        ordered = sorted(answers, key=lambda one: one.video)
+        self.videos = [one.video for one in ordered]
+        if len(set(self.videos)) < len(self.videos) or not ordered:
+            raise LvmError(f"each video must be judged once, got {', '.join(self.videos) or 'none'}")
+        chosen = range(len(ordered[0].truths)) if activities is None else activities
+        self._curves = [_curve(ordered, activity) for activity in chosen]
+
+    def average_precisions(self) -> Real:
+        """Of each activity over all videos, NaN where it never happens. (C,)"""
+        once = np.ones((1, len(self.videos)), np.int64)
+        return np.array([curve.average_precision(once)[0] for curve in self._curves])
+
+    def mean_average_precision(self, counts: Whole) -> Real:
+        """Over the activities that happen, NaN where none does, for how often each video was drawn (D, V).
+        (D,)"""
+        every = np.stack([curve.average_precision(counts) for curve in self._curves])  # (C, D)
+        known = ~np.isnan(every)
+        count = known.sum(axis=0)
+        mean = np.where(known, every, 0).sum(axis=0) / np.maximum(count, 1)
+        return np.asarray(np.where(count > 0, mean, np.nan))
+
+
+def _curve(answers: Sequence[Judged], activity: int) -> _Curve:
+    scores = [one.score[:, activity] for one in answers]
+    hits = [one.hit[:, activity] for one in answers]
+    video = np.concatenate([np.full(int(hit.sum()), number) for number, hit in enumerate(hits)])
+    found = np.concatenate([score[hit] for score, hit in zip(scores, hits, strict=True)])  # (H,)
+    order = np.argsort(-found, kind="stable")
+    wrong = [np.sort(-score[~hit]) for score, hit in zip(scores, hits, strict=True)]
+    before = [np.searchsorted(one, -found[order], side="right") for one in wrong]
+    truths = np.array([one.truths[activity] for one in answers])
+    return _Curve(video[order].astype(np.int64), np.stack(before, axis=1), truths)
+
+
+def mean_ap(runs: Sequence[Ranking], plan: Plan = PLAN) -> Interval:
+    """mAP over the same videos, one ranking a training seed, with its interval over videos (and seeds)."""
+    return bootstrap.counted([run.mean_average_precision for run in runs], _videos(runs), plan)
+
+
+def mean_ap_gain(ours: Sequence[Ranking], theirs: Sequence[Ranking], plan: Plan = PLAN) -> Interval:
+    """mAP of ours - theirs on the same draws of videos and seeds."""
+    _videos([*ours, *theirs])
+
+    def between(one: Ranking, other: Ranking, counts: Whole) -> Real:
+        return one.mean_average_precision(counts) - other.mean_average_precision(counts)
+
+    pairs = [
+        lambda counts, one=one, other=other: between(one, other, counts)
+        for one, other in zip(ours, theirs, strict=True)
+    ]
+    return bootstrap.counted(pairs, _videos(ours), plan)
+
+
+def _videos(runs: Sequence[Ranking]) -> list[str]:
+    if any(run.videos != runs[0].videos for run in runs):
+        raise LvmError("all runs must be judged on the same videos, got different ones: evaluate again")
+    return runs[0].videos

@@ -1,0 +1,80 @@
+"""The head of online activity detection: regions of a clip and what is remembered → logits of each region.
+
+Letters: B clips, R regions, d width of a region, C activities.
+
+Every memory is a `MemoryPart`: it says what of a video is known before each of its clips, and turns it into
+something that is added to the regions. A head has any number of them, one after the other, then a classifier:
+
+    h ← h + part(h, past)      for each part
+    logits = Linear(LayerNorm(h))
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from export.papers.detection.clips import Index, RegionVideo
+
+if TYPE_CHECKING:  # it trains heads
+    from export.papers.detection.recipe import HeadRecipe
+
+_RARE = -3.0
+"""First bias of every activity, one region in twenty: that little happens needs no learning."""
+
+Before = Callable[[Index], Any]
+"""What one memory holds before the clips with these numbers (B,) of one video: a (named) tuple of tensors
+whose first axis is B."""
+
+
+class MemoryPart(nn.Module, ABC):
+    """One memory with its read-out.
+
+    `watch` is called once for a video; what it gives must rest on nothing of a clip or after it, and needs no
+    gradient. Its tuples are joined along their first axis, so their other sizes must not depend on the video.
+    """
+
+    def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
+        """Called once before the head is trained on `videos`, for what has to be learned before `watch`."""
+        return None
+
+    @abstractmethod
+    def watch(self, video: RegionVideo) -> Before:
+        """What is known of `video` before each of its clips."""
+
+    @abstractmethod
+    def forward(self, regions: Tensor, valid: Tensor, past: Any) -> Tensor:
+        """regions (B, R, d), valid (B, R) bool, past as `watch` gives it → what is added (B, R, d)."""
+
+
+class DetectionHead(nn.Module):
+    """Regions, then each memory's part, then one linear classifier."""
+
+    def __init__(
+        self, width: int, activities: int, parts: Sequence[MemoryPart] = (), dropout: float = 0.2
+    ) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+        self.norm = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(width, activities)
+        nn.init.constant_(self.classifier.bias, _RARE)
+
+    def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
+        """As each part prepares."""
+        for part in self.parts:
+            part.prepare(videos, recipe)  # type: ignore[operator]
+
+    def watch(self, video: RegionVideo) -> list[Before]:
+        """As each part watches it."""
+        return [part.watch(video) for part in self.parts]  # type: ignore[operator]
+
+    def forward(self, regions: Tensor, valid: Tensor, pasts: Sequence[Any]) -> Tensor:
+        """regions (B, R, d), valid (B, R), the past of each part → logits (B, R, C)."""
+        for part, past in zip(self.parts, pasts, strict=True):
+            regions = regions + part(regions, valid, past)
+        logits: Tensor = self.classifier(self.dropout(self.norm(regions)))
+        return logits

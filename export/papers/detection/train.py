@@ -1,0 +1,172 @@
+"""Heads of the detection task: trained on frozen region features, and what they answer.
+
+Letters: B clips of a batch, n clips of a video, R regions, C activities.
+
+The loss is AVA's: binary cross-entropy of each activity, here over regions; where regions have no boxes, over
+clips, of which the best region speaks. Everything is a function of the videos, the recipe and its seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from export.papers.detection.average_precision import Judged, judged
+from export.papers.detection.clips import Index, Real, RegionVideo
+from export.papers.detection.head import Before, DetectionHead
+from export.papers.detection.recipe import HeadRecipe
+
+_FAR = -1e4
+"""Logit of a region that is not there."""
+
+
+def places_of(videos: Sequence[RegionVideo]) -> Index:
+    """Every clip of every video: (video, clip). (N, 2)"""
+    return np.array([(v, c) for v, video in enumerate(videos) for c in range(len(video))], np.int64)
+
+
+class _Feed:
+    """Batches of clips of several videos with their pasts."""
+
+    def __init__(self, head: DetectionHead, videos: Sequence[RegionVideo]) -> None:
+        self._videos = videos
+        self._before = [head.watch(video) for video in videos]
+        self.place = places_of(videos)
+
+    def batch(self, rows: Index) -> tuple[RegionBatch, list[Any]]:
+        """Clips number `rows` of `place`."""
+        place = self.place[rows]
+        parts = [(int(v), place[place[:, 0] == v, 1]) for v in np.unique(place[:, 0])]
+        pasts = [pasts_of(self._before[v], clips) for v, clips in parts]
+        joined = [_joined([past[part] for past in pasts]) for part in range(len(pasts[0]))]
+        return RegionBatch.of([(self._videos[v], clips) for v, clips in parts]), joined
+
+
+@dataclass(frozen=True)
+class RegionBatch:
+    """`features` (B, R, d), `valid` (B, R), `labels` (B, R, C), `clip_labels` (B, C) in torch."""
+
+    features: Tensor
+    valid: Tensor
+    labels: Tensor
+    clip_labels: Tensor
+    has_boxes: bool
+
+    @classmethod
+    def of(cls, parts: Sequence[tuple[RegionVideo, Index]]) -> RegionBatch:
+        """These clips of these videos."""
+
+        def joined(name: str) -> Tensor:
+            return torch.from_numpy(np.concatenate([getattr(video, name)[clips] for video, clips in parts]))
+
+        boxes = all(video.box is not None for video, _ in parts)
+        features, valid = joined("features"), joined("valid")
+        return cls(features, valid, joined("labels"), joined("clip_labels"), has_boxes=boxes)
+
+
+def pasts_of(before: Sequence[Before], clips: Index) -> list[Any]:
+    """The past of each part of a head before these clips of one video."""
+    return [one(clips) for one in before]
+
+
+def detection_loss(logits: Tensor, batch: RegionBatch) -> Tensor:
+    """logits (B, R, C) → mean binary cross-entropy, of regions or of clips."""
+    if batch.has_boxes:
+        return functional.binary_cross_entropy_with_logits(
+            logits[batch.valid], batch.labels[batch.valid].float()
+        )
+    best = logits.masked_fill(~batch.valid[..., None], _FAR).amax(dim=1)  # (B, C)
+    return functional.binary_cross_entropy_with_logits(best, batch.clip_labels.float())
+
+
+def descend(
+    parameters: Iterable[nn.Parameter],
+    count: int,
+    recipe: HeadRecipe,
+    loss_of: Callable[[Index], Tensor],
+    parts: Iterable[nn.Parameter] = (),
+) -> list[float]:
+    """Minimise the loss of batches of `count` samples, told by their numbers; its mean in each epoch.
+
+    `parts` are parameters of memories, which have a learning rate of their own.
+    """
+    rng = np.random.default_rng(recipe.seed)
+    torch.manual_seed(recipe.seed)  # of dropout
+    steps = -(-count // recipe.batch)
+    groups = [
+        (list(group), rate)
+        for group, rate in (
+            (parameters, recipe.learning_rate),
+            (parts, recipe.parts_learning_rate or recipe.learning_rate),
+        )
+    ]
+    groups = [(group, rate) for group, rate in groups if group]
+    optimiser = torch.optim.AdamW(
+        [{"params": group, "lr": rate} for group, rate in groups], weight_decay=recipe.weight_decay
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        [rate for _, rate in groups],
+        total_steps=recipe.epochs * steps,
+        pct_start=recipe.warm_up,
+    )
+    curve = []
+    for _ in range(recipe.epochs):
+        losses = []
+        for rows in np.array_split(rng.permutation(count), steps):
+            loss = loss_of(rows)
+            optimiser.zero_grad()
+            loss.backward()  # type: ignore[no-untyped-call]
+            optimiser.step()
+            schedule.step()
+            losses.append(loss.item())
+        curve.append(float(np.mean(losses)))
+    return curve
+
+
+def fit(head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe | None = None) -> list[float]:
+    """Trains `head` in place; the mean loss of each epoch."""
+    recipe = recipe or HeadRecipe()
+    head.prepare(videos, recipe)
+    feed = _Feed(head, videos)
+
+    def loss_of(rows: Index) -> Tensor:
+        batch, pasts = feed.batch(rows)
+        return detection_loss(head(batch.features, batch.valid, pasts), batch)
+
+    head.train()
+    rest = [*head.norm.parameters(), *head.classifier.parameters()]
+    curve = descend(rest, len(feed.place), recipe, loss_of, head.parts.parameters())
+    head.eval()
+    return curve
+
+
+@torch.no_grad()
+def probabilities(head: DetectionHead, video: RegionVideo, batch: int = 256) -> Real:
+    """What a trained head says of each region, 0 where there is none. (n, R, C)"""
+    head.eval()
+    before, out = head.watch(video), []
+    for start in range(0, len(video), batch):
+        clips = np.arange(start, min(start + batch, len(video)))
+        one = RegionBatch.of([(video, clips)])
+        logits = head(one.features, one.valid, pasts_of(before, clips))
+        out.append(torch.sigmoid(logits).masked_fill(~one.valid[..., None], 0).numpy())
+    return np.concatenate(out)
+
+
+def answers(head: DetectionHead, videos: Sequence[RegionVideo]) -> list[Judged]:
+    """A head's answers about videos, judged."""
+    return [judged(video, probabilities(head, video)) for video in videos]
+
+
+def _joined(pasts: Sequence[Any]) -> Any:
+    """Tuples of tensors of several videos, one after the other."""
+    columns = [torch.cat(column) for column in zip(*pasts, strict=True)]
+    kind = type(pasts[0])
+    return kind(*columns) if hasattr(kind, "_fields") else kind(columns)

@@ -1,0 +1,1 @@
+"""Compare an exported graph with its network, tensor by tensor."""

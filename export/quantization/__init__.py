@@ -1,0 +1,1 @@
+"""Lower precisions: int8, calibration data, sensitivity, choice by measurement."""

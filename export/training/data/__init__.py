@@ -1,0 +1,1 @@
+"""Training material: videos, photos, scenes, augmentation, caches."""

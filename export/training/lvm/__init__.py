@@ -1,0 +1,1 @@
+"""Train LVM-Net: sampler, memory bank, questions, losses."""

@@ -1,0 +1,292 @@
+"""The catalogue: what is taken in and how it is kept, and that questions always see it as it is now."""
+
+import json
+import os
+import threading
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from edge_runtime.catalogue.names import product_name
+from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.imaging.decode import read_image
+from edge_runtime.interfaces.cli.main import app
+from edge_runtime.persistence.encryption import Key, find_key
+from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.query.schema import Photos, Product
+from edge_runtime.system.errors import QueryError
+from engines.errors import LvmError
+from tests.support.fakes import fake_backbone, small_network
+
+
+def photo(number: int, height: int = 40, width: int = 60) -> np.ndarray:
+    coarse = np.random.default_rng(number).integers(0, 255, (4, 6, 3), np.uint8)
+    return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def saved(path, image) -> str:
+    cv2.imwrite(str(path), image[..., ::-1])
+    return str(path)
+
+
+@pytest.fixture
+def catalogue(tmp_path):
+    return Catalogue(tmp_path / "catalogue")
+
+
+def edge(*words: str):
+    return CliRunner().invoke(app, ["catalogue", *words])
+
+
+# -- names -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["", "  ", ".", "..", ".hidden", "../x", "a/b", "a\\b", "-rf", "a\0b", "a\nb", "a:b", "x" * 81, "end."],
+)
+def test_what_is_no_folders_name_everywhere_is_refused(name):
+    with pytest.raises(QueryError):
+        product_name(name)
+
+
+def test_names_in_any_script_are_taken_and_composed():
+    assert product_name("  Müsli 500 g, (Hafer) ") == "Müsli 500 g, (Hafer)"
+    assert product_name("Mu\u0308sli") == "M\u00fcsli" and product_name("豆乳") == "豆乳"
+
+
+@given(st.text(max_size=100))
+def test_a_name_that_is_taken_is_one_folder_inside_the_catalogue(text):
+    try:
+        name = product_name(text)
+    except QueryError:
+        return
+    assert os.path.basename(name) == name and name not in (".", "..") and len(os.fsencode(name)) <= 255
+    assert product_name(name) == name
+
+
+# -- what is kept ------------------------------------------------------------------------------------------
+
+
+def test_a_photo_is_upright_bounded_and_freed_of_its_metadata(catalogue, tmp_path):
+    from PIL import Image
+
+    picture = Image.fromarray(photo(0, 900, 3000))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010E] = 6, "where I live"
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    catalogue.add("milk", [read_image(tmp_path / "turned.jpg")])
+    (kept,) = catalogue.photos("milk")
+    assert b"Exif" not in kept.path.read_bytes() and b"where I live" not in kept.path.read_bytes()
+    assert cv2.imread(str(kept.path), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR).shape == (
+        1024,
+        307,
+        3,
+    )
+    assert kept.path.stat().st_mode & 0o077 == 0, "photos are their owner's only"
+
+
+def test_the_same_photo_is_not_added_twice_and_new_ones_come_last(catalogue):
+    assert vars(catalogue.add("milk", [photo(1), photo(1)])) == {"name": "milk", "new": 1, "photos": 1}
+    first = catalogue.photos("milk")[0]
+    assert vars(catalogue.add("milk", [photo(1), photo(2)])) == {"name": "milk", "new": 1, "photos": 2}
+    assert catalogue.photos("milk")[0] == first, "what was there is left alone"
+
+
+def test_replaced_photos_are_the_only_ones(catalogue):
+    catalogue.add("milk", [photo(1), photo(2)])
+    kept = catalogue.photos("milk")[1].path.name
+    assert catalogue.add("milk", [photo(2), photo(3)], replace=True).photos == 2
+    names = [one.path.name for one in catalogue.photos("milk")]
+    assert len(names) == 2 and kept in names
+
+
+def test_more_photos_than_a_question_takes_are_refused_and_nothing_is_added(catalogue):
+    catalogue.add("milk", [photo(n) for n in range(10)])
+    with pytest.raises(QueryError, match="at most 16 photos, 'milk' would have 17"):
+        catalogue.add("milk", [photo(n) for n in range(10, 17)])
+    with pytest.raises(QueryError, match="at least 8 x 8 pixels, got 6 x 4"):
+        catalogue.add("tea", [photo(1), photo(2, 4, 6)])
+    assert catalogue.as_json() == {"products": [{"name": "milk", "photos": 10}]}
+
+
+def test_two_names_that_some_disk_takes_for_one_are_refused(catalogue):
+    catalogue.add("Milk", [photo(1)])
+    with pytest.raises(QueryError, match="there is a product 'Milk' already"):
+        catalogue.add("MILK", [photo(1)])
+    catalogue.add("tea", [photo(2)])
+    with pytest.raises(QueryError, match="'Milk' already"):
+        catalogue.rename("tea", "milk")
+    assert catalogue.rename("Milk", "milk") == "milk" and catalogue.products() == ["milk", "tea"]
+
+
+def test_removed_and_renamed_products_are_gone_under_their_old_names(catalogue):
+    catalogue.add("milk", [photo(1), photo(2)])
+    catalogue.rename("milk", "oat milk")
+    with pytest.raises(QueryError, match="nearest is 'oat milk'"):
+        catalogue.remove("milk")
+    assert catalogue.remove("oat milk") == 2 and catalogue.products() == []
+    assert sorted(one.name for one in catalogue.folder.iterdir()) == [".lock"]
+
+
+def test_what_a_killed_writer_left_is_no_product_and_goes(catalogue):
+    catalogue.add("milk", [photo(1)])
+    for left in (".new", ".gone"):
+        (catalogue.folder / left).mkdir()
+        (catalogue.folder / left / "001-x.jpg").write_bytes(b"half")
+    assert catalogue.products() == ["milk"]
+    catalogue.add("tea", [photo(2)])
+    assert sorted(one.name for one in catalogue.folder.iterdir()) == [".lock", "milk", "tea"]
+
+
+def test_several_writers_lose_nothing(catalogue):
+    def write(number: int) -> None:
+        catalogue.add("milk", [photo(number)])
+
+    threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
+    for one in threads:
+        one.start()
+    for one in threads:
+        one.join()
+    assert len(catalogue.photos("milk")) == 8
+    assert len({one.path.name[:3] for one in catalogue.photos("milk")}) == 8
+
+
+def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    for catalogue in (Catalogue(tmp_path / "file"), Catalogue(tmp_path / "file" / "inside")):
+        with pytest.raises(LvmError, match=r"cannot be (written|read): Not a directory|File exists"):
+            catalogue.add("milk", [photo(1)])
+
+
+# -- asking ------------------------------------------------------------------------------------------------
+
+
+def test_a_product_is_encoded_as_its_photos_are_and_only_when_they_change(catalogue, monkeypatch):
+    calls = []
+    backbone = fake_backbone(small_network())
+    run = backbone.__class__._run
+    monkeypatch.setattr(backbone.__class__, "_run", lambda self, feeds: calls.append(1) or run(self, feeds))
+    encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
+    catalogue.add("milk", [photo(1), photo(2)])
+    before = encoder.encode(Product(product="milk"))
+    same = encoder.encode(Photos(photos=tuple(one.path.read_bytes() for one in catalogue.photos("milk"))))
+    np.testing.assert_array_equal(before, same)
+    reads = []
+    monkeypatch.setattr(
+        "edge_runtime.catalogue.store.read_image", lambda path: reads.append(path) or read_image(path)
+    )
+    count = len(calls)
+    np.testing.assert_array_equal(encoder.encode(Product(product="milk")), before)
+    assert not reads and len(calls) == count, "unchanged photos are neither read nor encoded again"
+    catalogue.add("milk", [photo(3)])
+    after = encoder.encode(Product(product="milk"))
+    assert not np.array_equal(after, before) and len(reads) == 3 and len(calls) == count + 1
+    catalogue.remove("milk")
+    with pytest.raises(QueryError, match=r"add one with lvm-edge catalogue add NAME PHOTO"):
+        encoder.encode(Product(product="milk"))
+
+
+def test_a_folder_that_was_filled_by_hand_is_a_product_too(catalogue):
+    folder = catalogue.folder / "Tea: 50%"
+    folder.mkdir(parents=True)
+    saved(folder / "any name.png", photo(1))
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".thumb.jpg").write_text("nobody's")
+    assert catalogue.as_json() == {"products": [{"name": "Tea: 50%", "photos": 1}]}
+    assert catalogue.remove("Tea: 50%") == 1
+
+
+# -- the command line --------------------------------------------------------------------------------------
+
+
+def test_a_product_goes_through_its_life_on_the_command_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("LVM_EDGE_STATE", str(tmp_path / "state"))
+    one, two = saved(tmp_path / "1.png", photo(1)), saved(tmp_path / "2.png", photo(2))
+    assert edge("list").output == "no products yet\n"
+    assert edge("add", "Oat milk", one, two).output == "Oat milk: 2 new, 2 photos\n"
+    edge("add", "Oat milk", one, "--box", "0,0,0.5,0.5")
+    assert json.loads(edge("list", "--json").output) == {"products": [{"name": "Oat milk", "photos": 3}]}
+    rows = json.loads(edge("show", "Oat milk", "--json").output)["photos"]
+    assert [(row["width"], row["height"]) for row in rows] == [(60, 40), (60, 40), (30, 20)]
+    assert rows[0]["file"].startswith(str(tmp_path / "state" / "catalogue" / "Oat milk"))
+    assert edge("rename", "Oat milk", "Oats").exit_code == 0
+    assert json.loads(edge("remove", "Oats", "--json").output) == {"name": "Oats", "removed": 3}
+    assert edge("list").output == "no products yet\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["add", "x"], "name photos, or --url and --box"),
+        (["add", "x", "PHOTO", "--camera", "a"], "--camera is a running lvm-edge's"),
+        (["add", "x", "PHOTO", "--box", "0,0,1"], "--box of a photo is X1,Y1,X2,Y2"),
+        (["add", "x", "PHOTO", "--box", "0.5,0,0.1,1"], "--box: box must be x1,y1,x2,y2 in 0..1"),
+        (["add", "x", "PHOTO", "--box", "0,0,1,1@3"], "without @T"),
+        (["add", "x", "missing.jpg"], "missing.jpg cannot be read: No such file"),
+        (["add", "a/b", "PHOTO"], "a product's name is a folder's"),
+        (["list", "--url", "http://127.0.0.1:9", "--catalogue", "c"], "not both"),
+        (["list", "--url", "nowhere"], "--url must be like http://127.0.0.1:8971"),
+        (["show", "nothing", "--catalogue", "c"], "c has no products"),
+    ],
+)
+def test_wrong_use_is_one_sentence_and_makes_nothing(words, said, tmp_path, monkeypatch):
+    monkeypatch.setenv("LVM_EDGE_STATE", str(tmp_path / "state"))
+    there = saved(tmp_path / "p.png", photo(1))
+    done = edge(*(there if word == "PHOTO" else word for word in words))
+    assert isinstance(done.exception, LvmError) and said in str(done.exception)
+    assert not (tmp_path / "state").exists()
+
+
+# -- sealed ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def key(tmp_path):
+    pytest.importorskip("cryptography", reason="cryptography is not installed")
+    file = tmp_path / "key"
+    assert CliRunner().invoke(app, ["key", "new", str(file)]).exit_code == 0
+    return file
+
+
+def plain_bytes(catalogue) -> list[bool]:
+    """For each file of a photo whether it begins like a JPEG."""
+    return [one.read_bytes()[:2] == b"\xff\xd8" for one in sorted(catalogue.folder.glob("*/*.jpg"))]
+
+
+def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
+    sealed = Catalogue(catalogue.folder, find_key(key))
+    catalogue.add("plain", [photo(1)])
+    sealed.add("sealed", [photo(2)])
+    assert plain_bytes(catalogue) == [True, False]
+    (one,), (other,) = sealed.photos("plain"), sealed.photos("sealed")
+    assert sealed.image(one).shape == sealed.image(other).shape == (40, 60, 3)
+    backbone = fake_backbone(small_network())
+    known = ObjectEncoder(backbone, 32, frame_at=None, catalogue=sealed).encode(Product(product="sealed"))
+    assert known.shape == (49, backbone.outputs[0].shape[-1])
+    nobody = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
+    with pytest.raises(LvmError, match="sealed with key"):
+        nobody.encode(Product(product="sealed"))
+    with pytest.raises(LvmError, match="sealed with key .*, but the key given is"):
+        Catalogue(catalogue.folder, Key(b"k" * 32)).image(other)
+
+
+def test_what_is_there_already_is_sealed_on_demand(catalogue, key, tmp_path):
+    catalogue.add("milk", [photo(1), photo(2)])
+    by_hand = catalogue.folder / "tea"
+    by_hand.mkdir()
+    saved(by_hand / "tea.png", photo(3))
+    with pytest.raises(LvmError, match="sealing needs a key"):
+        catalogue.seal()
+    done = edge("seal", "--catalogue", str(catalogue.folder), "--key", str(key), "--json")
+    assert json.loads(done.output) == {"sealed": 3}
+    assert not any(plain_bytes(catalogue)) and (by_hand / "tea.png").read_bytes()[:8] == b"LVMSEAL1"
+    again = edge("seal", "--catalogue", str(catalogue.folder), "--key", str(key))
+    assert again.output == "0 photos were sealed\n"
+    shown = edge("show", "tea", "--catalogue", str(catalogue.folder), "--key", str(key), "--json")
+    (row,) = json.loads(shown.output)["photos"]
+    assert (row["width"], row["height"]) == (60, 40)

@@ -1,0 +1,43 @@
+"""A stream remembered, and what is noted beside it."""
+
+import numpy as np
+import pytest
+
+from edge_runtime.ingest.pipeline import Ingest, as_stored, empty_version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.world import World
+from export.evaluation.histogram_baseline import cell_histograms
+from export.evaluation.stream_recording import remember
+
+
+@pytest.fixture(scope="module")
+def remembered(engines):
+    return remember(engines, World(WorldConfig(seed=5)), 70.0)
+
+
+def test_the_memory_is_that_of_the_runtime(engines, remembered):
+    network = engines.bundle.manifest.network
+    sampler = make_sampler("neural", engines.sampler)
+    ingest = Ingest(network, engines.backbone, sampler, empty_version(network))
+    world, times = World(WorldConfig(seed=5)), [float(t) for t in range(70)]
+    size = (network.image_size, network.image_size)
+    wanted = ingest.push_ready([world.frame(t, size) for t in times], times)
+    ingest.close()
+    assert np.array_equal(remembered.version.memory.features, wanted.memory.features)
+    assert np.array_equal(remembered.version.memory.tick, wanted.memory.tick)
+    assert remembered.version.frames == 70
+
+
+def test_features_are_those_that_the_memory_took_in(remembered):
+    kept = remembered.version.memory.tokens()
+    frame = kept.tick // 5
+    assert len(kept)
+    assert np.array_equal(as_stored(remembered.features)[frame, kept.cell], kept.features)
+
+
+def test_colours_are_those_of_the_frames(engines, remembered):
+    size = engines.bundle.manifest.network.image_size
+    frame = World(WorldConfig(seed=5)).frame(33.0, (size, size))
+    assert remembered.times[33] == 33.0
+    assert np.array_equal(remembered.histograms[33], cell_histograms(frame))

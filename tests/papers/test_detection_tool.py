@@ -1,0 +1,149 @@
+"""The tools that compare detection heads: names of heads, answers kept on disk, gains, costs."""
+
+import argparse
+
+import numpy as np
+import pytest
+import torch
+
+from engines.errors import LvmError
+from export.papers.detection.average_precision import Ranking, judged
+from export.papers.detection.bank import BankAttention
+from export.papers.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
+from export.papers.detection.named import head_of, parts_of
+from export.papers.detection.results import load_answers, save_answers
+from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video
+from tools.papers.detection import compared, found_truths, numbers_of, same_settings, trained
+from tools.papers.detection_log import rows_of
+from tools.papers.detection_speed import PRINTED, READ, TAKEN, cost, timed
+
+
+def test_a_name_says_which_memories_a_head_has():
+    assert parts_of("none", WIDTH) == []
+    svd, online, bank = parts_of("svd-61-10+online-0.9-4+bank-18", WIDTH)
+    assert isinstance(svd, FirstOf) and (svd.whole.seconds, svd.components) == (61, 10)
+    assert isinstance(online, ForgettingSVD) and (online.forgetting, online.components) == (0.9, 4)
+    assert isinstance(bank, BankAttention) and len(bank.layers) == 2
+    assert head_of("rsvd-10-2", WIDTH, ACTIVITIES).parts[0].randomised
+
+
+@pytest.mark.parametrize("name", ["", "memory-3", "svd", "bank-many", "none+bank-3"])
+def test_a_name_that_is_none_is_told(name):
+    with pytest.raises(LvmError, match="a memory must be one of none, bank"):
+        parts_of(name, WIDTH)
+
+
+def test_components_of_one_svd_serve_all_smaller_numbers_of_them():
+    video, clips = toy_video(), np.arange(60)
+    whole = WindowSVD(8, 20.0)
+    got = FirstOf(whole, 3).watch(video)(clips).rows
+    assert torch.equal(got, WindowSVD(3, 20.0).watch(video)(clips).rows)
+    with pytest.raises(LvmError, match="1 to 8"):
+        FirstOf(whole, 9)
+
+
+def test_answers_are_read_as_they_were_written(tmp_path):
+    rng = np.random.default_rng(0)
+    found = [judged(video, rng.random(video.labels.shape)) for video in (toy_video(0), toy_video(1))]
+    save_answers(found, tmp_path / "new" / "svd-61-10.seed0.npz")
+    for one, other in zip(found, load_answers(tmp_path / "new" / "svd-61-10.seed0.npz"), strict=True):
+        assert one.video == other.video
+        assert all((getattr(one, n) == getattr(other, n)).all() for n in ("score", "hit", "truths"))
+
+
+def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
+    train, test = [toy_video(0)], [toy_video(1), toy_video(2)]
+    arguments = argparse.Namespace(output=tmp_path, epochs=1, learning_rate=1e-2, parts_learning_rate=None)
+    runs: dict[str, list[Ranking]] = {"none": [], "svd-4-2": []}
+    for name, rankings in runs.items():
+        for seed in (0, 1):
+            ranking, seconds = trained(name, seed, train, test, arguments)
+            again, none = trained(name, seed, train, test, arguments)
+            assert seconds > 0 and none == 0
+            assert again.average_precisions().tolist() == ranking.average_precisions().tolist()
+            rankings.append(ranking)
+    said = compared(runs, ["none", "bank-3"], ["a", "b", "c"])
+    gain = said["svd-4-2"]["gain"]["none"]
+    assert gain[0] == pytest.approx(said["svd-4-2"]["map"][0] - said["none"]["map"][0], abs=2e-4)
+    assert gain[1] <= gain[0] <= gain[2]
+    assert list(said["none"]["by_activity"]) == ["a", "b", "c"] and said["none"]["gain"] == {}
+    assert found_truths(test) == 1
+
+
+def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_precision(tmp_path):
+    rng = np.random.default_rng(0)
+    videos = [toy_video(one) for one in (0, 1)]
+    for video in videos:
+        video.truth_labels[:, 2] = False
+    found = [judged(video, rng.random(video.labels.shape)) for video in videos]
+    whole, part = Ranking(found), Ranking(found, numbers_of(["b"], ["a", "b", "c"]))
+    assert part.average_precisions().tolist() == [whole.average_precisions()[1]]
+    said = compared({"none": [whole]}, [], ["a", "b", "c"])["none"]["by_activity"]
+    assert list(said) == ["a", "b"] and numbers_of([], ["a", "b"]) == [0, 1]
+    with pytest.raises(LvmError, match="activities must be of a, b, got 'd'"):
+        numbers_of(["a", "d"], ["a", "b"])
+
+
+def test_answers_of_other_settings_are_not_mixed(tmp_path):
+    names = (
+        "split",
+        "epochs",
+        "frames",
+        "regions",
+        "learned_regions",
+        "learning_rate",
+        "parts_learning_rate",
+    )
+    settings = {name: 1 for name in names} | {"data": tmp_path}
+    asked = argparse.Namespace(output=tmp_path / "a", **settings)
+    with pytest.raises(LvmError, match=r"classes.json does not exist: --data must be a data folder"):
+        same_settings(asked, "backbone 1")
+    for name in ("classes.json", "events.jsonl", "videos.jsonl"):
+        (tmp_path / name).write_text("{}")
+    same_settings(asked, "backbone 1")
+    same_settings(asked, "backbone 1")
+    with pytest.raises(LvmError, match="epochs 1, not 2"):
+        same_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}), "backbone 1")
+    with pytest.raises(LvmError, match="holds answers with backbone backbone 1, not backbone 2"):
+        same_settings(asked, "backbone 2")
+    for name in ("events.jsonl", "tracks.jsonl", "captions.jsonl"):
+        before = (tmp_path / name).read_text() if (tmp_path / name).exists() else None
+        (tmp_path / name).write_text("{} ")  # in place, as export.data without does
+        with pytest.raises(LvmError, match="holds answers with files .*, not .*: name another --output"):
+            same_settings(asked, "backbone 1")
+        (tmp_path / name).unlink() if before is None else (tmp_path / name).write_text(before)
+    same_settings(asked, "backbone 1")
+
+
+def test_a_slow_head_and_a_quick_one_are_timed_alike():
+    """A call takes ten seconds, every twentieth one a second only: of hundreds the quickest is no measure."""
+    now, calls = [0.0], [0]
+
+    def call(seconds):
+        calls[0] += 1
+        now[0] += seconds / 10 if calls[0] % 20 == 0 else seconds
+
+    found = timed({("head", 10.0): lambda: call(10.0)}, 2, 1000.0, lambda: now[0])
+    assert found == {("head", 10.0): [pytest.approx(1e7)] * 2} and calls[0] > 200
+
+
+def test_what_is_printed_grows_with_the_window_and_a_projection_does_not():
+    near, far = (cost(32, 32, seconds) for seconds in (10.0, 160.0))
+    assert far[PRINTED]["flops"] > 8 * near[PRINTED]["flops"]
+    # Two products with K components of width d for each of six regions, two FLOPs each.
+    assert far[READ] == near[READ] == {"flops": 2 * 2 * 6 * 10 * 32, "parameters": 0}
+    assert far[TAKEN]["flops"] < far[PRINTED]["flops"] / 3
+
+
+def test_a_log_has_one_row_for_what_goes_on_over_several_clips():
+    video = toy_video()
+    probability = np.zeros(video.labels.shape, np.float32)
+    probability[5:9, 0, 1], probability[5:9, 0, 2] = 0.9, 0.6  # one region, two names for it
+    probability[5:9, 2, 0] = 0.4  # not sure enough
+    probability[20:22, 1, 2] = 0.8
+    rows = rows_of(video, probability, 0.5, ["a", "b", "c"])
+    assert [(one.row.activity, one.row.start, one.row.end, one.at) for one in rows] == [
+        ("b", 10.0, 18.0, 11.0),
+        ("c", 40.0, 44.0, 41.0),
+    ]
+    assert rows[0].row.alternatives == ("c",)

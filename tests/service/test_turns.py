@@ -1,0 +1,212 @@
+"""Several cameras at one set of engines: in turn, together where it helps, never at each other's cost."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from edge_runtime.ingest.pipeline import BATCH_FRAMES
+from edge_runtime.service.engine_scheduler import Turns
+from edge_runtime.system.errors import GivenUp
+from engines.errors import EngineFault
+from engines.fake import FakeEngine
+from tests.support.cameras import fake_engines
+
+
+class Backbone:
+    """Remembers which pictures came together; `hold` keeps a call inside until it is released."""
+
+    def __init__(self, engines) -> None:
+        self.calls: list[list[int]] = []
+        self.hold = threading.Event()
+        self.hold.set()
+        self.inside = threading.Event()
+        self.fails = lambda numbers: False
+        self._real = engines.backbone
+        fake = FakeEngine(self._run, engines.backbone.inputs, engines.backbone.outputs)
+        self.turns = Turns(replace(engines, backbone=fake))
+
+    def _run(self, feeds):
+        numbers = [int(image[0, 0, 0]) for image in feeds["image"]]
+        self.calls.append(numbers)
+        self.inside.set()
+        assert self.hold.wait(10)
+        if self.fails(numbers):
+            raise EngineFault(f"no luck with {numbers}")
+        return self._real(feeds)
+
+
+@pytest.fixture
+def backbone():
+    return Backbone(fake_engines())
+
+
+def _pictures(*numbers: int) -> dict[str, np.ndarray]:
+    size = fake_engines().bundle.manifest.network.image_size
+    return {"image": np.stack([np.full((size, size, 3), n, np.uint8) for n in numbers])}
+
+
+def _all_at_once(backbone: Backbone, asked: dict[str, tuple[bool, dict]]) -> dict[str, object]:
+    """What each lane gets when all wait behind a call that is under way, in the order of `asked`."""
+    backbone.hold.clear()
+    first = threading.Thread(target=lambda: backbone.turns.lane("first").backbone(_pictures(0)))
+    first.start()
+    assert backbone.inside.wait(10)
+    got: dict[str, object] = {}
+
+    def ask(name: str, joins: bool, feeds: dict) -> None:
+        lane = backbone.turns.lane(name)
+        lane.joins = joins
+        try:
+            got[name] = lane.backbone(feeds)["tokens"]
+        except Exception as error:
+            got[name] = error
+        got[name + ".faults"] = lane.faults
+
+    threads = []
+    for name, (joins, feeds) in asked.items():
+        threads.append(threading.Thread(target=ask, args=(name, joins, feeds)))
+        threads[-1].start()
+        end = time.monotonic() + 10
+        while len(backbone.turns._waiting) < len(threads) and time.monotonic() < end:
+            time.sleep(0.001)
+    backbone.hold.set()
+    for thread in [first, *threads]:
+        thread.join(10)
+    return got
+
+
+def test_frames_of_live_cameras_that_wait_share_a_call_and_each_gets_its_own(backbone):
+    live = {f"live{n}": (True, _pictures(n)) for n in (1, 2, 3)}
+    got = _all_at_once(backbone, {**live, "file": (False, _pictures(7, 8)), "live4": (True, _pictures(4))})
+    assert backbone.calls == [[0], [1, 2, 3, 4], [7, 8]]
+    for n in (1, 2, 3, 4):
+        assert np.array_equal(got[f"live{n}"], fake_engines().backbone(_pictures(n))["tokens"])
+    assert got["file"].shape[0] == 2 and backbone.turns.shared_frames == 4
+
+
+def test_a_files_batch_takes_no_live_frame_with_it(backbone):
+    live = {f"live{n}": (True, _pictures(n)) for n in (1, 2)}
+    _all_at_once(backbone, {"file": (False, _pictures(7, 8)), **live, "other": (False, _pictures(9))})
+    assert backbone.calls == [[0], [7, 8], [1, 2], [9]]
+
+
+def test_a_shared_call_has_at_most_a_batch(backbone):
+    live = {f"live{n}": (True, _pictures(n)) for n in range(1, 12)}
+    _all_at_once(backbone, live)
+    assert [len(call) for call in backbone.calls] == [1, BATCH_FRAMES, 3]
+    assert sorted(sum(backbone.calls, [])) == list(range(12))
+
+
+def test_of_frames_that_failed_together_only_the_bad_ones_are_lost(backbone):
+    backbone.fails = lambda numbers: 2 in numbers
+    got = _all_at_once(backbone, {f"live{n}": (True, _pictures(n)) for n in (1, 2, 3)})
+    assert backbone.calls == [[0], [1, 2, 3], [1], [2], [3]]
+    assert isinstance(got["live2"], EngineFault) and got["live1"].shape == got["live3"].shape
+    assert (got["live1.faults"], got["live2.faults"], got["live3.faults"]) == (1, 2, 1)
+
+
+def test_a_call_that_fails_once_is_made_again_and_nobody_notices(backbone):
+    backbone.fails = lambda numbers: len(backbone.calls) == 1
+    lane = backbone.turns.lane("it")
+    assert lane.backbone(_pictures(5))["tokens"].shape[0] == 1
+    assert backbone.calls == [[5], [5]] and lane.faults == 1
+
+
+def test_wrong_feeds_are_not_tried_again_and_hold_nobody_up(backbone):
+    lane = backbone.turns.lane("it")
+    with pytest.raises(ValueError, match="feeds must be"):
+        lane.backbone({})
+    assert backbone.calls == [] and lane.backbone(_pictures(1))["tokens"].shape[0] == 1
+
+
+def test_cameras_take_turns_however_many_frames_each_brings():
+    """Between two calls of one camera, every other that waited is served: nobody is ever two calls ahead."""
+    engines = fake_engines()
+    sizes, rounds = {1: 8, 2: 8, 3: 1, 4: 4}, 12
+    order: list[int] = []
+    left = dict.fromkeys(sizes, rounds)
+
+    def run(feeds):
+        camera = int(feeds["image"][0, 0, 0, 0])
+        left[camera] -= 1
+        order.append(camera)
+        end = time.monotonic() + 10
+        while len(turns._waiting) < sum(n > 0 for c, n in left.items() if c != camera):
+            assert time.monotonic() < end
+            time.sleep(0.0005)
+        return engines.backbone(feeds)
+
+    turns = Turns(
+        replace(engines, backbone=FakeEngine(run, engines.backbone.inputs, engines.backbone.outputs))
+    )
+
+    def ask(camera: int) -> None:
+        lane, feeds = turns.lane(str(camera)), _pictures(*[camera] * sizes[camera])
+        for _ in range(rounds):
+            lane.backbone(feeds)
+
+    threads = [threading.Thread(target=ask, args=(camera,)) for camera in sizes]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert sorted(order) == sorted(list(sizes) * rounds)
+    for done in range(len(order)):
+        served = [order[:done].count(camera) for camera in sizes]
+        assert max(served) - min(served) <= 1, order
+
+
+def test_what_a_camera_that_is_left_waits_for_is_dropped_and_the_others_are_served(backbone):
+    lanes = {name: backbone.turns.lane(name) for name in ("first", "left", "other")}
+    got: dict[str, object] = {}
+
+    def ask(name: str, number: int) -> None:
+        try:
+            got[name] = lanes[name].backbone(_pictures(number))["tokens"]
+        except Exception as error:
+            got[name] = error
+
+    backbone.hold.clear()
+    threads = []
+    for number, name in enumerate(lanes):
+        threads.append(threading.Thread(target=ask, args=(name, number)))
+        threads[-1].start()
+        assert backbone.inside.wait(10)
+        end = time.monotonic() + 10
+        while len(backbone.turns._waiting) < number and time.monotonic() < end:
+            time.sleep(0.001)
+    lanes["left"].leave()
+    threads[1].join(10)
+    assert isinstance(got["left"], GivenUp) and "first" not in got
+    backbone.hold.set()
+    for thread in threads:
+        thread.join(10)
+    assert backbone.calls == [[0], [2]] and lanes["left"].faults == 0
+    with pytest.raises(GivenUp):
+        lanes["left"].backbone(_pictures(1))
+    lanes["left"].left = False
+    assert lanes["left"].backbone(_pictures(1))["tokens"].shape[0] == 1
+
+
+def test_questions_go_past_the_queue_one_at_a_time(backbone):
+    """A backend keeps memory for as many calls as it ever ran side by side."""
+    turns = backbone.turns
+    backbone.hold.clear()
+    ingest = threading.Thread(target=lambda: turns.lane("camera").backbone(_pictures(0)))
+    ingest.start()
+    assert backbone.inside.wait(10)
+    asking = [threading.Thread(target=lambda: turns.asked_backbone(_pictures(7))) for _ in range(4)]
+    for one in asking:
+        one.start()
+    until = time.monotonic() + 10
+    while len(backbone.calls) < 2 and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.1)  # for a third that must not come
+    assert backbone.calls == [[0], [7]]
+    backbone.hold.set()
+    for one in [ingest, *asking]:
+        one.join(10)
+    assert backbone.calls == [[0], *[[7]] * 4]

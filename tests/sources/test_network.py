@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import itertools
+import socket
+import subprocess
+import sys
+import threading
+import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import quote
+
+import cv2
+import pytest
+
+from edge_runtime.sources import open_source
+from edge_runtime.sources.network import NetworkStream
+from engines.errors import LvmError
+from tests.support.held_up import timed
+from tests.support.media import number_in, picture, write_video
+
+INTERPRETERS = (sys.executable, "/usr/bin/python3")  # PyGObject is a package of the system's Python
+NEEDS = """
+import gi
+gi.require_version("GstRtspServer", "1.0")
+from gi.repository import Gst, GstRtspServer
+Gst.init(None)
+assert Gst.ElementFactory.find("x264enc")
+"""
+
+
+@pytest.fixture(scope="module")
+def rtsp():
+    """Ports of real RTSP servers in another process: an open one, and one with a password."""
+    for python in filter(Path.exists, map(Path, INTERPRETERS)):
+        if subprocess.run([python, "-c", NEEDS], capture_output=True).returncode == 0:
+            break
+    else:
+        pytest.skip("no interpreter with GstRtspServer: apt install gir1.2-gst-rtsp-server-1.0 python3-gi")
+    command = [str(python), str(Path(__file__).parents[1] / "support" / "rtsp_server.py")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
+        yield server.stdout.readline().split()
+        server.kill()
+
+
+class Handler(BaseHTTPRequestHandler):
+    """/clip: a whole video; /mjpeg: five pictures a second for ever; /stall: pictures, then silence."""
+
+    def do_GET(self):
+        if self.path == "/clip":
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(self.server.clip)))
+            self.end_headers()
+            self.wfile.write(self.server.clip)
+            return
+        if self.path not in ("/mjpeg", "/stall"):
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        self.end_headers()
+        for number in itertools.count():
+            if self.path == "/stall" and number == 20:
+                self.server.stop.wait(20)
+                return
+            jpeg = cv2.imencode(".jpg", picture(number % 1000))[1].tobytes()
+            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+            try:
+                self.wfile.write(head + jpeg + b"\r\n")
+            except OSError:
+                return
+            if self.server.stop.wait(0.02):
+                return
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def http(tmp_path):
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    server.stop = threading.Event()
+    server.clip = write_video(tmp_path / "a.mkv", range(0, 2000, 40)).read_bytes()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.stop.set()
+    server.shutdown()
+    server.server_close()
+
+
+def test_a_clip_over_http_counts_from_start(http):
+    with NetworkStream(f"{http}/clip", sample_fps=5.0, start=100.0) as stream:
+        frames = [(frame.t, number_in(frame.image)) for frame in stream]
+    assert frames == [(pytest.approx(100 + n / 25), n) for n in range(0, 50, 5)]
+    assert stream.live and stream.duration is None and stream.seen == 50
+
+
+@timed
+def test_mjpeg_over_http_gives_pictures_in_time_order(http):
+    with NetworkStream(f"{http}/mjpeg", sample_fps=10.0) as stream:
+        began = time.monotonic()
+        times = [frame.t for frame in itertools.islice(stream, 8)]
+    assert times == sorted(times) and times[0] == 0.0 and len(set(times)) == 8
+    # Not the 25 pictures a second that FFmpeg makes up: the server sends almost 50.
+    assert times[-1] == pytest.approx(time.monotonic() - began, abs=0.15)
+
+
+@timed
+def test_silence_ends_in_one_sentence(http):
+    began = time.monotonic()
+    with pytest.raises(LvmError, match="cannot be read on: no answer in time"):
+        list(NetworkStream(f"{http}/stall", sample_fps=10.0, read_timeout=0.5))
+    assert time.monotonic() - began < 5
+
+
+def test_closing_from_another_thread_ends_a_stream(http):
+    stream = NetworkStream(f"{http}/mjpeg", sample_fps=10.0)
+    got = []
+    reader = threading.Thread(target=lambda: got.extend(stream))
+    reader.start()
+    while not got:
+        time.sleep(0.01)
+    stream.close()
+    reader.join(5)
+    assert not reader.is_alive()
+
+
+def test_what_cannot_be_reached_is_one_sentence_without_the_password(http):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+        for address, words in [
+            (f"rtsp://kiosk:s3cret@127.0.0.1:{port}/live", "Connection refused"),
+            (f"{http}/absent?token=s3cret", "404"),
+            ("rtsp://kiosk:s3cret@nowhere.invalid/live", "cannot be opened"),
+        ]:
+            with pytest.raises(LvmError, match=words) as caught:
+                list(NetworkStream(address, sample_fps=1.0))
+            assert "s3cret" not in str(caught.value) and "\n" not in str(caught.value)
+            assert caught.value.__suppress_context__, "a logged traceback would show the address"
+
+
+def test_a_server_that_says_nothing_is_one_sentence():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/live"
+        with pytest.raises(LvmError, match="cannot be opened: no answer in time"):
+            list(NetworkStream(url, sample_fps=1.0, open_timeout=0.5))
+
+
+def test_rtsp_gives_frames_at_the_wanted_rate(rtsp):
+    with NetworkStream(f"rtsp://127.0.0.1:{rtsp[0]}/live", sample_fps=5.0, start=7.0) as stream:
+        frames = list(itertools.islice(stream, 10))
+    times = [frame.t for frame in frames]
+    assert times[0] == 7.0 and times[-1] == pytest.approx(8.8, abs=0.3)
+    assert frames[0].image.shape == (240, 320, 3)
+    assert stream.errors == 0
+
+
+def test_rtsp_with_a_password_works_and_its_name_hides_it(rtsp):
+    host = f"127.0.0.1:{rtsp[1]}/live"
+    with NetworkStream(f"rtsp://kiosk:{quote('p@ss/word', safe='')}@{host}", sample_fps=5.0) as stream:
+        assert len(list(itertools.islice(stream, 2))) == 2
+        assert stream.name == f"rtsp://***@{host}"
+    with pytest.raises(LvmError, match="cannot be opened: .*401") as caught:
+        list(NetworkStream(f"rtsp://kiosk:s3cret@{host}", sample_fps=5.0))
+    assert "s3cret" not in str(caught.value)
+
+
+def test_a_slow_consumer_of_rtsp_stays_at_the_newest_picture(rtsp):
+    stream = open_source(f"rtsp://127.0.0.1:{rtsp[0]}/live", sample_fps=25.0)
+    lags = []
+    with stream:
+        began = 0.0
+        for frame in stream:
+            began = began or time.monotonic()
+            lags.append(time.monotonic() - began - frame.t)
+            time.sleep(0.4)
+            if len(lags) == 8:
+                break
+    assert max(lags) - lags[0] < 0.4, lags
+    assert stream.dropped > 40

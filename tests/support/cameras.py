@@ -1,0 +1,130 @@
+"""Cameras for tests: engines made of numpy behind the default bundle's shapes, sources that do as told."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import cache
+
+import numpy as np
+
+from edge_runtime.config.paths import default_bundle
+from edge_runtime.config.privacy import PrivacySettings
+from edge_runtime.frame import Frame
+from edge_runtime.persistence import StateFolder, arrays_of
+from edge_runtime.service.camera import CameraRun
+from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.engine_scheduler import Turns
+from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.runtime import Service
+from edge_runtime.sources.base import Counting
+from engines.bundle import Bundle
+from engines.fake import FakeEngine
+from engines.select import Choice
+from tests.support.fakes import fake_backbone, fake_sampler
+
+
+@cache
+def fake_engines() -> Engines:
+    """The default bundle's manifest with a backbone and a sampler of a few numpy operations; no reader."""
+    bundle = Bundle.open(default_bundle())
+    network = bundle.manifest.network
+
+    def nobody(feeds):
+        raise AssertionError("no question is asked here")
+
+    reader = FakeEngine(nobody, (), ())
+    return Engines(bundle, Choice("fake", "a test"), fake_backbone(network), fake_sampler(network), reader)
+
+
+def picture(number: int) -> np.ndarray:
+    return np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
+
+
+def two_seconds() -> float:
+    """What a graceful stop may take: 2 s, and more where others use the machine's cores meanwhile."""
+    return 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+class Told(Counting):
+    """Picture k at k seconds, from `start`; `before(k)` is called first and may wait, raise or end it."""
+
+    def __init__(self, count: int, *, live: bool = False, start: float = 0.0, before=None) -> None:
+        super().__init__("told", live=live)
+        self._numbers = range(int(np.ceil(start - 1e-6)), count)
+        self._before: Callable[[int], object] = before or (lambda k: None)
+
+    def __iter__(self) -> Iterator[Frame]:
+        for k in self._numbers:
+            self._before(k)
+            if self.closed:
+                return
+            self.tally.seen += 1
+            yield Frame(picture(k), float(k))
+
+
+class Hanging(Counting):
+    """A camera whose driver never comes back, not even when it is closed."""
+
+    def __init__(self, *, live: bool, after: int = 0) -> None:
+        super().__init__("hanging", live=live)
+        self._after = after
+        self.reached = threading.Event()
+        self.released = threading.Event()
+
+    def __iter__(self) -> Iterator[Frame]:
+        for k in range(self._after):
+            self.tally.seen += 1
+            yield Frame(picture(k), float(k))
+        self.reached.set()
+        self.released.wait(30)
+
+
+def same(one, two) -> bool:
+    """Whether two versions are equal bit for bit."""
+    first, second = arrays_of(one), arrays_of(two)
+    return (
+        first.keys() == second.keys()
+        and all(first[name].tobytes() == second[name].tobytes() for name in first)
+        and (one.coverage, one.frames, one.last_tick) == (two.coverage, two.frames, two.last_tick)
+    )
+
+
+def watching(engines: Engines, source: str, folder: StateFolder, privacy: PrivacySettings | None = None):
+    """One camera by itself, with a folder that is held already."""
+    settings = CameraSettings(source, folder.folder, privacy=privacy or PrivacySettings(), patient=True)
+    return CameraRun(Turns(engines), settings, folder)
+
+
+class Running:
+    """A service that runs in a thread, as it does in a process of its own."""
+
+    def __init__(self, service: Service, **options) -> None:
+        self.service, self.error = service, None
+        self._thread = threading.Thread(target=self._run, kwargs=options)
+        self._thread.start()
+
+    def _run(self, **options) -> None:
+        try:
+            self.service.run(**options)
+        except Exception as error:
+            self.error = error
+
+    def until(self, found, what: str) -> None:
+        end = time.monotonic() + 20
+        while not found():
+            assert time.monotonic() < end, f"{what} did not come"
+            time.sleep(0.005)
+
+    def stop(self) -> float:
+        """Seconds that it took."""
+        began = time.monotonic()
+        self.service.stop()
+        self.join()
+        return time.monotonic() - began
+
+    def join(self) -> None:
+        self._thread.join(20)
+        assert not self._thread.is_alive()

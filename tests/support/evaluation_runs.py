@@ -1,0 +1,40 @@
+"""Run folders as a training leaves them, with untrained weights; no test in here."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+
+from edge_runtime.simulation.activities import ACTIVITIES
+from engines.manifest import ActivityClass, Thresholds, TrainingRecord
+from export.bundle.checkpoint import save_checkpoint
+from export.bundle.writer import ModelCard
+from export.networks.model import initialised
+from export.networks.tubedetr import TubeDETR
+from tests.support.export_models import small_config
+
+
+def make_run(
+    folder: Path,
+    seed: int = 0,
+    context: Sequence[str] = ("svd",),
+    frames: int = 10,
+    thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
+    **lvm: object,
+) -> Path:
+    """What a training leaves, with untrained weights; its baseline was taught `frames` a clip."""
+    folder.mkdir(parents=True)
+    config = small_config(activities=len(ACTIVITIES), context=context)
+    classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+    recipe = {"tubedetr": {"stride": 3, "frames": frames, "optimiser": {"steps": 60}}, "lvm": lvm}
+    record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)
+    card = ModelCard("small", classes, record, thresholds)
+    save_checkpoint(initialised(config, seed), card, folder / "checkpoint.safetensors")
+    torch.manual_seed(seed)
+    said = f"{json.dumps(recipe)} from 0123"
+    save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors", {"recipe": said})
+    return folder

@@ -1,0 +1,83 @@
+"""Small networks that watch a short demo, and engines that are broken on purpose; no test in here."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from edge_runtime.simulation.activities import ACTIVITIES
+from engines.fake import FakeEngine
+from engines.manifest import ActivityClass, GraphName, Manifest
+from engines.spec import Array, Engine, Feeds
+from export.evaluation.stream_run import Model
+from export.gates.drift import drift
+from export.gates.limits import GateSettings
+from export.gates.result import Drift
+from export.networks.model import GRAPHS, LvmNet
+from export.networks.torch_engine import TorchEngine
+from export.parity.relative_error import Graphs
+from export.stream_runs.footage import Demo, Footage
+from tests.support.export_models import card, small_network
+
+torch.set_num_threads(1)  # toys are too small for two
+
+DEMO = "demo?size=64x64"
+SETTINGS = GateSettings(frames=12, every=4, asked=9, questions=18, sources=(DEMO,))
+FOOTAGE = Demo(DEMO)
+Change = Callable[[dict[str, Array]], None]
+
+
+def toy(seed: int = 0) -> LvmNet:
+    """A small network whose classes are those of the demo."""
+    return small_network(seed, activities=len(ACTIVITIES))
+
+
+def manifest_of(network: LvmNet) -> Manifest:
+    classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+    return Model.of_network(network, replace(card(network), classes=classes)).manifest
+
+
+def graphs_of(network: LvmNet) -> dict[GraphName, Engine]:
+    return {name: TorchEngine(network, name) for name in GRAPHS}
+
+
+def watch(network: LvmNet, export: Graphs, footage: Footage | None = None, **settings: Any) -> Drift:
+    """The drift of `export` against `network`, all in fp32."""
+    return drift(
+        manifest_of(network),
+        graphs_of(network),
+        export,
+        dict.fromkeys(GRAPHS, "fp32"),
+        footage or FOOTAGE,
+        SETTINGS.model_copy(update=settings),
+    )
+
+
+def changed(network: LvmNet, name: GraphName, change: Change, calls: Iterable[int] | None = None) -> Graphs:
+    """The network's graphs; `change` alters the outputs of one of them, in these calls or in all."""
+    inner, number = TorchEngine(network, name), iter(range(10**9))
+    chosen = None if calls is None else set(calls)
+
+    def run(feeds: Feeds) -> dict[str, Array]:
+        outputs = inner(feeds)
+        if (call := next(number)) is not None and (chosen is None or call in chosen):
+            change(outputs)
+        return outputs
+
+    return {**graphs_of(network), name: FakeEngine(run, inner.inputs, inner.outputs)}
+
+
+def without(network: LvmNet, name: GraphName, layer: str) -> Graphs:
+    """The network's graphs, one of them without a layer: what an exporter makes that forgets it."""
+    broken = copy.deepcopy(network)
+    *path, last = layer.split(".")
+    part: Any = broken.part(name)
+    for step in path:
+        part = getattr(part, step)
+    assert isinstance(getattr(part, last), torch.nn.LayerNorm)
+    setattr(part, last, torch.nn.Identity())
+    return {**graphs_of(network), name: TorchEngine(broken, name)}

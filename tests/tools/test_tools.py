@@ -1,0 +1,214 @@
+"""Each tool runs from a checkout with tiny settings and ends with one JSON object."""
+
+import json
+import os
+import re
+import runpy
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
+from engines.errors import LvmError, Missing
+from tools.console import run_tool
+
+ROOT = Path(__file__).parents[2]
+
+TOOLS = {
+    "svd_reference": (
+        ["--updates", "4", "--width", "64", "--threads", "1", "--report-only"],
+        {"accuracy", "time", "accurate", "fast", "ok"},
+    ),
+    "backends": (
+        ["--frames", "60", "--points", "1", "--engines", "onnxruntime", "openvino", "--report-only"],
+        {"reference", "clips", "engines", "ok"},
+    ),
+    "history": (
+        ["--frames", "90", "--questions", "6", "--report-only"],
+        {"latency", "state", "resident", "held", "ok"},
+    ),
+    "activities": (
+        ["--worlds", "1", "--minutes", "1", "--backend", "onnxruntime"],
+        {"ways", "clip_average_precision", "ingest_ms_a_clip"},
+    ),
+    "detection_speed": (
+        ["--windows", "10", "--rounds", "1", "--least-ms", "0"],
+        {"head_us", "network_clips_per_s", "cost"},
+    ),
+    "novelty_rows": (
+        ["--seeds", "1", "--minutes", "1", "--only", "no SVD"],
+        {"worlds", "evidence_share", "shipped", "choices"},
+    ),
+}
+
+
+def _run(name, options):
+    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *options]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+@pytest.mark.parametrize(("name", "options", "keys"), [(n, *rest) for n, rest in TOOLS.items()], ids=TOOLS)
+def test_a_tool_ends_with_one_json_object(name, options, keys):
+    if name == "backends":
+        pytest.importorskip("openvino", reason="needs a second engine")
+    if name == "svd_reference":
+        pytest.importorskip("sklearn", reason="is the reference in time")
+    result = _run(name, options)
+    assert keys <= set(result), sorted(result)
+    if name == "backends":
+        assert result["ok"]
+    if name == "svd_reference":
+        assert result["accurate"]
+    if name == "history":
+        assert result["held"]["state_arrays"] and result["frames"] == {"young": 60, "old": 90}
+
+
+WRONG = {
+    "catalogue": ["--products", "nowhere"],
+    "detection": ["--data", "nowhere", "--output", "found"],
+    "detection_log": ["--data", "nowhere", "--output", "found"],
+    "distil_sampler": ["--bundle", "nowhere", "--data", "data", "--cache", "cache", "--output", "run"],
+    "drift": ["--bundle", "nowhere"],
+    "history": ["--bundle", "nowhere"],
+    "identity": ["nowhere"],
+    "longform": ["--bundle", "nowhere", "--cache", "cache", "--output", "found.json"],
+    "memory_table": ["--data", "nowhere", "--output", "found", "--attention", "a"],
+    "precisions": ["--bundle", "nowhere"],
+    "tables": ["--runs", "a", "--speed", "nowhere"],
+    "throughput": ["--run", "nowhere", "--bundle", "b", "--data", "data"],
+    "tinymem": ["--data", "nowhere", "--output", "found"],
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_path_that_is_not_there_is_one_line_and_status_2(name, tmp_path, monkeypatch, capfd):
+    file = str(ROOT / "tools" / f"{name}.py")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [file, *WRONG[name]])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(file, run_name="__main__")
+    said = capfd.readouterr().err.strip()
+    assert ended.value.code == 2, said
+    assert len(said.splitlines()) == 1 and said.startswith(f"tools.{name}: ") and "nowhere" in said
+    assert not list(tmp_path.iterdir()), "nothing is left"
+
+
+def _raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+def test_a_tool_ends_with_the_status_of_its_error_and_a_defect_stays_a_traceback(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["tools/thing.py"])
+    for error, status in ((Missing("a\nb"), 4), (FileNotFoundError(2, "not there", "f"), 2)):
+        with pytest.raises(SystemExit) as ended:
+            run_tool(_raising(error))
+        assert ended.value.code == status
+    assert capsys.readouterr().err == "tools.thing: a b\ntools.thing: f: not there\n"
+    for error in (KeyError("a"), BrokenPipeError()):
+        with pytest.raises(type(error)):
+            run_tool(_raising(error))
+
+
+def _answer(kind, **parts):
+    return Answer(
+        type=kind, answer="", confidence=1.0, abstained=False, coverage=Covered(start=0.0, end=9.0),
+        trained=True, memory_version=1, milliseconds=1.0, **parts,
+    )  # fmt: skip
+
+
+def test_answers_are_alike_as_far_as_they_overlap():
+    from tools.backends import likeness
+
+    near, far = (TimedBox(t=1.0, box=box) for box in ((0.0, 0.0, 0.2, 0.2), (0.1, 0.0, 0.3, 0.2)))
+    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(near,))) == 1
+    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(far,))) == pytest.approx(1 / 3)
+    assert likeness(_answer("object", boxes=(near,)), _answer("object")) == 0
+    one, two = (SpanCandidate(start=s, end=s + 4.0, confidence=1.0) for s in (0.0, 2.0))
+    assert likeness(_answer("time", spans=(one,)), _answer("time", spans=(two,))) == pytest.approx(1 / 3)
+    scan, bag = (ActivityCandidate(activity=name, confidence=0.5) for name in ("scan", "bag"))
+    assert likeness(_answer("activity", activities=(scan,)), _answer("activity", activities=(bag,))) == 0
+
+
+def test_auc_is_the_chance_that_evidence_scores_higher():
+    from tools.novelty_rows import auc
+
+    truth = np.array([True, True, False, False])
+    assert auc(np.float32([4, 3, 2, 1]), truth) == 1
+    assert auc(np.float32([1, 1, 1, 1]), truth) == 0.5
+    assert auc(np.float32([1, 4, 2, 3]), truth) == 0.5
+
+
+def test_a_token_that_missed_says_by_how_much():
+    from tools.backends import Lane, Scored, Stepped, _missed_by
+
+    lane = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None, spread=False)
+    kept = Stepped(
+        np.zeros((0, 49, 1)), {(0, 1): 0.9, (0, 2): 0.8, (5, 3): 0.3, (5, 4): 0.25}, {(0, 1), (0, 2)}
+    )
+    assert _missed_by((5, 3), lane, kept, lane) == pytest.approx(0.3)
+    assert _missed_by((5, 4), lane, kept, lane) == pytest.approx(0.05)  # thinned away: by novelty
+    # Of a spread memory one score may decide about another token: all have to agree.
+    spread = Lane(None, None, lane.scored, None, spread=True)
+    other = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.45, (5, 3): 0.1}), None, spread=True)
+    assert _missed_by((5, 3), spread, kept, other) == pytest.approx(0.05)
+
+
+def test_an_engine_s_scores_are_noted_as_its_sampler_says_them():
+    from edge_runtime.config.paths import default_bundle
+    from edge_runtime.ingest.pipeline import empty_version
+    from engines.bundle import Bundle
+    from tools.backends import clips, load, step
+
+    bundle = Bundle.open(default_bundle())
+    manifest = bundle.manifest
+    with ExitStack() as stack:
+        lane = load(bundle, "onnxruntime", stack)
+        clip = next(clips(manifest, 0, manifest.network.clip_frames))
+        stepped, _ = step(lane, manifest, empty_version(manifest.network), clip)
+    assert stepped.places <= set(lane.scored.scores) and len(lane.scored.scores) == 294
+
+
+def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_path, capsys):
+    from tools.quality.drift import main
+
+    gates, report = tmp_path / "gates.yaml", tmp_path / "drift.html"
+    few = ["--frames", "62", "--every", "31", "--questions", "18", "--source", "demo?size=112x112"]
+    few += ["--backend", "onnxruntime", "--gates", str(gates), "--report", str(report), "--threads", "1"]
+    gates.write_text("gates: {asked: 9}\n")
+    assert main(few) == 0, capsys.readouterr().err
+    said = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert said["ok"] and said["drift"]["demo?size=112x112"]["frames"] == 62
+    assert "Passed" in report.read_text()
+
+    gates.write_text("gates: {asked: 9, limits: {fp32: {error: 1.0e-12}}}\n")
+    assert main(few) == 3
+    printed = capsys.readouterr()
+    said = json.loads(printed.out.splitlines()[-1])
+    assert {one["graph"] for one in said["findings"]} == {"backbone", "sampler", "reader"}
+    assert "backbone, demo?size=112x112 after 31 frames: output tokens differs by" in printed.err
+    assert "Failed" in report.read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--frames", "0"], "--frames: Input should be greater than or equal to 1"),
+        (["--source", "rtsp://host/x"], "is live"),
+        (["--bundle", "nowhere"], "bundle nowhere does not exist"),
+    ],
+)
+def test_the_drift_tool_says_what_it_cannot_do(options, said):
+    from tools.quality.drift import main
+
+    with pytest.raises(LvmError, match=re.escape(said)):
+        main(options)

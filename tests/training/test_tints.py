@@ -1,0 +1,96 @@
+"""Real products in other hues: the same thing on all of its photographs, another product in another hue."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.simulation.photo_folders import PhotoFaces, make_world
+from edge_runtime.simulation.world import World
+from export.training.data.hue_augmentation import AS_IT_IS, TINTS, TintedFaces, turned
+from export.training.data.scenes import draw_scenes
+from export.training.data.world_pool import world_with
+from export.training.recipe import Data
+from tests.support.pictures import product_folder
+
+LUMA = np.array([0.299, 0.587, 0.114])
+
+
+@pytest.fixture(scope="module")
+def products(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return product_folder(tmp_path_factory.mktemp("shop") / "products", 6, 9)
+
+
+def test_a_turn_of_hue_keeps_brightness_and_makes_as_many_colours_as_there_are_hues() -> None:
+    colour = np.full((4, 4, 3), (150, 110, 100), np.uint8)
+    seen = [turned(colour, tint) for tint in range(TINTS)]
+    assert len({tuple(one[0, 0]) for one in seen}) == TINTS
+    for one in seen:
+        assert one[0, 0] @ LUMA == pytest.approx(colour[0, 0] @ LUMA, abs=1.0)
+    np.testing.assert_array_equal(seen[0], colour)
+    np.testing.assert_array_equal(turned(colour, TINTS), colour)
+
+
+def test_grey_has_no_hue_to_turn() -> None:
+    grey = np.full((2, 2, 3), 90, np.uint8)
+    for tint in range(TINTS):
+        np.testing.assert_allclose(turned(grey, tint).astype(int), 90, atol=1)
+
+
+def test_a_product_has_one_hue_in_the_stream_and_on_the_photographs_that_ask_for_it(products: Path) -> None:
+    faces = PhotoFaces(products, 1)
+    tinted = TintedFaces(faces, 1)
+    for instance in range(6):
+        tint = tinted.tint(instance)
+        for view in (*range(tinted.views(instance)), *tinted.query_views(instance)):
+            np.testing.assert_array_equal(
+                tinted.photo(instance, view), turned(faces.photo(instance, view), tint)
+            )
+        face, plain = tinted.face(instance), faces.face(instance)
+        np.testing.assert_array_equal(face[:, :, :3], turned(plain[:, :, :3], tint))
+        np.testing.assert_array_equal(face[:, :, 3], plain[:, :, 3])
+        assert tinted.product(instance) == f"{faces.product(instance)}, hue {tint} of {TINTS}"
+
+
+def test_hues_differ_between_worlds_and_a_share_of_products_keeps_its_own(products: Path) -> None:
+    faces = PhotoFaces(products, 1)
+    tints = np.array([[TintedFaces(faces, seed).tint(one) for one in range(6)] for seed in range(200)])
+    assert set(tints.ravel()) == set(range(TINTS))
+    assert (tints == 0).mean() == pytest.approx(AS_IT_IS, abs=0.05)
+
+
+def test_worlds_to_learn_from_sell_products_in_hues_and_those_to_be_judged_by_do_not(products: Path) -> None:
+    data = Data(products=products, product_worlds=1.0)
+    learned = world_with(data, 3)
+    assert {learned.product(one).rpartition(",")[0] for one in range(6)} == {
+        make_world(WorldConfig(seed=3), products).product(one) for one in range(6)
+    }
+
+
+def _batch(worlds: list[World]) -> int:
+    """How many photos a batch has in which everything has one."""
+    scenes = draw_scenes(
+        worlds,
+        np.random.default_rng(0),
+        frames_a_world=3,
+        photos_a_world=99,
+        inside_events=1.0,
+        size=56,
+        activities=10,
+    )
+    return len(scenes.crops)
+
+
+def test_a_real_product_of_two_worlds_is_one_product_with_one_photo(products: Path) -> None:
+    config = WorldConfig(seed=3, facings=6)
+    once = _batch([make_world(config, products)])
+    other = make_world(config.model_copy(update={"seed": 4}), products)
+    assert once == 6 and _batch([make_world(config, products), other]) == 6
+
+
+def test_drawn_products_of_two_worlds_are_different_ones_of_the_same_number() -> None:
+    worlds = [World(WorldConfig(seed=seed, instances=6, facings=6)) for seed in (3, 4)]
+    assert _batch(worlds) == _batch(worlds[:1]) + _batch(worlds[1:])

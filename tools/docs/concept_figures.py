@@ -1,0 +1,105 @@
+"""The pictures of docs/concepts.md, from a real run of the default bundle over ten minutes of the demo.
+
+    python -m tools.docs.concept_figures [--folder docs]
+
+The last line of standard output is one JSON object: the pictures and their bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_runtime import Memory
+from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.interfaces.cli.demo_questions import demo_questions
+from edge_runtime.query.schema import Photos
+from edge_runtime.sources import frame_at
+from edge_runtime.sources.demo import parse_demo
+from tools.console import run_tool
+
+DEMO = "demo"
+SECONDS = 600.0
+SIDE = 7
+"""Cells of the grid, each way."""
+DPI = 100
+
+
+def grid_picture(memory: Memory) -> Any:
+    """The moment of which most is remembered: its picture, and the same with the cells that were kept."""
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    kept = memory.version.memory
+    ticks, cells = kept.tick[kept.valid], kept.cell[kept.valid]
+    found, counts = np.unique(ticks, return_counts=True)
+    tick = int(found[np.argmax(counts)])
+    image = frame_at(DEMO, tick / TICKS_PER_SECOND).image  # (H, W, 3)
+    height, width = image.shape[:2]
+    figure = Figure(figsize=(9, 2.9), layout="constrained")
+    for axes, title in zip(figure.subplots(1, 2), ("seen: 49 cells", "remembered of it"), strict=True):
+        axes.imshow(image, alpha=1.0 if title.startswith("seen") else 0.25)
+        axes.set(title=title, xticks=[], yticks=[])
+        for cell in range(SIDE * SIDE):
+            x, y = cell % SIDE * width / SIDE, cell // SIDE * height / SIDE
+            chosen = not title.startswith("seen") and cell in cells[ticks == tick]
+            shape = Rectangle((x, y), width / SIDE, height / SIDE, fill=chosen, linewidth=0.5)
+            shape.set(edgecolor="white", facecolor="tab:blue", alpha=0.7)
+            axes.add_patch(shape)
+    return figure
+
+
+def memory_picture(memory: Memory) -> Any:
+    """What is remembered of all ten minutes, and when something really happened."""
+    figure = memory.plot()
+    (axes,) = figure.axes
+    world = parse_demo(DEMO).world()
+    for event in world.events(0.0, SECONDS):
+        axes.axvspan(event.start, event.end, color="tab:orange", alpha=0.25, zorder=0)
+    axes.set_title(f"{memory.version.memory.filled} tokens of {SECONDS / 60:.0f} minutes", fontsize=10)
+    return figure
+
+
+def answer_picture(memory: Memory) -> Any:
+    """When something was done with a product, what that rests on, and the truth."""
+    shown = demo_questions(DEMO, SECONDS)[2]
+    assert isinstance(shown.query.object, Photos)  # type: ignore[union-attr]
+    answer = memory.ask(shown.query)
+    figure = memory.plot(answer)
+    (axes,) = figure.axes
+    said = f"{answer.answer} ({answer.confidence:.0%}); truth: {shown.truth}"
+    axes.set_title(f"{shown.words} {said}", fontsize=10)
+    return figure
+
+
+PICTURES = {
+    "concept-grid.png": grid_picture,
+    "concept-memory.png": memory_picture,
+    "concept-answer.png": answer_picture,
+}
+
+
+def draw(folder: Path) -> dict[str, int]:
+    """All of them. Returns their bytes by name."""
+    with Memory(backend="onnxruntime", threads=1) as memory:
+        memory.watch(DEMO, seconds=SECONDS)
+        for name, picture in PICTURES.items():
+            # Without the version of what drew it, so that the same picture is the same file.
+            picture(memory).savefig(folder / name, dpi=DPI, metadata={"Software": None})
+    return {name: (folder / name).stat().st_size for name in PICTURES}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--folder", type=Path, default=Path("docs"))
+    print(json.dumps({"pictures": draw(parser.parse_args().folder)}))
+
+
+if __name__ == "__main__":
+    run_tool(main)

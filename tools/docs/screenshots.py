@@ -1,0 +1,223 @@
+"""Pictures of the page in a real browser: phone, kiosk and desktop, light and dark, and that of the README.
+
+    python -m tools.docs.screenshots [--output page-screens] [--past 1500] [--readme docs/page.png]
+
+The demo is watched for 25 minutes first, with a gap and a forgotten minute in it. The last line of standard
+output is one JSON object: the pictures and their bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from edge_runtime.interfaces.cli.demo_questions import demo_questions
+from edge_runtime.query.schema import Photos
+from edge_runtime.service.runtime import Service
+from engines.errors import LvmError, Missing
+from tools.console import run_tool
+from tools.docs.page_demo import served
+
+SIZES = {"phone": (390, 844), "kiosk": (1080, 1920), "desktop": (1440, 900)}
+SCHEMES = ("light", "dark")
+README_BYTES = 300_000
+CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
+
+
+def chromium() -> str:
+    """The browser of this machine. Raises Missing."""
+    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if found is None:
+        raise Missing("there is no Chromium here: apt install chromium")
+    return found
+
+
+def product_photo(service: Service, folder: Path) -> tuple[Path, str]:
+    """A photo of the product that something was done with a while ago, and what that was."""
+    camera = next(iter(service.cameras.values()))
+    until = (camera.version.coverage.end or 0) * 0.9
+    asked = demo_questions(camera.settings.source, until)[2]
+    wanted = asked.query.object  # type: ignore[union-attr]
+    assert isinstance(wanted, Photos)
+    file = folder / "product.png"
+    file.write_bytes(wanted.photos[0])
+    return file, asked.query.activity or ""
+
+
+class Scenes:
+    """What is photographed of one page. Each scene begins where the one before it has left the page."""
+
+    def __init__(self, page: Any, photo: Path, activity: str) -> None:
+        self.page, self._photo, self._activity = page, photo, activity
+
+    def start(self) -> None:
+        self.page.wait_for_selector("#fps:not(:empty)")
+        self.page.wait_for_selector("#curves polyline")
+        self.page.click("#grid")
+
+    def answer(self) -> None:
+        """When was this done with this product, and a moment that the answer rests on."""
+        page = self.page
+        page.click("#grid")
+        page.set_input_files("#photo", self._photo)
+        page.get_by_label(re.compile("When was it")).check()
+        page.select_option("#activity", self._activity)
+        self._ask()
+        page.click("#answer .moments button >> nth=0")
+        page.wait_for_selector("#badge:has-text('Remembered at')")
+
+    def boxes(self) -> None:
+        page = self.page
+        page.get_by_label(re.compile("Where was it")).check()
+        page.get_by_label("5 min", exact=True).check()
+        self._ask()
+        page.evaluate(
+            "(() => { const s = document.querySelector('#answer input[type=range]'); if (!s) return;"
+            " s.value = String(Math.floor(Number(s.max) / 2)); s.dispatchEvent(new Event('input')); })()"
+        )
+        page.wait_for_timeout(500)
+
+    def unwatched(self) -> None:
+        """A range in the gap that nobody watched, dragged."""
+        page = self.page
+        page.click("#zoom-all")
+        told = page.evaluate("fetch('/api/v1/memory?camera=lane 1').then((reply) => reply.json())")[
+            "coverage"
+        ]
+        gap = next(one for one in told["gaps"] if "reason" not in one)
+        long = gap["to"] - gap["from"]
+        track = page.locator("#track").bounding_box()
+        wide, y = track["width"] / told["to"], track["y"] + 50
+        page.mouse.move(track["x"] + (gap["from"] + 0.2 * long) * wide, y)
+        page.mouse.down()
+        page.mouse.move(track["x"] + (gap["from"] + 0.7 * long) * wide, y, steps=4)
+        page.mouse.up()
+        self._ask()
+
+    def catalogue(self) -> None:
+        """What was done with a product of the catalogue."""
+        page = self.page
+        page.locator("#track").focus()
+        page.keyboard.press("Escape")
+        page.get_by_label(re.compile("What was done")).check()
+        page.select_option("#catalogue", index=1)
+        self._ask()
+
+    def object(self) -> None:
+        page = self.page
+        if page.locator("#live").is_visible():
+            page.click("#live")
+        page.click("#pick")
+        page.keyboard.press("Shift+ArrowRight")
+
+    def paused(self) -> None:
+        self.page.click("#pause")
+        self.page.wait_for_selector("#veil:has-text('Paused')")
+
+    def _ask(self) -> None:
+        with self.page.expect_response("**/api/v1/query"):
+            self.page.click("#send")
+        self.page.wait_for_selector("#answer:not([hidden]) .hint")
+        self.page.wait_for_timeout(300)
+
+
+SCENES = ("start", "answer", "boxes", "unwatched", "catalogue", "object", "paused")
+
+
+def shots(
+    browser: Any, address: str, service: Service, output: Path, photo: Path, activity: str, only: str = ""
+) -> list[Path]:
+    made: list[Path] = []
+    for device, (width, height) in SIZES.items():
+        for scheme in SCHEMES:
+            if only not in f"{device}-{scheme}":
+                continue
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+            )
+            page.goto(address + "/")
+            scenes = Scenes(page, photo, activity)
+            for scene in SCENES:
+                getattr(scenes, scene)()
+                page.mouse.move(2, 2)
+                file = output / f"{device}-{scheme}-{scene}.png"
+                page.screenshot(path=file, full_page=device == "phone" and scene in ("start", "answer"))
+                made.append(file)
+            page.close()
+            for name in service.cameras:
+                service.resume(name)
+    return made
+
+
+def coarser(image: Any, bits: int) -> Any:
+    """(H, W, 3) uint8 with `bits` of each colour told apart: of those alike the most frequent stands for all,
+    so that the grounds of the page keep their colours exactly."""
+    flat = image.reshape(-1, 3).astype(np.int64)
+    alike = (flat >> (8 - bits)) @ (1 << 16, 1 << 8, 1)
+    both, counts = np.unique(alike << 24 | flat @ (1 << 16, 1 << 8, 1), return_counts=True)
+    order = np.lexsort((counts, both >> 24))
+    last = np.append(np.diff(both[order] >> 24) != 0, True)
+    known, shown = both[order][last] >> 24, both[order][last] & 0xFFFFFF
+    found = shown[np.searchsorted(known, alike)]
+    return (
+        np.stack((found >> 16, found >> 8 & 255, found & 255), axis=-1).astype(np.uint8).reshape(image.shape)
+    )
+
+
+def readme_picture(shot: Path, file: Path) -> int:
+    """A picture of at most 300 kB: the noise of the demo's camera costs most of a PNG, so it is shown smaller
+    and with fewer colours until it fits. Returns its bytes."""
+    image = cv2.imread(str(shot))
+    assert image is not None
+    for width, bits in ((1440, 5), (1200, 5), (1200, 4), (1000, 4), (800, 4)):
+        height = round(image.shape[0] * width / image.shape[1])
+        small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+        done, data = cv2.imencode(".png", coarser(small, bits), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        assert done
+        if len(data) <= README_BYTES:
+            file.write_bytes(data.tobytes())
+            return len(data)
+    raise LvmError(f"{shot} does not fit into {README_BYTES} bytes at 800 pixels")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, default=Path("page-screens"))
+    parser.add_argument("--past", type=float, default=1500.0)
+    parser.add_argument("--only", default="", help="a part of the names to take, as desktop-light")
+    parser.add_argument("--readme", type=Path, help="write the README's picture here")
+    asked = parser.parse_args()
+    try:
+        from playwright.sync_api import sync_playwright
+
+        executable = chromium()
+    except ImportError:
+        sys.exit("playwright is not installed: pip install playwright")
+    except Missing as error:
+        sys.exit(str(error))
+    asked.output.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
+        with served(Path(folder), asked.past, cameras=2) as (address, service):
+            photo, activity = product_photo(service, Path(folder))
+            browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
+            made = shots(browser, address, service, asked.output, photo, activity, asked.only)
+            browser.close()
+    told = {file.name: file.stat().st_size for file in made}
+    if asked.readme:
+        told[asked.readme.name] = readme_picture(asked.output / "desktop-light-answer.png", asked.readme)
+    print(json.dumps({"pictures": told}))
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,98 @@
+"""Feed a door what nobody should: coverage-guided fuzzing with a corpus that grows from valid inputs.
+
+    python -m tools.fuzzing --door images --cases 10000 --seed 0
+    python -m tools.fuzzing --door query --cases 1000000 --out fuzz/query        # again: goes on where it was
+    python -m tools.fuzzing --door video --minutes 30 --out fuzz/video
+    python -m tools.fuzzing --door yaml --replay tests/fuzz_corpus/yaml/*
+    python -m tools.fuzzing --door yaml --minimise fuzz/yaml/findings/0123.bin
+
+Doors: images, video, yaml, bundle, state, query,
+http. A case may end cleanly or in one sentence; an exception,
+a process that dies, more than 10 s or more than 1 GB are findings,
+kept under OUT/findings. The last line is one
+JSON object; exit status 1 where there is a finding.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import tempfile
+import warnings
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+
+from tools.console import finish
+from tools.fuzzing.campaign import Campaign, Totals
+from tools.fuzzing.minimise import minimised, verdict
+from tools.fuzzing.targets import NAMES
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
+    if arguments.replay:
+        return _replay(arguments.door, arguments.replay)
+    if arguments.minimise:
+        return _minimise(arguments.door, arguments.minimise)
+    with ExitStack() as stack:
+        out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        campaign = Campaign(arguments.door, out.resolve(), arguments.seed, _say)
+        totals = campaign.run(arguments.cases, arguments.minutes * 60)
+        stories = [file.read_text() for file in sorted((out / "findings").glob("*.txt"))]
+        for story in stories:
+            print(story, file=sys.stderr)
+    result = asdict(totals) | {"seed": arguments.seed, "ok": totals.clean}
+    result["cases_per_s"] = round(totals.cases / max(totals.seconds, 1e-9), 1)
+    result["cases_per_cpu_s"] = round(totals.cases / max(totals.cpu_s, 1e-9), 1)
+    result["kinds"] = sorted({story.split("\n", 1)[0] for story in stories})
+    finish(result)
+    return 0 if totals.clean else 1
+
+
+def _replay(door: str, files: Sequence[Path]) -> int:
+    bad = {str(file): said for file in files if (said := verdict(door, file.read_bytes())) is not None}
+    finish({"door": door, "replayed": len(files), "findings": bad})
+    return 1 if bad else 0
+
+
+def _minimise(door: str, file: Path) -> int:
+    data = file.read_bytes()
+    small, said = minimised(door, data)
+    if said is not None:
+        file.with_suffix(".min").write_bytes(small)
+    finish({"door": door, "bytes": len(data), "minimised": len(small), "finding": said})
+    return 1 if said is not None else 0
+
+
+def _say(totals: Totals) -> None:
+    rate = totals.cases / max(totals.seconds, 1e-9)
+    found = totals.exceptions + totals.crashes + totals.hangs + totals.memory
+    print(
+        f"{totals.door}: {totals.cases} cases, {rate:.0f}/s, corpus {totals.corpus}, {found} findings",
+        file=sys.stderr,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--door", choices=NAMES, required=True)
+    parser.add_argument("--cases", type=int, default=10_000, help="so many more cases (10000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="at most so long")
+    parser.add_argument(
+        "--out", type=Path, help="folder of corpus, findings and totals; without: none is kept"
+    )
+    parser.add_argument("--replay", type=Path, nargs="+", help="run these files instead")
+    parser.add_argument("--minimise", type=Path, help="make this finding small, as FILE.min")
+    return parser
+
+
+if __name__ == "__main__":
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+    sys.exit(main())

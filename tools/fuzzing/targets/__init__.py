@@ -1,0 +1,30 @@
+"""Every place where bytes of strangers come in. A door is opened by name; only its module is imported."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from random import Random
+from typing import Protocol
+
+NAMES = ("images", "video", "yaml", "bundle", "state", "query", "http")
+
+
+class Door(Protocol):
+    longest: int
+    """Bytes of one case."""
+
+    def seeds(self) -> list[bytes]:
+        """Valid inputs of every kind, small; the corpus grows from them. The same ones every time."""
+
+    def mutate(self, data: bytes, dice: Random) -> bytes | None:
+        """A variation that knows the format; None to leave it to the bytes."""
+
+    def run(self, data: bytes) -> None:
+        """The whole way in. Raises LvmError for what is refused."""
+
+
+def open_door(name: str, folder: Path) -> Door:
+    """The door called `name`, which may write in `folder`."""
+    door: Door = importlib.import_module(f"tools.fuzzing.targets.{name}").Door(folder)
+    return door

@@ -1,0 +1,151 @@
+"""State files: payloads under checksums that fit, loaded, shown, asked, fed on and saved.
+
+A case is a snapshot, with its own checksum or without one, which is then put before it; or JOURNAL and the
+records of a journal, each behind its length, which then go on from a sound snapshot.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from random import Random
+
+from edge_runtime.frame import MAX_TICK
+from edge_runtime.ingest.pipeline import Ingest, Version
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.step import Step
+from edge_runtime.persistence import FILE, MAGIC, Snapshot, StateFolder, load_snapshot
+from edge_runtime.persistence.journal import MAGIC as JOURNAL_MAGIC
+from edge_runtime.persistence.journal import first_sum, journal_name, next_sum
+from edge_runtime.persistence.sealing import PLAIN
+from edge_runtime.persistence.snapshot import decode
+from edge_runtime.query.schema import parse_query
+from edge_runtime.service.status import status_of
+from tools.fuzzing.mutate import any_bytes, json_header, json_tree, safetensors
+from tools.fuzzing.small import Small
+
+WORDS = (
+    "dtype", "shape", "data_offsets", "F16", "F32", "F64", "I64", "I32", "I8", "U8", "BOOL", "BF16",
+    "F8_E4M3", "__metadata__",
+    "header", "memory.features", "memory.tick", "memory.cell", "memory.score", "memory.valid", "pending",
+    "pending_residual", "svd.basis", "svd.strength", "svd.mean", "cell_means", "novelty_scale",
+    "format_version",
+)  # fmt: skip
+HEADER = (
+    "format_version", "model", "bundle", "source", "sampler", "epoch", "sample_fps", "last_t", "ended",
+    "seen", "dropped", "id", "network", "written", "camera", "coverage_notes",
+    "frames", "last_tick", "memory_version", "coverage", "pending_ticks", "svd",
+)  # fmt: skip
+JOURNAL = b"JOURNAL:"
+
+
+class Door:
+    longest = 8192
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder / "state"
+        self._folder.mkdir(exist_ok=True)
+        self._service = Small(folder)
+        self._empty = Small(folder, frames=0)
+        header = self._service.header.model_copy(update={"network": self._service.manifest.network})
+        self._before = Snapshot(header, self._service.version)
+        self._sound, self._name = b"", ""
+        self._journal()
+        self._question = parse_query('{"type": "object", "activity": "scan"}')
+
+    def seeds(self) -> list[bytes]:
+        made = []
+        for service in (self._service, self._empty):
+            with StateFolder(self._folder) as folder:
+                folder.save(service.snapshot())
+            data = (self._folder / FILE).read_bytes()
+            made += [data[40:], data]
+        return [*made, self._journal()]
+
+    def _journal(self) -> bytes:
+        """The case of a journal as a run writes it, which goes on from the sound snapshot."""
+        steps: list[Step] = []
+        version = self._fed_on(self._before.version, steps)
+        with StateFolder(self._folder) as folder:
+            folder.save(self._before)
+            snapshot = Snapshot(self._before.header, version)
+            folder.keep(steps, lambda: snapshot, within=0.0)
+        names = {file.name: file.read_bytes() for file in self._folder.iterdir()}
+        self._sound = names[FILE]
+        self._name = journal_name(decode(self._sound, PLAIN).header.id)
+        data, at, records = names[self._name], 8, JOURNAL
+        while at < len(data):
+            stop = at + 20 + int.from_bytes(data[at : at + 4], "little")
+            records += data[at : at + 4] + data[at + 20 : stop]
+            at = stop
+        return records
+
+    def mutate(self, data: bytes, dice: Random) -> bytes | None:
+        if data.startswith(MAGIC):
+            return None
+        kind = dice.random()
+        changed = None
+        if kind < 0.4:
+            changed = json_header(data, dice, WORDS)
+        elif kind < 0.8:
+            changed = _inner(data, dice)
+        return changed if changed is not None else any_bytes(data, dice, [word.encode() for word in WORDS])
+
+    def run(self, data: bytes) -> None:
+        for file in self._folder.iterdir():
+            file.unlink()
+        if data.startswith(JOURNAL):
+            (self._folder / self._name).write_bytes(_chained(data[len(JOURNAL) :]))
+            data = self._sound
+        elif not data.startswith(MAGIC):
+            data = MAGIC + hashlib.sha256(MAGIC + data).digest() + data
+        (self._folder / FILE).write_bytes(data)
+        network = self._service.manifest.network
+        snapshot = load_snapshot(self._folder, network)
+        assert snapshot is not None
+        # What was loaded is shown, asked, fed on and saved, as `run` would.
+        snapshot.header.resume_at()
+        json.dumps(status_of(snapshot, self._folder).as_json(), allow_nan=False)
+        answer = self._service.ask_of(self._question, snapshot.version)
+        json.dumps(answer.model_dump(mode="json"), allow_nan=False)
+        if (snapshot.version.last_tick or 0) < MAX_TICK - 100:  # else its stream is at an end
+            fed = self._fed_on(snapshot.version, [])
+            with StateFolder(self._folder) as folder:
+                folder.save(Snapshot(snapshot.header, fed))
+            assert load_snapshot(self._folder, network) is not None
+
+    def _fed_on(self, version: Version, steps: list[Step]) -> Version:
+        """After four more frames, one of which at least ends a clip; their steps go to `steps`."""
+        network, reader = self._service.manifest.network, self._service.asker._reader
+        backbone = self._service.asker._objects._backbone  # type: ignore[attr-defined]
+        ingest = Ingest(network, backbone, make_sampler("fifo", reader), version, on_step=steps.append)
+        try:
+            at = 0.0 if version.last_tick is None else version.last_tick / 5 + 1
+            return ingest.push([self._service._shown(at + i) for i in range(4)])
+        finally:
+            ingest.close()
+
+
+def _chained(records: bytes) -> bytes:
+    """A journal's bytes: each record with the checksum that makes it count."""
+    data, total, at = bytearray(JOURNAL_MAGIC), first_sum(), 0
+    while at + 4 <= len(records):
+        stop = at + 4 + int.from_bytes(records[at : at + 4], "little")
+        payload = records[at + 4 : stop]
+        total = next_sum(total, payload)
+        data += len(payload).to_bytes(4, "little") + total + payload
+        at = stop
+    return bytes(data)
+
+
+def _inner(data: bytes, dice: Random) -> bytes | None:
+    """The JSON of our own header, inside the metadata of the file's, changed and both lengths put right."""
+    size = int.from_bytes(data[:8], "little")
+    try:
+        outer = json.loads(data[8 : 8 + size])
+        inner = json_tree(outer["__metadata__"]["header"].encode(), dice, HEADER)
+        outer["__metadata__"]["header"] = (inner or b"").decode()
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    return safetensors(outer, data[8 + size :])

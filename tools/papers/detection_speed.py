@@ -1,0 +1,208 @@
+"""What the heads of MeMSVD and of attention to a bank cost, against the length of the window they remember.
+
+    python -m tools.papers.detection_speed --output speed.json
+
+Six regions every two seconds, as many as MeMSVD's three actors a second. Each head answers one clip; all
+heads and windows are timed in turns within one run, in an order that changes with every round. Offline, the
+window's SVD is found anew for each clip, as a window that moves on needs it; online, the basis is updated.
+The network is the default bundle's backbone on a clip's two frames, and a head. FLOPs (two a
+multiply-accumulate) and parameters are of the head without its classifier, which all have. The last line of
+standard output is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from edge_runtime.config.paths import default_bundle
+from edge_runtime.memory.online_svd import OnlineSVD
+from edge_runtime.service.engine_set import Engines
+from engines.bundle import Bundle
+from export.papers.detection.bank import BankAttention, newest
+from export.papers.detection.clips import RegionVideo
+from export.papers.detection.head import Before, DetectionHead, MemoryPart
+from export.papers.detection.memsvd import Basis, ForgettingSVD, Probed, exact_basis, randomised_basis
+from export.papers.detection.past import Rows
+from tools.console import finish, progress, run_tool, show
+
+REGIONS, ROWS_A_SECOND, COMPONENTS, ACTIVITIES, CLIP_FRAMES = 6, 3, 10, 10, 2
+PRINTED, TAKEN = "attention, as printed", "attention, regions taken to the bank"
+READ, ONLINE = "MeMSVD, basis known", "oMeMSVD, with its update"
+PROBED, PROBED_ONLINE = "MeMSVD's basis known, probed", "oMeMSVD's basis, probed, with its update"
+EXACT, RANDOMISED = "MeMSVD, with an exact SVD", "MeMSVD, with a randomised SVD"
+NONE, BACKBONE = "no memory", "backbone"
+Call = Callable[[], object]
+
+
+class AsPrinted(MemoryPart):
+    """Attention to a bank that projects every row of it, as the papers print and count it."""
+
+    def __init__(self, part: BankAttention) -> None:
+        super().__init__()
+        self.part = part
+
+    def watch(self, video: RegionVideo) -> Before:
+        return self.part.watch(video)
+
+    def forward(self, regions: Tensor, valid: Tensor, past: Rows) -> Tensor:
+        return self.part.as_printed(regions, past)
+
+
+def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> dict[str, Call]:
+    """One call for each head: it answers one clip. Widths as in the bundle, or as in the paper."""
+    bank = rng.normal(size=(round(ROWS_A_SECOND * seconds), width)).astype(np.float32)
+    new = rng.normal(size=(REGIONS, width)).astype(np.float32)
+    regions, valid = torch.from_numpy(new)[None], torch.ones(1, REGIONS, dtype=torch.bool)
+    rows = Rows(torch.from_numpy(bank)[None], torch.ones(1, len(bank), dtype=torch.bool))
+    attention = BankAttention(width, newest(len(bank)), inner=inner)
+    svd = OnlineSVD.empty(COMPONENTS, width, forgetting=0.95, dtype=np.float32)
+    for at in range(0, min(len(bank), 60), REGIONS):
+        svd = svd.update(bank[at : at + REGIONS])
+
+    def asked(part: MemoryPart | None, past: Callable[[], Any] = lambda: None) -> Call:
+        head = DetectionHead(width, ACTIVITIES, [] if part is None else [part]).eval()
+        return lambda: head(regions, valid, [] if part is None else [past()])
+
+    def basis(found: Callable[[], Any]) -> Callable[[], Basis]:
+        return lambda: Basis(torch.from_numpy(np.ascontiguousarray(found()))[None])
+
+    projection = ForgettingSVD(COMPONENTS)
+    probed = Probed(projection, width)
+    return {
+        NONE: asked(None),
+        PRINTED: asked(AsPrinted(attention), lambda: rows),
+        TAKEN: asked(attention, lambda: rows),
+        READ: asked(projection, basis(lambda: svd.basis)),
+        ONLINE: asked(projection, basis(lambda: svd.update(new).basis)),
+        PROBED: asked(probed, basis(lambda: svd.basis)),
+        PROBED_ONLINE: asked(probed, basis(lambda: svd.update(new).basis)),
+        RANDOMISED: asked(projection, basis(lambda: randomised_basis(bank, COMPONENTS))),
+        EXACT: asked(projection, basis(lambda: exact_basis(bank, COMPONENTS))),
+    }
+
+
+def cost(width: int, inner: int, seconds: float) -> dict[str, dict[str, float]]:
+    """FLOPs of one clip and parameters of each head, its classifier taken off. SVDs are no part of a head."""
+    calls = heads(width, inner, seconds, np.random.default_rng(0))
+    attention = _numbers(BankAttention(width, newest(), inner=inner))
+    probed = _numbers(Probed(ForgettingSVD(COMPONENTS), width))
+    parameters = {PRINTED: attention, TAKEN: attention, READ: 0, PROBED: probed}
+    nothing = _flops(calls[NONE])
+    return {
+        name: {"flops": _flops(calls[name]) - nothing, "parameters": count}
+        for name, count in parameters.items()
+    }
+
+
+def _numbers(part: MemoryPart) -> int:
+    return sum(one.numel() for one in part.parameters())
+
+
+@torch.no_grad()
+def _flops(call: Call) -> int:
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())
+
+
+@torch.no_grad()
+def timed(
+    calls: dict[tuple[str, float], Call],
+    rounds: int,
+    least_s: float,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[tuple[str, float], list[float]]:
+    """Microseconds of a call in every round: the median of at least five that take `least_s` together.
+
+    Not the quickest, which is the quicker the more calls it is taken from, and slow calls are few.
+    """
+    often = {}
+    for key, call in calls.items():
+        call()
+        started = clock()
+        call()
+        often[key] = max(5, round(least_s / (clock() - started)))
+    found: dict[tuple[str, float], list[float]] = {key: [] for key in calls}
+    rng = np.random.default_rng(0)
+    with progress(rounds) as step:
+        for number in range(rounds):
+            for at in rng.permutation(len(calls)):
+                key = list(calls)[at]
+                taken = []
+                for _ in range(often[key]):
+                    started = clock()
+                    calls[key]()
+                    taken.append(clock() - started)
+                found[key].append(1e6 * statistics.median(taken))
+            step(f"round {number + 1}")
+    return found
+
+
+def measure(arguments: argparse.Namespace) -> dict[str, Any]:
+    engines = Engines.load(Bundle.open(default_bundle()), arguments.backend, 1)
+    size = engines.bundle.manifest.network.image_size
+    frames = np.random.default_rng(0).integers(0, 255, (CLIP_FRAMES, size, size, 3), np.uint8)
+    calls: dict[tuple[str, float], Call] = {(BACKBONE, 0.0): lambda: engines.backbone({"image": frames})}
+    for seconds in arguments.windows:
+        rng = np.random.default_rng(1)
+        calls |= {(n, seconds): c for n, c in heads(arguments.width, arguments.inner, seconds, rng).items()}
+    found = timed(calls, arguments.rounds, arguments.least_ms / 1e3)
+    engines.close()
+    backbone = float(np.median(found.pop((BACKBONE, 0.0))))
+    names = list(dict.fromkeys(name for name, _ in found))
+    return {
+        "width": arguments.width,
+        "inner": arguments.inner,
+        "windows_s": arguments.windows,
+        "rounds": arguments.rounds,
+        "backbone_us": round(backbone, 1),
+        "head_us": {n: {f"{s:g}": _quartiles(found[n, s]) for s in arguments.windows} for n in names},
+        "network_clips_per_s": {
+            n: {
+                f"{s:g}": round(1e6 / (backbone + float(np.median(found[n, s]))), 1)
+                for s in arguments.windows
+            }
+            for n in names
+        },
+        "cost": {f"{s:g}": cost(arguments.width, arguments.inner, s) for s in arguments.windows},
+    }
+
+
+def _quartiles(values: list[float]) -> list[float]:
+    """Median, first and third quartile."""
+    return [round(float(one), 1) for one in np.percentile(values, [50, 25, 75])]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--windows", type=float, nargs="+", default=[10, 20, 40, 61, 80, 160, 320, 640])
+    parser.add_argument("--width", type=int, default=128, help="of a region; SlowFast's is 2304")
+    parser.add_argument("--inner", type=int, default=128, help="of keys and values; LFB's is 512")
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--least-ms", type=float, default=5.0, help="of calls to one head in a round")
+    parser.add_argument("--backend", default="onnxruntime")
+    parser.add_argument("--output", type=Path)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    result = measure(arguments)
+    if arguments.output is not None:
+        arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    windows = [f"{seconds:g}" for seconds in arguments.windows]
+    rows = [[name, *(one[s][0] for s in windows)] for name, one in result["head_us"].items()]
+    show("head, microseconds a clip", ["", *(f"{s} s" for s in windows)], rows)
+    finish(result)
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -1,0 +1,156 @@
+"""How much slower this machine is than an idle one, second by second: a control for everything that is timed.
+
+    python -m tools.reliability.machine_load --seconds 10
+
+A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again,
+as a program does that mostly waits: idle, 25 ms. Twice a second it works 50 ms at a stretch, as a start or an
+orderly stop does, which a busy machine slows down far more. How much longer each takes is what the others on
+the machine cost. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a run
+on a busy one says how busy it was. The last line is one JSON object.
+"""
+
+from __future__ import annotations
+
+import argparse
+import bisect
+import itertools
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+
+from tools.console import finish
+
+SLEEP_S, WORK_S = 0.02, 0.005
+IDLE_S = SLEEP_S + WORK_S
+BURST_S, BURST_EVERY_S = 0.05, 0.5
+OVERHEAD = 1.1
+"""What sleeping and the clocks cost on an idle machine; so much is no slowdown."""
+ROOT = Path(__file__).resolve().parents[2]
+
+
+class Rounds:
+    """What the control took, round by round; idle `idle_s` each. From any thread."""
+
+    def __init__(self, idle_s: float) -> None:
+        self._idle_s = idle_s
+        self._ends: list[float] = []
+        self._took: list[float] = [0.0]
+        """Sums: `_took[k]` seconds for the first k rounds."""
+        self._change = threading.Condition()
+
+    def note(self, end: float, took: float) -> None:
+        """A round that ended at this moment (monotonic s) and took so many seconds."""
+        with self._change:
+            self._ends.append(end)
+            self._took.append(self._took[-1] + took)
+            self._change.notify_all()
+
+    def wait(self, seconds: float) -> None:
+        """For the first one."""
+        with self._change:
+            self._change.wait_for(lambda: bool(self._ends), seconds)
+
+    def since(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle they were from `begin` to `end` (monotonic s, by default now).
+
+        At least 1. The round that was under way at either end counts whole.
+        """
+        end = time.monotonic() if end is None else end
+        with self._change:
+            if not self._ends:
+                return 1.0
+            first = min(bisect.bisect_left(self._ends, begin), len(self._ends) - 1)
+            last = min(bisect.bisect_left(self._ends, end) + 1, len(self._ends))
+            took = self._took[last] - self._took[first]
+        return max(took / (last - first) / (self._idle_s * OVERHEAD), 1.0)
+
+
+class Control:
+    """Rounds of the control process for as long as the `with` block lasts."""
+
+    def __init__(self) -> None:
+        self._rounds, self._bursts = Rounds(IDLE_S), Rounds(BURST_S)
+
+    def since(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle a program was that mostly waits; see `Rounds.since`."""
+        return self._rounds.since(begin, end)
+
+    def at_work(self, begin: float, end: float | None = None) -> float:
+        """How many times slower than idle a program was that works at a stretch; see `Rounds.since`."""
+        return self._bursts.since(begin, end)
+
+    def __enter__(self) -> Control:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tools.reliability.machine_load", "--rounds", str(os.getpid())],
+            cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        self._thread = threading.Thread(target=self._listen, name="slowdown", daemon=True)
+        self._thread.start()
+        self._rounds.wait(60)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._thread.join()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            kind, end, took = line.split()
+            (self._bursts if kind == "burst" else self._rounds).note(float(end), float(took))
+
+
+def _rounds(parent: int) -> None:
+    """The control itself: ends with its parent."""
+    next_burst = time.monotonic()
+    while os.getppid() == parent:
+        began = time.monotonic()
+        time.sleep(SLEEP_S)
+        _work(WORK_S)
+        _say("round", began)
+        if time.monotonic() >= next_burst:
+            began = time.monotonic()
+            next_burst = began + BURST_EVERY_S
+            _work(BURST_S)
+            _say("burst", began)
+
+
+def _work(seconds: float) -> None:
+    """So much processor time."""
+    began = time.thread_time()
+    while time.thread_time() - began < seconds:
+        sum(itertools.repeat(1, 1000))
+
+
+def _say(kind: str, began: float) -> None:
+    end = time.monotonic()
+    print(f"{kind} {end:.6f} {end - began:.6f}", flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, metavar="PARENT", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.rounds is not None:
+        _rounds(given.rounds)
+        return 0
+    began = time.monotonic()
+    with Control() as control:
+        time.sleep(given.seconds)
+        found = {"slowdown": control.since(began), "at_work": control.at_work(began)}
+        finish({"seconds": given.seconds, **found, "load": os.getloadavg()[0]})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

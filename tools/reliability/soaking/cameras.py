@@ -1,0 +1,86 @@
+"""The cameras of a soak: a demo that runs fast and three network cameras on loopback."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+from collections.abc import Sequence
+from types import TracebackType
+
+from tools.fakes.http_camera import HttpServer
+from tools.fakes.rtsp_camera import RtspServer
+
+SIZES = ((160, 96), (120, 128))
+"""As many pixels: the newest 32 pictures are kept, so memory follows a camera's size, which a soak would take
+for growth (4.4 MB more at 320 x 192)."""
+
+
+class Cameras:
+    """`demo` is a file without end and never fails, `steady` is a camera that never does."""
+
+    def __init__(self, speed: float, ports: Sequence[int] = (0, 0, 0)) -> None:
+        """`ports` of an earlier run: a memory belongs to the address that it was made of."""
+        self._stack = contextlib.ExitStack()
+        self.rtsp = RtspServer(ports[0])
+        self.rtsp.__enter__()
+        self.steady = self._stack.enter_context(RtspServer(ports[1], fps=10.0))
+        self.http = self._stack.enter_context(HttpServer(ports[2]))
+        self.ports = (self.rtsp.port, self.steady.port, self.http.port)
+        self.sources = {
+            "demo": f"demo?size=160x120&speed={speed:g}",
+            "rtsp": self.rtsp.url,
+            "mjpeg": f"{self.http.url}/mjpeg",
+            "steady": self.steady.url,
+        }
+
+    def stop_rtsp(self) -> None:
+        self.rtsp.__exit__()
+
+    def start_rtsp(self) -> None:
+        """On the same port, as after a power cut."""
+        self.rtsp = RtspServer(self.rtsp.port, size=self.rtsp.size)
+        self.rtsp.__enter__()
+
+    def switch_rtsp(self) -> None:
+        self.rtsp.size = SIZES[1] if self.rtsp.size == SIZES[0] else SIZES[0]
+        self.rtsp.fps = 15.0 if self.rtsp.fps == 25.0 else 25.0
+
+    def __enter__(self) -> Cameras:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.rtsp.__exit__()
+        self._stack.close()
+
+
+_POST = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
+_FORGET = _POST.replace(b"query", b"forget").replace(
+    b"\r\n\r\n", b"\r\nContent-Type: application/json\r\n\r\n"
+)
+_RUBBISH = (
+    b"\x00\xff" * 500,
+    b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 200_000 + b"\r\n\r\n",
+    _POST % 50 + b"{",
+    _POST % 7 + b"[[[[[[[",
+    _POST % 40 + b'{"type":"time","from":1e999,"camera":7}  ',
+    b"PUT /api/v1/cameras/../../etc/paused HTTP/1.1\r\nHost: x\r\nContent-Length: 4\r\n\r\ntrue",
+    _FORGET % 2 + b"{}",
+)
+
+
+def rubbish(port: int, stop: threading.Event, seed: int) -> int:
+    """Clients that break the rules, one after the other until `stop`; how many there were."""
+    rng, count = random.Random(seed), 0
+    while not stop.wait(0.05):
+        with contextlib.suppress(OSError):  # it may well hang up on us
+            with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
+                client.sendall(rng.choice([*_RUBBISH, rng.randbytes(rng.randint(1, 5000))]))
+                if rng.random() < 0.7:
+                    client.settimeout(0.5)
+                    client.recv(65536)
+        count += 1
+    return count
