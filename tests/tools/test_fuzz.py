@@ -125,7 +125,7 @@ def test_the_supervisor_survives_and_counts_what_kills_its_worker(kind, tmp_path
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
     from tools.fuzzing import campaign
 
-    room = tmp_path / "tools" / "fuzzing" / "doors"
+    room = tmp_path / "tools" / "fuzzing" / "targets"
     room.mkdir(parents=True)
     for file in (ROOT / "tools" / "fuzzing").glob("*.py"):
         (room.parent / file.name).write_text(file.read_text())

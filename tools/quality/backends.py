@@ -1,6 +1,6 @@
 """The same bundle under several engines: the same tokens, the same answers?
 
-    PYTHONPATH=. python tools/backends.py --frames 1000
+    python -m tools.quality.backends --frames 1000
 
 At every clip of the demo all engines start from the first engine's memory and step once, so that differences
 do not add up. Counted are the tokens that one engine keeps and another does not; it is a near-tie if the

@@ -1,6 +1,6 @@
 """Does a long history cost anything? Questions, state and resident memory after 36,000 frames and after 60.
 
-    PYTHONPATH=. python tools/history.py --frames 36000
+    python -m tools.reliability.history --frames 36000
 
 One process ingests the demo at the bundle's picture size, keeps the version after 60 frames and goes on. Then
 both versions get the same questions, 2,000 of each kind, in alternating order. Reported: the ratio of the
