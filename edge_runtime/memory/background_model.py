@@ -10,7 +10,7 @@ frame, so it thins out the candidates.
 Usual in that cell and not in the picture, because an advert or a door always has long residuals: of the
 tokens that show an event, the most novel fifth of a clip holds 0.88 instead of 0.65 (demo level L1; 0.54
 instead of 0.38 on L2). Which rows the SVD gets hardly matters, the cell means matter most
-(tools/novelty_rows.py, docs/measurements.md).
+(docs/lab).
 """
 
 from __future__ import annotations
