@@ -163,26 +163,29 @@ class Ingest:
         if len(features) > missing:  # batches were cut for a clip of which one was dropped
             self._ingest(features[:missing], times[:missing])
             return self._ingest(features[missing:], times[missing:])
-        step = self._compute_step(features, times)
-        version = apply(self.version, step, self.network)
-        self.version = prune_tokens(version, self.network) if self.sampler.prefilters else version
+        version, step = self._compute_step(features, times)
+        self.version = apply(version, step, self.network)
         if self.on_step is not None:
             self.on_step(step)
 
-    def _compute_step(self, features: Features, times: Sequence[float]) -> Step:
-        """Compute the step of features (B, 49, d) that do not reach beyond the running clip."""
-        background = self.version.background
+    def _compute_step(self, features: Features, times: Sequence[float]) -> tuple[Version, Step]:
+        """Compute the step of features (B, 49, d) that do not reach beyond the running clip.
+
+        Returns the version, its running clip pruned, and the step to apply to it.
+        """
+        version, network = self.version, self.network
         residual = np.zeros(features.shape[:2], np.float32)  # (B, 49)
-        if background is not None:
-            residual = background.frame_residual(features)
-        step = Step(features, residual, tuple(times), self.period or 1 / self.network.sample_fps)
-        version = add_frames(self.version, step)
+        if version.background is not None:
+            residual = version.background.frame_residual(features)
+        step = Step(features, residual, tuple(times), self.period or 1 / network.sample_fps)
+        grown = add_frames(version, step)
         if self.sampler.prefilters:
-            version = prune_tokens(version, self.network)
-            step = replace(step, features=np.stack(version.pending[-len(times) :]))
-        if len(version.pending) == self.network.clip_frames:
-            step = replace(step, clip_update=self._compute_clip_update(version))
-        return step
+            f, grown = len(version.pending), prune_tokens(grown, network)
+            version = replace(version, pending=grown.pending[:f])
+            step = replace(step, features=np.stack(grown.pending[f:]))
+        if len(grown.pending) == network.clip_frames:
+            step = replace(step, clip_update=self._compute_clip_update(grown))
+        return version, step
 
     def _compute_clip_update(self, version: Version) -> ClipUpdate:
         """Score memory and clip at the end of a clip, which is still pending in `version`."""
