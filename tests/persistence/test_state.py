@@ -13,9 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import (
     FILE,
     MAGIC,

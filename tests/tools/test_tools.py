@@ -143,7 +143,7 @@ def test_a_token_that_missed_says_by_how_much():
 
 def test_an_engine_s_scores_are_noted_as_its_sampler_says_them():
     from edge_runtime.config.paths import default_bundle
-    from edge_runtime.ingest.pipeline import empty_version
+    from edge_runtime.memory.version import empty_version
     from engines.bundle import Bundle
     from tools.quality.backends import clips, load, step
 

@@ -11,8 +11,9 @@ import numpy as np
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.frame import Frame
-from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import Header, Snapshot
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder

@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import Header, Snapshot, StateFolder, arrays_of, model_digest
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder

@@ -20,7 +20,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.ingest.pipeline import empty_version
+from edge_runtime.memory.version import empty_version
 from engines.bundle import Bundle
 from engines.errors import BundleError
 from engines.graph_check import check_onnx, check_openvino

@@ -12,9 +12,9 @@ from pathlib import Path
 from random import Random
 
 from edge_runtime.frame import MAX_TICK
-from edge_runtime.ingest.pipeline import Ingest, Version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.step import Step
+from edge_runtime.memory.version import Step, Version
 from edge_runtime.persistence import FILE, MAGIC, Snapshot, StateFolder, load_snapshot
 from edge_runtime.persistence.journal import MAGIC as JOURNAL_MAGIC
 from edge_runtime.persistence.journal import first_sum, journal_name, next_sum
