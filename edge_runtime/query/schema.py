@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import difflib
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -26,6 +27,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import from_json
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.system.errors import QueryError
@@ -146,21 +148,51 @@ Query = Annotated[
     ),
 ]
 
-_adapter: TypeAdapter[ActivityQuery | ObjectQuery | TimeQuery] = TypeAdapter(Query)
+AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
+_adapter: TypeAdapter[AnyQuery] = TypeAdapter(Query)
 
 
-def parse_query(text: str | bytes) -> ActivityQuery | ObjectQuery | TimeQuery:
-    """A question from JSON. Raises QueryError with the first thing that is wrong, in one sentence."""
+@dataclass(frozen=True)
+class QueryRequest:
+    """A question and the name of the camera that it is put to; None means the only camera."""
+
+    query: AnyQuery
+    camera: str | None = None
+
+
+def parse_request(text: str | bytes) -> QueryRequest:
+    """Read a question from JSON, with an optional field `camera`: `{"camera": "lane1", "type": …}`.
+
+    Raises QueryError with the first problem, in one sentence.
+    """
+    return make_request(_read_json(text))
+
+
+def parse_query(text: str | bytes) -> AnyQuery:
+    """Read a question that names no camera from JSON. Raises as `parse_request`."""
+    return _validate(_read_json(text))
+
+
+def make_request(fields: Any) -> QueryRequest:
+    """Make a request of fields that are read already; photos may be bytes. Raises as `parse_request`."""
+    if not isinstance(fields, dict) or "camera" not in fields:
+        return QueryRequest(_validate(fields))
+    camera = fields["camera"]
+    if camera is not None and not isinstance(camera, str):
+        raise QueryError("camera must be the name of a camera")
+    return QueryRequest(_validate({key: fields[key] for key in fields if key != "camera"}), camera)
+
+
+def _read_json(text: str | bytes) -> Any:
     if len(text) > MAX_QUESTION_BYTES:
         raise QueryError(f"a question has at most {MAX_QUESTION_BYTES} bytes, got {len(text)}")
     try:
-        return _adapter.validate_json(text)
-    except ValidationError as error:
-        raise QueryError(f"question not understood: {first_problem(error)}") from None
+        return from_json(text.encode() if isinstance(text, str) else text)
+    except ValueError as error:
+        raise QueryError(printable(f"question not understood: Invalid JSON: {error}")[:400]) from None
 
 
-def query_of(fields: dict[str, Any]) -> ActivityQuery | ObjectQuery | TimeQuery:
-    """A question from data in which photos are bytes already. Raises as `parse_query`."""
+def _validate(fields: Any) -> AnyQuery:
     try:
         return _adapter.validate_python(fields)
     except ValidationError as error:
@@ -178,7 +210,8 @@ def first_problem(error: ValidationError) -> str:
         near = difflib.get_close_matches(str(problem["loc"][-1])[:50].casefold(), KEYS, 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near and near[0] != problem["loc"][-1] else ""
         return printable(f"{where} is no part of this kind of question{hint}")
-    said = problem["msg"].removeprefix("Value error, ")
+    # A person wrote JSON, in which a tuple is an array.
+    said = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a valid array")
     return printable(f"{where}: {said}" if where else said)[:400]
 
 
@@ -196,6 +229,3 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:  # binascii.Error, or ValueError itself for letters beyond ASCII
         raise ValueError("a photo must be base64") from None
-
-
-AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
