@@ -23,9 +23,8 @@ from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.interfaces.http.errors import Unknown
-from edge_runtime.interfaces.http.forms import form_of, is_form, photos_of
 from edge_runtime.interfaces.http.openapi import form, json_of, takes, told
-from edge_runtime.interfaces.http.request_bodies import MAX_BODY_BYTES, Held
+from edge_runtime.interfaces.http.request_bodies import MAX_BODY_BYTES, Held, form_of, is_form, photos_of
 from edge_runtime.interfaces.http.routes.cameras import camera_of
 from edge_runtime.interfaces.http.schemas import (
     CatalogueFacts,

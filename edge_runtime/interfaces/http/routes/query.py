@@ -11,8 +11,8 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import FormData
 
 from edge_runtime.interfaces.http import request_bodies as bodies
-from edge_runtime.interfaces.http.forms import form_of, is_form, photos_of
 from edge_runtime.interfaces.http.openapi import QUESTION, takes, told
+from edge_runtime.interfaces.http.request_bodies import form_of, is_form, photos_of
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.schema import QueryRequest, make_request, parse_request
 from edge_runtime.service.runtime import Service
