@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -32,6 +31,7 @@ from pydantic_core import from_json
 from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
+from edge_runtime.system.validation import StrictModel, first_problem
 
 MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
@@ -48,11 +48,11 @@ KEYS = ("type", "object", "activity", "from", "to", "photos", "box", "t", "produ
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+class _Part(StrictModel):
+    model_config = ConfigDict(populate_by_name=True)
 
 
-class Photos(_Strict):
+class Photos(_Part):
     """One or several photos of the product, base64 of any common picture format; several are pooled."""
 
     photos: tuple[bytes, ...] = Field(min_length=1, max_length=MAX_PHOTOS)
@@ -65,7 +65,7 @@ class Photos(_Strict):
         return tuple(_decoded(one) if isinstance(one, str) else one for one in value)
 
 
-class BoxInFrame(_Strict):
+class BoxInFrame(_Part):
     """What lies in `box` (x1, y1, x2, y2 in 0..1) of the picture shown at `t` seconds."""
 
     box: tuple[float, float, float, float]
@@ -80,7 +80,7 @@ class BoxInFrame(_Strict):
         return box
 
 
-class Product(_Strict):
+class Product(_Part):
     """A product by its name in the catalogue folder of the configuration."""
 
     product: Name
@@ -105,7 +105,7 @@ Object = Annotated[
 ]
 
 
-class _Query(_Strict):
+class _Query(_Part):
     start: float | None = Field(default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS)
     end: float | None = Field(default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS)
 
@@ -196,11 +196,11 @@ def _validate(fields: Any) -> AnyQuery:
     try:
         return _adapter.validate_python(fields)
     except ValidationError as error:
-        raise QueryError(f"question not understood: {first_problem(error)}") from None
+        raise QueryError(f"question not understood: {_problem(error)}") from None
 
 
-def first_problem(error: ValidationError) -> str:
-    """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
+def _problem(error: ValidationError) -> str:
+    """Say where and what the first problem is; the input itself is never repeated whole."""
     problem = error.errors(include_url=False, include_context=False)[0]
     # The first part is the kind of question, which the person knows.
     where = ".".join(str(part) for part in problem["loc"][1:])[:100]
@@ -211,8 +211,7 @@ def first_problem(error: ValidationError) -> str:
         hint = f"; did you mean {near[0]}?" if near and near[0] != problem["loc"][-1] else ""
         return printable(f"{where} is no part of this kind of question{hint}")
     # A person wrote JSON, in which a tuple is an array.
-    said = problem["msg"].removeprefix("Value error, ").replace("a valid tuple", "a valid array")
-    return printable(f"{where}: {said}" if where else said)[:400]
+    return first_problem(error, skip=1, max_chars=400).replace("a valid tuple", "a valid array")
 
 
 def finite(name: str, value: float | None) -> float | None:

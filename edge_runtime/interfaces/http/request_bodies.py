@@ -6,10 +6,12 @@ that is in memory already: no photo is ever written to a disk.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from fastapi import Request
+from pydantic import BaseModel, ValidationError
 from python_multipart.exceptions import FormParserError
 from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -19,7 +21,11 @@ from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.interfaces.http.errors import Busy, TooLarge
 from edge_runtime.query.schema import MAX_QUESTION_BYTES
 from edge_runtime.system.errors import QueryError
+from edge_runtime.system.validation import first_problem
 from engines.errors import LvmError
+
+T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY_BYTES = MAX_QUESTION_BYTES
 """Of a question."""
@@ -67,6 +73,19 @@ class Held:
                 raise Busy("other large questions are being answered; ask again")
             self.bytes += len(part)
             parts.append(part)
+
+
+def parse_body(model: type[M], data: bytes) -> M:
+    """Read a body of JSON. Raises as `validated`."""
+    return validated(lambda: model.model_validate_json(data))
+
+
+def validated(make: Callable[[], T]) -> T:
+    """Return what `make` returns. Raises LvmError with one sentence where data does not fit a model."""
+    try:
+        return make()
+    except ValidationError as error:
+        raise LvmError(f"not understood: {first_problem(error)}") from None
 
 
 class _InMemory(MultiPartParser):
