@@ -76,7 +76,8 @@ def test_in_evaluation_the_best_tokens_are_shown():
     with torch.no_grad():
         x = net.embed(tokens)
         best = net.generator(x).topk(4, 1).indices.sort(1).values
-        torch.testing.assert_close(net._keep_tokens(x, 1.0, None), x.gather(1, best[..., None].expand(-1, -1, 16)))
+        expected = x.gather(1, best[..., None].expand(-1, -1, 16))
+        torch.testing.assert_close(net._keep_tokens(x, 1.0, None), expected)
 
 
 def test_the_copy_follows_the_first_layer_by_its_momentum():
