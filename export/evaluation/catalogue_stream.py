@@ -161,10 +161,7 @@ def _find_moments(world: World, seconds: float) -> dict[int, tuple[Moment, ...]]
 
 
 def _choose_parts(
-    parts: Sequence[int],
-    events: dict[int, tuple[Moment, ...]],
-    limit: int,
-    rng: np.random.Generator,
+    parts: Sequence[int], events: dict[int, tuple[Moment, ...]], limit: int, rng: np.random.Generator
 ) -> list[int]:
     """Choose up to `limit` parts, as many with a close-up as without; if one kind is missing, all of the
     other."""

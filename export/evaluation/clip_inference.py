@@ -83,12 +83,7 @@ class WindowAnswer(NamedTuple):
 
 
 def read_window(
-    network: ClipNetwork,
-    tokens: Tensor,
-    ticks: Tensor,
-    query: ClipQuery,
-    clip_frames: int,
-    at_once: int = 8,
+    network: ClipNetwork, tokens: Tensor, ticks: Tensor, query: ClipQuery, clip_frames: int, at_once: int = 8
 ) -> WindowAnswer:
     """Answer one query from backbone tokens (F, 49, d_b) of its window at ticks (F,).
 

@@ -226,9 +226,7 @@ def _score_activity_answer(
     asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
 ) -> dict[str, object]:
     logits = output.outputs.get("activity_logits")
-    scores_found: dict[str, object] = {
-        "class_logits": None if logits is None else tuple(map(float, logits)),
-    }
+    scores_found: dict[str, object] = {"class_logits": None if logits is None else tuple(map(float, logits))}
     confidence = {activity.activity: activity.confidence for activity in output.answer.activities}
     return scores_found | score_activities(query, [confidence[name] for name in names] if confidence else [])
 

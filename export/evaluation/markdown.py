@@ -89,21 +89,11 @@ def render_table_2(summary: Json) -> str:
         cell, paper = f"{kind}/{duration}", TABLE_2[kind, duration]
         difference = paired.get(cell, {}).get("difference")
         then = f"{paper.lvm_net:.1f} / {paper.tubedetr:.1f} / {paper.rest:.1f}"
-        rows.append(
-            [
-                duration,
-                kind,
-                format_percent(ours.get(cell)),
-                format_percent(theirs.get(cell)),
-                format_percent(difference, signed=True),
-                then,
-            ]
-        )
+        recall = map(format_percent, (ours.get(cell), theirs.get(cell)))
+        rows.append([duration, kind, *recall, format_percent(difference, signed=True), then])
     header = ["window", "query", "LVM-Net", "TubeDETR", "difference", "printed: LVM-Net / TubeDETR / ReST"]
     # A page is read elsewhere: the folder's name, not where it lay.
-    whose = ", ".join(
-        f"{baseline['steps']} steps in {Path(baseline['run']).name}" for baseline in summary["baselines"]
-    )
+    whose = ", ".join(f"{run['steps']} steps in {Path(run['run']).name}" for run in summary["baselines"])
     text = f"TubeDETR reads {_READ_FRAMES['property']}. It learned for {whose}." if whose else ""
     return render_section("Table 2: Recall@1x", text, header, rows)
 
@@ -111,21 +101,16 @@ def render_table_2(summary: Json) -> str:
 def render_table_3(summary: Json) -> str:
     """Render the learned sampler against a random memory."""
     trained = "trained on it" if summary["random_is_trained"] else "the same networks, sampler replaced"
-    return _render_ablation(
-        f"Table 3: learned sampler against random memory ({trained})", summary, RANDOM, TABLE_3
-    )
+    title = f"Table 3: learned sampler against random memory ({trained})"
+    return _render_ablation(title, summary, RANDOM, TABLE_3)
 
 
 def render_table_4(summary: Json) -> str:
     """Render continual learning against none; empty without such runs."""
     if WITHOUT_OCL not in summary["recall_1x"]:
         return ""
-    return _render_ablation(
-        "Table 4: online continual learning against none, at matched supervision",
-        summary,
-        WITHOUT_OCL,
-        TABLE_4,
-    )
+    title = "Table 4: online continual learning against none, at matched supervision"
+    return _render_ablation(title, summary, WITHOUT_OCL, TABLE_4)
 
 
 def _render_ablation(title: str, summary: Json, other: str, paper: Mapping[Duration, Ablation]) -> str:
@@ -140,16 +125,11 @@ def _render_ablation(title: str, summary: Json, other: str, paper: Mapping[Durat
             for name in (OWN, other)
         )
         ratio = summary["against"][other]["recall_1x"].get(cell, {}).get("ratio")
-        rows.append(
-            [
-                duration,
-                with_,
-                without,
-                _format_ratio(ratio),
-                f"{then.recall_1x} ({then.recall_3x}) / {then.without_1x} ({then.without_3x}), "
-                f"{then.recall_1x / then.without_1x:.2f}×",
-            ]
+        reported = (
+            f"{then.recall_1x} ({then.recall_3x}) / {then.without_1x} ({then.without_3x}), "
+            f"{then.recall_1x / then.without_1x:.2f}×"
         )
+        rows.append([duration, with_, without, _format_ratio(ratio), reported])
     header = ["window", "with: R@1x, R@3x", "without: R@1x, R@3x", "ratio of R@1x", "printed"]
     return render_section(title, "Activity queries.", header, rows)
 
@@ -164,30 +144,21 @@ def _render_systems(summary: Json) -> str:
         reached = summary["coverage"].get(name, {}).get("at_least_1")
         if name == RANDOM and summary["random_is_trained"]:
             reached = None
-        rows.append(
-            [
-                name,
-                *(format_percent(cells.get(f"{kind}/{duration}")) for kind, duration in TABLE_CELLS),
-                format_percent(reached),
-            ]
-        )
+        recall = [format_percent(cells.get(f"{kind}/{duration}")) for kind, duration in TABLE_CELLS]
+        rows.append([name, *recall, format_percent(reached)])
     return render_section("Controls", "Recall@1x.", header, rows)
 
 
 def _render_details(summary: Json) -> str:
     """Render heads, windows, distance and confidence."""
     parts = []
+    names = ("bins", "pointer")
     heads = [
-        [
-            duration,
-            *(format_percent(summary["heads"][head].get(f"time/{duration}")) for head in ("bins", "pointer")),
-        ]
+        [duration, *(format_percent(summary["heads"][name].get(f"time/{duration}")) for name in names)]
         for duration in DURATIONS
     ]
     parts.append(
-        render_section(
-            "Two heads for time", "Recall@1x (tIoU over 0.3).", ["window", "bins", "pointer"], heads
-        )
+        render_section("Two heads for time", "Recall@1x (tIoU over 0.3).", ["window", *names], heads)
     )
     parts.append(_render_windows(summary))
     gaps = [
@@ -197,13 +168,8 @@ def _render_details(summary: Json) -> str:
     header = ["mean distance to remembered evidence", "answers", "Recall@1x (vIoU over 0.3)"]
     parts.append(render_section("Where objects were", "", header, gaps))
     sure = [
-        [
-            name,
-            _format_share(errors["before"]),
-            _format_share(errors["after"]),
-            f"{errors['least']:.2f}",
-            str(errors["samples"]),
-        ]
+        [name, *map(_format_share, (errors["before"], errors["after"])), f"{errors['least']:.2f}"]
+        + [str(errors["samples"])]
         for name, errors in summary["calibration"].items()
     ]
     header = ["confidence", "calibration error, raw", "with the manifest's scaling", "if honest", "answers"]

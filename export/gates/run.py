@@ -50,11 +50,7 @@ def run_bundle(
         network = load_network(bundle)
     engines = Engines.load(bundle, backend, threads)
     try:
-        graphs: Graphs = {
-            "backbone": engines.backbone,
-            "sampler": engines.sampler,
-            "reader": engines.reader,
-        }
+        graphs: Graphs = {"backbone": engines.backbone, "sampler": engines.sampler, "reader": engines.reader}
         records = bundle.manifest.graphs[target_of(engines.choice.backend)]
         precisions = {name: records[name].precision for name in GRAPHS}
         return run_gates(bundle, network, graphs, precisions, settings, report)

@@ -81,10 +81,7 @@ def _sampler_state(config: NetworkConfig, name: str) -> tuple[TensorSpec, ...]:
 
 def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     n, rank, steps = config.reader_tokens, config.summary_rank, config.query_steps
-    svd = (
-        _spec("svd_basis", "float32", rank, config.d_backbone),
-        _spec("svd_strength", "float32", rank),
-    )
+    svd = (_spec("svd_basis", "float32", rank, config.d_backbone), _spec("svd_strength", "float32", rank))
     return (
         _spec("memory_features", "float32", n, config.d_backbone),
         _spec("memory_tick", "int32", n),

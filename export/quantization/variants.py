@@ -38,7 +38,8 @@ from export.quantization.sensitivity import (
 )
 from export.support.disk_errors import explain_disk_errors
 
-Choices = Mapping[tuple[Target, GraphName], Choice]
+Key = tuple[Target, GraphName]
+Choices = Mapping[Key, Choice]
 
 
 @dataclass
@@ -50,15 +51,13 @@ class Variants:
     calibration: Calibration | None = None
     report: Callable[[str], None] = lambda message: None
     _programs: dict[GraphName, ExportedProgram] = field(default_factory=dict)
-    _int8: dict[tuple[Target, GraphName], tuple[QuantisedGraph | None, Sensitivity]] = field(
-        default_factory=dict
-    )
-    _bounds: dict[tuple[Target, GraphName], float] = field(default_factory=dict)
+    _int8: dict[Key, tuple[QuantisedGraph | None, Sensitivity]] = field(default_factory=dict)
+    _bounds: dict[Key, float] = field(default_factory=dict)
     _rankings: dict[GraphName, dict[str, float]] = field(default_factory=dict)
     _measured: dict[GraphName, ErrorMeter] = field(default_factory=dict)
 
     def write(self, folder: Path, choices: Choices) -> dict[Target, dict[GraphName, GraphRecord]]:
-        """Graphs and `weights.safetensors` in `folder`.
+        """Write graphs and `weights.safetensors` to `folder`.
 
         Raises LvmError for a pattern that fits no parameter or a parameter that a precision cannot hold.
         """
@@ -106,11 +105,7 @@ class Variants:
 
     def check_patterns(self) -> None:
         """Raise LvmError for a pattern of `keep` that matches no parameter."""
-        names = [
-            f"{name}.{parameter}"
-            for name in GRAPHS
-            for parameter, _ in self.network.part(name).named_parameters()
-        ]
+        names = [f"{name}.{key}" for name in GRAPHS for key, _ in self.network.part(name).named_parameters()]
         for pattern in self.keep:
             if not fnmatch.filter(names, pattern):
                 raise LvmError(f"--keep-fp32 {pattern} fits no parameter; they are named like {names[0]}")
@@ -121,16 +116,14 @@ class Variants:
             self._programs[name] = trace(self.network, name)
         return lower(self._programs[name], self.network.config, name, target)
 
-    def _resolve(self, key: tuple[Target, GraphName], choice: Choice) -> Choice:
-        """Return the choice with the result of quantising: where nothing of a graph may be int8, it stays
-        fp32."""
+    def _resolve(self, key: Key, choice: Choice) -> Choice:
+        """Return the choice after quantising: a graph of which nothing may be int8 stays fp32."""
         if choice.precision != "int8":
             return choice
         quantised, sensitivity = self._quantise(*key)
         if quantised is None:
-            return Choice(
-                "fp32", f"no operator may be int8: error {sensitivity.all:.1%} of {sensitivity.bound:.1%}"
-            )
+            error = f"error {sensitivity.all:.1%} of {sensitivity.bound:.1%}"
+            return Choice("fp32", f"no operator may be int8: {error}")
         return Choice("int8", "; ".join(reason for reason in (choice.why, sensitivity.words) if reason))
 
     def _quantise(self, target: Target, name: GraphName) -> tuple[QuantisedGraph | None, Sensitivity]:

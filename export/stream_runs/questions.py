@@ -88,8 +88,7 @@ def make_world_questions(world: World, activities: Sequence[str], products: int 
     """
     known = range(min(products, world.config.instances))
     photos = {
-        instance: to_photo(world.encode_photo(instance, world.query_views(instance)[0]))
-        for instance in known
+        instance: to_photo(world.encode_photo(instance, world.query_views(instance)[0])) for instance in known
     }
 
     def events(until: float) -> list[PastEvent]:

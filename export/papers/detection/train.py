@@ -111,10 +111,7 @@ def minimise(
         [{"params": group, "lr": rate} for group, rate in groups], weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        [rate for _, rate in groups],
-        total_steps=recipe.epochs * steps,
-        pct_start=recipe.warm_up,
+        optimiser, [rate for _, rate in groups], total_steps=recipe.epochs * steps, pct_start=recipe.warm_up
     )
     curve = []
     for _ in range(recipe.epochs):
