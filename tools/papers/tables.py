@@ -1,4 +1,4 @@
-"""Run folders of several seeds become docs/results.md and one JSON object.
+"""Run folders of several seeds become docs/lab/results.md and one JSON object.
 
     lvm-train evaluate runs/tiny-0 --data DATA --system all     (for each seed)
     python -m tools.papers.throughput --run runs/tiny-0 --bundle my-bundle --data DATA --output query.json
@@ -76,7 +76,7 @@ def main() -> int:
     parser.add_argument(
         "--speed", type=Path, nargs="*", default=[], help="what tools.papers.throughput wrote"
     )
-    parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/lab/results.md"))
     arguments = parser.parse_args()
     speeds = [speed_of(one) for one in arguments.speed]
     found: dict[str, Any] = summarise_runs(
