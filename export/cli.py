@@ -141,12 +141,12 @@ def _write(
         def say(message: str, done: int = 0) -> None:
             progress.update(task, advance=done, description=message)
 
-        judge = None
+        check = None
         if card.training.trained and settings is not None:
             from export.gates.export_check import make_bundle_check
 
-            judge = make_bundle_check(network, plan, settings, place, say)
-        return write_bundle(network, card, place, plan, say, judge), judge is not None
+            check = make_bundle_check(network, plan, settings, place, say)
+        return write_bundle(network, card, place, plan, say, check), check is not None
 
 
 def _print_table(manifest: Manifest) -> None:

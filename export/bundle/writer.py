@@ -57,7 +57,7 @@ BundleCheck = Callable[[Bundle], CheckResult]
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a bundle says of a network apart from its shapes."""
+    """A bundle's facts about a network apart from its shapes."""
 
     name: str
     classes: tuple[ActivityClass, ...]
@@ -83,26 +83,26 @@ def write_bundle(
     output: Path,
     plan: Plan,
     report: Report = lambda message: None,
-    judge: BundleCheck | None = None,
+    check: BundleCheck | None = None,
 ) -> Manifest:
     """Export `network` as `plan` says to the directory `output`; a bundle that is already there is replaced.
 
-    Every graph is compared with the network through the engine that a device would use, then `judge` says of
-    each target as a whole what does not hold. With the precision "auto" that is left out and the next best
-    taken. Raises GateFailed where something differs, LvmError where `output` is something else than a
-    bundle, Missing where a target cannot be run here; then `output` is as it was.
+    Every graph is compared with the network through the engine that a device would use, then `check` rejects
+    graphs of each target as a whole. With the precision "auto" the next best precision replaces a rejected
+    one. Raises GateFailed where something differs, LvmError where `output` is not a bundle, Missing where a
+    target cannot be run here; then `output` is unchanged.
     """
     output = output.absolute()
     check_output_folder(output)
     network.eval()
     variants = Variants(network, plan.keep, report=report)
     variants.check_patterns()
-    # A place that cannot be written is found before minutes are spent.
+    # A folder that cannot be written fails before minutes are spent.
     with _staging_folder(output) as folder:
         if plan.calibration:
             bare = _make_manifest(network, card)
             variants.calibration = calibrate(network, bare, plan.calibration, report=report)
-        return _write_until_accepted(network, card, plan, variants, folder, report, judge)
+        return _write_until_accepted(network, card, plan, variants, folder, report, check)
 
 
 def write_copy(
@@ -131,7 +131,7 @@ def _write_until_accepted(
     variants: Variants,
     folder: Path,
     report: Report,
-    judge: BundleCheck | None,
+    check: BundleCheck | None,
 ) -> Manifest:
     """Write into `folder` until no graph is rejected any more."""
     calibration = variants.calibration
@@ -154,10 +154,10 @@ def _write_until_accepted(
         parity = _compare_graphs(network, bundle, calibration, report)
         manifest = bundle.manifest.model_copy(update={"parity": parity})
         _write_manifest(folder, manifest)
-        verdict = judge(Bundle.open(folder)) if judge is not None else CheckResult()
-        more = verdict.rejected - refused
+        result = check(Bundle.open(folder)) if check is not None else CheckResult()
+        more = result.rejected - refused
         if not more:
-            manifest = manifest.model_copy(update={"answers": verdict.answers})
+            manifest = manifest.model_copy(update={"answers": result.answers})
             _write_manifest(folder, manifest)
             return manifest
         if plan.precision == "auto":

@@ -1,6 +1,6 @@
 """Make streams of the catalogue test: a checkout where unknown products are handled among others.
 
-Each stream casts products into parts anew. Products that are asked about get parts with something to do, and
+Each stream casts products into parts again. Products that are asked about get parts with something to do, and
 none on the shelf or left on the belt, because a product that stands there is in view all the time.
 """
 

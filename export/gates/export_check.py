@@ -33,10 +33,10 @@ def make_bundle_check(
     """
     tried = 0
     passed: dict[tuple[str, ...], list[AnswersRecord]] = {}
-    """Answers of targets that passed before, by the files that they were computed with: what another target
-    needs anew is no reason to watch these again."""
+    """Answers of targets that passed, by the files they were computed with: a target is watched again only
+    if its files changed."""
 
-    def judge(bundle: Bundle) -> CheckResult:
+    def check(bundle: Bundle) -> CheckResult:
         nonlocal tried
         refused: set[Rejected] = set()
         answers: list[AnswersRecord] = []
@@ -71,7 +71,7 @@ def make_bundle_check(
         tried += bool(refused)
         return CheckResult(frozenset(refused), tuple(answers))
 
-    return judge
+    return check
 
 
 def _hash_inputs(bundle: Bundle, target: Target) -> tuple[str, ...]:

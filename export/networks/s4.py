@@ -4,7 +4,7 @@ B batch, L tokens, H channels, N states of a channel, P = N / 2 conjugate pairs 
 
 x' = A x + u, y = 2 Re(C x) + D u for each channel and pair, in steps of dt with the input held between
 them (ZOH): x_k = dA x_{k-1} + dB u_k with dA = exp(dt A), dB = (dA - 1) / A (Gu et al., S4D, 2022). Complex
-numbers are kept as pairs of real ones, since neither ONNX nor any edge backend has them.
+numbers are pairs of real numbers, since neither ONNX nor any edge backend has them.
 One layer, computed in three ways that give the same numbers:
 
 `forward`     convolution with the kernel by FFT: training on whole sequences

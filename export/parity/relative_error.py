@@ -39,7 +39,7 @@ class Errors:
         undisputed = _find_undisputed(expected, got, feeds) if "pointer_logits" in expected else {}
         for name, array in expected.items():
             a, b = array.astype(np.float64), got[name].astype(np.float64)
-            # Which of two equal tokens the reader chose is no error of what it says of the others.
+            # A different choice between equal tokens is no error in the outputs of the other tokens.
             if name in undisputed:
                 keep = undisputed[name][(...,) + (None,) * (a.ndim - 2)]
                 a, b = np.where(keep, a, 0), np.where(keep, b, 0)

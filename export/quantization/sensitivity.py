@@ -28,13 +28,12 @@ _FOR_RANKING = 4
 
 @dataclass(frozen=True)
 class Sensitivity:
-    """The result: `kept` parameters (they stay fp32), worst first, with the error of quantising their
-    products alone.
+    """The result: `fp32` parameters, worst first, with the error of quantising their products alone.
 
-    `error` with them kept, `all` with every operator quantised, of `operators`.
+    `error` is that with them in fp32, `all` that with every operator quantised; `operators` is their number.
     """
 
-    kept: Mapping[str, float]
+    fp32: Mapping[str, float]
     error: float
     all: float
     bound: float
@@ -43,12 +42,12 @@ class Sensitivity:
     @property
     def words(self) -> str:
         """The reason for the manifest."""
-        if not self.kept:
+        if not self.fp32:
             return (
                 f"error {self.error:.1%} of at most {self.bound:.1%} with all {self.operators} operators int8"
             )
         return (
-            f"{len(self.kept)} of {self.operators} operators stay fp32, the worst by sensitivity: error "
+            f"{len(self.fp32)} of {self.operators} operators stay fp32, the worst by sensitivity: error "
             f"{self.error:.1%} instead of {self.all:.1%}, at most {self.bound:.1%}"
         )
 

@@ -85,7 +85,7 @@ class Variants:
                 assert quantised is not None
                 path = f"graphs/{target}/{name}.{'onnx' if quantised.weights is None else 'xml'}"
                 (folder / path).write_bytes(quantised.graph)
-                fp32 = dict(sensitivity.kept)
+                fp32 = dict(sensitivity.fp32)
                 if quantised.weights is not None:
                     data = f"graphs/{target}/{name}.bin"
                     (folder / data).write_bytes(quantised.weights)

@@ -184,12 +184,12 @@ def test_what_the_answer_gate_refuses_is_quantised_anew_with_half_the_error(
     monkeypatch.setattr("export.bundle.writer.calibrate", lambda *args, **options: calibration)
     seen: list[Any] = []
 
-    def judge(bundle: Bundle) -> CheckResult:
+    def check(bundle: Bundle) -> CheckResult:
         seen.append(bundle.manifest.graphs["onnxruntime"])
         return CheckResult(frozenset({("onnxruntime", "sampler", "int8")} if len(seen) == 1 else ()))
 
     plan = Plan("int8", ("onnxruntime",), calibration=("demo",))
-    write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)
+    write_bundle(network, card(network), tmp_path / "bundle", plan, check=check)
     before, after = (one["sampler"] for one in seen)
     assert "at most 2.0%" in before.why
     if after.precision == "int8":  # of what it had, which is less than the 2 % that it might have had
@@ -273,7 +273,7 @@ def test_what_the_judge_refuses_is_left_out(
     Timed(monkeypatch, {"fp32": 2.0, "fp16": 1.0}, set())
     seen = []
 
-    def judge(bundle: Bundle) -> CheckResult:
+    def check(bundle: Bundle) -> CheckResult:
         found = bundle.manifest.graphs["onnxruntime"]
         seen.append({name: record.precision for name, record in found.items()})
         return CheckResult(
@@ -281,7 +281,7 @@ def test_what_the_judge_refuses_is_left_out(
         )
 
     plan = Plan("auto", ("onnxruntime",))
-    manifest = write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", plan, check=check)
     assert [one["reader"] for one in seen] == ["fp16", "fp32"]
     got = {name: record.precision for name, record in manifest.graphs["onnxruntime"].items()}
     assert got == {"backbone": "fp16", "sampler": "fp16", "reader": "fp32"}

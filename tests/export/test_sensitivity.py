@@ -55,7 +55,7 @@ def test_where_all_of_it_holds_nothing_is_kept_and_nothing_ranked() -> None:
     quantiser = Known()
     quantised, what = found(quantiser, 0.5)
     assert quantised is not None and json.loads(quantised.graph) == list(MINDS)
-    assert not what.kept and what.error == pytest.approx(0.337, rel=1e-3)
+    assert not what.fp32 and what.error == pytest.approx(0.337, rel=1e-3)
     assert len(quantiser.made) == 1 and "all 4 operators int8" in what.words
 
 
@@ -65,16 +65,16 @@ def test_where_all_of_it_holds_nothing_is_kept_and_nothing_ranked() -> None:
 def test_the_worst_are_kept_out_until_the_bound_holds(bound: float, kept: list[str]) -> None:
     quantised, what = found(Known(), bound)
     assert quantised is not None
-    assert list(what.kept) == kept, "worst first"
+    assert list(what.fp32) == kept, "worst first"
     assert json.loads(quantised.graph) == [name for name in MINDS if name not in kept]
     assert what.error <= bound < what.all
-    assert what.kept["mix"] == pytest.approx(0.3, rel=1e-3), "with the error of each alone"
+    assert what.fp32["mix"] == pytest.approx(0.3, rel=1e-3), "with the error of each alone"
     assert f"{len(kept)} of 4 operators stay fp32" in what.words
 
 
 def test_where_no_operator_holds_there_is_no_graph() -> None:
     quantised, what = found(Known(), 0.001)
-    assert quantised is None and list(what.kept) == ["mix", "stem", "block", "head"]
+    assert quantised is None and list(what.fp32) == ["mix", "stem", "block", "head"]
 
 
 def test_nan_holds_no_bound() -> None:
@@ -86,7 +86,7 @@ def test_an_order_that_another_engine_found_serves_this_one() -> None:
     quantiser = Known()
     order = {"mix": 9.0, "unknown here": 8.0, "stem": 7.0, "block": 1.0, "head": 1.0}
     quantised, what = find_fp32_parameters(quantiser, ErrorMeter(engine_of(0), FEEDS), lambda: order, 0.05)
-    assert quantised is not None and set(what.kept) >= {"mix"} and "unknown here" not in what.kept
+    assert quantised is not None and set(what.fp32) >= {"mix"} and "unknown here" not in what.fp32
     assert what.error <= 0.05
 
 

@@ -91,9 +91,9 @@ class _Curve:
 
 
 class Ranking:
-    """The answers about several videos, ranked once: average precision of any draw of the videos.
+    """The answers about several videos, ranked once: average precision of any draw of them.
 
-    `activities` are the numbers of those that count, all where nobody says.
+    `activities` are the numbers of those that count; None for all.
     """
 
     def __init__(self, answers: Sequence[VideoScores], activities: Sequence[int] | None = None) -> None:

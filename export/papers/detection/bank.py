@@ -66,7 +66,7 @@ class BankLayer(nn.Module):
 
     def _added(self, seen: Tensor, past: Rows) -> Tensor:
         added: Tensor = self.dropout(self.out(functional.relu(self.norm(seen))))
-        # What an empty bank says is nothing.
+        # An empty bank adds nothing.
         return added * past.valid.any(dim=1)[:, None, None]
 
 

@@ -46,7 +46,7 @@ class RegionVideo:
     (n, R, d), zero where `valid` (n, R) is false; `box` (n, R, 4) xyxy, None for learned regions, which have
     none; `labels` (n, R, C) what each region is doing; `clip_labels` (n, C) what is being done at all.
     The truth, of regions or not: `truth_clip` (G,), `truth_box` (G, 4), `truth_labels` (G, C). `captions`
-    (n, T) of a captioner, "" where it said nothing, None where the data folder has none.
+    (n, T) of a captioner, "" where it is silent, None where the data folder has none.
     """
 
     name: str

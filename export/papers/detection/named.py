@@ -114,7 +114,7 @@ def make_parts(
 ) -> list[MemoryPart]:
     """Make the memories of the head called `name`. Raises LvmError for an unknown name.
 
-    `doing` describes each activity, which is what text memory holds; where nobody says, their numbers do.
+    `doing` describes each activity, which text memory holds; without it, the activities' numbers are used.
     """
     return [] if name == "none" else [_make_part(part, width, doing, size) for part in name.split("+")]
 

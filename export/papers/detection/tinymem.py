@@ -6,12 +6,12 @@ activities, d width.
 The kinds of memory, each an entry a clip, l entries every s clips:
 
     text     the clip's likeliest activities in words, without a captioner (`memory.recurrent_state`)
-    captions what a captioner said of its frames, where the data folder has captions.jsonl
+    captions a captioner's texts about its frames, where the data folder has captions.jsonl
     region   the features of its boxes (RoI)
     tokens   learned region tokens of the whole clip
     dense    all its tokens, compressed: MeMViT's memory, the baseline
 
-Text and region together have a layer each. What the words are told from is a classifier of regions without
+Text and region together have a layer each. The words come from a classifier of regions without
 any memory, trained on the same videos first; learned tokens are trained first, too. Both are frozen then, so
 entries of the past never go stale.
 """

@@ -53,29 +53,29 @@ def train_classifier(
     """Train a classifier on all tasks together, from `start`'s stack if given. Equal arguments give equal
     weights."""
     torch.manual_seed(fit.seed)
-    judge = LongformClassifier(config)
+    classifier = LongformClassifier(config)
     if start is not None:
-        judge.net.load_state_dict(start.state_dict())
+        classifier.net.load_state_dict(start.state_dict())
     labels, draws = torch.from_numpy(videos.labels), torch.Generator().manual_seed(fit.seed)
 
     def loss(batch: Tensor, temperature: float) -> Tensor:
-        outputs = judge(_select_tokens(videos, batch.numpy()), temperature, draws)
+        outputs = classifier(_select_tokens(videos, batch.numpy()), temperature, draws)
         truth = labels[batch]
         parts = [nn.functional.cross_entropy(logits, truth[:, i]) for i, logits in enumerate(outputs)]
         return torch.stack(parts).sum()
 
-    minimise(judge, len(videos), fit, loss, judge.net.update_copy)
-    return judge.eval()
+    minimise(classifier, len(videos), fit, loss, classifier.net.update_copy)
+    return classifier.eval()
 
 
-def predict_correct(judge: LongformClassifier, videos: Videos, batch: int = 16) -> np.ndarray:
+def predict_correct(classifier: LongformClassifier, videos: Videos, batch: int = 16) -> np.ndarray:
     """Return whether each video was classified correctly, by task: (V, 4) of 0 and 1. Random masks are drawn
     from one seed."""
     draws, right = torch.Generator().manual_seed(0), []
     with torch.no_grad():
         for start in range(0, len(videos), batch):
             rows = np.arange(start, min(start + batch, len(videos)))
-            outputs = judge(_select_tokens(videos, rows), generator=draws)
+            outputs = classifier(_select_tokens(videos, rows), generator=draws)
             best = np.stack([logits.argmax(1).numpy() for logits in outputs], 1)  # (B, 4)
             right.append(best == videos.labels[rows])
     return np.concatenate(right).astype(np.float64)

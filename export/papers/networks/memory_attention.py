@@ -138,8 +138,8 @@ def attend(
     """Apply softmax over memory and clip, (B, H, Q, E).
 
     scores (B, H, Q, K), v (B, H, K, E), of_memory (B, H, Q, M). The last `regions` of queries and keys are
-    region tokens: they look at everything, and the clip's own tokens do not look at them. So a network says
-    what it said before it was given any; in the paper, which trains them from the start, all see all.
+    region tokens: they attend to everything, and the clip's own tokens do not attend to them. So a network
+    answers as it did without any; in the paper, which trains them from the start, all attend to all.
     """
     if regions:
         hidden = scores.new_zeros(scores.shape[2:])

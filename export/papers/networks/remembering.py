@@ -3,7 +3,7 @@
 B batch, l entries, R region tokens, d width.
 
 TinyMem around any `Trunk`: the network's own parameters stay where they are, so published weights load into
-it; what is new lies beside them. With a memory of which nothing is valid it says what the network says alone.
+it; new parameters are apart. With a memory that has no valid entry it answers like the network alone.
 """
 
 from __future__ import annotations
