@@ -43,7 +43,7 @@ def changed(world: World, t: float) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("activity", CLOSEUPS)
 def test_the_box_of_a_close_up_lies_around_its_pixels(activity: str) -> None:
     world = near_world()
-    for event in [one for one in close_ups(world, 60) if one.activity == find_activity(activity)][:4]:
+    for event in [event for event in close_ups(world, 60) if event.activity == find_activity(activity)][:4]:
         rows, columns = np.nonzero(changed(world, half_way(event)))
         pixels = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / (
             320,

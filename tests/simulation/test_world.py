@@ -51,11 +51,11 @@ def half_way(event: Event) -> float:
     return (event.start + event.end) / 2
 
 
-def one_of_each(world: World, hours: float = 6.0) -> list[Event]:
-    found: dict[int, Event] = {}
+def first_of_each(world: World, hours: float = 6.0) -> list[Event]:
+    first: dict[int, Event] = {}
     for event in world.events(0.0, hours * HOUR):
-        found.setdefault(event.activity, event)
-    return list(found.values())
+        first.setdefault(event.activity, event)
+    return list(first.values())
 
 
 def changed(world: World, t: float, size: tuple[int, int]) -> NDArray[np.bool_]:
@@ -107,14 +107,14 @@ def test_a_window_of_events_does_not_depend_on_how_it_is_cut() -> None:
 
 def test_the_millionth_second_costs_what_the_first_costs() -> None:
     world = world_at("L1")
-    least = {1.0: 9.0, 1e6: 9.0, 1e9: 9.0}
+    fastest = {1.0: 9.0, 1e6: 9.0, 1e9: 9.0}
     for step in range(60):
-        for base in least:
+        for base in fastest:
             begun = time.perf_counter()
             world.frame(base + step, SMALL)
             world.truth(base + step)
-            least[base] = min(least[base], time.perf_counter() - begun)
-    assert max(least.values()) < 2.0 * least[1.0]
+            fastest[base] = min(fastest[base], time.perf_counter() - begun)
+    assert max(fastest.values()) < 2.0 * fastest[1.0]
 
 
 def test_hours_of_watching_leave_nothing_behind() -> None:
@@ -168,7 +168,7 @@ def test_hands_at_work_together_share_neither_product_nor_place() -> None:
 @pytest.mark.parametrize(("level", "seed"), [("L1", 1), ("L1", 3), ("L2", 5), ("L3", 8)])
 def test_truth_lies_where_the_pixels_are(level: str, seed: int) -> None:
     world, overlaps = world_at(level, seed), []
-    for event in one_of_each(world):
+    for event in first_of_each(world):
         for part in (0.1, 0.45, 0.8):
             t = event.start + part * (event.end - event.start)
             pixels, boxes = changed(world, t, LARGE), marked(world.truth(t), LARGE, 2.0)
@@ -194,7 +194,7 @@ def test_boxes_hold_the_visible_part_and_no_more(activity: str) -> None:
 
 def test_the_active_product_is_in_the_truth_with_its_activity() -> None:
     world = world_at("L1")
-    for event in one_of_each(world):
+    for event in first_of_each(world):
         truth = world.truth(half_way(event))
         assert [(track.instance, track.activity) for track in truth.active] == [
             (event.instance, event.activity)
@@ -302,11 +302,11 @@ def test_larger_objects_have_larger_boxes() -> None:
 
 
 def test_zipf_makes_some_products_common_and_others_rare() -> None:
-    def most(zipf: float) -> int:
+    def max_count(zipf: float) -> int:
         events = World(WorldConfig(seed=3, zipf=zipf)).events(0.0, 6 * HOUR)
         return max(np.bincount([event.instance for event in events]))
 
-    assert most(1.5) > 3 * most(0.0)
+    assert max_count(1.5) > 3 * max_count(0.0)
 
 
 def test_hard_pairs_and_event_rate_follow_their_knobs() -> None:
