@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-STATIC = Path(__file__).parents[3] / "edge_runtime" / "page" / "static"
+STATIC = Path(__file__).parents[3] / "edge_runtime" / "interfaces" / "web" / "static"
 
 
 def palettes() -> dict[str, dict[str, str]]:
