@@ -29,6 +29,6 @@ jump by half a century."""
 MAX_TICK = int(MAX_T * TICKS_PER_SECOND)
 
 
-def tick_of(t: float) -> int:
+def to_tick(t: float) -> int:
     """The 1/5 s tick nearest to `t` seconds."""
     return round(t * TICKS_PER_SECOND)

@@ -66,8 +66,15 @@ def run_tool(main: Callable[[], int | None]) -> NoReturn:
         if error.filename is None:  # no path of the user's: a defect, or a broken pipe
             raise
         status, said = 2, f"{error.filename}: {error.strerror}"
-    print(f"tools.{Path(sys.argv[0]).stem}: {' '.join(said.splitlines())}", file=sys.stderr)
+    print(f"{_name()}: {' '.join(said.splitlines())}", file=sys.stderr)
     sys.exit(status)
+
+
+def _name() -> str:
+    """Return the tool's name as one calls it: `tools.quality.drift`."""
+    parts = Path(sys.argv[0]).with_suffix("").parts
+    below = parts[len(parts) - parts[::-1].index("tools") :] if "tools" in parts else parts[-1:]
+    return ".".join(["tools", *(part for part in below if part != "__main__")])
 
 
 def bootstrap_interval(values: ArrayLike, *, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:

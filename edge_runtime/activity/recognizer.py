@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.ingest.pipeline import Version
+from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
 from edge_runtime.query.executor import Asker, Told
 from edge_runtime.query.schema import BoxInFrame, ObjectQuery, Photos, Product

@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from edge_runtime.frame import CELLS
-from edge_runtime.ingest.pipeline import BATCH_FRAMES, Ingest, empty_version
+from edge_runtime.ingest.pipeline import BATCH_FRAMES, Ingest
 from edge_runtime.memory.background_model import FRAMES_PER_CLIP, Background
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import arrays_of
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
@@ -117,7 +118,7 @@ def _lane(bundle: Bundle, backend: str, threads: int | None) -> _Lane:
 def _push_clips(lane: _Lane, images: list[Images], clips: int) -> None:
     fps = lane.ingest.network.sample_fps
     many = images * clips
-    lane.ingest.push_ready(many, [lane.t + i / fps for i in range(len(many))])
+    lane.ingest.push_images(many, [lane.t + i / fps for i in range(len(many))])
     lane.t += len(many) / fps
 
 

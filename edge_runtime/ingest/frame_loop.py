@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from edge_runtime.frame import Frame, tick_of
-from edge_runtime.ingest.pipeline import Images, Ingest, Version, batch_size, preprocess
+from edge_runtime.frame import Frame, to_tick
+from edge_runtime.ingest.pipeline import Images, Ingest, batch_size, preprocess
+from edge_runtime.memory.version import Version
 from edge_runtime.sources.base import Source
 from edge_runtime.system.errors import GivenUp
 
@@ -119,9 +120,9 @@ class Pass:
             if self._limit is not None and frame.t >= self._limit - 1e-9:
                 self.limited = True
                 break
-            if last_tick is not None and tick_of(frame.t) <= last_tick:
+            if last_tick is not None and to_tick(frame.t) <= last_tick:
                 continue
-            last_tick = tick_of(frame.t)
+            last_tick = to_tick(frame.t)
             batch.append(frame)
             if not waiting or len(batch) == batch_size(clip, frames_of_clip):
                 clip = (clip + len(batch)) % frames_of_clip

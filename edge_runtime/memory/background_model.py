@@ -5,12 +5,12 @@ Letters: F frames, P = 49 cells, d width of a token, k tokens.
 A running mean for each cell takes the still scene away; an `OnlineSVD` of what varies takes away lighting and
 whatever else comes back all the time. The length of the residual, compared with what is usual in that cell,
 is the novelty. It costs two small matrix products a frame and is known before any network has judged the
-frame, so it thins out the candidates.
+frame, so it prefilters out the candidates.
 
 Usual in that cell and not in the picture, because an advert or a door always has long residuals: of the
 tokens that show an event, the most novel fifth of a clip holds 0.88 instead of 0.65 (demo level L1; 0.54
 instead of 0.38 on L2). Which rows the SVD gets hardly matters, the cell means matter most
-(tools/novelty_rows.py, docs/measurements.md).
+(docs/lab).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Background:
     """Immutable; `update` with each clip returns the next one.
 
     `cell_means` (49, d) float32, `svd` of what varies around them, `scale` (2, 49) float32 mean and standard
-    deviation of each cell's recent residuals, by which novelty is standardised. None before the first clip.
+    deviation of each cell's recent residuals, by which novelty is standardise. None before the first clip.
     """
 
     svd: OnlineSVD
@@ -55,7 +55,7 @@ class Background:
 
     def novelty(self, tokens: Tokens) -> NDArray[np.float32]:
         """How new each token is, in (-1, 1); 0 is usual. All 0 before the first clip. (k,)"""
-        return self.standardised(self.residual(tokens), tokens.cell)
+        return self.standardise(self.residual(tokens), tokens.cell)
 
     def residual(self, tokens: Tokens) -> NDArray[np.float32]:
         """Length of what neither cell mean nor basis explains of each token. 0 before the first clip. (k,)"""
@@ -63,14 +63,14 @@ class Background:
             return np.zeros(len(tokens), np.float32)
         return self.svd.residual_in_place(tokens.features - self.cell_means[tokens.cell])
 
-    def residual_of(self, frames: Features) -> NDArray[np.float32]:
+    def frame_residual(self, frames: Features) -> NDArray[np.float32]:
         """As `residual`, of whole frames (F, 49, d). (F, 49)"""
         f, p, d = frames.shape
         if self.cell_means is None:
             return np.zeros((f, p), np.float32)
         return self.svd.residual_in_place((frames - self.cell_means).reshape(f * p, d)).reshape(f, p)
 
-    def standardised(self, residual: NDArray[np.float32], cell: Cells) -> NDArray[np.float32]:
+    def standardise(self, residual: NDArray[np.float32], cell: Cells) -> NDArray[np.float32]:
         """Residuals (k,) against what is usual in their cells, as `novelty`. (k,)"""
         if self.scale is None:
             return np.zeros(len(residual), np.float32)
@@ -85,7 +85,7 @@ class Background:
         """
         if frames.ndim != 3 or frames.shape[1] != CELLS:
             raise ValueError(f"frames must be (F, {CELLS}, d), got {frames.shape}")
-        few = np.asarray(frames[:: stride(len(frames))], np.float32)
+        few = np.asarray(frames[:: learning_stride(len(frames))], np.float32)
         median = _median(few)  # (49, d)
         means = median if self.cell_means is None else self.cell_means
         # One row a frame, the mean over its cells: what varies all over the picture.
@@ -93,7 +93,7 @@ class Background:
         moved = replace(self, svd=svd, cell_means=means + np.float32(CELL_MEAN_RATE) * (median - means))
         seen_by = moved if self.cell_means is None else self
         if residual is None or seen_by is moved:
-            residual = seen_by.residual_of(frames)
+            residual = seen_by.frame_residual(frames)
         return replace(moved, scale=self._rescaled(residual))
 
     def _rescaled(self, residual: NDArray[np.float32]) -> Features:
@@ -101,7 +101,7 @@ class Background:
         return now if self.scale is None else self.scale + np.float32(_SCALE_RATE) * (now - self.scale)
 
 
-def stride(frames: int) -> int:
+def learning_stride(frames: int) -> int:
     """Of a clip of so many frames, the background learns from every so-manieth, the first included."""
     return -(-frames // FRAMES_PER_CLIP)
 

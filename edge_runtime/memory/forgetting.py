@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import MAX_T, TICKS_PER_SECOND
 from edge_runtime.memory.background_model import CELL_MEAN_RATE, FRAMES_PER_CLIP, Background
-from edge_runtime.memory.recurrent_state import forgotten
+from edge_runtime.memory.recurrent_state import forget_ticks
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.memory.version import Version
 from engines.errors import LvmError
@@ -96,7 +96,7 @@ def forget_span(
         pending=tuple(version.pending[i] for i in kept),
         pending_residual=tuple(version.pending_residual[i] for i in kept),
         pending_ticks=tuple(version.pending_ticks[i] for i in kept),
-        carried=forgotten(version.carried, first, last),
+        recurrent_state=forget_ticks(version.recurrent_state, first, last),
     )
     told = Forgotten(
         start,

@@ -21,7 +21,7 @@ from safetensors.numpy import load, save
 from edge_runtime.memory.background_model import Background
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.online_svd import OnlineSVD
-from edge_runtime.memory.recurrent_state import Carried
+from edge_runtime.memory.recurrent_state import Arrays
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
@@ -141,11 +141,11 @@ def arrays_of(version: Version) -> dict[str, Array]:
             arrays["cell_means"] = background.cell_means
         if background.scale is not None:
             arrays["novelty_scale"] = background.scale
-    arrays |= {CARRIED + name: array for name, array in version.carried.items()}
+    arrays |= {CARRIED + name: array for name, array in version.recurrent_state.items()}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _carried(arrays: dict[str, Array]) -> Carried:
+def _carried(arrays: dict[str, Array]) -> Arrays:
     named = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
     for array in named.values():
         array.flags.writeable = False

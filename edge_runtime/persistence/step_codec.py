@@ -18,10 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS, MAX_T
-from edge_runtime.memory.array_spec import Kept
-from edge_runtime.memory.recurrent_state import check_kept
-from edge_runtime.memory.step import Step, Verdict
+from edge_runtime.memory.recurrent_state import ArraySpec, check_specs
 from edge_runtime.memory.token_memory import Features
+from edge_runtime.memory.version import ClipUpdate, Step
 from edge_runtime.persistence.header import MAX_COUNT, MAX_PERIOD_S
 from edge_runtime.persistence.validation import HALF, MAX_CLIP, MAX_LENGTH, check_numbers
 from engines.spec import Array
@@ -47,23 +46,23 @@ class Record:
 class RecordCoder:
     """Writes or reads the records of one journal, from its first on. One coder does one of the two.
 
-    No record has more than `clip_frames` frames; with each verdict come the arrays `brought`.
+    No record has more than `clip_frames` frames; with each clip update come the arrays `brought`.
     """
 
     def __init__(
-        self, width: int, clip_frames: int = MAX_CLIP, brought: Mapping[str, Kept] | None = None
+        self, width: int, clip_frames: int = MAX_CLIP, brought: Mapping[str, ArraySpec] | None = None
     ) -> None:
         self._last: Keys = np.zeros((CELLS, width), np.uint16)
         self._clip_frames = clip_frames
         self._brought = dict(sorted((brought or {}).items()))
 
     def encode(self, record: Record) -> bytes:
-        step, verdict = record.step, record.step.verdict
+        step, update = record.step, record.step.clip_update
         keys = _keys(step.features)  # (B, 49, d)
         there = np.asarray((keys != _ZERO).any(axis=2))  # (B, 49)
         tokens = _packed(np.concatenate([self._difference(keys[i], there[i]) for i in range(len(keys))]))
-        kept = None if verdict is None or verdict.kept is None else verdict.kept.astype("<u4")
-        scores = None if verdict is None else verdict.scores.astype("<f4")
+        kept = None if update is None or update.candidates is None else update.candidates.astype("<u4")
+        scores = None if update is None else update.scores.astype("<f4")
         head = _HEAD.pack(
             len(keys),
             keys.shape[2],
@@ -79,7 +78,7 @@ class RecordCoder:
             step.residual.astype("<f4"),
             np.packbits(there),
             *(part for part in (kept, scores) if part is not None),
-            *(() if verdict is None else (_little(verdict.brought[name]) for name in self._brought)),
+            *(() if update is None else (_little(update.outputs[name]) for name in self._brought)),
         ]
         return head + b"".join(part.tobytes() for part in parts) + tokens
 
@@ -96,9 +95,9 @@ class RecordCoder:
         bits = rest.take("u1", -(-frames * CELLS // 8)).astype(np.uint8)
         there = np.unpackbits(bits, count=frames * CELLS).astype(np.bool_).reshape(frames, CELLS)
         kept = None if k == _NONE else rest.take("<u4", k).astype(np.intp)
-        verdict = None
+        update = None
         if n != _NONE:
-            verdict = Verdict(kept, rest.take("<f4", n).astype(np.float32), self._carried_on(rest))
+            update = ClipUpdate(kept, rest.take("<f4", n).astype(np.float32), self._carried_on(rest))
         differences = _unpacked(rest.take("u1", size).tobytes(), int(there.sum()), width)
         rest.check_end()
         features = np.zeros((frames, CELLS, width), np.float32)
@@ -108,19 +107,19 @@ class RecordCoder:
             self._last[here] += _unzigzag(differences[start:stop])
             features[i, here] = _halves(self._last[here]).astype(np.float32)
             start = stop
-        step = Step(features, residual, tuple(times.tolist()), period, verdict)
+        step = Step(features, residual, tuple(times.tolist()), period, update)
         _check_sense(step, self._clip_frames)
         if max(seen, dropped) > MAX_COUNT:
             raise ValueError(f"a record's counts must be at most {MAX_COUNT}")
         return Record(step, seen, dropped)
 
     def _carried_on(self, rest: _Rest) -> dict[str, Array]:
-        """What a verdict brings besides. Raises ValueError for numbers that no engine says."""
+        """Read the outputs of a clip update. Raises ValueError for numbers that no engine returns."""
         found: dict[str, Array] = {}
         for name, kept in self._brought.items():
             flat = rest.take(np.dtype(kept.dtype).newbyteorder("<").str, int(np.prod(kept.shape)))
             found[name] = flat.astype(kept.dtype).reshape(kept.shape)
-        check_kept("a record's verdict", found, self._brought)
+        check_specs("a record", found, self._brought)
         return found
 
     def _difference(self, keys: Keys, there: NDArray[np.bool_]) -> Keys:
@@ -138,11 +137,11 @@ def _check_sense(step: Step, clip_frames: int) -> None:
         raise ValueError(f"a record's period must be above 0, got {step.period:g}")
     check_numbers("a record's tokens", step.features, HALF)
     check_numbers("a record's residuals", step.residual, MAX_LENGTH)
-    verdict = step.verdict
-    if verdict is None:
+    update = step.clip_update
+    if update is None:
         return
-    check_numbers("a record's scores", verdict.scores, float(np.finfo(np.float32).max))
-    kept = verdict.kept
+    check_numbers("a record's scores", update.scores, float(np.finfo(np.float32).max))
+    kept = update.candidates
     if kept is not None and not (
         (kept[1:] > kept[:-1]).all() and (kept[-1:] < clip_frames * CELLS).all() and len(kept)
     ):

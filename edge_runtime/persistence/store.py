@@ -11,8 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 
-from edge_runtime.memory.recurrent_state import brought_by
-from edge_runtime.memory.step import Step
+from edge_runtime.memory.recurrent_state import clip_output_specs
+from edge_runtime.memory.version import Step
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.persistence.errors import Damaged, StateError
 from edge_runtime.persistence.filesystem import Disk
@@ -186,7 +186,7 @@ class StateFolder:
     def _is_full(self, step: Step) -> bool:
         """At the end of a clip, where a snapshot is smallest, or else at twice the size."""
         assert self._journal is not None
-        return self._journal.size >= (self._limit if step.verdict else 2 * self._limit)
+        return self._journal.size >= (self._limit if step.clip_update else 2 * self._limit)
 
     def _tried_to_save(self, snapshot: Callable[[], Snapshot]) -> bool:
         if self._clock() < self._retry_at:
@@ -245,7 +245,7 @@ class StateFolder:
         if header.network is not None:
             network = header.network
             self._journal = journal
-            self._coder = RecordCoder(network.d_backbone, brought=brought_by(network))
+            self._coder = RecordCoder(network.d_backbone, brought=clip_output_specs(network))
             self._limit, self._synced_at = JOURNAL_PER_SNAPSHOT * len(data), self._clock()
         else:
             journal.close()

@@ -14,8 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_runtime.frame import CELLS, MAX_TICK
-from edge_runtime.memory.array_spec import Kept
-from edge_runtime.memory.recurrent_state import carried_by
+from edge_runtime.memory.recurrent_state import ArraySpec, state_specs
 from edge_runtime.persistence.errors import StateError
 from edge_runtime.persistence.header import Header
 from engines.network_config import NetworkConfig
@@ -91,10 +90,10 @@ def check_network(arrays: Mapping[str, Array], header: Header, network: NetworkC
         raise StateError("its shapes are of another bundle")
 
 
-def _carried(network: NetworkConfig | None) -> dict[str, Kept]:
+def _carried(network: NetworkConfig | None) -> dict[str, ArraySpec]:
     """What of `edge_runtime.memory.recurrent_state` is in a file, by its name there. Version 1 knew nothing
     of it."""
-    return {} if network is None else {CARRIED + name: kept for name, kept in carried_by(network).items()}
+    return {} if network is None else {CARRIED + name: kept for name, kept in state_specs(network).items()}
 
 
 def _wanted(

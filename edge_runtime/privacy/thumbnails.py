@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from edge_runtime.config.privacy import ThumbnailSettings
-from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, tick_of
+from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, to_tick
 from edge_runtime.imaging.jpeg import encode_jpeg, shrink
-from edge_runtime.ingest.pipeline import Version
+from edge_runtime.memory.version import Version
 from edge_runtime.persistence.encryption import Key, opened
 from edge_runtime.persistence.private_files import private_folder, write_private
 from edge_runtime.system.retention import too_old
@@ -61,7 +61,7 @@ class Thumbnails:
     def offer(self, frame: Frame) -> None:
         """A frame that is about to be remembered, zones burnt in."""
         if self.enabled:
-            self._waiting[tick_of(frame.t)] = encode_jpeg(shrink(frame.image, self._settings.side_px))
+            self._waiting[to_tick(frame.t)] = encode_jpeg(shrink(frame.image, self._settings.side_px))
             while len(self._waiting) > MOST_WAITING:
                 del self._waiting[next(iter(self._waiting))]
 
@@ -116,7 +116,7 @@ class Thumbnails:
         """The JPEG of the moment at `t` seconds, None where there is none. Raises SealError."""
         if not abs(t) <= MAX_T:  # as of NaN, which has no tick
             return None
-        tick = tick_of(t)
+        tick = to_tick(t)
         path = self._files().get(tick)
         if path is None:
             return None

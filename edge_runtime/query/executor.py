@@ -13,9 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import TICKS_PER_SECOND, tick_of
-from edge_runtime.ingest.pipeline import Version
+from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.memory.coverage import FORGOTTEN, PAUSED, Coverage
+from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
 from edge_runtime.query.object_encoder import EncodesObjects
@@ -150,7 +150,7 @@ class Asker:
             return np.zeros(0, np.int64)
         if isinstance(query, ObjectQuery):
             return decode.evidence_ticks(context.tick, inside, self._network.query_steps)
-        return decode.spread_ticks(tick_of(covered.start), tick_of(covered.end), self._network.query_steps)
+        return decode.spread_ticks(to_tick(covered.start), to_tick(covered.end), self._network.query_steps)
 
     # -- feeds ---------------------------------------------------------------------------------------------
 
@@ -332,4 +332,4 @@ def _ticks_of(covered: Coverage) -> tuple[int, int] | None:
     """First and last tick of what was watched of an asked window, None where nobody was watching."""
     if covered.start is None or covered.end is None:
         return None
-    return tick_of(covered.start), tick_of(covered.end)
+    return to_tick(covered.start), to_tick(covered.end)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ingest.pipeline import Version, most_novel
-from edge_runtime.memory.clip_queue import read_entries
+from edge_runtime.memory.recurrent_state import read_entries
 from edge_runtime.memory.token_memory import Tokens
+from edge_runtime.memory.version import Version, select_most_novel
 from engines.network_config import NetworkConfig
 from engines.spec import Array
 
@@ -76,7 +76,7 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
         # A clock that was set has put years between frames. The next end of a clip drops what lies before.
         valid &= tick >= tick[valid].max() - MOST_TICKS
     origin = int(tick[valid].min()) if valid.any() else 0
-    svd, queue = _svd_feeds(version, network.summary_rank), read_entries(version.carried, network)
+    svd, queue = _svd_feeds(version, network.summary_rank), read_entries(version.recurrent_state, network)
     return Context(features, tick, cell, valid, origin, svd, queue)
 
 
@@ -85,7 +85,7 @@ def _recent(version: Version, most: int) -> Tokens:
     clip = version.clip()
     if version.background is None:
         return clip.take(np.arange(max(0, len(clip) - most), len(clip)))
-    return clip.take(most_novel(version.clip_novelty(), most))
+    return clip.take(select_most_novel(version.clip_novelty(), most))
 
 
 def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:

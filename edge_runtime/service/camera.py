@@ -13,9 +13,9 @@ from collections.abc import Callable, Sequence
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.frame import Frame
 from edge_runtime.ingest.frame_loop import Pass, Taken, frames_wait
-from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.step import Step
+from edge_runtime.memory.version import Step, Version, empty_version
 from edge_runtime.persistence import Snapshot, StateFolder
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.query.answers import Answer

@@ -9,7 +9,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.ingest.pipeline import Version
+from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.sources.supervised import Supervised

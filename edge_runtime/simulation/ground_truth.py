@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import tick_of
+from edge_runtime.frame import to_tick
 from edge_runtime.simulation.canvas import outline
 from edge_runtime.simulation.product_images import Face
 from edge_runtime.simulation.space import Box, View, area, around, clip
@@ -71,7 +71,7 @@ def truth_of(t: float, stage: Stage, facings: tuple[Prop, ...], face: Callable[[
         box = _visible(whole, near + baskets, stage.view)
         if box and all(_shared(box, other) < _MOSTLY * area(box) for other in held):
             tracks.append(Track(prop.instance, box, False))
-    return Truth(t, tick_of(t), tuple(tracks))
+    return Truth(t, to_tick(t), tuple(tracks))
 
 
 def _core(act: Act) -> Box:

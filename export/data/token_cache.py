@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.background_model import Background
 from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.memory.samplers import Novelty, Sampler
 from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
+from edge_runtime.memory.version import empty_version
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
@@ -103,7 +104,7 @@ def cached(
     recorder = _Recorder()
     # What clips leave in queues needs a trained network, and tokens and candidates do not depend on it.
     network = network.model_copy(update={"context": ("svd",)})
-    ingest = Ingest(network, backbone, Sampler("recorder", recorder, thins=True), empty_version(network))
+    ingest = Ingest(network, backbone, Sampler("recorder", recorder, prefilters=True), empty_version(network))
     tokens, times, means, scales, summaries = [], [], [], [], [_summary(None, network)]
     try:
         for batch_times, images in _batches(frames, network.clip_frames):

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from edge_runtime.frame import tick_of
+from edge_runtime.frame import to_tick
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from export.data.clock import seconds
@@ -54,7 +54,7 @@ class Row(NamedTuple):
     def time(self, key: str) -> float:
         """Seconds on the 1/5 s ticks of the memory."""
         try:
-            return tick_of(seconds(str(self.values[key]))) / 5
+            return to_tick(seconds(str(self.values[key]))) / 5
         except ValueError as error:
             raise self.wrong(f"{key}: {error}") from error
 
@@ -197,7 +197,7 @@ def _track(
             "video": video,
             "instance": instance,
             "category": product,
-            "tick5": tick_of(t),
+            "tick5": to_tick(t),
             "box": [float(row.values[side]) for side in _BOX_KEYS[3:]],
             "active": 1 if busy else 0,
         })  # fmt: skip

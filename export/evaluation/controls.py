@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
-from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler, scored_by
+from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler, make_score_sampler
 from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
 from engines.errors import LvmError
 from engines.spec import Array, Engine, Feeds
@@ -33,10 +33,12 @@ SAMPLERS = ("neural", "random", "fifo", "svd-novelty", *EVALUATION_ONLY)
 def sampler_for(name: str, engine: Engine, cache: VideoCache, slots: int) -> Sampler:
     """A sampler of the runtime, or one that looks at the truth or the length of this one video."""
     if name == "oracle":
-        return scored_by(name, _Verdicts(cache.ticks, oracle_scores(cache)), engine, thins=False)
+        return make_score_sampler(
+            name, _Verdicts(cache.ticks, oracle_scores(cache)), engine, prefilters=False
+        )
     if name == "uniform-frames":
         verdicts = _Verdicts(cache.ticks, uniform_scores(len(cache.ticks), slots))
-        return scored_by(name, verdicts, engine, thins=False)
+        return make_score_sampler(name, verdicts, engine, prefilters=False)
     if name not in SAMPLERS:
         raise LvmError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
     return make_sampler(name, engine)

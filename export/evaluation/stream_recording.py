@@ -11,8 +11,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ingest.pipeline import Images, Ingest, Version, batch_size, empty_version
+from edge_runtime.ingest.pipeline import Images, Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_set import Engines
 from edge_runtime.simulation.world import World
 from engines.spec import Array, Engine, Feeds

@@ -11,12 +11,13 @@ from typing import Literal
 import numpy as np
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.ingest.pipeline import Ingest, Version, clip_tokens, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.background_model import Background
-from edge_runtime.memory.diversity import settled
-from edge_runtime.memory.recurrent_state import advanced, brought_from, nothing_carried
+from edge_runtime.memory.diversity import score_clip
+from edge_runtime.memory.recurrent_state import initial_state, to_clip_outputs, update_state
 from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
+from edge_runtime.memory.version import Version, clip_tokens, empty_version
 from edge_runtime.service.engine_set import Engines
 from engines.manifest import Manifest, Thresholds
 from engines.network_config import NetworkConfig
@@ -94,23 +95,23 @@ def _streamed(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
 
 def _shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed: int) -> TokenMemory:
     memory = TokenMemory.empty(network.memory_tokens, network.d_backbone)
-    carried = nothing_carried(network)
+    state = initial_state(network)
     oldest = int(cache.ticks[-1]) - round(network.horizon_s * TICKS_PER_SECOND)
     for clip in np.random.default_rng(seed).permutation(cache.clips):
         known = cache.background(int(clip), network)
-        tokens, novelty = _clip(network, cache, int(clip), sampler.thins)
+        tokens, novelty = _clip(network, cache, int(clip), sampler.prefilters)
         of_memory = _novelty(known, memory.slots_as_tokens())
-        judged = sampler.judged(memory, tokens, np.concatenate([of_memory, novelty]), carried)
-        judged = settled(judged, sampler, network, memory, tokens, oldest_tick=oldest)
-        memory = memory.update(tokens, judged.scores, oldest_tick=oldest)
+        both = np.concatenate([of_memory, novelty])
+        output = score_clip(sampler, network, memory, tokens, both, state, oldest_tick=oldest)
+        memory = memory.update(tokens, output.scores, oldest_tick=oldest)
         span = int(tokens.tick.min()), int(tokens.tick.max())
-        carried = advanced(carried, brought_from(judged.said, network), network, span)
+        state = update_state(state, to_clip_outputs(output.outputs, network), network, span)
     return memory
 
 
-def _clip(network: NetworkConfig, cache: VideoCache, clip: int, thins: bool) -> tuple[Tokens, Novelty]:
+def _clip(network: NetworkConfig, cache: VideoCache, clip: int, prefilters: bool) -> tuple[Tokens, Novelty]:
     """Candidates of one clip with their novelty, as they were in time order."""
-    if thins:
+    if prefilters:
         features = cache.features[clip].astype(np.float32)
         return Tokens(features, cache.tick[clip], cache.cell[clip]), cache.novelty[clip]
     part = slice(clip * network.clip_frames, (clip + 1) * network.clip_frames)

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import TICKS_PER_SECOND, tick_of
+from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.query.object_encoder import cut_out
 from edge_runtime.query.photo_mosaic import mosaic
@@ -85,7 +85,7 @@ def _cut_out(data: Dataset, video: Video, crops: dict[str, CropInVideo]) -> dict
         for frame in source:
             for qid, crop in crops.items():
                 # The first frame at or after the tick: a video slower than 5 Hz has none at some ticks.
-                if qid not in found and tick_of(frame.t) >= crop.tick5:
+                if qid not in found and to_tick(frame.t) >= crop.tick5:
                     found[qid] = cut_out(frame.image, crop.box)
     finally:
         source.close()

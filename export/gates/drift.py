@@ -16,7 +16,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_runtime.ingest.pipeline import Image, Version, preprocess
+from edge_runtime.ingest.pipeline import Image, preprocess
+from edge_runtime.memory.version import Version
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.schema import AnyQuery
@@ -112,8 +113,8 @@ class _Run:
 
     def watch(self, images: list[Image], times: list[float]) -> None:
         """One part of a clip."""
-        self._reference.ingest.push_ready(images, times)
-        self._export.ingest.push_ready(images, times)
+        self._reference.ingest.push_images(images, times)
+        self._export.ingest.push_images(images, times)
         self._running[1].extend(images)
         self._running[2].extend(times)
         if not self._reference.version.pending:
@@ -181,7 +182,7 @@ class _Run:
         clip = self._clip or Clip(*self._running, self._reference.version)
         lane = Lane(self._manifest, graphs, clip.before)
         try:
-            after = lane.ingest.push_ready(clip.images, clip.times)
+            after = lane.ingest.push_images(clip.images, clip.times)
         finally:
             lane.ingest.close()
         return overlap(clip.after.memory, after.memory)

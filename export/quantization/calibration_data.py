@@ -81,7 +81,7 @@ def calibrate(
                 for image in images:
                     digest.update(np.ascontiguousarray(image).tobytes())
                 times = [frame.t for frame in part]
-                version = lane.ingest.push_ready(images, times)
+                version = lane.ingest.push_images(images, times)
                 footage.noted(images, times, version)
                 names = [one.name for one in manifest.classes]
                 lane.ask(footage.asking(names).draw(_QUESTIONS, times[-1], seed + version.frames))

@@ -13,8 +13,9 @@ from typing import Protocol
 
 import numpy as np
 
-from edge_runtime.frame import TICKS_PER_SECOND, Frame, tick_of
-from edge_runtime.ingest.pipeline import Image, Version
+from edge_runtime.frame import TICKS_PER_SECOND, Frame, to_tick
+from edge_runtime.ingest.pipeline import Image
+from edge_runtime.memory.version import Version
 from edge_runtime.query.decode import cell_box
 from edge_runtime.query.object_encoder import cut_out
 from edge_runtime.query.schema import Photos
@@ -128,7 +129,7 @@ class Files:
     def noted(self, images: Sequence[Image], times: Sequence[float], version: Version) -> None:
         self._clips += 1
         rng = np.random.default_rng([self.seed, self._clips])
-        ticks, tokens = [tick_of(t) for t in times], version.memory.tokens()
+        ticks, tokens = [to_tick(t) for t in times], version.memory.tokens()
         kept = np.flatnonzero(np.isin(tokens.tick, ticks))
         place = self._clips - 1 if self._clips <= _MOST_CUT else int(rng.integers(self._clips))
         if not len(kept) or place >= _MOST_CUT:

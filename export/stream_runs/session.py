@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder

@@ -21,7 +21,7 @@ from engines.tensorrt_versions import open_tensorrt
 from tests.support.bundles import edited, rewritten
 from tests.support.fake_cuda import FakeDriver, install_driver
 from tests.support.fake_tensorrt import install_tensorrt, plan_head
-from tests.support.tensorrt_machine import FAKES, NAMES, a_machine, fake_machine, tensorrt_bundle
+from tests.support.tensorrt_machine import NAMES, VERSIONS, a_machine, fake_machine, tensorrt_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_damaged_timings_are_not_given_to_tensorrt(
     assert not head["knew_timings"] and gpu.builds == 2
 
 
-@pytest.mark.parametrize("version", [*FAKES, "real"])
+@pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("content", [b"", b"no graph at all", "cut"], ids=["empty", "words", "cut"])
 def test_a_graph_that_is_none_is_one_sentence(
     place, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str, content: bytes | str

@@ -21,7 +21,14 @@ from engines.spec import Engine
 from engines.tensorrt_versions import open_tensorrt
 from export.parity.sample_inputs import ACTIVITY, EMPTY, FULL, TIME, reader_feeds, sampler_feeds, scenes
 from tests.support.fake_cuda import FakeGpu, install_pycuda
-from tests.support.tensorrt_machine import FAKES, NAMES, Machine, a_machine, tensorrt_bundle
+from tests.support.tensorrt_machine import (
+    NAMES,
+    REAL_PROBLEM,
+    VERSIONS,
+    Machine,
+    a_machine,
+    tensorrt_bundle,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -42,7 +49,7 @@ def bundle(made: Path, tmp_path: Path) -> Bundle:
     return Bundle.open(Path(shutil.copytree(made, tmp_path / "bundle", copy_function=os.link)))
 
 
-@pytest.fixture(params=[*FAKES, "real"])
+@pytest.fixture(params=VERSIONS)
 def machine(request, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
     return a_machine(monkeypatch, tmp_path, bundle, request.param)
 
@@ -73,6 +80,11 @@ def assert_close(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> N
         assert got[name].dtype == wanted[name].dtype
         # -inf marks what is masked; infinities agree exactly.
         np.testing.assert_allclose(got[name], wanted[name], atol=2e-3, rtol=1e-3, err_msg=name)
+
+
+@pytest.mark.skipif(REAL_PROBLEM is not None, reason=f"not run on the real TensorRT: {REAL_PROBLEM}")
+def test_the_tests_here_run_on_the_real_tensorrt_too() -> None:
+    assert "real" in VERSIONS
 
 
 @pytest.mark.parametrize("name", NAMES)

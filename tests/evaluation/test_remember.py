@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
-from edge_runtime.ingest.pipeline import Ingest, as_stored, empty_version
+from edge_runtime.ingest.pipeline import Ingest, round_to_half
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
 from export.evaluation.histogram_baseline import cell_histograms
@@ -22,7 +23,7 @@ def test_the_memory_is_that_of_the_runtime(engines, remembered):
     ingest = Ingest(network, engines.backbone, sampler, empty_version(network))
     world, times = World(WorldConfig(seed=5)), [float(t) for t in range(70)]
     size = (network.image_size, network.image_size)
-    wanted = ingest.push_ready([world.frame(t, size) for t in times], times)
+    wanted = ingest.push_images([world.frame(t, size) for t in times], times)
     ingest.close()
     assert np.array_equal(remembered.version.memory.features, wanted.memory.features)
     assert np.array_equal(remembered.version.memory.tick, wanted.memory.tick)
@@ -33,7 +34,7 @@ def test_features_are_those_that_the_memory_took_in(remembered):
     kept = remembered.version.memory.tokens()
     frame = kept.tick // 5
     assert len(kept)
-    assert np.array_equal(as_stored(remembered.features)[frame, kept.cell], kept.features)
+    assert np.array_equal(round_to_half(remembered.features)[frame, kept.cell], kept.features)
 
 
 def test_colours_are_those_of_the_frames(engines, remembered):

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.frame import tick_of
+from edge_runtime.frame import to_tick
 from engines.errors import EngineFault, GateFailed, LvmError
 from engines.manifest import GraphName
 from engines.onnxruntime_engine import OnnxRuntimeEngine
@@ -232,7 +232,7 @@ def test_files_are_watched_one_after_the_other_and_again(tmp_path: Path) -> None
         if len(times) == 23:
             break
     assert np.diff(times).min() >= 0.5 - 1e-9 and np.diff(times).max() <= 0.6 + 1e-9
-    assert len({tick_of(t) for t in times}) == len(times)
+    assert len({to_tick(t) for t in times}) == len(times)
     assert (frames[0] == frames[5]).all() and (frames[4] == frames[19]).all()
 
 

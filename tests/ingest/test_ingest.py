@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.frame import Frame
-from edge_runtime.ingest.pipeline import Ingest, as_stored, empty_version, most_novel, preprocess
+from edge_runtime.ingest.pipeline import Ingest, preprocess, round_to_half
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version, select_most_novel
 from engines.errors import EngineFault
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
@@ -90,22 +91,22 @@ def test_thinning_keeps_the_most_novel_in_order():
     version = ingest.version
     clip = version.clip()
     novelty = version.clip_novelty()
-    kept = most_novel(novelty, 5)
+    kept = select_most_novel(novelty, 5)
     assert sorted(novelty[kept]) == sorted(novelty)[-5:]
     assert (np.diff(kept) > 0).all()
     assert np.allclose(novelty, version.background.novelty(clip), atol=1e-5)
-    assert most_novel(np.ones(9, np.float32), 3).tolist() == [0, 1, 2]
+    assert select_most_novel(np.ones(9, np.float32), 3).tolist() == [0, 1, 2]
 
 
 def test_stored_features_are_exactly_half_precision(rng):
     x = np.concatenate([rng.normal(size=5000) * 10.0**e for e in range(-9, 5)]).astype(np.float32)
-    stored = as_stored(x[np.abs(x) < 65000])
+    stored = round_to_half(x[np.abs(x) < 65000])
     assert np.array_equal(stored, stored.astype(np.float16).astype(np.float32))
     wanted = x[np.abs(x) < 65000].astype(np.float16).astype(np.float32)
     assert np.array_equal(stored, np.where(np.abs(x[np.abs(x) < 65000]) < 2.0**-14, 0, wanted))
     for bad in (70000, -70000, np.nan, np.inf):
         with pytest.raises(ValueError, match="half precision"):
-            as_stored(np.array([1, bad], np.float32))
+            round_to_half(np.array([1, bad], np.float32))
 
 
 def test_preprocessing_squashes_the_whole_picture():

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from edge_runtime.ingest.pipeline import clip_tokens
 from edge_runtime.memory.background_model import Background
+from edge_runtime.memory.version import clip_tokens
 
 SCENE = np.random.default_rng(0).normal(size=(49, 32)).astype(np.float32)
 LIGHT = np.random.default_rng(1).normal(size=32).astype(np.float32)

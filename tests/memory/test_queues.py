@@ -11,11 +11,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.ingest.pipeline import Ingest, empty_version
-from edge_runtime.memory.clip_queue import drawn_slots, entries_kept, read_entries, read_out, shared_slots
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.forgetting import forget_span
-from edge_runtime.memory.recurrent_state import brought_by, carried_by
+from edge_runtime.memory.recurrent_state import (
+    clip_output_specs,
+    queue_length,
+    read_entries,
+    read_offsets,
+    share_slots,
+    state_specs,
+)
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import FILE, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.query.reader_inputs import make_context
 from engines.bundle import Bundle
@@ -38,21 +45,21 @@ def ingest_of(network=NETWORK, version=None, sampler="neural") -> Ingest:
 @pytest.mark.parametrize("length", [1, 2, 6, 12])
 def test_read_out_goes_back_from_the_clip_before_by_the_stride(length, stride):
     """TinyMem: t - 1, t - 1 - s, ...; the entries themselves say of which clip they are."""
-    assert list(read_out(length, stride)) == [1 + stride * i for i in range(length)]
-    assert entries_kept(length, stride) == (length - 1) * stride + 1
+    assert list(read_offsets(length, stride)) == [1 + stride * i for i in range(length)]
+    assert queue_length(length, stride) == (length - 1) * stride + 1
     network = small_network(context=("text",), queue={"length": length, "stride": stride})
-    clips = entries_kept(length, stride) + 3
+    clips = queue_length(length, stride) + 3
     version = ingest_of(network).push(frames(4 * clips))
-    read = read_entries(version.carried, network)
+    read = read_entries(version.recurrent_state, network)
     assert read["there"].all()
     # A clip has 4 frames, one a second: clip number c begins at tick 20 c.
-    assert list(read["span"][:, 0]) == [20 * (clips - back) for back in read_out(length, stride)]
+    assert list(read["span"][:, 0]) == [20 * (clips - back) for back in read_offsets(length, stride)]
     assert list(read["span"][:, 1] - read["span"][:, 0]) == [15] * length
 
 
 def test_before_there_are_as_many_clips_the_rest_is_not_there():
     version = ingest_of().push(frames(4 * 3 + 1))
-    read = read_entries(version.carried, NETWORK)
+    read = read_entries(version.recurrent_state, NETWORK)
     assert list(read["there"]) == [True, True, False]
     assert not read["region"][2].any() and not read["text"][2].any()
 
@@ -60,25 +67,25 @@ def test_before_there_are_as_many_clips_the_rest_is_not_there():
 @pytest.mark.parametrize(("length", "stride"), [(0, 1), (1, 0)])
 def test_a_queue_of_nothing_is_refused(length, stride):
     with pytest.raises(ValueError, match="length and stride must be at least 1"):
-        read_out(length, stride)
+        read_offsets(length, stride)
 
 
 def test_slots_are_shared_by_largest_remainder():
     # Of 16 slots .5, .3 and .2 of what the three likeliest have: 8, 4.8 and 3.2.
     scores = np.array([0.1, 0.5, 0.05, 0.3, 0.2])
-    assert list(shared_slots(scores, 16, 3)) == [1] * 8 + [3] * 5 + [4] * 3
-    assert list(shared_slots(np.zeros(4), 4, 2)) == [0, 0, 1, 1]
-    assert list(shared_slots(np.array([0.4, 0.4, 0.4]), 4, 3)) == [0, 0, 1, 2]
+    assert list(share_slots(scores, 16, 3)) == [1] * 8 + [3] * 5 + [4] * 3
+    assert list(share_slots(np.zeros(4), 4, 2)) == [0, 0, 1, 1]
+    assert list(share_slots(np.array([0.4, 0.4, 0.4]), 4, 3)) == [0, 0, 1, 2]
 
 
 @settings(deadline=None)
 @given(st.lists(st.floats(0, 1, width=32), min_size=1, max_size=30), st.integers(1, 40), st.integers(1, 12))
-def test_shares_are_exact_and_never_off_by_a_whole_slot(scores, slots, most):
+def test_shares_are_exact_and_never_off_by_a_whole_slot(scores, slots, max_classes):
     scores = np.array(scores, np.float32)
-    named = shared_slots(scores, slots, most)
+    named = share_slots(scores, slots, max_classes)
     assert named.dtype == np.uint16 and len(named) == slots
-    assert np.array_equal(named, shared_slots(scores.copy(), slots, most))
-    best = np.argsort(-scores, kind="stable")[:most]
+    assert np.array_equal(named, share_slots(scores.copy(), slots, max_classes))
+    best = np.argsort(-scores, kind="stable")[:max_classes]
     assert set(named) <= set(best)
     total = scores[best].astype(np.float64).sum()
     if total > 0:
@@ -86,33 +93,25 @@ def test_shares_are_exact_and_never_off_by_a_whole_slot(scores, slots, most):
             assert abs(np.count_nonzero(named == one) - slots * scores[one] / total) < 1 + 1e-6
 
 
-def test_the_drawn_slots_have_the_seed_and_name_the_likeliest():
-    scores = np.array([0.1, 0.5, 0.05, 0.3, 0.2])
-    one, two = (drawn_slots(scores, 400, 3, np.random.default_rng(4)) for _ in range(2))
-    assert np.array_equal(one, two)
-    assert set(one) == {1, 3, 4}
-    assert not np.array_equal(one, drawn_slots(scores, 400, 3, np.random.default_rng(5)))
-
-
 @pytest.mark.parametrize("scores", [[np.nan, 1.0], [-0.1, 1.0], [np.inf, 0.0], []])
 def test_scores_that_are_none_are_refused(scores):
     with pytest.raises(ValueError, match="scores must be finite, at least 0"):
-        shared_slots(np.array(scores), 4, 2)
+        share_slots(np.array(scores), 4, 2)
 
 
 def test_text_of_a_run_is_the_same_each_time():
     one, two = (ingest_of().push(frames(30)) for _ in range(2))
-    for name, array in one.carried.items():
-        assert array.tobytes() == two.carried[name].tobytes()
-    assert len(np.unique(one.carried["queue.text"])) > 1
+    for name, array in one.recurrent_state.items():
+        assert array.tobytes() == two.recurrent_state[name].tobytes()
+    assert len(np.unique(one.recurrent_state["queue.text"])) > 1
 
 
 @pytest.mark.parametrize("sampler", ["random", "fifo", "svd-novelty"])
 def test_every_sampler_leaves_the_same_entry_of_the_first_clip(sampler):
     """Later clips see other memories, and these entries nothing but the clip."""
     one, two = ingest_of().push(frames(12)), ingest_of(sampler=sampler).push(frames(12))
-    for name, array in one.carried.items():
-        np.testing.assert_array_equal(array, two.carried[name])
+    for name, array in one.recurrent_state.items():
+        np.testing.assert_array_equal(array, two.recurrent_state[name])
 
 
 @pytest.mark.parametrize("sampler", ["neural", "s5"])
@@ -135,7 +134,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut, sampler):
             steps.clear()
         found = load_snapshot(tmp_path, network)
     assert found is not None and _same(found.version, first.version)
-    assert found.version.carried.keys() == carried_by(network).keys()
+    assert found.version.recurrent_state.keys() == state_specs(network).keys()
     resumed = ingest_of(network, found.version)
     resumed.push(fed[cut:])
     whole.push(fed[:cut])
@@ -164,10 +163,10 @@ def test_a_state_of_other_queues_is_of_another_bundle(tmp_path):
 )
 def test_an_entry_that_no_run_makes_is_one_sentence(tmp_path, name, value, said):
     version = ingest_of().push(frames(9))
-    array = version.carried[name].copy()
+    array = version.recurrent_state[name].copy()
     array.flat[-1] = value
     with StateFolder(tmp_path) as folder:
-        broken = replace(version, carried=dict(version.carried) | {name: array})
+        broken = replace(version, recurrent_state=dict(version.recurrent_state) | {name: array})
         folder.save(Snapshot(_header(network=NETWORK), broken))
     with pytest.raises(StateError, match=said):
         load_snapshot(tmp_path, NETWORK)
@@ -177,27 +176,27 @@ def test_a_graph_without_numbers_is_a_fault_and_changes_nothing():
     ingest = ingest_of()
     ingest.push(frames(4))
     before = ingest.version
-    sound = ingest.sampler.judge
+    sound = ingest.sampler.graph
 
     def broken(*given):
-        judged = sound(*given)
-        judged.said["clip_regions"][0, 0] = np.nan
-        return judged
+        output = sound(*given)
+        output.outputs["clip_regions"][0, 0] = np.nan
+        return output
 
-    ingest.sampler = replace(ingest.sampler, judge=broken)
+    ingest.sampler = replace(ingest.sampler, graph=broken)
     with pytest.raises(EngineFault, match="regions are NaN"):
         ingest.push(frames(4, start=4))
-    assert ingest.version.carried is before.carried
+    assert ingest.version.recurrent_state is before.recurrent_state
 
 
 def test_what_was_forgotten_leaves_the_queues():
     version = ingest_of().push(frames(20))
     after, _ = forget_span(version, 6.0, 7.0, clip_s=4.0, clip_frames=4)
-    assert list(version.carried["queue.there"]) == [1] * 5
-    assert list(after.carried["queue.there"]) == [1, 0, 1, 1, 1]
-    for name, array in after.carried.items():
+    assert list(version.recurrent_state["queue.there"]) == [1] * 5
+    assert list(after.recurrent_state["queue.there"]) == [1, 0, 1, 1, 1]
+    for name, array in after.recurrent_state.items():
         assert not array[1].any(), name
-        np.testing.assert_array_equal(array[2:], version.carried[name][2:])
+        np.testing.assert_array_equal(array[2:], version.recurrent_state[name][2:])
 
 
 def test_the_reader_gets_the_entries_of_the_asked_window():
@@ -213,13 +212,15 @@ def test_the_reader_gets_the_entries_of_the_asked_window():
     origin = make_context(version, NETWORK).origin
     assert whole["queue_tick"].tolist() == [[87 - origin, 47 - origin, 7 - origin]]
     assert whole["queue_region"].dtype == np.float32 and whole["queue_text"].dtype == np.int32
-    np.testing.assert_array_equal(whole["queue_text"][0, 0], version.carried["queue.text"][-1])
+    np.testing.assert_array_equal(whole["queue_text"][0, 0], version.recurrent_state["queue.text"][-1])
 
 
 def test_queues_are_bounded_whatever_was_watched():
     short, long = ingest_of().push(frames(8)), ingest_of().push(frames(200))
     for version in (short, long):
-        assert sum(array.nbytes for array in version.carried.values()) == 5 * (16 + 1 + 6 * 2 + 4 * 16 * 2)
+        assert sum(array.nbytes for array in version.recurrent_state.values()) == 5 * (
+            16 + 1 + 6 * 2 + 4 * 16 * 2
+        )
 
 
 def test_a_bundle_without_queues_says_nothing_of_them():
@@ -228,7 +229,7 @@ def test_a_bundle_without_queues_says_nothing_of_them():
     plain = json.loads(network.model_dump_json())
     assert network.context == ("svd",) and not network.queues
     assert {"context", "queue"} & plain.keys() == set()
-    assert carried_by(network) == {} and brought_by(network) == {}
+    assert state_specs(network) == {} and clip_output_specs(network) == {}
     asked = NetworkConfig.model_validate(plain | {"context": ["text", "svd"]})
     assert json.loads(asked.model_dump_json())["context"] == ["text", "svd"]
 

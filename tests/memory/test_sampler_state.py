@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.interfaces.python.memory import Memory
 from edge_runtime.memory.forgetting import forget_span
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import FILE, Header, Snapshot, StateError, StateFolder, load_snapshot
 from engines.errors import EngineFault
 from engines.fake import FakeEngine
@@ -36,7 +37,7 @@ def _ingest(version=None, sampler="neural", engine=None) -> Ingest:
 
 
 def _state(version) -> np.ndarray:
-    return version.carried["sampler_state"]
+    return version.recurrent_state["sampler_state"]
 
 
 def test_the_state_begins_with_nothing_and_changes_with_each_clip():
@@ -139,7 +140,7 @@ def test_a_bundle_with_an_s5_sampler_runs_and_resumes_like_any_other(tmp_path):
     with Memory(tmp_path / "bundle", threads=1) as whole:
         whole.watch("demo", seconds=24)
         wanted = digest_of(whole._ingest.version)
-        assert whole._ingest.version.carried["sampler_state"].any()
+        assert whole._ingest.version.recurrent_state["sampler_state"].any()
         assert whole._ingest.version.memory.filled == 60
     with Memory(tmp_path / "bundle", threads=1) as first:
         first.watch("demo", seconds=10)

@@ -9,12 +9,11 @@ import numpy as np
 import pytest
 
 import edge_runtime.persistence.store as folder_module
-from edge_runtime.ingest.pipeline import Ingest, empty_version
-from edge_runtime.memory.diversity import GONE
+from edge_runtime.ingest.pipeline import Ingest
+from edge_runtime.memory.diversity import REDUNDANT
 from edge_runtime.memory.forgetting import forget_span
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.step import Step
-from edge_runtime.memory.version import Version
+from edge_runtime.memory.version import Step, Version, empty_version
 from edge_runtime.persistence import FILE, PREVIOUS, Header, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.journal import PREFIX
 from tests.support.breaking_disk import BreakingDisk, PowerCut
@@ -56,7 +55,7 @@ def life() -> Life:
     assert any(
         (version.pending[1] == 0).all(axis=1).any() for version in versions if len(version.pending) > 9
     )
-    assert any((step.verdict.scores == GONE).any() for step in steps if step.verdict)
+    assert any((step.clip_update.scores == REDUNDANT).any() for step in steps if step.clip_update)
     return Life(versions, steps, [digest_of(version) for version in versions])
 
 

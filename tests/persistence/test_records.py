@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.ingest.pipeline import as_stored
-from edge_runtime.memory.step import Step, Verdict
+from edge_runtime.ingest.pipeline import round_to_half
+from edge_runtime.memory.version import ClipUpdate, Step
 from edge_runtime.persistence import NewerState
 from edge_runtime.persistence.journal import Journal, scan
 from edge_runtime.persistence.sealing import PLAIN
@@ -20,31 +20,33 @@ WIDTH = 6
 
 def _record(rng: np.random.Generator, frames: int, *, ends_clip: bool, thinned: bool) -> Record:
     scale = 10.0 ** rng.integers(-4, 5)  # from what is subnormal in half precision to its largest numbers
-    features = as_stored(
+    features = round_to_half(
         (rng.normal(size=(frames, 49, WIDTH)) * scale / 3).clip(-65504, 65504).astype(np.float32)
     )
     features[rng.random((frames, 49)) < 0.3] = 0
     features[0, 0] = -0.0
     kept = np.sort(rng.choice(980, 30, replace=False)) if thinned else None
-    verdict = Verdict(kept, rng.normal(size=50).astype(np.float32)) if ends_clip else None
+    update = ClipUpdate(kept, rng.normal(size=50).astype(np.float32)) if ends_clip else None
     times = np.sort(rng.uniform(0, 1e9, frames)).tolist()
-    step = Step(features, rng.random((frames, 49), np.float32), times, float(rng.random()), verdict)
+    step = Step(features, rng.random((frames, 49), np.float32), times, float(rng.random()), update)
     return Record(step, int(rng.integers(2**40)), int(rng.integers(2**40)))
 
 
 def _equal(one: Record, two: Record) -> bool:
     a, b = one.step, two.step
-    verdicts = (a.verdict is None) == (b.verdict is None)
-    if a.verdict is not None and b.verdict is not None:
-        both = (a.verdict.kept is None) == (b.verdict.kept is None)
-        same = a.verdict.kept is None or np.array_equal(a.verdict.kept, b.verdict.kept)
-        verdicts = both and same and a.verdict.scores.tobytes() == b.verdict.scores.tobytes()
+    updates = (a.clip_update is None) == (b.clip_update is None)
+    if a.clip_update is not None and b.clip_update is not None:
+        both = (a.clip_update.candidates is None) == (b.clip_update.candidates is None)
+        same = a.clip_update.candidates is None or np.array_equal(
+            a.clip_update.candidates, b.clip_update.candidates
+        )
+        updates = both and same and a.clip_update.scores.tobytes() == b.clip_update.scores.tobytes()
     return (
         a.features.tobytes() == b.features.tobytes()
         and a.residual.tobytes() == b.residual.tobytes()
         and (tuple(a.times), a.period, one.seen, one.dropped)
         == (tuple(b.times), b.period, two.seen, two.dropped)
-        and verdicts
+        and updates
     )
 
 
@@ -61,7 +63,7 @@ def test_records_come_back_to_the_last_bit(seed, sizes, ends_clip, thinned):
 
 
 def test_a_still_picture_costs_next_to_nothing(rng):
-    features = as_stored(rng.normal(size=(1, 49, 128)).astype(np.float32))
+    features = round_to_half(rng.normal(size=(1, 49, 128)).astype(np.float32))
     coder = RecordCoder(128)
     sizes = [
         len(coder.encode(Record(Step(features, np.zeros((1, 49), np.float32), [t], 1.0)))) for t in (0.0, 1.0)

@@ -10,10 +10,10 @@ import pytest
 from safetensors.numpy import load, save
 
 from edge_runtime.frame import MAX_T, Frame
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.step import Step, Verdict
+from edge_runtime.memory.version import ClipUpdate, Step, empty_version
 from edge_runtime.persistence import FILE, MAGIC, Header, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.journal import Journal, journal_name
 from edge_runtime.persistence.sealing import PLAIN
@@ -289,15 +289,15 @@ def test_a_step_that_no_run_takes_is_one_sentence(folder, version, change, says)
 @pytest.mark.parametrize("kept", [[3, 2], [2, 2], [0, 4 * 49], []], ids=str)
 def test_candidates_that_are_not_of_the_clip_are_one_sentence(folder, version, kept):
     first, last = _next_steps(version)
-    verdict = Verdict(np.array(kept, np.intp), last.verdict.scores)
-    _journaled(folder, first, replace(last, verdict=verdict))
+    update = ClipUpdate(np.array(kept, np.intp), last.clip_update.scores)
+    _journaled(folder, first, replace(last, clip_update=update))
     _refused(folder, "candidates must be tokens of its clip")
 
 
 def test_scores_that_are_none_are_one_sentence(folder, version):
     first, last = _next_steps(version)
-    scores = np.full_like(last.verdict.scores, NAN)
-    _journaled(folder, first, replace(last, verdict=Verdict(last.verdict.kept, scores)))
+    scores = np.full_like(last.clip_update.scores, NAN)
+    _journaled(folder, first, replace(last, clip_update=ClipUpdate(last.clip_update.candidates, scores)))
     _refused(folder, "a record's scores")
 
 

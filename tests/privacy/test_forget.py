@@ -274,7 +274,7 @@ def test_a_thumbnail_cannot_be_passed_off_as_a_snapshot(engines, tmp_path):
 
 
 def test_forgetting_a_version_that_knows_nothing_changes_nothing():
-    from edge_runtime.ingest.pipeline import empty_version
+    from edge_runtime.memory.version import empty_version
     from tests.support.fakes import small_network
 
     version = empty_version(small_network())

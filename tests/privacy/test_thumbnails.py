@@ -10,8 +10,9 @@ import pytest
 
 from edge_runtime.config.privacy import PrivacySettings, ThumbnailSettings
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence.encryption import Key, SealError
 from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
 from engines.errors import LvmError

@@ -5,8 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from edge_runtime.ingest.pipeline import empty_version
 from edge_runtime.interfaces.cli.ask import print_answer
+from edge_runtime.memory.version import empty_version
 from edge_runtime.query.executor import MAX_BATCH, MAX_EVIDENCE
 from edge_runtime.query.reader_inputs import make_context
 from edge_runtime.query.schema import parse_query

@@ -93,14 +93,14 @@ def test_reconnecting_to_a_real_camera_leaves_nothing_behind(kind):
 
 LEFT = """
 import sys, threading, time
-from edge_runtime.interfaces.cli import one_line
+from edge_runtime.interfaces.cli import error_exit
 if sys.argv[1] == "hangs":
     threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
 print("said", end="")
 try:
     sys.exit(3)
 except SystemExit as ended:
-    one_line.leave_threads(ended)
+    error_exit.leave_threads(ended)
     print(" and goes on", end="")
     raise
 """

@@ -91,7 +91,7 @@ def a_broken_connection_is_replaced_at_once():
 @contextmanager
 def process():
     """A server in another process, and its URL."""
-    command = [sys.executable, str(ROOT / "tools" / "fault_rtsp.py")]
+    command = [sys.executable, "-m", "tools.fakes.rtsp_camera"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as server:
         yield server, f"rtsp://127.0.0.1:{server.stdout.readline().strip()}/live"

@@ -21,6 +21,9 @@ from tests.support.fake_tensorrt import install_tensorrt
 
 NAMES: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 FAKES = ("8.6.1", "10.3.0", "11.4.1")
+REAL_PROBLEM = tensorrt_problem()
+"""Why no test can be run on the real TensorRT here; None where that can be."""
+VERSIONS = FAKES if REAL_PROBLEM else (*FAKES, "real")
 
 
 def tensorrt_bundle(folder: Path, precision: str = "fp32") -> Path:
@@ -62,9 +65,6 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str) ->
 
 
 def a_machine(monkeypatch: pytest.MonkeyPatch, folder: Path, bundle: Bundle, version: str) -> Machine:
-    """A fake machine of `version`, or this one for "real"; skips, with the reason, where that cannot be."""
-    if version != "real":
-        return Machine(bundle, fake_machine(monkeypatch, folder, version), version)
-    if (reason := tensorrt_problem()) is not None:
-        pytest.skip(f"not run on the real TensorRT: {reason}")
-    return Machine(bundle, None, version)
+    """Return a fake machine of `version`, or this one for "real"."""
+    gpu = None if version == "real" else fake_machine(monkeypatch, folder, version)
+    return Machine(bundle, gpu, version)

@@ -48,7 +48,7 @@ def test_what_failed_while_held_up_is_run_again():
 
 
 def test_a_test_is_run_again_with_fixtures_that_are_made_anew(pytester):
-    pytester.makeconftest("from held_up import protocol as pytest_runtest_protocol")
+    pytester.makeconftest("from tests.support.held_up import protocol as pytest_runtest_protocol")
     pytester.makepyfile(
         """
         import pytest

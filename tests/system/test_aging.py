@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edge_runtime.ingest.pipeline import empty_version
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import Header, Snapshot, StateFolder
 from edge_runtime.persistence.store import DAMAGED, DAMAGED_KEPT_S
 from edge_runtime.system.retention import too_old

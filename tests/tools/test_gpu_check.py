@@ -32,7 +32,7 @@ def _forget_the_machine() -> Iterator[None]:
 def test_without_a_gpu_it_ends_says_why_and_claims_nothing(tmp_path: Path) -> None:
     if driver_problem() is None:
         pytest.skip("this machine has a GPU")
-    command = [sys.executable, str(ROOT / "tools" / "gpu_check.py"), "--output", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "tools.gpu", "--output", str(tmp_path / "out")]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
     assert done.returncode == 4, done.stderr

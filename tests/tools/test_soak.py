@@ -176,7 +176,10 @@ def test_a_torn_last_line_is_left_out_and_written_over(tmp_path):
 
 
 def test_the_schedule_that_ships_is_read_and_a_wrong_one_names_its_line(tmp_path):
-    assert {one.fault for one in load_schedule(ROOT / "tools" / "soak.yaml").cycle} >= {"kill", "disk-full"}
+    assert {one.fault for one in load_schedule(ROOT / "tools" / "reliability" / "soak.yaml").cycle} >= {
+        "kill",
+        "disk-full",
+    }
     wrong = tmp_path / "wrong.yaml"
     wrong.write_text("version: 1\ncycle:\n  - {fault: earthquake}\n")
     with pytest.raises(LvmError, match=r"wrong\.yaml:3: .*rtsp-stopped.*earthquake"):

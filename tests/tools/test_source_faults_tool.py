@@ -33,7 +33,7 @@ def test_what_is_missing_while_the_camera_was_there_is_lost():
 
 
 def test_the_tool_injects_and_ends_with_a_table_and_one_json_object():
-    command = [sys.executable, str(ROOT / "tools" / "source_faults.py"), "--times", "1"]
+    command = [sys.executable, "-m", "tools.reliability.source_faults", "--times", "1"]
     command += ["--only", "Broken", "CutShort", "ClockSet"]
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=env, timeout=60)

@@ -19,81 +19,68 @@ from tools.console import run_tool
 ROOT = Path(__file__).parents[2]
 
 TOOLS = {
-    "svd_reference": (
-        ["--updates", "4", "--width", "64", "--threads", "1", "--report-only"],
-        {"accuracy", "time", "accurate", "fast", "ok"},
-    ),
-    "backends": (
+    "quality.backends": (
         ["--frames", "60", "--points", "1", "--engines", "onnxruntime", "openvino", "--report-only"],
         {"reference", "clips", "engines", "ok"},
     ),
-    "history": (
+    "reliability.history": (
         ["--frames", "90", "--questions", "6", "--report-only"],
         {"latency", "state", "resident", "held", "ok"},
     ),
-    "activities": (
+    "quality.activities": (
         ["--worlds", "1", "--minutes", "1", "--backend", "onnxruntime"],
         {"ways", "clip_average_precision", "ingest_ms_a_clip"},
     ),
-    "detection_speed": (
+    "papers.detection_speed": (
         ["--windows", "10", "--rounds", "1", "--least-ms", "0"],
         {"head_us", "network_clips_per_s", "cost"},
-    ),
-    "novelty_rows": (
-        ["--seeds", "1", "--minutes", "1", "--only", "no SVD"],
-        {"worlds", "evidence_share", "shipped", "choices"},
     ),
 }
 
 
 def _run(name, options):
-    command = [sys.executable, str(ROOT / "tools" / f"{name}.py"), *options]
-    env = os.environ | {"PYTHONPATH": str(ROOT), "OPENBLAS_NUM_THREADS": "1"}
-    done = subprocess.run(command, capture_output=True, text=True, env=env, stdin=subprocess.DEVNULL)
+    command = [sys.executable, "-m", f"tools.{name}", *options]
+    env = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=env, cwd=ROOT, stdin=subprocess.DEVNULL
+    )
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 @pytest.mark.parametrize(("name", "options", "keys"), [(n, *rest) for n, rest in TOOLS.items()], ids=TOOLS)
 def test_a_tool_ends_with_one_json_object(name, options, keys):
-    if name == "backends":
+    if name == "quality.backends":
         pytest.importorskip("openvino", reason="needs a second engine")
-    if name == "svd_reference":
-        pytest.importorskip("sklearn", reason="is the reference in time")
     result = _run(name, options)
     assert keys <= set(result), sorted(result)
-    if name == "backends":
+    if name == "quality.backends":
         assert result["ok"]
-    if name == "svd_reference":
-        assert result["accurate"]
-    if name == "history":
+    if name == "reliability.history":
         assert result["held"]["state_arrays"] and result["frames"] == {"young": 60, "old": 90}
 
 
 WRONG = {
-    "catalogue": ["--products", "nowhere"],
-    "detection": ["--data", "nowhere", "--output", "found"],
-    "detection_log": ["--data", "nowhere", "--output", "found"],
-    "distil_sampler": ["--bundle", "nowhere", "--data", "data", "--cache", "cache", "--output", "run"],
-    "drift": ["--bundle", "nowhere"],
-    "history": ["--bundle", "nowhere"],
-    "identity": ["nowhere"],
-    "longform": ["--bundle", "nowhere", "--cache", "cache", "--output", "found.json"],
-    "memory_table": ["--data", "nowhere", "--output", "found", "--attention", "a"],
-    "precisions": ["--bundle", "nowhere"],
-    "tables": ["--runs", "a", "--speed", "nowhere"],
-    "throughput": ["--run", "nowhere", "--bundle", "b", "--data", "data"],
-    "tinymem": ["--data", "nowhere", "--output", "found"],
+    "quality.catalogue": ["--products", "nowhere"],
+    "papers.detection": ["--data", "nowhere", "--output", "found"],
+    "papers.detection_log": ["--data", "nowhere", "--output", "found"],
+    "papers.distil_sampler": ["--bundle", "nowhere", "--data", "data", "--cache", "cache", "--output", "run"],
+    "quality.drift": ["--bundle", "nowhere"],
+    "reliability.history": ["--bundle", "nowhere"],
+    "papers.longform": ["--bundle", "nowhere", "--cache", "cache", "--output", "found.json"],
+    "papers.memory_table": ["--data", "nowhere", "--output", "found", "--attention", "a"],
+    "papers.tables": ["--runs", "a", "--speed", "nowhere"],
+    "papers.throughput": ["--run", "nowhere", "--bundle", "b", "--data", "data"],
+    "papers.tinymem": ["--data", "nowhere", "--output", "found"],
 }
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_a_path_that_is_not_there_is_one_line_and_status_2(name, tmp_path, monkeypatch, capfd):
-    file = str(ROOT / "tools" / f"{name}.py")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "argv", [file, *WRONG[name]])
+    monkeypatch.setattr(sys, "argv", [name, *WRONG[name]])
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(file, run_name="__main__")
+        runpy.run_module(f"tools.{name}", run_name="__main__", alter_sys=True)
     said = capfd.readouterr().err.strip()
     assert ended.value.code == 2, said
     assert len(said.splitlines()) == 1 and said.startswith(f"tools.{name}: ") and "nowhere" in said
@@ -108,12 +95,12 @@ def _raising(error):
 
 
 def test_a_tool_ends_with_the_status_of_its_error_and_a_defect_stays_a_traceback(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["tools/thing.py"])
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "tools" / "quality" / "thing.py")])
     for error, status in ((Missing("a\nb"), 4), (FileNotFoundError(2, "not there", "f"), 2)):
         with pytest.raises(SystemExit) as ended:
             run_tool(_raising(error))
         assert ended.value.code == status
-    assert capsys.readouterr().err == "tools.thing: a b\ntools.thing: f: not there\n"
+    assert capsys.readouterr().err == "tools.quality.thing: a b\ntools.quality.thing: f: not there\n"
     for error in (KeyError("a"), BrokenPipeError()):
         with pytest.raises(type(error)):
             run_tool(_raising(error))
@@ -127,7 +114,7 @@ def _answer(kind, **parts):
 
 
 def test_answers_are_alike_as_far_as_they_overlap():
-    from tools.backends import likeness
+    from tools.quality.backends import likeness
 
     near, far = (TimedBox(t=1.0, box=box) for box in ((0.0, 0.0, 0.2, 0.2), (0.1, 0.0, 0.3, 0.2)))
     assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(near,))) == 1
@@ -139,17 +126,8 @@ def test_answers_are_alike_as_far_as_they_overlap():
     assert likeness(_answer("activity", activities=(scan,)), _answer("activity", activities=(bag,))) == 0
 
 
-def test_auc_is_the_chance_that_evidence_scores_higher():
-    from tools.novelty_rows import auc
-
-    truth = np.array([True, True, False, False])
-    assert auc(np.float32([4, 3, 2, 1]), truth) == 1
-    assert auc(np.float32([1, 1, 1, 1]), truth) == 0.5
-    assert auc(np.float32([1, 4, 2, 3]), truth) == 0.5
-
-
 def test_a_token_that_missed_says_by_how_much():
-    from tools.backends import Lane, Scored, Stepped, _missed_by
+    from tools.quality.backends import Lane, Scored, Stepped, _missed_by
 
     lane = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None, spread=False)
     kept = Stepped(
@@ -165,9 +143,9 @@ def test_a_token_that_missed_says_by_how_much():
 
 def test_an_engine_s_scores_are_noted_as_its_sampler_says_them():
     from edge_runtime.config.paths import default_bundle
-    from edge_runtime.ingest.pipeline import empty_version
+    from edge_runtime.memory.version import empty_version
     from engines.bundle import Bundle
-    from tools.backends import clips, load, step
+    from tools.quality.backends import clips, load, step
 
     bundle = Bundle.open(default_bundle())
     manifest = bundle.manifest

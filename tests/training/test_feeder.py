@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import Sampler, make_sampler
+from edge_runtime.memory.version import empty_version
 from engines.errors import LvmError
 from engines.spec import Array
 from export.training.loop.distributed import Team
@@ -222,7 +223,9 @@ def test_the_learned_sampler_keeps_what_the_runtime_keeps():
         with torch.no_grad():
             return task.module.sampler(**{k: torch.from_numpy(v)[None] for k, v in both.items()})[0].numpy()
 
-    runtime = Ingest(config, fake_backbone(config), Sampler("it", scored, thins=True), empty_version(config))
+    runtime = Ingest(
+        config, fake_backbone(config), Sampler("it", scored, prefilters=True), empty_version(config)
+    )
     try:
         for clip, (_, memory) in enumerate(stepped(task, cache.clips)):
             part = slice(10 * clip, 10 * clip + 10)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from edge_runtime.memory.diversity import GONE, crowded
+from edge_runtime.memory.diversity import REDUNDANT, find_redundant
 from edge_runtime.memory.token_memory import select
 from export.training.lvm.trainer import LvmTrainer
 from tests.support.training_models import toy_config, toy_recipe, toy_task
@@ -137,9 +137,9 @@ def test_without_noise_what_is_kept_is_what_the_runtime_would_select(spread):
             for name in ("tick", "cell", "valid")
         }
         scores = kept.scores[row].numpy()
-        gone = crowded(scores, both["tick"], both["cell"], both["valid"], 60)
+        gone = find_redundant(scores, both["tick"], both["cell"], both["valid"], 60)
         assert gone.any()
-        scores = np.where(gone & spread, GONE, scores)
+        scores = np.where(gone & spread, REDUNDANT, scores)
         chosen = select(scores, both["tick"], both["cell"], both["valid"], 60)
         assert kept.memory["tick"][row].tolist() == both["tick"][chosen].tolist()
         assert kept.memory["cell"][row].tolist() == both["cell"][chosen].tolist()

@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import Sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.query.reader_inputs import make_context
 from engines.errors import LvmError
 from export.data.token_cache import load, save, seen_once
@@ -30,11 +31,13 @@ class Witness:
 def watched():
     """The runtime on video 0: what its sampler was asked, and the version after each clip."""
     config, cache, witness = toy_config(), toy_caches()[0], Witness()
-    runtime = Ingest(config, fake_backbone(config), Sampler("w", witness, thins=True), empty_version(config))
+    runtime = Ingest(
+        config, fake_backbone(config), Sampler("w", witness, prefilters=True), empty_version(config)
+    )
     versions = []
     try:
         for number, (t, image) in enumerate(toy_frames(cache.truth, 0, 120)):
-            version = runtime.push_ready([image], [t])
+            version = runtime.push_images([image], [t])
             if number % 10 == 9:
                 versions.append(version)
     finally:

@@ -6,9 +6,10 @@ import numpy as np
 import torch
 
 from edge_runtime.frame import Frame
-from edge_runtime.ingest.pipeline import Ingest, empty_version
-from edge_runtime.memory.clip_queue import read_entries
+from edge_runtime.ingest.pipeline import Ingest
+from edge_runtime.memory.recurrent_state import read_entries
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from engines.manifest import ActivityClass
 from export.bundle.class_embeddings import describe_classes
 from export.networks.sampler import Sampler
@@ -61,7 +62,7 @@ def test_a_queue_in_training_is_the_queue_of_a_device():
     fed = [Frame(image, t) for t, image in toy_frames(toy_truth(0), 0, SECONDS)]
     for clip in range(cache.clips):
         version = ingest.push(fed[clip * CONFIG.clip_frames : (clip + 1) * CONFIG.clip_frames])
-        device = read_entries(version.carried, CONFIG)
+        device = read_entries(version.recurrent_state, CONFIG)
         trained = queue_after(entries, clip, np.arange(cache.clips) <= clip, CONFIG)
         np.testing.assert_array_equal(trained["queue_valid"], device["there"])
         there = device["there"]

@@ -99,7 +99,7 @@ class Frozen(FaultyCamera):
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         super().__init__(stack)
-        command = [sys.executable, str(ROOT / "tools" / "fault_rtsp.py")]
+        command = [sys.executable, "-m", "tools.fakes.rtsp_camera"]
         env = os.environ | {"PYTHONPATH": str(ROOT)}
         self._process = stack.enter_context(
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env)

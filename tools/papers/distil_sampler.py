@@ -90,7 +90,7 @@ class _Teacher:
 def lessons(model: Model, cache: VideoCache) -> Lessons:
     """All rounds of one video."""
     teacher = _Teacher(make_sampler("neural", model.sampler))
-    watched(model, cache, Sampler("teacher", teacher, thins=True, tells_relevance=True))
+    watched(model, cache, Sampler("teacher", teacher, prefilters=True, scores_relevance=True))
     threshold = RELEVANT if model.network.spread else None
     rows = []
     for memory, clip, novelty, scores in teacher.notes:

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.ingest.pipeline import Ingest, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import arrays_of
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.schema import AnyQuery

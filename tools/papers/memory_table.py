@@ -12,8 +12,7 @@ detection with a context from what tools.papers.detection wrote: over all activi
 asked about by --activities, which the column then names. Those of all contexts have to be over the same ones.
 
 Costs are medians of processor time on one onnxruntime thread, all ways in turns on one video: a clip whose
-tokens are known (background, sampler, memory, queues), and a question that is asked alone. `--candidates`
-times attention and S5, untrained, on clips of so many candidates as well (tools.papers.sampler_speed). Writes
+tokens are known (background, sampler, memory, queues), and a question that is asked alone. Writes
 memories.md and memories.json; the last line of standard output is that JSON object.
 """
 
@@ -43,7 +42,6 @@ from export.onnx_graphs.external_weights import weights_digest
 from export.quantization.plan import Plan
 from export.training.evaluate_cli import answers
 from tools.console import finish, run_tool
-from tools.papers import sampler_speed
 from tools.papers.memory_comparison import Way, compared, table
 from tools.papers.memory_costs import costs
 
@@ -187,7 +185,6 @@ def tables(given: argparse.Namespace) -> dict[str, Any]:
             found[group] = compared([way for way, _ in ways.values()], split)
             found[f"{group}_costs"] = {name: spent[f"{group} {name}"] for name in ways}
     found["activity"], found["activity_of"] = activity, over or "all"
-    found["large_clips"] = [sampler_speed.at(tokens, given.rounds) for tokens in given.candidates]
     return found
 
 
@@ -203,7 +200,6 @@ def page(found: dict[str, Any]) -> str:
         for group, (title, words, activity) in said.items()
         if group in found
     ]
-    parts += [sampler_speed.said(one) for one in found["large_clips"]]
     return "\n\n".join(parts) + "\n"
 
 
@@ -234,8 +230,6 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contexts", type=Path, nargs="*", default=[], help=folder)
     parser.add_argument("--activity", nargs="*", default=[], metavar="CONTEXT=FOLDER:HEAD")
     parser.add_argument("--questions", type=int, default=20, help="of each kind that are timed")
-    parser.add_argument("--candidates", type=int, nargs="*", default=[], help="of clips that are timed too")
-    parser.add_argument("--rounds", type=int, default=3, help="in which those are timed")
     return parser
 
 

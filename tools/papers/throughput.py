@@ -33,8 +33,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_runtime.ingest.pipeline import BATCH_FRAMES, Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import BATCH_FRAMES, Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.query.executor import MAX_BATCH, Asker
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.service.engine_set import Engines
@@ -104,7 +105,7 @@ def stage_one(model: Model, clips: int) -> tuple[float, float]:
         for clip in range(clips + _WARM_CLIPS):
             times = [(clip * network.clip_frames + k) / network.sample_fps for k in range(len(images))]
             started = time.perf_counter()
-            ingest.push_ready(list(images), times)
+            ingest.push_images(list(images), times)
             taken.append(time.perf_counter() - started)
     finally:
         ingest.close()

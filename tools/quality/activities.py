@@ -29,8 +29,9 @@ from edge_runtime.activity.recognizer import Detection, Recogniser
 from edge_runtime.activity.row import Row
 from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_set import Engines
 from edge_runtime.simulation.activities import activity_named
 from edge_runtime.simulation.schedule import Event

@@ -34,9 +34,9 @@ from pathlib import Path
 from statistics import median
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.ingest.pipeline import Ingest, batch_size, empty_version
+from edge_runtime.ingest.pipeline import Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.version import Version
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import arrays_of, load_snapshot
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder

@@ -61,7 +61,7 @@ _TAIL = """
   of 2026-11-22, what is loaded out of Python's garbage collection since the 23rd, and holes are given back
   since later that day.
 - The soak's video is the demo's; no recorded shop was soaked. Real films were watched for memory only
-  (`tools/time_lapse.py`, [unattended.md](unattended.md)).
+  ([unattended.md](unattended.md)).
 """
 
 

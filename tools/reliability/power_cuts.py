@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import edge_runtime.persistence.store as folder_module
-from edge_runtime.memory.step import Step
+from edge_runtime.memory.version import Step
 from edge_runtime.persistence import FILE
 from edge_runtime.persistence.journal import PREFIX
 from tools.console import finish, show

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from edge_runtime.frame import CELLS
-from edge_runtime.ingest.pipeline import Version
+from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import oldest_age_s, resident_bytes

@@ -26,12 +26,12 @@ from pydantic import ValidationError
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root, default_bundle
-from edge_runtime.frame import Frame, tick_of
+from edge_runtime.frame import Frame, to_tick
 from edge_runtime.ingest.frame_loop import Pass
-from edge_runtime.ingest.pipeline import Ingest, batch_size, empty_version, preprocess
+from edge_runtime.ingest.pipeline import Ingest, batch_size, preprocess
 from edge_runtime.interfaces.python.object_argument import Box, Image, Wanted, picture, wanted
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.version import Version
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import Header, Snapshot, StateError, StateFolder, load_snapshot, model_digest
 from edge_runtime.persistence.encryption import find_key
 from edge_runtime.query.answers import Answer
@@ -171,10 +171,10 @@ class Memory(AbstractContextManager["Memory"]):
             raise LvmError(f"a pushed picture must be newer than the one before, at {last} s, got {t} s")
         self._last_t = frame.t
         self._header = self._header.model_copy(update={"seen": self._header.seen + 1})
-        if not self._clock.wants(frame.t) or tick_of(frame.t) <= self._last_tick:
+        if not self._clock.wants(frame.t) or to_tick(frame.t) <= self._last_tick:
             return False
         self._source, self._now = PUSHED, None
-        self._last_tick = tick_of(frame.t)
+        self._last_tick = to_tick(frame.t)
         self._ring.push(frame)
         self._waiting.append((preprocess(frame, self._manifest.network.image_size).copy(), frame.t))
         network = self._manifest.network
@@ -251,7 +251,7 @@ class Memory(AbstractContextManager["Memory"]):
             beside = self._new_ingest(self._ingest.version)
             try:
                 images, times = zip(*self._waiting, strict=True)
-                self._now = beside.push_ready(images, times)
+                self._now = beside.push_images(images, times)
             finally:
                 beside.close()
         return self._now
@@ -328,7 +328,7 @@ class Memory(AbstractContextManager["Memory"]):
         if not self._waiting:
             return
         images, times = zip(*self._waiting, strict=True)
-        self._ingest.push_ready(images, times)
+        self._ingest.push_images(images, times)
         self._waiting, self._now = [], None
         self._header = self._header.model_copy(update={"last_t": times[-1]})
 

@@ -134,7 +134,7 @@ def frame_novelty(cache: VideoCache, network: NetworkConfig) -> Real:
             continue
         frames = np.asarray(cache.tokens[clip * step : (clip + 1) * step], np.float32)
         cell = np.tile(np.arange(CELLS, dtype=np.int32), step)
-        out.append(known.standardised(known.residual_of(frames).ravel(), cell).reshape(step, CELLS))
+        out.append(known.standardise(known.frame_residual(frames).ravel(), cell).reshape(step, CELLS))
     return np.concatenate(out)
 
 

@@ -5,7 +5,7 @@ activities, d width.
 
 The kinds of memory, each an entry a clip, l entries every s clips:
 
-    text     the clip's likeliest activities in words, without a captioner (`edge_runtime.memory.clip_queue`)
+    text     the clip's likeliest activities in words, without a captioner (`memory.recurrent_state`)
     captions what a captioner said of its frames, where the data folder has captions.jsonl
     region   the features of its boxes (RoI)
     tokens   learned region tokens of the whole clip
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_runtime.memory.clip_queue import read_out, shared_slots
+from edge_runtime.memory.recurrent_state import read_offsets, share_slots
 from engines.errors import LvmError
 from export.bundle.class_embeddings import described
 from export.networks.attention import bias_of
@@ -224,7 +224,7 @@ def named_activities(labels: DetectionHead, video: RegionVideo, rule: TinyMemRul
     """
     likely = probabilities(labels, video)  # (n, R, C), 0 where there is no region
     mean = likely.sum(1) / np.maximum(video.valid.sum(1), 1)[:, None]
-    return np.stack([shared_slots(one, rule.slots, rule.classes) for one in mean]).astype(np.int64)
+    return np.stack([share_slots(one, rule.slots, rule.classes) for one in mean]).astype(np.int64)
 
 
 def described_captions(video: RegionVideo, width: int, *, training: bool) -> NDArray[np.float32]:
@@ -245,7 +245,7 @@ def described_captions(video: RegionVideo, width: int, *, training: bool) -> NDA
 def _before(
     text: NDArray[np.generic], region: NDArray[np.generic], dense: NDArray[np.generic], rule: TinyMemRule
 ) -> Callable[[Index], EntriesBefore]:
-    back = read_out(rule.length, rule.stride)
+    back = read_offsets(rule.length, rule.stride)
 
     def before(clips: Index) -> EntriesBefore:
         at = clips[:, None] - back  # (B, l)

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_runtime.memory.clip_queue import entries_kept, read_out
+from edge_runtime.memory.recurrent_state import queue_length, read_offsets
 from export.networks.attention import MASKED, bias_of
 from export.networks.clip_entries import PerEntry, compressed
 
@@ -53,7 +53,7 @@ class Reach(NamedTuple):
     @property
     def distances(self) -> int:
         """Distances in frames that there can be: the oldest entry's first frame to a clip's last."""
-        return (entries_kept(self.length, self.stride) + 1) * self.frames
+        return (queue_length(self.length, self.stride) + 1) * self.frames
 
 
 def frame_distances(reach: Reach, tokens: int, spread: bool) -> Tensor:
@@ -62,7 +62,7 @@ def frame_distances(reach: Reach, tokens: int, spread: bool) -> Tensor:
     A token of an entry that is `spread` over its clip stands for its share of the frames (the caption of a
     frame, a slice of a dense memory); otherwise it stands for the whole clip and counts as its middle.
     """
-    back = read_out(reach.length, reach.stride)[None, :, None]  # (1, l, 1) clips
+    back = read_offsets(reach.length, reach.stride)[None, :, None]  # (1, l, 1) clips
     step = reach.frames / tokens
     inside = np.arange(tokens) * step + (step - 1) / 2 if spread else np.full(tokens, reach.frames / 2)
     inside = np.floor(np.clip(inside, 0, reach.frames - 1)).astype(np.int64)  # frame that it stands for
@@ -185,13 +185,13 @@ class RollingEntries:
     def push(self, tokens: Tensor, videos: list[str]) -> None:
         """The clip's entry, (B, n, d), and whose video each row was."""
         self._entries.append((tokens.detach(), list(videos)))
-        del self._entries[: -entries_kept(self._reach.length, self._reach.stride)]
+        del self._entries[: -queue_length(self._reach.length, self._reach.stride)]
 
     def read(self, videos: list[str], like: Tensor) -> Entries:
         """What the next clip of each row's video reads; `like` gives dtype and device."""
         nothing = like.new_zeros(len(videos), *self._shape)
         tokens, valid = [], []
-        for back in read_out(self._reach.length, self._reach.stride).tolist():
+        for back in read_offsets(self._reach.length, self._reach.stride).tolist():
             there = back <= len(self._entries)
             entry, whose = self._entries[-back] if there else (nothing, [""] * len(videos))
             same = torch.tensor([there and a == b for a, b in zip(whose, videos, strict=True)])

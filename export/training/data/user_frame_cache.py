@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import Frame, tick_of
+from edge_runtime.frame import Frame, to_tick
 from edge_runtime.ingest.pipeline import preprocess
 from engines.errors import LvmError
 from export.data.video_labels import VideoTruth
@@ -77,7 +77,7 @@ def keep_frames(place: Path, frames: Iterable[Frame], size: int) -> int:
     with (place / "frames.npy").open("wb") as file:
         _write_header(file, 0, size)
         for frame in frames:
-            tick = tick_of(frame.t)
+            tick = to_tick(frame.t)
             if not ticks or tick > ticks[-1]:
                 file.write(preprocess(frame, size).tobytes())
                 ticks.append(tick)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import TICKS_PER_SECOND, tick_of
+from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.simulation.world import World
 from export.data.records import NamedInstance, Video
 from export.data.world_set import world_of
@@ -44,7 +44,7 @@ class WorldVideo:
     def ticks(self) -> NDArray[np.int64]:
         """(F,)"""
         count = int(self.video.duration_s * self.sample_fps)
-        return np.unique([tick_of(number / self.sample_fps) for number in range(count)]).astype(np.int64)
+        return np.unique([to_tick(number / self.sample_fps) for number in range(count)]).astype(np.int64)
 
     def frames(self) -> WorldFrames:
         return WorldFrames(world_of(self.video), self.ticks(), self.size)

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
-from edge_runtime.ingest.pipeline import most_novel
 from edge_runtime.memory.samplers import Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
+from edge_runtime.memory.version import select_most_novel
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.training.lvm.memory_bank import FIELDS, MemoryBank
@@ -67,7 +67,7 @@ class Slots:
         self, cache: VideoCache, clip: int
     ) -> tuple[Tokens, NDArray[np.float32], NDArray[np.int32]]:
         """Tokens of one clip that compete, their novelty and events: thinned where the sampler wants that."""
-        if self._host is None or self._host.thins:
+        if self._host is None or self._host.prefilters:
             features = cache.features[clip].astype(np.float32)
             return (
                 Tokens(features, cache.tick[clip], cache.cell[clip]),
@@ -90,7 +90,7 @@ class Slots:
         following, most = min(clip, cache.clips - 1), self._network.recency_tokens
         seen = np.flatnonzero(cache.tick[following] < until)
         if self._network.svd_rank:
-            seen = seen[most_novel(cache.novelty[following][seen], most)]
+            seen = seen[select_most_novel(cache.novelty[following][seen], most)]
         seen = seen[max(0, len(seen) - most) :]
         features = cache.features[following][seen].astype(np.float32)
         tokens = Tokens(features, cache.tick[following][seen], cache.cell[following][seen])

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from edge_runtime.memory.clip_queue import brought_from, read_out
+from edge_runtime.memory.recurrent_state import read_offsets, to_queue_entry
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.networks.clip_entries import ClipEntry, EntryMaker
@@ -84,7 +84,7 @@ def entries_of(maker: EntryMaker, cache: VideoCache, network: NetworkConfig) -> 
                 "clip_activity": said.activity[row].cpu().numpy(),
                 "clip_regions": said.regions[row].cpu().numpy(),
             }
-            brought = brought_from(one, network)
+            brought = to_queue_entry(one, network)
             text[clip] = brought.get("text", 0)
             region[clip] = brought.get("region", 0)
     maker.train(trained)
@@ -99,7 +99,7 @@ def queue_after(
 
     `queue_span` (l, 2), `queue_valid` (l,), `queue_text` (l, T), `queue_region` (l, R, d).
     """
-    at = clip + 1 - read_out(network.queue.length, network.queue.stride)  # (l,)
+    at = clip + 1 - read_offsets(network.queue.length, network.queue.stride)  # (l,)
     there = (at >= 0) & visited[np.maximum(at, 0)]
     at = np.maximum(at, 0)
     found: dict[str, Any] = {"queue_span": entries.span[at], "queue_valid": there}

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from edge_runtime.memory.diversity import crowded
+from edge_runtime.memory.diversity import find_redundant
 from edge_runtime.query.decode import evidence_ticks, spread_ticks
 from engines.network_config import NetworkConfig
 from export.networks.model import make_sampler
@@ -206,7 +206,9 @@ def _crowded(scores: Tensor, both: Mapping[str, Tensor], m: int) -> Tensor:
     """Which of scores (B, m + K) belong to tokens that have to go, as on a device; the noise has no say."""
     names = ("tick", "cell", "valid")
     arrays = [one.detach().cpu().numpy() for one in (scores, *(both[name] for name in names))]
-    gone = [crowded(score, tick, cell, valid, m) for score, tick, cell, valid in zip(*arrays, strict=True)]
+    gone = [
+        find_redundant(score, tick, cell, valid, m) for score, tick, cell, valid in zip(*arrays, strict=True)
+    ]
     return torch.from_numpy(np.stack(gone)).to(scores.device)
 
 

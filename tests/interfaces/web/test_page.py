@@ -17,7 +17,7 @@ from edge_runtime.service.run import Run
 from tests.support.browser import asked, chromium, drag, opened
 from tools.docs.page_demo import served
 
-STATIC = Path(__file__).parents[3] / "edge_runtime" / "page" / "static"
+STATIC = Path(__file__).parents[3] / "edge_runtime" / "interfaces" / "web" / "static"
 PAST = 150.0
 MISSED = (PAST * 0.3, PAST * 0.36)
 TOKENS = {"admin": "a" * 40, "viewer": "v" * 40}

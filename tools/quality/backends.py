@@ -1,6 +1,6 @@
 """The same bundle under several engines: the same tokens, the same answers?
 
-    PYTHONPATH=. python tools/backends.py --frames 1000
+    python -m tools.quality.backends --frames 1000
 
 At every clip of the demo all engines start from the first engine's memory and step once, so that differences
 do not add up. Counted are the tokens that one engine keeps and another does not; it is a near-tie if the
@@ -28,10 +28,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.frame import tick_of
-from edge_runtime.ingest.pipeline import Ingest, Version, as_stored, clip_tokens, empty_version
-from edge_runtime.memory.samplers import Judged, Novelty, Said, Sampler, make_sampler
+from edge_runtime.frame import to_tick
+from edge_runtime.ingest.pipeline import Ingest, round_to_half
+from edge_runtime.memory.recurrent_state import Arrays
+from edge_runtime.memory.samplers import Novelty, Sampler, SamplerOutput, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
+from edge_runtime.memory.version import Version, clip_tokens, empty_version
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.simulation.config import WorldConfig
@@ -104,16 +106,16 @@ def make_lane(manifest: Manifest, engines: dict[GraphName, Engine]) -> Lane:
     objects = ObjectEncoder(backbone, manifest.network.image_size, frame_at=None, catalogue=None)
     sampler = make_sampler("neural", engines["sampler"])
 
-    def judge(memory: TokenMemory, clip: Tokens, novelty: Novelty, carried: Said) -> Judged:
-        judged = sampler.judged(memory, clip, novelty, carried)
+    def run_graph(memory: TokenMemory, clip: Tokens, novelty: Novelty, state: Arrays) -> SamplerOutput:
+        output = sampler.run(memory, clip, novelty, state)
         real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
         places = places_of(memory.tick, memory.cell) + places_of(clip.tick, clip.cell)
-        pairs = zip(places, judged.scores, real, strict=True)
+        pairs = zip(places, output.scores, real, strict=True)
         scored.scores = {place: float(value) for place, value, valid in pairs if valid}
-        return judged
+        return output
 
     asker = Asker(manifest, engines["reader"], objects)
-    return Lane(backbone, replace(sampler, judge=judge), scored, asker, spread=manifest.network.spread)
+    return Lane(backbone, replace(sampler, graph=run_graph), scored, asker, spread=manifest.network.spread)
 
 
 def load(bundle: Bundle, name: str, stack: ExitStack) -> Lane:
@@ -136,17 +138,17 @@ def step(lane: Lane, manifest: Manifest, version: Version, clip: Clip) -> tuple[
     """One clip from `version`."""
     lane.backbone.answered.clear()
     ingest = Ingest(manifest.network, lane.backbone, lane.sampler, version)
-    after = ingest.push_ready(clip.images, clip.times)
+    after = ingest.push_images(clip.images, clip.times)
     features = np.concatenate([one["tokens"] for one in lane.backbone.answered])
     places = set(places_of(after.memory.tokens().tick, after.memory.tokens().cell))
     return Stepped(features, _novelty(version, features, clip.times), places), after
 
 
 def _novelty(version: Version, features: NDArray[np.float32], times: list[float]) -> dict[Place, float]:
-    half, ticks = as_stored(features), [tick_of(t) for t in times]
+    half, ticks = round_to_half(features), [to_tick(t) for t in times]
     if version.background is None:
         return {}
-    residual = version.background.residual_of(half)
+    residual = version.background.frame_residual(half)
     clip = replace(version, pending=tuple(half), pending_residual=tuple(residual), pending_ticks=tuple(ticks))
     tokens = clip_tokens(half, ticks)
     return dict(zip(places_of(tokens.tick, tokens.cell), clip.clip_novelty().tolist(), strict=True))

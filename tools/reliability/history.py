@@ -1,6 +1,6 @@
 """Does a long history cost anything? Questions, state and resident memory after 36,000 frames and after 60.
 
-    PYTHONPATH=. python tools/history.py --frames 36000
+    python -m tools.reliability.history --frames 36000
 
 One process ingests the demo at the bundle's picture size, keeps the version after 60 frames and goes on. Then
 both versions get the same questions, 2,000 of each kind, in alternating order. Reported: the ratio of the
@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.ingest.pipeline import Ingest, Version, empty_version
+from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import Header, Snapshot, StateFolder, arrays_of, model_digest
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
