@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
-from edge_runtime.query.executor import Asker, Told
+from edge_runtime.query.executor import AnswerWithOutputs, Asker
 from edge_runtime.query.reader_inputs import make_context
 from edge_runtime.query.schema import (
     ActivityQuery,
@@ -104,7 +104,7 @@ def evaluate_video(
     reader = BlindReader(model.reader, setting.blind) if setting.blind else model.reader
     asker = Asker(_unscaled(model.manifest), reader, CachedObjects(cache, queries, crops or {}))
     names = [one.name for one in model.manifest.classes]
-    told = asker.tell_all([question(query, names) for query in queries], version)
+    told = asker.answer_with_outputs([question(query, names) for query in queries], version)
     remembered = _remembered(model, cache, version)
     results = [
         _result(asker, one, query, names, remembered, setting.seed)
@@ -180,7 +180,12 @@ def _remembered(model: Model, cache: VideoCache, version: Version) -> Remembered
 
 
 def _result(
-    asker: Asker, told: Told, query: QueryRecord, names: Sequence[str], remembered: Remembered, seed: int
+    asker: Asker,
+    told: AnswerWithOutputs,
+    query: QueryRecord,
+    names: Sequence[str],
+    remembered: Remembered,
+    seed: int,
 ) -> Result:
     evidence, gap = remembered.of_query(query) if query.happened else (None, None)
     scores = {"activity": _activity, "object": _object, "time": _time}[query.type](asker, told, query, names)
@@ -214,7 +219,9 @@ def result_of(query: QueryRecord, seed: int, **found: object) -> Result:
     )
 
 
-def _activity(asker: Asker, told: Told, query: QueryRecord, names: Sequence[str]) -> dict[str, object]:
+def _activity(
+    asker: Asker, told: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
+) -> dict[str, object]:
     logits = told.outputs.get("activity_logits")
     found: dict[str, object] = {
         "class_logits": None if logits is None else tuple(map(float, logits)),
@@ -234,7 +241,9 @@ def activity_scores(query: QueryRecord, scores: Sequence[float]) -> dict[str, ob
     return dict(zip(("hit1", "hit3"), (float(hit.per_query[0]) for hit in hits), strict=True))
 
 
-def _object(asker: Asker, told: Told, query: QueryRecord, names: Sequence[str]) -> dict[str, object]:
+def _object(
+    asker: Asker, told: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
+) -> dict[str, object]:
     ticks = [round(one.t * TICKS_PER_SECOND) for one in told.answer.boxes]
     return object_scores(query, ticks, [one.box for one in told.answer.boxes])
 
@@ -249,7 +258,9 @@ def object_scores(
     return {"viou": viou(ticks, boxes, [tick for tick, _ in truth], [box for _, box in truth])}
 
 
-def _time(asker: Asker, told: Told, query: QueryRecord, names: Sequence[str]) -> dict[str, object]:
+def _time(
+    asker: Asker, told: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
+) -> dict[str, object]:
     best = {head: spans[0] for head in _HEADS if (spans := asker.spans(told, head))}
     return {
         "spans": {
