@@ -16,7 +16,7 @@ from edge_runtime.interfaces.cli import completion
 from edge_runtime.interfaces.cli.options import BundleFolder
 from edge_runtime.interfaces.cli.run_console import Session
 from edge_runtime.interfaces.cli.signals import kept
-from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.persistence.encryption import find_key
 from edge_runtime.service.camera_config import cameras_of, one_camera
 from edge_runtime.service.camera_settings import CameraSettings
@@ -79,7 +79,7 @@ def run(
             started = Run(service, settings, file, listen=http, no_http=no_http)
             if config is not None and not named:
                 started.reload = _Reload(started, config, lambda read: _configured(read, state, sampler))
-            with accompanied(started):
+            with component_lifespan(started):
                 leave_loaded_alone()
                 Session(started, as_json=as_json).run(for_, stay)
             for error in service.awaited.errors.values():
