@@ -1,7 +1,7 @@
 """Feed a target what nobody should: coverage-guided fuzzing with a corpus that grows from valid inputs.
 
     python -m tools.fuzzing --target images --cases 10000 --seed 0
-    python -m tools.fuzzing --target query --cases 1000000 --out fuzz/query        # again: goes on where it was
+    python -m tools.fuzzing --target query --cases 1000000 --out fuzz/query  # goes on where it was
     python -m tools.fuzzing --target video --minutes 30 --out fuzz/video
     python -m tools.fuzzing --target yaml --replay tests/fuzz_corpus/yaml/*
     python -m tools.fuzzing --target yaml --minimise fuzz/yaml/findings/0123.bin
