@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.query.html import drawing, without
-from edge_runtime.query.timestamps import span
+from edge_runtime.query.timestamps import format_span
 
 Box = tuple[float, float, float, float]
 
@@ -113,7 +113,7 @@ class Answer(_Part):
         """Return this answer with wall-clock times in its sentence; second 0 was at `epoch`."""
         changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
         if self.type == "time" and self.spans:
-            changed["answer"] = span(self.spans[0].start, self.spans[0].end, epoch)
+            changed["answer"] = format_span(self.spans[0].start, self.spans[0].end, epoch)
         answer = self.model_copy(update=changed)
         answer.__dict__.pop("json_fields", None)  # which a copy would share
         return answer

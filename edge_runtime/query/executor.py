@@ -21,7 +21,7 @@ from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, Evide
 from edge_runtime.query.object_encoder import ObjectTokens
 from edge_runtime.query.reader_inputs import MAX_TICKS, Context, make_context
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery
-from edge_runtime.query.timestamps import span
+from edge_runtime.query.timestamps import format_span
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest
 from engines.manifest import Manifest, TimeHead
@@ -264,7 +264,7 @@ class Asker:
 
     def _spans(self, resolved: ResolvedQuery, out: dict[str, Array], context: Context) -> dict[str, object]:
         spans = self._spans_by(self._manifest.thresholds.time_head, resolved, out, context)
-        return {"spans": spans, "answer": span(spans[0].start, spans[0].end, None)}
+        return {"spans": spans, "answer": format_span(spans[0].start, spans[0].end, None)}
 
     def _spans_by(
         self, head: TimeHead, resolved: ResolvedQuery, out: dict[str, Array], context: Context

@@ -13,7 +13,7 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
 EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
 
 
-def moment(
+def parse_timestamp(
     text: str, *, name: str, epoch: float | None, now: float | None = None, since: float | None = None
 ) -> float:
     """Return the seconds of the stream that `text` means, for the option `name`.
@@ -44,8 +44,8 @@ def moment(
     return at - epoch
 
 
-def shown(t: float, epoch: float | None, now: float | None = None) -> str:
-    """Format second `t` of a stream for a person; `moment` reads it back.
+def format_time(t: float, epoch: float | None, now: float | None = None) -> str:
+    """Format second `t` of a stream for a person; `parse_timestamp` reads it back.
 
     It is what this machine's clock showed then, with the date unless that is today; of a recording, which has
     no clock (`epoch` None), the seconds.
@@ -58,10 +58,10 @@ def shown(t: float, epoch: float | None, now: float | None = None) -> str:
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%dT%H:%M:%S}"
 
 
-def span(start: float, end: float, epoch: float | None, now: float | None = None) -> str:
+def format_span(start: float, end: float, epoch: float | None, now: float | None = None) -> str:
     """Format a span of time for a person."""
     unit = " s" if epoch is None else ""
-    return f"{shown(start, epoch, now)} to {shown(end, epoch, now)}{unit}"
+    return f"{format_time(start, epoch, now)} to {format_time(end, epoch, now)}{unit}"
 
 
 def _wall(text: str, now: float) -> float | None:

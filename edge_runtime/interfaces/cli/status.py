@@ -17,7 +17,7 @@ from edge_runtime.interfaces.cli.remote import Server, server_of
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_memo
-from edge_runtime.query.timestamps import span
+from edge_runtime.query.timestamps import format_span
 from edge_runtime.service.status import status_of
 from edge_runtime.sources import is_live
 from engines.errors import LvmError
@@ -66,7 +66,7 @@ def _coverage(told: Mapping[str, Any], live: bool) -> str:
     """From when to when was watched, by the clock where there is one, and how much of it was not."""
     if told["from"] is None:
         return "nothing was watched yet"
-    watched = span(told["from"], told["to"], told["epoch"] if live else None)
+    watched = format_span(told["from"], told["to"], told["epoch"] if live else None)
     gaps = told["gaps"]
     missed = sum(gap["to"] - gap["from"] for gap in gaps)
     return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"

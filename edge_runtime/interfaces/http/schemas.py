@@ -18,7 +18,7 @@ class _Response(BaseModel):
 
 
 class Error(_Response):
-    """Every refusal: one sentence, what was expected, what came, what to do."""
+    """Every error: one sentence with what was expected, what came, what to do."""
 
     error: str = Field(examples=["type must be activity, object or time"])
 
@@ -67,7 +67,7 @@ class CameraStatus(Status):
 
 
 class AwaitedCamera(_Response):
-    """One that is wanted and could not be taken in yet. `run --stay` without `--for` tries it again."""
+    """A configured camera that could not be added yet; `run --stay` without `--for` tries again."""
 
     camera: str
     error: str

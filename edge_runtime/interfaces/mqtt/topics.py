@@ -78,8 +78,8 @@ class TopicNames:
 
     def keep(self, cameras: Iterable[str]) -> None:
         """Forget all other cameras."""
-        wanted = set(cameras)
-        self._safe = {camera: safe for camera, safe in self._safe.items() if camera in wanted}
+        remaining = set(cameras)
+        self._safe = {camera: safe for camera, safe in self._safe.items() if camera in remaining}
 
     def _new(self, camera: str) -> str:
         plain = safe = _UNSAFE.sub("_", camera).strip("_")[:MAX_NAME] or "camera"

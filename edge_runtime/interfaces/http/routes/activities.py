@@ -11,7 +11,7 @@ from edge_runtime.activity.sqlite_store import Wanted
 from edge_runtime.interfaces.http.errors import NotFound
 from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import LoggedActivities
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.system.errors import QueryError
@@ -67,8 +67,8 @@ def _find_rows(
 def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> Wanted:
     """Return the filter for one camera, whose clock is its own. Raises LvmError."""
     epoch = camera.header.epoch if camera.live else None
-    first = None if start is None else moment(start, name="from", epoch=epoch)
-    last = None if end is None else moment(end, name="to", epoch=epoch)
+    first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
+    last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
     if first is not None and last is not None and first >= last:
         raise LvmError(f"from must be before to, got {first:g} and {last:g}")
     return Wanted(first, last, text, limit)

@@ -40,8 +40,8 @@ class Listeners:
 def add_event_routes(app: FastAPI, service: Service, listeners: Listeners) -> None:
     @app.websocket("/api/v1/events")
     async def events(socket: WebSocket, kinds: str = "") -> None:
-        wanted = {kind for kind in kinds.split(",") if kind}
-        if wanted - KINDS:
+        selected = {kind for kind in kinds.split(",") if kind}
+        if selected - KINDS:
             await socket.close(NOT_UNDERSTOOD, f"kinds are {', '.join(sorted(KINDS))}")
             return
         if listeners.now >= MAX_LISTENERS:
@@ -50,7 +50,7 @@ def add_event_routes(app: FastAPI, service: Service, listeners: Listeners) -> No
         listeners.now += 1
         try:
             await socket.accept()
-            await _send_events(socket, service, wanted or KINDS)
+            await _send_events(socket, service, selected or KINDS)
         except Slow:
             listeners.cut_off += 1
             log.warning("a listener of events was too slow and is cut off")
@@ -62,7 +62,7 @@ def add_event_routes(app: FastAPI, service: Service, listeners: Listeners) -> No
             listeners.now -= 1
 
 
-async def _send_events(socket: WebSocket, service: Service, wanted: set[str]) -> None:
+async def _send_events(socket: WebSocket, service: Service, kinds: set[str]) -> None:
     """Send events until the listener leaves. Raises Slow."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
 
@@ -75,7 +75,7 @@ async def _send_events(socket: WebSocket, service: Service, wanted: set[str]) ->
         with service.events.subscribe(woken=wake) as subscription:
             while not gone.done():
                 ready.clear()
-                await _send(socket, subscription, wanted)
+                await _send(socket, subscription, kinds)
                 waiting = asyncio.create_task(ready.wait())
                 await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
@@ -83,11 +83,11 @@ async def _send_events(socket: WebSocket, service: Service, wanted: set[str]) ->
         gone.cancel()
 
 
-async def _send(socket: WebSocket, subscription: Subscription, wanted: set[str]) -> None:
+async def _send(socket: WebSocket, subscription: Subscription, kinds: set[str]) -> None:
     while (event := subscription.get(0)) is not None:
         if subscription.lost:
             raise Slow
-        if event.kind in wanted:
+        if event.kind in kinds:
             try:
                 await asyncio.wait_for(socket.send_text(json.dumps(event.as_json())), SEND_S)
             except asyncio.TimeoutError:

@@ -17,7 +17,7 @@ from edge_runtime.interfaces.http.request_bodies import BodyReader, parse_body
 from edge_runtime.interfaces.http.schemas import ForgottenFacts, PrivacyState
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import Header
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.privacy_controller import Guard
 from edge_runtime.service.wall_clock import known_from
 from edge_runtime.system.logs import forget_lines, log_file
@@ -82,8 +82,8 @@ def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
     """Forget a span of time in a run and in the log of this process."""
     epoch = run.header.epoch if run.live else None
     since = known_from(run.version.coverage)
-    start = moment(str(body.start), name="from", epoch=epoch, since=since)
-    end = moment(str(body.end), name="to", epoch=epoch, since=since)
+    start = parse_timestamp(str(body.start), name="from", epoch=epoch, since=since)
+    end = parse_timestamp(str(body.end), name="to", epoch=epoch, since=since)
     report = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
     file = log_file()
     if file is not None and epoch is not None:
