@@ -13,7 +13,7 @@ from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import oldest_age_s, resident_bytes
 from edge_runtime.sources.supervised import SupervisedSource
-from edge_runtime.system.secrets import masked, redacted
+from edge_runtime.system.secrets import mask_secrets, redact
 from engines.errors import LvmError
 
 MAX_PAYLOAD_BYTES = 1 << 16
@@ -139,11 +139,11 @@ def _start_time(row: Mapping[str, Any]) -> float:
 
 def display_name(camera: str) -> str:
     """Return a camera's name for others, masked: a name taken from a source may hold credentials."""
-    return masked(redacted(camera))
+    return mask_secrets(redact(camera))
 
 
 def _clean(text: str) -> str:
-    return masked(redacted(text))[:300]
+    return mask_secrets(redact(text))[:300]
 
 
 def as_bytes(value: Any) -> bytes:

@@ -23,7 +23,7 @@ from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.query.schema import make_request
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.secrets import masked
+from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class QueryQueue:
 
 
 def _error(reply: str) -> dict[str, Any]:
-    return {"error": masked(reply)[:1000]}
+    return {"error": mask_secrets(reply)[:1000]}
 
 
 def _split_id(question: QueryMessage) -> tuple[str | None, dict[str, Any]]:

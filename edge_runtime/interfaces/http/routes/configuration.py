@@ -25,7 +25,7 @@ from edge_runtime.interfaces.http.openapi import accepts, documented
 from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.schemas import ConfigPut
 from edge_runtime.service.run import Run
-from edge_runtime.system.secrets import MASK, masked
+from edge_runtime.system.secrets import MASK, mask_secrets
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
@@ -137,9 +137,9 @@ def is_allowed_source(source: str, patterns: tuple[str, ...]) -> bool:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            masked(str(key)): MASK if key == "token_hash" and item else _masked(item)
+            mask_secrets(str(key)): MASK if key == "token_hash" and item else _masked(item)
             for key, item in value.items()
         }
     if isinstance(value, list):
         return [_masked(item) for item in value]
-    return masked(value) if isinstance(value, str) else value
+    return mask_secrets(value) if isinstance(value, str) else value
