@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
-from edge_runtime.query.executor import Asker, Told
+from edge_runtime.query.executor import AnswerWithOutputs, Asker
 from edge_runtime.query.schema import BoxInFrame, ObjectQuery, Photos, Product
 from edge_runtime.system.errors import QueryError
 from engines.manifest import Manifest
@@ -96,13 +96,13 @@ class Recogniser:
         """Seconds between two moments up to which they belong to one occurrence."""
         return max(_ONE_OCCURRENCE_S, 2 * period)
 
-    def _told(self, version: Version, start: float, end: float) -> Iterator[Told]:
+    def _told(self, version: Version, start: float, end: float) -> Iterator[AnswerWithOutputs]:
         window = {"from": start, "to": end}
         queries = [ObjectQuery.model_validate({"activity": name, **window}) for name in self.names]
         for first in range(0, len(queries), QUESTIONS_AT_ONCE):
-            yield from self._asker.tell_all(queries[first : first + QUESTIONS_AT_ONCE], version)
+            yield from self._asker.answer_with_outputs(queries[first : first + QUESTIONS_AT_ONCE], version)
 
-    def _candidates(self, told: Told, least: float, period: float) -> Iterator[_Candidate]:
+    def _candidates(self, told: AnswerWithOutputs, least: float, period: float) -> Iterator[_Candidate]:
         if not told.outputs:
             return
         presence = float(
@@ -110,11 +110,11 @@ class Recogniser:
         )
         if presence < least:
             return
-        weight = np.where(told.asked.inside, told.outputs["evidence"], 0).astype(np.float64)  # (n,)
+        weight = np.where(told.resolved.inside, told.outputs["evidence"], 0).astype(np.float64)  # (n,)
         times = told.context.tick / TICKS_PER_SECOND  # (n,)
         groups = _groups(times, weight, self.gap(period))
         strongest = max((share for _, _, share in groups), default=0.0)
-        activity = told.asked.activity
+        activity = told.resolved.activity
         assert activity is not None, "an object question names an activity"
         for low, high, share in groups:
             if share < GROUP_SHARE * strongest:
@@ -124,7 +124,7 @@ class Recogniser:
                 activity=activity,
                 presence=presence,
                 strength=float(told.outputs["presence_logit"]) + float(np.log(share / strongest)),
-                start=max(low - period / 2, told.asked.covered.start or 0.0),
+                start=max(low - period / 2, told.resolved.covered.start or 0.0),
                 end=high + period / 2,
                 evidence=own / own.sum(),
             )

@@ -1,9 +1,9 @@
-"""What accompanies a run: started before it watches, told to whoever shows it, stopped after it.
+"""Start the components of a run before it watches, and stop them after it.
 
-A companion is a function `start(run)` that is a context manager: what it holds lives as long as its `with`.
-It keeps in `run` what others need of it, and says in `run.said` what a person should read at the start. They
-start in the order of `COMPANIONS` and stop in the opposite one, so the doors come last: who asks through them
-finds everything else there, and nobody asks any more when the rest stops.
+A component is a function `start(run)` that returns a context manager: it runs within its `with`. It stores in
+`run` what others need of it, and adds to `run.said` what a person should read at the start. Components start
+in the order of `COMPONENTS` and stop in reverse, so the HTTP interface is last: everything else is there when
+it answers.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from edge_runtime.service.run import Run
 from edge_runtime.system.malloc import trim_malloc_regularly
 from engines.errors import LvmError
 
-Companion = Callable[[Run], contextlib.AbstractContextManager[None]]
+Component = Callable[[Run], contextlib.AbstractContextManager[None]]
 
 
 @contextlib.contextmanager
-def accompanied(run: Run) -> Iterator[Run]:
-    """Around a run: its companions. Raises LvmError of one that was asked for and cannot start."""
+def component_lifespan(run: Run) -> Iterator[Run]:
+    """Run the components within `with`. Raises LvmError where one that was asked for cannot start."""
     with contextlib.ExitStack() as stack:
-        for start in COMPANIONS:
+        for start in COMPONENTS:
             stack.enter_context(start(run))
         yield run
 
@@ -52,7 +52,7 @@ def http(run: Run) -> Iterator[None]:
     except LvmError as error:
         if run.listen is not None or settings.model_fields_set:
             raise
-        # A second process on one machine must not fail for a door that nobody asked for.
+        # A second process on one machine must not fail for an interface that was not asked for.
         run.said.append(f"not listening: {error}")
         yield
         return
@@ -63,23 +63,23 @@ def http(run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mqtt(run: Run) -> Iterator[None]:
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as resources:
 
-        def open_door(config: Config) -> None:
-            """Instead of the one that is open. Raises LvmError, and leaves that open."""
+        def connect(config: Config) -> None:
+            """Replace the client. Raises LvmError, and then keeps the present one."""
             settings = config.mqtt
             if not settings.enabled:
-                held.close()
+                resources.close()
                 return
-            from edge_runtime.interfaces.mqtt.client import MqttDoor
+            from edge_runtime.interfaces.mqtt.client import MqttClient
 
-            door = MqttDoor(run.service, settings)
-            held.close()  # with a goodbye, before somebody of the same name comes
-            held.enter_context(door)
-            run.said.append(f"tells {door.address}, topics {settings.topic_prefix}/…")
+            client = MqttClient(run.service, settings)
+            resources.close()  # disconnects before a client of the same name connects
+            resources.enter_context(client)
+            run.said.append(f"tells {client.address}, topics {settings.topic_prefix}/…")
 
-        open_door(run.settings)
-        run.followers["mqtt"] = open_door
+        connect(run.settings)
+        run.followers["mqtt"] = connect
         yield
 
 
@@ -87,5 +87,5 @@ def heaps(_: Run) -> contextlib.AbstractContextManager[None]:
     return trim_malloc_regularly()
 
 
-COMPANIONS: tuple[Companion, ...] = (heaps, mqtt, activities, http)
-"""In the order in which they start. MQTT comes early, so that it still tells what ends when others stop."""
+COMPONENTS: tuple[Component, ...] = (heaps, mqtt, activities, http)
+"""In the order of starting. MQTT comes early, so that it still publishes how the others end."""

@@ -1,4 +1,4 @@
-"""What comes back: ranked candidates, boxes or spans, and what the answer rests on.
+"""Answers: ranked candidates, boxes or spans, and the evidence they rest on.
 
 Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
 """
@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler
 
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.query.html import drawing, without
-from edge_runtime.query.timestamps import span
+from edge_runtime.query.timestamps import format_span
 
 Box = tuple[float, float, float, float]
 
@@ -56,7 +56,7 @@ class Evidence(_Part):
 
 
 class Gap(Interval):
-    """`reason`: "paused" for privacy, "forgotten" on request; left out where nobody knows."""
+    """`reason`: "paused" for privacy, "forgotten" on request; left out where it is unknown."""
 
     reason: str | None = None
 
@@ -78,7 +78,7 @@ class Covered(_Part):
     epoch: float | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
 
     @classmethod
-    def of(cls, coverage: Coverage) -> Covered:
+    def from_coverage(cls, coverage: Coverage) -> Covered:
         gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_explained())
         return cls(start=coverage.start, end=coverage.end, gaps=gaps)
 
@@ -106,14 +106,14 @@ class Answer(_Part):
 
     @cached_property
     def json_fields(self) -> dict[str, Any]:
-        """The answer as JSON data, made once for the reply, the history and the events; not to be changed."""
+        """The answer as JSON data, made once for reply, history and events; not to be changed."""
         return self.model_dump(mode="json")
 
     def on_clock(self, epoch: float) -> Answer:
-        """The same of a camera, whose second 0 was at `epoch`: its sentence tells what the clock showed."""
+        """Return this answer with wall-clock times in its sentence; second 0 was at `epoch`."""
         changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
         if self.type == "time" and self.spans:
-            changed["answer"] = span(self.spans[0].start, self.spans[0].end, epoch)
+            changed["answer"] = format_span(self.spans[0].start, self.spans[0].end, epoch)
         answer = self.model_copy(update=changed)
         answer.__dict__.pop("json_fields", None)  # which a copy would share
         return answer

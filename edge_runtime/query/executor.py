@@ -1,4 +1,4 @@
-"""Questions to answers: the right half of the straight line. No frame is read here, only a `Version`.
+"""Answer questions about a memory: the right half of the straight line. Reads a `Version`, no frames.
 
 Letters: Q questions of one run, n = m + R tokens (memory and recency), d token width, r SVD rank,
 L decoder steps, C classes.
@@ -18,23 +18,21 @@ from edge_runtime.memory.coverage import FORGOTTEN, PAUSED, Coverage
 from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
-from edge_runtime.query.object_encoder import EncodesObjects
-from edge_runtime.query.reader_inputs import MOST_TICKS, Context, make_context
+from edge_runtime.query.object_encoder import ObjectTokens
+from edge_runtime.query.reader_inputs import MAX_TICKS, Context, make_context
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery
-from edge_runtime.query.timestamps import span
+from edge_runtime.query.timestamps import format_span
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest
 from engines.manifest import Manifest, TimeHead
 from engines.spec import Array, Engine
 
 MAX_BATCH = 16
-"""Questions of one reader run: bounds resident memory, gains nothing beyond on a CPU."""
+"""Questions in one run of the reader: bounds resident memory; more gain nothing on a CPU."""
 MAX_EVIDENCE = 16
-NAMED = 16
-"""Names that a refusal lists; a bundle may have thousands of classes."""
-WINDOW_MARGIN_TICKS = 0
-"""How far outside of the asked window a token is still read: a question is about its window only."""
-_UNWATCHED: dict[str | None, str] = {
+MAX_NAMES = 16
+"""Names that an error lists; a bundle may have thousands of classes."""
+_NOT_WATCHED: dict[str | None, str] = {
     None: "nobody was watching at that time",
     PAUSED: "watching was paused for privacy at that time",
     FORGOTTEN: "that time was forgotten on request",
@@ -42,27 +40,27 @@ _UNWATCHED: dict[str | None, str] = {
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question, resolved: what was watched of its window, which tokens (n,) are of it, and the rest.
+class ResolvedQuery:
+    """A question with what it means for one version.
 
-    `read` are the tokens (n,) that the reader gets.
+    `covered` is what was watched of its window, `inside` (n,) the tokens of the window, which the reader
+    reads, `ticks` (L,) the decoder steps, `tokens` (49, d) the object, `activity` the number of its class.
     """
 
     query: AnyQuery
     covered: Coverage
-    inside: NDArray[np.bool_]
-    read: NDArray[np.bool_]
-    ticks: NDArray[np.int64]
-    tokens: NDArray[np.float32] | None
+    inside: NDArray[np.bool_]  # (n,)
+    ticks: NDArray[np.int64]  # (L,)
+    tokens: NDArray[np.float32] | None  # (49, d)
     activity: int | None
 
 
 @dataclass(frozen=True)
-class Told:
-    """An answer and what it was made of: `outputs` of the reader, none where the reader was not run."""
+class AnswerWithOutputs:
+    """An answer and what it was made of; `outputs` of the reader are empty where it was not run."""
 
     answer: Answer
-    asked: Asked
+    resolved: ResolvedQuery
     context: Context
     outputs: dict[str, Array]
 
@@ -70,56 +68,63 @@ class Told:
 class Asker:
     """Answers questions about a version. Safe for several threads."""
 
-    def __init__(self, manifest: Manifest, reader: Engine, objects: EncodesObjects) -> None:
+    def __init__(self, manifest: Manifest, reader: Engine, objects: ObjectTokens) -> None:
         self._manifest = manifest
         self._network = manifest.network
         self._reader = reader
         self._objects = objects
-        self._names = [one.name for one in manifest.classes]
+        self._names = [activity.name for activity in manifest.classes]
         self._latest: tuple[Version, Context] | None = None
 
     def ask(self, query: AnyQuery, version: Version) -> Answer:
-        """Answer one question. Raises QueryError for an unknown activity or an object that is not there."""
+        """Answer one question. Raises QueryError for an unknown activity or a missing object."""
         return self.ask_all([query], version)[0]
 
     def ask_all(self, queries: Sequence[AnyQuery], version: Version) -> list[Answer]:
-        """Answer several questions about one version; up to 16 share a run, whatever their kinds."""
-        return [told.answer for told in self.tell_all(queries, version)]
+        """Answer several questions of any kinds about one version; up to 16 share a run of the reader."""
+        return [result.answer for result in self.answer_with_outputs(queries, version)]
 
     def forget(self) -> None:
-        """Let go of what was kept of a version to answer faster."""
+        """Drop what is cached of a version."""
         self._latest = None
 
-    def tell_all(self, queries: Sequence[AnyQuery], version: Version) -> list[Told]:
-        """As `ask_all`, with what each answer was made of: for those who measure."""
-        told: list[Told] = []
+    def answer_with_outputs(self, queries: Sequence[AnyQuery], version: Version) -> list[AnswerWithOutputs]:
+        """Answer as `ask_all`, with the outputs of the reader, for measurements."""
+        results: list[AnswerWithOutputs] = []
         for start in range(0, len(queries), MAX_BATCH):
-            told += self._batch(queries[start : start + MAX_BATCH], version)
-        return told
+            results += self._batch(queries[start : start + MAX_BATCH], version)
+        return results
 
-    def spans(self, told: Told, head: TimeHead) -> tuple[SpanCandidate, ...]:
-        """The spans of a time question by one head, whichever the manifest names; best first."""
-        return self._spans_by(head, told.asked, told.outputs, told.context) if told.outputs else ()
+    def spans(self, result: AnswerWithOutputs, head: TimeHead) -> tuple[SpanCandidate, ...]:
+        """Return the spans of a time question by this head, whichever the manifest names; best first."""
+        return self._spans_by(head, result.resolved, result.outputs, result.context) if result.outputs else ()
 
-    def _batch(self, queries: Sequence[AnyQuery], version: Version) -> list[Told]:
+    def _batch(self, queries: Sequence[AnyQuery], version: Version) -> list[AnswerWithOutputs]:
         started = time.perf_counter()
         context = self._context(version)
-        asked = [self._resolve(query, version, context) for query in queries]
-        # A question about time that nobody watched, or of which nothing is remembered, costs no run.
-        run = [one for one in asked if one.covered.watched() > 0 and one.inside.any()]
+        questions = [self._resolve(query, version, context) for query in queries]
+        # A question about time that was not watched, or of which nothing is remembered, needs no run.
+        run = [resolved for resolved in questions if resolved.covered.watched() > 0 and resolved.inside.any()]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
-        rows = {id(one): {name: out[row] for name, out in outputs.items()} for row, one in enumerate(run)}
-        told = []
-        for one in asked:
-            out = rows.get(id(one), {})
-            answer = self._answer(one, context, out, version, share) if out else None
-            told.append(Told(answer or self._nothing(one, version, share), one, context, out))
-        return told
+        rows = {
+            id(resolved): {name: out[row] for name, out in outputs.items()}
+            for row, resolved in enumerate(run)
+        }
+        results = []
+        for resolved in questions:
+            out = rows.get(id(resolved), {})
+            answer = self._answer(resolved, context, out, version, share) if out else None
+            results.append(
+                AnswerWithOutputs(
+                    answer or self._unanswered(resolved, version, share), resolved, context, out
+                )
+            )
+        return results
 
-    # -- what was asked ------------------------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------------------------------
 
-    def _resolve(self, query: AnyQuery, version: Version, context: Context) -> Asked:
+    def _resolve(self, query: AnyQuery, version: Version, context: Context) -> ResolvedQuery:
         whole = version.coverage
         end = query.end if query.end is not None else (whole.end or 0.0)
         # What is older than the horizon has left the memory.
@@ -127,25 +132,25 @@ class Asker:
         start = query.start if query.start is not None else oldest
         covered = whole.within(start, end)
         tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
-        named = None if isinstance(query, ActivityQuery) else query.activity
-        activity = None if named is None else self._activity(named)
-        inside, read = (_inside(covered, context, margin) for margin in (0, WINDOW_MARGIN_TICKS))
+        name = None if isinstance(query, ActivityQuery) else query.activity
+        activity = None if name is None else self._activity(name)
+        inside = _inside(covered, context)
         ticks = self._ticks(query, covered, inside, context)
-        return Asked(query, covered, inside, read, ticks, tokens, activity)
+        return ResolvedQuery(query, covered, inside, ticks, tokens, activity)
 
     def _activity(self, name: str) -> int:
         if name in self._names:
             return self._names.index(name)
-        rest = f" and {len(self._names) - NAMED} more" if len(self._names) > NAMED else ""
+        rest = f" and {len(self._names) - MAX_NAMES} more" if len(self._names) > MAX_NAMES else ""
         raise QueryError(
             f"activity {name[:50]!r} is not known; nearest is {nearest(name, self._names)!r}, "
-            f"all: {', '.join(one[:50] for one in self._names[:NAMED])}{rest}"
+            f"all: {', '.join(known[:50] for known in self._names[:MAX_NAMES])}{rest}"
         )
 
     def _ticks(
         self, query: AnyQuery, covered: Coverage, inside: NDArray[np.bool_], context: Context
     ) -> NDArray[np.int64]:
-        """Decoder steps. A box can only be told where something is remembered, so there its steps lie."""
+        """Return the decoder steps: for boxes the remembered moments, else spread over the window."""
         if covered.start is None or covered.end is None:
             return np.zeros(0, np.int64)
         if isinstance(query, ObjectQuery):
@@ -162,8 +167,8 @@ class Asker:
         self._latest = (version, context)
         return context
 
-    def _feeds(self, asked: Sequence[Asked], context: Context) -> dict[str, Array]:
-        network, q = self._network, len(asked)
+    def _feeds(self, queries: Sequence[ResolvedQuery], context: Context) -> dict[str, Array]:
+        network, q = self._network, len(queries)
         shared = {
             "memory_features": context.features,
             "memory_tick": np.where(context.valid, context.tick - context.origin, 0).astype(np.int32),
@@ -175,25 +180,25 @@ class Asker:
         activity = np.zeros((q, network.activities), np.float32)
         tick = np.zeros((q, network.query_steps), np.int32)
         valid = np.zeros((q, network.query_steps), np.bool_)
-        for row, one in enumerate(asked):
-            if one.tokens is not None:
-                tokens[row] = one.tokens
-            if one.activity is not None:
-                activity[row, one.activity] = 1
-            steps = len(one.ticks)
-            # A window may begin long before all that is remembered: it must not wrap to after it.
-            tick[row, :steps] = np.clip(one.ticks - context.origin, -MOST_TICKS, 2 * MOST_TICKS - 1)
+        for row, resolved in enumerate(queries):
+            if resolved.tokens is not None:
+                tokens[row] = resolved.tokens
+            if resolved.activity is not None:
+                activity[row, resolved.activity] = 1
+            steps = len(resolved.ticks)
+            # A window may begin long before the oldest token: it must not wrap around to after it.
+            tick[row, :steps] = np.clip(resolved.ticks - context.origin, -MAX_TICKS, 2 * MAX_TICKS - 1)
             valid[row, :steps] = True
-        windows = [_ticks_of(one.covered) for one in asked]
+        windows = [_tick_range(resolved.covered) for resolved in queries]
         return (
             feeds
             | context.queue_feeds(windows)
             | {
-                "memory_valid": np.stack([one.read for one in asked]),
+                "memory_valid": np.stack([resolved.inside for resolved in queries]),
                 "object_tokens": tokens,
-                "object_valid": np.array([one.tokens is not None for one in asked]),
+                "object_valid": np.array([resolved.tokens is not None for resolved in queries]),
                 "activity": activity,
-                "activity_valid": np.array([one.activity is not None for one in asked]),
+                "activity_valid": np.array([resolved.activity is not None for resolved in queries]),
                 "query_tick": tick,
                 "query_valid": valid,
             }
@@ -202,25 +207,30 @@ class Asker:
     # -- answers -------------------------------------------------------------------------------------------
 
     def _answer(
-        self, one: Asked, context: Context, out: dict[str, Array], version: Version, milliseconds: float
+        self,
+        resolved: ResolvedQuery,
+        context: Context,
+        out: dict[str, Array],
+        version: Version,
+        milliseconds: float,
     ) -> Answer:
         thresholds = self._manifest.thresholds
         presence = float(decode.calibrated(out["presence_logit"], thresholds.presence_scaling))
-        evidence = self._evidence(out["evidence"], one, context)
+        evidence = self._evidence(out["evidence"], resolved, context)
         seen = presence >= thresholds.presence
         parts: dict[str, object]
-        if isinstance(one.query, ActivityQuery):
+        if isinstance(resolved.query, ActivityQuery):
             parts = self._activities(out)
-        elif isinstance(one.query, ObjectQuery):
-            parts = self._boxes(one, out, context)
+        elif isinstance(resolved.query, ObjectQuery):
+            parts = self._boxes(resolved, out, context)
         else:
-            parts = self._spans(one, out, context)
+            parts = self._spans(resolved, out, context)
         confidence = float(parts.pop("confidence", presence))  # type: ignore[arg-type]
         reason = None if seen else "what was asked was not seen"
-        if seen and isinstance(one.query, ObjectQuery) and not parts["boxes"]:
+        if seen and isinstance(resolved.query, ObjectQuery) and not parts["boxes"]:
             seen, reason = False, "no evidence of a place is remembered in this window"
-        return self._finished(
-            one,
+        return self._make_answer(
+            resolved,
             version,
             milliseconds,
             confidence=confidence,
@@ -238,46 +248,49 @@ class Asker:
         ]
         return {"activities": tuple(ranked), "confidence": ranked[0].confidence, "answer": ranked[0].activity}
 
-    def _boxes(self, one: Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
-        steps = len(one.ticks)
+    def _boxes(self, resolved: ResolvedQuery, out: dict[str, Array], context: Context) -> dict[str, object]:
+        steps = len(resolved.ticks)
         corners = decode.xyxy(out["boxes_cxcywh"][:steps])
-        strong = one.read & (out["evidence"] >= self._manifest.thresholds.evidence * out["evidence"].max())
-        supported = np.isin(one.ticks, context.tick[strong])
-        most = round(self._manifest.thresholds.interpolate_s * TICKS_PER_SECOND)
-        boxes = tuple(
-            TimedBox(t=tick / TICKS_PER_SECOND, box=_box(box), interpolated=between)
-            for tick, box, between in decode.bridged_boxes(corners, one.ticks, supported, most)
+        strong = resolved.inside & (
+            out["evidence"] >= self._manifest.thresholds.evidence * out["evidence"].max()
         )
-        shown = f"{len(boxes)} boxes" if boxes else "no place"
-        return {"boxes": boxes, "answer": shown}
+        supported = np.isin(resolved.ticks, context.tick[strong])
+        max_gap = round(self._manifest.thresholds.interpolate_s * TICKS_PER_SECOND)
+        boxes = tuple(
+            TimedBox(t=tick / TICKS_PER_SECOND, box=_box(box), interpolated=interpolated)
+            for tick, box, interpolated in decode.bridged_boxes(corners, resolved.ticks, supported, max_gap)
+        )
+        return {"boxes": boxes, "answer": f"{len(boxes)} boxes" if boxes else "no place"}
 
-    def _spans(self, one: Asked, out: dict[str, Array], context: Context) -> dict[str, object]:
-        spans = self._spans_by(self._manifest.thresholds.time_head, one, out, context)
-        return {"spans": spans, "answer": span(spans[0].start, spans[0].end, None)}
+    def _spans(self, resolved: ResolvedQuery, out: dict[str, Array], context: Context) -> dict[str, object]:
+        spans = self._spans_by(self._manifest.thresholds.time_head, resolved, out, context)
+        return {"spans": spans, "answer": format_span(spans[0].start, spans[0].end, None)}
 
     def _spans_by(
-        self, head: TimeHead, one: Asked, out: dict[str, Array], context: Context
+        self, head: TimeHead, resolved: ResolvedQuery, out: dict[str, Array], context: Context
     ) -> tuple[SpanCandidate, ...]:
-        steps, scaling = len(one.ticks), self._manifest.thresholds.span_scaling
+        steps, scaling = len(resolved.ticks), self._manifest.thresholds.span_scaling
         if head == "bins":
-            found = decode.spans_from_bins(out["start_logits"][:steps], out["end_logits"][:steps], one.ticks)
+            spans = decode.spans_from_bins(
+                out["start_logits"][:steps], out["end_logits"][:steps], resolved.ticks
+            )
         else:
-            logits = np.where(one.inside, out["pointer_logits"], np.float32(-1e9))
-            found = decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
-        assert one.covered.start is not None and one.covered.end is not None
-        low, high = one.covered.start, one.covered.end
+            logits = np.where(resolved.inside, out["pointer_logits"], np.float32(-1e9))
+            spans = decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
+        assert resolved.covered.start is not None and resolved.covered.end is not None
+        low, high = resolved.covered.start, resolved.covered.end
         return tuple(
             SpanCandidate(
                 start=min(max(s, low), high),
                 end=min(max(e, low), high),
                 confidence=decode.recalibrated(p, scaling),
             )
-            for s, e, p in found
+            for s, e, p in spans
         )
 
-    def _evidence(self, weights: Array, one: Asked, context: Context) -> tuple[Evidence, ...]:
-        """The tokens with the largest shares of the answer's attention, most telling first."""
-        weights = np.where(one.read, weights, 0)
+    def _evidence(self, weights: Array, resolved: ResolvedQuery, context: Context) -> tuple[Evidence, ...]:
+        """Return the tokens with the largest shares of the answer's attention, largest first."""
+        weights = np.where(resolved.inside, weights, 0)
         best = np.argsort(-weights, kind="stable")[:MAX_EVIDENCE]
         return tuple(
             Evidence(
@@ -290,14 +303,16 @@ class Asker:
             if weights[i] > 0
         )
 
-    def _nothing(self, one: Asked, version: Version, milliseconds: float) -> Answer:
-        watched = one.covered.watched() > 0
-        reason = "nothing is remembered of that time" if watched else _UNWATCHED[one.covered.reason()]
-        return self._finished(
-            one, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
+    def _unanswered(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:
+        watched = resolved.covered.watched() > 0
+        reason = "nothing is remembered of that time" if watched else _NOT_WATCHED[resolved.covered.reason()]
+        return self._make_answer(
+            resolved, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )
 
-    def _finished(self, one: Asked, version: Version, milliseconds: float, **parts: object) -> Answer:
+    def _make_answer(
+        self, resolved: ResolvedQuery, version: Version, milliseconds: float, **parts: object
+    ) -> Answer:
         trained = self._manifest.training.trained
         if parts["abstained"]:
             parts["answer"] = str(parts["reason"])
@@ -305,8 +320,8 @@ class Asker:
             parts["answer"] = f"{parts['answer']} (untrained bundle: without meaning)"
         return Answer.model_validate(
             {
-                "type": one.query.type,
-                "coverage": Covered.of(one.covered),
+                "type": resolved.query.type,
+                "coverage": Covered.from_coverage(resolved.covered),
                 "trained": trained,
                 "memory_version": version.memory.version,
                 "milliseconds": milliseconds,
@@ -320,16 +335,16 @@ def _box(xyxy: Array) -> tuple[float, float, float, float]:
     return x1, y1, x2, y2
 
 
-def _inside(covered: Coverage, context: Context, margin: int) -> NDArray[np.bool_]:
-    """Which tokens are of the asked window or at most `margin` ticks beside it. (n,)"""
-    window = _ticks_of(covered)
+def _inside(covered: Coverage, context: Context) -> NDArray[np.bool_]:
+    """Return which tokens lie in the window of the question. (n,)"""
+    window = _tick_range(covered)
     if window is None:
         return np.zeros(len(context.valid), np.bool_)
-    return context.valid & (context.tick >= window[0] - margin) & (context.tick <= window[1] + margin)
+    return context.valid & (context.tick >= window[0]) & (context.tick <= window[1])
 
 
-def _ticks_of(covered: Coverage) -> tuple[int, int] | None:
-    """First and last tick of what was watched of an asked window, None where nobody was watching."""
+def _tick_range(covered: Coverage) -> tuple[int, int] | None:
+    """Return the first and last tick of the watched part of a window, None where nothing was watched."""
     if covered.start is None or covered.end is None:
         return None
     return to_tick(covered.start), to_tick(covered.end)

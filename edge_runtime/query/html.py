@@ -18,7 +18,7 @@ Span = tuple[float, float]
 def memory_html(version: Version, title: str) -> str:
     """Draw what was watched (grey) and the moments that are remembered of it (blue), under `title`."""
     tokens, coverage = version.memory, version.coverage
-    moments = [int(one) / TICKS_PER_SECOND for one in tokens.tick[tokens.valid]]
+    moments = [int(tick) / TICKS_PER_SECOND for tick in tokens.tick[tokens.valid]]
     watched = without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_explained()])
     drawn = drawing(coverage.start, coverage.end, watched, [], moments)
     return f"<div><code>{escape(title)}</code><br>{drawn}</div>"
@@ -54,10 +54,10 @@ def drawing(
             f'fill-opacity="{opacity}"/>'
         )
 
-    inside = [one for one in moments if start <= one <= end]
+    inside = [t for t in moments if start <= t <= end]
     parts = [bar(a, b, "#999", 0.3) for a, b in watched]
     parts += [bar(max(a, start), min(b, end), "#2a2", 0.5) for a, b in spans if a < end and b > start]
-    parts += [bar(one, one, "#26c", 0.8) for one in sorted(set(inside))]
+    parts += [bar(t, t, "#26c", 0.8) for t in sorted(set(inside))]
     ends = (
         f'<text x="0" y="27" font-size="9">{start:.0f} s</text>'
         f'<text x="{_WIDTH}" y="27" font-size="9" text-anchor="end">{end:.0f} s</text>'

@@ -1,4 +1,4 @@
-"""From a photo, a box in a picture or a catalogue name to the 49 tokens that stand for an object."""
+"""Encode an object (photos, a box in a picture, a catalogue name) as 49 tokens."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ CACHED = 256
 K = TypeVar("K", bound=Hashable)
 
 
-class EncodesObjects(Protocol):
-    """Anything that knows the tokens (49, d) of a question's object."""
+class ObjectTokens(Protocol):
+    """Returns the tokens (49, d) of a question's object."""
 
-    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]: ...
+    def encode(self, item: Photos | BoxInFrame | Product) -> NDArray[np.float32]: ...
 
 
 class ObjectEncoder:
     """Encodes the object of a question; the last 256 are cached by content. Safe for several threads.
 
-    `frame_at` gives the picture shown at a time, for a box; `catalogue` has the products that a
-    question may name. Raises QueryError where a question needs what is not there.
+    `frame_at` returns the picture of a time, for boxes; `catalogue` has the products that a question may
+    name. Raises QueryError where a question needs what is missing.
     """
 
     def __init__(
@@ -50,27 +50,27 @@ class ObjectEncoder:
         self._catalogue = catalogue
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._products: OrderedDict[tuple[Photo, ...], NDArray[np.float32]] = OrderedDict()
-        """By the photos' files with times and sizes, so that one that changed is another."""
+        """By the photos' files with times and sizes, so that a changed file is encoded again."""
         self._lock = threading.Lock()
 
-    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
-        """Tokens (49, d); several photos are pooled by their mean."""
-        if isinstance(wanted, Product):
-            return self._product(wanted.product)
-        return self._pooled([self._cut(wanted)] if isinstance(wanted, BoxInFrame) else wanted.photos)
+    def encode(self, item: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
+        """Return the tokens (49, d); several photos are pooled by their mean."""
+        if isinstance(item, Product):
+            return self._product(item.product)
+        return self._pooled([self._cut(item)] if isinstance(item, BoxInFrame) else item.photos)
 
     def forget(self) -> None:
-        """Empty the caches: they may hold what was cut out of a picture that is to be forgotten."""
+        """Empty the caches: they may hold cut-outs of a picture that is to be forgotten."""
         with self._lock:
             self._cache.clear()
             self._products.clear()
 
     def products(self) -> list[str]:
-        """Names that the catalogue knows."""
+        """Return the names in the catalogue."""
         return [] if self._catalogue is None else self._catalogue.list_products()
 
     def _product(self, name: str) -> NDArray[np.float32]:
-        """From the catalogue as it is now; its photos are read once, and again when they change."""
+        """Encode a product of the catalogue; its photos are read once, and again when they change."""
         if self._catalogue is None:
             raise QueryError(
                 printable(f"product {name!r} is not in the catalogue; no catalogue is configured")
@@ -79,26 +79,31 @@ class ObjectEncoder:
         photos = tuple(catalogue.list_photos(name))
         if not photos:
             raise QueryError(printable(f"product {name!r} has no photos in {catalogue.folder / name}"))
-        return _cached(self._products, photos, self._lock, lambda: self._pooled(map(catalogue.load_image, photos)))
+        return _cached(
+            self._products, photos, self._lock, lambda: self._pooled(map(catalogue.load_image, photos))
+        )
 
     def _pooled(self, pictures: Iterable[bytes | Image]) -> NDArray[np.float32]:
-        """One picture after another: sixteen large photos at once would take gigabytes."""
+        """Return the mean tokens.
+
+        One picture after another: sixteen large photos at once would take gigabytes.
+        """
         tokens = []
-        for one in pictures:
-            image = one if isinstance(one, np.ndarray) else read_image(one)
+        for picture in pictures:
+            image = picture if isinstance(picture, np.ndarray) else read_image(picture)
             tokens.append(self._tokens(mosaic(image, self._size)))
         return np.asarray(np.mean(tokens, axis=0), np.float32)
 
-    def _cut(self, wanted: BoxInFrame) -> Image:
+    def _cut(self, region: BoxInFrame) -> Image:
         if self._frame_at is None:
             raise QueryError(
                 "a box needs the picture that it lies in: ask the running process, or ask where the source "
                 "file is still in its place"
             )
-        return crop_image(self._frame_at(wanted.t).image, wanted.box)
+        return crop_image(self._frame_at(region.t).image, region.box)
 
     def _tokens(self, image: Image) -> NDArray[np.float32]:
-        """(49, d) of a picture (S, S, 3), by its content."""
+        """Return the tokens (49, d) of a picture (S, S, 3), cached by its content."""
         key = hashlib.sha256(image.tobytes()).hexdigest()
 
         def run() -> NDArray[np.float32]:
@@ -114,7 +119,7 @@ def _cached(
     lock: threading.Lock,
     make: Callable[[], NDArray[np.float32]],
 ) -> NDArray[np.float32]:
-    """Of `cache`, or made outside of the lock; those used longest ago go."""
+    """Return the cached value, or make it outside the lock; the least recently used values are dropped."""
     with lock:
         if key in cache:
             cache.move_to_end(key)

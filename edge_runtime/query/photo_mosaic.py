@@ -1,8 +1,8 @@
-"""A product's photo as the backbone is shown it: the same photo at three sizes, side by side.
+"""Put a product's photo at three sizes into one picture for the backbone.
 
-On a photo a product fills the picture, in a hand before the camera it fills a cell or two of 7 x 7. A network
-of a few convolutions does not know the one from the other; shown at the sizes at which products occur in
-frames, it does. Tokens of the copies are pooled like those of one photo.
+On a photo a product fills the picture; in a hand before the camera it fills a cell or two of 7 × 7. A network
+of a few convolutions does not connect the two; at the sizes at which products occur in frames it does. Tokens
+of the copies are pooled like those of one photo.
 
 Letters: H, W photo, S side of the network's input.
 """
@@ -25,13 +25,12 @@ _COPIES = (
 )
 """Row, column and side of each copy, in cells; together they cover the picture.
 
-Half of the tokens see copies of two cells: on such a one a product is as large as in a hand before the
-counter.
+Half of the tokens see copies of two cells, where a product is as large as in a hand at the counter.
 """
 
 
 def mosaic(photo: Image, size: int) -> Image:
-    """`photo` (H, W, 3) at sides of 3, 2 and 1 cells, as (S, S, 3); it is squashed to a square."""
+    """Return (S, S, 3) with `photo` (H, W, 3), squashed to a square, at sides of 3, 2 and 1 cells."""
     out = np.empty((size, size, 3), np.uint8)
     edges = np.rint(np.arange(_CELLS + 1) * size / _CELLS).astype(int)
     for row, column, cells in _COPIES:

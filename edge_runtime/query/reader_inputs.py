@@ -1,4 +1,4 @@
-"""What the reader gets of a version besides the question: memory, recency buffer, summary of the background.
+"""Make the reader's inputs of a version: memory, recency buffer, summary of the background.
 
 Letters: n = m + R tokens (memory and recency), d token width, r SVD rank.
 """
@@ -17,13 +17,13 @@ from edge_runtime.memory.version import Version, select_most_novel
 from engines.network_config import NetworkConfig
 from engines.spec import Array
 
-MOST_TICKS = 2**30
-"""Between the oldest and the newest token that are read, 6.8 years: the reader counts in 32 bits."""
+MAX_TICKS = 2**30
+"""Ticks between the oldest and the newest token that are read, 6.8 years: the reader counts in 32 bits."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """What the reader gets of a version, made once for each version.
+    """The reader's inputs that depend on the version only, made once for each version.
 
     `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest
     tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none,
@@ -39,13 +39,15 @@ class Context:
     queue: dict[str, Array]
 
     def queue_feeds(self, windows: Sequence[tuple[int, int] | None]) -> dict[str, Array]:
-        """Feeds of the queues for questions about `windows`, first and last tick: a question reads of its
-        window only, as it does of the memory. Empty where the bundle has no queues."""
+        """Return feeds of the queues for questions about `windows` (first and last tick).
+
+        A question reads entries of its window only, as it does of the memory. Empty without queues.
+        """
         if not self.queue:
             return {}
         start, end = self.queue["span"].T  # (l,)
         shared = {name: array for name, array in self.queue.items() if name in ("text", "region")}
-        middle = np.clip((start + end) // 2 - self.origin, -MOST_TICKS, MOST_TICKS)
+        middle = np.clip((start + end) // 2 - self.origin, -MAX_TICKS, MAX_TICKS)
         there = np.stack(
             [
                 np.zeros(len(start), np.bool_)
@@ -61,7 +63,7 @@ class Context:
 
 
 def make_context(version: Version, network: NetworkConfig) -> Context:
-    """Memory and the running clip's most novel tokens (the recency buffer) as the reader wants them."""
+    """Gather the memory and the running clip's most novel tokens (the recency buffer)."""
     recent = _recent(version, network.recency_tokens)
     n, m = network.reader_tokens, network.memory_tokens
     features = np.zeros((n, network.d_backbone), np.float32)
@@ -73,23 +75,23 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
     features[m:stop] = recent.features
     tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
     if valid.any():
-        # A clock that was set has put years between frames. The next end of a clip drops what lies before.
-        valid &= tick >= tick[valid].max() - MOST_TICKS
+        # Where the clock was set, years may lie between frames. The end of the clip drops what lies before.
+        valid &= tick >= tick[valid].max() - MAX_TICKS
     origin = int(tick[valid].min()) if valid.any() else 0
     svd, queue = _svd_feeds(version, network.summary_rank), read_entries(version.recurrent_state, network)
     return Context(features, tick, cell, valid, origin, svd, queue)
 
 
-def _recent(version: Version, most: int) -> Tokens:
-    """The recency buffer: the most novel tokens of the running clip, the newest where novelty is unknown."""
+def _recent(version: Version, count: int) -> Tokens:
+    """Return the recency buffer: the most novel tokens of the running clip, or the newest."""
     clip = version.clip()
     if version.background is None:
-        return clip.take(np.arange(max(0, len(clip) - most), len(clip)))
-    return clip.take(select_most_novel(version.clip_novelty(), most))
+        return clip.take(np.arange(max(0, len(clip) - count), len(clip)))
+    return clip.take(select_most_novel(version.clip_novelty(), count))
 
 
 def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:
-    """Summary tokens: the basis and how strong each direction is; absent rows have strength 0."""
+    """Return the summary tokens: basis and strength of each direction; absent rows have strength 0."""
     if rank == 0:
         return {}
     assert version.background is not None

@@ -1,10 +1,10 @@
-"""The three questions (ReST), one tagged union everywhere: Python, JSON, HTTP, command line.
+"""The three questions (ReST), one tagged union for Python, JSON, HTTP and the command line.
 
     {"type": "activity", "object": {"photos": ["…"]}, "from": 0, "to": 60}   what was done with this object?
     {"type": "object", "activity": "scan", "from": 0, "to": 60}     where was what this was done on?
     {"type": "time", "activity": "scan", "object": {...}}           when was this done with it?
 
-`from` and `to` are seconds on the stream's clock; left out they mean all that was watched.
+`from` and `to` are seconds on the stream's clock; left out they mean the whole memory.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
 
 MAX_QUESTION_BYTES = MAX_PHOTO_TEXT + 4096
-"""Of one question as JSON, whichever door it comes through."""
+"""Bytes of one question as JSON, at every interface."""
 
 MAX_SECONDS = 1e9
-"""31 years: no stream is longer, and a video's clock cannot count much further."""
+"""31 years: no stream is longer, and a video's clock counts not much further."""
 
 KEYS = ("type", "object", "activity", "from", "to", "photos", "box", "t", "product")
-"""All that a question may say."""
+"""All fields of questions, for suggestions."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -62,11 +62,11 @@ class Photos(_Part):
     def _decode(cls, value: Any) -> Any:
         if not isinstance(value, (list, tuple)):
             return value
-        return tuple(_decoded(one) if isinstance(one, str) else one for one in value)
+        return tuple(_decode_base64(photo) if isinstance(photo, str) else photo for photo in value)
 
 
 class BoxInFrame(_Part):
-    """What lies in `box` (x1, y1, x2, y2 in 0..1) of the picture shown at `t` seconds."""
+    """The object inside `box` (x1, y1, x2, y2 in 0..1) of the picture at `t` seconds."""
 
     box: tuple[float, float, float, float]
     t: float = Field(ge=0, le=MAX_SECONDS)
@@ -87,7 +87,7 @@ class Product(_Part):
 
 
 def _kind_of_object(value: Any) -> str | None:
-    """The key that only one kind has, so that JSON needs no tag beside it."""
+    """Return the key that only one kind has, so that JSON needs no tag."""
     for kind in ("photos", "box", "product"):
         if (kind in value) if isinstance(value, dict) else hasattr(value, kind):
             return kind
@@ -135,8 +135,8 @@ class TimeQuery(_Query):
 
 
 def _type_of(value: Any) -> str | None:
-    found = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
-    return found if isinstance(found, str) else None
+    kind = value.get("type") if isinstance(value, dict) else getattr(value, "type", None)
+    return kind if isinstance(kind, str) else None
 
 
 Query = Annotated[
@@ -215,13 +215,16 @@ def _problem(error: ValidationError) -> str:
 
 
 def finite(name: str, value: float | None) -> float | None:
-    """Refuse NaN and Inf from a command line, where pydantic has not looked yet."""
+    """Return `value`.
+
+    Raises QueryError for NaN and Inf, from a command line that pydantic has not checked.
+    """
     if value is not None and not math.isfinite(value):
         raise QueryError(f"{name} must be a number of seconds, got {value}")
     return value
 
 
-def _decoded(text: str) -> bytes:
+def _decode_base64(text: str) -> bytes:
     if len(text) > MAX_PHOTO_TEXT:
         raise ValueError(f"a photo must have at most {MAX_PHOTO_TEXT} base64 characters, got {len(text)}")
     try:

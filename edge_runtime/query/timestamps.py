@@ -1,4 +1,4 @@
-"""Times as people write them: seconds of the stream, or what the clock on the wall showed."""
+"""Read and write times as people do: seconds of the stream, or wall-clock time."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
 EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
 
 
-def moment(
+def parse_timestamp(
     text: str, *, name: str, epoch: float | None, now: float | None = None, since: float | None = None
 ) -> float:
-    """Seconds of the stream that `text` means, for the option `name`.
+    """Return the seconds of the stream that `text` means, for the option `name`.
 
     `epoch` is the wall-clock time of the stream's second 0, None for a recording, which has no clock. HH:MM
     is the last time that the machine's clock showed it, `now` included. Before second `since` the clock was
@@ -44,28 +44,33 @@ def moment(
     return at - epoch
 
 
-def shown(t: float, epoch: float | None, now: float | None = None) -> str:
-    """Second `t` of a stream for a person: what this machine's clock showed then, with its day unless that is
-    today; of a recording, which has no clock (`epoch` None), the seconds. `moment` understands it."""
+def format_time(t: float, epoch: float | None, now: float | None = None) -> str:
+    """Format second `t` of a stream for a person; `parse_timestamp` reads it back.
+
+    It is what this machine's clock showed then, with the date unless that is today; of a recording, which has
+    no clock (`epoch` None), the seconds.
+    """
     if epoch is None:
         return f"{t:.1f}"
-    at, today = (datetime.fromtimestamp(one) for one in (epoch + t, time.time() if now is None else now))
+    at, today = (
+        datetime.fromtimestamp(seconds) for seconds in (epoch + t, time.time() if now is None else now)
+    )
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%dT%H:%M:%S}"
 
 
-def span(start: float, end: float, epoch: float | None, now: float | None = None) -> str:
-    """From when to when, for a person."""
+def format_span(start: float, end: float, epoch: float | None, now: float | None = None) -> str:
+    """Format a span of time for a person."""
     unit = " s" if epoch is None else ""
-    return f"{shown(start, epoch, now)} to {shown(end, epoch, now)}{unit}"
+    return f"{format_time(start, epoch, now)} to {format_time(end, epoch, now)}{unit}"
 
 
 def _wall(text: str, now: float) -> float | None:
-    """Seconds since 1970; None where `text` is no time."""
+    """Return seconds since 1970; None where `text` is no time."""
     try:
         if clock := _CLOCK.match(text):
             day = datetime.fromtimestamp(now).date()
             at = _on(day, clock)
-            # In the evening "23:50" of a moment ago, in the morning that of yesterday.
+            # "23:50" means today in the evening, yesterday in the morning.
             return at if at <= now else _on(day - timedelta(days=1), clock)
         return datetime.fromisoformat(re.sub(r"Z$", "+00:00", text)).timestamp()
     except (ValueError, OverflowError, OSError):

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
-from edge_runtime.query.executor import Asker, Told
+from edge_runtime.query.executor import AnswerWithOutputs, Asker
 from edge_runtime.query.reader_inputs import make_context
 from edge_runtime.query.schema import (
     ActivityQuery,
@@ -107,7 +107,7 @@ def evaluate_video(
     reader = BlindReader(model.reader, setting.blind) if setting.blind else model.reader
     asker = Asker(_without_scaling(model.manifest), reader, CachedObjects(cache, queries, crops or {}))
     names = [activity.name for activity in model.manifest.classes]
-    outputs = asker.tell_all([to_query(query, names) for query in queries], version)
+    outputs = asker.answer_with_outputs([to_query(query, names) for query in queries], version)
     remembered = _index_evidence(model, cache, version)
     results = [
         _score_answer(asker, output, query, names, remembered, setting.seed)
@@ -186,7 +186,12 @@ def _index_evidence(model: Model, cache: VideoCache, version: Version) -> Eviden
 
 
 def _score_answer(
-    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str], remembered: EvidenceIndex, seed: int
+    asker: Asker,
+    output: AnswerWithOutputs,
+    query: QueryRecord,
+    names: Sequence[str],
+    remembered: EvidenceIndex,
+    seed: int,
 ) -> Result:
     evidence, gap = remembered.measure_query(query) if query.happened else (None, None)
     scores = {"activity": _score_activity_answer, "object": _score_object_answer, "time": _score_time_answer}[
@@ -223,7 +228,7 @@ def make_result(query: QueryRecord, seed: int, **scores: object) -> Result:
 
 
 def _score_activity_answer(
-    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
+    asker: Asker, output: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
 ) -> dict[str, object]:
     logits = output.outputs.get("activity_logits")
     scores_found: dict[str, object] = {"class_logits": None if logits is None else tuple(map(float, logits))}
@@ -243,7 +248,7 @@ def score_activities(query: QueryRecord, scores: Sequence[float]) -> dict[str, o
 
 
 def _score_object_answer(
-    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
+    asker: Asker, output: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
 ) -> dict[str, object]:
     ticks = [round(box.t * TICKS_PER_SECOND) for box in output.answer.boxes]
     return score_boxes(query, ticks, [box.box for box in output.answer.boxes])
@@ -260,7 +265,7 @@ def score_boxes(
 
 
 def _score_time_answer(
-    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
+    asker: Asker, output: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
 ) -> dict[str, object]:
     best = {head: spans[0] for head in _HEADS if (spans := asker.spans(output, head))}
     return {

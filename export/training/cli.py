@@ -63,7 +63,9 @@ def train(
         changes.append(f"seed={seed}")
     recipe = load_recipe(config, changes)
     if products is not None:
-        held_out = recipe.data.held_out or held_out_products(list(list_product_photos(products, min_photos=0)))
+        held_out = recipe.data.held_out or held_out_products(
+            list(list_product_photos(products, min_photos=0))
+        )
         data = recipe.data.model_copy(update={"products": products, "held_out": held_out})
         recipe = recipe.model_copy(update={"data": data})
     place = output or Path("runs") / f"{recipe.name}-{recipe.seed}"

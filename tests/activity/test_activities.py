@@ -24,7 +24,7 @@ from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.cli import main as cli
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.service.activity_progress import Watched
@@ -171,7 +171,7 @@ def told(engines, tmp_path_factory):
     with Service(engines) as service:
         service.add(CameraSettings(DEMO, folder, "lane1"))
         run = Run(service, Config(http=HttpSettings(enabled=False)))
-        with service.events.subscribe(1000) as events, accompanied(run):
+        with service.events.subscribe(1000) as events, component_lifespan(run):
             service.run(SECONDS)
         seen = []
         while (event := events.get(0)) is not None:
@@ -187,7 +187,7 @@ def again(engines, told, tmp_path):
     with Service(engines) as service:
         service.add(CameraSettings(DEMO, folder, "lane1"))
         run = Run(service, Config(http=HttpSettings(enabled=False)))
-        with accompanied(run):
+        with component_lifespan(run):
             settle(run)
             client = TestClient(make_app(service, run), raise_server_exceptions=False)
             yield SimpleNamespace(client=client, run=run, service=service, folder=folder)
@@ -285,7 +285,7 @@ def test_the_command_asks_a_running_process(engines, told, tmp_path):
     shutil.copytree(told.folder, folder)
     with Service(engines) as service:
         service.add(CameraSettings(DEMO, folder, "lane1"))
-        with accompanied(Run(service, Config(http=HttpSettings(listen="127.0.0.1:0")))) as run:
+        with component_lifespan(Run(service, Config(http=HttpSettings(listen="127.0.0.1:0")))) as run:
             settle(run)
             asked = ("activities", "--format", "json", "--camera", "lane1", "--from", 0)
             assert lvm(*asked, "--url", run.address) == lvm(*asked[:3], "--state", folder)
@@ -384,7 +384,7 @@ def test_switched_off_there_is_no_log_and_the_route_says_so(engines, tmp_path):
         run = Run(
             service, Config(http=HttpSettings(enabled=False), activities=ActivitySettings(enabled=False))
         )
-        with accompanied(run):
+        with component_lifespan(run):
             service.run(35)
             reply = TestClient(make_app(service, run)).get("/api/v1/activities")
     assert reply.status_code == 404 and "switched off" in reply.json()["error"]

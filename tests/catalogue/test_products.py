@@ -174,7 +174,9 @@ def test_a_product_is_encoded_as_its_photos_are_and_only_when_they_change(catalo
     encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
     catalogue.add("milk", [photo(1), photo(2)])
     before = encoder.encode(Product(product="milk"))
-    same = encoder.encode(Photos(photos=tuple(one.path.read_bytes() for one in catalogue.list_photos("milk"))))
+    same = encoder.encode(
+        Photos(photos=tuple(one.path.read_bytes() for one in catalogue.list_photos("milk")))
+    )
     np.testing.assert_array_equal(before, same)
     reads = []
     monkeypatch.setattr(

@@ -19,7 +19,7 @@ from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.cli.main import app
-from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.query.schema import parse_request
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_set import Engines
@@ -66,7 +66,7 @@ def run(folder: Path, broker: Broker | None) -> Iterator[Run]:
     )
     with Service(Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)) as service:
         service.add(CameraSettings(DEMO, folder / "state", catalogue=products))
-        with accompanied(Run(service, settings, listen="127.0.0.1:0")) as run:
+        with component_lifespan(Run(service, settings, listen="127.0.0.1:0")) as run:
             service.run(SECONDS)
             yield run
 

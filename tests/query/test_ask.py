@@ -62,7 +62,7 @@ def test_an_answer_does_not_change_when_the_memory_moves_on():
 def test_what_an_answer_was_made_of_belongs_to_its_own_question():
     queries = [query_of("time", activity=name) for name in NAMES]
     version = ingested(42)
-    together = asker_of(FakeReader()).tell_all(queries, version)
+    together = asker_of(FakeReader()).answer_with_outputs(queries, version)
     for query, told in zip(queries, together, strict=True):
         reader = FakeReader()
         assert without_clock(told.answer) == without_clock(asker_of(reader).ask(query, version))
@@ -72,7 +72,7 @@ def test_what_an_answer_was_made_of_belongs_to_its_own_question():
 
 def test_where_the_reader_was_not_run_there_are_no_outputs_and_no_spans():
     asker = asker_of(FakeReader())
-    told = asker.tell_all([query_of("time", **{"from": 900})], ingested(42))[0]
+    told = asker.answer_with_outputs([query_of("time", **{"from": 900})], ingested(42))[0]
     assert told.outputs == {} and asker.spans(told, "bins") == asker.spans(told, "pointer") == ()
 
 
@@ -80,7 +80,7 @@ def test_both_heads_can_be_read_and_the_manifest_names_the_one_that_answers():
     version, query = ingested(42), query_of("time", **{"from": 3, "to": 39.5})
     for head in ("bins", "pointer"):
         asker = asker_of(FakeReader(), time_head=head)
-        told = asker.tell_all([query], version)[0]
+        told = asker.answer_with_outputs([query], version)[0]
         other = asker.spans(told, "pointer" if head == "bins" else "bins")
         assert told.answer.spans == asker.spans(told, head) != other and other
 

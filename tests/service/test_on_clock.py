@@ -13,7 +13,7 @@ from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.query.answers import Answer, Covered, SpanCandidate
 from edge_runtime.query.schema import QueryRequest, parse_query
-from edge_runtime.query.timestamps import moment, shown, span
+from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
@@ -38,14 +38,17 @@ def live(tmp_path, monkeypatch, engines):
 
 @pytest.mark.parametrize("t", [0.0, -3599.0, 90_000.0, -86_400.0])
 def test_what_is_shown_is_understood_again(t):
-    assert moment(shown(t, NOON, NOON), name="x", epoch=NOON, now=NOON) == t
-    assert moment(shown(t, None), name="x", epoch=None) == t
+    assert parse_timestamp(format_time(t, NOON, NOON), name="x", epoch=NOON, now=NOON) == t
+    assert parse_timestamp(format_time(t, None), name="x", epoch=None) == t
 
 
 def test_today_is_told_by_its_time_and_other_days_with_their_date():
-    assert shown(65.4, NOON, NOON + 100) == "12:01:05"
-    assert shown(65.4, NOON, NOON + 86_400) == "2026-11-22T12:01:05"
-    assert span(1.0, 61.0, NOON, NOON) == "12:00:01 to 12:01:01" and span(1.0, 2.0, None) == "1.0 to 2.0 s"
+    assert format_time(65.4, NOON, NOON + 100) == "12:01:05"
+    assert format_time(65.4, NOON, NOON + 86_400) == "2026-11-22T12:01:05"
+    assert (
+        format_span(1.0, 61.0, NOON, NOON) == "12:00:01 to 12:01:01"
+        and format_span(1.0, 2.0, None) == "1.0 to 2.0 s"
+    )
 
 
 def test_a_time_answer_says_when_by_the_clock_and_keeps_its_seconds():
@@ -56,7 +59,7 @@ def test_a_time_answer_says_when_by_the_clock_and_keeps_its_seconds():
     assert "epoch" not in answer.json_fields["coverage"] and answer.json_fields is answer.json_fields
     now = time.time()
     told = answer.on_clock(now)
-    assert told.answer == span(1, 2, now) == told.json_fields["answer"] and told.spans == answer.spans
+    assert told.answer == format_span(1, 2, now) == told.json_fields["answer"] and told.spans == answer.spans
     assert Answer.model_validate_json(told.model_dump_json()) == told and told.coverage.epoch == now
 
 
@@ -75,6 +78,6 @@ def test_a_camera_is_asked_by_the_clock_and_a_recording_is_not(live):
         assert json.loads(done.stdout)["coverage"]["to"] == pytest.approx(5, abs=1.01)
         status = ["status", "--url", server.address, "--camera", "door"]
         told = CliRunner().invoke(app, status, env={"COLUMNS": "200"}).stdout
-        assert f"{span(0, 8, door)}, without a gap" in told
+        assert f"{format_span(0, 8, door)}, without a gap" in told
         with pytest.raises(LvmError, match="--to: this source is a recording without a clock"):
             raise ask("demo", "12:00").exception

@@ -6,7 +6,7 @@ import pytest
 
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.cli.run import _Reloader
-from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
@@ -34,7 +34,7 @@ def test_another_broker_is_told_instead_and_one_that_cannot_be_leaves_it_as_it_w
     with Broker(first) as one, Broker(second) as other:
         here = {"enabled": True, "host": "127.0.0.1", "port": one.port, "client_id": "me"}
         there = here | {"port": other.port}
-        with accompanied(Run(service, wanted(here))) as run:
+        with component_lifespan(Run(service, wanted(here))) as run:
             until(lambda: retained(one.port).get("lvm/available") == b"online", "the first broker")
             assert run.follow(wanted(there)) == []
             until(lambda: retained(other.port).get("lvm/available") == b"online", "the other broker")
@@ -51,7 +51,7 @@ def test_another_broker_is_told_instead_and_one_that_cannot_be_leaves_it_as_it_w
 
 def test_what_is_read_at_the_start_only_is_said_and_the_rest_is_taken(service):
     run = Run(service, wanted({}))
-    with accompanied(run):
+    with component_lifespan(run):
         other = wanted({}, model={"threads": 1}, cameras={"a": {"source": "demo"}})
         assert run.follow(other) == ["model is read at the start only; restart to change it"]
         assert list(run.settings.cameras) == ["a"] and run.settings.model.threads is None

@@ -6,7 +6,7 @@ import pytest
 
 from edge_runtime.memory.coverage import PAUSED, Coverage
 from edge_runtime.persistence import load_snapshot
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.wall_clock import CLOCK, known_from
 from engines.errors import LvmError
 from tests.support.cameras import Running, Told
@@ -113,6 +113,9 @@ def test_forgetting_by_the_clock_refuses_what_another_clock_showed():
     epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).explained(90.0, 100.0, CLOCK)
     since = known_from(coverage)
     told = {"name": "--from", "epoch": epoch, "since": since}
-    assert moment("1970-01-12T13:48:20+00:00", **told) == 100.0 and moment("50", **told) == 50.0
+    assert (
+        parse_timestamp("1970-01-12T13:48:20+00:00", **told) == 100.0
+        and parse_timestamp("50", **told) == 50.0
+    )
     with pytest.raises(LvmError, match="what it showed before second 100.0 is not known"):
-        moment("1970-01-12T13:48:19+00:00", **told)
+        parse_timestamp("1970-01-12T13:48:19+00:00", **told)

@@ -12,7 +12,7 @@ import pytest
 
 import edge_runtime.service.camera as camera_run
 from edge_runtime.config.mqtt import MqttSettings
-from edge_runtime.interfaces.mqtt.client import MqttDoor, Waits
+from edge_runtime.interfaces.mqtt.client import MqttClient, RetryDelays
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
@@ -20,7 +20,7 @@ from tests.support.broker import Ear, until
 from tests.support.cameras import Told, fake_engines
 
 ROOT = Path(__file__).parents[2]
-SOON = Waits(0.05, 0.2, 0.2)
+SOON = RetryDelays(0.05, 0.2, 0.2)
 
 
 @contextmanager
@@ -34,9 +34,9 @@ def told_service(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serv
         yield one
 
 
-def door(service: Service, port: int, **more: Any) -> MqttDoor:
+def door(service: Service, port: int, **more: Any) -> MqttClient:
     wanted = {"enabled": True, "host": "127.0.0.1", "port": port, "client_id": "me", **more}
-    return MqttDoor(service, MqttSettings(**wanted), SOON)
+    return MqttClient(service, MqttSettings(**wanted), SOON)
 
 
 def happened(number: int, size: int = 0) -> Event:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.system.logs import (
     MAX_RECORD_CHARS,
     BoundedFile,
@@ -277,16 +277,16 @@ NOON = datetime(2026, 11, 22, 12, 0).timestamp()  # by the machine's own clock
 )
 def test_times_are_seconds_or_what_the_clock_showed(text, expected):
     epoch = 0.0 if expected < 100 else NOON - 7200
-    assert moment(text, name="--from", epoch=epoch, now=NOON) == pytest.approx(expected - epoch)
+    assert parse_timestamp(text, name="--from", epoch=epoch, now=NOON) == pytest.approx(expected - epoch)
 
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "25:00", "12:60", "noon", "2026-13-01T00:00", "9" * 400])
 def test_what_is_no_time_is_one_sentence(text):
     with pytest.raises(LvmError, match="--to must be a time: expected seconds"):
-        moment(text, name="--to", epoch=0.0, now=NOON)
+        parse_timestamp(text, name="--to", epoch=0.0, now=NOON)
 
 
 def test_a_recording_has_no_clock():
     with pytest.raises(LvmError, match="recording without a clock; give seconds"):
-        moment("11:30", name="--from", epoch=None)
-    assert moment("30", name="--from", epoch=None) == 30
+        parse_timestamp("11:30", name="--from", epoch=None)
+    assert parse_timestamp("30", name="--from", epoch=None) == 30

@@ -22,7 +22,7 @@ from edge_runtime.config.schema import Config, Objects
 from edge_runtime.frame import Frame
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
-from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_set import Engines
@@ -84,7 +84,7 @@ def served(
                 CameraSettings(spec, state / str(k), f"lane {k + 1}", catalogue=products, privacy=zones)
             )
         settings = Config(objects=Objects(catalogue=products))
-        with accompanied(Run(service, settings, listen=listen)) as run:
+        with component_lifespan(Run(service, settings, listen=listen)) as run:
             assert run.address is not None
             running = threading.Thread(target=service.run, kwargs={"stay": True}, name="service")
             running.start()

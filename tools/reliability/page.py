@@ -26,8 +26,8 @@ _HEAD = """# What each fault costs
 
 Made by `python -m tools.reliability`: every fault injected into the real thing, what was lost, and how long
 it took until all was well again. [reliability-sources.md](reliability-sources.md) and
-[reliability-state.md](reliability-state.md) tell how that is done, [unattended.md](../unattended.md) how it is
-run.
+[reliability-state.md](reliability-state.md) tell how that is done, [unattended.md](../unattended.md) how it
+is run.
 
 Machine: {machine}, shared with other work. One seed each.
 `FOLDER` is where the results lie; a part whose results are there is not run again.

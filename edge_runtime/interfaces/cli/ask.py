@@ -25,7 +25,7 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
-from edge_runtime.query.timestamps import moment, shown, span
+from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
 from edge_runtime.service.wall_clock import on_clock
 from edge_runtime.sources import is_live, read_frame_at
 from engines.bundle import Bundle
@@ -98,7 +98,7 @@ def _to_seconds(name: str, text: str | None, epoch: Callable[[], float | None]) 
     try:
         return None if text is None else float(text)
     except ValueError:
-        return moment(str(text), name=name, epoch=epoch())
+        return parse_timestamp(str(text), name=name, epoch=epoch())
 
 
 def _find_epoch(
@@ -152,17 +152,17 @@ def print_answer(answer: Answer, as_json: bool) -> None:
     word, others = ("at best", answer.spans[:1]) if answer.abstained else ("or", answer.spans[1:])
     for other in others:
         console.print(
-            f"  {word} {span(other.start, other.end, epoch)} ({other.confidence:.0%})", markup=False
+            f"  {word} {format_span(other.start, other.end, epoch)} ({other.confidence:.0%})", markup=False
         )
     for box in answer.boxes[:8]:
         corners = ", ".join(f"{v:.2f}" for v in box.box)
-        at = f"{shown(box.t, epoch)}{' s' if epoch is None else ''}"
+        at = f"{format_time(box.t, epoch)}{' s' if epoch is None else ''}"
         console.print(f"  {at}: {corners}{' (between)' if box.interpolated else ''}", markup=False)
     if answer.evidence:
         times = sorted({round(token.t, 1) for token in answer.evidence})
-        seen = [f"{t:g}" if epoch is None else shown(t, epoch) for t in times]
+        seen = [f"{t:g}" if epoch is None else format_time(t, epoch) for t in times]
         console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
     covered = answer.coverage
     if covered.start is not None and covered.end is not None:
-        watched = span(covered.start, covered.end, epoch)
+        watched = format_span(covered.start, covered.end, epoch)
         console.print(f"  watched {watched}, {len(covered.gaps)} gaps", markup=False)

@@ -14,7 +14,7 @@ from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, U
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.memory.forgetting import checked_span
 from edge_runtime.persistence import StateError, load_snapshot
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.forget_folder import forget_in_folder
 from edge_runtime.service.wall_clock import known_from
 from edge_runtime.sources import is_live
@@ -79,7 +79,8 @@ def _forget_in_folder(
     epoch = header.epoch if is_live(header.source) else None
     since = known_from(saved.version.coverage)
     first, last = (
-        moment(text, name=name, epoch=epoch, since=since) for text, name in ((start, "--from"), (end, "--to"))
+        parse_timestamp(text, name=name, epoch=epoch, since=since)
+        for text, name in ((start, "--from"), (end, "--to"))
     )
     checked_span(first, last)
     forgotten = forget_in_folder(folder, first, last, key=key, reset_background=reset)

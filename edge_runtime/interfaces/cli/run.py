@@ -16,7 +16,7 @@ from edge_runtime.interfaces.cli import completion
 from edge_runtime.interfaces.cli.options import BundleFolder
 from edge_runtime.interfaces.cli.run_console import RunConsole
 from edge_runtime.interfaces.cli.signals import defer_signals
-from edge_runtime.interfaces.startup import accompanied
+from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.persistence.encryption import find_key
 from edge_runtime.service.camera_config import cameras_of, one_camera
 from edge_runtime.service.camera_settings import CameraSettings
@@ -85,7 +85,7 @@ def run(
                 started.reload = _Reloader(
                     started, config, lambda read: _configured_cameras(read, state, sampler)
                 )
-            with accompanied(started):
+            with component_lifespan(started):
                 freeze_loaded_objects()
                 RunConsole(started, as_json=as_json).run(for_, stay)
             for error in service.awaited.errors.values():

@@ -19,7 +19,7 @@ from edge_runtime.interfaces.cli.panel import Panel
 from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.interfaces.cli.signals import take_deferred
 from edge_runtime.query.answers import Answer
-from edge_runtime.query.timestamps import shown
+from edge_runtime.query.timestamps import format_time
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.service.status import resident_bytes, status_of, status_of_camera
@@ -273,6 +273,6 @@ def format_answer(answer: Answer) -> str:
     """Return an answer in one line."""
     times = sorted({round(token.t, 1) for token in answer.evidence[:4]})
     epoch = answer.coverage.epoch
-    seen = ", ".join(f"{t:g} s" if epoch is None else shown(t, epoch) for t in times)
+    seen = ", ".join(f"{t:g} s" if epoch is None else format_time(t, epoch) for t in times)
     rests = f", rests on {seen}" if times and not answer.abstained else ""
     return f"{answer.answer} ({answer.confidence:.0%}{rests}; {answer.milliseconds:.1f} ms)"

@@ -17,7 +17,7 @@ from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_saved_settings
-from edge_runtime.query.timestamps import span
+from edge_runtime.query.timestamps import format_span
 from edge_runtime.service.status import status_of
 from edge_runtime.sources import is_live
 from engines.errors import LvmError
@@ -65,7 +65,7 @@ def _format_coverage(coverage: Mapping[str, Any], live: bool) -> str:
     """Return the time watched, with times of day if live, and the length of its gaps."""
     if coverage["from"] is None:
         return "nothing was watched yet"
-    watched = span(coverage["from"], coverage["to"], coverage["epoch"] if live else None)
+    watched = format_span(coverage["from"], coverage["to"], coverage["epoch"] if live else None)
     gaps = coverage["gaps"]
     missed = sum(gap["to"] - gap["from"] for gap in gaps)
     return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"

@@ -1,4 +1,4 @@
-"""The routes of all rooms together."""
+"""Build the HTTP application from all routes."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from fastapi import FastAPI
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root
-from edge_runtime.interfaces.http.auth import Access, Gate, Hosts
-from edge_runtime.interfaces.http.errors import add_refusals
-from edge_runtime.interfaces.http.openapi import REFUSALS, add_document
-from edge_runtime.interfaces.http.request_bodies import Held
+from edge_runtime.interfaces.http.auth import AccessControl, AccessMiddleware, AllowedHosts
+from edge_runtime.interfaces.http.errors import add_error_handlers
+from edge_runtime.interfaces.http.openapi import ERROR_RESPONSES, add_openapi
+from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.routes.activities import add_activity_routes
 from edge_runtime.interfaces.http.routes.cameras import add_camera_route, add_camera_routes
 from edge_runtime.interfaces.http.routes.catalogue import add_catalogue_routes
@@ -17,7 +17,7 @@ from edge_runtime.interfaces.http.routes.configuration import add_config_routes
 from edge_runtime.interfaces.http.routes.events import Listeners, add_event_routes
 from edge_runtime.interfaces.http.routes.health import add_health_routes
 from edge_runtime.interfaces.http.routes.history import History, add_history_routes
-from edge_runtime.interfaces.http.routes.info import add_about_routes
+from edge_runtime.interfaces.http.routes.info import add_info_routes
 from edge_runtime.interfaces.http.routes.login import add_session_routes
 from edge_runtime.interfaces.http.routes.memory import add_memory_routes
 from edge_runtime.interfaces.http.routes.metrics import add_metrics_route
@@ -29,39 +29,38 @@ from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 
 
-def make_app(service: Service, run: Run | None = None, hosts: Hosts | None = None) -> FastAPI:
-    """Routes over one service and its cameras; those of a run's companions where `run` has them.
+def make_app(service: Service, run: Run | None = None, hosts: AllowedHosts | None = None) -> FastAPI:
+    """Return the application over a service; routes of a run's other components work where `run` has them.
 
-    Without `hosts` a client may call it by any name.
+    Without `hosts` a client may use any host name.
     """
     run = run or Run(service)
-    access = Access(run.settings.http, hosts)
-    counts, listeners = Gate.Counts(), Listeners()
-    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, responses=REFUSALS)
-    app.add_middleware(Gate, access, counts)
-    add_refusals(app)
-    held = Held()
+    access = AccessControl(run.settings.http, hosts)
+    counts, listeners = AccessMiddleware.Counts(), Listeners()
+    app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
+    app.add_middleware(AccessMiddleware, access, counts)
+    add_error_handlers(app)
+    bodies = BodyReader()
 
     def products() -> Catalogue:
         return Catalogue(run.settings.objects.catalogue or catalogue_root(), service.key)
 
     add_health_routes(app, service)
-    add_session_routes(app, access, held)
-    add_camera_routes(app, service, held)
-    add_query_routes(app, service, held)
-    add_about_routes(app, service)
-    add_config_routes(app, run, held)
+    add_session_routes(app, access, bodies)
+    add_camera_routes(app, service, bodies)
+    add_query_routes(app, service, bodies)
+    add_info_routes(app, service)
+    add_config_routes(app, run, bodies)
     add_event_routes(app, service, listeners)
     add_metrics_route(app, service, listeners, counts)
-    add_privacy_routes(app, service.camera, held)
-    # Routes of other rooms: here, one line each. What they read of a body goes through `held`.
-    # The page's come before any route that takes `/api/v1/cameras/{name:path}` for itself.
+    add_privacy_routes(app, service.camera, bodies)
+    # These come before the route `/api/v1/cameras/{name:path}`, which would match them too.
     add_picture_routes(app, service)
     add_memory_routes(app, service)
     add_history_routes(app, History(service))
     add_page_files(app)
-    add_catalogue_routes(app, service, held, products)
+    add_catalogue_routes(app, service, bodies, products)
     add_activity_routes(app, run)
-    add_camera_route(app, service)  # the last: names may hold slashes
-    add_document(app)
+    add_camera_route(app, service)  # last: names may hold slashes
+    add_openapi(app)
     return app

@@ -1,8 +1,8 @@
-"""Who may come in, decided before any route: names of hosts, tokens, roles, browsers, limits.
+"""Decide before any route which requests are allowed: hosts, tokens, sessions, roles, browsers, limits.
 
-By method, so that no route can be forgotten: reading and asking is a viewer's, any other write an operator's;
-the configuration, forgetting and tokens are an admin's. Without tokens everything is allowed, and the server
-listens on loopback only.
+The role follows from the method, so that no route can be forgotten: a viewer may read and ask, an operator
+may write; the configuration, forgetting and tokens need an admin. Without tokens everything is allowed, and
+the server listens on loopback only.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from edge_runtime.config.access_tokens import Holder, Role, role_allows
 from edge_runtime.config.http import HttpSettings
-from edge_runtime.interfaces.http.errors import Refusal, refused
+from edge_runtime.interfaces.http.errors import HttpError, error_response
 
-READS = {"GET", "HEAD", "OPTIONS"}
-OPEN = {"/", "/favicon.ico", "/healthz", "/readyz", "/api/v1/session"}
-"""For everybody: whether it lives, the page (which holds nothing before somebody signs in), signing in."""
-OPEN_BELOW = "/page/"
-QUERY = "/api/v1/query"
-ADMIN = {("PUT", "/api/v1/config"), ("POST", "/api/v1/forget")}
-TOKENS = "/api/v1/tokens"
+READ_METHODS = {"GET", "HEAD", "OPTIONS"}
+PUBLIC_PATHS = {"/", "/favicon.ico", "/healthz", "/readyz", "/api/v1/session"}
+"""Allowed without a token: health, signing in, and the page, which holds no data before that."""
+PUBLIC_PREFIX = "/page/"
+QUERY_PATH = "/api/v1/query"
+ADMIN_ROUTES = {("PUT", "/api/v1/config"), ("POST", "/api/v1/forget")}
+TOKENS_PATH = "/api/v1/tokens"
 CSRF_HEADER = "x-lvm-edge"
 MAX_KEYS = 1024
+"""Clients whose rate is limited one by one."""
 COOKIE = "lvm_session"
-LASTS_S = 12 * 3600
+SESSION_S = 12 * 3600
 MAX_SESSIONS = 256
 """The oldest ends when one more begins."""
 HEADERS = {
@@ -49,12 +50,12 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
     "Cache-Control": "no-store",
 }
-"""Of every response that does not say otherwise. No Strict-Transport-Security: with a certificate of its own
-making a device would shut browsers out of everything else under its name."""
+"""Headers of every response that sets no others. No Strict-Transport-Security: a device with a self-made
+certificate would shut browsers out of everything else under its name."""
 
 
-class NotKnown(Refusal):
-    """No token, or none that is known."""
+class Unauthorized(HttpError):
+    """There is no token, or it is not known."""
 
     status = 401
 
@@ -63,11 +64,13 @@ class NotKnown(Refusal):
         return {"WWW-Authenticate": "Bearer"}
 
 
-class NotAllowed(Refusal):
+class Forbidden(HttpError):
+    """The role, the browser or the host name does not allow this."""
+
     status = 403
 
 
-class TooMany(Refusal):
+class TooManyRequests(HttpError):
     """`wait_s` until the next one is allowed."""
 
     status = 429
@@ -82,8 +85,8 @@ class TooMany(Refusal):
 
 
 @dataclass(frozen=True)
-class Asking:
-    """A request as far as access goes. `method` is GET for a WebSocket, `client` its address."""
+class RequestInfo:
+    """What access depends on. `method` is GET for a WebSocket, `client` the address of the client."""
 
     method: str
     path: str
@@ -92,20 +95,23 @@ class Asking:
     websocket: bool = False
 
 
-def needed_role(method: str, path: str) -> Role | None:
-    """The least role for it; None where everybody may."""
-    if path in OPEN or (path.startswith(OPEN_BELOW) and method in READS):
+def required_role(method: str, path: str) -> Role | None:
+    """Return the lowest role that may do this; None where no token is needed."""
+    if path in PUBLIC_PATHS or (path.startswith(PUBLIC_PREFIX) and method in READ_METHODS):
         return None
-    if path == TOKENS or path.startswith(TOKENS + "/") or (method, path) in ADMIN:
+    if path == TOKENS_PATH or path.startswith(TOKENS_PATH + "/") or (method, path) in ADMIN_ROUTES:
         return "admin"
-    if method in READS or (method, path) == ("POST", QUERY):
+    if method in READ_METHODS or (method, path) == ("POST", QUERY_PATH):
         return "viewer"
     return "operator"
 
 
-class Hosts:
-    """Names by which a client may call this server. A page of another name that was bound to our address
-    (DNS rebinding) names itself; an address cannot be bound to anything."""
+class AllowedHosts:
+    """Host names under which a client may reach this server.
+
+    They stop a page whose own name was bound to our address (DNS rebinding). An IP address is always allowed,
+    since it cannot be bound to anything.
+    """
 
     def __init__(self, *, loopback: bool, names: Iterable[str] = ()) -> None:
         self._loopback = loopback
@@ -115,7 +121,7 @@ class Hosts:
             self._names |= {own, f"{own}.local"}
 
     def check(self, host: str | None) -> None:
-        """Raises NotAllowed for a Host header of another name; none at all is no browser's."""
+        """Raise Forbidden for a Host header of another name. A request without one comes from no browser."""
         if host is None:
             return
         name = _without_port(host)
@@ -124,11 +130,11 @@ class Hosts:
         try:
             address = ipaddress.ip_address(name)
         except ValueError:
-            raise NotAllowed(
+            raise Forbidden(
                 f"this server is not {name[:100]!a}; call it by its address, or add the name to http.hosts"
             ) from None
         if self._loopback and not address.is_loopback:
-            raise NotAllowed(f"this server listens on loopback only and is not {name[:100]!a}")
+            raise Forbidden(f"this server listens on loopback only and is not {name[:100]!a}")
 
 
 def _without_port(host: str) -> str:
@@ -137,11 +143,11 @@ def _without_port(host: str) -> str:
     return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower().rstrip(".")
 
 
-class Rates:
-    """A bucket for each key: `burst` at once, then `per_s`. None as `per_s` is no limit.
+class RateLimiter:
+    """A token bucket for each key: `burst` at once, then `per_s` a second. `per_s` None sets no limit.
 
-    When there are more keys than `most`, the one unseen for longest is forgotten, which only ever allows it
-    more. For one event loop.
+    Beyond `max_keys` keys the one unseen for longest is dropped, which can only allow it more. For use in one
+    event loop.
     """
 
     def __init__(
@@ -149,25 +155,25 @@ class Rates:
         per_s: float | None,
         burst: float,
         *,
-        most: int = MAX_KEYS,
+        max_keys: int = MAX_KEYS,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._per_s, self._burst, self._most, self._clock = per_s, burst, most, clock
+        self._per_s, self._burst, self._max_keys, self._clock = per_s, burst, max_keys, clock
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
 
     def wait_s(self, key: str) -> float:
-        """Seconds until one more is allowed; 0 where it is now. Takes nothing."""
+        """Return the seconds until `take` is allowed again, 0 for now. Changes nothing."""
         if self._per_s is None:
             return 0.0
         return max(1.0 - self._now(key), 0.0) / self._per_s
 
     def take(self, key: str) -> float:
-        """Take one if it is allowed; returns what `wait_s` says before."""
+        """Count one call if it is allowed. Returns the seconds to wait: 0 where it was."""
         wait = self.wait_s(key)
         if wait == 0.0 and self._per_s is not None:
             self._left[key] = (self._now(key) - 1.0, self._clock())
             self._left.move_to_end(key)
-            if len(self._left) > self._most:
+            if len(self._left) > self._max_keys:
                 self._left.popitem(last=False)
         return wait
 
@@ -180,7 +186,7 @@ class Rates:
 
 
 def address_key(address: str) -> str:
-    """One client for limits: an IPv4 address, or the network that one IPv6 subscriber has to choose from."""
+    """Return the key of a client in limits: its IPv4 address, or the /64 network of an IPv6 subscriber."""
     try:
         known = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:
@@ -193,136 +199,142 @@ def address_key(address: str) -> str:
 
 
 class Sessions:
-    """In RAM only, by the hash of what the cookie holds. For one event loop."""
+    """Sessions of the page: a cookie stands for a token, so that no script ever holds one.
+
+    In RAM only, by the hash of the cookie. For use in one event loop.
+    """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._held: OrderedDict[bytes, tuple[Holder, float]] = OrderedDict()
+        self._holders: OrderedDict[bytes, tuple[Holder, float]] = OrderedDict()
 
     def begin(self, holder: Holder) -> str:
-        """What the cookie is to hold."""
+        """Begin a session. Returns the value of its cookie."""
         value = secrets.token_urlsafe(32)
-        self._held[_digest(value)] = (holder, self._clock() + LASTS_S)
-        while len(self._held) > MAX_SESSIONS:
-            self._held.popitem(last=False)
+        self._holders[_digest(value)] = (holder, self._clock() + SESSION_S)
+        while len(self._holders) > MAX_SESSIONS:
+            self._holders.popitem(last=False)
         return value
 
     def holder(self, value: str) -> Holder | None:
-        """Whose session it is; None where it is over or never was."""
+        """Return the holder of a session; None where it has ended or never was."""
         digest = _digest(value)
-        holder, until = self._held.get(digest, (None, 0.0))
+        holder, until = self._holders.get(digest, (None, 0.0))
         if holder is not None and self._clock() >= until:
-            del self._held[digest]
+            del self._holders[digest]
             return None
         return holder
 
     def end(self, value: str) -> None:
-        self._held.pop(_digest(value), None)
+        self._holders.pop(_digest(value), None)
 
     def __len__(self) -> int:
-        return len(self._held)
+        return len(self._holders)
 
 
 def _digest(value: str) -> bytes:
     return hashlib.sha256(value[:200].encode()).digest()
 
 
-class Access:
-    """`let_in` for every request. For one event loop."""
+class AccessControl:
+    """Checks every request with `authorize`. For use in one event loop."""
 
-    def __init__(self, settings: HttpSettings, hosts: Hosts | None = None) -> None:
-        """Without `hosts` any name will do."""
+    def __init__(self, settings: HttpSettings, hosts: AllowedHosts | None = None) -> None:
+        """Without `hosts` every host name is allowed."""
         self.tokens = settings.access_tokens()
         self.sessions = Sessions()
         self._hosts = hosts
         per_s = settings.queries_per_s
-        self._queries = Rates(per_s, max(2 * (per_s or 1.0), 1.0))
+        self._queries = RateLimiter(per_s, max(2 * (per_s or 1.0), 1.0))
         failed = settings.failed_logins_per_minute
-        self._failed = Rates(failed / 60, failed)
+        self._failed = RateLimiter(failed / 60, failed)
         self._used: OrderedDict[tuple[str, str], None] = OrderedDict()
-        """Which address has come in with whose token."""
+        """(address, name of the holder) of successful sign-ins, the newest last."""
 
-    def let_in(self, asking: Asking) -> Holder | None:
-        """Who it is; None for a stranger where everybody may. Raises Refusal."""
+    def authorize(self, request: RequestInfo) -> Holder | None:
+        """Return the holder of the token; None where none is needed and none came. Raises HttpError."""
         if self._hosts is not None:
-            self._hosts.check(asking.headers.get("host"))
-        self._check_browser(asking)
-        needed = needed_role(asking.method, asking.path)
-        holder = self._holder(asking, strict=needed is not None)
+            self._hosts.check(request.headers.get("host"))
+        self._check_browser(request)
+        needed = required_role(request.method, request.path)
+        holder = self._holder(request, strict=needed is not None)
         if needed is not None:
             if holder is None:
-                raise NotKnown("this needs a token: Authorization: Bearer …, or sign in on the page")
+                raise Unauthorized("this needs a token: Authorization: Bearer …, or sign in on the page")
             if not role_allows(holder.role, needed):
-                raise NotAllowed(f"this is for the role {needed}, and this token has {holder.role}")
-        # Without tokens whoever asks is on this machine, and could take its time in any other way.
-        if (asking.method, asking.path) == ("POST", QUERY) and self.tokens and holder is not None:
+                raise Forbidden(f"this is for the role {needed}, and this token has {holder.role}")
+        # Without tokens every client is on this machine, and could slow it down in any other way too.
+        if (request.method, request.path) == ("POST", QUERY_PATH) and self.tokens and holder is not None:
             if wait := self._queries.take(holder.name):
-                raise TooMany("too many questions at once; ask again in a moment", wait)
+                raise TooManyRequests("too many questions at once; ask again in a moment", wait)
         return holder
 
     def sign_in(self, token: str, client: str) -> Holder:
-        """Whose token it is. Raises NotKnown, TooMany where the address has guessed too often."""
+        """Return the holder of a token. Raises Unauthorized, or TooManyRequests after too many wrong ones."""
         where = address_key(client)
         holder = self.tokens.find_holder(token)
-        # With too many failures behind it an address gets in only with what it came in with before: else
-        # guessing could go on, or whoever shares the address with somebody who guesses would be shut out.
+        # After too many failures an address gets in only with a token that it has used before. Otherwise
+        # guessing could go on, or other clients at the same address would be shut out.
         if wait := self._failed.wait_s(where):
             if holder is None or (where, holder.name) not in self._used:
-                raise TooMany("too many unknown tokens from this address; try again later", wait)
+                raise TooManyRequests("too many unknown tokens from this address; try again later", wait)
         if holder is None:
             self._failed.take(where)
-            raise NotKnown("this token is not known here")
+            raise Unauthorized("this token is not known here")
         self._used[where, holder.name] = None
         self._used.move_to_end((where, holder.name))
         if len(self._used) > MAX_KEYS:
             self._used.popitem(last=False)
         return holder
 
-    def _holder(self, asking: Asking, *, strict: bool) -> Holder | None:
+    def _holder(self, request: RequestInfo, *, strict: bool) -> Holder | None:
         if not self.tokens:
             return Holder("", "admin")
-        kind, _, token = asking.headers.get("authorization", "").partition(" ")
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
         if kind.lower() == "bearer":
             try:
-                return self.sign_in(token.strip(), asking.client)
-            except Refusal:
+                return self.sign_in(token.strip(), request.client)
+            except HttpError:
                 if strict:
                     raise
                 return None
-        value = session_of(asking.headers)
+        value = session_cookie(request.headers)
         return self.sessions.holder(value) if value else None
 
-    def _check_browser(self, asking: Asking) -> None:
-        """A page of another origin gets nothing done here, neither with a cookie nor on loopback."""
-        headers = asking.headers
+    def _check_browser(self, request: RequestInfo) -> None:
+        """Raise Forbidden for requests that a page of another origin sends, with a cookie or on loopback."""
+        headers = request.headers
         origin = headers.get("origin")
-        if asking.websocket:
+        if request.websocket:
             if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-                raise NotAllowed("a page of another origin may not listen here")
-        elif asking.method not in READS and headers.get(CSRF_HEADER) != "1":
+                raise Forbidden("a page of another origin may not listen here")
+        elif request.method not in READ_METHODS and headers.get(CSRF_HEADER) != "1":
             if origin is not None or "sec-fetch-site" in headers or "cookie" in headers:
-                raise NotAllowed("a browser must send the header X-LVM-Edge: 1 with this")
+                raise Forbidden("a browser must send the header X-LVM-Edge: 1 with this")
 
 
-def session_of(headers: Mapping[str, str]) -> str | None:
-    """What the cookie holds."""
+def session_cookie(headers: Mapping[str, str]) -> str | None:
+    """Return the value of the session cookie, None without one."""
     try:
-        found = SimpleCookie(headers.get("cookie", "")[:4096]).get(COOKIE)
+        cookie = SimpleCookie(headers.get("cookie", "")[:4096]).get(COOKIE)
     except CookieError:
         return None
-    return found.value if found is not None else None
+    return cookie.value if cookie is not None else None
 
 
-class Gate:
-    """ASGI. Who came in stands in `scope["holder"]`, None for a stranger."""
+class AccessMiddleware:
+    """ASGI middleware: refuses what `access` does not allow, and sets headers of responses.
+
+    The holder of the token is then in `scope["holder"]`, None without one.
+    """
 
     @dataclass
     class Counts:
-        """Responses so far."""
+        """Responses so far, by status."""
 
         by_status: Counter[int] = field(default_factory=Counter)
 
-    def __init__(self, app: ASGIApp, access: Access, counts: Counts) -> None:
+    def __init__(self, app: ASGIApp, access: AccessControl, counts: Counts) -> None:
         self._app, self._access, self._counts = app, access, counts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -339,7 +351,7 @@ class Gate:
             await send(message)
 
         socket = scope["type"] == "websocket"
-        asking = Asking(
+        request = RequestInfo(
             method="GET" if socket else scope["method"],
             path=scope["path"],
             client=(scope.get("client") or ("unknown", 0))[0],
@@ -347,12 +359,12 @@ class Gate:
             websocket=socket,
         )
         try:
-            scope["holder"] = self._access.let_in(asking)
-        except Refusal as error:
+            scope["holder"] = self._access.authorize(request)
+        except HttpError as error:
             if socket:
                 await receive()
                 await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
             else:
-                await refused(error.status, str(error), error.headers)(scope, receive, send_on)
+                await error_response(error.status, str(error), error.headers)(scope, receive, send_on)
             return
         await self._app(scope, receive, send_on)

@@ -1,4 +1,4 @@
-"""The OpenAPI document: every route says what it answers, what it takes and how it refuses."""
+"""Describe the routes in the OpenAPI document: responses, request bodies, errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from edge_runtime.interfaces.http.schemas import Error
 from edge_runtime.query.schema import Query
 
 _REF = "#/components/schemas/{model}"
-REFUSALS: dict[int | str, dict[str, Any]] = {
+ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     401: {"model": Error, "description": "no token, or none that is known"},
     403: {"model": Error, "description": "not for this role, this browser or this host name"},
     404: {"model": Error, "description": "there is no such thing"},
@@ -31,23 +31,23 @@ EXAMPLES = {
 }
 
 
-def told(model: Any, **more: Any) -> dict[str, Any]:
-    """Keyword arguments of a route that answers like `model`: told in the document, not enforced."""
+def documented(model: Any, **more: Any) -> dict[str, Any]:
+    """Return keyword arguments of a route that answers like `model`: documented, not enforced."""
     return {"response_model": None, "responses": {200: {"model": model}}, **more}
 
 
-def takes(content: dict[str, Any]) -> dict[str, Any]:
-    """Keyword arguments of a route that reads its body itself: media types to schemas."""
+def accepts(content: dict[str, Any]) -> dict[str, Any]:
+    """Return keyword arguments of a route that reads its body itself, from schemas by media type."""
     return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
 
 
-def json_of(model: type[BaseModel]) -> dict[str, Any]:
-    """For `takes`: a body of JSON, after a small model without parts of its own."""
+def json_body(model: type[BaseModel]) -> dict[str, Any]:
+    """Return a JSON body for `accepts`, from a model without nested models."""
     return {"application/json": {"schema": model.model_json_schema()}}
 
 
-def form(fields: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
-    """For `takes`: a form with files `photos` and other `fields`, by their schemas."""
+def form_body(fields: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
+    """Return a form for `accepts`: files `photos` and other `fields`, by their schemas."""
     photos = {
         "type": "array",
         "minItems": 1,
@@ -63,9 +63,9 @@ def form(fields: dict[str, Any], required: Sequence[str]) -> dict[str, Any]:
     return {"multipart/form-data": {"schema": schema}}
 
 
-QUESTION = {
+QUESTION_BODY = {
     "application/json": {"schema": {"$ref": _REF.format(model="Question")}, "examples": EXAMPLES},
-    **form(
+    **form_body(
         {
             "query": {
                 "type": "string",
@@ -78,28 +78,28 @@ QUESTION = {
 }
 
 
-def add_document(app: FastAPI) -> None:
-    """Last: it tells of the routes that are there."""
+def add_openapi(app: FastAPI) -> None:
+    """Serve the document. Called last, after all routes are added."""
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            found = get_openapi(
+            schema = get_openapi(
                 title="lvm-edge",
                 version="1",
                 description="Questions to the memory of cameras. docs/http.md has examples.",
                 routes=app.routes,
             )
-            found["components"]["schemas"] |= _questions()
-            found["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-            found["security"] = [{"token": []}]
-            app.openapi_schema = found
+            schema["components"]["schemas"] |= _question_schemas()
+            schema["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+            schema["security"] = [{"token": []}]
+            app.openapi_schema = schema
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _questions() -> dict[str, Any]:
-    """Question and its parts; each may name its camera, as every door understands it."""
+def _question_schemas() -> dict[str, Any]:
+    """Return the schemas of a question and its parts; each kind may name its camera."""
     whole = TypeAdapter(Query).json_schema(ref_template=_REF)
     parts: dict[str, Any] = whole.pop("$defs")
     for kind in ("ActivityQuery", "ObjectQuery", "TimeQuery"):

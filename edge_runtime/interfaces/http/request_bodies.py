@@ -1,6 +1,6 @@
 """Read bodies of requests, and the forms with photos in them.
 
-Each body is bounded, and so are all together for as long as one of them is in use. A form is read from a body
+Each body is bounded, and so are all together while they are in use. A form is read from a body
 that is in memory already: no photo is ever written to a disk.
 """
 
@@ -18,7 +18,7 @@ from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
-from edge_runtime.interfaces.http.errors import Busy, TooLarge
+from edge_runtime.interfaces.http.errors import BodyTooLarge, ServiceBusy
 from edge_runtime.query.schema import MAX_QUESTION_BYTES
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.validation import describe_first_problem
@@ -28,49 +28,49 @@ T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
 
 MAX_BODY_BYTES = MAX_QUESTION_BYTES
-"""Of a question."""
+"""Of the body of a question."""
 MAX_SMALL_BYTES = 4096
-"""Of everything that needs no pictures, unless its route says otherwise."""
+"""Of other bodies, unless their route sets another limit."""
 MAX_HELD_BYTES = 100_000_000
-"""Of all bodies that are being read and worked on together: the largest one and many small ones."""
+"""Of all bodies in use together: the largest one and many small ones."""
 MAX_FIELD_BYTES = 65536
 """Of a field of a form."""
 
 
-class Held:
-    """What all requests together hold in memory. For one event loop, which is one thread."""
+class BodyReader:
+    """Reads bodies, and bounds what all requests together hold in memory. For use in one event loop."""
 
     def __init__(self) -> None:
         self.bytes = 0
 
     @asynccontextmanager
-    async def body(self, request: Request, most: int = MAX_SMALL_BYTES) -> AsyncIterator[bytes]:
-        """The body of at most `most` bytes, counted until it is left.
+    async def read(self, request: Request, max_bytes: int = MAX_SMALL_BYTES) -> AsyncIterator[bytes]:
+        """Read the body, at most `max_bytes`; it counts until the context is left.
 
-        Raises TooLarge, Busy where others leave no room for it, LvmError where the client goes.
+        Raises BodyTooLarge, ServiceBusy where other bodies leave no room, LvmError where the client leaves.
         """
         parts: list[bytes] = []
         try:
             try:
-                await self._read(request, parts, most)
+                await self._receive(request, parts, max_bytes)
             except ClientDisconnect:
-                # Nobody is left to be told; unhandled it would be a page of traceback in the log, each time.
+                # Nobody reads the answer, but unhandled it would be a page of traceback in the log each time.
                 raise LvmError("the client went before its question was whole") from None
             yield b"".join(parts)
         finally:
             self.bytes -= sum(map(len, parts))
 
-    async def _read(self, request: Request, parts: list[bytes], most: int) -> None:
-        said = request.headers.get("content-length", "")
-        if said.isdecimal() and int(said[:20]) > most:  # not a byte of it is read
-            raise TooLarge(f"this has at most {most} bytes")
+    async def _receive(self, request: Request, parts: list[bytes], max_bytes: int) -> None:
+        length = request.headers.get("content-length", "")
+        if length.isdecimal() and int(length[:20]) > max_bytes:  # not a byte of it is read
+            raise BodyTooLarge(f"this has at most {max_bytes} bytes")
         size = 0
         async for part in request.stream():
             size += len(part)
-            if size > most:
-                raise TooLarge(f"this has at most {most} bytes")
+            if size > max_bytes:
+                raise BodyTooLarge(f"this has at most {max_bytes} bytes")
             if self.bytes + len(part) > MAX_HELD_BYTES:
-                raise Busy("other large questions are being answered; ask again")
+                raise ServiceBusy("other large questions are being answered; ask again")
             self.bytes += len(part)
             parts.append(part)
 
@@ -81,7 +81,7 @@ def parse_body(model: type[M], data: bytes) -> M:
 
 
 def validated(make: Callable[[], T]) -> T:
-    """Return what `make` returns. Raises LvmError with one sentence where data does not fit a model."""
+    """Return what `make` returns. Raises LvmError in one sentence where data does not fit a model."""
     try:
         return make()
     except ValidationError as error:
@@ -89,19 +89,20 @@ def validated(make: Callable[[], T]) -> T:
 
 
 class _InMemory(MultiPartParser):
-    """No photo is ever written to a disk, not even to a temporary file."""
+    """Keeps photos in memory, never in a temporary file."""
 
     spool_max_size = MAX_HELD_BYTES
 
 
 def is_form(request: Request) -> bool:
+    """Return whether the body is a form."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "multipart/form-data"
 
 
 @asynccontextmanager
-async def form_of(request: Request, body: bytes) -> AsyncIterator[FormData]:
-    """The form that `body` is; its files are closed after it. Raises QueryError for one that is damaged."""
+async def open_form(request: Request, body: bytes) -> AsyncIterator[FormData]:
+    """Parse a form; its files are closed with the context. Raises QueryError where it is damaged."""
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
@@ -119,9 +120,9 @@ async def form_of(request: Request, body: bytes) -> AsyncIterator[FormData]:
         await form.close()
 
 
-async def photos_of(form: FormData) -> list[bytes]:
-    """The files `photos`. Raises QueryError for fields of that name."""
-    return [await _bytes(one) for one in form.getlist("photos")]
+async def read_photos(form: FormData) -> list[bytes]:
+    """Read the files `photos`. Raises QueryError where they are fields instead."""
+    return [await _bytes(photo) for photo in form.getlist("photos")]
 
 
 async def _bytes(photo: UploadFile | str) -> bytes:

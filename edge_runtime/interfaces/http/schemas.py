@@ -1,5 +1,7 @@
-"""What the routes of this house answer, for the OpenAPI document. The routes build it as plain data; the
-tests hold every answer against these."""
+"""Models of the responses, for the OpenAPI document.
+
+The routes build plain data; the tests check every response against these models.
+"""
 
 from __future__ import annotations
 
@@ -11,38 +13,38 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.service.status import Status
 
 
-class _Told(BaseModel):
+class _Response(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
 
-class Error(_Told):
-    """Every refusal: one sentence, what was expected, what came, what to do."""
+class Error(_Response):
+    """Every error: one sentence with what was expected, what came, what to do."""
 
     error: str = Field(examples=["type must be activity, object or time"])
 
 
-class Alive(_Told):
+class Alive(_Response):
     status: Literal["alive"]
 
 
-class Ready(_Told):
+class Ready(_Response):
     ready: bool
     frames: int
 
 
-class VersionFacts(_Told):
+class VersionFacts(_Response):
     name: str
     version: str
     api: Literal["v1"]
 
 
-class Span(_Told):
+class Span(_Response):
     start: float = Field(alias="from")
     end: float = Field(alias="to")
     reason: str | None = None
 
 
-class WatchedSpan(_Told):
+class WatchedSpan(_Response):
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
     gaps: list[Span]
@@ -64,29 +66,29 @@ class CameraStatus(Status):
     activities: dict[str, Any] | None = Field(description="how recognising them fares; null where it is off")
 
 
-class AwaitedCamera(_Told):
-    """One that is wanted and could not be taken in yet. `run --stay` without `--for` tries it again."""
+class AwaitedCamera(_Response):
+    """A configured camera that could not be added yet; `run --stay` without `--for` tries again."""
 
     camera: str
     error: str
 
 
-class StatusOfAll(_Told):
+class StatusOfAll(_Response):
     cameras: dict[str, CameraStatus]
     awaited: list[AwaitedCamera]
 
 
-class Cameras(_Told):
+class Cameras(_Response):
     cameras: list[CameraStatus]
     awaited: list[AwaitedCamera]
 
 
-class ActivityFacts(_Told):
+class ActivityFacts(_Response):
     name: str
     description: str
 
 
-class BundleFacts(_Told):
+class BundleFacts(_Response):
     name: str
     digest: str
     activities: list[ActivityFacts]
@@ -100,18 +102,18 @@ class BundleFacts(_Told):
     why: str
 
 
-class Answered(_Told):
+class Answered(_Response):
     at: float
     camera: str
     question: dict[str, Any] = Field(description="photos as their number")
     answer: Answer
 
 
-class Answers(_Told):
+class Answers(_Response):
     answers: list[Answered]
 
 
-class ConfigPut(_Told):
+class ConfigPut(_Response):
     """`problems`: a sentence for each camera that could not be changed while it runs."""
 
     written: str = Field(description="the file")
@@ -119,7 +121,7 @@ class ConfigPut(_Told):
     problems: list[str]
 
 
-class PrivacyState(_Told):
+class PrivacyState(_Response):
     paused: bool
     zones: list[str]
     thumbnails: bool
@@ -142,10 +144,7 @@ class ForgottenFacts(BaseModel):
     remains: str
 
 
-# -- rooms of others -----------------------------------------------------------------------------------------
-
-
-class RememberedToken(_Told):
+class RememberedToken(_Response):
     t: float
     cell: int
     score: float | None
@@ -163,7 +162,7 @@ class MemoryFacts(BaseModel):
     horizon_s: float | None
 
 
-class Curves(_Told):
+class Curves(_Response):
     at: list[float]
     fps: list[float]
     lost: list[int]
@@ -176,16 +175,16 @@ class HistoryFacts(BaseModel):
     resident_bytes: list[int]
 
 
-class ProductFacts(_Told):
+class ProductFacts(_Response):
     name: str
     photos: int
 
 
-class CatalogueFacts(_Told):
+class CatalogueFacts(_Response):
     products: list[ProductFacts]
 
 
-class ProductAdded(_Told):
+class ProductAdded(_Response):
     """`new` photos of now `photos`."""
 
     name: str
@@ -193,17 +192,17 @@ class ProductAdded(_Told):
     photos: int
 
 
-class ProductRemoved(_Told):
+class ProductRemoved(_Response):
     name: str
     removed: int = Field(description="photos")
 
 
-class ProductRenamed(_Told):
+class ProductRenamed(_Response):
     before: str
     name: str
 
 
-class ProductPhoto(_Told):
+class ProductPhoto(_Response):
     """As it lies in the catalogue."""
 
     file: str
@@ -212,7 +211,7 @@ class ProductPhoto(_Told):
     bytes: int
 
 
-class ProductShown(_Told):
+class ProductShown(_Response):
     name: str
     photos: list[ProductPhoto]
 
@@ -232,6 +231,6 @@ class LoggedActivity(BaseModel):
     ongoing: bool
 
 
-class LoggedActivities(_Told):
+class LoggedActivities(_Response):
     activities: list[LoggedActivity]
     more: bool

@@ -1,4 +1,4 @@
-"""The door for programs and the page: HTTP on 127.0.0.1 unless told otherwise, beyond it with tokens only.
+"""Serve HTTP for programs and the page: on 127.0.0.1 by default, on other addresses with tokens only.
 
 Imported only when it is switched on.
 """
@@ -15,9 +15,9 @@ import uvicorn
 
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.interfaces.http.auth import Hosts
+from edge_runtime.interfaces.http.auth import AllowedHosts
 from edge_runtime.interfaces.http.routes.events import PING_S
-from edge_runtime.interfaces.http.timeouts import BROKEN, TimedProtocol
+from edge_runtime.interfaces.http.timeouts import BROKEN, TimeoutProtocol
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError
@@ -25,12 +25,12 @@ from engines.errors import LvmError
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS = 256
-"""At once; the next is told 503."""
+"""At once; the next gets a 503."""
 DEFAULT_LISTEN = "127.0.0.1:8971"
 
 
 class BriefLog(logging.Filter):
-    """A client that breaks the rules of HTTP costs a line of the log; uvicorn would log a page, each time."""
+    """Logs one line for a client that breaks the rules of HTTP, where uvicorn would log a traceback."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         if record.exc_info and type(record.exc_info[1]).__name__ == "LocalProtocolError":
@@ -39,19 +39,21 @@ class BriefLog(logging.Filter):
 
 
 class HttpServer:
-    """uvicorn in a thread of its own. Raises LvmError if the address, its tokens or its certificate cannot be
-    used."""
+    """Runs uvicorn in a thread, within `with`.
+
+    Raises LvmError if the address, the tokens or the certificate cannot be used.
+    """
 
     def __init__(self, service: Service, listen: str, run: Run | None = None) -> None:
         host, port, loopback = parse_listen(listen)
         settings = run.settings.http if run is not None else HttpSettings()
-        _check_guarded(settings, listen, loopback)
-        hosts = Hosts(loopback=loopback, names=settings.hosts)
+        _check_protection(settings, listen, loopback)
+        hosts = AllowedHosts(loopback=loopback, names=settings.hosts)
         config = uvicorn.Config(
             make_app(service, run, hosts),
-            http=TimedProtocol,
+            http=TimeoutProtocol,
             ws="websockets-sansio",
-            ws_max_size=4096,  # nobody listens to what a listener says
+            ws_max_size=4096,  # what a listener sends is ignored
             ws_ping_interval=PING_S,
             ws_ping_timeout=PING_S,
             ws_per_message_deflate=False,
@@ -73,14 +75,14 @@ class HttpServer:
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             self._socket.bind((host, port))
-            # Now, not when uvicorn has started: until somebody listens, a second process may bind as well.
+            # Now, not when uvicorn has started: until then a second process could bind too.
             self._socket.listen(128)
         except OSError as error:
             self._socket.close()
             raise LvmError(f"--http {listen}: {error.strerror}; choose another port or --no-http") from error
-        shown = f"[{host}]" if ":" in host else host
+        display_host = f"[{host}]" if ":" in host else host
         scheme = "https" if settings.tls else "http"
-        self.address = f"{scheme}://{shown}:{self._socket.getsockname()[1]}"
+        self.address = f"{scheme}://{display_host}:{self._socket.getsockname()[1]}"
         logging.getLogger("uvicorn.error").addFilter(BriefLog())
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(
@@ -97,8 +99,8 @@ class HttpServer:
         self._socket.close()
 
 
-def _check_guarded(settings: HttpSettings, listen: str, loopback: bool) -> None:
-    """Beyond loopback nobody comes in without a token."""
+def _check_protection(settings: HttpSettings, listen: str, loopback: bool) -> None:
+    """Raise LvmError for an address beyond loopback without tokens."""
     if loopback:
         return
     if not settings.tokens:
@@ -111,7 +113,7 @@ def _check_guarded(settings: HttpSettings, listen: str, loopback: bool) -> None:
 
 
 def parse_listen(listen: str) -> tuple[str, int, bool]:
-    """HOST:PORT as host, port and whether that is loopback."""
+    """Split HOST:PORT into host, port and whether it is loopback. Raises LvmError."""
     host, _, port = listen.rpartition(":")
     host = host.strip("[]")
     try:

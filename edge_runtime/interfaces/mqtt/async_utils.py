@@ -1,4 +1,4 @@
-"""Waiting for several things at once in an event loop, and ending the rest."""
+"""Wait for several tasks in an event loop, and cancel the rest."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
 
 
-async def ended(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel them, and wait until they have ended, however they do.
+async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel tasks, and wait until they have ended.
 
-    Again and again: before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes in the moment in
-    which what it waits for is done, and the task would go on.
+    Repeatedly: before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes at the moment when
+    what it waits for is done, and the task would go on.
     """
-    left = set(tasks)
-    while left:
-        for one in left:
-            one.cancel()
-        done, left = await asyncio.wait(left, timeout=0.05)
-        for one in done:
-            if not one.cancelled():
-                one.exception()  # which asyncio would otherwise complain that nobody has looked at
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        done, running = await asyncio.wait(running, timeout=0.05)
+        for task in done:
+            if not task.cancelled():
+                task.exception()  # read it, or asyncio logs it as never retrieved
 
 
-async def first_of(*wanted: Awaitable[object]) -> None:
-    """Until one of them is done, raising what it raises; the others are ended."""
-    tasks = [asyncio.ensure_future(one) for one in wanted]
+async def wait_first(*awaitables: Awaitable[object]) -> None:
+    """Wait for the first to be done, and cancel the others. Raises what it raises."""
+    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
     try:
         done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for one in done:
-            one.result()
+        for task in done:
+            task.result()
     finally:
-        await ended(tasks)
+        await cancel_all(tasks)
 
 
-async def unless(event: asyncio.Event, wanted: Awaitable[object]) -> bool:
-    """Wait for `wanted`, or end it where `event` comes first. Whether it was done; raises what it raises."""
-    task, stop = asyncio.ensure_future(wanted), asyncio.ensure_future(event.wait())
+async def wait_unless(event: asyncio.Event, awaitable: Awaitable[object]) -> bool:
+    """Wait for `awaitable`, or cancel it where `event` comes first. Returns whether it was done."""
+    task, stop = asyncio.ensure_future(awaitable), asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
@@ -46,15 +46,17 @@ async def unless(event: asyncio.Event, wanted: Awaitable[object]) -> bool:
         task.result()
         return True
     finally:
-        await ended((task, stop))
+        await cancel_all((task, stop))
 
 
 T = TypeVar("T")
 
 
-class Daemons(ThreadPoolExecutor):
-    """An executor for an event loop. Each call has a daemon thread of its own, which the standard pool's
-    threads are not: the interpreter waits for those at its end. Callers bound how many there are."""
+class DaemonThreadExecutor(ThreadPoolExecutor):
+    """An executor that runs each call in a daemon thread of its own; callers bound how many there are.
+
+    Threads of the standard pool are no daemons: the interpreter would wait for them at its end.
+    """
 
     def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
         future: Future[T] = Future()
@@ -64,7 +66,7 @@ class Daemons(ThreadPoolExecutor):
                 return
             try:
                 future.set_result(call(*args, **kwargs))
-            except BaseException as error:  # it belongs to whoever waits for the future
+            except BaseException as error:  # it is raised where the future is awaited
                 future.set_exception(error)
 
         threading.Thread(target=work, name=f"{self._thread_name_prefix}call", daemon=True).start()

@@ -1,7 +1,7 @@
-"""The connection itself: the one room that imports aiomqtt and paho, and only when MQTT is switched on.
+"""One connection to a broker: the only module that imports aiomqtt and paho, when MQTT is switched on.
 
-MQTT 5, since only there a broker can be told how long a message we take (`MaximumPacketSize`): nothing larger
-is ever sent to us, let alone read.
+MQTT 5, since only there a client can limit the size of messages (`MaximumPacketSize`): the broker sends
+nothing larger.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
 MqttError = aiomqtt.MqttError
-ANSWER_SECONDS = 10.0
-"""A broker that takes longer to confirm something is gone."""
+CONFIRM_S = 10.0
+"""A broker that takes longer to confirm a message counts as gone."""
 KEEPALIVE_S = 20
-"""Of silence, after which the broker is asked whether it is there."""
+"""After so much silence the broker is asked whether it is alive."""
 _ROOM_FOR_HEADERS = 4096
 
 _REFUSALS = {
@@ -41,7 +41,7 @@ _REFUSALS = {
     "Banned": "ask whoever runs it",
 }
 
-# What goes wrong we say ourselves, in a sentence; the library's own lines would say it a second time.
+# Errors are logged here in one sentence; the library would log them a second time.
 log = logging.getLogger(__name__)
 _quiet = logging.getLogger(f"{__name__}.library")
 _quiet.setLevel(logging.CRITICAL)
@@ -56,17 +56,19 @@ class Received:
     correlation: bytes | None
 
 
-class _Handed(asyncio.Queue[aiomqtt.Message]):
-    """The library's queue of incoming messages that keeps none: each is handed over at once, so that however
-    fast they come, what waits is bounded where it is understood."""
+class _HandOver(asyncio.Queue[aiomqtt.Message]):
+    """The library's queue of incoming messages, which hands each over at once.
 
-    def __init__(self, take: Callable[[Received], None]) -> None:
+    However fast messages come, the receiver bounds how many wait.
+    """
+
+    def __init__(self, on_message: Callable[[Received], None]) -> None:
         super().__init__()
-        self._take = take
+        self._on_message = on_message
 
     def put_nowait(self, item: aiomqtt.Message) -> None:
         properties = item.properties
-        self._take(
+        self._on_message(
             Received(
                 str(item.topic),
                 item.payload,
@@ -78,10 +80,10 @@ class _Handed(asyncio.Queue[aiomqtt.Message]):
 
 
 class _Client(aiomqtt.Client):
-    """The library's client; it keeps a socket open where an attempt or a goodbye got no answer."""
+    """The library's client, which would leave a socket open after an unanswered connect or disconnect."""
 
     async def drop(self) -> None:
-        """Let it find its connection closed, which makes it tidy up."""
+        """Shut the socket, so that the library cleans up."""
         for _ in range(10):
             connection = self._client.socket()
             if connection is None:
@@ -91,13 +93,13 @@ class _Client(aiomqtt.Client):
             await asyncio.sleep(0.005)
 
 
-class Wire:
-    """One connection. `take` gets every message that comes, in the event loop; it must not raise.
+class Connection:
+    """One connection. `on_message` gets every incoming message in the event loop; it must not raise.
 
-    `will` is what the broker says when we are gone without a word.
+    `will` is what the broker publishes where we disappear without a disconnect.
     """
 
-    def __init__(self, settings: MqttSettings, will: Message, take: Callable[[Received], None]) -> None:
+    def __init__(self, settings: MqttSettings, will: Message, on_message: Callable[[Received], None]) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = round(settings.max_query_mb * 1e6) + _ROOM_FOR_HEADERS
         self._client = _Client(
@@ -110,11 +112,11 @@ class Wire:
             clean_start=True,
             will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.retain),
             keepalive=KEEPALIVE_S,
-            timeout=ANSWER_SECONDS,
+            timeout=CONFIRM_S,
             properties=properties,
             tls_context=None if settings.tls is None else tls_context(settings.tls),
             logger=_quiet,
-            queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _Handed(take)),
+            queue_type=cast("type[asyncio.Queue[aiomqtt.Message]]", lambda maxsize: _HandOver(on_message)),
         )
 
     async def open(self) -> None:
@@ -126,7 +128,7 @@ class Wire:
             raise
 
     async def close(self, within_s: float) -> None:
-        """Say goodbye, if there is still somebody, and leave nothing behind."""
+        """Disconnect where the broker still answers, and close the socket."""
         self._client.timeout = within_s
         try:
             await self._client.__aexit__(None, None, None)
@@ -136,7 +138,7 @@ class Wire:
             await self._client.drop()
 
     async def lost(self) -> None:
-        """Raises MqttError when the connection is lost; returns where it was closed."""
+        """Wait until the connection is closed. Raises MqttError where it is lost."""
         try:
             async for _ in self._client.messages:
                 raise AssertionError("messages are handed over, not queued")
@@ -144,7 +146,7 @@ class Wire:
             raise aiomqtt.MqttError("the connection was lost") from None
 
     async def listen(self, *topics: str) -> None:
-        """Raises MqttError, also where the broker refuses."""
+        """Subscribe to topics. Raises MqttError, also where the broker refuses."""
         if not topics:
             return
         granted = await self._client.subscribe([(topic, 1) for topic in topics])
@@ -152,8 +154,8 @@ class Wire:
             if isinstance(code, ReasonCode) and code.is_failure:
                 raise aiomqtt.MqttError(f"it does not let this client read {topic}: {code}")
 
-    async def tell(self, message: Message, qos: int = 1) -> None:
-        """Returns when the broker has confirmed it (`qos` 1) or it is on its way (0). Raises MqttError."""
+    async def send(self, message: Message, qos: int = 1) -> None:
+        """Publish, and wait for the confirmation (`qos` 1) or for sending (0). Raises MqttError."""
         properties = None
         if message.correlation is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]
@@ -162,7 +164,7 @@ class Wire:
 
 
 def tls_context(tls: BrokerTls) -> ssl.SSLContext:
-    """Raises LvmError where a file of it cannot be used."""
+    """Make the TLS context. Raises LvmError where a file cannot be used."""
     for name, file in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)):
         if file is not None and not file.is_file():
             raise LvmError(f"mqtt.tls.{name}: there is no file {file}")
@@ -185,21 +187,24 @@ def tls_context(tls: BrokerTls) -> ssl.SSLContext:
     return context
 
 
-def reason(error: BaseException, settings: MqttSettings) -> tuple[str, bool]:
-    """One sentence why there is no connection, and whether that will hardly change by itself."""
+def explain(error: BaseException, settings: MqttSettings) -> tuple[str, bool]:
+    """Return in one sentence why there is no connection, and whether that rarely goes away by itself."""
     cause = error.__context__ if isinstance(error, aiomqtt.MqttError) else error
     refused = isinstance(error, LvmError)
     code = str(error.rc) if isinstance(error, aiomqtt.MqttCodeError) else ""
     if code in _REFUSALS:
-        said, refused = f"it refuses this client ({code}); {_REFUSALS[code]}", True
+        sentence, refused = f"it refuses this client ({code}); {_REFUSALS[code]}", True
     elif isinstance(cause, ssl.SSLCertVerificationError):
-        said, refused = f"its certificate is not trusted ({cause.verify_message}); check mqtt.tls.ca", True
+        sentence, refused = (
+            f"its certificate is not trusted ({cause.verify_message}); check mqtt.tls.ca",
+            True,
+        )
     elif isinstance(cause, ssl.SSLError):
-        said, refused = f"no TLS connection ({cause.reason or cause}); check mqtt.tls and mqtt.port", True
+        sentence, refused = f"no TLS connection ({cause.reason or cause}); check mqtt.tls and mqtt.port", True
     elif isinstance(cause, OSError) and cause.strerror:
-        said = cause.strerror
+        sentence = cause.strerror
     elif isinstance(error, aiomqtt.MqttError) and "timed out" in str(error):
-        said = "it does not answer; check mqtt.port and mqtt.tls, and that it speaks MQTT 5"
+        sentence = "it does not answer; check mqtt.port and mqtt.tls, and that it speaks MQTT 5"
     else:
-        said = str(error) or type(error).__name__
-    return printable(mask_secrets(f"MQTT broker {settings.address}: {said}"))[:400], refused
+        sentence = str(error) or type(error).__name__
+    return printable(mask_secrets(f"MQTT broker {settings.address}: {sentence}"))[:400], refused

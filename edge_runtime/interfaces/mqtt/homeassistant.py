@@ -1,4 +1,4 @@
-"""Home Assistant finds a camera by itself: four retained messages that describe it.
+"""MQTT discovery for Home Assistant: four retained messages that describe a camera.
 
 https://www.home-assistant.io/integrations/mqtt/#mqtt-discovery
 """
@@ -20,27 +20,27 @@ ENTITIES = (
 )
 
 _CONNECTED = "{{ {'online': 'ON', 'paused': 'None', 'starting': 'None'}.get(value, 'OFF') }}"
-"""Nobody looks while a camera is paused, so it is unknown then: a pause is no alarm."""
+"""Unknown while a camera is paused: a pause is no alarm."""
 _ATTRIBUTES = "{{ (value_json if value_json is defined else {}) | tojson }}"
-"""What is taken back is an empty message; without this Home Assistant goes on showing what was forgotten."""
+"""A removed state is an empty message; without this Home Assistant would go on showing what was forgotten."""
 
 
 def discovery_topics(prefix: str, topics: Topics, camera: str) -> dict[str, str]:
-    """Of each entity of a camera, by its name in topics."""
+    """Return the topic of each entity of a camera, by its name in topics."""
     node = _node(topics, camera)
     return {entity: f"{prefix}/{component}/{node}/{entity}/config" for component, entity in ENTITIES}
 
 
 def discovery(
-    prefix: str, topics: Topics, camera: str, shown: str, stats_interval_s: float
+    prefix: str, topics: Topics, camera: str, display_name: str, stats_interval_s: float
 ) -> dict[str, bytes]:
-    """Topic → payload. `camera` is the name in topics, `shown` the one for people."""
+    """Return payloads by topic. `camera` is the name in topics, `display_name` the one for people."""
     node = _node(topics, camera)
     common: dict[str, Any] = {
         "availability_topic": topics.available,
         "device": {
             "identifiers": [node],
-            "name": shown,
+            "name": display_name,
             "manufacturer": "lvm-edge",
             "model": "camera with a memory",
             "sw_version": read_version(),
@@ -52,15 +52,15 @@ def discovery(
             "name": "Connection",
             "device_class": "connectivity",
             "entity_category": "diagnostic",
-            "state_topic": topics.of(camera, "status"),
+            "state_topic": topics.camera_topic(camera, "status"),
             "value_template": _CONNECTED,
         },
         "activity": {
             "name": "Activity",
             "icon": "mdi:hand-extended",
-            "state_topic": topics.of(camera, "activity"),
+            "state_topic": topics.camera_topic(camera, "activity"),
             "value_template": "{{ value_json.activity if value_json is defined else None }}",
-            "json_attributes_topic": topics.of(camera, "activity"),
+            "json_attributes_topic": topics.camera_topic(camera, "activity"),
             "json_attributes_template": _ATTRIBUTES,
         },
         "frames_per_s": {
@@ -75,17 +75,17 @@ def discovery(
         "paused": {
             "name": "Privacy pause",
             "icon": "mdi:eye-off",
-            "state_topic": topics.of(camera, "paused/state"),
-            "command_topic": topics.of(camera, "paused/set"),
+            "state_topic": topics.camera_topic(camera, "paused/state"),
+            "command_topic": topics.camera_topic(camera, "paused/set"),
         },
     }
     where = discovery_topics(prefix, topics, camera)
     return {
-        where[entity]: as_bytes(said | common | {"unique_id": f"{node}_{entity}"})
-        for entity, said in own.items()
+        where[entity]: as_bytes(entity_fields | common | {"unique_id": f"{node}_{entity}"})
+        for entity, entity_fields in own.items()
     }
 
 
 def _node(topics: Topics, camera: str) -> str:
-    """Home Assistant wants letters, digits, _ and - only."""
+    """Return an id of letters, digits, _ and -, as Home Assistant requires."""
     return f"{re.sub(r'[^A-Za-z0-9_-]', '_', topics.prefix)}_{camera}"

@@ -1,7 +1,7 @@
-"""What is still to be told to the broker: bounded whether it listens or not.
+"""Hold what is still to be published, bounded with or without a broker.
 
-Of a retained state only the newest matters, so one is kept for each topic. Events and answers wait in order;
-where they are too many or too large together, the oldest go and are counted.
+Of a retained state only the newest counts, so one payload is stored for each topic. Events and answers wait
+in order; where they are too many or too large together, the oldest are dropped and counted.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ MAX_STATES = 2000
 
 @dataclass(frozen=True)
 class Message:
-    """`correlation` is what an MQTT 5 asker wants to find in its answer."""
+    """A message to publish; `correlation` is the data that an MQTT 5 client wants back in its answer."""
 
     topic: str
     payload: bytes
     retain: bool = False
     correlation: bytes | None = None
     about: str | None = None
-    """The camera whose past it tells."""
+    """The camera whose past the message holds."""
 
     @property
     def size(self) -> int:
         return len(self.payload) + len(self.topic)
 
 
-class Line:
-    """Messages in order, at most so many and so many bytes; what is too much is dropped from the front."""
+class Outbox:
+    """Messages in order, with limits of their number and bytes; the oldest are dropped."""
 
-    def __init__(self, most: int, most_bytes: int) -> None:
-        self._most, self._most_bytes = most, most_bytes
+    def __init__(self, max_messages: int, max_bytes: int) -> None:
+        self._max_messages, self._max_bytes = max_messages, max_bytes
         self._waiting: deque[Message] = deque()
         self.bytes = 0
         self.dropped = self._dropped_before = 0
@@ -49,7 +49,7 @@ class Line:
         self._trim()
 
     def take(self) -> Message | None:
-        """The oldest, which is then somebody else's until it is `done` or given back; one at a time."""
+        """Take the oldest message out, one at a time, until it is `done` or given back."""
         if not self._waiting:
             return None
         message = self._waiting.popleft()
@@ -58,12 +58,14 @@ class Line:
         return message
 
     def done(self) -> None:
-        """What was taken has arrived."""
+        """Count the taken message as sent."""
         self.sent += 1
 
     def give_back(self, message: Message) -> None:
-        """What was taken is the oldest again: whether it has arrived is not known. Where younger ones had to
-        go meanwhile, so has it."""
+        """Put the taken message back as the oldest: it is not known whether it arrived.
+
+        Where younger ones were dropped meanwhile, it is dropped too.
+        """
         if self.dropped != self._dropped_before:
             self.dropped += 1
             return
@@ -72,12 +74,12 @@ class Line:
         self._trim()
 
     def forget(self, about: str) -> None:
-        """Drop, uncounted, what waits `about` this: it must not be told any more."""
-        self._waiting = deque(one for one in self._waiting if one.about != about)
-        self.bytes = sum(one.size for one in self._waiting)
+        """Drop the messages about a camera, uncounted: they must not be published any more."""
+        self._waiting = deque(message for message in self._waiting if message.about != about)
+        self.bytes = sum(message.size for message in self._waiting)
 
     def _trim(self) -> None:
-        while len(self._waiting) > self._most or self.bytes > self._most_bytes:
+        while len(self._waiting) > self._max_messages or self.bytes > self._max_bytes:
             self.bytes -= self._waiting.popleft().size
             self.dropped += 1
 
@@ -85,12 +87,12 @@ class Line:
         return {"sent": self.sent, "waiting": len(self), "bytes": self.bytes, "dropped": self.dropped}
 
 
-class States:
-    """The newest payload of each retained topic, and which of them the broker has not got yet."""
+class StateOutbox:
+    """The newest payload of each retained topic, and which of them are not published yet."""
 
     def __init__(self) -> None:
         self._newest: dict[str, bytes] = {}
-        self._untold: dict[str, None] = {}  # in the order in which they came
+        self._pending: dict[str, None] = {}  # in the order in which they came
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._newest)
@@ -99,37 +101,37 @@ class States:
         return self._newest.get(topic)
 
     def set(self, topic: str, payload: bytes) -> None:
-        """An empty payload takes a topic back: the broker forgets it, and so do we when it has been told."""
+        """Set a payload. An empty one removes the topic at the broker, and here once that is published."""
         if self._newest.get(topic) == payload:
             return
         self._newest[topic] = payload
-        self._untold[topic] = None
-        while len(self._newest) > MAX_STATES:  # cameras came and went for ages while nobody listened
-            taken_back = (one for one, payload in self._newest.items() if not payload)
-            self.forget(next(taken_back, next(iter(self._newest))))
+        self._pending[topic] = None
+        while len(self._newest) > MAX_STATES:  # cameras came and went without a broker
+            removed = (topic for topic, payload in self._newest.items() if not payload)
+            self.forget(next(removed, next(iter(self._newest))))
 
-    def update(self, payloads: Mapping[str, bytes]) -> None:
+    def set_all(self, payloads: Mapping[str, bytes]) -> None:
         for topic, payload in payloads.items():
             self.set(topic, payload)
 
     def forget(self, topic: str) -> None:
         self._newest.pop(topic, None)
-        self._untold.pop(topic, None)
+        self._pending.pop(topic, None)
 
-    def all_untold(self) -> None:
-        """The broker may have lost everything: tell it all again."""
-        self._untold = dict.fromkeys(self._newest)
+    def mark_all(self) -> None:
+        """Mark all topics for publishing again: the broker may have lost them."""
+        self._pending = dict.fromkeys(self._newest)
 
     def take(self) -> Message | None:
-        """One that the broker has not got in its newest form."""
-        if not self._untold:
+        """Return a state that is not published in its newest form, None where all are."""
+        if not self._pending:
             return None
-        topic = next(iter(self._untold))
+        topic = next(iter(self._pending))
         return Message(topic, self._newest[topic], retain=True)
 
     def done(self, message: Message) -> None:
-        """The broker has got it; if it has changed meanwhile it has to be told again."""
+        """Mark a state as published, unless it has changed meanwhile."""
         if self._newest.get(message.topic) == message.payload:
-            self._untold.pop(message.topic, None)
+            self._pending.pop(message.topic, None)
             if not message.payload:
                 self._newest.pop(message.topic, None)

@@ -1,4 +1,4 @@
-"""What is told of cameras, as JSON: their states, the counters, and the events of the bus."""
+"""Build payloads: states of cameras, counters, and events, as JSON."""
 
 from __future__ import annotations
 
@@ -17,16 +17,15 @@ from edge_runtime.system.secrets import mask_secrets, redact
 from engines.errors import LvmError
 
 MAX_PAYLOAD_BYTES = 1 << 16
-"""Of an event or a state: what a broker refuses for its length would be tried forever."""
+"""Longest event or state: one that a broker refuses for its length would be retried forever."""
 
 ONLINE, OFFLINE = b"online", b"offline"
 ON, OFF = b"ON", b"OFF"
 
 
 @dataclass(frozen=True)
-class View:
-    """A camera at one moment. `frames` is None where its memory was not read yet; `facts` are those of the
-    stats."""
+class CameraView:
+    """A camera at one moment. `frames` is None before its memory was read; `facts` are for the counters."""
 
     status: str
     paused: bool
@@ -35,33 +34,33 @@ class View:
     facts: Mapping[str, Any]
 
 
-def look(service: Service) -> dict[str, View]:
-    """Every camera that is wanted, by name. It waits where one is being added, so not for an event loop."""
+def read_cameras(service: Service) -> dict[str, CameraView]:
+    """Return the state of every configured camera, by name. Blocks while a camera is being added."""
     cameras, late = service.wanted
     views = {name: _view(service, name, camera) for name, camera in cameras.items()}
     paused = service.awaited.paused
-    return views | {name: _late(error, paused) for name, error in late.items()}
+    return views | {name: _pending_view(error, paused) for name, error in late.items()}
 
 
-def _late(error: LvmError, paused: bool) -> View:
-    """Of a camera that could not be taken in yet: what it remembers is on a disk that is not there."""
+def _pending_view(error: LvmError, paused: bool) -> CameraView:
+    """Return the state of a pending camera, whose memory is on a disk that is missing."""
     facts: dict[str, Any] = {
         "condition": "awaited",
-        "error": _said(str(error)),
+        "error": _clean(str(error)),
         "source": None,
         "problems": [],
     }
-    return View("offline", paused, None, time.monotonic(), facts)
+    return CameraView("offline", paused, None, time.monotonic(), facts)
 
 
-def _view(service: Service, name: str, camera: CameraRun) -> View:
+def _view(service: Service, name: str, camera: CameraRun) -> CameraView:
     version, source, error = camera.version, camera.source, service.error_of(name)
     why = source.status.why if isinstance(source, SupervisedSource) else ""
     facts = {
         "condition": camera.condition,
-        "error": None if error is None else _said(str(error) or type(error).__name__),
-        "source": _said(why) or None,
-        "problems": [_said(one) for one in camera.problems],
+        "error": None if error is None else _clean(str(error) or type(error).__name__),
+        "source": _clean(why) or None,
+        "problems": [_clean(problem) for problem in camera.problems],
         "frames": version.frames,
         "lost": dict(camera.losses.lost),
         "tokens": version.memory.filled,
@@ -69,11 +68,11 @@ def _view(service: Service, name: str, camera: CameraRun) -> View:
         "oldest_age_s": oldest_age_s(version),
         "position_s": version.coverage.end,
     }
-    return View(status_word(camera), camera.paused, version.frames, time.monotonic(), facts)
+    return CameraView(status_name(camera), camera.paused, version.frames, time.monotonic(), facts)
 
 
-def status_word(camera: CameraRun) -> str:
-    """online, offline (the source gives nothing), starting, paused, ended, stopped or failed."""
+def status_name(camera: CameraRun) -> str:
+    """Return online, offline (the source gives nothing), starting, paused, ended, stopped or failed."""
     if camera.paused and camera.condition not in ("ended", "stopped", "failed"):
         return "paused"
     if camera.condition == "running":
@@ -84,59 +83,69 @@ def status_word(camera: CameraRun) -> str:
 
 
 def stats(
-    now: Mapping[str, View], before: Mapping[str, View], names: Mapping[str, str], more: Mapping[str, Any]
+    now: Mapping[str, CameraView],
+    before: Mapping[str, CameraView],
+    names: Mapping[str, str],
+    more: Mapping[str, Any],
 ) -> bytes:
-    """The counters of all cameras, by their names in topics (`names`), beside `more`."""
+    """Return the counters of all cameras by their names in topics (`names`), with `more`."""
     cameras = {}
     for name, view in now.items():
-        told = {"camera": shown(name), "status": view.status, "frames_per_s": _rate(view, before.get(name))}
-        cameras[names[name]] = told | dict(view.facts)
+        fields = {
+            "camera": display_name(name),
+            "status": view.status,
+            "frames_per_s": _rate(view, before.get(name)),
+        }
+        cameras[names[name]] = fields | dict(view.facts)
     return as_bytes(
         {"at": round(time.time(), 3), "resident_bytes": resident_bytes()} | dict(more) | {"cameras": cameras}
     )
 
 
-def _rate(now: View, then: View | None) -> float | None:
+def _rate(now: CameraView, then: CameraView | None) -> float | None:
     if then is None or then.frames is None or now.frames is None or now.at <= then.at:
         return None
     return round(max(0, now.frames - then.frames) / (now.at - then.at), 2)
 
 
 def event_payload(event: Event) -> bytes:
-    """`{type, before, after}` with kind, camera and time. Raises ValueError where it cannot be told."""
-    told = event.as_json()
+    """Return `{type, before, after}` with kind, camera and time.
+
+    Raises ValueError where JSON cannot hold it.
+    """
+    fields = event.as_json()
     if event.camera is not None:
-        told["camera"] = shown(event.camera)
-    payload = as_bytes(told)
+        fields["camera"] = display_name(event.camera)
+    payload = as_bytes(fields)
     if len(payload) > MAX_PAYLOAD_BYTES:
         raise ValueError(f"an event has at most {MAX_PAYLOAD_BYTES} bytes, got {len(payload)}")
     return payload
 
 
 def newer(row: Mapping[str, Any], than: bytes | None) -> bool:
-    """Whether a row of the activity log is the newest, `than` being the one that is told as such."""
+    """Return whether a row of the activity log is newer than the published one, `than`."""
     if not than:
         return True
     known = json.loads(than)
-    return bool(row.get("id") == known.get("id") or _begun(row) >= _begun(known))
+    return bool(row.get("id") == known.get("id") or _start_time(row) >= _start_time(known))
 
 
-def _begun(row: Mapping[str, Any]) -> float:
-    begun = row.get("from_at")
-    if not isinstance(begun, (int, float)):  # a recording has no wall clock
-        begun = row.get("from")
-    return float(begun) if isinstance(begun, (int, float)) else 0.0
+def _start_time(row: Mapping[str, Any]) -> float:
+    start = row.get("from_at")
+    if not isinstance(start, (int, float)):  # a recording has no wall clock
+        start = row.get("from")
+    return float(start) if isinstance(start, (int, float)) else 0.0
 
 
-def shown(camera: str) -> str:
-    """A camera's name for others: one that is named after its source may hold credentials."""
+def display_name(camera: str) -> str:
+    """Return a camera's name for others, masked: a name taken from a source may hold credentials."""
     return mask_secrets(redact(camera))
 
 
-def _said(text: str) -> str:
+def _clean(text: str) -> str:
     return mask_secrets(redact(text))[:300]
 
 
 def as_bytes(value: Any) -> bytes:
-    """Compact JSON. Raises ValueError for NaN, TypeError for what JSON does not know."""
+    """Encode as compact JSON. Raises ValueError for NaN, TypeError for what JSON does not know."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

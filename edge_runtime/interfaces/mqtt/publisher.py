@@ -1,4 +1,4 @@
-"""One connection to the broker, from its first word to its last."""
+"""Publish over one connection, from the first message to the last."""
 
 from __future__ import annotations
 
@@ -8,81 +8,84 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from edge_runtime.interfaces.mqtt.outbox import Line, Message, States
+from edge_runtime.interfaces.mqtt.outbox import Message, Outbox, StateOutbox
 from edge_runtime.interfaces.mqtt.payloads import OFFLINE, ONLINE
 from edge_runtime.interfaces.mqtt.topics import Topics
 
 if TYPE_CHECKING:
-    from edge_runtime.interfaces.mqtt.connection import Wire
+    from edge_runtime.interfaces.mqtt.connection import Connection
 
 GOODBYE_S = 1.0
-"""For what is still to be said at the end."""
+"""For the messages that are left at the end."""
 CLOSE_S = 0.3
 
 
-class Talk:
-    """Tells states, replies and events, in this order. What is not confirmed when the connection is lost
-    stays where it was; a reply does not, since who asked has lost the connection too."""
+class Publisher:
+    """Sends states, replies and events, in this order.
+
+    What is not confirmed when the connection is lost stays in its outbox; a reply does not, since its
+    receiver has lost the connection too.
+    """
 
     def __init__(
         self,
-        wire: Wire,
+        connection: Connection,
         topics: Topics,
-        states: States,
-        replies: Line,
-        events: Line,
+        states: StateOutbox,
+        replies: Outbox,
+        events: Outbox,
         stats: Callable[[], bytes],
         stats_every_s: float,
     ) -> None:
-        self._wire, self._topics = wire, topics
+        self._connection, self._topics = connection, topics
         self._states, self._replies, self._events = states, replies, events
         self._stats, self._stats_every_s = stats, stats_every_s
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
 
-    def news(self) -> None:
-        """There is something to tell."""
-        self._news.set()
+    def notify(self) -> None:
+        """Wake the loop: there is something to send."""
+        self._changed.set()
 
     async def run(self, listen: list[str], on_ready: Callable[[], None]) -> None:
-        """Until cancelled, or raises MqttError when the connection is lost.
+        """Send until cancelled. Raises MqttError when the connection is lost.
 
-        That this device is `available` is said last, when all else is told anew: the broker may have lost it.
+        All states are published again, since the broker may have lost them, and `available` after them.
         """
-        await self._wire.listen(*listen)
-        self._states.all_untold()
-        await self._tell_states()
-        await self._wire.tell(Message(self._topics.available, ONLINE, retain=True))
+        await self._connection.listen(*listen)
+        self._states.mark_all()
+        await self._send_states()
+        await self._connection.send(Message(self._topics.available, ONLINE, retain=True))
         on_ready()
         due = time.monotonic()
         while True:
             if time.monotonic() >= due:
                 payload = await asyncio.get_running_loop().run_in_executor(None, self._stats)
-                await self._wire.tell(Message(self._topics.stats, payload), qos=0)
+                await self._connection.send(Message(self._topics.stats, payload), qos=0)
                 due = max(due + self._stats_every_s, time.monotonic())
-            self._news.clear()
-            if not await self._tell_one():
+            self._changed.clear()
+            if not await self._send_next():
                 with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(self._news.wait(), max(due - time.monotonic(), 0.001))
+                    await asyncio.wait_for(self._changed.wait(), max(due - time.monotonic(), 0.001))
 
     async def goodbye(self) -> None:
-        """Say what is left to say, and that we are gone, within `GOODBYE_S`. Raises MqttError."""
+        """Send what is left, and that this device is offline, within `GOODBYE_S`. Raises MqttError."""
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._rest(time.monotonic() + 0.7 * GOODBYE_S), 0.7 * GOODBYE_S)
+            await asyncio.wait_for(self._send_rest(time.monotonic() + 0.7 * GOODBYE_S), 0.7 * GOODBYE_S)
         gone = Message(self._topics.available, OFFLINE, retain=True)
         with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._wire.tell(gone), 0.3 * GOODBYE_S)
+            await asyncio.wait_for(self._connection.send(gone), 0.3 * GOODBYE_S)
 
-    async def _rest(self, until: float) -> None:
-        while time.monotonic() < until and await self._tell_one():
+    async def _send_rest(self, until: float) -> None:
+        while time.monotonic() < until and await self._send_next():
             pass
 
-    async def _tell_one(self) -> bool:
-        """Whether there was anything to tell."""
-        await self._tell_states()
+    async def _send_next(self) -> bool:
+        """Send one message. Returns whether there was one."""
+        await self._send_states()
         reply = self._replies.take()
         if reply is not None:
             try:
-                await self._wire.tell(reply)
+                await self._connection.send(reply)
             except BaseException:
                 self._replies.dropped += 1
                 raise
@@ -92,14 +95,14 @@ class Talk:
         if event is None:
             return False
         try:
-            await self._wire.tell(event)
-        except BaseException:  # being cancelled, too: nobody knows whether it has arrived
+            await self._connection.send(event)
+        except BaseException:  # cancellation too: it is not known whether it arrived
             self._events.give_back(event)
             raise
         self._events.done()
         return True
 
-    async def _tell_states(self) -> None:
+    async def _send_states(self) -> None:
         while (state := self._states.take()) is not None:
-            await self._wire.tell(state)
+            await self._connection.send(state)
             self._states.done(state)

@@ -1,8 +1,8 @@
-"""Questions that come over MQTT: a short line of them, one answered at a time, the rest told that it is busy.
+"""Questions over MQTT: a short queue, answered one at a time; where it is full the reply says busy.
 
-{"id": "7", "camera": "lane1", "type": "object", "activity": "scan"}     the question of every other door
+{"id": "7", "camera": "lane1", "type": "object", "activity": "scan"}     the question as everywhere
 {"id": "7", "camera": "lane1", "type": "object", "answer": …}           the answer
-{"id": "7", "error": "…"}     why there is none; "busy": true beside it says to ask again
+{"id": "7", "error": "…"}     the error; with "busy": true ask again
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.interfaces.mqtt.outbox import Message
 from edge_runtime.interfaces.mqtt.payloads import as_bytes
-from edge_runtime.interfaces.mqtt.topics import Names, Topics
+from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.query.schema import make_request
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
@@ -30,8 +30,8 @@ log = logging.getLogger(__name__)
 
 MAX_WAITING = 16
 MAX_CORRELATION_BYTES = 1024
-NOBODY = "unknown"
-"""Where the error goes that belongs to no id."""
+NO_ID = "unknown"
+"""The id in the topic of errors of messages without a valid id."""
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _ID_IN_TEXT = re.compile(rb'(?<!\\)"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
@@ -39,15 +39,15 @@ _NEEDS_ID = "a question needs an id of up to 64 letters, digits, - and _"
 
 
 @dataclass(frozen=True)
-class Question:
-    """As it came: `response_topic` and `correlation` are those of MQTT 5."""
+class QueryMessage:
+    """A question as received; `response_topic` and `correlation` are those of MQTT 5."""
 
     payload: bytes
     response_topic: str | None = None
     correlation: bytes | None = None
 
 
-class Questions:
+class QueryQueue:
     """`put` and `work` belong to the event loop; `reply` gets each answer there."""
 
     def __init__(
@@ -55,47 +55,47 @@ class Questions:
         service: Service,
         settings: MqttSettings,
         topics: Topics,
-        names: Names,
+        names: TopicNames,
         reply: Callable[[Message], None],
     ) -> None:
         self._service, self._settings, self._topics, self._names = service, settings, topics, names
         self._reply = reply
-        self._waiting: deque[Question] = deque()
-        self._some = asyncio.Event()
-        self._held = 0
-        self._most_bytes = round(settings.max_query_mb * 1e6)
+        self._waiting: deque[QueryMessage] = deque()
+        self._arrived = asyncio.Event()
+        self._held_bytes = 0
+        self._max_bytes = round(settings.max_query_mb * 1e6)
         self.answered = self.refused = self.busy = 0
 
-    def put(self, question: Question) -> None:
-        """Take it in, or say that there is no room. Costs next to nothing, whatever came."""
+    def put(self, question: QueryMessage) -> None:
+        """Queue a question, or reply that there is no room. Takes little time, whatever came."""
         size = len(question.payload)
-        room = len(self._waiting) < MAX_WAITING and self._held + size <= 2 * self._most_bytes
-        if size <= self._most_bytes and room:
+        room = len(self._waiting) < MAX_WAITING and self._held_bytes + size <= 2 * self._max_bytes
+        if size <= self._max_bytes and room:
             self._waiting.append(question)
-            self._held += size
-            self._some.set()
+            self._held_bytes += size
+            self._arrived.set()
             return
-        found = _ID_IN_TEXT.search(question.payload[:2048]) or _ID_IN_TEXT.search(question.payload[-2048:])
-        name = found[1].decode() if found else None
-        if size > self._most_bytes:
-            self._say(question, name, _error(f"a question has at most {self._most_bytes} bytes"))
+        match = _ID_IN_TEXT.search(question.payload[:2048]) or _ID_IN_TEXT.search(question.payload[-2048:])
+        name = match[1].decode() if match else None
+        if size > self._max_bytes:
+            self._send_reply(question, name, _error(f"a question has at most {self._max_bytes} bytes"))
         else:
-            said = {"error": "other questions are being answered; ask again", "busy": True}
-            self._say(question, name, said)
+            reply = {"error": "other questions are being answered; ask again", "busy": True}
+            self._send_reply(question, name, reply)
 
     async def work(self) -> None:
-        """Answer one after the other, until cancelled."""
+        """Answer the questions one by one, until cancelled."""
         loop = asyncio.get_running_loop()
         while True:
             while not self._waiting:
-                self._some.clear()
-                await self._some.wait()
+                self._arrived.clear()
+                await self._arrived.wait()
             question = self._waiting.popleft()
             try:
-                name, said = await loop.run_in_executor(None, self._answered, question)
+                name, reply = await loop.run_in_executor(None, self._answer, question)
             finally:
-                self._held -= len(question.payload)
-            self._say(question, name, said)
+                self._held_bytes -= len(question.payload)
+            self._send_reply(question, name, reply)
 
     def as_json(self) -> dict[str, int]:
         return {
@@ -105,49 +105,49 @@ class Questions:
             "waiting": len(self._waiting),
         }
 
-    def _answered(self, question: Question) -> tuple[str | None, dict[str, Any]]:
-        """The id and what is to be said; not in the event loop."""
+    def _answer(self, question: QueryMessage) -> tuple[str | None, dict[str, Any]]:
+        """Return the id and the reply. Blocks: not for the event loop."""
         name: str | None = None
         try:
-            name, fields = _parts(question)
+            name, fields = _split_id(question)
             camera = fields.get("camera")
             if isinstance(camera, str) and camera not in self._service.cameras:
-                fields["camera"] = self._names.real(camera) or camera
+                fields["camera"] = self._names.camera(camera) or camera
             answer = self._service.ask(make_request(fields))
         except LvmError as error:
             return name, _error(str(error))
         except Exception:
-            # Whoever asks must not end the door for all; the log has what happened.
+            # One question must not end the client; the log has the error.
             log.exception("a question that came over MQTT could not be answered")
             return name, _error("the question could not be answered; the device's log says why")
         return name, answer.json_fields
 
-    def _say(self, question: Question, name: str | None, said: dict[str, Any]) -> None:
+    def _send_reply(self, question: QueryMessage, name: str | None, reply: dict[str, Any]) -> None:
         topic, correlation = question.response_topic, question.correlation
         if correlation is not None and len(correlation) > MAX_CORRELATION_BYTES:
             correlation = None
-            said = _error(f"correlation data has at most {MAX_CORRELATION_BYTES} bytes")
+            reply = _error(f"correlation data has at most {MAX_CORRELATION_BYTES} bytes")
         if topic is not None and not self._topics.may_answer_at(topic, self._settings.response_topics):
             topic = None
-            said = _error(
+            reply = _error(
                 f"the response topic must lie below {self._topics.responses}/ or one of mqtt.response_topics"
             )
-        if "error" not in said:
+        if "error" not in reply:
             self.answered += 1
-        elif "busy" in said:
+        elif "busy" in reply:
             self.busy += 1
         else:
             self.refused += 1
-        topic = topic or f"{self._topics.responses}/{name or NOBODY}"
-        self._reply(Message(topic, as_bytes({"id": name} | said), correlation=correlation))
+        topic = topic or f"{self._topics.responses}/{name or NO_ID}"
+        self._reply(Message(topic, as_bytes({"id": name} | reply), correlation=correlation))
 
 
-def _error(said: str) -> dict[str, Any]:
-    return {"error": mask_secrets(said)[:1000]}
+def _error(reply: str) -> dict[str, Any]:
+    return {"error": mask_secrets(reply)[:1000]}
 
 
-def _parts(question: Question) -> tuple[str | None, dict[str, Any]]:
-    """The id, and the question without it. Raises QueryError."""
+def _split_id(question: QueryMessage) -> tuple[str | None, dict[str, Any]]:
+    """Split a question into its id and the rest. Raises QueryError."""
     try:
         fields = json.loads(question.payload)
     except (ValueError, RecursionError):

@@ -1,9 +1,9 @@
-"""Which topics there are, and how a camera is called in them.
+"""Topics, and the names of cameras in them.
 
-PREFIX/available          online | offline, retained; offline is also the broker's word when we are gone
-PREFIX/cameras            who is here, retained
-PREFIX/stats              counters, now and then
-PREFIX/events             what happens, QoS 1
+PREFIX/available          online | offline, retained; offline is also the will, when we are gone
+PREFIX/cameras            the cameras, retained
+PREFIX/stats              counters, regularly
+PREFIX/events             events, QoS 1
 PREFIX/CAMERA/status      online | offline | …, retained
 PREFIX/CAMERA/activity    the newest recognised activity, retained
 PREFIX/CAMERA/paused/state  ON | OFF, retained; PREFIX/CAMERA/paused/set is listened to
@@ -17,13 +17,15 @@ import re
 from collections.abc import Iterable
 
 RESERVED = {"available", "cameras", "stats", "events", "query"}
-"""Names of ours at the place where a camera's name stands."""
+"""Names at the place of a camera's name that are used otherwise."""
 MAX_NAME = 48
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 class Topics:
+    """All topics below one prefix."""
+
     def __init__(self, prefix: str) -> None:
         self.prefix = prefix
         self.available = f"{prefix}/available"
@@ -34,12 +36,12 @@ class Topics:
         self.responses = f"{prefix}/query/response"
         self.pause_filter = f"{prefix}/+/paused/set"
 
-    def of(self, camera: str, what: str) -> str:
-        """A topic of a camera, by its name in topics."""
+    def camera_topic(self, camera: str, what: str) -> str:
+        """Return a topic of a camera, by its name in topics."""
         return f"{self.prefix}/{camera}/{what}"
 
     def paused_camera(self, topic: str) -> str | None:
-        """The camera that `topic` commands, None for other topics."""
+        """Return the camera that `topic` commands, None for other topics."""
         before, after = f"{self.prefix}/", "/paused/set"
         if not (topic.startswith(before) and topic.endswith(after)) or len(topic) <= len(before + after):
             return None
@@ -47,35 +49,37 @@ class Topics:
         return None if "/" in name else name
 
     def may_answer_at(self, topic: str, others: Iterable[str] = ()) -> bool:
-        """Whether an asker may have its answer there: below the responses or one of `others`, and never where
-        we listen ourselves, so that no answer can become a question or a command."""
+        """Return whether an answer may be published at `topic`: below the responses or one of `others`.
+
+        Never at a topic that we subscribe to, so that no answer can become a question or a command.
+        """
         if not topic.isprintable() or set("+#") & set(topic) or len(topic.encode()) > 300:
             return False
         if topic == self.request or self.paused_camera(topic) is not None:
             return False
-        return any(topic.startswith(f"{one}/") for one in (self.responses, *others))
+        return any(topic.startswith(f"{root}/") for root in (self.responses, *others))
 
 
-class Names:
-    """Camera names as topics can bear them: letters, digits, - and _. Two cameras never share one."""
+class TopicNames:
+    """Names of cameras that fit into topics: letters, digits, - and _. Two cameras never share one."""
 
     def __init__(self) -> None:
         self._safe: dict[str, str] = {}
 
-    def of(self, camera: str) -> str:
-        """The name in topics; the same one for as long as the camera is there."""
+    def safe_name(self, camera: str) -> str:
+        """Return the name in topics, the same while the camera exists."""
         if camera not in self._safe:
             self._safe[camera] = self._new(camera)
         return self._safe[camera]
 
-    def real(self, safe: str) -> str | None:
-        """The camera that is called so in topics."""
+    def camera(self, safe: str) -> str | None:
+        """Return the camera of a name in topics, None for an unknown one."""
         return next((camera for camera, name in self._safe.items() if name == safe), None)
 
     def keep(self, cameras: Iterable[str]) -> None:
-        """Forget all others."""
-        wanted = set(cameras)
-        self._safe = {camera: safe for camera, safe in self._safe.items() if camera in wanted}
+        """Forget all other cameras."""
+        remaining = set(cameras)
+        self._safe = {camera: safe for camera, safe in self._safe.items() if camera in remaining}
 
     def _new(self, camera: str) -> str:
         plain = safe = _UNSAFE.sub("_", camera).strip("_")[:MAX_NAME] or "camera"

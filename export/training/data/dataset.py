@@ -114,7 +114,9 @@ class WorldFootage:
 
     def products(self) -> set[str]:
         folder = self._data.products
-        return set() if folder is None else set(list_product_photos(folder, min_photos=0)) - set(self.held_out)
+        return (
+            set() if folder is None else set(list_product_photos(folder, min_photos=0)) - set(self.held_out)
+        )
 
     def count(self, split: Split) -> int:
         return len(self._seeds(split))

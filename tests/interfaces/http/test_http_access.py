@@ -19,17 +19,17 @@ from edge_runtime.interfaces.cli.query_text import QueryText
 from edge_runtime.interfaces.cli.remote import Server, make_curl_command
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.auth import (
-    LASTS_S,
     MAX_SESSIONS,
-    Access,
-    Asking,
-    Hosts,
-    NotAllowed,
-    Rates,
+    SESSION_S,
+    AccessControl,
+    AllowedHosts,
+    Forbidden,
+    RateLimiter,
+    RequestInfo,
     Sessions,
-    TooMany,
+    TooManyRequests,
     address_key,
-    needed_role,
+    required_role,
 )
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.service.run import Run
@@ -83,7 +83,7 @@ CALLS = [
 
 @pytest.mark.parametrize(("method", "path", "needed"), CALLS)
 def test_each_role_gets_what_is_its_own_and_no_more(client, method, path, needed):
-    assert needed_role(method, path) == needed
+    assert required_role(method, path) == needed
     stranger = client.request(method, path)
     assert (stranger.status_code == 401) == (needed is not None)
     if needed is not None:
@@ -143,7 +143,7 @@ def test_sessions_end_and_are_bounded():
     sessions, holder = Sessions(lambda: now[0]), Holder("a", "viewer")
     first = sessions.begin(holder)
     assert sessions.holder(first) == holder and sessions.holder("") is None
-    now[0] = LASTS_S
+    now[0] = SESSION_S
     assert sessions.holder(first) is None and len(sessions) == 0
     kept = [sessions.begin(holder) for _ in range(MAX_SESSIONS + 3)]
     assert len(sessions) == MAX_SESSIONS and sessions.holder(kept[2]) is None
@@ -151,14 +151,14 @@ def test_sessions_end_and_are_bounded():
 
 
 def test_who_guesses_is_stopped_and_who_shares_his_address_is_not():
-    access = Access(_settings(failed_logins_per_minute=3))
+    access = AccessControl(_settings(failed_logins_per_minute=3))
     guesser, admin = "10.0.0.9", TOKENS["admin"]
     assert access.sign_in(TOKENS["viewer"], guesser).role == "viewer"
     for _ in range(3):
         with pytest.raises(LvmError, match="not known"):
             access.sign_in("guess", guesser)
     for guess in ("guess", admin):  # right or wrong: the answer is the same
-        with pytest.raises(TooMany, match="too many unknown tokens"):
+        with pytest.raises(TooManyRequests, match="too many unknown tokens"):
             access.sign_in(guess, guesser)
     assert access.sign_in(TOKENS["viewer"], guesser).role == "viewer"
     assert access.sign_in(admin, "10.0.0.10").role == "admin"
@@ -175,13 +175,13 @@ def test_each_token_asks_so_often_and_no_oftener(service):
 
 def test_rates_refill_and_their_table_is_bounded():
     now = [0.0]
-    rates = Rates(2.0, 3, most=10, clock=lambda: now[0])
+    rates = RateLimiter(2.0, 3, max_keys=10, clock=lambda: now[0])
     assert [rates.take("a") for _ in range(5)] == [0, 0, 0, 0.5, 0.5]
     now[0] = 0.5
     assert rates.take("a") == 0 and rates.take("a") == 0.5
     for n in range(1000):
         rates.take(f"{n}")
-    assert len(rates) == 10 and Rates(None, 1).take("a") == Rates(None, 1).take("a") == 0
+    assert len(rates) == 10 and RateLimiter(None, 1).take("a") == RateLimiter(None, 1).take("a") == 0
     assert address_key("2001:db8::1") == address_key("2001:db8::2") != address_key("2001:db8:1::1")
     assert address_key("::ffff:10.0.0.1") == "10.0.0.1" and address_key("made up") == "made up"
 
@@ -190,22 +190,22 @@ def test_rates_refill_and_their_table_is_bounded():
     "host", ["localhost", "LOCALHOST:80", "127.0.0.1:8971", "[::1]:80", "127.9.9.9", None]
 )
 def test_on_loopback_it_is_called_by_loopback_names(host):
-    Hosts(loopback=True).check(host)
+    AllowedHosts(loopback=True).check(host)
 
 
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:8971", "10.0.0.1", "", "localhost.evil.example", "[x"]
 )
 def test_a_name_that_was_bound_to_loopback_is_not_served(host):
-    with pytest.raises(NotAllowed):
-        Hosts(loopback=True).check(host)
+    with pytest.raises(Forbidden):
+        AllowedHosts(loopback=True).check(host)
 
 
 def test_beyond_loopback_addresses_and_configured_names_will_do():
-    hosts = Hosts(loopback=False, names=["Kiosk.example."])
+    hosts = AllowedHosts(loopback=False, names=["Kiosk.example."])
     for host in ("10.0.0.5:8971", "[fd00::1]:80", "kiosk.example", "kiosk.example:8971", "localhost"):
         hosts.check(host)
-    with pytest.raises(NotAllowed, match="http.hosts"):
+    with pytest.raises(Forbidden, match="http.hosts"):
         hosts.check("evil.example")
 
 
@@ -218,12 +218,12 @@ def test_the_server_checks_the_name_it_is_called_by(service):
 
 
 def test_a_websocket_of_another_origin_is_refused():
-    access = Access(HttpSettings())
+    access = AccessControl(HttpSettings())
     ours = {"host": "127.0.0.1:8971", "origin": "http://127.0.0.1:8971"}
-    access.let_in(Asking("GET", "/api/v1/events", "127.0.0.1", ours, websocket=True))
-    with pytest.raises(NotAllowed, match="another origin"):
+    access.authorize(RequestInfo("GET", "/api/v1/events", "127.0.0.1", ours, websocket=True))
+    with pytest.raises(Forbidden, match="another origin"):
         theirs = ours | {"origin": "http://evil.example"}
-        access.let_in(Asking("GET", "/api/v1/events", "127.0.0.1", theirs, websocket=True))
+        access.authorize(RequestInfo("GET", "/api/v1/events", "127.0.0.1", theirs, websocket=True))
 
 
 def test_what_leaves_carries_the_headers_of_safety(client):

@@ -19,7 +19,7 @@ from edge_runtime.config.access_tokens import hash_token, new_token
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.interfaces.http.routes.configuration import allowed
+from edge_runtime.interfaces.http.routes.configuration import is_allowed_source
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.service.answer_history import KEPT
 from edge_runtime.service.events import Event
@@ -225,7 +225,7 @@ def test_without_a_configuration_file_there_is_nothing_to_write(client):
     ],
 )
 def test_a_source_is_allowed_by_its_host_whatever_stands_before_it(source, pattern, may):
-    assert allowed(source, (pattern,)) is may
+    assert is_allowed_source(source, (pattern,)) is may
 
 
 # -- metrics -------------------------------------------------------------------------------------------------

@@ -11,15 +11,15 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_runtime.config.mqtt import MqttSettings
-from edge_runtime.interfaces.mqtt.outbox import MAX_STATES, Line, Message, States
-from edge_runtime.interfaces.mqtt.payloads import View, as_bytes, look, stats
-from edge_runtime.interfaces.mqtt.retained_states import Board
-from edge_runtime.interfaces.mqtt.topics import RESERVED, Names, Topics
+from edge_runtime.interfaces.mqtt.outbox import MAX_STATES, Message, Outbox, StateOutbox
+from edge_runtime.interfaces.mqtt.payloads import CameraView, as_bytes, read_cameras, stats
+from edge_runtime.interfaces.mqtt.retained_states import RetainedStates
+from edge_runtime.interfaces.mqtt.topics import RESERVED, TopicNames, Topics
 from edge_runtime.service.events import Event
 from engines.errors import Missing
 
 TOPICS = Topics("lvm")
-VIEW = View("online", False, 3, 1.0, {})
+VIEW = CameraView("online", False, 3, 1.0, {})
 WEIRD = st.one_of(
     st.text(max_size=80),
     st.sampled_from(
@@ -30,20 +30,20 @@ WEIRD = st.one_of(
 
 @given(st.lists(WEIRD, unique=True, max_size=30))
 def test_cameras_of_any_name_get_topics_of_their_own(cameras):
-    names = Names()
-    safe = [names.of(camera) for camera in cameras]
+    names = TopicNames()
+    safe = [names.safe_name(camera) for camera in cameras]
     assert len(set(safe)) == len(safe) and not RESERVED & set(safe)
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name) for name in safe)
-    assert [names.of(camera) for camera in reversed(cameras)] == safe[::-1]
-    assert [names.real(name) for name in safe] == cameras
+    assert [names.safe_name(camera) for camera in reversed(cameras)] == safe[::-1]
+    assert [names.camera(name) for name in safe] == cameras
     for name in safe:
-        assert TOPICS.paused_camera(TOPICS.of(name, "paused/set")) == name
+        assert TOPICS.paused_camera(TOPICS.camera_topic(name, "paused/set")) == name
 
 
 def test_names_that_fit_stay_as_they_are():
-    names = Names()
-    assert [names.of(name) for name in ("lane1", "Lane-2_b", "camera 0", "camera_0")] == [
-        "lane1", "Lane-2_b", "camera_0", "camera_0_" + names.of("camera_0")[-8:],
+    names = TopicNames()
+    assert [names.safe_name(name) for name in ("lane1", "Lane-2_b", "camera 0", "camera_0")] == [
+        "lane1", "Lane-2_b", "camera_0", "camera_0_" + names.safe_name("camera_0")[-8:],
     ]  # fmt: skip
 
 
@@ -64,7 +64,7 @@ def test_no_answer_goes_where_somebody_listens_or_outside(topic):
     st.lists(st.one_of(st.integers(0, 120), st.sampled_from(["take", "done", "back"])), max_size=60),
 )
 def test_a_line_never_holds_more_than_it_may_and_keeps_the_newest_in_order(most, most_bytes, steps):
-    line, put, taken, sent = Line(most, most_bytes), 0, None, 0
+    line, put, taken, sent = Outbox(most, most_bytes), 0, None, 0
     for step in steps:
         if step == "take" and taken is None:
             taken = line.take()
@@ -88,7 +88,7 @@ def test_a_line_never_holds_more_than_it_may_and_keeps_the_newest_in_order(most,
 
 
 def test_states_tell_only_the_newest_and_all_again_when_asked():
-    states = States()
+    states = StateOutbox()
     for payload in (b"1", b"2", b"3"):
         states.set("a", payload)
     states.set("b", b"x")
@@ -104,15 +104,15 @@ def test_states_tell_only_the_newest_and_all_again_when_asked():
     assert (gone.topic, gone.payload) == ("b", b"")
     states.done(gone)
     assert states.take() is None and list(states) == ["a"]
-    states.all_untold()
+    states.mark_all()
     assert states.take().payload == b"4"
 
 
 def test_states_stay_bounded_when_cameras_come_and_go_with_no_broker():
-    board = Board(MqttSettings(discovery={"enabled": True}), TOPICS, Names())
+    board = RetainedStates(MqttSettings(discovery={"enabled": True}), TOPICS, TopicNames())
     for number in range(3000):
-        board.show({"stays": VIEW, f"camera{number}": VIEW})
-    kept = list(board.states)
+        board.update({"stays": VIEW, f"camera{number}": VIEW})
+    kept = list(board.outbox)
     assert len(kept) <= MAX_STATES and "lvm/stays/status" in kept and "lvm/camera2999/status" in kept
 
 
@@ -121,12 +121,12 @@ def _row(number: int, begun: float, **more) -> dict:
 
 
 def test_the_newest_activity_is_kept_and_a_forgotten_one_taken_back():
-    board = Board(MqttSettings(), TOPICS, Names())
-    board.show({"a": VIEW})
+    board = RetainedStates(MqttSettings(), TOPICS, TopicNames())
+    board.update({"a": VIEW})
 
     def told(kind, before, after) -> str | None:
-        board.event(Event("activity", kind, "a", before, after))
-        payload = board.states.get("lvm/a/activity")
+        board.apply_event(Event("activity", kind, "a", before, after))
+        payload = board.outbox.get("lvm/a/activity")
         return json.loads(payload)["activity"] if payload else None
 
     assert told("new", None, _row(1, 10.0)) == "n1"
@@ -135,10 +135,10 @@ def test_the_newest_activity_is_kept_and_a_forgotten_one_taken_back():
     assert told("end", _row(1, 10.0), None) == "n2"
     assert told("end", _row(2, 20.0), None) is None
     assert told("new", None, _row(4, 5.0)) == "n4"
-    board.event(Event("privacy", "update", "a", None, {"forgotten": True}))
-    assert board.states.get("lvm/a/activity") == b""
-    board.event(Event("activity", "new", "gone", None, _row(3, 30.0)))
-    assert "lvm/gone/activity" not in list(board.states)
+    board.apply_event(Event("privacy", "update", "a", None, {"forgotten": True}))
+    assert board.outbox.get("lvm/a/activity") == b""
+    board.apply_event(Event("activity", "new", "gone", None, _row(3, 30.0)))
+    assert "lvm/gone/activity" not in list(board.outbox)
 
 
 @pytest.mark.parametrize(
@@ -149,22 +149,22 @@ def test_the_newest_activity_is_kept_and_a_forgotten_one_taken_back():
      b'{"client_id": "me", "cameras": [1]}'],
 )  # fmt: skip
 def test_a_listing_that_is_none_of_ours_takes_nothing_back(payload):
-    board = Board(MqttSettings(client_id="me"), TOPICS, Names())
-    board.show({"a": VIEW})
-    before = {topic: board.states.get(topic) for topic in board.states}
-    board.found(payload)
-    assert {topic: board.states.get(topic) for topic in board.states} == before
+    board = RetainedStates(MqttSettings(client_id="me"), TOPICS, TopicNames())
+    board.update({"a": VIEW})
+    before = {topic: board.outbox.get(topic) for topic in board.outbox}
+    board.take_listing(payload)
+    assert {topic: board.outbox.get(topic) for topic in board.outbox} == before
 
 
 def test_a_camera_that_is_called_like_none_before_leaves_with_everything():
     settings = MqttSettings(client_id="me", discovery={"enabled": True})
-    board = Board(settings, TOPICS, Names())
-    board.show({"a": VIEW, "b": replace(VIEW, paused=True)})
-    there = [topic for topic in board.states if "b" in topic.split("/") or "lvm_b" in topic]
-    assert len(there) == 6 and board.states.get("lvm/b/paused/state") == b"ON"
-    board.show({"a": VIEW})
-    assert all(board.states.get(topic) == b"" for topic in [*there, "lvm/b/activity"])
-    assert json.loads(board.states.get("lvm/cameras"))["cameras"] == {"a": "a"}
+    board = RetainedStates(settings, TOPICS, TopicNames())
+    board.update({"a": VIEW, "b": replace(VIEW, paused=True)})
+    there = [topic for topic in board.outbox if "b" in topic.split("/") or "lvm_b" in topic]
+    assert len(there) == 6 and board.outbox.get("lvm/b/paused/state") == b"ON"
+    board.update({"a": VIEW})
+    assert all(board.outbox.get(topic) == b"" for topic in [*there, "lvm/b/activity"])
+    assert json.loads(board.outbox.get("lvm/cameras"))["cameras"] == {"a": "a"}
 
 
 def test_a_camera_whose_disk_is_late_keeps_its_topics_and_is_said_to_be_offline(watch, settings):
@@ -173,21 +173,21 @@ def test_a_camera_whose_disk_is_late_keeps_its_topics_and_is_said_to_be_offline(
     service.add(settings("lane"))
     assert service.awaited.take_in(late) is not None
     mqtt = MqttSettings(client_id="me", discovery={"enabled": True})
-    board = Board(mqtt, TOPICS, Names())
-    before = look(service)
-    board.show(before)
+    board = RetainedStates(mqtt, TOPICS, TopicNames())
+    before = read_cameras(service)
+    board.update(before)
     # What an earlier run left at the broker is not taken back.
-    board.found(as_bytes({"client_id": "me", "discovery": True, "cameras": {"late": "late"}}))
-    assert board.states.get("lvm/late/status") == b"offline"
-    assert b"late" in board.states.get("homeassistant/switch/lvm_late/paused/config")
-    told = json.loads(stats(look(service), before, names, {}))["cameras"]["late"]
+    board.take_listing(as_bytes({"client_id": "me", "discovery": True, "cameras": {"late": "late"}}))
+    assert board.outbox.get("lvm/late/status") == b"offline"
+    assert b"late" in board.outbox.get("homeassistant/switch/lvm_late/paused/config")
+    told = json.loads(stats(read_cameras(service), before, names, {}))["cameras"]["late"]
     assert told["condition"] == "awaited" and "cannot be written" in told["error"]
     assert told["frames_per_s"] is None
     late.state.unlink()
     assert service.awaited.take_in(late) is None
-    now = look(service)
-    board.show(now)
-    assert list(now) == ["lane", "late"] and board.states.get("lvm/late/status") == b"starting"
+    now = read_cameras(service)
+    board.update(now)
+    assert list(now) == ["lane", "late"] and board.outbox.get("lvm/late/status") == b"starting"
     told = json.loads(stats(now, before, names, {}))["cameras"]
     # What it remembers from before are no frames of this minute.
     assert told["late"]["frames_per_s"] is None and told["lane"]["frames_per_s"] == 0
@@ -220,7 +220,7 @@ def test_a_password_shows_nowhere_in_the_settings():
 
 
 def test_without_its_package_it_says_how_to_get_it(monkeypatch):
-    from edge_runtime.interfaces.mqtt.client import MqttDoor
+    from edge_runtime.interfaces.mqtt.client import MqttClient
 
     monkeypatch.setitem(sys.modules, "aiomqtt", None)
     monkeypatch.delitem(sys.modules, "edge_runtime.interfaces.mqtt.connection", raising=False)
@@ -228,14 +228,14 @@ def test_without_its_package_it_says_how_to_get_it(monkeypatch):
 
     monkeypatch.delattr(edge_runtime.interfaces.mqtt, "wire", raising=False)
     with pytest.raises(Missing, match=r'MQTT needs the package aiomqtt: pip install "lvm-edge\[mqtt\]"'):
-        MqttDoor(None, MqttSettings())
+        MqttClient(None, MqttSettings())
 
 
 def test_home_assistant_reads_from_real_payloads_what_it_is_told_to():
     jinja2 = pytest.importorskip("jinja2", reason="jinja2, which Home Assistant's templates are, is not here")
-    board = Board(MqttSettings(discovery={"enabled": True}), TOPICS, Names())
-    board.show({"camera 0": VIEW})
-    said = {topic: json.loads(board.states.get(topic)) for topic in board.states if "/config" in topic}
+    board = RetainedStates(MqttSettings(discovery={"enabled": True}), TOPICS, TopicNames())
+    board.update({"camera 0": VIEW})
+    said = {topic: json.loads(board.outbox.get(topic)) for topic in board.outbox if "/config" in topic}
     assert {topic.split("/")[1] for topic in said} == {"binary_sensor", "sensor", "switch"} and len(said) == 4
     assert len({one["unique_id"] for one in said.values()}) == 4
     for one in said.values():

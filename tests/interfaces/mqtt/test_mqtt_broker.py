@@ -150,7 +150,7 @@ def test_a_broker_that_is_absent_at_the_start_delays_nothing(service, tmp_path):
 @pytest.mark.parametrize("how", ["stop", "kill", "freeze"])
 def test_what_was_promised_comes_in_order_when_the_broker_is_back(broker, service, how, monkeypatch):
     """Exactly what the line still holds: here the newest 20 of 50, each once or, of the first, twice."""
-    monkeypatch.setattr("edge_runtime.interfaces.mqtt.connection.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("edge_runtime.interfaces.mqtt.connection.CONFIRM_S", 1.0)
     with door(service, broker.port, buffer_events=20) as one:
         assert one.connected.wait(10)
         getattr(broker, how)()
@@ -208,7 +208,7 @@ def test_it_stops_within_two_seconds_whatever_the_broker_does(broker, service, h
 
 @pytest.mark.slow
 def test_attempts_that_nobody_answers_pile_nothing_up(service, monkeypatch):
-    monkeypatch.setattr("edge_runtime.interfaces.mqtt.connection.ANSWER_SECONDS", 0.1)
+    monkeypatch.setattr("edge_runtime.interfaces.mqtt.connection.CONFIRM_S", 0.1)
     monkeypatch.setattr("edge_runtime.interfaces.mqtt.connection.KEEPALIVE_S", 1)
     accepted = []
     with socket.create_server(("127.0.0.1", 0)) as silent:

@@ -112,21 +112,21 @@ def test_memory_tells_when_and_where_and_nothing_of_what(client, watched):
 
 def test_history_is_a_bounded_list_of_numbers_for_each_camera_there_is(watched):
     history = History(watched, every_s=1000)
-    history.look()
+    history.take_sample()
     answer = {"milliseconds": 7.0}
     watched.events.publish(Event("answer", "new", "lane/1", after={"answer": answer}))
     for _ in range(SAMPLES + 5):
-        history.look()
+        history.take_sample()
     body = history.as_json()
     curves = body["cameras"]["lane/1"]
     assert {len(values) for values in curves.values()} == {SAMPLES} == {len(body["resident_bytes"])}
     history = History(watched, every_s=1000)
-    history.look()
+    history.take_sample()
     watched.events.publish(Event("answer", "new", "lane/1", after={"answer": answer}))
-    history.look()
+    history.take_sample()
     assert history.as_json()["cameras"]["lane/1"]["query_ms"] == [None, 7.0]
     watched.remove("lane/1")
-    history.look()
+    history.take_sample()
     assert history.as_json()["cameras"] == {}
 
 
@@ -148,7 +148,7 @@ def test_an_answer_of_another_shape_costs_no_curve(watched, after):
     history = History(watched, every_s=1000)
     watched.events.publish(Event("answer", "new", "lane/1", after=after))
     watched.events.publish(Event("answer", "new", "lane/1", after={"answer": {"milliseconds": 7.0}}))
-    history.look()
+    history.take_sample()
     assert history.as_json()["cameras"]["lane/1"]["query_ms"] == [7.0]
 
 
@@ -163,7 +163,7 @@ def test_a_look_that_fails_is_told_once_and_the_next_one_is_taken(service, monke
             raise OSError("no such process")
         well.set()
 
-    monkeypatch.setattr(History, "look", look)
+    monkeypatch.setattr(History, "take_sample", look)
     history = History(service, every_s=0.001)
     assert well.wait(20)
     assert [one.message for one in caplog.records] == ["the history of the last minutes lacks samples"]

@@ -16,7 +16,7 @@ from edge_runtime.config.privacy import ThumbnailSettings
 from edge_runtime.config.schema import load_config
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.server import BriefLog
-from edge_runtime.interfaces.http.timeouts import TimedProtocol
+from edge_runtime.interfaces.http.timeouts import TimeoutProtocol
 from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
 from edge_runtime.service.activity_recorder import Recorder
 from edge_runtime.service.camera import CameraRun
@@ -123,7 +123,7 @@ class Target:
     async def _serve(self, data: bytes) -> None:
         self._failures.clear()
         state = ServerState()
-        protocol = TimedProtocol(self._config, state, {}, self._loop)
+        protocol = TimeoutProtocol(self._config, state, {}, self._loop)
         wire = _Wire()
         protocol.connection_made(wire)  # type: ignore[arg-type]
         if data:  # a loop never calls it with nothing

@@ -1,1 +1,1 @@
-"""HTTP routes, one module a kind."""
+"""HTTP routes, one module for each subject."""

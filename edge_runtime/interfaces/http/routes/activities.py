@@ -1,4 +1,4 @@
-"""The route of the activity log."""
+"""Route of the activity log."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from fastapi import FastAPI, Query, Response
 
 from edge_runtime.activity.row import Row, as_csv
 from edge_runtime.activity.sqlite_store import Wanted
-from edge_runtime.interfaces.http.errors import Unknown
-from edge_runtime.interfaces.http.openapi import told
+from edge_runtime.interfaces.http.errors import NotFound
+from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import LoggedActivities
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
 MAX_ROWS = 10_000
-"""Of one request."""
+"""Most rows of one response."""
 MAX_TEXT = 200
 
 
 def add_activity_routes(app: FastAPI, run: Run) -> None:
-    @app.get("/api/v1/activities", **told(LoggedActivities))
+    @app.get("/api/v1/activities", **documented(LoggedActivities))
     def activities(
         camera: str | None = None,
         start: Annotated[str | None, Query(alias="from", max_length=64)] = None,
@@ -33,40 +33,42 @@ def add_activity_routes(app: FastAPI, run: Run) -> None:
         format: Literal["json", "csv"] = "json",
     ) -> dict[str, Any] | Response:
         """Rows of the activity log, newest first."""
-        rows, more = _found(run, camera, start, end, text, limit)
-        told = [row.as_json() for row in rows]
+        rows, more = _find_rows(run, camera, start, end, text, limit)
+        entries = [row.as_json() for row in rows]
         if format == "csv":
             name = {"Content-Disposition": 'attachment; filename="activities.csv"'}
-            return Response(as_csv(told), media_type="text/csv; charset=utf-8", headers=name)
-        return {"activities": told, "more": more}
+            return Response(as_csv(entries), media_type="text/csv; charset=utf-8", headers=name)
+        return {"activities": entries, "more": more}
 
 
-def _found(
+def _find_rows(
     run: Run, camera: str | None, start: str | None, end: str | None, text: str, limit: int
 ) -> tuple[list[Row], bool]:
     if run.activities is None:
-        raise Unknown("activities are not recognised here: they are switched off, or the bundle is untrained")
+        raise NotFound(
+            "activities are not recognised here: they are switched off, or the bundle is untrained"
+        )
     cameras = run.service.cameras
     if camera is not None:
         try:
             cameras = {camera: run.service.camera(camera)}
         except QueryError as error:
-            raise Unknown(str(error)) from None
+            raise NotFound(str(error)) from None
     rows: list[Row] = []
     more = False
-    for name, one in cameras.items():
-        found, left = run.activities.find(name, _wanted(one, start, end, text, limit))
-        rows += found
-        more = more or left
+    for name, watched in cameras.items():
+        camera_rows, has_more = run.activities.find(name, _log_filter(watched, start, end, text, limit))
+        rows += camera_rows
+        more = more or has_more
     rows.sort(key=lambda row: (row.written_at, row.id), reverse=True)
     return rows[:limit], more or len(rows) > limit
 
 
-def _wanted(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> Wanted:
-    """What is meant of one camera, which has a clock of its own. Raises LvmError."""
+def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> Wanted:
+    """Return the filter for one camera, whose clock is its own. Raises LvmError."""
     epoch = camera.header.epoch if camera.live else None
-    first = None if start is None else moment(start, name="from", epoch=epoch)
-    last = None if end is None else moment(end, name="to", epoch=epoch)
+    first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
+    last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
     if first is not None and last is not None and first >= last:
         raise LvmError(f"from must be before to, got {first:g} and {last:g}")
     return Wanted(first, last, text, limit)

@@ -1,4 +1,4 @@
-"""Routes of the cameras: how each fares, and its privacy pause."""
+"""Routes of the cameras: their status and their privacy pause."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
-from edge_runtime.interfaces.http.errors import Unknown
-from edge_runtime.interfaces.http.openapi import takes, told
-from edge_runtime.interfaces.http.request_bodies import Held
+from edge_runtime.interfaces.http.errors import NotFound
+from edge_runtime.interfaces.http.openapi import accepts, documented
+from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.schemas import Cameras, CameraStatus, StatusOfAll
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
@@ -18,58 +18,58 @@ from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
 
-def camera_of(service: Service, name: str) -> CameraRun:
-    """The camera that a path names. Raises Unknown, naming those that there are."""
+def find_camera(service: Service, name: str) -> CameraRun:
+    """Return the camera that a path names. Raises NotFound, naming the cameras that exist."""
     try:
         return service.camera(name)
     except QueryError as error:
-        raise Unknown(str(error)) from None
+        raise NotFound(str(error)) from None
 
 
-def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
+def add_camera_routes(app: FastAPI, service: Service, bodies: BodyReader) -> None:
     def status(name: str) -> dict[str, Any]:
-        return status_of_camera(camera_of(service, name), service.error_of(name))
+        return status_of_camera(find_camera(service, name), service.error_of(name))
 
-    def wanted() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
-        """Those that are watched, and those that are awaited."""
+    def statuses() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
+        """Return the status of watched cameras by name, and the errors of pending ones."""
         cameras, late = service.wanted
-        # Of the cameras themselves, not of their names: one may be taken out meanwhile.
-        found = {name: status_of_camera(one, service.error_of(name)) for name, one in cameras.items()}
-        return found, [{"camera": name, "error": str(error)} for name, error in late.items()]
+        # From the cameras, not from their names: a camera may be removed meanwhile.
+        watched = {name: status_of_camera(camera, service.error_of(name)) for name, camera in cameras.items()}
+        return watched, [{"camera": name, "error": str(error)} for name, error in late.items()]
 
-    @app.get("/api/v1/status", **told(CameraStatus | StatusOfAll))
+    @app.get("/api/v1/status", **documented(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:
-        """That of the only camera that is wanted, else of all by their names, with those that are awaited."""
-        found, others = wanted()
-        if len(found) == 1 and not others:
-            return next(iter(found.values()))
-        return {"cameras": found, "awaited": others}
+        """Status of the only camera, else of all cameras by name, and the pending ones."""
+        watched, pending = statuses()
+        if len(watched) == 1 and not pending:
+            return next(iter(watched.values()))
+        return {"cameras": watched, "awaited": pending}
 
-    @app.get("/api/v1/cameras", **told(Cameras))
+    @app.get("/api/v1/cameras", **documented(Cameras))
     def cameras() -> dict[str, Any]:
-        found, others = wanted()
-        return {"cameras": list(found.values()), "awaited": others}
+        watched, pending = statuses()
+        return {"cameras": list(watched.values()), "awaited": pending}
 
-    # A PUT, which no page of another origin can make a browser send unasked.
+    # A PUT, which a page of another origin cannot make a browser send without a preflight.
     @app.put(
         "/api/v1/cameras/{name:path}/paused",
-        **told(CameraStatus),
-        **takes({"application/json": {"schema": {"type": "boolean"}}}),
+        **documented(CameraStatus),
+        **accepts({"application/json": {"schema": {"type": "boolean"}}}),
     )
     async def pause(name: str, request: Request) -> dict[str, Any]:
-        async with held.body(request) as body:
-            wanted = body.strip()
-        if wanted not in (b"true", b"false"):
+        async with bodies.read(request) as body:
+            paused = body.strip()
+        if paused not in (b"true", b"false"):
             raise LvmError("paused must be true or false")
-        camera = camera_of(service, name)
-        # Leaving a source may have to wait for its driver.
-        await run_in_threadpool(camera.pause if wanted == b"true" else camera.resume)
+        camera = find_camera(service, name)
+        # Closing a source may have to wait for its driver.
+        await run_in_threadpool(camera.pause if paused == b"true" else camera.resume)
         return status(name)
 
 
 def add_camera_route(app: FastAPI, service: Service) -> None:
-    """The route of one camera. After every other that begins like it: names may hold slashes."""
+    """Add the route of one camera, after all routes that begin like it: names may hold slashes."""
 
-    @app.get("/api/v1/cameras/{name:path}", **told(CameraStatus))
+    @app.get("/api/v1/cameras/{name:path}", **documented(CameraStatus))
     def camera(name: str) -> dict[str, Any]:
-        return status_of_camera(camera_of(service, name), service.error_of(name))
+        return status_of_camera(find_camera(service, name), service.error_of(name))

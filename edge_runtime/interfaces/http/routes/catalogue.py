@@ -1,6 +1,6 @@
-"""The routes of the catalogue: what there is, a product's photos, adding to it, renaming and removing it.
+"""Routes of the catalogue: list products, show their photos, add, rename and remove them.
 
-Imported with the HTTP door only. A product is added from photos (base64) or from what a camera shows:
+A product is added from photos (base64) or from what a camera shows:
 
     PUT /api/v1/catalogue/NAME  {"photos": ["…"]}                    also {"replace": true}
     PUT /api/v1/catalogue/NAME  a form with files photos, and fields box and replace
@@ -22,18 +22,18 @@ from edge_runtime.catalogue.photos import MAX_PHOTOS, crop_image, encode_photo
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.imaging.jpeg import Image
-from edge_runtime.interfaces.http.errors import Unknown
-from edge_runtime.interfaces.http.openapi import form, json_of, takes, told
+from edge_runtime.interfaces.http.errors import NotFound
+from edge_runtime.interfaces.http.openapi import accepts, documented, form_body, json_body
 from edge_runtime.interfaces.http.request_bodies import (
     MAX_BODY_BYTES,
-    Held,
-    form_of,
+    BodyReader,
     is_form,
+    open_form,
     parse_body,
-    photos_of,
+    read_photos,
     validated,
 )
-from edge_runtime.interfaces.http.routes.cameras import camera_of
+from edge_runtime.interfaces.http.routes.cameras import find_camera
 from edge_runtime.interfaces.http.schemas import (
     CatalogueFacts,
     ProductAdded,
@@ -48,7 +48,7 @@ from edge_runtime.system.text import printable
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 Products = Callable[[], Catalogue]
-FORM = form(
+FORM = form_body(
     {
         "box": {
             "type": "string",
@@ -63,7 +63,7 @@ _NAME = TypeAdapter(str)
 
 
 class AddBody(BaseModel):
-    """Photos or what a camera shows; `box` is the part of either, `t` None the newest picture."""
+    """Photos, or what a camera shows. `box` is the part that is used; without `t` the newest picture."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -84,7 +84,7 @@ class AddBody(BaseModel):
     replace: bool = False
 
     @model_validator(mode="after")
-    def _one_origin(self) -> AddBody:
+    def _check_origin(self) -> AddBody:
         if self.photos is not None and (self.camera is not None or self.t is not None):
             raise ValueError("name photos, or a camera's box and t, not both")
         if self.photos is None and "box" not in self.model_fields_set:
@@ -92,103 +92,104 @@ class AddBody(BaseModel):
         return self
 
 
-def add_catalogue_routes(app: FastAPI, service: Service, held: Held, products: Products) -> None:
-    """Over the catalogue that `products()` is now."""
+def add_catalogue_routes(app: FastAPI, service: Service, bodies: BodyReader, products: Products) -> None:
+    """Add the routes; `products()` opens the catalogue that is configured now."""
     _add_reading(app, products)
 
     @app.put(
         "/api/v1/catalogue/{name}/name",
-        **told(ProductRenamed),
-        **takes({"application/json": {"schema": {"type": "string"}, "example": "Oat milk, 1 l"}}),
+        **documented(ProductRenamed),
+        **accepts({"application/json": {"schema": {"type": "string"}, "example": "Oat milk, 1 l"}}),
     )
     async def rename(name: str, request: Request) -> dict[str, Any]:
-        """Give a product the name that the body is."""
-        async with held.body(request) as body:
-            wanted = validated(lambda: _NAME.validate_json(body))
-        return await run_in_threadpool(_renamed, products(), name, wanted)
+        """Rename a product to the name in the body."""
+        async with bodies.read(request) as body:
+            new_name = validated(lambda: _NAME.validate_json(body))
+        return await run_in_threadpool(_rename, products(), name, new_name)
 
-    @app.put("/api/v1/catalogue/{name}", **told(ProductAdded), **takes(json_of(AddBody) | FORM))
+    @app.put("/api/v1/catalogue/{name}", **documented(ProductAdded), **accepts(json_body(AddBody) | FORM))
     async def add(name: str, request: Request) -> dict[str, Any]:
-        async with held.body(request, MAX_BODY_BYTES) as data:
-            body = await _of_form(request, data) if is_form(request) else parse_body(AddBody, data)
-            return await run_in_threadpool(_added, service, products(), name, body)
+        async with bodies.read(request, MAX_BODY_BYTES) as data:
+            body = await _read_form(request, data) if is_form(request) else parse_body(AddBody, data)
+            return await run_in_threadpool(_add, service, products(), name, body)
 
-    @app.delete("/api/v1/catalogue/{name}", **told(ProductRemoved))
+    @app.delete("/api/v1/catalogue/{name}", **documented(ProductRemoved))
     def remove(name: str) -> dict[str, Any]:
-        return {"name": name, "removed": _existing(products(), name).remove(name)}
+        return {"name": name, "removed": _require_product(products(), name).remove(name)}
 
 
 def _add_reading(app: FastAPI, products: Products) -> None:
-    @app.get("/api/v1/catalogue", **told(CatalogueFacts))
+    @app.get("/api/v1/catalogue", **documented(CatalogueFacts))
     def catalogue() -> dict[str, Any]:
         return products().as_json()
 
-    @app.get("/api/v1/catalogue/{name}", **told(ProductShown))
+    @app.get("/api/v1/catalogue/{name}", **documented(ProductShown))
     def product(name: str) -> dict[str, Any]:
-        """The photos that stand for a product, in their order."""
-        return {"name": name, "photos": _existing(products(), name).describe_photos(name)}
+        """The photos of a product, in their order."""
+        return {"name": name, "photos": _require_product(products(), name).describe_photos(name)}
 
     @app.get("/api/v1/catalogue/{name}/photo.jpg", response_class=Response)
     def photo(name: str, number: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1) -> Response:
-        """One of a product's photos, the first unless told otherwise, as the catalogue would keep it."""
-        catalogue = _existing(products(), name)
+        """One of a product's photos, by default the first, encoded as the catalogue stores it."""
+        catalogue = _require_product(products(), name)
         photos = catalogue.list_photos(name)
         if number > len(photos):
-            raise Unknown(printable(f"product {name[:100]!r} has {len(photos)} photos, not {number}"))
+            raise NotFound(printable(f"product {name[:100]!r} has {len(photos)} photos, not {number}"))
         return Response(encode_photo(catalogue.load_image(photos[number - 1])), media_type="image/jpeg")
 
 
-def _renamed(catalogue: Catalogue, name: str, wanted: str) -> dict[str, Any]:
-    return {"before": name, "name": _existing(catalogue, name).rename(name, wanted)}
+def _rename(catalogue: Catalogue, name: str, new_name: str) -> dict[str, Any]:
+    return {"before": name, "name": _require_product(catalogue, name).rename(name, new_name)}
 
 
-def _existing(catalogue: Catalogue, name: str) -> Catalogue:
+def _require_product(catalogue: Catalogue, name: str) -> Catalogue:
+    """Return the catalogue. Raises NotFound where it lacks the product."""
     try:
         catalogue.check_known(name)
     except QueryError as error:
-        raise Unknown(str(error)) from None
+        raise NotFound(str(error)) from None
     return catalogue
 
 
-def _added(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> dict[str, Any]:
+def _add(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> dict[str, Any]:
     if body.photos is None:
-        images = [_shown(service, body)]
+        images = [_camera_image(service, body)]
     else:
-        part = _checked(body.box, 0.0)
+        part = _valid_box(body.box, 0.0)
         photos = _photos(body.photos)
         images = [crop_image(read_image(photo), part.box) for photo in photos.photos]
     return dict(vars(catalogue.add(name, images, replace=body.replace)))
 
 
-def _shown(service: Service, body: AddBody) -> Image:
-    """What the camera showed at `t`, privacy zones burnt in."""
-    camera = service.camera() if body.camera is None else camera_of(service, body.camera)
-    wanted = _checked(body.box, body.t or 0.0)
+def _camera_image(service: Service, body: AddBody) -> Image:
+    """Cut the part out of what the camera showed at `t`, privacy zones masked."""
+    camera = service.camera() if body.camera is None else find_camera(service, body.camera)
+    part = _valid_box(body.box, body.t or 0.0)
     if body.t is not None:
-        return crop_image(camera.pictures.at(body.t).image, wanted.box)
+        return crop_image(camera.pictures.at(body.t).image, part.box)
     newest = camera.pictures.newest()
     if newest is None:
-        raise Unknown(f"camera {camera.name} has no picture now")
-    return crop_image(newest.frame.image, wanted.box)
+        raise NotFound(f"camera {camera.name} has no picture now")
+    return crop_image(newest.frame.image, part.box)
 
 
-def _photos(given: list[str] | list[bytes]) -> Photos:
-    """From JSON as base64, from a form as they are."""
-    return validated(lambda: Photos.model_validate({"photos": given}))
+def _photos(photos: list[str] | list[bytes]) -> Photos:
+    """Validate photos: base64 from JSON, bytes from a form."""
+    return validated(lambda: Photos.model_validate({"photos": photos}))
 
 
-def _checked(box: tuple[float, float, float, float], t: float) -> BoxInFrame:
+def _valid_box(box: tuple[float, float, float, float], t: float) -> BoxInFrame:
     return validated(lambda: BoxInFrame(box=box, t=t))
 
 
-async def _of_form(request: Request, data: bytes) -> AddBody:
-    """Files `photos`, and the fields `box` (x1,y1,x2,y2) and `replace` (true or false)."""
-    async with form_of(request, data) as form:
+async def _read_form(request: Request, data: bytes) -> AddBody:
+    """Read a form: files `photos`, fields `box` (x1,y1,x2,y2) and `replace` (true or false)."""
+    async with open_form(request, data) as form:
         if set(form) - {"photos", "box", "replace"}:
             raise QueryError("a form has files photos and fields box and replace, and nothing else")
-        said: dict[str, Any] = {"photos": await photos_of(form)}
+        fields: dict[str, Any] = {"photos": await read_photos(form)}
         if "box" in form:
-            said["box"] = str(form["box"]).split(",")
+            fields["box"] = str(form["box"]).split(",")
         if "replace" in form:
-            said["replace"] = str(form["replace"])
-        return validated(lambda: AddBody.model_validate(said))
+            fields["replace"] = str(form["replace"])
+        return validated(lambda: AddBody.model_validate(fields))

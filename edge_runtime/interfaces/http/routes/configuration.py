@@ -1,8 +1,8 @@
-"""Routes of the configuration: what holds, its schema, and another one by an admin.
+"""Routes of the configuration: read it, read its schema, and replace it as an admin.
 
-A PUT brings the whole file as a person writes it, so comments and `${NAME}` stay as they are sent; the file
-as it was stays beside it as .bak. It may change cameras, their defaults and nothing else: paths, addresses
-and tokens are changed in the file. A source that is new must match a pattern of `http.allow_sources`.
+A PUT sends the whole file as a person writes it, so comments and `${NAME}` are kept; the previous file
+stays beside it as .bak. It may change cameras and their defaults only: paths, addresses and tokens are
+changed in the file. A new source must match a pattern of `http.allow_sources`.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from edge_runtime.config.schema import MAX_CONFIG_BYTES, Config, load_config
-from edge_runtime.interfaces.http.auth import NotAllowed
-from edge_runtime.interfaces.http.errors import Unknown
-from edge_runtime.interfaces.http.openapi import takes, told
-from edge_runtime.interfaces.http.request_bodies import Held
+from edge_runtime.interfaces.http.auth import Forbidden
+from edge_runtime.interfaces.http.errors import NotFound
+from edge_runtime.interfaces.http.openapi import accepts, documented
+from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.schemas import ConfigPut
 from edge_runtime.service.run import Run
 from edge_runtime.system.secrets import MASK, mask_secrets
@@ -33,26 +33,26 @@ CHANGES = ("cameras", "defaults")
 """Sections that a PUT may change."""
 
 
-def add_config_routes(app: FastAPI, run: Run, held: Held) -> None:
+def add_config_routes(app: FastAPI, run: Run, bodies: BodyReader) -> None:
     writing = threading.Lock()
 
-    @app.get("/api/v1/config", **told(dict[str, Any]))
+    @app.get("/api/v1/config", **documented(dict[str, Any]))
     def config() -> Any:
-        """What holds now. Secrets and credentials are left out."""
+        """The configuration in use, secrets and credentials masked."""
         return _masked(run.settings.model_dump(mode="json"))
 
-    @app.get("/api/v1/config/schema.json", **told(dict[str, Any]))
+    @app.get("/api/v1/config/schema.json", **documented(dict[str, Any]))
     def schema() -> dict[str, Any]:
         """The JSON schema of the configuration."""
         return Config.model_json_schema()
 
     @app.put(
         "/api/v1/config",
-        **told(ConfigPut),
-        **takes({"application/yaml": {"schema": {"type": "string"}}}),
+        **documented(ConfigPut),
+        **accepts({"application/yaml": {"schema": {"type": "string"}}}),
     )
     async def put(request: Request) -> dict[str, Any]:
-        async with held.body(request, MAX_CONFIG_BYTES) as body:
+        async with bodies.read(request, MAX_CONFIG_BYTES) as body:
             return await run_in_threadpool(_locked, body)
 
     def _locked(body: bytes) -> dict[str, Any]:
@@ -61,18 +61,18 @@ def add_config_routes(app: FastAPI, run: Run, held: Held) -> None:
 
 
 def put_config(run: Run, text: bytes) -> dict[str, Any]:
-    """Write the file anew and apply its cameras. Raises LvmError, and changes nothing."""
+    """Replace the file and apply its cameras. Raises LvmError, and then changes nothing."""
     if run.config_file is None or run.reload is None:
-        raise Unknown("there is no configuration file to write: this run was not started with --config FILE")
+        raise NotFound("there is no configuration file to write: this run was not started with --config FILE")
     file = run.config_file.resolve()
     new = file.with_name(f".{file.name}.new")
     try:
         _write(new, text, file.stat().st_mode & 0o777)
         try:
-            wanted = load_config(new)
+            new_config = load_config(new)
         except LvmError as error:
             raise LvmError(str(error).replace(str(new), "configuration")) from None
-        _check(run.settings, wanted)
+        _check(run.settings, new_config)
         backup = file.with_name(f"{file.name}.bak")
         _write(backup, file.read_bytes(), file.stat().st_mode & 0o777)
         os.replace(new, file)
@@ -83,7 +83,9 @@ def put_config(run: Run, text: bytes) -> dict[str, Any]:
             "keep it in a folder of the service's own"
         ) from None
     finally:
-        if os.path.lexists(new):  # asked first: where nothing can be written, nothing can be unlinked either
+        if os.path.lexists(
+            new
+        ):  # checked first: where nothing can be written, nothing can be unlinked either
             new.unlink()
     return {"written": str(file), "backup": str(backup), "problems": run.reload()}
 
@@ -97,34 +99,34 @@ def _write(file: Path, data: bytes, mode: int) -> None:
         os.fsync(opened.fileno())
 
 
-def _check(now: Config, wanted: Config) -> None:
-    """Raise NotAllowed for what only the file itself may change."""
+def _check(now: Config, new_config: Config) -> None:
+    """Raise Forbidden for what only the file itself may change."""
     for section in Config.model_fields:
-        if section not in CHANGES and getattr(now, section) != getattr(wanted, section):
-            raise NotAllowed(f"{section} can be changed in the file itself only, and by a restart")
-    for name, camera in wanted.cameras.items():
+        if section not in CHANGES and getattr(now, section) != getattr(new_config, section):
+            raise Forbidden(f"{section} can be changed in the file itself only, and by a restart")
+    for name, camera in new_config.cameras.items():
         before = now.cameras.get(name)
         if camera.state != (before.state if before is not None else None):
-            raise NotAllowed(f"cameras.{name}.state can be changed in the file itself only")
+            raise Forbidden(f"cameras.{name}.state can be changed in the file itself only")
         source = str(camera.source)
         if before is not None and source == str(before.source):
             continue
         if MASK in source:
             raise LvmError(
-                f"cameras.{name}.source was mask_secrets when it was read: write it whole or as ${{NAME}}"
+                f"cameras.{name}.source was masked when it was read: write it whole or as ${{NAME}}"
             )
-        if not allowed(source, now.http.allow_sources):
-            raise NotAllowed(f"cameras.{name}.source matches no pattern of http.allow_sources")
+        if not is_allowed_source(source, now.http.allow_sources):
+            raise Forbidden(f"cameras.{name}.source matches no pattern of http.allow_sources")
 
 
-def allowed(source: str, patterns: tuple[str, ...]) -> bool:
-    """Whether a source matches one of the patterns, those of URLs without user and password."""
+def is_allowed_source(source: str, patterns: tuple[str, ...]) -> bool:
+    """Return whether a source matches one of the patterns; URLs are compared without user and password."""
     if re.search(r"[\s\\\x00-\x1f\x7f]", source) and not source.startswith("gst:"):
         return False
     if "://" in source and not source.startswith("gst:"):
         try:
             parts = urlsplit(source)
-            if parts.netloc.count("@") > 1:  # readers differ in which of them ends the password
+            if parts.netloc.count("@") > 1:  # parsers differ in which @ ends the password
                 return False
             source = parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
         except ValueError:
@@ -135,9 +137,9 @@ def allowed(source: str, patterns: tuple[str, ...]) -> bool:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            mask_secrets(str(key)): MASK if key == "token_hash" and one else _masked(one)
-            for key, one in value.items()
+            mask_secrets(str(key)): MASK if key == "token_hash" and item else _masked(item)
+            for key, item in value.items()
         }
     if isinstance(value, list):
-        return [_masked(one) for one in value]
+        return [_masked(item) for item in value]
     return mask_secrets(value) if isinstance(value, str) else value

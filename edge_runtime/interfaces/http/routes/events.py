@@ -1,4 +1,4 @@
-"""Events as they happen, over a WebSocket: one JSON object each, as `Event.as_json` gives it."""
+"""Send events as they happen over a WebSocket, each as the JSON object of `Event.as_json`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 
 KINDS = {"activity", "camera", "answer", "privacy"}
 MAX_LISTENERS = 16
-"""At once; the next is told to come again (1013)."""
+"""At once; the next is closed with 1013, try again later."""
 SEND_S = 10.0
-"""In which a listener must take an event; who is slower, or falls 256 events behind, is cut off."""
+"""Time for a listener to take an event; a slower one, or one 256 events behind, is cut off."""
 PING_S = 20.0
 TRY_AGAIN, NOT_UNDERSTOOD = 1013, 1008
 
@@ -31,7 +31,7 @@ class Slow(Exception):
 
 @dataclass
 class Listeners:
-    """How many there are, and how many were cut off so far."""
+    """Counts of listeners: `now`, and those cut off so far."""
 
     now: int = 0
     cut_off: int = 0
@@ -40,8 +40,8 @@ class Listeners:
 def add_event_routes(app: FastAPI, service: Service, listeners: Listeners) -> None:
     @app.websocket("/api/v1/events")
     async def events(socket: WebSocket, kinds: str = "") -> None:
-        wanted = {kind for kind in kinds.split(",") if kind}
-        if wanted - KINDS:
+        selected = {kind for kind in kinds.split(",") if kind}
+        if selected - KINDS:
             await socket.close(NOT_UNDERSTOOD, f"kinds are {', '.join(sorted(KINDS))}")
             return
         if listeners.now >= MAX_LISTENERS:
@@ -50,51 +50,51 @@ def add_event_routes(app: FastAPI, service: Service, listeners: Listeners) -> No
         listeners.now += 1
         try:
             await socket.accept()
-            await _tell(socket, service, wanted or KINDS)
+            await _send_events(socket, service, selected or KINDS)
         except Slow:
             listeners.cut_off += 1
             log.warning("a listener of events was too slow and is cut off")
             with contextlib.suppress(asyncio.TimeoutError, RuntimeError):
                 await asyncio.wait_for(socket.close(TRY_AGAIN, "too slow"), 1.0)
         except WebSocketDisconnect:
-            pass  # gone while it was told something
+            pass  # it left while an event was sent
         finally:
             listeners.now -= 1
 
 
-async def _tell(socket: WebSocket, service: Service, wanted: set[str]) -> None:
-    """Until the listener goes. Raises Slow."""
-    loop, some = asyncio.get_running_loop(), asyncio.Event()
+async def _send_events(socket: WebSocket, service: Service, kinds: set[str]) -> None:
+    """Send events until the listener leaves. Raises Slow."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
 
-    def woken() -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended: so has this
-            loop.call_soon_threadsafe(some.set)
+    def wake() -> None:
+        with contextlib.suppress(RuntimeError):  # the loop has ended
+            loop.call_soon_threadsafe(ready.set)
 
-    gone = asyncio.create_task(_until_gone(socket))
+    gone = asyncio.create_task(_wait_until_gone(socket))
     try:
-        with service.events.subscribe(woken=woken) as subscription:
+        with service.events.subscribe(woken=wake) as subscription:
             while not gone.done():
-                some.clear()
-                await _send(socket, subscription, wanted)
-                waiting = asyncio.create_task(some.wait())
+                ready.clear()
+                await _send(socket, subscription, kinds)
+                waiting = asyncio.create_task(ready.wait())
                 await asyncio.wait({waiting, gone}, return_when=asyncio.FIRST_COMPLETED)
                 waiting.cancel()
     finally:
         gone.cancel()
 
 
-async def _send(socket: WebSocket, subscription: Subscription, wanted: set[str]) -> None:
+async def _send(socket: WebSocket, subscription: Subscription, kinds: set[str]) -> None:
     while (event := subscription.get(0)) is not None:
         if subscription.lost:
             raise Slow
-        if event.kind in wanted:
+        if event.kind in kinds:
             try:
                 await asyncio.wait_for(socket.send_text(json.dumps(event.as_json())), SEND_S)
             except asyncio.TimeoutError:
                 raise Slow from None
 
 
-async def _until_gone(socket: WebSocket) -> None:
-    """What a listener says is not listened to."""
+async def _wait_until_gone(socket: WebSocket) -> None:
+    """Wait until the listener leaves; what it sends is ignored."""
     while (await socket.receive())["type"] != "websocket.disconnect":
         pass

@@ -1,4 +1,4 @@
-"""Routes of the page's session: sign in with a token, see who one is, sign out."""
+"""Routes of the page's session: sign in with a token, read the own role, sign out."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_runtime.config.access_tokens import MAX_TOKEN_CHARACTERS, Role
-from edge_runtime.interfaces.http.auth import COOKIE, LASTS_S, Access, session_of
-from edge_runtime.interfaces.http.openapi import json_of, takes
-from edge_runtime.interfaces.http.request_bodies import Held
+from edge_runtime.interfaces.http.auth import COOKIE, SESSION_S, AccessControl, session_cookie
+from edge_runtime.interfaces.http.openapi import accepts, json_body
+from edge_runtime.interfaces.http.request_bodies import BodyReader
 from engines.errors import LvmError
 
 
@@ -19,33 +19,33 @@ class SignIn(BaseModel):
 
 
 class Session(BaseModel):
-    """`role` is null for somebody who must sign in first; `required` whether there are tokens at all."""
+    """`role` is null before signing in; `required` says whether tokens are configured."""
 
     role: Role | None
     required: bool
 
 
-def add_session_routes(app: FastAPI, access: Access, held: Held) -> None:
+def add_session_routes(app: FastAPI, access: AccessControl, bodies: BodyReader) -> None:
     @app.get("/api/v1/session", response_model=Session)
     async def session(request: Request) -> Session:
         holder = request.scope.get("holder")
         return Session(role=holder.role if holder else None, required=bool(access.tokens))
 
-    @app.post("/api/v1/session", response_model=Session, **takes(json_of(SignIn)))
+    @app.post("/api/v1/session", response_model=Session, **accepts(json_body(SignIn)))
     async def sign_in(request: Request, response: Response) -> Session:
-        async with held.body(request) as body:
+        async with bodies.read(request) as body:
             try:
-                said = SignIn.model_validate_json(body)
+                credentials = SignIn.model_validate_json(body)
             except ValidationError:
-                # What came is not repeated: it may be most of a token.
+                # The input is not repeated: it may be most of a token.
                 raise LvmError('sign in with {"token": "…"}') from None
         if not access.tokens:
             return Session(role="admin", required=False)
-        holder = access.sign_in(said.token, request.client.host if request.client else "unknown")
+        holder = access.sign_in(credentials.token, request.client.host if request.client else "unknown")
         response.set_cookie(
             COOKIE,
             access.sessions.begin(holder),
-            max_age=LASTS_S,
+            max_age=SESSION_S,
             httponly=True,
             samesite="strict",
             secure=request.url.scheme == "https",
@@ -54,7 +54,7 @@ def add_session_routes(app: FastAPI, access: Access, held: Held) -> None:
 
     @app.delete("/api/v1/session", response_model=Session)
     async def sign_out(request: Request, response: Response) -> Session:
-        value = session_of(request.headers)
+        value = session_cookie(request.headers)
         if value:
             access.sessions.end(value)
         response.delete_cookie(COOKIE, httponly=True, samesite="strict")

@@ -1,4 +1,4 @@
-"""What a camera remembers, to be drawn: when and in which cell of the grid, never the tokens themselves."""
+"""Route of the memory: when and in which cell of the grid tokens lie, never the tokens themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from fastapi import FastAPI
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.interfaces.http.openapi import told
+from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import MemoryFacts
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
@@ -16,28 +16,31 @@ from edge_runtime.service.status import coverage_json
 
 
 def add_memory_routes(app: FastAPI, service: Service) -> None:
-    @app.get("/api/v1/memory", **told(MemoryFacts))
+    @app.get("/api/v1/memory", **documented(MemoryFacts))
     def memory(camera: str | None = None) -> dict[str, Any]:
-        """Of the only camera where none is named."""
+        """What a camera remembers; without a name that of the only camera."""
         return memory_json(service.camera(camera))
 
 
 def memory_json(camera: CameraRun) -> dict[str, Any]:
-    """`tokens` in order of time; `clip_s` seconds are watched before it is decided what of them to remember,
-    of which `clip_frames` frames have come; what is older than `horizon_s` is let go."""
+    """Return the remembered tokens in order of time.
+
+    After each `clip_s` seconds it is decided what of them to remember; `clip_frames` frames of the
+    running clip have come. What is older than `horizon_s` is dropped.
+    """
     network = camera.engines.bundle.manifest.network
     version = camera.version
-    kept = version.memory
-    n = kept.filled
-    columns = kept.tick[:n].tolist(), kept.cell[:n].tolist(), kept.score[:n].tolist()
+    memory = version.memory
+    n = memory.filled
+    columns = memory.tick[:n].tolist(), memory.cell[:n].tolist(), memory.score[:n].tolist()
     tokens = [
         {"t": tick / TICKS_PER_SECOND, "cell": cell, "score": _number(score)}
         for tick, cell, score in zip(*columns, strict=True)
     ]
     return {
         "camera": camera.name,
-        "memory_version": kept.version,
-        "slots": kept.slots,
+        "memory_version": memory.version,
+        "slots": memory.slots,
         "tokens": tokens,
         "coverage": coverage_json(camera.header, version),
         "clip_s": network.clip_frames / network.sample_fps,
@@ -49,5 +52,5 @@ def memory_json(camera: CameraRun) -> dict[str, Any]:
 
 
 def _number(score: float) -> float | None:
-    """For JSON, which knows neither NaN nor infinity."""
+    """Return a number for JSON, which has neither NaN nor infinity."""
     return round(score, 4) if math.isfinite(score) else None

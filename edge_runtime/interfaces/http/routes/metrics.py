@@ -1,4 +1,4 @@
-"""What Prometheus reads at /metrics: base units, and labels of a bounded number of values."""
+"""Metrics for Prometheus at /metrics: base units, and labels with a bounded number of values."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from edge_runtime.interfaces.http.auth import Gate
+from edge_runtime.interfaces.http.auth import AccessMiddleware
 from edge_runtime.interfaces.http.routes.events import Listeners
-from edge_runtime.interfaces.http.routes.info import precision_of
+from edge_runtime.interfaces.http.routes.info import precision_name
 from edge_runtime.memory.coverage import FORGOTTEN, PAUSED
 from edge_runtime.query.answers import Answer
 from edge_runtime.service.camera import CameraRun
@@ -40,13 +40,15 @@ KINDS = ("activity", "object", "time")
 UNKNOWN = "unknown"
 LOST = dict.fromkeys((*get_args(DropReason), FAULT), 0)
 GAPS = dict.fromkeys((PAUSED, FORGOTTEN, UNKNOWN), 0.0)
-"""Told from the start: of a counter that appears with its first increase, Prometheus sees no increase."""
+"""Reported from the start: Prometheus sees no increase in a counter that appears with its first one."""
 
 
-def add_metrics_route(app: FastAPI, service: Service, listeners: Listeners, counts: Gate.Counts) -> None:
+def add_metrics_route(
+    app: FastAPI, service: Service, listeners: Listeners, counts: AccessMiddleware.Counts
+) -> None:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
-    registry.register(_OfService(service, listeners, counts))
+    registry.register(ServiceCollector(service, listeners, counts))
     took = Histogram("lvm_query_seconds", "Time of a question", ["type"], buckets=BUCKETS, registry=registry)
     for kind in KINDS:
         took.labels(kind)
@@ -62,25 +64,25 @@ def add_metrics_route(app: FastAPI, service: Service, listeners: Listeners, coun
         return Response(generate_latest(registry), headers={"Content-Type": CONTENT_TYPE_LATEST})
 
 
-class _OfService(Collector):
-    """Looks at the service whenever it is asked."""
+class ServiceCollector(Collector):
+    """Reads the service at each scrape."""
 
-    def __init__(self, service: Service, listeners: Listeners, counts: Gate.Counts) -> None:
+    def __init__(self, service: Service, listeners: Listeners, counts: AccessMiddleware.Counts) -> None:
         self._service, self._listeners, self._counts = service, listeners, counts
 
     def collect(self) -> Iterable[Metric]:
-        wanted, late = self._service.wanted
-        cameras = list(wanted.values())
-        yield from self._of_cameras(cameras, late)
-        yield from _seconds(cameras)
+        watched, late = self._service.wanted
+        cameras = list(watched.values())
+        yield from self._camera_metrics(cameras, late)
+        yield from _timing_metrics(cameras)
         engines = self._service.engines
-        about = {
+        info = {
             "backend": engines.choice.backend,
-            "precision": precision_of(engines),
+            "precision": precision_name(engines),
             "sha": engines.bundle.digest[:16],
             "version": read_version(),
         }
-        yield InfoMetricFamily("lvm_engine", "What runs the graphs", value=about)
+        yield InfoMetricFamily("lvm_engine", "What runs the graphs", value=info)
         responses = CounterMetricFamily("lvm_http_responses", "Responses by status", labels=["code"])
         for code, count in sorted(self._counts.by_status.items()):
             responses.add_metric([str(code)], count)
@@ -89,11 +91,11 @@ class _OfService(Collector):
         yield CounterMetricFamily(
             "lvm_event_listeners_cut_off", "Listeners that were too slow", self._listeners.cut_off
         )
-        yield from _heaps()
-        yield from _temperatures()
+        yield from _heap_metrics()
+        yield from _temperature_metrics()
 
-    def _of_cameras(self, cameras: list[CameraRun], late: Iterable[str]) -> Iterator[Metric]:
-        one = ["camera"]
+    def _camera_metrics(self, cameras: list[CameraRun], late: Iterable[str]) -> Iterator[Metric]:
+        labels = ["camera"]
         gauges = {
             "lvm_camera_fps": "Pictures a second that the source gives",
             "lvm_memory_tokens": "Tokens remembered",
@@ -105,10 +107,10 @@ class _OfService(Collector):
             "lvm_camera_reconnects": "Tries to open this source after the first",
             "lvm_state_written_bytes": "Bytes written for this memory",
         }
-        found: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
-            name: GaugeMetricFamily(name, words, labels=one) for name, words in gauges.items()
+        metrics: dict[str, GaugeMetricFamily | CounterMetricFamily] = {
+            name: GaugeMetricFamily(name, words, labels=labels) for name, words in gauges.items()
         }
-        found |= {name: CounterMetricFamily(name, words, labels=one) for name, words in counters.items()}
+        metrics |= {name: CounterMetricFamily(name, words, labels=labels) for name, words in counters.items()}
         dropped = CounterMetricFamily(
             "lvm_frames_dropped", "Sampled frames not remembered", labels=["camera", "reason"]
         )
@@ -120,57 +122,57 @@ class _OfService(Collector):
             condition.add_metric([awaited, "awaited"], 1)
         for camera in cameras:
             name, version, source = [camera.name], camera.version, camera.source
-            found["lvm_memory_tokens"].add_metric(name, version.memory.filled)
-            found["lvm_memory_bytes"].add_metric(name, _bytes_of(version.memory))
-            found["lvm_coverage_seconds"].add_metric(name, version.coverage.watched())
-            found["lvm_frames"].add_metric(name, version.frames)
-            found["lvm_state_written_bytes"].add_metric(name, camera.folder.saving.written)
+            metrics["lvm_memory_tokens"].add_metric(name, version.memory.filled)
+            metrics["lvm_memory_bytes"].add_metric(name, _array_bytes(version.memory))
+            metrics["lvm_coverage_seconds"].add_metric(name, version.coverage.watched())
+            metrics["lvm_frames"].add_metric(name, version.frames)
+            metrics["lvm_state_written_bytes"].add_metric(name, camera.folder.saving.written)
             if isinstance(source, SupervisedSource):
                 status = source.status
-                found["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
-                found["lvm_camera_reconnects"].add_metric(name, status.reconnects)
+                metrics["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
+                metrics["lvm_camera_reconnects"].add_metric(name, status.reconnects)
             for reason, frames in (LOST | camera.losses.lost).items():
                 dropped.add_metric([camera.name, reason], frames)
             for why, seconds in _gap_seconds(camera).items():
                 gaps.add_metric([camera.name, why], seconds)
             condition.add_metric([camera.name, camera.condition], 1)
-        yield from (*found.values(), dropped, gaps, condition)
+        yield from (*metrics.values(), dropped, gaps, condition)
 
 
-def _seconds(cameras: list[CameraRun]) -> Iterator[Metric]:
-    """How long the stages of each ingest take, and its snapshots."""
+def _timing_metrics(cameras: list[CameraRun]) -> Iterator[Metric]:
+    """Yield how long the stages of each ingest and its snapshots take."""
     stages = HistogramMetricFamily(
         "lvm_stage_seconds", "Time of a stage of the ingest", labels=["camera", "stage"]
     )
     saves = HistogramMetricFamily("lvm_state_save_seconds", "Time of writing a snapshot", labels=["camera"])
     for camera in cameras:
         for stage, timing in vars(camera.ingest.stages).items():
-            _observed(stages, [camera.name, stage], timing)
-        _observed(saves, [camera.name], camera.folder.save_seconds)
+            _add_timing(stages, [camera.name, stage], timing)
+        _add_timing(saves, [camera.name], camera.folder.save_seconds)
     yield from (stages, saves)
 
 
-def _observed(family: HistogramMetricFamily, labels: list[str], timing: DurationHistogram) -> None:
+def _add_timing(family: HistogramMetricFamily, labels: list[str], timing: DurationHistogram) -> None:
     counts, seconds = timing.read()
     bounds = [*map(str, BOUNDS_S), "+Inf"]
     family.add_metric(labels, list(zip(bounds, counts, strict=True)), seconds)
 
 
-def _bytes_of(memory: object) -> int:
-    """Of all arrays in it, however deep."""
+def _array_bytes(memory: object) -> int:
+    """Return the bytes of all arrays in an object, at any depth."""
     if isinstance(memory, np.ndarray):
         return int(memory.nbytes)
-    return sum(map(_bytes_of, vars(memory).values())) if hasattr(memory, "__dict__") else 0
+    return sum(map(_array_bytes, vars(memory).values())) if hasattr(memory, "__dict__") else 0
 
 
 def _gap_seconds(camera: CameraRun) -> dict[str, float]:
-    found = dict(GAPS)
+    metrics = dict(GAPS)
     for start, end, why in camera.version.coverage.gaps_explained():
-        found[why or UNKNOWN] = found.get(why or UNKNOWN, 0.0) + end - start
-    return found
+        metrics[why or UNKNOWN] = metrics.get(why or UNKNOWN, 0.0) + end - start
+    return metrics
 
 
-def _heaps() -> Iterator[Metric]:
+def _heap_metrics() -> Iterator[Metric]:
     use = read_malloc_use()
     family = GaugeMetricFamily(
         "lvm_heap_bytes", "Address space of malloc, given out or between that", labels=["state"]
@@ -183,7 +185,7 @@ def _heaps() -> Iterator[Metric]:
     )
 
 
-def _temperatures() -> Iterator[Metric]:
+def _temperature_metrics() -> Iterator[Metric]:
     read = getattr(psutil, "sensors_temperatures", None)  # not on every system
     family = GaugeMetricFamily("lvm_device_temperature_celsius", "Of a sensor", labels=["sensor"])
     seen: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The page's own files. They need no token: whoever is asked for one must see where to type it."""
+"""Serve the files of the page. They need no token, since the page is where it is typed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from importlib import resources
 
 from fastapi import FastAPI, Request, Response
 
-from edge_runtime.interfaces.http.errors import refused
+from edge_runtime.interfaces.http.errors import error_response
 
 TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -17,7 +17,7 @@ TYPES = {
     ".svg": "image/svg+xml",
 }
 HEADERS = {
-    # Nothing but this machine's own files, and pictures that the page made itself.
+    # Only this machine's own files, and pictures that the page made.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
@@ -31,10 +31,9 @@ INDEX = "index.html"
 
 @cache
 def page_files() -> dict[str, bytes]:
-    """By name, all that there are: a name that is none of these never reaches a disk."""
+    """Return all files of the page by name: other names never reach the disk."""
     folder = resources.files("edge_runtime.interfaces.web").joinpath("static")
-    found = {one.name: one for one in folder.iterdir()}
-    return {name: one.read_bytes() for name, one in found.items() if _suffix(name) in TYPES}
+    return {file.name: file.read_bytes() for file in folder.iterdir() if _suffix(file.name) in TYPES}
 
 
 def add_page_files(app: FastAPI) -> None:
@@ -50,7 +49,7 @@ def add_page_files(app: FastAPI) -> None:
 def _file(name: str, request: Request) -> Response:
     data = page_files().get(name)
     if data is None:
-        return refused(404, "the page has no such file")
+        return error_response(404, "the page has no such file")
     tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
     headers = HEADERS | {"ETag": tag}
     if request.headers.get("if-none-match") == tag:

@@ -1,7 +1,7 @@
-"""The routes of privacy: what is on, a pause, forgetting. Imported with the HTTP door only.
+"""Routes of privacy: its state, pausing, forgetting.
 
-Both that change something want `Content-Type: application/json`: a page in a browser on the same machine
-cannot send that to another origin without being asked first, and we answer no such question.
+The two that change something require `Content-Type: application/json`: a browser sends that to another origin
+only after a preflight request, which we do not answer.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Protocol, TypeVar
 from fastapi import FastAPI, Request
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_runtime.interfaces.http.openapi import json_of, takes, told
-from edge_runtime.interfaces.http.request_bodies import Held, parse_body
+from edge_runtime.interfaces.http.openapi import accepts, documented, json_body
+from edge_runtime.interfaces.http.request_bodies import BodyReader, parse_body
 from edge_runtime.interfaces.http.schemas import ForgottenFacts, PrivacyState
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import Header
-from edge_runtime.query.timestamps import moment
+from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.privacy_controller import Guard
 from edge_runtime.service.wall_clock import known_from
 from edge_runtime.system.logs import forget_lines, log_file
@@ -26,8 +26,8 @@ from engines.errors import LvmError
 B = TypeVar("B", bound=BaseModel)
 
 
-class Kept(Protocol):
-    """A run as these routes see it."""
+class PrivateRun(Protocol):
+    """What these routes need of a camera's run."""
 
     guard: Guard
     header: Header
@@ -55,43 +55,45 @@ class ForgetBody(BaseModel):
     camera: str | None = None
 
 
-def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept], held: Held) -> None:
-    """`run_of` gives the run of a camera's name, the only one for None; LvmError where there is none."""
+def add_privacy_routes(
+    app: FastAPI, find_run: Callable[[str | None], PrivateRun], bodies: BodyReader
+) -> None:
+    """Add the routes; `find_run` returns a camera's run, the only one for None, or raises LvmError."""
     from starlette.concurrency import run_in_threadpool
 
-    @app.get("/api/v1/privacy", **told(PrivacyState))
+    @app.get("/api/v1/privacy", **documented(PrivacyState))
     def privacy(camera: str | None = None) -> dict[str, Any]:
-        return run_of(camera).guard.as_json()
+        return find_run(camera).guard.as_json()
 
-    @app.post("/api/v1/privacy", **told(PrivacyState), **takes(json_of(PauseBody)))
+    @app.post("/api/v1/privacy", **documented(PrivacyState), **accepts(json_body(PauseBody)))
     async def pause(request: Request) -> dict[str, Any]:
-        body = await _body(request, PauseBody, held)
-        guard = run_of(body.camera).guard
+        body = await _body(request, PauseBody, bodies)
+        guard = find_run(body.camera).guard
         await run_in_threadpool(guard.pause, body.paused)
         return guard.as_json()
 
-    @app.post("/api/v1/forget", **told(ForgottenFacts), **takes(json_of(ForgetBody)))
+    @app.post("/api/v1/forget", **documented(ForgottenFacts), **accepts(json_body(ForgetBody)))
     async def forget(request: Request) -> dict[str, Any]:
-        body = await _body(request, ForgetBody, held)
-        return await run_in_threadpool(forget_in, run_of(body.camera), body)
+        body = await _body(request, ForgetBody, bodies)
+        return await run_in_threadpool(forget_span, find_run(body.camera), body)
 
 
-def forget_in(run: Kept, body: ForgetBody) -> dict[str, Any]:
-    """Forget in a run under way, and in the log of this process."""
+def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
+    """Forget a span of time in a run and in the log of this process."""
     epoch = run.header.epoch if run.live else None
     since = known_from(run.version.coverage)
-    start = moment(str(body.start), name="from", epoch=epoch, since=since)
-    end = moment(str(body.end), name="to", epoch=epoch, since=since)
-    told = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
+    start = parse_timestamp(str(body.start), name="from", epoch=epoch, since=since)
+    end = parse_timestamp(str(body.end), name="to", epoch=epoch, since=since)
+    report = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
     file = log_file()
     if file is not None and epoch is not None:
-        told["log_lines"] = forget_lines(file, epoch + start, epoch + end)
-    return told
+        report["log_lines"] = forget_lines(file, epoch + start, epoch + end)
+    return report
 
 
-async def _body(request: Request, model: type[B], held: Held) -> B:
+async def _body(request: Request, model: type[B], bodies: BodyReader) -> B:
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
         raise LvmError("this must be sent with Content-Type: application/json")
-    async with held.body(request) as data:
+    async with bodies.read(request) as data:
         return parse_body(model, data)
