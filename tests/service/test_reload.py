@@ -62,7 +62,7 @@ def test_only_a_file_that_was_not_reloaded_is_said_not_to_be(service, tmp_path, 
     (tmp_path / "taken").write_text("in the way")
     late = replace(lane1, name="late", state=tmp_path / "taken")
     config.write_text("version: 1\nhttp: {enabled: false}\nactivities: {enabled: false}\n")
-    with accompanied(Run(service, wanted({}))) as run:
+    with component_lifespan(Run(service, wanted({}))) as run:
         reload = _Reloader(
             run, config, lambda _: [lane1, replace(lane1, name="b", state=tmp_path / "b"), late]
         )
