@@ -10,7 +10,7 @@ import typer
 import yaml
 
 from edge_runtime.interfaces.cli.main import app
-from tools.docs.tutorial import BLOCK, commands
+from tools.docs.tutorial import BLOCK, find_commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -138,4 +138,4 @@ def test_every_command_of_the_tutorial_has_its_output():
     blocks = BLOCK.findall((DOCS / "tutorial.md").read_text())
     assert len(blocks) >= 4
     for _, body in blocks:
-        assert commands(body) and len(body.splitlines()) > len(commands(body))
+        assert find_commands(body) and len(body.splitlines()) > len(find_commands(body))

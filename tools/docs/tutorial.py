@@ -30,7 +30,7 @@ _MAX_WIDTH = 118
 _TIMEOUT_S = 300
 
 
-def commands(body: str) -> list[str]:
+def find_commands(body: str) -> list[str]:
     """Return the commands of a block, without the outputs between them."""
     return [line[2:] for line in body.splitlines() if line.startswith("$ ")]
 
@@ -58,7 +58,7 @@ class Shell:
         self.failed: list[str] = []
 
     def run(self, command: str) -> list[str]:
-        """Return the lines that a command prints; those of one in the background until it answers."""
+        """Return what a command prints; if it runs in the background, the line that says where it answers."""
         if command.endswith("&"):
             process = subprocess.Popen(
                 ["sh", "-c", "exec " + command.rstrip("& ")],
@@ -89,8 +89,8 @@ class Shell:
 
 def shorten(lines: list[str], max_lines: int | None) -> list[str]:
     """Return the first lines, none of them too long."""
-    kept = lines if max_lines is None or len(lines) <= max_lines else [*lines[:max_lines], "…"]
-    return [line if len(line) <= _MAX_WIDTH else line[: _MAX_WIDTH - 2] + " …" for line in kept]
+    shortened = lines if max_lines is None or len(lines) <= max_lines else [*lines[:max_lines], "…"]
+    return [line if len(line) <= _MAX_WIDTH else line[: _MAX_WIDTH - 2] + " …" for line in shortened]
 
 
 def fill(page: str, shell: Shell) -> str:
@@ -100,7 +100,7 @@ def fill(page: str, shell: Shell) -> str:
         options = dict(option.split("=") for option in match["options"].split())
         max_lines = int(options["lines"]) if "lines" in options else None
         parts = []
-        for command in commands(match["body"]):
+        for command in find_commands(match["body"]):
             print(f"$ {command}", file=sys.stderr, flush=True)
             parts.append("\n".join([f"$ {command}", *shorten(shell.run(command), max_lines)]))
         time.sleep(float(options.get("wait", 0)))
