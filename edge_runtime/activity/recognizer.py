@@ -3,7 +3,7 @@
 The reader has no question "what is being done now". But it tells for each activity whether it was seen in a
 window (`presence`, trained with windows in which it was not), and which remembered tokens say so. The moments
 of those tokens are the time; two activities that rest on the same tokens are one occurrence, of which the
-likelier gives the name. docs/activities.md has the figures.
+likelier gives the name. docs/lab/activities.md has the figures.
 
 Letters: n tokens, C classes.
 """

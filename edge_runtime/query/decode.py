@@ -82,7 +82,7 @@ def evidence_ticks(tick: Ticks, inside: NDArray[np.bool_], steps: int) -> Ticks:
 
     Ticks are sorted by their bits in reverse and the first ones stay: of regular ticks every second, fourth
     or eighth. The order depends on the tick alone, so one token more or less moves one step; thinned evenly
-    by rank it moved nearly all (docs/gates.md).
+    by rank it moved nearly all (docs/lab/gates.md).
     """
     ticks = np.unique(tick[inside])
     if len(ticks) <= steps:
