@@ -1,4 +1,4 @@
-"""Why a state is not used."""
+"""Errors: why a state is not used."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from engines.errors import LvmError
 
 
 class StateError(LvmError):
-    """A state that cannot be read, belongs elsewhere or is in use. It is never overwritten for that."""
+    """A state that cannot be read, belongs elsewhere or is in use. It is never overwritten because of
+    that."""
 
 
 class Damaged(StateError):
-    """Bytes that are not those that were written: torn, shortened or flipped. What was before is used."""
+    """Bytes are not as they were written: torn, shortened or flipped. The older state is used."""
 
 
 class NewerState(StateError):
-    """Sound, but written by a later version: never half understood, never overwritten."""
+    """Sound, but written by a later version: never read in part, never overwritten."""
 
 
 def first_problem(error: ValidationError) -> str:
-    """Where and what, of the first problem; what stands there is not repeated."""
+    """Return place and message of the first problem, without the value."""
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
-    where = ".".join(str(part) for part in problem["loc"])
-    said = problem["msg"].removeprefix("Value error, ")
-    return printable(f"{where}: {said}" if where else said)[:300]
+    place = ".".join(str(part) for part in problem["loc"])
+    message = problem["msg"].removeprefix("Value error, ")
+    return printable(f"{place}: {message}" if place else message)[:300]

@@ -106,7 +106,7 @@ class Asker:
         context = self._context(version)
         asked = [self._resolve(query, version, context) for query in queries]
         # A question about time that nobody watched, or of which nothing is remembered, costs no run.
-        run = [one for one in asked if one.covered.watched() > 0 and one.inside.any()]
+        run = [one for one in asked if one.covered.watched_seconds() > 0 and one.inside.any()]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
         rows = {id(one): {name: out[row] for name, out in outputs.items()} for row, one in enumerate(run)}
@@ -291,8 +291,8 @@ class Asker:
         )
 
     def _nothing(self, one: Asked, version: Version, milliseconds: float) -> Answer:
-        watched = one.covered.watched() > 0
-        reason = "nothing is remembered of that time" if watched else _UNWATCHED[one.covered.reason()]
+        watched = one.covered.watched_seconds() > 0
+        reason = "nothing is remembered of that time" if watched else _UNWATCHED[one.covered.main_reason()]
         return self._finished(
             one, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )

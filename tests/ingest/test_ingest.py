@@ -42,7 +42,7 @@ def test_the_memory_is_bounded_and_full_and_its_ticks_are_of_the_stream():
     memory = ingest.version.memory
     assert memory.filled == memory.slots == 20
     assert set((memory.tick // 5).tolist()) <= set(range(60))
-    assert ingest.version.coverage.watched() == 60
+    assert ingest.version.coverage.watched_seconds() == 60
 
 
 def test_a_version_that_was_read_stays_as_it_was():

@@ -9,7 +9,7 @@ import pytest
 
 import edge_runtime.service.camera as module
 from edge_runtime.frame import Frame
-from edge_runtime.persistence import StateError, StateFolder, arrays_of, load_snapshot
+from edge_runtime.persistence import StateError, StateFolder, load_snapshot, to_arrays
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
@@ -64,7 +64,7 @@ def _run(camera: CameraRun, seconds: float | None = None, *, stop_after: int | N
 
 
 def _same(one: CameraRun, two: CameraRun) -> bool:
-    first, second = arrays_of(one.version), arrays_of(two.version)
+    first, second = to_arrays(one.version), to_arrays(two.version)
     return (
         first.keys() == second.keys()
         and all(first[name].tobytes() == second[name].tobytes() for name in first)

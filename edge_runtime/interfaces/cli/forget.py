@@ -12,7 +12,7 @@ from edge_runtime.config.schema import load_config
 from edge_runtime.interfaces.cli.locate import found_state, key_of
 from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, Url
 from edge_runtime.interfaces.cli.remote import Server, server_of
-from edge_runtime.memory.forgetting import checked_span
+from edge_runtime.memory.forgetting import check_span
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.query.timestamps import moment
 from edge_runtime.service.forget_folder import forget_in_folder
@@ -78,7 +78,7 @@ def _in_folder(
     first, last = (
         moment(text, name=name, epoch=epoch, since=since) for text, name in ((start, "--from"), (end, "--to"))
     )
-    checked_span(first, last)
+    check_span(first, last)
     told = forget_in_folder(folder, first, last, key=key, reset_background=reset)
     lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
     return {**told.as_json(), "log_lines": lines, "state": str(folder)}

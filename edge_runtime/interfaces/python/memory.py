@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root, default_bundle
 from edge_runtime.frame import Frame, to_tick
-from edge_runtime.ingest.frame_loop import Pass
+from edge_runtime.ingest.frame_loop import FrameLoop
 from edge_runtime.ingest.pipeline import Ingest, batch_size, preprocess
 from edge_runtime.interfaces.python.object_argument import Box, Image, Wanted, picture, wanted
 from edge_runtime.memory.samplers import make_sampler
@@ -149,13 +149,13 @@ class Memory(AbstractContextManager["Memory"]):
         self._source = shown
         self._header = self._header.model_copy(update={"source": shown})
         seen = self._header.seen
-        taking = Pass(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
+        taking = FrameLoop(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
         with opened:
             for one in taking:
                 self._ring.push(one.newest)
                 taken = {"last_t": one.newest.t, "seen": seen + one.seen}
                 self._header = self._header.model_copy(update=taken)
-        self._header = self._header.model_copy(update={"ended": not opened.live and not taking.limited})
+        self._header = self._header.model_copy(update={"ended": not opened.live and not taking.reached_limit})
         return self
 
     def push(self, image: Image, t: float) -> bool:
@@ -287,7 +287,7 @@ class Memory(AbstractContextManager["Memory"]):
 
     def __repr__(self) -> str:
         memory = self.version.memory
-        watched = self.version.coverage.watched()
+        watched = self.version.coverage.watched_seconds()
         return (
             f"<Memory of {self._header.source}: {watched:.0f} s in {memory.filled} of {memory.slots} tokens>"
         )

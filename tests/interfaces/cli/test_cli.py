@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.interfaces.cli import main as main_module
-from edge_runtime.persistence import FILE, arrays_of, load_snapshot
+from edge_runtime.persistence import FILE, load_snapshot, to_arrays
 from tests.support.media import write_video
 
 ROOT = Path(__file__).parents[3]
@@ -195,7 +195,7 @@ def test_a_run_that_is_ended_goes_on_as_the_uninterrupted_one(tmp_path, whole, n
     lvm("run", "--source", PACED, "--state", cut, "--for", 64 - done, *options)
     one, two = load_snapshot(cut).version, load_snapshot(whole).version
     assert one.frames == two.frames == 64 and one.coverage == two.coverage
-    first, second = arrays_of(one), arrays_of(two)
+    first, second = to_arrays(one), to_arrays(two)
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 

@@ -122,7 +122,7 @@ class _OfService(Collector):
             name, version, source = [camera.name], camera.version, camera.source
             found["lvm_memory_tokens"].add_metric(name, version.memory.filled)
             found["lvm_memory_bytes"].add_metric(name, _bytes_of(version.memory))
-            found["lvm_coverage_seconds"].add_metric(name, version.coverage.watched())
+            found["lvm_coverage_seconds"].add_metric(name, version.coverage.watched_seconds())
             found["lvm_frames"].add_metric(name, version.frames)
             found["lvm_state_written_bytes"].add_metric(name, camera.folder.saving.written)
             if isinstance(source, Supervised):
@@ -165,7 +165,7 @@ def _bytes_of(memory: object) -> int:
 
 def _gap_seconds(camera: CameraRun) -> dict[str, float]:
     found = dict(GAPS)
-    for start, end, why in camera.version.coverage.gaps_explained():
+    for start, end, why in camera.version.coverage.gaps_with_reasons():
         found[why or UNKNOWN] = found.get(why or UNKNOWN, 0.0) + end - start
     return found
 
