@@ -23,7 +23,7 @@ from typing import Protocol
 
 from pydantic import ValidationError
 
-from engines.errors import BundleError, written_out
+from engines.errors import BundleError, printable
 from engines.graph_check import check_onnx, check_openvino
 from engines.manifest import FORMAT_VERSION, GraphName, Manifest, Precision, Target
 
@@ -231,7 +231,7 @@ def _parse(path: Path, raw: bytes) -> Manifest:
         return Manifest.model_validate_json(raw)
     except ValidationError as error:
         first = error.errors()[0]
-        where = written_out(".".join(str(part) for part in first["loc"])) or "the file"
+        where = printable(".".join(str(part) for part in first["loc"])) or "the file"
         raise BundleError(
             f"bundle {path}: {MANIFEST} is not of format {FORMAT_VERSION}: {where[:100]}: "
             f"{first['msg'][:200]} ({error.error_count()} problems); "

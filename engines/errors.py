@@ -49,9 +49,9 @@ def first_line(error: Exception) -> str:
 
     It repeats names of the graph, in which there may be anything: control characters are written out.
     """
-    return written_out((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
+    return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
 
 
-def written_out(text: str) -> str:
+def printable(text: str) -> str:
     """`text` with line breaks and control characters written out: one line, and no orders to a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

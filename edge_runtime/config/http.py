@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, model_validator
 
 from edge_runtime.config.access_tokens import (
     HASH,
@@ -17,12 +17,9 @@ from edge_runtime.config.access_tokens import (
     hash_of,
 )
 from edge_runtime.system.secrets import keep_secret
+from edge_runtime.system.validation import StrictModel
 
 MAX_TOKENS = 64
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _text(value: Any) -> Any:
@@ -32,7 +29,7 @@ def _text(value: Any) -> Any:
     return value
 
 
-class TokenSettings(_Strict):
+class TokenSettings(StrictModel):
     """One who may come in. `token_hash` is what `lvm-edge token new` prints beside the token."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]{0,63}$", description="for the log and for limits")
@@ -64,12 +61,12 @@ class TokenSettings(_Strict):
         return hash_of(self.token.get_secret_value())
 
 
-class TlsSettings(_Strict):
+class TlsSettings(StrictModel):
     cert: Path = Field(description="certificate with its chain, PEM")
     key: Path = Field(description="its private key, PEM")
 
 
-class HttpSettings(_Strict):
+class HttpSettings(StrictModel):
     """Without `tokens` it listens on loopback only, and whoever is on this machine may do everything."""
 
     enabled: bool = True

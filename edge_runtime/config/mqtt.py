@@ -6,14 +6,12 @@ import socket
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import AfterValidator, Field, SecretStr, model_validator
+
+from edge_runtime.system.validation import StrictModel
 
 MAX_TOPIC = 100
 """Bytes of a prefix: a topic may have 65,535, and ours add two names to it."""
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _topic_prefix(text: str) -> str:
@@ -27,7 +25,7 @@ def _topic_prefix(text: str) -> str:
 TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
 
 
-class BrokerTls(_Strict):
+class BrokerTls(StrictModel):
     """`ca` checks the broker (without it the system's own authorities do); `cert` and `key` prove this device
     to it. `insecure` encrypts and does not check who the broker is."""
 
@@ -43,14 +41,14 @@ class BrokerTls(_Strict):
         return self
 
 
-class DiscoverySettings(_Strict):
+class DiscoverySettings(StrictModel):
     """Home Assistant finds the cameras by itself below `prefix`."""
 
     enabled: bool = False
     prefix: TopicPrefix = "homeassistant"
 
 
-class MqttSettings(_Strict):
+class MqttSettings(StrictModel):
     """`queries` and `commands` say whether others may ask, and pause cameras; `answers` whether what was
     asked through any door is told to all who read `lvm/events`. `response_topics` are where an MQTT 5 asker
     may have its answers beside `lvm/query/response/`."""

@@ -5,16 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, Field
 
 from edge_runtime.imaging.polygon import MAX_ZONES, Polygon, checked_polygon
+from edge_runtime.system.validation import StrictModel
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ThumbnailSettings(_Strict):
+class ThumbnailSettings(StrictModel):
     """Small pictures of remembered moments. Off unless a person switches them on."""
 
     enabled: bool = Field(default=False, description="keep them")
@@ -24,7 +21,7 @@ class ThumbnailSettings(_Strict):
     side_px: int = Field(default=320, ge=32, le=1280, description="longer side of a picture")
 
 
-class PrivacySettings(_Strict):
+class PrivacySettings(StrictModel):
     """`zones` by name, each a list of points [x, y] in 0..1 of the picture."""
 
     zones: dict[str, Annotated[Polygon, AfterValidator(checked_polygon)]] = Field(
@@ -45,7 +42,7 @@ def together(defaults: PrivacySettings | None, own: PrivacySettings | None) -> P
     )
 
 
-class EncryptionSettings(_Strict):
+class EncryptionSettings(StrictModel):
     """Where the key is. Without a file, LVM_EDGE_KEY_FILE or LVM_EDGE_KEY of the environment count."""
 
     key_file: Path | None = Field(default=None, description="see lvm-edge key new")

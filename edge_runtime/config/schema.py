@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_serializer
+from pydantic import AfterValidator, Field, field_serializer
 
 from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.http import HttpSettings
@@ -16,12 +16,9 @@ from edge_runtime.config.privacy import EncryptionSettings, PrivacySettings
 from edge_runtime.config.yaml_loader import MAX_CONFIG_BYTES, read_settings
 from edge_runtime.system.logs import LogSettings
 from edge_runtime.system.secrets import masked, redacted
+from edge_runtime.system.validation import StrictModel
 
 __all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 def _camera_name(name: str) -> str:
@@ -35,7 +32,7 @@ BackendName = Literal["auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxr
 CameraName = Annotated[str, AfterValidator(_camera_name)]
 
 
-class CameraDefaults(_Strict):
+class CameraDefaults(StrictModel):
     """What each camera may have otherwise: its own value, else `defaults`, else that of `model` and `state`.
 
     Privacy zones of `defaults` are every camera's, beside its own.
@@ -64,7 +61,7 @@ class Camera(CameraDefaults):
         return masked(redacted(source)) if isinstance(source, str) else source
 
 
-class Model(_Strict):
+class Model(StrictModel):
     bundle: Path | None = Field(
         default=None, description="bundle directory or archive, else the one that ships"
     )
@@ -73,7 +70,7 @@ class Model(_Strict):
     sampler: SamplerName = Field(default="neural", description="who decides what is remembered")
 
 
-class State(_Strict):
+class State(StrictModel):
     directory: Path | None = Field(
         default=None, description="the memory of one camera, or a folder with one of each camera's name"
     )
@@ -85,14 +82,14 @@ class State(_Strict):
     encryption: EncryptionSettings = EncryptionSettings()
 
 
-class Objects(_Strict):
+class Objects(StrictModel):
     catalogue: Path | None = Field(
         default=None,
         description="folder of one sub-folder of photos a product, else catalogue under $LVM_EDGE_STATE",
     )
 
 
-class Config(_Strict):
+class Config(StrictModel):
     version: Literal[1] = 1
     defaults: CameraDefaults = CameraDefaults()
     cameras: dict[CameraName, Camera] = Field(default_factory=dict)

@@ -21,10 +21,11 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_runtime.persistence.errors import NewerState, StateError, first_problem
+from edge_runtime.persistence.errors import NewerState, StateError
 from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.header import Count
 from edge_runtime.persistence.sealing import JOURNAL, Seal
+from edge_runtime.system.validation import first_problem
 
 MAGIC = b"LVMJRNL1"
 PREFIX = "memory.journal."

@@ -5,6 +5,7 @@ Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
 
 from __future__ import annotations
 
+from functools import cached_property
 from html import escape
 from typing import Any, Literal
 
@@ -103,12 +104,19 @@ class Answer(_Part):
     memory_version: int
     milliseconds: float
 
+    @cached_property
+    def json_fields(self) -> dict[str, Any]:
+        """The answer as JSON data, made once for the reply, the history and the events; not to be changed."""
+        return self.model_dump(mode="json")
+
     def on_clock(self, epoch: float) -> Answer:
         """The same of a camera, whose second 0 was at `epoch`: its sentence tells what the clock showed."""
         changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
         if self.type == "time" and self.spans:
             changed["answer"] = span(self.spans[0].start, self.spans[0].end, epoch)
-        return self.model_copy(update=changed)
+        answer = self.model_copy(update=changed)
+        answer.__dict__.pop("json_fields", None)  # which a copy would share
+        return answer
 
     def _repr_html_(self) -> str:
         """Render for a notebook: the answer, what else it might be, and where in time its evidence lies."""

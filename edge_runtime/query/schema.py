@@ -12,10 +12,10 @@ from __future__ import annotations
 import base64
 import difflib
 import math
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -26,10 +26,12 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import from_json
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
+from edge_runtime.system.validation import StrictModel, first_problem
 
 MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
@@ -46,11 +48,11 @@ KEYS = ("type", "object", "activity", "from", "to", "photos", "box", "t", "produ
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True, allow_inf_nan=False)
+class _Part(StrictModel):
+    model_config = ConfigDict(populate_by_name=True)
 
 
-class Photos(_Strict):
+class Photos(_Part):
     """One or several photos of the product, base64 of any common picture format; several are pooled."""
 
     photos: tuple[bytes, ...] = Field(min_length=1, max_length=MAX_PHOTOS)
@@ -63,7 +65,7 @@ class Photos(_Strict):
         return tuple(_decoded(one) if isinstance(one, str) else one for one in value)
 
 
-class BoxInFrame(_Strict):
+class BoxInFrame(_Part):
     """What lies in `box` (x1, y1, x2, y2 in 0..1) of the picture shown at `t` seconds."""
 
     box: tuple[float, float, float, float]
@@ -78,7 +80,7 @@ class BoxInFrame(_Strict):
         return box
 
 
-class Product(_Strict):
+class Product(_Part):
     """A product by its name in the catalogue folder of the configuration."""
 
     product: Name
@@ -103,7 +105,7 @@ Object = Annotated[
 ]
 
 
-class _Query(_Strict):
+class _Query(_Part):
     start: float | None = Field(default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS)
     end: float | None = Field(default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS)
 
@@ -146,29 +148,59 @@ Query = Annotated[
     ),
 ]
 
-_adapter: TypeAdapter[ActivityQuery | ObjectQuery | TimeQuery] = TypeAdapter(Query)
+AnyQuery = ActivityQuery | ObjectQuery | TimeQuery
+_adapter: TypeAdapter[AnyQuery] = TypeAdapter(Query)
 
 
-def parse_query(text: str | bytes) -> ActivityQuery | ObjectQuery | TimeQuery:
-    """A question from JSON. Raises QueryError with the first thing that is wrong, in one sentence."""
+@dataclass(frozen=True)
+class QueryRequest:
+    """A question and the name of the camera that it is put to; None means the only camera."""
+
+    query: AnyQuery
+    camera: str | None = None
+
+
+def parse_request(text: str | bytes) -> QueryRequest:
+    """Read a question from JSON, with an optional field `camera`: `{"camera": "lane1", "type": …}`.
+
+    Raises QueryError with the first problem, in one sentence.
+    """
+    return make_request(_read_json(text))
+
+
+def parse_query(text: str | bytes) -> AnyQuery:
+    """Read a question that names no camera from JSON. Raises as `parse_request`."""
+    return _validate(_read_json(text))
+
+
+def make_request(fields: Any) -> QueryRequest:
+    """Make a request of fields that are read already; photos may be bytes. Raises as `parse_request`."""
+    if not isinstance(fields, dict) or "camera" not in fields:
+        return QueryRequest(_validate(fields))
+    camera = fields["camera"]
+    if camera is not None and not isinstance(camera, str):
+        raise QueryError("camera must be the name of a camera")
+    return QueryRequest(_validate({key: fields[key] for key in fields if key != "camera"}), camera)
+
+
+def _read_json(text: str | bytes) -> Any:
     if len(text) > MAX_QUESTION_BYTES:
         raise QueryError(f"a question has at most {MAX_QUESTION_BYTES} bytes, got {len(text)}")
     try:
-        return _adapter.validate_json(text)
-    except ValidationError as error:
-        raise QueryError(f"question not understood: {first_problem(error)}") from None
+        return from_json(text.encode() if isinstance(text, str) else text)
+    except ValueError as error:
+        raise QueryError(printable(f"question not understood: Invalid JSON: {error}")[:400]) from None
 
 
-def query_of(fields: dict[str, Any]) -> ActivityQuery | ObjectQuery | TimeQuery:
-    """A question from data in which photos are bytes already. Raises as `parse_query`."""
+def _validate(fields: Any) -> AnyQuery:
     try:
         return _adapter.validate_python(fields)
     except ValidationError as error:
-        raise QueryError(f"question not understood: {first_problem(error)}") from None
+        raise QueryError(f"question not understood: {_problem(error)}") from None
 
 
-def first_problem(error: ValidationError) -> str:
-    """Where and what, of the first problem that pydantic found; the input itself is never repeated whole."""
+def _problem(error: ValidationError) -> str:
+    """Say where and what the first problem is; the input itself is never repeated whole."""
     problem = error.errors(include_url=False, include_context=False)[0]
     # The first part is the kind of question, which the person knows.
     where = ".".join(str(part) for part in problem["loc"][1:])[:100]
@@ -178,8 +210,8 @@ def first_problem(error: ValidationError) -> str:
         near = difflib.get_close_matches(str(problem["loc"][-1])[:50].casefold(), KEYS, 1, 0.5)
         hint = f"; did you mean {near[0]}?" if near and near[0] != problem["loc"][-1] else ""
         return printable(f"{where} is no part of this kind of question{hint}")
-    said = problem["msg"].removeprefix("Value error, ")
-    return printable(f"{where}: {said}" if where else said)[:400]
+    # A person wrote JSON, in which a tuple is an array.
+    return first_problem(error, skip=1, max_chars=400).replace("a valid tuple", "a valid array")
 
 
 def finite(name: str, value: float | None) -> float | None:
@@ -196,6 +228,3 @@ def _decoded(text: str) -> bytes:
         return base64.b64decode(text, validate=True)
     except ValueError:  # binascii.Error, or ValueError itself for letters beyond ASCII
         raise ValueError("a photo must be base64") from None
-
-
-AnyQuery = ActivityQuery | ObjectQuery | TimeQuery

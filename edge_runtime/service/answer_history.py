@@ -39,7 +39,7 @@ class Answered:
             "at": round(time.time(), 3),
             "camera": camera,
             "question": question_of(query),
-            "answer": answer.model_dump(mode="json"),
+            "answer": answer.json_fields,
         }
         for observer in self.observers:
             observer(answer)

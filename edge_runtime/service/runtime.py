@@ -17,7 +17,7 @@ from types import TracebackType
 from edge_runtime.persistence import StateFolder
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.query.answers import Answer
-from edge_runtime.query.schema import AnyQuery
+from edge_runtime.query.schema import AnyQuery, QueryRequest
 from edge_runtime.service.answer_history import Answered
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
@@ -183,12 +183,12 @@ class Service:
 
     # -- asking --------------------------------------------------------------------------------------------
 
-    def ask(self, query: AnyQuery, camera: str | None = None) -> Answer:
+    def ask(self, request: QueryRequest) -> Answer:
         """Answer from what a camera remembers now. Raises QueryError."""
-        asked = self.camera(camera)
-        before = self.answered.forgotten(asked.name)
-        answer = asked.ask(query)
-        self.answered.note(asked.name, query, answer, before)
+        camera = self.camera(request.camera)
+        forgotten = self.answered.forgotten(camera.name)
+        answer = camera.ask(request.query)
+        self.answered.note(camera.name, request.query, answer, forgotten)
         return answer
 
     def ask_all(self, queries: Sequence[AnyQuery], camera: str | None = None) -> list[Answer]:

@@ -5,10 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
-
-def printable(text: str) -> str:
-    """`text` with line breaks and control characters written out: one line, and no orders to a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+from engines.errors import printable as printable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

@@ -20,7 +20,7 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.startup import accompanied
-from edge_runtime.query.schema import parse_query
+from edge_runtime.query.schema import parse_request
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_set import Engines
 from edge_runtime.service.run import Run
@@ -106,7 +106,7 @@ def asked(
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The kind, the question, and what the service itself answers."""
     question = questions(photo)[request.param]
-    answer = run.service.ask(parse_query(json.dumps(question)))
+    answer = run.service.ask(parse_request(json.dumps(question)))
     assert answer.evidence and answer.coverage.end in (80, SECONDS)
     return request.param, question, said(answer.model_dump(mode="json"))
 
@@ -119,7 +119,7 @@ def test_http(run: Run, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> No
 
 def test_http_with_the_photo_as_a_file(run: Run, photo: Path) -> None:
     question = questions(photo)["activity"]
-    answer = run.service.ask(parse_query(json.dumps(question)))
+    answer = run.service.ask(parse_request(json.dumps(question)))
     bare = json.dumps({key: value for key, value in question.items() if key != "object"})
     files = {"photos": ("photo.png", photo.read_bytes(), "image/png")}
     found = httpx.post(f"{run.address}/api/v1/query", data={"query": bare}, files=files, timeout=30)
@@ -171,7 +171,7 @@ def test_the_page(run: Run, photo: Path) -> None:
     A box in the picture is no question of its own there: what was seen in it is cut out and sent as a photo.
     """
     expected = {
-        kind: said(run.service.ask(parse_query(json.dumps(question))).model_dump(mode="json"))
+        kind: said(run.service.ask(parse_request(json.dumps(question))).model_dump(mode="json"))
         for kind, question in questions(photo).items()
     }
     with chromium() as browser:

@@ -14,9 +14,12 @@ from edge_runtime.query.schema import (
     ObjectQuery,
     Photos,
     Product,
+    QueryRequest,
     TimeQuery,
     finite,
+    make_request,
     parse_query,
+    parse_request,
 )
 from edge_runtime.system.errors import QueryError
 
@@ -196,3 +199,20 @@ def test_no_json_raises_anything_but_a_query_error(kind, more, value):
     _only_query_error(json.dumps(value))
     _only_query_error(json.dumps({**more, "type": kind, "object": value, "activity": "scan"}))
     _only_query_error(json.dumps({"type": "object", "activity": "scan", "from": value}))
+
+
+def test_a_question_may_name_its_camera_as_a_request():
+    question = '{"camera": "lane1", "type": "object", "activity": "scan"}'
+    assert parse_request(question) == QueryRequest(ObjectQuery(activity="scan"), "lane1")
+    assert parse_request('{"type": "object", "activity": "scan", "camera": null}').camera is None
+    photo = {"type": "activity", "object": {"photos": [b"picture"]}, "camera": "lane1"}
+    assert make_request(photo) == QueryRequest(ActivityQuery(object=Photos(photos=(b"picture",))), "lane1")
+    with pytest.raises(QueryError, match="camera is no part of this kind of question"):
+        parse_query(question)
+    with pytest.raises(QueryError, match="camera must be the name of a camera"):
+        parse_request('{"camera": 3, "type": "object", "activity": "scan"}')
+
+
+def test_of_two_fields_of_one_name_the_last_counts():
+    text = '{"camera": "a", "type": "time", "camera": "b", "type": "object", "activity": "scan"}'
+    assert parse_request(text) == QueryRequest(ObjectQuery(activity="scan"), "b")

@@ -52,7 +52,7 @@ def test_nobody_is_told_after_leaving():
 def test_no_answer_is_told_after_the_forgetting_of_what_it_tells():
     events = Events()
     answered, asked = Answered(events), parse_query('{"type": "object", "activity": "scan"}')
-    answer = SimpleNamespace(model_dump=lambda mode: {"answer": "what was seen"})
+    answer = SimpleNamespace(json_fields={"answer": "what was seen"})
 
     def forget():
         answered.forget("a")

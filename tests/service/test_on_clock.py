@@ -12,7 +12,7 @@ from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.query.answers import Answer, Covered, SpanCandidate
-from edge_runtime.query.schema import parse_query
+from edge_runtime.query.schema import QueryRequest, parse_query
 from edge_runtime.query.timestamps import moment, shown, span
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
@@ -53,17 +53,17 @@ def test_a_time_answer_says_when_by_the_clock_and_keeps_its_seconds():
         type="time", answer="1.0 to 2.0 s", confidence=1, abstained=False, coverage=Covered(start=0, end=9),
         spans=(SpanCandidate(start=1, end=2, confidence=1),), trained=True, memory_version=1, milliseconds=1,
     )  # fmt: skip
-    assert "epoch" not in json.loads(answer.model_dump_json())["coverage"]
+    assert "epoch" not in answer.json_fields["coverage"] and answer.json_fields is answer.json_fields
     now = time.time()
     told = answer.on_clock(now)
-    assert told.answer == span(1, 2, now) and told.spans == answer.spans
+    assert told.answer == span(1, 2, now) == told.json_fields["answer"] and told.spans == answer.spans
     assert Answer.model_validate_json(told.model_dump_json()) == told and told.coverage.epoch == now
 
 
 def test_a_camera_is_asked_by_the_clock_and_a_recording_is_not(live):
     door = live.cameras["door"].header.epoch
-    assert live.ask(parse_query(WHERE), "door").coverage.epoch == door
-    assert live.ask(parse_query(WHERE), "demo").coverage.epoch is None
+    assert live.ask(QueryRequest(parse_query(WHERE), "door")).coverage.epoch == door
+    assert live.ask(QueryRequest(parse_query(WHERE), "demo")).coverage.epoch is None
     with HttpServer(live, "127.0.0.1:0", Run(live, Config())) as server:
 
         def ask(camera: str, at: str):

@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.config.privacy import PrivacySettings, ThumbnailSettings
 from edge_runtime.persistence import load_snapshot
-from edge_runtime.query.schema import parse_query
+from edge_runtime.query.schema import parse_request
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 from tests.support.cameras import Running, Told, same, two_seconds
@@ -189,7 +189,7 @@ def test_a_camera_that_is_taken_out_of_the_configuration_is_awaited_no_longer(wa
 def test_an_answer_under_way_while_its_camera_is_forgotten_is_not_noted(watch, settings, monkeypatch):
     service = watch()
     camera = service.add(settings("a"))
-    query = parse_query('{"type": "object", "activity": "scan"}')
+    query = parse_request('{"type": "object", "activity": "scan"}')
     real = camera.asker.ask
 
     def forgotten_meanwhile(*asked):

@@ -1,7 +1,7 @@
-"""Ten thousand hostile cases through every door, and every case that ever got through one, again.
+"""Ten thousand hostile cases through every target, and every case that ever got through one, again.
 
 The same tool runs millions of them (docs/hostile-input.md); here its supervisor and its judge are put to the
-test too, by doors that crash, hang, eat memory or say more than a sentence.
+test too, by targets that crash, hang, eat memory or say more than a sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import pytest
 
 from engines.errors import LvmError
 from tools.fuzzing.judge import judge
-from tools.fuzzing.minimise import minimised, smaller, verdict
+from tools.fuzzing.minimise import finding_of, minimise_case, smaller
 from tools.fuzzing.targets import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -34,10 +34,10 @@ def _fuzz(*options: str) -> tuple[int, dict]:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the fuzzer watches memory as Linux tells it")
-@pytest.mark.parametrize("door", NAMES)
-def test_ten_thousand_cases_end_cleanly_or_in_one_sentence(door):
+@pytest.mark.parametrize("target", NAMES)
+def test_ten_thousand_cases_end_cleanly_or_in_one_sentence(target):
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
-    status, result = _fuzz("--door", door, "--cases", str(CASES), "--seed", "0")
+    status, result = _fuzz("--target", target, "--cases", str(CASES), "--seed", "0")
     assert not result["kinds"], (result["kinds"], result["stories"])
     assert result["cases"] >= CASES and result["corpus"] > 5
     assert result["crashes"] == result["hangs"] == result["memory"] == 0
@@ -48,22 +48,22 @@ def test_ten_thousand_cases_end_cleanly_or_in_one_sentence(door):
     "file", sorted(CORPUS.glob("*/*.bin")), ids=lambda file: f"{file.parent.name}/{file.stem}"
 )
 def test_what_once_got_through_is_taken_well(file):
-    assert verdict(file.parent.name, file.read_bytes()) is None
+    assert finding_of(file.parent.name, file.read_bytes()) is None
 
 
 def test_the_http_door_goes_through_every_path_that_is_documented(tmp_path, monkeypatch):
     """Thumbnails were not among those named by hand, and of `t=nan` nobody knew that it was a 500."""
     from edge_runtime.privacy.thumbnails import Thumbnails
-    from tools.fuzzing.targets.http import Door
+    from tools.fuzzing.targets.http import Target
 
-    door = Door(tmp_path)
-    seeds = {seed.split(b" ")[1]: seed for seed in door.seeds()}
+    target = Target(tmp_path)
+    seeds = {seed.split(b" ")[1]: seed for seed in target.seeds()}
     assert b"/api/v1/activities?from=nan" in seeds and b"/api/v1/forget" in seeds
     hostile = seeds[b"/api/v1/cameras/demo/thumbnail.jpg?t=nan"]
-    door.run(hostile)
+    target.run(hostile)
     monkeypatch.setattr(Thumbnails, "read", lambda self, t: self._files()[round(t)])
     with pytest.raises(AssertionError, match="cannot convert float NaN|\\b500\\b"):
-        door.run(hostile)
+        target.run(hostile)
 
 
 # -- the judge ---------------------------------------------------------------------------------------------
@@ -103,11 +103,11 @@ def test_the_judge_lets_answers_and_refusals_pass():
 BROKEN = """
 import os, time
 from engines.errors import LvmError
-class Door:
+class Target:
     longest = 8
     def __init__(self, folder): pass
     def seeds(self): return [b"ok", b"no", {seed!r}]
-    def mutate(self, data, dice): return None
+    def mutate(self, data, rng): return None
     def run(self, data):
         if data == b"no": raise LvmError("no")
         if data == {seed!r}: {act}
@@ -125,16 +125,16 @@ def test_the_supervisor_survives_and_counts_what_kills_its_worker(kind, tmp_path
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
     from tools.fuzzing import campaign
 
-    room = tmp_path / "tools" / "fuzzing" / "targets"
-    room.mkdir(parents=True)
+    folder = tmp_path / "tools" / "fuzzing" / "targets"
+    folder.mkdir(parents=True)
     for file in (ROOT / "tools" / "fuzzing").glob("*.py"):
-        (room.parent / file.name).write_text(file.read_text())
-    (room / "__init__.py").write_text((ROOT / "tools/fuzzing/targets/__init__.py").read_text())
-    (room / "query.py").write_text(BROKEN.format(seed=b"bad", act=ACTS[kind]))
+        (folder.parent / file.name).write_text(file.read_text())
+    (folder / "__init__.py").write_text((ROOT / "tools/fuzzing/targets/__init__.py").read_text())
+    (folder / "query.py").write_text(BROKEN.format(seed=b"bad", act=ACTS[kind]))
     monkeypatch.setattr(campaign, "ROOT", f"{tmp_path}{os.pathsep}{ROOT}")
     monkeypatch.setattr(campaign, "WALL_S", 3.0)
     monkeypatch.setattr(campaign, "MEMORY_BYTES", 200 << 20)
-    monkeypatch.setattr(campaign, "MOST_DEATHS", 1)
+    monkeypatch.setattr(campaign, "MAX_DEATHS", 1)
     monkeypatch.setattr(campaign, "longest_of", lambda name: 8)
     totals = campaign.Campaign("query", tmp_path / "out", 0, lambda totals: None).run(50)
     assert getattr(totals, kind) >= 1 and not totals.clean
@@ -146,7 +146,7 @@ def test_the_supervisor_survives_and_counts_what_kills_its_worker(kind, tmp_path
 
 def test_a_run_goes_on_where_it_was(tmp_path):
     pytest.importorskip("atheris", reason="atheris has no wheel for this Python")
-    options = ("--door", "yaml", "--cases", "300", "--out", str(tmp_path))
+    options = ("--target", "yaml", "--cases", "300", "--out", str(tmp_path))
     first, again = _fuzz(*options)[1], _fuzz(*options)[1]
     assert first["cases"] >= 300 and again["cases"] >= first["cases"] + 300
     assert again["corpus"] >= first["corpus"] and again["seconds"] > first["seconds"]
@@ -161,4 +161,4 @@ def test_a_finding_becomes_as_small_as_it_can_be():
 
 
 def test_what_is_no_finding_stays_as_it_is():
-    assert minimised("yaml", b"version: 1\n") == (b"version: 1\n", None)
+    assert minimise_case("yaml", b"version: 1\n") == (b"version: 1\n", None)

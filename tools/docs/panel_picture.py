@@ -69,9 +69,9 @@ def main(place: Path) -> None:
         service.run(event.end + 5, lambda: panel.frames_per_s(camera))
         asked = questions(event, t, box)
         for question in asked:  # an engine's first call for a kind of question costs more than any other
-            service.ask(typed(question).query)
+            service.ask(typed(question))
         for question in asked:
-            panel.said.append((question, sentence(service.ask(typed(question).query))))
+            panel.said.append((question, sentence(service.ask(typed(question)))))
         console.print(panel)
     place.write_text(console.export_svg(title="lvm-edge run --source demo"), encoding="utf-8")
 

@@ -1,10 +1,10 @@
-"""Feed a door what nobody should: coverage-guided fuzzing with a corpus that grows from valid inputs.
+"""Feed a target what nobody should: coverage-guided fuzzing with a corpus that grows from valid inputs.
 
-    python -m tools.fuzzing --door images --cases 10000 --seed 0
-    python -m tools.fuzzing --door query --cases 1000000 --out fuzz/query        # again: goes on where it was
-    python -m tools.fuzzing --door video --minutes 30 --out fuzz/video
-    python -m tools.fuzzing --door yaml --replay tests/fuzz_corpus/yaml/*
-    python -m tools.fuzzing --door yaml --minimise fuzz/yaml/findings/0123.bin
+    python -m tools.fuzzing --target images --cases 10000 --seed 0
+    python -m tools.fuzzing --target query --cases 1000000 --out fuzz/query  # goes on where it was
+    python -m tools.fuzzing --target video --minutes 30 --out fuzz/video
+    python -m tools.fuzzing --target yaml --replay tests/fuzz_corpus/yaml/*
+    python -m tools.fuzzing --target yaml --minimise fuzz/yaml/findings/0123.bin
 
 Doors: images, video, yaml, bundle, state, query,
 http. A case may end cleanly or in one sentence; an exception,
@@ -27,19 +27,19 @@ from pathlib import Path
 
 from tools.console import finish
 from tools.fuzzing.campaign import Campaign, Totals
-from tools.fuzzing.minimise import minimised, verdict
+from tools.fuzzing.minimise import finding_of, minimise_case
 from tools.fuzzing.targets import NAMES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     if arguments.replay:
-        return _replay(arguments.door, arguments.replay)
+        return _replay(arguments.target, arguments.replay)
     if arguments.minimise:
-        return _minimise(arguments.door, arguments.minimise)
+        return _minimise(arguments.target, arguments.minimise)
     with ExitStack() as stack:
         out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        campaign = Campaign(arguments.door, out.resolve(), arguments.seed, _say)
+        campaign = Campaign(arguments.target, out.resolve(), arguments.seed, _say)
         totals = campaign.run(arguments.cases, arguments.minutes * 60)
         stories = [file.read_text() for file in sorted((out / "findings").glob("*.txt"))]
         for story in stories:
@@ -52,18 +52,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if totals.clean else 1
 
 
-def _replay(door: str, files: Sequence[Path]) -> int:
-    bad = {str(file): said for file in files if (said := verdict(door, file.read_bytes())) is not None}
-    finish({"door": door, "replayed": len(files), "findings": bad})
+def _replay(target: str, files: Sequence[Path]) -> int:
+    bad = {str(file): said for file in files if (said := finding_of(target, file.read_bytes())) is not None}
+    finish({"target": target, "replayed": len(files), "findings": bad})
     return 1 if bad else 0
 
 
-def _minimise(door: str, file: Path) -> int:
+def _minimise(target: str, file: Path) -> int:
     data = file.read_bytes()
-    small, said = minimised(door, data)
+    small, said = minimise_case(target, data)
     if said is not None:
         file.with_suffix(".min").write_bytes(small)
-    finish({"door": door, "bytes": len(data), "minimised": len(small), "finding": said})
+    finish({"target": target, "bytes": len(data), "minimise_case": len(small), "finding": said})
     return 1 if said is not None else 0
 
 
@@ -71,7 +71,7 @@ def _say(totals: Totals) -> None:
     rate = totals.cases / max(totals.seconds, 1e-9)
     found = totals.exceptions + totals.crashes + totals.hangs + totals.memory
     print(
-        f"{totals.door}: {totals.cases} cases, {rate:.0f}/s, corpus {totals.corpus}, {found} findings",
+        f"{totals.target}: {totals.cases} cases, {rate:.0f}/s, corpus {totals.corpus}, {found} findings",
         file=sys.stderr,
     )
 
@@ -80,7 +80,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--door", choices=NAMES, required=True)
+    parser.add_argument("--target", "--door", dest="target", choices=NAMES, required=True)
     parser.add_argument("--cases", type=int, default=10_000, help="so many more cases (10000)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--minutes", type=float, default=float("inf"), help="at most so long")

@@ -1,4 +1,4 @@
-"""The supervisor of a door: workers one after another until the cases are done, whatever becomes of each.
+"""The supervisor of a target: workers one after another until the cases are done, whatever becomes of each.
 
 A folder holds the corpus, the findings and the totals,
 so that a run can be ended at any time and gone on with.
@@ -30,15 +30,15 @@ POLL_S = 0.05
 START_S = 1800.0
 """A large corpus is run through first: on a machine with a load of 15 that took more than five minutes."""
 COUNTED = {"crash": "crashes", "hang": "hangs", "memory": "memory"}
-MOST_DEATHS = 50
-"""A door through which every other case kills the process is broken, and said to be."""
+MAX_DEATHS = 50
+"""A target through which every other case kills the process is broken, and said to be."""
 
 
 @dataclass
 class Totals:
     """Of all runs in one folder."""
 
-    door: str
+    target: str
     cases: int = 0
     seconds: float = 0.0
     cpu_s: float = 0.0
@@ -56,21 +56,21 @@ class Totals:
 
 
 class Campaign:
-    """Runs one door in `folder`. `report` is told the totals now and then."""
+    """Runs one target in `folder`. `report` is told the totals now and then."""
 
-    def __init__(self, door: str, folder: Path, seed: int, report: Callable[[Totals], None]) -> None:
+    def __init__(self, target: str, folder: Path, seed: int, report: Callable[[Totals], None]) -> None:
         self._folder, self._seed, self._report = folder, seed, report
         for room in ("corpus", "findings"):
             (folder / room).mkdir(parents=True, exist_ok=True)
         self._file = folder / "totals.json"
-        self.totals = Totals(door)
+        self.totals = Totals(target)
         if self._file.exists():
             self.totals = Totals(**json.loads(self._file.read_text()))
 
     def run(self, cases: int, seconds: float = float("inf")) -> Totals:
         """`cases` more cases, or as many as `seconds` allow."""
         began, done, deaths = time.monotonic(), 0, 0
-        while done < cases and time.monotonic() - began < seconds and deaths < MOST_DEATHS:
+        while done < cases and time.monotonic() - began < seconds and deaths < MAX_DEATHS:
             left = began + seconds - time.monotonic()
             ran, died = self._worker(min(CHUNK, cases - done), left)
             done, deaths = done + ran, deaths + died
@@ -81,13 +81,13 @@ class Campaign:
         """One process: how many cases it ran, and whether one of them ended it."""
         folder, totals = self._folder, self.totals
         (folder / "progress").unlink(missing_ok=True)
-        progress = Progress(folder / "progress", longest_of(totals.door))
+        progress = Progress(folder / "progress", longest_of(totals.target))
         seed = (self._seed * 1_000_003 + totals.cases + totals.crashes + totals.hangs) % (2**31 - 1)
         command = [
             sys.executable,
             "-m",
             "tools.fuzzing.worker",
-            totals.door,
+            totals.target,
             str(folder),
             str(cases),
             str(seed),
@@ -144,7 +144,7 @@ class Campaign:
         if progress.began and now - progress.began / 1e9 > WALL_S:
             return "hang"
         if not progress.ready_at and now - began > START_S:
-            raise RuntimeError(f"the worker of {self.totals.door} did not start within {START_S:g} s")
+            raise RuntimeError(f"the worker of {self.totals.target} did not start within {START_S:g} s")
         return "time" if now - began > seconds else None
 
     def _keep(self, kind: str, status: int, case: bytes) -> None:
@@ -169,5 +169,5 @@ def _cpu_of_workers() -> float:
 
 
 def longest_of(name: str) -> int:
-    """Bytes of a case at this door."""
-    return int(importlib.import_module(f"tools.fuzzing.targets.{name}").Door.longest)
+    """Bytes of a case at this target."""
+    return int(importlib.import_module(f"tools.fuzzing.targets.{name}").Target.longest)

@@ -13,26 +13,26 @@ from pathlib import Path
 
 from tools.fuzzing.judge import MEMORY_BYTES, WALL_S, judge
 from tools.fuzzing.peak import peak_above
-from tools.fuzzing.targets import Door, open_door
+from tools.fuzzing.targets import Target, open_target
 
 BUDGET_S = 60.0
 """For making one finding small."""
 
 
-def verdict(door: str, data: bytes) -> str | None:
+def finding_of(target: str, data: bytes) -> str | None:
     """None where the case is taken well; else the signature of what happened."""
     with tempfile.TemporaryDirectory() as scratch:
-        return _tried(open_door(door, Path(scratch)), data)
+        return _try(open_target(target, Path(scratch)), data)
 
 
-def minimised(door: str, data: bytes) -> tuple[bytes, str | None]:
+def minimise_case(target: str, data: bytes) -> tuple[bytes, str | None]:
     """The smallest input found that does the same as `data`, and what that is."""
     with tempfile.TemporaryDirectory() as scratch:
-        opened = open_door(door, Path(scratch))
-        wanted = _tried(opened, data)
+        opened = open_target(target, Path(scratch))
+        wanted = _try(opened, data)
         if wanted is None:
             return data, None
-        return smaller(data, lambda less: _tried(opened, less) == wanted), wanted
+        return smaller(data, lambda less: _try(opened, less) == wanted), wanted
 
 
 def smaller(data: bytes, same: Callable[[bytes], bool], budget_s: float = BUDGET_S) -> bytes:
@@ -57,14 +57,14 @@ def smaller(data: bytes, same: Callable[[bytes], bool], budget_s: float = BUDGET
     return data
 
 
-def _tried(door: Door, data: bytes) -> str | None:
-    """The verdict of a forked child, which is killed after the wall limit."""
+def _try(target: Target, data: bytes) -> str | None:
+    """The finding_of of a forked child, which is killed after the wall limit."""
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
         os.close(reading)
         warnings.simplefilter("ignore")  # of numpy, as in the worker
-        found = judge(door.run, data)
+        found = judge(target.run, data)
         said = found[0] if found else ""
         if peak_above(MEMORY_BYTES):
             said = "memory"

@@ -12,54 +12,50 @@ NUMBERS = (0, 1, 2, 3, 7, 8, 15, 16, 127, 128, 255, 256, 4095, 32767, 32768, 655
 NUMBERS += (2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
 
 
-def number(data: bytes, dice: Random) -> bytes:
+def number(data: bytes, rng: Random) -> bytes:
     """One number of 1, 2, 4 or 8 bytes becomes another that programs are known to stumble over."""
-    size = dice.choice((1, 2, 2, 4, 4, 4, 8))
+    size = rng.choice((1, 2, 2, 4, 4, 4, 8))
     if len(data) < size:
         return data
-    at = dice.randrange(len(data) - size + 1)
+    at = rng.randrange(len(data) - size + 1)
     top = 1 << 8 * size
-    order = dice.choice(("little", "big"))
+    order = rng.choice(("little", "big"))
     value = int.from_bytes(data[at : at + size], order)  # type: ignore[arg-type]
-    other = dice.choice((dice.choice(NUMBERS), value + 1, value - 1, value * 2, -value, dice.randrange(top)))
+    other = rng.choice((rng.choice(NUMBERS), value + 1, value - 1, value * 2, -value, rng.randrange(top)))
     return data[:at] + (other % top).to_bytes(size, order) + data[at + size :]  # type: ignore[arg-type]
 
 
-def splice(data: bytes, dice: Random, words: Sequence[bytes]) -> bytes:
+def splice(data: bytes, rng: Random, words: Sequence[bytes]) -> bytes:
     """A word of the format is put in, or put over what is there."""
-    word = dice.choice(words)
-    at = dice.randrange(len(data) + 1)
-    return data[:at] + word + data[at + (len(word) if dice.random() < 0.5 else 0) :]
+    word = rng.choice(words)
+    at = rng.randrange(len(data) + 1)
+    return data[:at] + word + data[at + (len(word) if rng.random() < 0.5 else 0) :]
 
 
-def shuffle(data: bytes, dice: Random) -> bytes:
+def shuffle(data: bytes, rng: Random) -> bytes:
     """A part is cut out, repeated or moved."""
     if len(data) < 2:
         return data
-    a, b = sorted(dice.sample(range(len(data) + 1), 2))
+    a, b = sorted(rng.sample(range(len(data) + 1), 2))
     b = min(b, a + 4096)
     part = data[a:b]
-    kind = dice.randrange(4)
+    kind = rng.randrange(4)
     if kind == 0:
         return data[:a] + data[b:]
     if kind == 1:
         return data[:a]
-    at = dice.randrange(len(data) + 1)
+    at = rng.randrange(len(data) + 1)
     if kind == 2:
-        return data[:at] + part * dice.choice((1, 1, 2, 10)) + data[at:]
+        return data[:at] + part * rng.choice((1, 1, 2, 10)) + data[at:]
     return data[:a] + data[b:at] + part + data[at:] if at > b else data
 
 
-def any_bytes(data: bytes, dice: Random, words: Sequence[bytes]) -> bytes:
+def any_bytes(data: bytes, rng: Random, words: Sequence[bytes]) -> bytes:
     """One to three of the above."""
-    for _ in range(dice.choice((1, 1, 2, 3))):
-        kind = dice.randrange(3)
+    for _ in range(rng.choice((1, 1, 2, 3))):
+        kind = rng.randrange(3)
         data = (
-            number(data, dice)
-            if kind == 0
-            else shuffle(data, dice)
-            if kind == 1
-            else splice(data, dice, words)
+            number(data, rng) if kind == 0 else shuffle(data, rng) if kind == 1 else splice(data, rng, words)
         )
     return data
 
@@ -73,43 +69,43 @@ ODD: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def json_tree(data: bytes, dice: Random, words: Sequence[str]) -> bytes | None:
+def json_tree(data: bytes, rng: Random, words: Sequence[str]) -> bytes | None:
     """The same JSON with one or two places changed; None where `data` is none."""
     try:
         tree = json.loads(data)
-        for _ in range(dice.choice((1, 1, 2, 3))):
-            tree = _changed(tree, dice, words)
+        for _ in range(rng.choice((1, 1, 2, 3))):
+            tree = _changed(tree, rng, words)
         return json.dumps(tree).encode()
     except (ValueError, RecursionError):
         return None
 
 
-def _changed(tree: Any, dice: Random, words: Sequence[str]) -> Any:
-    if isinstance(tree, dict) and tree and dice.random() < 0.85:
-        key = dice.choice(list(tree))
-        kind = dice.random()
+def _changed(tree: Any, rng: Random, words: Sequence[str]) -> Any:
+    if isinstance(tree, dict) and tree and rng.random() < 0.85:
+        key = rng.choice(list(tree))
+        kind = rng.random()
         if kind < 0.1:
             return {k: v for k, v in tree.items() if k != key}
         if kind < 0.2:
-            return {**tree, dice.choice(words): _odd(dice, words)}
+            return {**tree, rng.choice(words): _odd(rng, words)}
         if kind < 0.25:
-            return {(dice.choice(words) if k == key else k): v for k, v in tree.items()}
-        return {**tree, key: _changed(tree[key], dice, words)}
-    if isinstance(tree, list) and tree and dice.random() < 0.85:
-        at = dice.randrange(len(tree))
-        kind = dice.random()
+            return {(rng.choice(words) if k == key else k): v for k, v in tree.items()}
+        return {**tree, key: _changed(tree[key], rng, words)}
+    if isinstance(tree, list) and tree and rng.random() < 0.85:
+        at = rng.randrange(len(tree))
+        kind = rng.random()
         if kind < 0.1:
             return tree[:at] + tree[at + 1 :]
         if kind < 0.25:
-            return tree[:at] + [tree[at]] * dice.choice((2, 3, 40)) + tree[at:]
-        return [*tree[:at], _changed(tree[at], dice, words), *tree[at + 1 :]]
-    if isinstance(tree, (int, float)) and not isinstance(tree, bool) and dice.random() < 0.5:
-        return dice.choice((tree + 1, tree - 1, -tree, tree * 1000, tree // 3))
-    return _odd(dice, words)
+            return tree[:at] + [tree[at]] * rng.choice((2, 3, 40)) + tree[at:]
+        return [*tree[:at], _changed(tree[at], rng, words), *tree[at + 1 :]]
+    if isinstance(tree, (int, float)) and not isinstance(tree, bool) and rng.random() < 0.5:
+        return rng.choice((tree + 1, tree - 1, -tree, tree * 1000, tree // 3))
+    return _odd(rng, words)
 
 
-def _odd(dice: Random, words: Sequence[str]) -> Any:
-    return dice.choice(ODD) if dice.random() < 0.6 else dice.choice(words)
+def _odd(rng: Random, words: Sequence[str]) -> Any:
+    return rng.choice(ODD) if rng.random() < 0.6 else rng.choice(words)
 
 
 # -- protobuf ----------------------------------------------------------------------------------------------
@@ -135,10 +131,10 @@ def safetensors(header: Any, body: bytes) -> bytes:
     return struct.pack("<Q", len(text)) + text + body
 
 
-def json_header(data: bytes, dice: Random, words: Sequence[str]) -> bytes | None:
+def json_header(data: bytes, rng: Random, words: Sequence[str]) -> bytes | None:
     """A safetensors file with one or two places of its header changed, and the length put right."""
     size = int.from_bytes(data[:8], "little")
     if size > len(data):
         return None
-    tree = json_tree(data[8 : 8 + size], dice, words)
+    tree = json_tree(data[8 : 8 + size], rng, words)
     return None if tree is None else safetensors(tree, data[8 + size :])

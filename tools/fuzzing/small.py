@@ -51,12 +51,12 @@ def small_service(folder: Path) -> Service:
     bundle = Bundle(shipped.path, shipped._files, manifest, shipped.digest)
     service = Service(Engines(bundle, Choice("fake", "for speed"), backbone, reader, reader))
     camera = service.add(CameraSettings("demo", folder / "state", sampler="fifo"))
-    camera.ingest.push([Small._shown(float(t)) for t in range(8)])
+    camera.ingest.push([Small._frame_at(float(t)) for t in range(8)])
     return service
 
 
 class Small:
-    """What the HTTP routes and the doors need of a service: `version`, `ask`, `snapshot`, `folder`."""
+    """What the HTTP routes and the targets need of a service: `version`, `ask`, `snapshot`, `folder`."""
 
     @dataclass(frozen=True)
     class Folder:
@@ -73,13 +73,13 @@ class Small:
         catalogue = folder / "catalogue"
         (catalogue / "milk").mkdir(parents=True, exist_ok=True)
         objects = ObjectEncoder(
-            backbone, network.image_size, frame_at=lambda t: self._shown(t), catalogue=Catalogue(catalogue)
+            backbone, network.image_size, frame_at=lambda t: self._frame_at(t), catalogue=Catalogue(catalogue)
         )
         self.asker = Asker(self.manifest, reader, objects)
         self.version = empty_version(network)
         if frames:
             ingest = Ingest(network, backbone, make_sampler("fifo", reader), self.version)
-            self.version = ingest.push([self._shown(float(t)) for t in range(frames)])
+            self.version = ingest.push([self._frame_at(float(t)) for t in range(frames)])
             ingest.close()
         self.header = Header(
             model="m" * 64,
@@ -107,7 +107,7 @@ class Small:
         return Snapshot(self.header, self.version)
 
     @staticmethod
-    def _shown(t: float) -> Frame:
+    def _frame_at(t: float) -> Frame:
         return Frame(np.random.default_rng(int(abs(t))).integers(0, 255, (32, 32, 3), np.uint8), t)
 
 
@@ -128,13 +128,13 @@ def _backbone(network: NetworkConfig) -> FakeEngine:
 
 def _reader(network: NetworkConfig) -> FakeEngine:
     n, c = network.reader_tokens, network.activities
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     shapes: dict[str, tuple[int, ...]] = {
         "activity_logits": (c,), "boxes_cxcywh": (STEPS, 4), "start_logits": (STEPS,), "end_logits": (STEPS,),
         "pointer_logits": (n,), "pointer_offsets": (n, 2), "presence_logit": (), "evidence": (n,),
         "relevance": (n,),
     }  # fmt: skip
-    made = {name: dice.random(shape, np.float32) for name, shape in shapes.items()}
+    made = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
     wanted = {
         "memory_features": ("float32", (n, D)), "memory_tick": ("int32", (n,)), "memory_cell": ("int32",
         (n,)),

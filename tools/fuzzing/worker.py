@@ -31,19 +31,19 @@ def main() -> None:
     warnings.simplefilter("ignore")  # of numpy, about the numbers of strangers
     logging.getLogger().addHandler(logging.NullHandler())
     with atheris.instrument_imports(include=["edge_runtime", "engines"], enable_loader_override=False):
-        from tools.fuzzing.targets import open_door
+        from tools.fuzzing.targets import open_target
 
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
-            door = open_door(name, Path(scratch))
-            corpus, progress = out / "corpus", Progress(out / "progress", door.longest)
-            for seed_bytes in door.seeds():
+            target = open_target(name, Path(scratch))
+            corpus, progress = out / "corpus", Progress(out / "progress", target.longest)
+            for seed_bytes in target.seeds():
                 _keep(corpus, seed_bytes)
 
-            def one(data: bytes) -> None:
+            def run_case(data: bytes) -> None:
                 progress.begin(data)
-                found = judge(door.run, data)
-                if found is not None:
-                    _save(out / "findings", found, data)
+                finding = judge(target.run, data)
+                if finding is not None:
+                    _save(out / "findings", finding, data)
                     progress.finding()
                 if peak_above(MEMORY_BYTES):
                     sys.stderr.flush()
@@ -51,14 +51,14 @@ def main() -> None:
                 progress.end()
 
             def mutate(data: bytes, longest: int, number: int) -> bytes:
-                dice = Random(number)
-                changed = door.mutate(data, dice) if dice.random() < 0.6 else None
+                rng = Random(number)
+                changed = target.mutate(data, rng) if rng.random() < 0.6 else None
                 return atheris.Mutate(data, longest) if changed is None else changed[:longest]
 
             options = [
                 f"-runs={cases}",
                 f"-seed={seed % (2**31 - 1) + 1}",
-                f"-max_len={door.longest}",
+                f"-max_len={target.longest}",
                 "-rss_limit_mb=0",  # the supervisor's business, as is time
                 "-detect_leaks=0",
                 "-print_final_stats=1",
@@ -66,7 +66,7 @@ def main() -> None:
                 "-len_control=0",
                 f"-artifact_prefix={out}/",
             ]
-            atheris.Setup([sys.argv[0], str(corpus), *options], one, custom_mutator=mutate)
+            atheris.Setup([sys.argv[0], str(corpus), *options], run_case, custom_mutator=mutate)
             progress.ready(time.monotonic_ns())
             atheris.Fuzz()
 
@@ -75,9 +75,9 @@ def _keep(corpus: Path, data: bytes) -> None:
     (corpus / sha256(data).hexdigest()[:40]).write_bytes(data)
 
 
-def _save(folder: Path, found: tuple[str, str], data: bytes) -> None:
+def _save(folder: Path, finding: tuple[str, str], data: bytes) -> None:
     """The smallest input of each signature, with its story."""
-    signature, story = found
+    signature, story = finding
     stem = folder / sha256(signature.encode()).hexdigest()[:12]
     if not stem.with_suffix(".bin").exists() or stem.with_suffix(".bin").stat().st_size > len(data):
         stem.with_suffix(".bin").write_bytes(data)

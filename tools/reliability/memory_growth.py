@@ -22,7 +22,7 @@ import psutil
 from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.query.schema import ObjectQuery
+from edge_runtime.query.schema import ObjectQuery, QueryRequest
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_set import Engines
 from edge_runtime.service.runtime import Service
@@ -107,7 +107,7 @@ def watch(source: str, frames: int, backend: str) -> Samples:
                     return
                 if now // ASK_EVERY_FRAMES > asked:
                     asked = now // ASK_EVERY_FRAMES
-                    service.ask(question)
+                    service.ask(QueryRequest(question))
                 resident = process.memory_info().rss
                 samples[count] = now, resident, process.num_threads(), process.num_fds()
                 count += 1

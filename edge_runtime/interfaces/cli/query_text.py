@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.imaging.decode import contents
-from edge_runtime.query.addressed import Addressed, parse_addressed
-from edge_runtime.query.schema import AnyQuery, finite, parse_query
+from edge_runtime.query.schema import AnyQuery, QueryRequest, finite, parse_request
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
@@ -50,10 +49,11 @@ class Words:
         return body
 
     def query(self) -> AnyQuery:
-        return parse_query(json.dumps(self.body()))
+        return self.request().query
 
-    def addressed(self) -> Addressed:
-        return Addressed(self.query(), self.camera)
+    def request(self) -> QueryRequest:
+        camera = {} if self.camera is None else {"camera": self.camera}
+        return parse_request(json.dumps(self.body() | camera))
 
     def _object(self) -> dict[str, Any] | None:
         given = [
@@ -70,10 +70,10 @@ class Words:
         return {"product": self.product} if self.product else None
 
 
-def typed(line: str) -> Addressed:
+def typed(line: str) -> QueryRequest:
     """A question from one typed line: words as on the command line, or JSON. Raises QueryError."""
     if line.lstrip().startswith("{"):
-        return parse_addressed(line)
+        return parse_request(line)
     if len(line) > MAX_WORDS:  # a letter at a time is slow
         raise QueryError(f"a question in words has at most {MAX_WORDS} letters, got {len(line)}")
     try:
@@ -84,7 +84,7 @@ def typed(line: str) -> Addressed:
         parts = parts[1:]
     if not parts:
         raise QueryError(f"expected {USAGE}")
-    return _words(parts[0], parts[1:]).addressed()
+    return _words(parts[0], parts[1:]).request()
 
 
 def _words(kind: str, rest: list[str]) -> Words:

@@ -146,8 +146,7 @@ class Session:
         self._panel.typed = line
 
     def _ask(self, line: str) -> Answer:
-        asked = typed(line)
-        return self._service.ask(asked.query, asked.camera)
+        return self._service.ask(typed(line))
 
     def _answer_typed(self, line: str) -> None:
         try:

@@ -6,9 +6,8 @@ from fastapi import FastAPI
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root
-from edge_runtime.interfaces.http.auth import Access, Hosts
+from edge_runtime.interfaces.http.auth import Access, Gate, Hosts
 from edge_runtime.interfaces.http.errors import add_refusals
-from edge_runtime.interfaces.http.middleware import Gate
 from edge_runtime.interfaces.http.openapi import REFUSALS, add_document
 from edge_runtime.interfaces.http.request_bodies import Held
 from edge_runtime.interfaces.http.routes.activities import add_activity_routes

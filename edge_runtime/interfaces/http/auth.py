@@ -7,20 +7,24 @@ listens on loopback only.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import math
+import secrets
 import socket
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import time
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from urllib.parse import urlsplit
 
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 from edge_runtime.config.access_tokens import Holder, Role, may
 from edge_runtime.config.http import HttpSettings
-from edge_runtime.interfaces.http.errors import Refusal
-from edge_runtime.interfaces.http.rate_limit import MAX_KEYS, Rates, address_key
-from edge_runtime.interfaces.http.sessions import COOKIE, Sessions
+from edge_runtime.interfaces.http.errors import Refusal, refused
 
 READS = {"GET", "HEAD", "OPTIONS"}
 OPEN = {"/", "/favicon.ico", "/healthz", "/readyz", "/api/v1/session"}
@@ -30,6 +34,23 @@ QUERY = "/api/v1/query"
 ADMIN = {("PUT", "/api/v1/config"), ("POST", "/api/v1/forget")}
 TOKENS = "/api/v1/tokens"
 CSRF_HEADER = "x-lvm-edge"
+MAX_KEYS = 1024
+COOKIE = "lvm_session"
+LASTS_S = 12 * 3600
+MAX_SESSIONS = 256
+"""The oldest ends when one more begins."""
+HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), microphone=(), geolocation=()",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+"""Of every response that does not say otherwise. No Strict-Transport-Security: with a certificate of its own
+making a device would shut browsers out of everything else under its name."""
 
 
 class NotKnown(Refusal):
@@ -116,6 +137,96 @@ def _without_port(host: str) -> str:
     return host.rpartition(":")[0].lower() if host.count(":") == 1 else host.lower().rstrip(".")
 
 
+class Rates:
+    """A bucket for each key: `burst` at once, then `per_s`. None as `per_s` is no limit.
+
+    When there are more keys than `most`, the one unseen for longest is forgotten, which only ever allows it
+    more. For one event loop.
+    """
+
+    def __init__(
+        self,
+        per_s: float | None,
+        burst: float,
+        *,
+        most: int = MAX_KEYS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._per_s, self._burst, self._most, self._clock = per_s, burst, most, clock
+        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+
+    def wait_s(self, key: str) -> float:
+        """Seconds until one more is allowed; 0 where it is now. Takes nothing."""
+        if self._per_s is None:
+            return 0.0
+        return max(1.0 - self._now(key), 0.0) / self._per_s
+
+    def take(self, key: str) -> float:
+        """Take one if it is allowed; returns what `wait_s` says before."""
+        wait = self.wait_s(key)
+        if wait == 0.0 and self._per_s is not None:
+            self._left[key] = (self._now(key) - 1.0, self._clock())
+            self._left.move_to_end(key)
+            if len(self._left) > self._most:
+                self._left.popitem(last=False)
+        return wait
+
+    def __len__(self) -> int:
+        return len(self._left)
+
+    def _now(self, key: str) -> float:
+        left, at = self._left.get(key, (self._burst, self._clock()))
+        return min(left + (self._clock() - at) * (self._per_s or 0.0), self._burst)
+
+
+def address_key(address: str) -> str:
+    """One client for limits: an IPv4 address, or the network that one IPv6 subscriber has to choose from."""
+    try:
+        known = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return address
+    if isinstance(known, ipaddress.IPv6Address):
+        if known.ipv4_mapped is not None:
+            return str(known.ipv4_mapped)
+        return str(ipaddress.ip_network((known, 64), strict=False))
+    return address
+
+
+class Sessions:
+    """In RAM only, by the hash of what the cookie holds. For one event loop."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._held: OrderedDict[bytes, tuple[Holder, float]] = OrderedDict()
+
+    def begin(self, holder: Holder) -> str:
+        """What the cookie is to hold."""
+        value = secrets.token_urlsafe(32)
+        self._held[_digest(value)] = (holder, self._clock() + LASTS_S)
+        while len(self._held) > MAX_SESSIONS:
+            self._held.popitem(last=False)
+        return value
+
+    def holder(self, value: str) -> Holder | None:
+        """Whose session it is; None where it is over or never was."""
+        digest = _digest(value)
+        holder, until = self._held.get(digest, (None, 0.0))
+        if holder is not None and self._clock() >= until:
+            del self._held[digest]
+            return None
+        return holder
+
+    def end(self, value: str) -> None:
+        self._held.pop(_digest(value), None)
+
+    def __len__(self) -> int:
+        return len(self._held)
+
+
+def _digest(value: str) -> bytes:
+    return hashlib.sha256(value[:200].encode()).digest()
+
+
 class Access:
     """`let_in` for every request. For one event loop."""
 
@@ -200,3 +311,48 @@ def session_of(headers: Mapping[str, str]) -> str | None:
     except CookieError:
         return None
     return found.value if found is not None else None
+
+
+class Gate:
+    """ASGI. Who came in stands in `scope["holder"]`, None for a stranger."""
+
+    @dataclass
+    class Counts:
+        """Responses so far."""
+
+        by_status: Counter[int] = field(default_factory=Counter)
+
+    def __init__(self, app: ASGIApp, access: Access, counts: Counts) -> None:
+        self._app, self._access, self._counts = app, access, counts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+
+        async def send_on(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self._counts.by_status[message["status"]] += 1
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        socket = scope["type"] == "websocket"
+        asking = Asking(
+            method="GET" if socket else scope["method"],
+            path=scope["path"],
+            client=(scope.get("client") or ("unknown", 0))[0],
+            headers=Headers(scope=scope),
+            websocket=socket,
+        )
+        try:
+            scope["holder"] = self._access.let_in(asking)
+        except Refusal as error:
+            if socket:
+                await receive()
+                await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
+            else:
+                await refused(error.status, str(error), error.headers)(scope, receive, send_on)
+            return
+        await self._app(scope, receive, send_on)

@@ -20,7 +20,7 @@ from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.interfaces.mqtt.outbox import Message
 from edge_runtime.interfaces.mqtt.payloads import as_bytes
 from edge_runtime.interfaces.mqtt.topics import Names, Topics
-from edge_runtime.query.addressed import parse_addressed
+from edge_runtime.query.schema import make_request
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.secrets import masked
@@ -113,15 +113,14 @@ class Questions:
             camera = fields.get("camera")
             if isinstance(camera, str) and camera not in self._service.cameras:
                 fields["camera"] = self._names.real(camera) or camera
-            asked = parse_addressed(json.dumps(fields))
-            answer = self._service.ask(asked.query, asked.camera)
+            answer = self._service.ask(make_request(fields))
         except LvmError as error:
             return name, _error(str(error))
         except Exception:
             # Whoever asks must not end the door for all; the log has what happened.
             log.exception("a question that came over MQTT could not be answered")
             return name, _error("the question could not be answered; the device's log says why")
-        return name, answer.model_dump(mode="json")
+        return name, answer.json_fields
 
     def _say(self, question: Question, name: str | None, said: dict[str, Any]) -> None:
         topic, correlation = question.response_topic, question.correlation

@@ -18,10 +18,20 @@ from edge_runtime.interfaces.cli.main import app as cli
 from edge_runtime.interfaces.cli.query_text import Words
 from edge_runtime.interfaces.cli.remote import Server, curl_command
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.interfaces.http.auth import Access, Asking, Hosts, NotAllowed, TooMany, needed_role
-from edge_runtime.interfaces.http.rate_limit import Rates, address_key
+from edge_runtime.interfaces.http.auth import (
+    LASTS_S,
+    MAX_SESSIONS,
+    Access,
+    Asking,
+    Hosts,
+    NotAllowed,
+    Rates,
+    Sessions,
+    TooMany,
+    address_key,
+    needed_role,
+)
 from edge_runtime.interfaces.http.server import HttpServer
-from edge_runtime.interfaces.http.sessions import LASTS_S, MAX_SESSIONS, Sessions
 from edge_runtime.service.run import Run
 from engines.errors import LvmError
 from tools.fuzzing.small import small_service

@@ -12,7 +12,7 @@ import pytest
 
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.http.server import HttpServer
-from edge_runtime.query.schema import parse_query
+from edge_runtime.query.schema import ObjectQuery, QueryRequest
 from edge_runtime.service.run import Run
 from tests.support.browser import asked, chromium, drag, opened
 from tools.docs.page_demo import served
@@ -202,7 +202,7 @@ def test_a_pause_takes_the_picture_away_until_watching_is_resumed(page, site):
 def ask_elsewhere(page, service) -> None:
     """An answer that another door gave, until the page shows it."""
     before = page.locator("#past li").count()
-    service.ask(parse_query('{"type": "object", "activity": "scan", "from": 1, "to": 2}'), "lane 1")
+    service.ask(QueryRequest(ObjectQuery(activity="scan", start=1, end=2), "lane 1"))
     page.locator("#past li").nth(before).wait_for()
 
 

@@ -1,4 +1,4 @@
-"""Every place where bytes of strangers come in. A door is opened by name; only its module is imported."""
+"""Every place where bytes of strangers come in. A target is opened by name; only its module is imported."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import Protocol
 NAMES = ("images", "video", "yaml", "bundle", "state", "query", "http")
 
 
-class Door(Protocol):
+class Target(Protocol):
     longest: int
     """Bytes of one case."""
 
     def seeds(self) -> list[bytes]:
         """Valid inputs of every kind, small; the corpus grows from them. The same ones every time."""
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
         """A variation that knows the format; None to leave it to the bytes."""
 
     def run(self, data: bytes) -> None:
         """The whole way in. Raises LvmError for what is refused."""
 
 
-def open_door(name: str, folder: Path) -> Door:
-    """The door called `name`, which may write in `folder`."""
-    door: Door = importlib.import_module(f"tools.fuzzing.targets.{name}").Door(folder)
-    return door
+def open_target(name: str, folder: Path) -> Target:
+    """The target called `name`, which may write in `folder`."""
+    target: Target = importlib.import_module(f"tools.fuzzing.targets.{name}").Target(folder)
+    return target

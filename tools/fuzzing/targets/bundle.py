@@ -46,7 +46,7 @@ BYTES = tuple(word.encode() for word in WORDS) + (
 )  # fmt: skip
 
 
-class Door:
+class Target:
     longest = 8192
 
     def __init__(self, folder: Path) -> None:
@@ -78,16 +78,16 @@ class Door:
             *(b"G" + one for one in graphs)
         ]  # fmt: skip
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
         if not data:
             return None
         kind, rest = data[:1], data[1:]
         changed = None
-        if kind == b"M" and dice.random() < 0.8:
-            changed = json_tree(rest, dice, WORDS)
-        elif kind == b"W" and dice.random() < 0.7:
-            changed = json_header(rest, dice, WORDS)
-        return kind + (changed if changed is not None else any_bytes(rest, dice, BYTES))
+        if kind == b"M" and rng.random() < 0.8:
+            changed = json_tree(rest, rng, WORDS)
+        elif kind == b"W" and rng.random() < 0.7:
+            changed = json_header(rest, rng, WORDS)
+        return kind + (changed if changed is not None else any_bytes(rest, rng, BYTES))
 
     def run(self, data: bytes) -> None:
         way = {

@@ -24,7 +24,7 @@ from edge_runtime.service.run import Run
 from tools.fuzzing.mutate import any_bytes, json_tree
 from tools.fuzzing.small import small_service
 from tools.fuzzing.targets.query import TYPED, WORDS
-from tools.fuzzing.targets.query import Door as QueryDoor
+from tools.fuzzing.targets.query import Target as QueryTarget
 
 HEADERS = (
     b"GET ", b"POST ", b"HEAD ", b"OPTIONS ", b"PRI * HTTP/2.0\r\n\r\n", b" HTTP/1.1\r\n",
@@ -44,7 +44,7 @@ HEADERS = (
 
 
 PATHS = ("/openapi.json", "/none", "/page/none.js", "/api/v1/cameras/demo/latest.jpg?width=64")
-"""Beside those that the OpenAPI document tells (`told_paths`)."""
+"""Beside those that the OpenAPI document tells (`documented_paths`)."""
 ENDLESS = "/live.mjpg"
 VALUES: dict[str, tuple[str, ...]] = {
     "string": ("demo", "2", "14:05", "nan", "9" * 30),
@@ -58,7 +58,7 @@ FORM = (
 )
 
 
-class Door:
+class Target:
     longest = 8192
 
     def __init__(self, folder: Path) -> None:
@@ -76,7 +76,7 @@ class Door:
             self._app, http="h11", ws="none", log_config=None, access_log=False, lifespan="off"
         )
         self._config.load()
-        self._questions = QueryDoor(folder).seeds()[:6]
+        self._questions = QueryTarget(folder).seeds()[:6]
         self._failures: list[str] = []
         self._loop.set_exception_handler(lambda loop, context: self._failures.append(str(context)))
         log = logging.getLogger("uvicorn.error")
@@ -85,7 +85,7 @@ class Door:
         log.addFilter(BriefLog())
 
     def seeds(self) -> list[bytes]:
-        paths = [*PATHS, *told_paths(self._app.openapi())]
+        paths = [*PATHS, *documented_paths(self._app.openapi())]
         made = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths]
         made += [_post(question) for question in self._questions]
         json_type = "Content-Type: application/json\r\n"
@@ -105,16 +105,16 @@ class Door:
         ]
         return [*made, *others, chunked + b"2\r\n{}\r\n0\r\n\r\n", made[0] + made[5]]
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
         head, gap, body = data.partition(b"\r\n\r\n")
-        if gap and body and dice.random() < 0.5:
-            changed = json_tree(body, dice, WORDS)
+        if gap and body and rng.random() < 0.5:
+            changed = json_tree(body, rng, WORDS)
             if changed is not None:
                 line, _, headers = head.partition(b"\r\n")
                 if b"/forget" in line:  # the other routes are reached by changing bytes
                     return _post(changed, "POST /api/v1/forget", "Content-Type: application/json\r\n")
                 return _post(changed)
-        return any_bytes(data, dice, HEADERS if dice.random() < 0.7 else TYPED)
+        return any_bytes(data, rng, HEADERS if rng.random() < 0.7 else TYPED)
 
     def run(self, data: bytes) -> None:
         self._camera.ingest.version = self._version  # whatever the case before made it forget
@@ -146,7 +146,7 @@ class Door:
         assert not self._failures, self._failures[0]
 
 
-def told_paths(document: dict[str, Any]) -> list[str]:
+def documented_paths(document: dict[str, Any]) -> list[str]:
     """Each GET of an OpenAPI document: with all its parameters at once, and with each value of each alone."""
     found = []
     for path, methods in document["paths"].items():
@@ -154,8 +154,8 @@ def told_paths(document: dict[str, Any]) -> list[str]:
             continue
         asked = [one for one in methods["get"].get("parameters", []) if one["in"] == "query"]
         values = {one["name"]: VALUES[_type(one["schema"])] for one in asked}
-        queries = ["&".join(f"{name}={told[0]}" for name, told in values.items())]
-        queries += [f"{name}={one}" for name, told in values.items() for one in told]
+        queries = ["&".join(f"{name}={values_of[0]}" for name, values_of in values.items())]
+        queries += [f"{name}={one}" for name, values_of in values.items() for one in values_of]
         found += [path.replace("{name}", "demo") + (f"?{query}" if query else "") for query in queries]
     return found
 
@@ -174,15 +174,15 @@ def _keep_thumbnails(camera: CameraRun) -> None:
 
 
 class _Failures(logging.Handler):
-    """Keeps what uvicorn logs as an error of the application."""
+    """Keep what uvicorn logs as an error of the application."""
 
-    def __init__(self, kept: list[str]) -> None:
+    def __init__(self, messages: list[str]) -> None:
         super().__init__(logging.ERROR)
-        self._kept = kept
+        self._messages = messages
 
     def emit(self, record: logging.LogRecord) -> None:
         if record.exc_info is not None:
-            self._kept.append(logging.Formatter().format(record))
+            self._messages.append(logging.Formatter().format(record))
 
 
 class _Wire(asyncio.Transport):

@@ -30,15 +30,15 @@ WORDS = (
 )  # fmt: skip
 
 
-class Door:
+class Target:
     longest = 4096
 
     def __init__(self, folder: Path) -> None:
         pass
 
     def seeds(self) -> list[bytes]:
-        dice = np.random.default_rng(0)
-        colour = dice.integers(0, 255, (9, 12, 3), np.uint8)
+        rng = np.random.default_rng(0)
+        colour = rng.integers(0, 255, (9, 12, 3), np.uint8)
         pictures = {
             "colour": colour,
             "gray": colour[..., 0],
@@ -72,10 +72,10 @@ class Door:
         made.append(jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:])
         return made
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
-        if data.startswith(b"\x89PNG") and dice.random() < 0.7:
-            return _png(data, dice)
-        return any_bytes(data, dice, WORDS)
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
+        if data.startswith(b"\x89PNG") and rng.random() < 0.7:
+            return _png(data, rng)
+        return any_bytes(data, rng, WORDS)
 
     def run(self, data: bytes) -> None:
         rare = zlib.crc32(data) % 512 == 0
@@ -85,7 +85,7 @@ class Door:
             mosaic(image, 32)
 
 
-def _png(data: bytes, dice: Random) -> bytes:
+def _png(data: bytes, rng: Random) -> bytes:
     """Chunks changed, with checksums that fit: a wrong checksum ends every decoder's interest."""
     chunks, at = [], 8
     while at + 12 <= len(data):
@@ -94,18 +94,18 @@ def _png(data: bytes, dice: Random) -> bytes:
         at += 12 + length
     if not chunks:
         return data
-    index = dice.randrange(len(chunks))
+    index = rng.randrange(len(chunks))
     kind, body = chunks[index]
-    if kind == b"IDAT" and dice.random() < 0.7:
+    if kind == b"IDAT" and rng.random() < 0.7:
         try:
-            body = zlib.compress(number(zlib.decompress(body), dice))
+            body = zlib.compress(number(zlib.decompress(body), rng))
         except zlib.error:
-            body = number(body, dice)
+            body = number(body, rng)
     else:
-        body = number(body, dice) if dice.random() < 0.8 else any_bytes(body, dice, WORDS)
-    if dice.random() < 0.1:
-        kind = dice.choice((b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"IEND"))
-    chunks[index : index + 1] = [(kind, body)] * dice.choice((1, 1, 1, 1, 2, 0))
+        body = number(body, rng) if rng.random() < 0.8 else any_bytes(body, rng, WORDS)
+    if rng.random() < 0.1:
+        kind = rng.choice((b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"IEND"))
+    chunks[index : index + 1] = [(kind, body)] * rng.choice((1, 1, 1, 1, 2, 0))
     out = [data[:8]]
     for kind, body in chunks:
         out.append(struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)))

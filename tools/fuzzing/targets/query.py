@@ -32,7 +32,7 @@ TYPED = tuple(
 )  # fmt: skip
 
 
-class Door:
+class Target:
     longest = 4096
 
     def __init__(self, folder: Path) -> None:
@@ -56,9 +56,9 @@ class Door:
         ]
         return [json.dumps(one).encode() for one in questions] + [line.encode() for line in lines]
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
-        changed = json_tree(data, dice, WORDS) if data.startswith(b"{") and dice.random() < 0.8 else None
-        return changed if changed is not None else any_bytes(data, dice, TYPED)
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
+        changed = json_tree(data, rng, WORDS) if data.startswith(b"{") and rng.random() < 0.8 else None
+        return changed if changed is not None else any_bytes(data, rng, TYPED)
 
     def run(self, data: bytes) -> None:
         try:

@@ -40,7 +40,7 @@ HEADER = (
 JOURNAL = b"JOURNAL:"
 
 
-class Door:
+class Target:
     longest = 8192
 
     def __init__(self, folder: Path) -> None:
@@ -81,16 +81,16 @@ class Door:
             at = stop
         return records
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
         if data.startswith(MAGIC):
             return None
-        kind = dice.random()
+        kind = rng.random()
         changed = None
         if kind < 0.4:
-            changed = json_header(data, dice, WORDS)
+            changed = json_header(data, rng, WORDS)
         elif kind < 0.8:
-            changed = _inner(data, dice)
-        return changed if changed is not None else any_bytes(data, dice, [word.encode() for word in WORDS])
+            changed = _inner(data, rng)
+        return changed if changed is not None else any_bytes(data, rng, [word.encode() for word in WORDS])
 
     def run(self, data: bytes) -> None:
         for file in self._folder.iterdir():
@@ -122,7 +122,7 @@ class Door:
         ingest = Ingest(network, backbone, make_sampler("fifo", reader), version, on_step=steps.append)
         try:
             at = 0.0 if version.last_tick is None else version.last_tick / 5 + 1
-            return ingest.push([self._service._shown(at + i) for i in range(4)])
+            return ingest.push([self._service._frame_at(at + i) for i in range(4)])
         finally:
             ingest.close()
 
@@ -139,12 +139,12 @@ def _chained(records: bytes) -> bytes:
     return bytes(data)
 
 
-def _inner(data: bytes, dice: Random) -> bytes | None:
+def _inner(data: bytes, rng: Random) -> bytes | None:
     """The JSON of our own header, inside the metadata of the file's, changed and both lengths put right."""
     size = int.from_bytes(data[:8], "little")
     try:
         outer = json.loads(data[8 : 8 + size])
-        inner = json_tree(outer["__metadata__"]["header"].encode(), dice, HEADER)
+        inner = json_tree(outer["__metadata__"]["header"].encode(), rng, HEADER)
         outer["__metadata__"]["header"] = (inner or b"").decode()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None

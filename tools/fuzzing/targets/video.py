@@ -28,7 +28,7 @@ WORDS = (
 )  # fmt: skip
 
 
-class Door:
+class Target:
     longest = 16_384
 
     def __init__(self, folder: Path) -> None:
@@ -57,8 +57,8 @@ class Door:
         ]
         return made
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
-        return any_bytes(data, dice, WORDS)
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
+        return any_bytes(data, rng, WORDS)
 
     def run(self, data: bytes) -> None:
         self._file.write_bytes(data)
@@ -72,14 +72,14 @@ class Door:
 
 def _video(kind: str, codec: str, options: dict[str, str]) -> bytes:
     file = io.BytesIO()
-    dice = np.random.default_rng(0)
+    rng = np.random.default_rng(0)
     with av.open(file, "w", format=kind, options=options) as container:
         rate = 25 if codec in ("mpeg1video", "mpeg2video") else 2
         stream = container.add_stream(codec, rate=rate)
         stream.width, stream.height = 16, 16
         stream.pix_fmt = {"gif": "rgb8", "mjpeg": "yuvj420p"}.get(codec, "yuv420p")
         for number in range(4):
-            image = dice.integers(0, 255, (16, 16, 3), np.uint8) // 16 * 16
+            image = rng.integers(0, 255, (16, 16, 3), np.uint8) // 16 * 16
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = number, Fraction(1, rate)
             container.mux(stream.encode(frame))

@@ -39,7 +39,7 @@ WORDS = tuple(
 )
 
 
-class Door:
+class Target:
     longest = 4096
 
     def __init__(self, folder: Path) -> None:
@@ -56,8 +56,8 @@ class Door:
             b"cameras:\n  lane1:\n    sorce: 1\n",
         ]
 
-    def mutate(self, data: bytes, dice: Random) -> bytes | None:
-        return any_bytes(data, dice, WORDS)
+    def mutate(self, data: bytes, rng: Random) -> bytes | None:
+        return any_bytes(data, rng, WORDS)
 
     def run(self, data: bytes) -> None:
         self._file.write_bytes(data)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from edge_runtime.config.yaml_loader import read_settings
+from edge_runtime.system.validation import StrictModel
 
 Kind = Literal[
     "rtsp-stopped",
@@ -27,18 +28,14 @@ Kind = Literal[
 ]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-class Planned(_Strict):
+class Planned(StrictModel):
     """A fault and how long it is left on; 0 for those that happen in a moment."""
 
     fault: Kind
     lasts_s: float = Field(default=0.0, ge=0, le=3600)
 
 
-class Bounds(_Strict):
+class Bounds(StrictModel):
     """What the oracle objects to. Growth is judged over each life of the process, beyond noise; seconds are
     those of an idle machine, and multiplied by how much slower it was
     (`tools/reliability/machine_load.py`)."""
@@ -60,7 +57,7 @@ class Bounds(_Strict):
     answer_p99_grows: float = 3.0
 
 
-class Schedule(_Strict):
+class Schedule(StrictModel):
     """`cycle` is gone through again and again, `last` once before the end."""
 
     version: Literal[1] = 1

@@ -11,11 +11,11 @@ Imported with the HTTP door only. A product is added from photos (base64) or fro
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, TypeAdapter, WithJsonSchema, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS, cut_out, encode_photo
@@ -23,9 +23,16 @@ from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.interfaces.http.errors import Unknown
-from edge_runtime.interfaces.http.forms import form_of, is_form, photos_of
 from edge_runtime.interfaces.http.openapi import form, json_of, takes, told
-from edge_runtime.interfaces.http.request_bodies import MAX_BODY_BYTES, Held
+from edge_runtime.interfaces.http.request_bodies import (
+    MAX_BODY_BYTES,
+    Held,
+    form_of,
+    is_form,
+    parse_body,
+    photos_of,
+    validated,
+)
 from edge_runtime.interfaces.http.routes.cameras import camera_of
 from edge_runtime.interfaces.http.schemas import (
     CatalogueFacts,
@@ -38,9 +45,6 @@ from edge_runtime.query.schema import BoxInFrame, Photos
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
-from engines.errors import LvmError
-
-V = TypeVar("V")
 
 WHOLE = (0.0, 0.0, 1.0, 1.0)
 Products = Callable[[], Catalogue]
@@ -100,13 +104,13 @@ def add_catalogue_routes(app: FastAPI, service: Service, held: Held, products: P
     async def rename(name: str, request: Request) -> dict[str, Any]:
         """Give a product the name that the body is."""
         async with held.body(request) as body:
-            wanted = _valid(lambda: _NAME.validate_json(body))
+            wanted = validated(lambda: _NAME.validate_json(body))
         return await run_in_threadpool(_renamed, products(), name, wanted)
 
     @app.put("/api/v1/catalogue/{name}", **told(ProductAdded), **takes(json_of(AddBody) | FORM))
     async def add(name: str, request: Request) -> dict[str, Any]:
         async with held.body(request, MAX_BODY_BYTES) as data:
-            body = await _of_form(request, data) if is_form(request) else _body(data)
+            body = await _of_form(request, data) if is_form(request) else parse_body(AddBody, data)
             return await run_in_threadpool(_added, service, products(), name, body)
 
     @app.delete("/api/v1/catalogue/{name}", **told(ProductRemoved))
@@ -170,11 +174,11 @@ def _shown(service: Service, body: AddBody) -> Image:
 
 def _photos(given: list[str] | list[bytes]) -> Photos:
     """From JSON as base64, from a form as they are."""
-    return _valid(lambda: Photos.model_validate({"photos": given}))
+    return validated(lambda: Photos.model_validate({"photos": given}))
 
 
 def _checked(box: tuple[float, float, float, float], t: float) -> BoxInFrame:
-    return _valid(lambda: BoxInFrame(box=box, t=t))
+    return validated(lambda: BoxInFrame(box=box, t=t))
 
 
 async def _of_form(request: Request, data: bytes) -> AddBody:
@@ -187,18 +191,4 @@ async def _of_form(request: Request, data: bytes) -> AddBody:
             said["box"] = str(form["box"]).split(",")
         if "replace" in form:
             said["replace"] = str(form["replace"])
-        return _valid(lambda: AddBody.model_validate(said))
-
-
-def _body(data: bytes) -> AddBody:
-    return _valid(lambda: AddBody.model_validate_json(data))
-
-
-def _valid(make: Callable[[], V]) -> V:
-    try:
-        return make()
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False)[0]
-        place = ".".join(map(str, problem["loc"]))[:100]
-        said = problem["msg"].removeprefix("Value error, ")[:200]
-        raise LvmError(printable(f"not understood: {place} {said}".replace("  ", " "))) from None
+        return validated(lambda: AddBody.model_validate(said))

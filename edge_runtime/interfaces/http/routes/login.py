@@ -6,10 +6,9 @@ from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_runtime.config.access_tokens import MOST_CHARACTERS, Role
-from edge_runtime.interfaces.http.auth import Access, session_of
+from edge_runtime.interfaces.http.auth import COOKIE, LASTS_S, Access, session_of
 from edge_runtime.interfaces.http.openapi import json_of, takes
 from edge_runtime.interfaces.http.request_bodies import Held
-from edge_runtime.interfaces.http.sessions import COOKIE, LASTS_S
 from engines.errors import LvmError
 
 

@@ -20,7 +20,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
 from prometheus_client.registry import Collector
 
-from edge_runtime.interfaces.http.middleware import Gate
+from edge_runtime.interfaces.http.auth import Gate
 from edge_runtime.interfaces.http.routes.events import Listeners
 from edge_runtime.interfaces.http.routes.info import precision_of
 from edge_runtime.memory.coverage import FORGOTTEN, PAUSED

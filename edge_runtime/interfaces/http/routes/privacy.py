@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
 from fastapi import FastAPI, Request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from edge_runtime.interfaces.http.openapi import json_of, takes, told
-from edge_runtime.interfaces.http.request_bodies import Held
+from edge_runtime.interfaces.http.request_bodies import Held, parse_body
 from edge_runtime.interfaces.http.schemas import ForgottenFacts, PrivacyState
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import Header
@@ -94,9 +94,4 @@ async def _body(request: Request, model: type[B], held: Held) -> B:
     if kind != "application/json":
         raise LvmError("this must be sent with Content-Type: application/json")
     async with held.body(request) as data:
-        try:
-            return model.model_validate_json(data)
-        except ValidationError as error:
-            problem = error.errors(include_url=False)[0]
-            place = ".".join(str(part) for part in problem["loc"])
-            raise LvmError(f"not understood: {place[:100]} {problem['msg'][:200]}".strip()) from None
+        return parse_body(model, data)

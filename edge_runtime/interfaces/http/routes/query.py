@@ -11,11 +11,10 @@ from fastapi.responses import JSONResponse
 from starlette.datastructures import FormData
 
 from edge_runtime.interfaces.http import request_bodies as bodies
-from edge_runtime.interfaces.http.forms import form_of, is_form, photos_of
 from edge_runtime.interfaces.http.openapi import QUESTION, takes, told
-from edge_runtime.query.addressed import Addressed, parse_addressed
+from edge_runtime.interfaces.http.request_bodies import form_of, is_form, photos_of
 from edge_runtime.query.answers import Answer
-from edge_runtime.query.schema import query_of
+from edge_runtime.query.schema import QueryRequest, make_request, parse_request
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 
@@ -32,16 +31,19 @@ def add_query_routes(app: FastAPI, service: Service, held: bodies.Held) -> None:
         async with held.body(request, bodies.MAX_BODY_BYTES) as body:
             if is_form(request):
                 async with form_of(request, body) as form:
-                    asked = await _question(form)
+                    question = await _from_form(form)
             else:
-                asked = parse_addressed(body)
+                question = parse_request(body)
             # The reader runs in a thread, so that everybody else is answered meanwhile.
-            answer = await to_thread.run_sync(service.ask, asked.query, asked.camera, limiter=turns)
-        return JSONResponse(answer.model_dump(mode="json"))
+            answer = await to_thread.run_sync(service.ask, question, limiter=turns)
+        return JSONResponse(answer.json_fields)
 
 
-async def _question(form: FormData) -> Addressed:
-    """Field `query`, the question as JSON without its object, and files `photos`. Raises QueryError."""
+async def _from_form(form: FormData) -> QueryRequest:
+    """Read a form: field `query`, the question as JSON without its object, and files `photos`.
+
+    Raises QueryError.
+    """
     if set(form) - {"query", "photos"}:
         raise QueryError("a form has the field query and files photos, and nothing else")
     said, photos = form.getlist("query"), await photos_of(form)
@@ -53,9 +55,4 @@ async def _question(form: FormData) -> Addressed:
         raise QueryError("the field query is not JSON") from None
     if not isinstance(fields, dict) or "object" in fields:
         raise QueryError('the field query is like {"type": "activity", "from": 0}: the photos are its object')
-    camera = fields.pop("camera", None)
-    if camera is not None and not isinstance(camera, str):
-        raise QueryError("camera must be the name of a camera")
-    if photos:
-        fields["object"] = {"photos": photos}
-    return Addressed(query_of(fields), camera)
+    return make_request(fields | ({"object": {"photos": photos}} if photos else {}))
