@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 Rows = NDArray[np.floating[Any]]
 
-_ONE_ROUND = 0.05
+_SINGLE_ROUND = 0.05
 """Shortest pivot of the residual over the longest row, from which one round of Cholesky is enough.
 
 Its backward error is the rounding error divided by this share: 20 roundings of the longest row at most.
@@ -168,7 +168,7 @@ def _split(basis: Rows, rows: Rows) -> _Split:
 def _split_fast(basis: Rows, rows: Rows) -> _Split | None:
     """Split by block Gram-Schmidt with Cholesky factors; None where rows are too dependent for it."""
     first = _cholesky_round(basis, rows)
-    if first is None or _residual_share(first) >= _ONE_ROUND:
+    if first is None or _residual_share(first) >= _SINGLE_ROUND:
         return first
     # A second round on the nearly orthonormal result repairs the loss of the first.
     second = _cholesky_round(basis, first.by_basis @ basis + first.by_rows @ rows)

@@ -212,6 +212,6 @@ def clip_tokens(frames: Features, ticks: Sequence[int]) -> Tokens:
     return Tokens(frames.reshape(f * p, d), tick, cell)
 
 
-def select_most_novel(novelty: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+def select_novel(novelty: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the indices of the `count` highest, ascending; equal values go to the lower index."""
     return np.sort(np.argsort(-novelty, kind="stable")[:count])

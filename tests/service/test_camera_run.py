@@ -107,10 +107,10 @@ def test_what_was_not_kept_is_read_again(open_camera, tmp_path):
     whole = _run(open_camera("whole"), 50)
     camera = open_camera("killed", save_interval_s=0)
     batches: list[int] = []
-    save, keep = camera.folder.save, camera.folder.keep
+    save, append = camera.folder.save, camera.folder.append
     camera.folder.save = lambda snapshot: save(snapshot) if len(batches) < 4 else 0
-    camera.folder.keep = lambda *told, **how: (
-        batches.append(1) or (keep(*told, **how) if len(batches) < 4 else None)
+    camera.folder.append = lambda *steps, **how: (
+        batches.append(1) or (append(*steps, **how) if len(batches) < 4 else None)
     )
     _run(camera, 50)  # as after kill -9: what it did after the third batch is nowhere
     on_disk = load_snapshot(tmp_path / "killed")

@@ -121,7 +121,7 @@ def test_whose_memory_it_is_is_known_without_replaying_its_journal(written, tmp_
     def replayed(*given):
         raise AssertionError("a journal was replayed")
 
-    monkeypatch.setattr("edge_runtime.persistence.load._Journals.continued", replayed)
+    monkeypatch.setattr("edge_runtime.persistence.load._replay_journals", replayed)
     two = written(directory + "cameras: {a: {source: demo}, b: {source: 0}}")
     assert cameras_of(two)["a"].state == tmp_path / "kept"
 
@@ -200,7 +200,7 @@ def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(wri
 @pytest.mark.parametrize(
     "name, source, says",
     [
-        ("lane", "{}/v.mp4", "is_same_source to source rtsp://a/1 .camera lane., not "),
+        ("lane", "{}/v.mp4", "belongs to source rtsp://a/1 .camera lane., not "),
         ("b", "rtsp://b/2", "not rtsp://b/2; name another --state"),
     ],
 )
