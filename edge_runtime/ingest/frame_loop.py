@@ -14,7 +14,7 @@ from edge_runtime.frame import Frame, to_tick
 from edge_runtime.ingest.pipeline import Images, Ingest, batch_size, preprocess
 from edge_runtime.memory.version import Version
 from edge_runtime.sources.base import Source
-from edge_runtime.system.errors import GivenUp
+from edge_runtime.system.errors import CallAbandoned
 
 LATE_FRAMES_S = 1.0
 """A camera's frames from before the limit may arrive so much later."""
@@ -82,7 +82,7 @@ class FrameLoop:
                     next(versions)
                 except StopIteration:
                     return
-                except GivenUp:
+                except CallAbandoned:
                     if self._stop.is_set():
                         return
                     raise
@@ -100,7 +100,7 @@ class FrameLoop:
         self._started.append(BatchResult(batch[-1], self._source.seen))
         self._on_batch(batch)
         size = self._ingest.network.image_size
-        with self._ingest.stages.prepare.measured():
+        with self._ingest.stages.prepare.measure():
             images = np.stack([preprocess(frame, size) for frame in batch])
         return images, [frame.t for frame in batch]
 

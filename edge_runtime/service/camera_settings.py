@@ -9,7 +9,7 @@ from pathlib import Path
 from edge_runtime.config.privacy import PrivacySettings
 from edge_runtime.persistence import MIN_FPS, Header, Snapshot, StateError, check_owner, model_digest
 from edge_runtime.sources import is_live
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -35,7 +35,7 @@ class CameraSettings:
     @property
     def source_name(self) -> str:
         """The source for people, logs and the state file: without credentials."""
-        return redacted(self.source) if is_live(self.source) else self.source
+        return redact(self.source) if is_live(self.source) else self.source
 
     @property
     def shown_name(self) -> str:

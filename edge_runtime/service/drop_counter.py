@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from edge_runtime.sources.base import Source
-from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervised import SupervisedSource
 from engines.errors import EngineFault
 
 log = logging.getLogger(__name__)
 
 FAULT = "engine fault"
-"""The reason beside those that a source knows (`health.Drop`)."""
+"""The reason beside those that a source knows (`DropReason`)."""
 
 
 class Losses:
@@ -34,7 +34,7 @@ class Losses:
         before = Counter(self.lost)
 
         def count() -> None:
-            if isinstance(source, Supervised):
+            if isinstance(source, SupervisedSource):
                 for reason, frames in source.status.drops.items():
                     self.lost[reason] = before[reason] + frames
 

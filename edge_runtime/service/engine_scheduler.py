@@ -25,7 +25,7 @@ import numpy as np
 
 from edge_runtime.ingest.pipeline import BATCH_FRAMES
 from edge_runtime.service.engine_set import Engines
-from edge_runtime.system.errors import GivenUp
+from edge_runtime.system.errors import CallAbandoned
 from engines.errors import EngineFault
 from engines.spec import Array, Engine, Feeds
 
@@ -68,10 +68,10 @@ class Turns:
         return Lane(self, name)
 
     def make(self, call: _Call) -> dict[str, Array]:
-        """The call's outputs, when its turn has come. Raises what the engine raised, and GivenUp."""
+        """The call's outputs, when its turn has come. Raises what the engine raised, and CallAbandoned."""
         with self._change:
             if call.lane.left:
-                raise GivenUp(f"{call.lane.name} was left")
+                raise CallAbandoned(f"{call.lane.name} was left")
             self._waiting.append(call)
             self._change.wait_for(lambda: call.done or (not self._busy and self._waiting[0] is call))
             if not call.done:
@@ -89,7 +89,7 @@ class Turns:
             lane.left = True
             for call in [call for call in self._waiting if call.lane is lane]:
                 self._waiting.remove(call)
-                call.done, call.error = True, GivenUp(f"{lane.name} was left")
+                call.done, call.error = True, CallAbandoned(f"{lane.name} was left")
             self._change.notify_all()
 
     def _with_those_that_join(self, first: _Call) -> list[_Call]:
@@ -163,7 +163,7 @@ class Lane:
         self.name = name
         self.joins = False
         self.left = False
-        """While true, calls raise GivenUp."""
+        """While true, calls raise CallAbandoned."""
         self.faults = 0
         """Engine calls with something of this camera in them that failed, retries among them."""
         self._turns = turns

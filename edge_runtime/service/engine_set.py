@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from threadpoolctl import threadpool_limits
 
-from edge_runtime.system.malloc import steady_heaps
+from edge_runtime.system.malloc import tune_malloc
 from engines.bundle import Bundle
 from engines.select import Choice, load_engines
 from engines.spec import Engine
@@ -52,4 +52,4 @@ def _tune_process() -> None:
     threadpool_limits(1, user_api="blas")
     # The worker that feeds the engines would wait up to Python's default of 5 ms for the interpreter.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    steady_heaps()
+    tune_malloc()

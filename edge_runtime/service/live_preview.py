@@ -71,7 +71,7 @@ class Preview:
     # -- for a source --------------------------------------------------------------------------------------
 
     @property
-    def wanted(self) -> bool:
+    def active(self) -> bool:
         return bool(self._rates) and not self._hidden and time.monotonic() >= self._due
 
     def offer(self, frame: Frame) -> None:
@@ -87,7 +87,7 @@ class Preview:
     def _claimed(self, t: float) -> int | None:
         """The era, and the next picture is due later; None where this one is not wanted, or not new."""
         with self._lock:
-            if not self.wanted or (self._picture is not None and t <= self._picture.t):
+            if not self.active or (self._picture is not None and t <= self._picture.t):
                 return None
             # From the time when it was due, so that a camera's own rate does not round ours down.
             period, now = 1 / max(self._rates), time.monotonic()

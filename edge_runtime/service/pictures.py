@@ -13,7 +13,7 @@ from edge_runtime.persistence import Header
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.live_preview import Picture, Preview
-from edge_runtime.sources import frame_at
+from edge_runtime.sources import read_frame_at
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
@@ -37,12 +37,12 @@ class Pictures:
     def __init__(self, camera: Watching) -> None:
         self._camera = camera
         self.ring = Ring()
-        self.preview = Preview(lambda frame: camera.zones.burn(frame))
+        self.preview = Preview(lambda frame: camera.zones.mask_frame(frame))
 
     def push(self, frame: Frame) -> None:
         """A sampled frame that is now remembered, zones burnt in."""
         self.ring.push(frame)
-        if self.preview.wanted:
+        if self.preview.active:
             self.preview.offer_veiled(frame)
 
     def at(self, t: float) -> Frame:
@@ -53,7 +53,7 @@ class Pictures:
         if self._camera.paused:
             raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
         try:
-            return self._camera.zones.burn(frame_at(self._camera.settings.source, t))
+            return self._camera.zones.mask_frame(read_frame_at(self._camera.settings.source, t))
         except LvmError as error:
             raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
 

@@ -14,8 +14,8 @@ from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.coverage import PAUSED, Coverage
 from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_range
 from edge_runtime.persistence import StateError, StateFolder
-from edge_runtime.privacy.run_gate import Gate
-from edge_runtime.privacy.saved_settings import save_memo, start_memo
+from edge_runtime.privacy.run_gate import RunGate
+from edge_runtime.privacy.saved_settings import save_settings, update_saved_settings
 from edge_runtime.privacy.thumbnails import Thumbnails
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.service.pictures import Pictures
@@ -67,12 +67,12 @@ class Guard:
     def __init__(self, run: Guarded, settings: PrivacySettings) -> None:
         folder = run.folder
         self._run = run
-        self._memo = start_memo(folder.folder, settings.zones, paused=settings.paused)
+        self._memo = update_saved_settings(folder.folder, settings.zones, paused=settings.paused)
         self.zones = Zones(self._memo.zones)
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
         self.activities: KeepsActivities | None = None
         """Set by whoever writes the log, which is a file that nobody writes otherwise."""
-        self._gate = Gate(run.interrupt, paused=self._memo.paused)
+        self._gate = RunGate(run.interrupt, paused=self._memo.paused)
         run.pictures.hide(self._memo.paused)
         self.on_pause: Callable[[bool], None] = lambda paused: None
         """Told when a pause has begun or ended."""
@@ -97,7 +97,7 @@ class Guard:
                 self._gate.pause(True)
                 self._run.pictures.hide(True)
             memo = self._memo.model_copy(update={"paused": paused})
-            save_memo(self._run.folder.folder, memo)
+            save_settings(self._run.folder.folder, memo)
             self._memo = memo
             if not paused:
                 self._run.pictures.hide(False)
@@ -128,11 +128,6 @@ class Guard:
         """Around the whole run: from here on edits are left to it."""
         return self._gate.run()
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether the source must be left, although the stream has not ended."""
-        return self._gate.interrupted
-
     def stop(self) -> None:
         """End a wait in `admitted` soon. May be called from a signal handler."""
         self._gate.stop()
@@ -142,9 +137,9 @@ class Guard:
 
         False where `over` became true meanwhile, or the pause outlasted the run.
         """
-        self._gate.settle()
+        self._gate.do_pending_edits()
         if self.paused:
-            self.thumbnails.clear_waiting()
+            self.thumbnails.clear_pending()
             self._note_pause()
             self._gate.wait_while_paused(over)
         if self.paused or over():
@@ -162,7 +157,7 @@ class Guard:
 
     def _change(self, settings: PrivacySettings) -> None:
         folder = self._run.folder
-        self._memo = start_memo(folder.folder, settings.zones, paused=self._memo.paused)
+        self._memo = update_saved_settings(folder.folder, settings.zones, paused=self._memo.paused)
         self.zones = Zones(self._memo.zones)
         self._run.pictures.clear()  # in them what is a zone now may be seen
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)

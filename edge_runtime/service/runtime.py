@@ -28,7 +28,7 @@ from edge_runtime.service.engine_set import Engines
 from edge_runtime.service.events import Event, Events
 from edge_runtime.service.pending_cameras import Awaited
 from edge_runtime.sources import Opener
-from edge_runtime.sources.backoff import Backoff
+from edge_runtime.system.backoff import Backoff
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
