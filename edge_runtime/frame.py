@@ -1,4 +1,4 @@
-"""One picture and its time: the only thing that a source gives to the rest."""
+"""A frame: a picture and its time, which is all that a source gives to the rest."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Frame:
 
 
 MAX_T = 1e10
-"""Seconds on the stream's clock, either way: 317 years. Wall clocks that were set to 1970 and right again
-jump by half a century."""
+"""Seconds on the stream's clock, positive or negative: 317 years. A wall clock that was set to 1970 and back
+jumps by half a century."""
 MAX_TICK = int(MAX_T * TICKS_PER_SECOND)
 
 
 def to_tick(t: float) -> int:
-    """The 1/5 s tick nearest to `t` seconds."""
+    """Return the 1/5 s tick nearest to `t` seconds."""
     return round(t * TICKS_PER_SECOND)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_runtime.activity.row import Row, row_from_bytes, row_to_bytes
-from edge_runtime.persistence.encryption import Key, is_sealed, opened
+from edge_runtime.persistence.encryption import Key, is_sealed, open_sealed
 from edge_runtime.persistence.private_files import FILE_MODE
 from engines.durable import fsync_folder
 
@@ -97,13 +97,13 @@ def encoded(row: Row, key: Key | None) -> tuple[int, float | None, float | None,
     body = row_to_bytes(row)
     if key is None:
         return row.id, row.start, row.end, row.text(), int(row.ongoing), body
-    return row.id, None, None, None, int(row.ongoing), key.seal(body, role=ROLE, of=str(row.id))
+    return row.id, None, None, None, int(row.ongoing), key.seal(body, role=ROLE, owner=str(row.id))
 
 
 def decoded(body: bytes, key: Key | None, id: int) -> Row:
     """Raises SealError for a row of another key, or that was put in another's place."""
     try:
-        return row_from_bytes(opened(body, key, role=ROLE, of=str(id)))
+        return row_from_bytes(open_sealed(body, key, role=ROLE, owner=str(id)))
     except ValueError as error:
         raise sqlite3.DatabaseError(str(error)) from None
 
@@ -143,7 +143,7 @@ def seal_all(db: sqlite3.Connection, key: Key) -> bool:
         with db:
             db.executemany(
                 "UPDATE rows SET begin = NULL, finish = NULL, text = NULL, body = ? WHERE id = ?",
-                [(key.seal(body, role=ROLE, of=str(id)), id) for id, body in clear],
+                [(key.seal(body, role=ROLE, owner=str(id)), id) for id, body in clear],
             )
     db.execute("VACUUM")
     db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -26,7 +26,7 @@ from edge_runtime.ingest.pipeline import BATCH_FRAMES, Ingest
 from edge_runtime.memory.background_model import FRAMES_PER_CLIP, Background
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
-from edge_runtime.persistence import arrays_of
+from edge_runtime.persistence import to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, Photos, TimeQuery
@@ -211,7 +211,7 @@ def _result(lane: _Lane, backend: str, threads: int | None) -> dict[str, Any]:
             kind: {"p50_ms": float(np.percentile(ms, 50)), "p99_ms": float(np.percentile(ms, 99))}
             for kind, ms in lane.query_ms.items()
         },
-        "state": {"bytes": len(save(arrays_of(lane.ingest.version)))},
+        "state": {"bytes": len(save(to_arrays(lane.ingest.version)))},
         "rss": {"bytes": _resident(backend, lane.engines.bundle.path, threads)},
     }
 

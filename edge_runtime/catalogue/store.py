@@ -21,7 +21,7 @@ from edge_runtime.catalogue.names import check_product_name
 from edge_runtime.catalogue.photos import MAX_PHOTOS, encode_photo
 from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.jpeg import Image
-from edge_runtime.persistence.encryption import Key, SealError, is_sealed, opened
+from edge_runtime.persistence.encryption import Key, SealError, is_sealed, open_sealed
 from edge_runtime.persistence.private_files import FOLDER_MODE, write_private
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest, printable
@@ -83,7 +83,7 @@ class Catalogue:
         if not is_sealed(data):
             return read_image(photo.path)  # by its path, for error messages
         try:
-            return read_image(opened(data, self._key, role=ROLE))
+            return read_image(open_sealed(data, self._key, role=ROLE))
         except SealError as error:
             raise SealError(printable(f"photo {photo.path}: {error}")) from None
 

@@ -1,4 +1,4 @@
-"""One pass over a source: its frames to batches, its batches into an ingest, until it ends or is left."""
+"""Source to ingest: one pass over a source, its frames to batches, until it ends or is stopped."""
 
 from __future__ import annotations
 
@@ -16,48 +16,49 @@ from edge_runtime.memory.version import Version
 from edge_runtime.sources.base import Source
 from edge_runtime.system.errors import CallAbandoned
 
-ON_ITS_WAY_S = 1.0
-"""What a camera saw before the limit may arrive so much later."""
+LATE_FRAMES_S = 1.0
+"""A camera's frames from before the limit may arrive so much later."""
 
 
 @dataclass(frozen=True)
-class Taken:
-    """A batch that was taken in: its newest frame, and what the source had `seen` when it came out."""
+class BatchResult:
+    """A batch that was ingested: its newest frame, and the source's count of frames `seen` by then."""
 
     newest: Frame
     seen: int
 
 
-class Pass:
-    """Iterates to a `Taken` after each batch, in step with `ingest.version`.
+class FrameLoop:
+    """Iterates to a `BatchResult` after each batch, in step with `ingest.version`.
 
-    `veil` is the first thing that happens to a frame, `on_batch` is told what is about to be taken in.
-    `leave` ends the pass; so does a frame at or after `limit` seconds, and then `limited` is True. A live
-    source that gives no frame any more is ended by the clock: see `no_longer_than`.
+    `mask` is applied to a frame before anything else, `on_batch` is called with each batch before it is
+    ingested. `stop` ends the loop; so does a frame at or after `limit` seconds, and then `reached_limit` is
+    True. A live source that gives no frame any more is ended by the clock: see `limit_time`.
     """
 
     def __init__(
         self,
         source: Source,
         ingest: Ingest,
-        veil: Callable[[Frame], Frame],
-        leave: threading.Event,
+        mask: Callable[[Frame], Frame],
+        stop: threading.Event,
         limit: float | None,
         on_batch: Callable[[Sequence[Frame]], None] = lambda batch: None,
     ) -> None:
         self._source, self._ingest = source, ingest
-        self._veil, self._leave, self._limit = veil, leave, limit
+        self._mask, self._stop, self._limit = mask, stop, limit
         self._on_batch = on_batch
-        self._begun: deque[Taken] = deque()
-        self.limited = False
+        self._started: deque[BatchResult] = deque()
+        """Batches under way, the oldest first."""
+        self.reached_limit = False
 
     @contextlib.contextmanager
-    def no_longer_than(self, now: Callable[[], float]) -> Iterator[None]:
-        """Meanwhile a live source is ended when `now` has come to the limit and no frame says so."""
+    def limit_time(self, now: Callable[[], float]) -> Iterator[None]:
+        """Meanwhile end a live source when `now` has come to the limit, even if no frame arrives."""
         if self._limit is None or not self._source.live:
             yield
             return
-        timer = threading.Timer(max(self._limit - now(), 0.0) + ON_ITS_WAY_S, self._end)
+        timer = threading.Timer(max(self._limit - now(), 0.0) + LATE_FRAMES_S, self._end)
         timer.name, timer.daemon = "limit", True
         timer.start()
         try:
@@ -66,15 +67,15 @@ class Pass:
             timer.cancel()
 
     def _end(self) -> None:
-        self.limited = True
+        self.reached_limit = True
         self._source.close()
 
-    def __iter__(self) -> Iterator[Taken]:
+    def __iter__(self) -> Iterator[BatchResult]:
         versions: Generator[Version, None, None]
-        if frames_wait(self._source):
-            versions = self._ingest.stream(self._ready(batch) for batch in self._batches())
+        if frames_are_ready(self._source):
+            versions = self._ingest.stream(self._prepare(batch) for batch in self._batches())
         else:
-            versions = self._one_by_one()
+            versions = self._ingest_each()
         with contextlib.closing(versions):
             while True:
                 try:
@@ -82,20 +83,21 @@ class Pass:
                 except StopIteration:
                     return
                 except CallAbandoned:
-                    if self._leave.is_set():
+                    if self._stop.is_set():
                         return
                     raise
-                yield self._begun.popleft()
-                if self._leave.is_set():
-                    return  # a file's batches on their way are read again when it goes on
+                yield self._started.popleft()
+                if self._stop.is_set():
+                    return  # a file's batches under way are read again when it is resumed
 
-    def _one_by_one(self) -> Generator[Version, None, None]:
-        """Nothing to look ahead to: waiting for the next frame would delay this one."""
+    def _ingest_each(self) -> Generator[Version, None, None]:
+        """Ingest batch by batch: no frame is ready yet, and waiting for the next would delay this one."""
         for batch in self._batches():
-            yield from self._ingest.stream([self._ready(batch)])
+            yield from self._ingest.stream([self._prepare(batch)])
 
-    def _ready(self, batch: list[Frame]) -> tuple[Images, list[float]]:
-        self._begun.append(Taken(batch[-1], self._source.seen))
+    def _prepare(self, batch: list[Frame]) -> tuple[Images, list[float]]:
+        """Return a batch's pictures (B, S, S, 3) and times."""
+        self._started.append(BatchResult(batch[-1], self._source.seen))
         self._on_batch(batch)
         size = self._ingest.network.image_size
         with self._ingest.stages.prepare.measure():
@@ -103,35 +105,35 @@ class Pass:
         return images, [frame.t for frame in batch]
 
     def _batches(self) -> Iterator[list[Frame]]:
-        """Waiting frames together, cut at the same places of a clip whether resumed or not.
+        """Yield frames that are ready together, cut at the same places of a clip whether resumed or not.
 
-        A file stopped in mid-batch gives those frames up: they are read again when it is resumed, and the
-        backbone then sees the batches that it would have seen without the stop. Of two frames in one tick
+        A file that is stopped in mid-batch drops those frames: they are read again when it is resumed, and
+        the backbone then sees the batches that it would have seen without the stop. Of two frames in one tick
         only the first counts.
         """
         batch: list[Frame] = []
-        frames_of_clip = self._ingest.network.clip_frames
-        clip, last_tick = len(self._ingest.version.pending), self._ingest.version.last_tick
-        waiting = frames_wait(self._source)
+        clip_frames = self._ingest.network.clip_frames
+        pending, last_tick = len(self._ingest.version.pending), self._ingest.version.last_tick
+        ready = frames_are_ready(self._source)
         for raw in self._source:
-            if self._leave.is_set():
+            if self._stop.is_set():
                 return
-            frame = self._veil(raw)
+            frame = self._mask(raw)
             if self._limit is not None and frame.t >= self._limit - 1e-9:
-                self.limited = True
+                self.reached_limit = True
                 break
             if last_tick is not None and to_tick(frame.t) <= last_tick:
                 continue
             last_tick = to_tick(frame.t)
             batch.append(frame)
-            if not waiting or len(batch) == batch_size(clip, frames_of_clip):
-                clip = (clip + len(batch)) % frames_of_clip
+            if not ready or len(batch) == batch_size(pending, clip_frames):
+                pending = (pending + len(batch)) % clip_frames
                 yield batch
                 batch = []
-        if batch and not self._leave.is_set():
+        if batch and not self._stop.is_set():
             yield batch
 
 
-def frames_wait(source: Source) -> bool:
-    """Whether the next frame is there already: a file's, but not a camera's or a paced demo's."""
+def frames_are_ready(source: Source) -> bool:
+    """Return whether the next frame is there already: a file's, but not a camera's or a paced demo's."""
     return not (source.live or getattr(source, "paced", False))

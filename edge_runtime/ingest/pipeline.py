@@ -32,7 +32,7 @@ from edge_runtime.memory.version import (
     apply,
     check_order,
     prune_tokens,
-    select_most_novel,
+    select_novel,
 )
 from edge_runtime.system.timings import StageTimings
 from engines.errors import EngineFault
@@ -193,7 +193,7 @@ class Ingest:
         clip, novelty = version.clip(), version.clip_novelty()
         candidates = None
         if background is not None and self.sampler.prefilters:
-            candidates = select_most_novel(novelty, self.network.clip_candidates)
+            candidates = select_novel(novelty, self.network.clip_candidates)
             clip, novelty = clip.take(candidates), novelty[candidates]
         memory_novelty = np.zeros(memory.slots, np.float32)
         if background is not None:

@@ -1,15 +1,15 @@
-"""What a fixed camera always sees, and how new a token is against it.
+"""Background: what a fixed camera always sees, and how novel a token is against it.
 
 Letters: F frames, P = 49 cells, d width of a token, k tokens.
 
-A running mean for each cell takes the still scene away; an `OnlineSVD` of what varies takes away lighting and
-whatever else comes back all the time. The length of the residual, compared with what is usual in that cell,
-is the novelty. It costs two small matrix products a frame and is known before any network has judged the
-frame, so it prefilters out the candidates.
+A running mean for each cell removes the still scene; an `OnlineSVD` of the variation removes lighting and
+everything else that keeps coming back. The novelty is the length of the residual, compared with its usual
+length in that cell. It costs two small matrix products a frame and needs no network, so it prefilters the
+sampler's candidates.
 
-Usual in that cell and not in the picture, because an advert or a door always has long residuals: of the
-tokens that show an event, the most novel fifth of a clip holds 0.88 instead of 0.65 (demo level L1; 0.54
-instead of 0.38 on L2). Which rows the SVD gets hardly matters, the cell means matter most
+The comparison is with the cell and not with the whole picture, because an advert or a door always has long
+residuals: of the tokens that show an event, the most novel fifth of a clip holds 0.88 instead of 0.65 (demo
+level L1; 0.54 instead of 0.38 on L2). Which rows the SVD gets hardly matters, the cell means matter most
 (docs/lab).
 """
 
@@ -28,11 +28,11 @@ from edge_runtime.memory.token_memory import Cells, Tokens
 Features = NDArray[np.floating[Any]]
 
 FRAMES_PER_CLIP = 8
-"""Evenly spread frames of which the background learns: bounds its cost whatever the clip length."""
+"""Evenly spaced frames from which the background learns: bounds its cost for any clip length."""
 CELL_MEAN_RATE = 0.1
 """Share of a clip's median in the running cell means: half of the old scene is forgotten in seven clips."""
 _SCALE_RATE = 0.1
-_LEAST_DEVIATION = 0.5
+_MIN_DEVIATION = 0.5
 """Of the mean over all cells: in a cell where nothing ever moves, noise must not count as news."""
 
 
@@ -50,64 +50,66 @@ class Background:
 
     @classmethod
     def empty(cls, rank: int, width: int, forgetting: float) -> Background:
-        """Before the first clip. float32 throughout: 1,000 clips stay within 1e-3 of float64 (test_svd)."""
+        """Return the background before the first clip. float32 throughout: 1,000 clips stay within 1e-3 of
+        float64 (test_svd)."""
         return cls(OnlineSVD.empty(rank, width, forgetting=forgetting, dtype=np.float32))
 
     def novelty(self, tokens: Tokens) -> NDArray[np.float32]:
-        """How new each token is, in (-1, 1); 0 is usual. All 0 before the first clip. (k,)"""
+        """Return how novel each token is, in (-1, 1); 0 is usual. All 0 before the first clip. (k,)"""
         return self.standardise(self.residual(tokens), tokens.cell)
 
     def residual(self, tokens: Tokens) -> NDArray[np.float32]:
-        """Length of what neither cell mean nor basis explains of each token. 0 before the first clip. (k,)"""
+        """Return the length of each token's part outside cell mean and basis. 0 before the first clip.
+        (k,)"""
         if self.cell_means is None:
             return np.zeros(len(tokens), np.float32)
         return self.svd.residual_in_place(tokens.features - self.cell_means[tokens.cell])
 
     def frame_residual(self, frames: Features) -> NDArray[np.float32]:
-        """As `residual`, of whole frames (F, 49, d). (F, 49)"""
+        """As `residual`, for whole frames (F, 49, d). (F, 49)"""
         f, p, d = frames.shape
         if self.cell_means is None:
             return np.zeros((f, p), np.float32)
         return self.svd.residual_in_place((frames - self.cell_means).reshape(f * p, d)).reshape(f, p)
 
     def standardise(self, residual: NDArray[np.float32], cell: Cells) -> NDArray[np.float32]:
-        """Residuals (k,) against what is usual in their cells, as `novelty`. (k,)"""
+        """Return the novelty of residuals (k,): how far they are above the usual ones of their cells. (k,)"""
         if self.scale is None:
             return np.zeros(len(residual), np.float32)
         mean, deviation = self.scale  # (49,) each
-        deviation = np.maximum(deviation, max(_LEAST_DEVIATION * float(deviation.mean()), 1e-6))
+        deviation = np.maximum(deviation, max(_MIN_DEVIATION * float(deviation.mean()), 1e-6))
         return np.asarray(np.tanh((residual - mean[cell]) / deviation[cell]), np.float32)
 
     def update(self, frames: Features, residual: NDArray[np.float32] | None = None) -> Background:
-        """Take in a clip's features (F, 49, d). Raises ValueError for NaN or Inf; this state stays usable.
+        """Return the background after a clip's features (F, 49, d). Raises ValueError for NaN or Inf.
 
-        `residual` (F, 49) as this state sees the clip, where it is known already.
+        `residual` (F, 49) is that of the clip against this background, where it is known already.
         """
         if frames.ndim != 3 or frames.shape[1] != CELLS:
             raise ValueError(f"frames must be (F, {CELLS}, d), got {frames.shape}")
-        few = np.asarray(frames[:: learning_stride(len(frames))], np.float32)
-        median = _median(few)  # (49, d)
+        sample = np.asarray(frames[:: learning_stride(len(frames))], np.float32)
+        median = _median(sample)  # (49, d)
         means = median if self.cell_means is None else self.cell_means
-        # One row a frame, the mean over its cells: what varies all over the picture.
-        svd = self.svd.update((few - means).mean(axis=1))
-        moved = replace(self, svd=svd, cell_means=means + np.float32(CELL_MEAN_RATE) * (median - means))
-        seen_by = moved if self.cell_means is None else self
-        if residual is None or seen_by is moved:
-            residual = seen_by.frame_residual(frames)
-        return replace(moved, scale=self._rescaled(residual))
+        # One row a frame, the mean over its cells: variation of the whole picture.
+        svd = self.svd.update((sample - means).mean(axis=1))
+        learned = replace(self, svd=svd, cell_means=means + np.float32(CELL_MEAN_RATE) * (median - means))
+        reference = learned if self.cell_means is None else self
+        if residual is None or reference is learned:
+            residual = reference.frame_residual(frames)
+        return replace(learned, scale=self._update_scale(residual))
 
-    def _rescaled(self, residual: NDArray[np.float32]) -> Features:
+    def _update_scale(self, residual: NDArray[np.float32]) -> Features:
         now = np.stack([residual.mean(axis=0), residual.std(axis=0)]).astype(np.float32)  # (2, 49)
         return now if self.scale is None else self.scale + np.float32(_SCALE_RATE) * (now - self.scale)
 
 
 def learning_stride(frames: int) -> int:
-    """Of a clip of so many frames, the background learns from every so-manieth, the first included."""
+    """Return n so that the background learns from every n-th frame of a clip, the first included."""
     return -(-frames // FRAMES_PER_CLIP)
 
 
 def _median(frames: Features) -> Features:
-    """Median over frames, (F, 49, d) -> (49, d); numpy's takes seven times as long on the first axis."""
+    """Return the median over frames, (F, 49, d) -> (49, d); numpy's takes seven times as long there."""
     ordered = np.sort(frames, axis=0)
     middle = len(frames) // 2
     return np.asarray((ordered[middle] + ordered[(len(frames) - 1) // 2]) / 2)

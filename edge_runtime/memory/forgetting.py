@@ -1,4 +1,4 @@
-"""Forgetting an interval: what is removed, what is marked, and what stays in sums over all frames."""
+"""Forget an interval: remove its tokens, mark it in the coverage, estimate what stays in running sums."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from engines.errors import LvmError
 
 
 @dataclass(frozen=True)
-class Forgotten:
-    """What was done. Times in seconds of the stream.
+class ForgetResult:
+    """What forgetting an interval removed. Times in seconds of the stream.
 
     `svd_share` and `cell_share` estimate, from how many clips ago it was, how much of the background's SVD
     and cell means came from the interval; 0 where the background was reset or there is none.
@@ -39,7 +39,7 @@ class Forgotten:
         return {**vars(self), "remains": self.remains()}
 
     def remains(self) -> str:
-        """What is only approximately gone, as one sentence."""
+        """Return what is only approximately gone, as one sentence."""
         if self.background_reset:
             return "nothing of it: the background was emptied too and learns anew"
         if max(self.svd_share, self.cell_share) < 5e-4:
@@ -51,18 +51,18 @@ class Forgotten:
         )
 
 
-def checked_span(start: float, end: float) -> tuple[float, float]:
-    """Raises LvmError unless there is something between `start` and `end`."""
+def check_span(start: float, end: float) -> tuple[float, float]:
+    """Return both. Raises LvmError unless they are finite and `start` is before `end`."""
     if not (np.isfinite(start) and np.isfinite(end) and start < end):
         raise LvmError(f"--from must be before --to, both finite, got {start:g} and {end:g}")
     return start, end
 
 
-def ticks_of(start: float, end: float) -> tuple[int, int]:
-    """First and last tick, both included, that a picture of [start, end) may have.
+def to_tick_range(start: float, end: float) -> tuple[int, int]:
+    """Return the first and last tick, both included, that a frame of [start, end) may have.
 
-    A tick is a time rounded to 0.2 s, so this reaches up to 0.2 s too far rather than 0.1 s too short. What
-    lies beyond `MAX_T` has no tick.
+    A tick is a time rounded to 0.2 s, so this reaches up to 0.2 s too far rather than 0.1 s too short. Times
+    beyond `MAX_T` have no tick.
     """
     start, end = (min(max(t, -MAX_T), MAX_T) for t in (start, end))
     return (
@@ -73,16 +73,16 @@ def ticks_of(start: float, end: float) -> tuple[int, int]:
 
 def forget_span(
     version: Version, start: float, end: float, *, clip_s: float, clip_frames: int, reset: bool = False
-) -> tuple[Version, Forgotten]:
-    """`version` without [start, end) seconds, as far as it was watched, and what that came to.
+) -> tuple[Version, ForgetResult]:
+    """Return `version` without [start, end) seconds, as far as they were watched, and what was removed.
 
     `clip_s` seconds and `clip_frames` frames of one clip; `reset` empties the background.
     """
-    start, end = checked_span(start, end)
-    first, last = ticks_of(start, end)
-    svd_share, cell_share = _shares(version, start, end, clip_s, clip_frames)
-    memory, tokens = _without(version.memory, first, last)
-    kept = [i for i, tick in enumerate(version.pending_ticks) if not first <= tick <= last]
+    start, end = check_span(start, end)
+    first, last = to_tick_range(start, end)
+    svd_share, cell_share = _background_shares(version, start, end, clip_s, clip_frames)
+    memory, tokens = _remove_ticks(version.memory, first, last)
+    rest = [i for i, tick in enumerate(version.pending_ticks) if not first <= tick <= last]
     background = version.background
     if background is not None and reset:
         svd = background.svd
@@ -92,54 +92,55 @@ def forget_span(
         version,
         memory=memory,
         background=background,
-        coverage=version.coverage.forgotten(start, end),
-        pending=tuple(version.pending[i] for i in kept),
-        pending_residual=tuple(version.pending_residual[i] for i in kept),
-        pending_ticks=tuple(version.pending_ticks[i] for i in kept),
+        coverage=version.coverage.forget(start, end),
+        pending=tuple(version.pending[i] for i in rest),
+        pending_residual=tuple(version.pending_residual[i] for i in rest),
+        pending_ticks=tuple(version.pending_ticks[i] for i in rest),
         recurrent_state=forget_ticks(version.recurrent_state, first, last),
     )
-    told = Forgotten(
+    result = ForgetResult(
         start,
         end,
         tokens=tokens,
-        pending_frames=len(version.pending) - len(kept),
+        pending_frames=len(version.pending) - len(rest),
         svd_share=0.0 if reset else svd_share,
         cell_share=0.0 if reset else cell_share,
         background_reset=reset,
     )
-    return after, told
+    return after, result
 
 
-def _without(memory: TokenMemory, first: int, last: int) -> tuple[TokenMemory, int]:
-    """The memory without the tokens of these ticks: the others move up, what is left over is zero."""
-    kept = np.flatnonzero(memory.valid & ~((memory.tick >= first) & (memory.tick <= last)))
-    gone = memory.filled - len(kept)
+def _remove_ticks(memory: TokenMemory, first: int, last: int) -> tuple[TokenMemory, int]:
+    """Return the memory without the tokens of these ticks, and their number. The others move up."""
+    rest = np.flatnonzero(memory.valid & ~((memory.tick >= first) & (memory.tick <= last)))
+    gone = memory.filled - len(rest)
     if gone == 0:
         return memory, 0
-    n = len(kept)
+    n = len(rest)
 
-    def moved_up(array: NDArray[Any]) -> NDArray[Any]:
+    def move_up(array: NDArray[Any]) -> NDArray[Any]:
         new = np.zeros_like(array)
-        new[:n] = array[kept]
+        new[:n] = array[rest]
         return new
 
     after = TokenMemory(
-        moved_up(memory.features),
-        moved_up(memory.tick),
-        moved_up(memory.cell),
-        moved_up(memory.score),
-        moved_up(memory.valid),
+        move_up(memory.features),
+        move_up(memory.tick),
+        move_up(memory.cell),
+        move_up(memory.score),
+        move_up(memory.valid),
         memory.version + 1,
     )
     return after, gone
 
 
-def _shares(
+def _background_shares(
     version: Version, start: float, end: float, clip_s: float, clip_frames: int
 ) -> tuple[float, float]:
-    """Of the SVD's rows and of the cell means, by how many clips ago the interval ended and began.
+    """Estimate the interval's shares of the SVD's rows and of the cell means.
 
-    A clip's rows weigh forgetting² less with each clip after them, its cell means 1 - CELL_MEAN_RATE.
+    By how many clips ago it ended and began: each later clip multiplies the weight of a clip's rows by
+    forgetting², that of its cell means by 1 - CELL_MEAN_RATE.
     """
     background, coverage = version.background, version.coverage
     if background is None or background.cell_means is None or coverage.end is None:
@@ -147,11 +148,11 @@ def _shares(
     svd, clips = background.svd, float(background.svd.updates)
     waiting = len(version.pending) / clip_frames
 
-    def ago(t: float) -> float:
-        watched = coverage.within(t, coverage.end or t).watched() if t < (coverage.end or t) else 0.0
+    def clips_ago(t: float) -> float:
+        watched = coverage.within(t, coverage.end or t).watched_seconds() if t < (coverage.end or t) else 0.0
         return float(np.clip(watched / clip_s - waiting, 0.0, clips))
 
-    near, far = ago(end), ago(start)
+    near, far = clips_ago(end), clips_ago(start)
     rows = len(range(0, clip_frames, -(-clip_frames // FRAMES_PER_CLIP)))
     keep = svd.forgetting**2
     if keep < 1:
@@ -159,7 +160,7 @@ def _shares(
     else:
         weight = rows * (far - near)
     rate = 1 - CELL_MEAN_RATE
-    # The first clip's means have no older ones beside them.
+    # The first clip's means have no older ones below them.
     oldest = 0.0 if far >= clips - 1e-6 and far > near else rate**far
     cells = max(0.0, rate**near - oldest) if far > near else 0.0
     return float(min(1.0, weight / max(svd.rows_effective, 1e-9))), float(cells)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.memory.recurrent_state import Arrays
 from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
-from edge_runtime.memory.version import select_most_novel
+from edge_runtime.memory.version import select_novel
 from engines.errors import LvmError
 from engines.spec import Engine
 
@@ -145,7 +145,7 @@ class _GraphBeside:
 
     def __call__(self, memory: TokenMemory, clip: Tokens, novelty: Novelty, state: Arrays) -> SamplerOutput:
         m = memory.slots
-        best = select_most_novel(novelty[m:], self._graph.candidates - m)
+        best = select_novel(novelty[m:], self._graph.candidates - m)
         graph_novelty = np.concatenate([novelty[:m], novelty[m:][best]])
         outputs = self._graph(memory, clip.take(best), graph_novelty, state).outputs
         return SamplerOutput(self._score(memory, clip, novelty), outputs)

@@ -1,10 +1,10 @@
-"""TokenMemory: m slots that hold the most telling tokens of everything seen so far.
+"""Token memory: m slots with the best tokens of everything seen so far.
 
 Letters: m slots, k candidates of one clip, d width of a token.
 
-A memory is an immutable version. `update` returns the next one, so whoever answers a question keeps reading
-the version that it began with. Selection happens here, on the host, for every backend alike: TensorRT's TopK
-stops at 3,840, and ties, repeats and empty slots must be decided in one place.
+A memory is immutable: `update` returns the next one, so a question is answered from the memory that it began
+with. Selection happens here, on the host, for every backend alike: TensorRT's TopK stops at 3,840, and ties,
+repeats and empty slots must be decided in one place.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Tokens:
         return Tokens(self.features[index], self.tick[index], self.cell[index])
 
 
-def no_tokens(width: int) -> Tokens:
+def empty_tokens(width: int) -> Tokens:
     return Tokens(np.zeros((0, width), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int32))
 
 
@@ -55,8 +55,7 @@ class TokenMemory:
     """One version of the memory. Filled slots come first, in order of time and cell; the rest is zero.
 
     `features` (m, d) float32 in the steps of half precision, in which they are saved, `tick` (m,) int64,
-    `cell` (m,) int32,
-    `score` (m,) float32 the sampler's last verdict, `valid` (m,) bool.
+    `cell` (m,) int32, `score` (m,) float32 the sampler's last score, `valid` (m,) bool.
     """
 
     features: Features  # (m, d)
@@ -89,24 +88,23 @@ class TokenMemory:
         return int(np.count_nonzero(self.valid))
 
     def oldest_tick(self) -> int | None:
-        """Tick of the oldest remembered token, None while nothing is remembered."""
+        """Return the tick of the oldest remembered token, None while nothing is remembered."""
         return int(self.tick[0]) if self.valid[0] else None
 
     def slots_as_tokens(self) -> Tokens:
-        """All slots, empty ones too (zeros)."""
+        """Return all slots, also the empty ones (zeros)."""
         return Tokens(self.features, self.tick, self.cell)
 
     def tokens(self) -> Tokens:
-        """The filled slots only."""
+        """Return the filled slots only."""
         n = self.filled
         return Tokens(self.features[:n], self.tick[:n], self.cell[:n])
 
     def update(self, clip: Tokens, scores: Scores, *, oldest_tick: int) -> TokenMemory:
-        """The next version: the m best of memory and clip.
+        """Return the next version: the m best of memory and clip.
 
         `scores` (m + k,) for all slots and then the clip's tokens. Tokens before `oldest_tick` leave.
-        Raises ValueError for a wrong shape or for a score of a real token that is no number; this version
-        stays as it is.
+        Raises ValueError for a wrong shape, or NaN or Inf as the score of a real token.
         """
         if scores.shape != (self.slots + len(clip),):
             raise ValueError(f"scores must be ({self.slots + len(clip)},), got {scores.shape}")
@@ -116,9 +114,9 @@ class TokenMemory:
         if not np.isfinite(scores[real]).all():
             raise ValueError("scores must be finite, got NaN or Inf; the memory is unchanged")
         chosen = select(scores, tick, cell, real, self.slots)
-        return self._filled(clip, scores, tick, cell, chosen)
+        return self._fill_slots(clip, scores, tick, cell, chosen)
 
-    def _filled(
+    def _fill_slots(
         self, clip: Tokens, scores: Scores, tick: Ticks, cell: Cells, chosen: NDArray[np.intp]
     ) -> TokenMemory:
         n, old = len(chosen), chosen < self.slots
@@ -133,7 +131,7 @@ class TokenMemory:
 
 
 def select(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> NDArray[np.intp]:
-    """Indices of the m best real tokens, ordered by (tick, cell).
+    """Return the indices of the m best real tokens, ordered by (tick, cell).
 
     A repeated (tick, cell) counts once, its first place wins; equal scores go to the lower index.
     """

@@ -20,7 +20,7 @@ from edge_runtime.frame import CELLS, MAX_T, MAX_TICK, TICKS_PER_SECOND, to_tick
 from edge_runtime.memory.background_model import Background, learning_stride
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.recurrent_state import Arrays, initial_state, update_state
-from edge_runtime.memory.token_memory import Features, Scores, TokenMemory, Tokens, no_tokens
+from edge_runtime.memory.token_memory import Features, Scores, TokenMemory, Tokens, empty_tokens
 from engines.network_config import NetworkConfig
 
 
@@ -47,7 +47,7 @@ class Version:
     def clip(self) -> Tokens:
         """Return the tokens of the running clip, frame by frame. (f * 49)"""
         if not self.pending:
-            return no_tokens(self.memory.features.shape[1])
+            return empty_tokens(self.memory.features.shape[1])
         return clip_tokens(np.stack(self.pending), self.pending_ticks)
 
     def clip_novelty(self) -> NDArray[np.float32]:
@@ -212,6 +212,6 @@ def clip_tokens(frames: Features, ticks: Sequence[int]) -> Tokens:
     return Tokens(frames.reshape(f * p, d), tick, cell)
 
 
-def select_most_novel(novelty: NDArray[np.float32], count: int) -> NDArray[np.intp]:
+def select_novel(novelty: NDArray[np.float32], count: int) -> NDArray[np.intp]:
     """Return the indices of the `count` highest, ascending; equal values go to the lower index."""
     return np.sort(np.argsort(-novelty, kind="stable")[:count])

@@ -1,42 +1,41 @@
-"""What survives the power switch: a snapshot, a journal of what came since, and the one before of each.
+"""The state on disk, which survives power cuts: a snapshot and its journal, and the pair before.
 
     memory.state             the snapshot
     memory.state.previous    the snapshot before
-    memory.journal.<id>      the steps taken since the snapshot of that id; one for each of the two
-    memory.state.damaged     a snapshot that could not be read and was replaced, for a person to look at
+    memory.journal.<id>      the steps since the snapshot of that id; one for each of the two
+    memory.state.damaged     a snapshot that could not be read and was replaced, for a person to inspect
     lock                     held by the process that writes here
 
-Arrays are exactly those of a `Version` and steps are taken again as they were taken, so a resumed run goes on
-bit for bit. Nothing is unpickled. docs/reliability-state.md tells why it is so.
+The arrays are exactly those of a `Version`, and a journal's steps are applied as live ones are, so a resumed
+run continues bit for bit. Nothing is unpickled. docs/reliability-state.md has the reasons and measurements.
 
-`snapshot.py` what a snapshot holds and its bytes, `header.py` and `checks.py` what of it is believed,
-`records.py` a step as bytes, `journal.py` records in a file, `load.py` from files to a state, `folder.py`
-from a running process to files, `disk.py` all that is asked of a file system, `seal.py` what stands between
-bytes and disk.
+`store.py` writes the files of a running process and `load.py` reads them: `snapshot.py` with `header.py` and
+`validation.py`, `journal.py` with `step_codec.py`. `filesystem.py` has the operations on the disk,
+`sealing.py` and `encryption.py` the cipher before it.
 """
 
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
-from edge_runtime.persistence.header import LEAST_FPS, Header
-from edge_runtime.persistence.identity import belongs, check_belongs, model_digest
+from edge_runtime.persistence.header import MIN_FPS, Header
+from edge_runtime.persistence.identity import check_owner, is_same_source, model_digest
 from edge_runtime.persistence.load import load_header, load_snapshot
-from edge_runtime.persistence.snapshot import FILE, MAGIC, PREVIOUS, Saving, Snapshot, arrays_of
+from edge_runtime.persistence.snapshot import FILE, MAGIC, PREVIOUS, SaveStatus, Snapshot, to_arrays
 from edge_runtime.persistence.store import StateFolder
 
 __all__ = [
     "FILE",
-    "LEAST_FPS",
+    "MIN_FPS",
     "MAGIC",
     "PREVIOUS",
     "Damaged",
     "Header",
     "NewerState",
-    "Saving",
+    "SaveStatus",
     "Snapshot",
     "StateError",
     "StateFolder",
-    "arrays_of",
-    "belongs",
-    "check_belongs",
+    "to_arrays",
+    "is_same_source",
+    "check_owner",
     "load_header",
     "load_snapshot",
     "model_digest",

@@ -1,10 +1,10 @@
-"""Encryption of what is kept on disk, with AES-256-GCM of the package `cryptography`.
+"""Encryption of files on disk, with AES-256-GCM of the package `cryptography`.
 
-    sealed file   magic (8) | key id (8) | length of `of` (2) | of | nonce (12) | ciphertext and tag
+    sealed file   magic (8) | key id (8) | length of the owner (2) | owner | nonce (12) | ciphertext and tag
 
-Everything before the nonce, and the file's role, are authenticated too. So a file that was changed, that
-plays another role than the one it was written for, or that belongs to another snapshot is refused, not read.
-What this cannot tell is an old state put back as a whole: for that a device needs storage that its thief
+Everything before the nonce, and the file's role, are authenticated too. So a file that was changed, that has
+another role than the one it was written for, or that belongs to another owner (a snapshot, a row) is refused.
+An old state that was put back as a whole is not detected: for that a device needs storage that its thief
 cannot write.
 """
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 MAGIC = b"LVMSEAL1"
 KEY_BYTES = 32
 NONCE_BYTES = 12
-"""Drawn anew for each write: 2**32 writes with one key keep the chance of a repeated one below 2**-32."""
+"""Drawn anew for each write: 2**32 writes with one key keep the chance of a repeated nonce below 2**-32."""
 PREFIX = "lvm-edge-key-1:"
 ENVIRONMENT = "LVM_EDGE_KEY"
 ENVIRONMENT_FILE = "LVM_EDGE_KEY_FILE"
@@ -36,11 +36,11 @@ _TEXT = "expected one line made by `lvm-edge key new FILE`"
 
 
 class SealError(LvmError):
-    """What is sealed cannot be opened. The file stays as it is."""
+    """A sealed file cannot be opened. It stays as it is."""
 
 
 class WrongKey(SealError):
-    """Sealed with another key than the one given, or none was given."""
+    """Sealed with another key than the given one, or no key was given."""
 
 
 class Key:
@@ -51,27 +51,28 @@ class Key:
             raise LvmError(f"a key has {KEY_BYTES} bytes, got {len(secret)}; {_TEXT}")
         self._cipher = _cipher(secret)
         self.id = hashlib.sha256(b"lvm-edge key id\0" + secret).digest()[:8]
-        """Which key it is, told in every file; it says nothing about the key itself."""
+        """Identifies the key in every file, and reveals nothing of it."""
 
     def __repr__(self) -> str:
         return f"Key({self.id.hex()})"
 
-    def seal(self, data: bytes, *, role: str, of: str = "") -> bytes:
-        """`data` for a file of this `role` that belongs to `of` (a snapshot's id), with a fresh nonce."""
-        head = _head(self.id, of)
+    def seal(self, data: bytes, *, role: str, owner: str = "") -> bytes:
+        """Return `data` encrypted for a file of this `role` and `owner` (a snapshot's id), with a fresh
+        nonce."""
+        head = _head(self.id, owner)
         nonce = secrets.token_bytes(NONCE_BYTES)
         return head + nonce + self._cipher.encrypt(nonce, data, head + role.encode())
 
-    def open(self, sealed: bytes, *, role: str, of: str | None = None) -> bytes:
-        """What was sealed in this `role`, and for `of` where that is given.
+    def open(self, sealed: bytes, *, role: str, owner: str | None = None) -> bytes:
+        """Return the data that was sealed in this `role`, and for `owner` where that is given.
 
-        Raises SealError for another key, another role, another `of`, and for what was changed.
+        Raises SealError for another key, role or owner, and for changed bytes.
         """
-        key_id, belongs, start = _parsed(sealed)
+        key_id, sealed_owner, start = _parse(sealed)
         if key_id != self.id:
             raise WrongKey(f"sealed with key {key_id.hex()}, but the key given is {self.id.hex()}")
-        if of is not None and belongs != of:
-            raise SealError(f"sealed for {belongs or 'nothing'}, not for {of}")
+        if owner is not None and sealed_owner != owner:
+            raise SealError(f"sealed for {sealed_owner or 'nothing'}, not for {owner}")
         from cryptography.exceptions import InvalidTag
 
         nonce = sealed[start : start + NONCE_BYTES]
@@ -82,25 +83,25 @@ class Key:
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether `data` begins like something that a key has sealed."""
+    """Return whether `data` begins like a sealed file."""
     return data[: len(MAGIC)] == MAGIC
 
 
-def opened(data: bytes, key: Key | None, *, role: str, of: str | None = None) -> bytes:
-    """`data` in the clear: opened where it is sealed, itself where it is not. Raises SealError."""
+def open_sealed(data: bytes, key: Key | None, *, role: str, owner: str | None = None) -> bytes:
+    """Return `data`, decrypted where it is sealed. Raises SealError."""
     if not is_sealed(data):
         return data
     if key is None:
         raise WrongKey(
-            f"sealed with key {_parsed(data)[0].hex()}; name its file with --key or in {ENVIRONMENT_FILE}"
+            f"sealed with key {_parse(data)[0].hex()}; name its file with --key or in {ENVIRONMENT_FILE}"
         )
-    return key.open(data, role=role, of=of)
+    return key.open(data, role=role, owner=owner)
 
 
 def find_key(file: Path | None = None) -> Key | None:
-    """The key of `file`, else of the environment (LVM_EDGE_KEY_FILE, LVM_EDGE_KEY), else None.
+    """Return the key of `file`, else of the environment (LVM_EDGE_KEY_FILE, LVM_EDGE_KEY), else None.
 
-    Raises LvmError where it is named and cannot be used; nothing of a key is ever repeated in a message.
+    Raises LvmError where a named key cannot be used; no message ever repeats any part of a key.
     """
     if file is None and os.environ.get(ENVIRONMENT_FILE):
         file = Path(os.environ[ENVIRONMENT_FILE])
@@ -111,25 +112,25 @@ def find_key(file: Path | None = None) -> Key | None:
 
 
 def new_key_text() -> str:
-    """A key that nobody has yet, as the line of its file."""
+    """Return a new random key, as the line of its file."""
     return PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n"
 
 
-def _head(key_id: bytes, of: str) -> bytes:
-    belongs = of.encode()
-    return MAGIC + key_id + len(belongs).to_bytes(2, "little") + belongs
+def _head(key_id: bytes, owner: str) -> bytes:
+    name = owner.encode()
+    return MAGIC + key_id + len(name).to_bytes(2, "little") + name
 
 
-def _parsed(sealed: bytes) -> tuple[bytes, str, int]:
-    """Key id, `of` and where the nonce begins."""
+def _parse(sealed: bytes) -> tuple[bytes, str, int]:
+    """Return key id, owner and the offset of the nonce."""
     start = len(MAGIC) + 10 + int.from_bytes(sealed[len(MAGIC) + 8 : len(MAGIC) + 10], "little")
     if not is_sealed(sealed) or len(sealed) < start + NONCE_BYTES + 16:
         raise SealError("sealed and cut short")
     try:
-        belongs = sealed[len(MAGIC) + 10 : start].decode()
+        owner = sealed[len(MAGIC) + 10 : start].decode()
     except UnicodeDecodeError:
         raise SealError("sealed and damaged") from None
-    return sealed[len(MAGIC) : len(MAGIC) + 8], belongs, start
+    return sealed[len(MAGIC) : len(MAGIC) + 8], owner, start
 
 
 def _cipher(secret: bytes) -> AESGCM:
@@ -145,7 +146,7 @@ def _cipher(secret: bytes) -> AESGCM:
 def _key_text(file: Path) -> str:
     try:
         with open(os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK), "rb") as opened_file:
-            status = os.fstat(opened_file.fileno())  # of what is read, not of what the name means by then
+            status = os.fstat(opened_file.fileno())  # of the opened file: the name may lead elsewhere by now
             if not stat.S_ISREG(status.st_mode):
                 raise LvmError(f"key {file} is no file; {_TEXT}")
             _check_private(file, status)
@@ -159,7 +160,7 @@ def _key_text(file: Path) -> str:
 
 
 def _check_private(file: Path, status: os.stat_result) -> None:
-    # systemd hands credentials over in a folder of its own that only the unit may enter.
+    # systemd passes credentials in a folder that only the unit may enter.
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if credentials and file.resolve().parent == Path(credentials).resolve():
         return

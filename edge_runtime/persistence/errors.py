@@ -1,4 +1,4 @@
-"""Why a state is not used."""
+"""Errors: why a state is not used."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from engines.errors import LvmError
 
 
 class StateError(LvmError):
-    """A state that cannot be read, belongs elsewhere or is in use. It is never overwritten for that."""
+    """A state cannot be read, belongs elsewhere or is in use; it is never overwritten then."""
 
 
 class Damaged(StateError):
-    """Bytes that are not those that were written: torn, shortened or flipped. What was before is used."""
+    """Bytes are not as they were written: torn, shortened or flipped. The older state is used."""
 
 
 class NewerState(StateError):
-    """Sound, but written by a later version: never half understood, never overwritten."""
+    """Sound, but written by a later version: never read in part, never overwritten."""

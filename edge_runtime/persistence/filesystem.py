@@ -1,4 +1,4 @@
-"""All that the state asks of a file system. One that breaks at the n-th operation is in the tests."""
+"""The file system operations of a state. The tests have one that breaks at the n-th operation."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Appender(Protocol):
     """A file being written from its beginning to its end."""
 
     def write(self, data: bytes) -> None:
-        """Append all of `data`. Raises OSError; then any part of it may have been written."""
+        """Append all of `data`. Raises OSError, after which any part of it may have been written."""
 
     def sync(self) -> None:
-        """Wait until what was written would survive a power cut. Raises OSError: then none of it counts."""
+        """Wait until the file would survive a power cut. Raises OSError, after which none of it counts."""
 
     def close(self) -> None: ...
 
@@ -30,22 +30,22 @@ class Disk:
         self.written = 0
         """Bytes handed to the file system so far."""
         self.syncs = 0
-        """Times that files or folders were made to last, each of which costs a flash disk a write or two."""
+        """Number of syncs of files and folders, each of which costs a flash disk a write or two."""
 
     def read(self, path: Path) -> bytes:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device has no end
+        if not stat.S_ISREG(path.stat().st_mode):  # reading a pipe would block, a device has no end
             raise OSError(errno.EINVAL, "it is no file")
         return path.read_bytes()
 
     def names(self, folder: Path) -> list[str]:
-        """Names in the folder, none where there is no folder."""
+        """Return the names in the folder, none where there is no folder."""
         try:
             return sorted(os.listdir(folder))
         except FileNotFoundError:
             return []
 
     def create(self, path: Path) -> Appender:
-        """A new empty file, whatever was there."""
+        """Create a new empty file, in place of any other."""
         return _File(self, path)
 
     def replace(self, path: Path, target: Path) -> None:
@@ -59,7 +59,7 @@ class Disk:
         path.unlink(missing_ok=True)
 
     def sync_folder(self, folder: Path) -> None:
-        """Make what was created, renamed or removed in the folder last."""
+        """Make files that were created, renamed or removed in the folder survive a power cut."""
         self.syncs += 1
         fsync_folder(folder)
 

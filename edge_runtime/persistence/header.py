@@ -1,4 +1,4 @@
-"""Everything of a snapshot that is no array, and between which bounds a later run can go on with it."""
+"""The header of a snapshot: everything that is no array, with the bounds that a run can continue from."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from engines.network_config import NetworkConfig
 
 FORMAT_VERSION: Literal[2] = 2
 MAX_COUNT = 2**62
-"""Of frames and bytes: more than anybody counts to, and another one still fits 64 bits."""
+"""Of frames and bytes: more than any run counts to, and one more still fits 64 bits."""
 MAX_PERIOD_S = 1e4
-"""What one frame stands for at the lowest rate of a bundle; coverage ends that much after the last one."""
-LEAST_FPS = 1 / MAX_PERIOD_S
+"""Seconds that a frame stands for at the lowest rate of a bundle; coverage ends so much after the last."""
+MIN_FPS = 1 / MAX_PERIOD_S
 
 
 def _encodable(text: str) -> str:
-    """JSON can name half a character, which could be loaded and never saved again."""
+    """Refuse half characters, which JSON can name: such text could be loaded and never saved again."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -36,11 +36,11 @@ Reason = Annotated[Text, Field(max_length=200)]
 
 
 class Header(BaseModel):
-    """What a snapshot says beside its arrays. `epoch` is the wall-clock time of the stream's second 0.
+    """Everything of a snapshot that is no array. `epoch` is the wall-clock time of the stream's second 0.
 
-    `id` names the snapshot to its journal, `network` is what replaying that takes, `written` the bytes that
-    were written for this memory before this snapshot. Version 1 had none of the three and no journal.
-    `camera` is the name that a configuration gave, None where nobody gave one.
+    `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
+    written for this memory before this snapshot. Version 1 had none of the three and no journal. `camera` is
+    the name from a configuration, None without one.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -55,7 +55,7 @@ class Header(BaseModel):
     camera: Text | None = Field(default=None, max_length=64)
     sampler: Text
     epoch: Seconds
-    sample_fps: float = Field(ge=LEAST_FPS, le=TICKS_PER_SECOND)
+    sample_fps: float = Field(ge=MIN_FPS, le=TICKS_PER_SECOND)
     last_t: Seconds | None = None
     ended: bool = False
     seen: Count = 0
@@ -77,7 +77,7 @@ class Header(BaseModel):
     ) = None
 
     def resume_at(self) -> float:
-        """Second of the first sampling period that was not ingested."""
+        """Return the start in seconds of the first sampling period that was not ingested."""
         if self.last_t is None:
             return 0.0
         return (int(self.last_t * self.sample_fps + 1e-6) + 1) / self.sample_fps

@@ -1,4 +1,4 @@
-"""Whose a state is."""
+"""Check that a state belongs to a bundle and a source."""
 
 from __future__ import annotations
 
@@ -13,19 +13,22 @@ from engines.bundle import Bundle
 
 
 def model_digest(bundle: Bundle) -> str:
-    """Identity of what makes memories comparable: the weights and the shapes, not their export, and not which
-    tokens leave a full memory (`spread`): what was kept otherwise is read and goes on all the same."""
+    """Return the identity of a model, as far as memories depend on it: weights and shapes.
+
+    Neither the export counts, nor which tokens leave a full memory (`spread`): a memory that was filled by
+    the other rule is continued all the same.
+    """
     manifest = bundle.manifest
     network = manifest.network.model_dump_json(exclude={"spread"})
     weights = manifest.files[manifest.weights].sha256 if manifest.weights else bundle.digest
     return hashlib.sha256((weights + network).encode()).hexdigest()
 
 
-def belongs(header: Header, *, source: str, camera: str | None = None) -> bool:
-    """Whether it was made from this source, or by the live camera of this configured name.
+def is_same_source(header: Header, *, source: str, camera: str | None = None) -> bool:
+    """Return whether a state is of this source, or of the live camera with this configured name.
 
-    A live camera at another address is still the same camera; another file under the same name is not the
-    same video, and its seconds are others.
+    A live camera at another address is still the same camera; another file under the same name is another
+    video with other times.
     """
     if header.source == source:
         return True
@@ -33,19 +36,19 @@ def belongs(header: Header, *, source: str, camera: str | None = None) -> bool:
     return named and is_live(header.source) and is_live(source)
 
 
-def check_belongs(
-    header: Header, *, model: str, source: str, folder: Path, camera: str | None = None
-) -> None:
-    """Raises StateError unless the snapshot was made by this model, and `belongs` to source or camera."""
+def check_owner(header: Header, *, model: str, source: str, folder: Path, camera: str | None = None) -> None:
+    """Raise StateError unless a state is of this model, and of the source or camera (`is_same_source`)."""
     if header.model != model:
         raise StateError(
-            f"state {folder} was made by another bundle ({_shown(header.bundle)}); use that one or another "
-            "--state"
+            f"state {folder} was made by another bundle ({_printable(header.bundle)}); use that one or "
+            "another --state"
         )
-    if not belongs(header, source=source, camera=camera):
-        whose = _shown(header.source) + (f" (camera {_shown(header.camera)})" if header.camera else "")
-        raise StateError(f"state {folder} belongs to source {whose}, not {source}; name another --state")
+    if not is_same_source(header, source=source, camera=camera):
+        owner = _printable(header.source)
+        if header.camera:
+            owner += f" (camera {_printable(header.camera)})"
+        raise StateError(f"state {folder} belongs to source {owner}, not {source}; name another --state")
 
 
-def _shown(text: str) -> str:
+def _printable(text: str) -> str:
     return printable(text)[:200]

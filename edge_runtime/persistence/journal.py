@@ -1,15 +1,15 @@
-"""Records one after the other in a file that belongs to one snapshot.
+"""The journal of a snapshot: a file of records, one after the other.
 
     magic   8 bytes
     record  length (4), checksum (16), sealed payload; the first one says whose journal it is
     record  ...
 
-What is synced after each frame ends with zeros to the end of its page, and the next record begins on a new
-one: a page that is left half full would be written again with the next frame. Seeking over the rest is no
-help, as the file system then writes the old page again to clear it.
+A record that is synced is padded with zeros to the end of its page, and the next record begins on a new page:
+a half full page would be written again with the next frame. Seeking over the rest does not help, as the file
+system then writes the old page again to clear it.
 
-Each checksum covers the one before it, so a record counts only behind those behind which it was written: what
-was torn off, and what a disk shows of a file that lay there before, ends the journal.
+Each checksum covers the one before it, so a record counts only after those after which it was written. A torn
+record, and remains of an older file on the disk, end the journal.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from edge_runtime.system.validation import describe_first_problem
 MAGIC = b"LVMJRNL1"
 PREFIX = "memory.journal."
 _FORMAT = 2
-_READ = (1, 2)
-"""The first format had no empty rests of pages."""
+_READABLE = (1, 2)
+"""The first format had no padding."""
 PAGE = 4096
-"""Bytes in which kernel and file system write; where they write more at once, only the saving is smaller."""
+"""Bytes that kernel and file system write at once; where they write more, padding saves less."""
 _LENGTH_BYTES, _SUM_BYTES = 4, 16
 
 
 def journal_name(snapshot: str) -> str:
-    """File name of the journal of the snapshot with this id."""
+    """Return the file name of the journal of the snapshot with this id."""
     return PREFIX + snapshot
 
 
@@ -54,11 +54,11 @@ class _Head(BaseModel):
 
 
 @dataclass(frozen=True)
-class Scanned:
-    """What a journal's bytes hold: `payloads` of its sound records, `size` bytes of them and the file's.
+class JournalScan:
+    """A journal that was read: `payloads` of its sound records, their `size` in bytes and the file's.
 
-    `after` is the `end` of the journal that this one goes on from, empty where there was none, and `frames`
-    are those of its snapshot: where that one has more than the journal before leads to, there is no way on.
+    `after` is the `end` of the journal that this one continues, empty where there was none. `frames` are
+    those of its snapshot: it continues only a journal that leads to as many.
     """
 
     snapshot: str
@@ -71,16 +71,16 @@ class Scanned:
 
 
 class Journal:
-    """The journal that is being written. Every method raises OSError; then it must not be used again."""
+    """The journal that is being written. Every method raises OSError and must not be used after it."""
 
     def __init__(self, disk: Disk, path: Path, seal: Seal, *, snapshot: str, after: str, frames: int) -> None:
-        """Creates the file and makes it last, but not yet its name in the folder."""
+        """Create and sync the file, but not yet its name in the folder."""
         self._seal, self._snapshot, self._records = seal, snapshot, 0
         self._file = disk.create(path)
-        self._sum = first_sum()
+        self._sum = first_checksum()
         self.size = len(MAGIC)
-        self.waits = False
-        """Whether records were appended that a power cut would take."""
+        self.unsynced = False
+        """Whether there are records that a power cut would lose."""
         head = {"format": _FORMAT, "snapshot": snapshot, "after": after, "frames": frames}
         self._file.write(MAGIC)
         self.append(json.dumps(head).encode(), whole_page=True)
@@ -88,68 +88,70 @@ class Journal:
 
     @property
     def end(self) -> str:
-        """Checksum of everything so far."""
+        """Checksum of all records so far."""
         return self._sum.hex()
 
     def append(self, payload: bytes, *, whole_page: bool = False) -> None:
-        """`whole_page`: it is synced next, so the rest of its page belongs to it."""
-        sealed = self._seal.seal(payload, role=JOURNAL, of=_place(self._snapshot, self._records))
+        """Append a record. `whole_page`: it is synced next, so pad it to the end of its page."""
+        sealed = self._seal.seal(payload, role=JOURNAL, owner=_record_owner(self._snapshot, self._records))
         self._records += 1
-        total = next_sum(self._sum, sealed)
+        total = next_checksum(self._sum, sealed)
         record = len(sealed).to_bytes(_LENGTH_BYTES, "little") + total + sealed
         if whole_page:
             record += bytes(-(self.size + len(record)) % PAGE)
-        self.waits = True
+        self.unsynced = True
         self._file.write(record)
         self._sum = total
         self.size += len(record)
 
     def sync(self) -> None:
         self._file.sync()
-        self.waits = False
+        self.unsynced = False
 
     def close(self) -> None:
         self._file.close()
 
 
-def scan(data: bytes, seal: Seal) -> Scanned | None:
-    """The sound records from the beginning on, None where not even the first one is.
+def scan(data: bytes, seal: Seal) -> JournalScan | None:
+    """Return the sound records from the beginning on, None where the first is not sound.
 
-    Raises NewerState for a journal of a later version, StateError where the key does not fit or the first
-    record, although it is sound, makes no sense.
+    Raises NewerState for a journal of a later version, StateError where the key does not fit or a sound first
+    record is not understood.
     """
     if data[: len(MAGIC)] != MAGIC:
         return None
-    at, total = len(MAGIC), first_sum()
+    at, total = len(MAGIC), first_checksum()
     payloads: list[bytes] = []
     head: _Head | None = None
-    while (found := _record(data, at, total) or _record(data, at + -at % PAGE, total)) is not None:
-        sealed, total, at = found
-        place = _place(head.snapshot if head else "", len(payloads))
-        payloads.append(seal.open(sealed, role=JOURNAL, of=place))
-        head = head or _head(payloads[0])
+    while (record := _read_record(data, at, total) or _read_record(data, at + -at % PAGE, total)) is not None:
+        sealed, total, at = record
+        owner = _record_owner(head.snapshot if head else "", len(payloads))
+        payloads.append(seal.open(sealed, role=JOURNAL, owner=owner))
+        head = head or _read_head(payloads[0])
     if head is None:
         return None
     if len(data) - at < PAGE and not any(data[at:]):
-        at = len(data)  # what a sync added to the last record
-    return Scanned(head.snapshot, head.after, head.frames, tuple(payloads[1:]), total.hex(), at, len(data))
+        at = len(data)  # padding of the last record
+    return JournalScan(
+        head.snapshot, head.after, head.frames, tuple(payloads[1:]), total.hex(), at, len(data)
+    )
 
 
-def _record(data: bytes, at: int, before: bytes) -> tuple[bytes, bytes, int] | None:
-    """The record at `at` behind those of checksum `before`: its sealed payload, its checksum and its end."""
+def _read_record(data: bytes, at: int, before: bytes) -> tuple[bytes, bytes, int] | None:
+    """Return the record at `at` after checksum `before`: its sealed payload, its checksum and its end."""
     start = at + _LENGTH_BYTES + _SUM_BYTES
     stop = start + int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
     if start > len(data) or stop > len(data):
         return None
     sealed = data[start:stop]
-    total = next_sum(before, sealed)
+    total = next_checksum(before, sealed)
     return (sealed, total, stop) if data[at + _LENGTH_BYTES : start] == total else None
 
 
-def _head(payload: bytes) -> _Head:
+def _read_head(payload: bytes) -> _Head:
     try:
         plain = json.loads(payload)
-        if isinstance(plain, dict) and isinstance(plain["format"], int) and plain["format"] not in _READ:
+        if isinstance(plain, dict) and isinstance(plain["format"], int) and plain["format"] not in _READABLE:
             raise NewerState("its journal was written by a newer lvm-edge")
         return _Head.model_validate(plain)
     except ValidationError as error:
@@ -158,14 +160,14 @@ def _head(payload: bytes) -> _Head:
         raise StateError(f"its journal is not understood ({type(error).__name__})") from error
 
 
-def _place(snapshot: str, record: int) -> str:
-    """By which a record is known to its seal. The first one says whose journal it is."""
+def _record_owner(snapshot: str, record: int) -> str:
+    """Return the owner by which a record is sealed. The first record itself says whose journal it is."""
     return f"{snapshot} {record}" if record else "0"
 
 
-def first_sum() -> bytes:
-    return next_sum(b"", MAGIC)
+def first_checksum() -> bytes:
+    return next_checksum(b"", MAGIC)
 
 
-def next_sum(before: bytes, data: bytes) -> bytes:
+def next_checksum(before: bytes, data: bytes) -> bytes:
     return hashlib.blake2b(before + data, digest_size=_SUM_BYTES).digest()

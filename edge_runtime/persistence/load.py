@@ -15,9 +15,9 @@ from edge_runtime.persistence.encryption import Key
 from edge_runtime.persistence.errors import Damaged, StateError
 from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.header import Header
-from edge_runtime.persistence.journal import PREFIX, Scanned, journal_name, scan
-from edge_runtime.persistence.sealing import Seal, seal_of
-from edge_runtime.persistence.snapshot import FILE, PREVIOUS, Saving, Snapshot, decode
+from edge_runtime.persistence.journal import PREFIX, JournalScan, journal_name, scan
+from edge_runtime.persistence.sealing import Seal
+from edge_runtime.persistence.snapshot import FILE, PREVIOUS, SaveStatus, Snapshot, decode
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from engines.network_config import NetworkConfig
 
@@ -39,7 +39,7 @@ def load_snapshot(
     shapes fit; `key` decrypts, through `seal` unless that is given. Raises StateError if files are there but
     none can be used, or if they are of a later version or another bundle; no file is ever deleted here.
     """
-    disk, seal = disk or Disk(), seal or seal_of(key)
+    disk, seal = disk or Disk(), seal or Seal(key)
     if folder.is_file():
         raise StateError(f"state {folder} must be a folder, got a file")
     problems: list[str] = []
@@ -47,7 +47,7 @@ def load_snapshot(
         try:
             data = disk.read(folder / name)
             snapshot = decode(data, seal, network)
-            snapshot = replace(snapshot, saving=Saving(snapshot.header.written + len(data)))
+            snapshot = replace(snapshot, saving=SaveStatus(snapshot.header.written + len(data)))
             snapshot = _replay_journals(snapshot, folder, disk, seal)
         except FileNotFoundError:
             continue
@@ -71,7 +71,7 @@ def load_snapshot(
 def load_header(folder: Path, key: Key | None = None) -> Header | None:
     """Return the header of the newest sound snapshot, without the journal: whose memory it is, at the cost of
     one small file. None where nothing can be read, whatever the reason."""
-    disk, seal = Disk(), seal_of(key)
+    disk, seal = Disk(), Seal(key)
     for name in (FILE, PREVIOUS):
         try:
             return decode(disk.read(folder / name), seal).header
@@ -109,7 +109,7 @@ def _replay_journals(snapshot: Snapshot, folder: Path, disk: Disk, seal: Seal) -
     return replay.result()
 
 
-def _scan(disk: Disk, path: Path, seal: Seal) -> Scanned | None:
+def _scan(disk: Disk, path: Path, seal: Seal) -> JournalScan | None:
     try:
         return scan(disk.read(path), seal)
     except FileNotFoundError:
@@ -125,7 +125,7 @@ class _Replay:
         self._newest: Record | None = None
         self._bytes = 0
 
-    def apply_journal(self, journal: Scanned) -> bool:
+    def apply_journal(self, journal: JournalScan) -> bool:
         """Apply a journal's steps; return whether all of them fitted. Raises StateError for a malformed
         one."""
         self._bytes += journal.size
@@ -158,4 +158,4 @@ class _Replay:
                     "ended": False,
                 }
             )
-        return Snapshot(header, version, Saving(self._snapshot.saving.written + self._bytes))
+        return Snapshot(header, version, SaveStatus(self._snapshot.saving.written + self._bytes))

@@ -1,8 +1,8 @@
-"""What a snapshot holds, and its bytes.
+"""A snapshot: its content and its bytes.
 
 magic    8 bytes, the last one the version
-SHA-256  of the magic and of what follows (version 1: of what follows), so that a flipped bit is never
-         taken for a later version
+SHA-256  of the magic and of the rest (version 1: of the rest), so that a flipped bit is never taken for a
+         later version
 sealed   safetensors, with everything that is no array in its header
 """
 
@@ -27,7 +27,7 @@ from edge_runtime.memory.version import Version
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
 from edge_runtime.persistence.header import FORMAT_VERSION, Header
 from edge_runtime.persistence.sealing import SNAPSHOT, Seal
-from edge_runtime.persistence.validation import CARRIED, check_arrays, check_network
+from edge_runtime.persistence.validation import STATE_PREFIX, check_arrays, check_network
 from edge_runtime.system.validation import describe_first_problem
 from engines.network_config import NetworkConfig
 from engines.spec import Array
@@ -41,32 +41,32 @@ PREVIOUS = "memory.state.previous"
 
 
 @dataclass(frozen=True)
-class Saving:
-    """How saving goes: bytes written for this memory so far, and what is wrong with it, if anything."""
+class SaveStatus:
+    """Bytes written for this memory so far, and why the newest state is not saved, None where it is."""
 
     written: int = 0
-    trouble: str | None = None
+    problem: str | None = None
 
 
 @dataclass(frozen=True)
 class Snapshot:
     header: Header
     version: Version
-    saving: Saving = Saving()
+    saving: SaveStatus = SaveStatus()
 
 
 def encode(snapshot: Snapshot, seal: Seal) -> bytes:
-    """The bytes of a snapshot file."""
-    payload = save(arrays_of(snapshot.version), {"header": _header(snapshot).model_dump_json()})
+    """Return the bytes of a snapshot file."""
+    payload = save(to_arrays(snapshot.version), {"header": _to_header(snapshot).model_dump_json()})
     sealed = seal.seal(payload, role=SNAPSHOT)
     return MAGIC + hashlib.sha256(MAGIC + sealed).digest() + sealed
 
 
 def decode(data: bytes, seal: Seal, network: NetworkConfig | None = None) -> Snapshot:
-    """A snapshot from its file. `network` checks that shapes fit.
+    """Return the snapshot of a file's bytes. `network` checks that shapes fit.
 
-    Raises Damaged where the bytes are not those that were written, NewerState for those of a later version
-    and StateError where they are sound and yet of no use.
+    Raises Damaged where the bytes are not as they were written, NewerState for a later version and StateError
+    where they are sound but cannot be used.
     """
     check_sound(data)
     payload = seal.open(data[_SUM_END:], role=SNAPSHOT)
@@ -85,14 +85,14 @@ def decode(data: bytes, seal: Seal, network: NetworkConfig | None = None) -> Sna
         check_arrays(arrays, header)
     except ValueError as error:
         raise StateError(f"not understood ({error})") from error
-    for one in (network, header.network):
-        if one is not None:
-            check_network(arrays, header, one)
-    return Snapshot(header, _version(arrays, header))
+    for config in (network, header.network):
+        if config is not None:
+            check_network(arrays, header, config)
+    return Snapshot(header, _to_version(arrays, header))
 
 
 def check_sound(data: bytes) -> None:
-    """Raises Damaged unless these are the bytes of a snapshot, NewerState if one of a later version."""
+    """Raise Damaged unless these are the bytes of a snapshot, NewerState for a later version."""
     magic, total, rest = data[:8], data[8:_SUM_END], data[_SUM_END:]
     if magic[:7] != _FAMILY:
         raise Damaged("damaged or no state")
@@ -103,7 +103,7 @@ def check_sound(data: bytes) -> None:
         raise NewerState("written by a newer lvm-edge")
 
 
-def _header(snapshot: Snapshot) -> Header:
+def _to_header(snapshot: Snapshot) -> Header:
     version = snapshot.version
     background, coverage = version.background, version.coverage
     svd = background.svd if background else None
@@ -121,8 +121,8 @@ def _header(snapshot: Snapshot) -> Header:
     )
 
 
-def arrays_of(version: Version) -> dict[str, Array]:
-    """Everything of a version that is an array, by its name in the file."""
+def to_arrays(version: Version) -> dict[str, Array]:
+    """Return all arrays of a version, by their names in the file."""
     memory, background = version.memory, version.background
     arrays: dict[str, Array] = {
         "memory.features": memory.features.astype(np.float16),
@@ -141,18 +141,22 @@ def arrays_of(version: Version) -> dict[str, Array]:
             arrays["cell_means"] = background.cell_means
         if background.scale is not None:
             arrays["novelty_scale"] = background.scale
-    arrays |= {CARRIED + name: array for name, array in version.recurrent_state.items()}
+    arrays |= {STATE_PREFIX + name: array for name, array in version.recurrent_state.items()}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _carried(arrays: dict[str, Array]) -> Arrays:
-    named = {name.removeprefix(CARRIED): array for name, array in arrays.items() if name.startswith(CARRIED)}
+def _recurrent_state(arrays: dict[str, Array]) -> Arrays:
+    named = {
+        name.removeprefix(STATE_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(STATE_PREFIX)
+    }
     for array in named.values():
         array.flags.writeable = False
     return named
 
 
-def _version(arrays: dict[str, Array], header: Header) -> Version:
+def _to_version(arrays: dict[str, Array], header: Header) -> Version:
     memory = TokenMemory(
         arrays["memory.features"].astype(np.float32),
         arrays["memory.tick"],
@@ -178,5 +182,5 @@ def _version(arrays: dict[str, Array], header: Header) -> Version:
         header.pending_ticks,
         header.last_tick,
         header.frames,
-        _carried(arrays),
+        _recurrent_state(arrays),
     )

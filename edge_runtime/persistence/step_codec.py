@@ -1,10 +1,10 @@
-"""A step as bytes, losslessly, in about half of what its tokens take.
+"""Encode a step as bytes, losslessly, in about half of the size of its tokens.
 
 Letters: B frames, P = 49 cells, d width, m slots, k candidates.
 
-A token is written as its difference to the last one that was written for its cell, in steps of half
-precision: on a fixed camera most differences are small, and the two bytes of each are then coded apart. A
-record can therefore be read after all those before it only, which is how a journal is read.
+A token is written as its difference to the token last written for its cell, in steps of half precision: on a
+fixed camera most differences are small, and the two bytes of each are then coded apart. So a record can only
+be read after all those before it, which is how a journal is read.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _ZERO = 0x8000
 
 @dataclass(frozen=True)
 class Record:
-    """A step and where the source stood when it had been taken."""
+    """A step, and the frames that the source had seen and dropped by then."""
 
     step: Step
     seen: int = 0
@@ -46,28 +46,28 @@ class Record:
 class RecordCoder:
     """Writes or reads the records of one journal, from its first on. One coder does one of the two.
 
-    No record has more than `clip_frames` frames; with each clip update come the arrays `brought`.
+    No record has more than `clip_frames` frames; a clip update has the outputs of `output_specs`.
     """
 
     def __init__(
-        self, width: int, clip_frames: int = MAX_CLIP, brought: Mapping[str, ArraySpec] | None = None
+        self, width: int, clip_frames: int = MAX_CLIP, output_specs: Mapping[str, ArraySpec] | None = None
     ) -> None:
         self._last: Keys = np.zeros((CELLS, width), np.uint16)
         self._clip_frames = clip_frames
-        self._brought = dict(sorted((brought or {}).items()))
+        self._specs = dict(sorted((output_specs or {}).items()))
 
     def encode(self, record: Record) -> bytes:
         step, update = record.step, record.step.clip_update
-        keys = _keys(step.features)  # (B, 49, d)
-        there = np.asarray((keys != _ZERO).any(axis=2))  # (B, 49)
-        tokens = _packed(np.concatenate([self._difference(keys[i], there[i]) for i in range(len(keys))]))
-        kept = None if update is None or update.candidates is None else update.candidates.astype("<u4")
+        keys = _to_keys(step.features)  # (B, 49, d)
+        nonzero = np.asarray((keys != _ZERO).any(axis=2))  # (B, 49)
+        tokens = _compress(np.concatenate([self._difference(keys[i], nonzero[i]) for i in range(len(keys))]))
+        candidates = None if update is None or update.candidates is None else update.candidates.astype("<u4")
         scores = None if update is None else update.scores.astype("<f4")
         head = _HEAD.pack(
             len(keys),
             keys.shape[2],
             len(tokens),
-            _NONE if kept is None else len(kept),
+            _NONE if candidates is None else len(candidates),
             _NONE if scores is None else len(scores),
             step.period,
             record.seen,
@@ -76,61 +76,62 @@ class RecordCoder:
         parts = [
             np.asarray(step.times, "<f8"),
             step.residual.astype("<f4"),
-            np.packbits(there),
-            *(part for part in (kept, scores) if part is not None),
-            *(() if update is None else (_little(update.outputs[name]) for name in self._brought)),
+            np.packbits(nonzero),
+            *(part for part in (candidates, scores) if part is not None),
+            *(() if update is None else (_to_little_endian(update.outputs[name]) for name in self._specs)),
         ]
         return head + b"".join(part.tobytes() for part in parts) + tokens
 
     def decode(self, data: bytes) -> Record:
-        """Raises ValueError for bytes that no encoder wrote, and for numbers that no run has."""
+        """Return the record. Raises ValueError for bytes that no encoder wrote, and for impossible
+        numbers."""
         if len(data) < _HEAD.size:
             raise ValueError("a record is shorter than its head")
         frames, width, size, k, n, period, seen, dropped = _HEAD.unpack_from(data)
         if width != self._last.shape[1] or not 0 < frames <= self._clip_frames:
             raise ValueError(f"a record of {frames} frames of width {width}")
-        rest = _Rest(data, _HEAD.size)
+        rest = _Reader(data, _HEAD.size)
         times = rest.take("<f8", frames)
         residual = rest.take("<f4", frames * CELLS).astype(np.float32).reshape(frames, CELLS)
         bits = rest.take("u1", -(-frames * CELLS // 8)).astype(np.uint8)
-        there = np.unpackbits(bits, count=frames * CELLS).astype(np.bool_).reshape(frames, CELLS)
-        kept = None if k == _NONE else rest.take("<u4", k).astype(np.intp)
+        nonzero = np.unpackbits(bits, count=frames * CELLS).astype(np.bool_).reshape(frames, CELLS)
+        candidates = None if k == _NONE else rest.take("<u4", k).astype(np.intp)
         update = None
         if n != _NONE:
-            update = ClipUpdate(kept, rest.take("<f4", n).astype(np.float32), self._carried_on(rest))
-        differences = _unpacked(rest.take("u1", size).tobytes(), int(there.sum()), width)
+            update = ClipUpdate(candidates, rest.take("<f4", n).astype(np.float32), self._read_outputs(rest))
+        differences = _decompress(rest.take("u1", size).tobytes(), int(nonzero.sum()), width)
         rest.check_end()
         features = np.zeros((frames, CELLS, width), np.float32)
         start = 0
-        for i, here in enumerate(there):
-            stop = start + int(here.sum())
-            self._last[here] += _unzigzag(differences[start:stop])
-            features[i, here] = _halves(self._last[here]).astype(np.float32)
+        for i, cells in enumerate(nonzero):
+            stop = start + int(cells.sum())
+            self._last[cells] += _unzigzag(differences[start:stop])
+            features[i, cells] = _from_keys(self._last[cells]).astype(np.float32)
             start = stop
         step = Step(features, residual, tuple(times.tolist()), period, update)
-        _check_sense(step, self._clip_frames)
+        _check_step(step, self._clip_frames)
         if max(seen, dropped) > MAX_COUNT:
             raise ValueError(f"a record's counts must be at most {MAX_COUNT}")
         return Record(step, seen, dropped)
 
-    def _carried_on(self, rest: _Rest) -> dict[str, Array]:
+    def _read_outputs(self, rest: _Reader) -> dict[str, Array]:
         """Read the outputs of a clip update. Raises ValueError for numbers that no engine returns."""
-        found: dict[str, Array] = {}
-        for name, kept in self._brought.items():
-            flat = rest.take(np.dtype(kept.dtype).newbyteorder("<").str, int(np.prod(kept.shape)))
-            found[name] = flat.astype(kept.dtype).reshape(kept.shape)
-        check_specs("a record", found, self._brought)
-        return found
+        outputs: dict[str, Array] = {}
+        for name, spec in self._specs.items():
+            flat = rest.take(np.dtype(spec.dtype).newbyteorder("<").str, int(np.prod(spec.shape)))
+            outputs[name] = flat.astype(spec.dtype).reshape(spec.shape)
+        check_specs("a record", outputs, self._specs)
+        return outputs
 
-    def _difference(self, keys: Keys, there: NDArray[np.bool_]) -> Keys:
-        """What this frame's tokens differ from the last ones of their cells, small for either sign. (n, d)"""
-        difference = keys[there] - self._last[there]
-        self._last[there] = keys[there]
+    def _difference(self, keys: Keys, cells: NDArray[np.bool_]) -> Keys:
+        """Return the differences of a frame's tokens to the last ones of their cells, zigzag coded. (n, d)"""
+        difference = keys[cells] - self._last[cells]
+        self._last[cells] = keys[cells]
         return _zigzag(difference)
 
 
-def _check_sense(step: Step, clip_frames: int) -> None:
-    """Raises ValueError for what has the form of a step and could not be one."""
+def _check_step(step: Step, clip_frames: int) -> None:
+    """Raise ValueError for numbers that no step can have."""
     check_numbers("a record's times", np.asarray(step.times), MAX_T)
     check_numbers("a record's period", np.asarray([step.period]), MAX_PERIOD_S)
     if step.period <= 0:
@@ -141,14 +142,14 @@ def _check_sense(step: Step, clip_frames: int) -> None:
     if update is None:
         return
     check_numbers("a record's scores", update.scores, float(np.finfo(np.float32).max))
-    kept = update.candidates
-    if kept is not None and not (
-        (kept[1:] > kept[:-1]).all() and (kept[-1:] < clip_frames * CELLS).all() and len(kept)
+    index = update.candidates
+    if index is not None and not (
+        (index[1:] > index[:-1]).all() and (index[-1:] < clip_frames * CELLS).all() and len(index)
     ):
         raise ValueError("a record's candidates must be tokens of its clip, in their order")
 
 
-class _Rest:
+class _Reader:
     def __init__(self, data: bytes, at: int) -> None:
         self._data, self._at = data, at
 
@@ -165,17 +166,17 @@ class _Rest:
             raise ValueError(f"a record of {len(self._data)} bytes should have {self._at}")
 
 
-def _little(array: Array) -> Array:
+def _to_little_endian(array: Array) -> Array:
     return array.astype(array.dtype.newbyteorder("<"))
 
 
-def _keys(features: Features) -> Keys:
-    """Half precision numbers as integers of the same order; each has its own, -0 too."""
+def _to_keys(features: Features) -> Keys:
+    """Return half precision numbers as integers in the same order; each has its own, -0 too."""
     bits = np.ascontiguousarray(features, np.float16).view(np.uint16)
     return np.where(bits & 0x8000, ~bits, bits | 0x8000).astype(np.uint16)
 
 
-def _halves(keys: Keys) -> NDArray[np.float16]:
+def _from_keys(keys: Keys) -> NDArray[np.float16]:
     bits = np.where(keys & 0x8000, keys & 0x7FFF, ~keys).astype(np.uint16)
     return bits.view(np.float16)
 
@@ -189,14 +190,14 @@ def _unzigzag(folded: Keys) -> Keys:
     return np.asarray((folded >> 1) ^ (~(folded & 1) + np.uint16(1)))
 
 
-def _packed(differences: Keys) -> bytes:
-    """Low bytes, then high bytes, deflated by runs and Huffman codes: there is nothing more to match."""
+def _compress(differences: Keys) -> bytes:
+    """Deflate low bytes, then high bytes, by runs and Huffman codes: nothing else would match."""
     planes = np.ascontiguousarray(differences.astype("<u2")).view(np.uint8).reshape(-1, 2).T
     coder = zlib.compressobj(6, zlib.DEFLATED, -15, 9, zlib.Z_RLE)
     return coder.compress(np.ascontiguousarray(planes).tobytes()) + coder.flush()
 
 
-def _unpacked(data: bytes, tokens: int, width: int) -> Keys:
+def _decompress(data: bytes, tokens: int, width: int) -> Keys:
     size = 2 * tokens * width
     try:
         coder = zlib.decompressobj(-15)

@@ -1,4 +1,4 @@
-"""The folder that a running process writes: a snapshot now and then, a record for each batch of frames."""
+"""Write a running process's state folder: a record for each batch of frames, a snapshot now and then."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.journal import PREFIX, Journal, journal_name
 from edge_runtime.persistence.load import load_snapshot
 from edge_runtime.persistence.private_files import FOLDER_MODE
-from edge_runtime.persistence.sealing import seal_of
+from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import (
     FILE,
     PREVIOUS,
-    Saving,
+    SaveStatus,
     Snapshot,
     decode,
     encode,
@@ -37,21 +37,21 @@ from engines.network_config import NetworkConfig
 log = logging.getLogger(__name__)
 
 DAMAGED = "memory.state.damaged"
-DAMAGED_KEPT_S = 7 * 86400.0
-"""For a person to look at; it tells of what was watched, so not for ever."""
+DAMAGED_RETENTION_S = 7 * 86400.0
+"""For inspection by a person; it holds what was watched, so it does not stay for ever."""
 _NEW = ".new"
 JOURNAL_PER_SNAPSHOT = 32
-"""Bytes of a journal for each of its snapshot: snapshots are 3 % of what is written, and a journal of the
-default bundle ends after 6 MB, a quarter of an hour, which takes under a second to replay."""
+"""Bytes of a journal for each byte of its snapshot: snapshots are 3 % of all written bytes, and a journal of
+the default bundle ends after 6 MB, a quarter of an hour, which takes under a second to replay."""
 RETRY_S = (5.0, 60.0)
-"""First and longest wait between two tries to save where the disk is full or gone."""
-SAY_AGAIN_S = 600.0
+"""First and longest wait between two attempts to save where the disk is full or gone."""
+LOG_AGAIN_S = 600.0
 
 
 class StateFolder:
-    """The folder that one running process writes; `with` holds its lock. Raises StateError if it is taken.
+    """The folder that one running process writes; `with` holds its lock. Raises StateError if it is in use.
 
-    `network` of the snapshots that are saved must be in their headers for a journal to be kept.
+    A journal is written only where the saved snapshots have the `network` in their headers.
     """
 
     def __init__(
@@ -64,18 +64,18 @@ class StateFolder:
     ) -> None:
         self.folder = folder
         self.disk = disk or Disk()
-        self.trouble: str | None = None
-        """Why the newest frames or the newest snapshot could not be written, None while all goes well."""
+        self.problem: str | None = None
+        """Why the newest frames or the newest snapshot could not be written, None while they were."""
         self.save_seconds = DurationHistogram()
-        """Of snapshots that were tried to be written."""
+        """Durations of writing snapshots, failed attempts included."""
         self.key = key
-        """What everything here is sealed with, if anything."""
-        self._seal, self._clock = seal_of(key), clock
+        """Encrypts everything here, if there is one."""
+        self._seal, self._clock = Seal(key), clock
         self._current: str | None = None
         self._journal: Journal | None = None
         self._coder: RecordCoder | None = None
         self._limit = 0
-        self._synced_at = self._retry_at = self._said_at = float("-inf")
+        self._synced_at = self._retry_at = self._logged_at = float("-inf")
         self._wait_s = RETRY_S[0]
         self._written_before = 0
 
@@ -105,100 +105,100 @@ class StateFolder:
         self._lock.close()
 
     def load(self, network: NetworkConfig | None = None) -> Snapshot | None:
-        """As `load_snapshot`, for the process that will go on writing here."""
+        """Return the newest state as `load_snapshot` does, for the process that will go on writing here."""
         snapshot = load_snapshot(self.folder, network, disk=self.disk, seal=self._seal)
         if snapshot is not None:
             self._written_before = snapshot.saving.written - self.disk.written
         return snapshot
 
     @property
-    def saving(self) -> Saving:
-        """How it goes."""
-        return Saving(self._written_before + self.disk.written, self.trouble)
+    def saving(self) -> SaveStatus:
+        """Bytes written for this memory so far, and what is wrong."""
+        return SaveStatus(self._written_before + self.disk.written, self.problem)
 
-    def keep(self, steps: Sequence[Step], snapshot: Callable[[], Snapshot], *, within: float) -> None:
-        """Save what one batch added: called once after each, with the steps that it took.
+    def append(self, steps: Sequence[Step], snapshot: Callable[[], Snapshot], *, within: float) -> None:
+        """Save the steps of one batch; to be called once after each batch.
 
-        `snapshot` gives the state after them. They survive a kill when this returns and a power cut `within`
-        seconds; for 0 s that is at once too. A disk that is full or gone raises nothing: it is told in the
-        log and by `trouble`, and saving is tried again now and then, from the memory that goes on meanwhile.
+        `snapshot` returns the state after them. When this returns they survive a kill, and after at most
+        `within` seconds a power cut (0: at once). A full or missing disk raises nothing: it is logged and
+        stands in `problem`, and saving is tried again from time to time, from the memory in RAM.
         """
         if not steps:
             return
         if self._journal is not None:
-            self._append(steps, snapshot, within)
-        # Also into the journal that is full: so it leads up to the snapshot that follows.
+            self._write_records(steps, snapshot, within)
+        # The steps go into a full journal too, so that it leads up to the snapshot that follows.
         if self._journal is None or self._is_full(steps[-1]):
-            saved = self._tried_to_save(snapshot)
+            saved = self._try_to_save(snapshot)
             if not saved and self._journal is not None and self._journal.size >= 4 * self._limit:
-                self._drop_journal()  # what is skipped now must not be missing in its middle
+                self._drop_journal()  # steps skipped from now on must not be missing in its middle
 
     def save(self, snapshot: Snapshot) -> int:
-        """Write a snapshot and begin its journal. Returns the snapshot's bytes.
+        """Write a snapshot and begin its journal. Return the snapshot's size in bytes.
 
         A power cut at any moment leaves the state before or this one. Raises StateError if it cannot be
-        written, or if what lies here is of a later version.
+        written, or if the files here are of a later version.
         """
         try:
             with self.save_seconds.measure():
                 size = self._save(snapshot)
         except OSError as error:
             raise StateError(f"state {self.folder} cannot be saved: {error.strerror}") from error
-        except StateError as error:  # of what lies there
+        except StateError as error:  # from the files that are there
             raise StateError(
                 f"state {self.folder} is left as it is: {error}; name another --state"
             ) from error
-        if self.trouble is not None:
+        if self.problem is not None:
             log.warning("state %s is saved again", self.folder)
-        self.trouble, self._wait_s = None, RETRY_S[0]
-        self._retry_at = self._said_at = float("-inf")
-        if self._seal.found_clear:  # from before there was a key
-            self._seal.found_clear = False
-            self._forget_before()
+        self.problem, self._wait_s = None, RETRY_S[0]
+        self._retry_at = self._logged_at = float("-inf")
+        if self._seal.read_unsealed:  # from before there was a key
+            self._seal.read_unsealed = False
+            self._remove_older()
         return size
 
-    def save_alone(self, snapshot: Snapshot) -> int:
-        """As `save`, and remove everything that was before: what was forgotten must not come back."""
+    def save_without_history(self, snapshot: Snapshot) -> int:
+        """As `save`, and remove all older files: what was forgotten must not come back."""
         try:
             size = self.save(snapshot)
         except StateError:
-            # The steps that come lead on from `snapshot`, those in the journal up to what was before it.
+            # The next steps continue `snapshot`, and the journal ends before it.
             self._drop_journal()
             raise
-        self._forget_before()
+        self._remove_older()
         return size
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _forget_before(self) -> None:
+    def _remove_older(self) -> None:
         try:
             for name in (PREVIOUS, DAMAGED):
                 self.disk.unlink(self.folder / name)
-                # A kill between two renames leaves one, which a rename onto the same file does not take away.
+                # A kill between two renames leaves it; a rename onto the same file does not remove it.
                 self.disk.unlink(self.folder / (name + _NEW))
             self._clean()
             self.disk.sync_folder(self.folder)
         except OSError as error:
             raise StateError(
-                f"state {self.folder}: {error.strerror}: what was before is not removed"
+                f"state {self.folder}: {error.strerror}: the older files are not removed"
             ) from error
 
     def _is_full(self, step: Step) -> bool:
-        """At the end of a clip, where a snapshot is smallest, or else at twice the size."""
+        """Return whether a snapshot is due: at a clip's end, where it is smallest, else at twice the size."""
         assert self._journal is not None
         return self._journal.size >= (self._limit if step.clip_update else 2 * self._limit)
 
-    def _tried_to_save(self, snapshot: Callable[[], Snapshot]) -> bool:
+    def _try_to_save(self, snapshot: Callable[[], Snapshot]) -> bool:
         if self._clock() < self._retry_at:
             return False
         try:
             self.save(snapshot())
         except StateError as error:
-            self._in_trouble(str(error))
+            self._note_problem(str(error))
             return False
         return True
 
-    def _append(self, steps: Sequence[Step], snapshot: Callable[[], Snapshot], within: float) -> None:
+    def _write_records(self, steps: Sequence[Step], snapshot: Callable[[], Snapshot], within: float) -> None:
         assert self._journal is not None and self._coder is not None
         header, due = snapshot().header, self._clock() - self._synced_at >= within
         try:
@@ -211,20 +211,20 @@ class StateFolder:
         except OSError as error:
             # Nothing may follow a torn record: only a snapshot goes on from here.
             self._drop_journal()
-            self._in_trouble(f"state {self.folder} cannot be saved: {error.strerror}")
+            self._note_problem(f"state {self.folder} cannot be saved: {error.strerror}")
 
-    def _in_trouble(self, why: str) -> None:
+    def _note_problem(self, problem: str) -> None:
         now = self._clock()
-        self.trouble = why
+        self.problem = problem
         self._retry_at = now + self._wait_s
         self._wait_s = min(2 * self._wait_s, RETRY_S[1])
-        if now - self._said_at >= SAY_AGAIN_S:
-            log.warning("%s; what is seen is remembered in RAM only until there is room", why)
-            self._said_at = now
+        if now - self._logged_at >= LOG_AGAIN_S:
+            log.warning("%s; what is seen is remembered in RAM only until there is room", problem)
+            self._logged_at = now
 
     def _drop_journal(self) -> None:
         if self._journal is not None:
-            with contextlib.suppress(OSError):  # as a full disk may say; what counts was synced
+            with contextlib.suppress(OSError):  # a full disk may fail here too; all that counts was synced
                 self._journal.close()
         self._journal = self._coder = None
 
@@ -235,28 +235,28 @@ class StateFolder:
         data = encode(Snapshot(header, snapshot.version), self._seal)
         after = ""
         if self._journal is not None:
-            if self._journal.waits:
+            if self._journal.unsynced:
                 self._journal.sync()
             after = self._journal.end
-        journal = self._written(name, after, snapshot.version.frames, data)
+        journal = self._write_files(name, after, snapshot.version.frames, data)
         self._drop_journal()
         self._put_in_place(sound)
         self._current = name
         if header.network is not None:
             network = header.network
             self._journal = journal
-            self._coder = RecordCoder(network.d_backbone, brought=clip_output_specs(network))
+            self._coder = RecordCoder(network.d_backbone, output_specs=clip_output_specs(network))
             self._limit, self._synced_at = JOURNAL_PER_SNAPSHOT * len(data), self._clock()
         else:
             journal.close()
         try:
             self._clean()
-        except OSError as error:  # it is saved; they only take room, and the next snapshot tries again
+        except OSError as error:  # they only take room, and the next snapshot tries again
             log.warning("state %s: old journals cannot be removed: %s", self.folder, error.strerror)
         return len(data)
 
-    def _written(self, name: str, after: str, frames: int, data: bytes) -> Journal:
-        """The two new files, made to last under names that nobody reads yet."""
+    def _write_files(self, name: str, after: str, frames: int, data: bytes) -> Journal:
+        """Write and sync the two new files, under names that are not read yet."""
         path, fresh = self.folder / journal_name(name), self.folder / (FILE + _NEW)
         journal = None
         try:
@@ -268,9 +268,9 @@ class StateFolder:
             finally:
                 file.close()
         except OSError:
-            for one in (path, fresh):
+            for file_path in (path, fresh):
                 with contextlib.suppress(OSError):
-                    self.disk.unlink(one)
+                    self.disk.unlink(file_path)
             if journal is not None:
                 journal.close()
             raise
@@ -279,41 +279,41 @@ class StateFolder:
     def _put_in_place(self, sound: bool) -> None:
         current = self.folder / FILE
         if sound:
-            self._keep_as(self.folder / PREVIOUS, current)
+            self._link_as(self.folder / PREVIOUS, current)
         elif FILE in self.disk.names(self.folder):
             # A damaged file must not push out the sound one before it.
-            self._keep_as(self.folder / DAMAGED, current)
-            with contextlib.suppress(OSError):  # then it is as old as what it holds
+            self._link_as(self.folder / DAMAGED, current)
+            with contextlib.suppress(OSError):  # then its age is that of its content
                 os.utime(self.folder / DAMAGED)
         self.disk.replace(self.folder / (FILE + _NEW), current)
         self.disk.sync_folder(self.folder)
 
     def _id_in(self, name: str) -> str | None:
-        """Id of the snapshot in a file, "" for one of version 1, None where there is no sound one."""
+        """Return the id of the snapshot in a file, "" for version 1, None where there is no sound one."""
         try:
             return decode(self.disk.read(self.folder / name), self._seal).header.id
         except (FileNotFoundError, Damaged):
             return None
 
-    def _keep_as(self, other: Path, current: Path) -> None:
-        """`current` under the name `other` too, so that it is never away for whoever reads meanwhile."""
+    def _link_as(self, other: Path, current: Path) -> None:
+        """Give `current` the name `other` too, so that a reader meanwhile always finds it."""
         spare = other.with_name(other.name + _NEW)
         self.disk.unlink(spare)
         try:
             self.disk.link(current, spare)
-        except OSError:  # FAT and its like know no second names: there it is away for the moment of a rename
+        except OSError:  # FAT has no second names: there it is missing for the moment of a rename
             spare = current
         self.disk.replace(spare, other)
 
     def _clean(self) -> None:
-        """Remove journals of snapshots that are gone, and a damaged snapshot that nobody came for."""
-        if is_expired(self.folder / DAMAGED, DAMAGED_KEPT_S):
+        """Remove journals of snapshots that are gone, and a damaged snapshot that is too old."""
+        if is_expired(self.folder / DAMAGED, DAMAGED_RETENTION_S):
             self.disk.unlink(self.folder / DAMAGED)
         try:
             ids = [self._current, self._id_in(PREVIOUS)]
-        except StateError:  # sound and not ours: whose the journals are is not known
+        except StateError:  # sound and not ours: it is unknown whose the journals are
             return
-        wanted = {journal_name(one) for one in ids if one}
+        current = {journal_name(id) for id in ids if id}
         for name in self.disk.names(self.folder):
-            if name.startswith(PREFIX) and name not in wanted:
+            if name.startswith(PREFIX) and name not in current:
                 self.disk.unlink(self.folder / name)

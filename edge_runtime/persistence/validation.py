@@ -1,10 +1,11 @@
-"""Whether arrays that were read are such as a run leaves behind. A right checksum says only that
-nothing was changed since.
+"""Check that arrays read from a file are such as a run leaves behind.
+
+A correct checksum says only that nothing was changed since.
 
 Letters: m slots, d width of a token, P = 49 cells, f frames of the running clip, r ≤ rank rows of the basis.
 
-What passes here can be asked, fed on and saved again without an exception; bounds are the loosest that
-measured numbers keep, since a memory that is refused for nothing is a memory lost.
+A state that passes can be asked, continued and saved again without an exception. Bounds are loose, since a
+memory that is refused without need is a memory lost.
 """
 
 from __future__ import annotations
@@ -21,21 +22,21 @@ from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 MAX_SLOTS, MIN_WIDTH, MAX_WIDTH, MAX_CLIP = 1_000_000, 1, 8192, 4096
-"""Of any bundle (engines/manifest.py), where none is at hand to compare with."""
+"""Of any bundle (engines/manifest.py), where there is none to compare with."""
 
 HALF = 65504.0
 MAX_LENGTH = 4 * HALF * MAX_WIDTH**0.5
 """No residual of tokens in half precision, around means of such tokens, is longer."""
-_ENTRY = 1.01
+_MAX_BASIS_ENTRY = 1.01
 """Rows of the basis are orthonormal within 1e-3."""
-CARRIED = "carried."
-"""Before the names of what `edge_runtime.memory.recurrent_state` adds."""
+STATE_PREFIX = "carried."
+"""In a file before the names of the recurrent state's arrays (`edge_runtime.memory.recurrent_state`)."""
 _LIMITS = {
     "memory.features": HALF,
     "memory.score": float(np.finfo(np.float32).max),
     "pending": HALF,
     "pending_residual": MAX_LENGTH,
-    "svd.basis": _ENTRY,
+    "svd.basis": _MAX_BASIS_ENTRY,
     "svd.strength": 1e18,
     "svd.mean": 4 * HALF,
     "cell_means": 2 * HALF,
@@ -45,18 +46,18 @@ _LIMITS = {
 
 
 def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
-    """Raises ValueError unless names, types, shapes and values are those of a version with this header."""
+    """Raise ValueError unless names, types, shapes and values are those of a version with this header."""
     features = arrays.get("memory.features")
     if features is None or features.ndim != 2:
         raise ValueError("it holds no memory.features (m, d)")
-    wanted = _wanted(header, arrays, *features.shape)
-    carried = _carried(header.network)
-    wanted |= {name: (kept.dtype, kept.shape) for name, kept in carried.items()}
-    limits = _LIMITS | {name: kept.limit for name, kept in carried.items()}
-    unknown = sorted(arrays.keys() - wanted.keys())
+    specs = _expected_arrays(header, arrays, *features.shape)
+    state = _state_specs(header.network)
+    specs |= {name: (spec.dtype, spec.shape) for name, spec in state.items()}
+    limits = _LIMITS | {name: spec.limit for name, spec in state.items()}
+    unknown = sorted(arrays.keys() - specs.keys())
     if unknown:
         raise ValueError(f"it holds an array too many, {unknown[0][:40]!r}")
-    for name, (dtype, shape) in wanted.items():
+    for name, (dtype, shape) in specs.items():
         if name not in arrays:
             raise ValueError(f"it holds no array {name}")
         array = arrays[name]
@@ -72,38 +73,39 @@ def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
 
 
 def check_numbers(name: str, array: Array, limit: float) -> None:
-    """Raises ValueError unless all are finite and within ±`limit`."""
-    if not np.all(np.abs(array) <= array.dtype.type(limit)):  # which NaN is not
+    """Raise ValueError unless all are finite and within ±`limit`."""
+    if not np.all(np.abs(array) <= array.dtype.type(limit)):  # false for NaN
         raise ValueError(f"{name} must be finite and within ±{limit:.3g}")
 
 
 def check_network(arrays: Mapping[str, Array], header: Header, network: NetworkConfig) -> None:
-    """Raises StateError unless they are of a version that this network leaves behind."""
+    """Raise StateError unless the arrays are of a version that this network leaves behind."""
     same = (
         arrays["memory.features"].shape == (network.memory_tokens, network.d_backbone)
         and (header.svd[0] if header.svd else 0) == network.svd_rank
         and len(header.pending_ticks) < network.clip_frames
-        and {name: array.shape for name, array in arrays.items() if name.startswith(CARRIED)}
-        == {name: kept.shape for name, kept in _carried(network).items()}
+        and {name: array.shape for name, array in arrays.items() if name.startswith(STATE_PREFIX)}
+        == {name: spec.shape for name, spec in _state_specs(network).items()}
     )
     if not same:
         raise StateError("its shapes are of another bundle")
 
 
-def _carried(network: NetworkConfig | None) -> dict[str, ArraySpec]:
-    """What of `edge_runtime.memory.recurrent_state` is in a file, by its name there. Version 1 knew nothing
-    of it."""
-    return {} if network is None else {CARRIED + name: kept for name, kept in state_specs(network).items()}
+def _state_specs(network: NetworkConfig | None) -> dict[str, ArraySpec]:
+    """Return the arrays of the recurrent state, by their names in a file. Version 1 had none."""
+    return (
+        {} if network is None else {STATE_PREFIX + name: spec for name, spec in state_specs(network).items()}
+    )
 
 
-def _wanted(
+def _expected_arrays(
     header: Header, arrays: Mapping[str, Array], m: int, d: int
 ) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
-    """Type and shape of every array that there must be."""
+    """Return type and shape of every array that must be there."""
     f = len(header.pending_ticks)
     if not (1 <= m <= MAX_SLOTS and MIN_WIDTH <= d <= MAX_WIDTH and f < MAX_CLIP):
         raise ValueError(f"no bundle has {m} slots of width {d} and {f} frames waiting")
-    wanted: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
+    specs: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
         "memory.features": (np.float16, (m, d)),
         "memory.tick": (np.int64, (m,)),
         "memory.cell": (np.int32, (m,)),
@@ -111,27 +113,27 @@ def _wanted(
         "memory.valid": (np.bool_, (m,)),
     }
     if f:
-        wanted |= {"pending": (np.float16, (f, CELLS, d)), "pending_residual": (np.float32, (f, CELLS))}
+        specs |= {"pending": (np.float16, (f, CELLS, d)), "pending_residual": (np.float32, (f, CELLS))}
     if header.svd is not None:
         strength = arrays.get("svd.strength")
         r = len(strength) if strength is not None and strength.ndim == 1 else 0
         if r > min(header.svd[0], d):
             raise ValueError(f"svd.strength must have at most {min(header.svd[0], d)} numbers, got {r}")
-        wanted |= {
+        specs |= {
             "svd.basis": (np.float32, (r, d)),
             "svd.strength": (np.float32, (r,)),
             "svd.mean": (np.float32, (d,)),
         }
-        # Both come with the first clip; files of version 1 know the one without the other.
+        # Both come with the first clip; files of version 1 may have the first without the second.
         if "cell_means" in arrays:
-            wanted["cell_means"] = (np.float32, (CELLS, d))
+            specs["cell_means"] = (np.float32, (CELLS, d))
         if "novelty_scale" in arrays:
-            wanted["novelty_scale"] = (np.float32, (2, CELLS))
-    return wanted
+            specs["novelty_scale"] = (np.float32, (2, CELLS))
+    return specs
 
 
 def _check_slots(arrays: Mapping[str, Array], header: Header) -> None:
-    """Filled slots come first, in order of tick and cell, none of them after the newest frame."""
+    """Raise ValueError unless filled slots come first, by tick and cell, none after the newest frame."""
     tick, cell, valid = (arrays[f"memory.{name}"] for name in ("tick", "cell", "valid"))
     if (valid.view(np.uint8) > 1).any():
         raise ValueError("memory.valid must be true or false")

@@ -17,8 +17,8 @@ from edge_runtime.config.privacy import ThumbnailSettings
 from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, to_tick
 from edge_runtime.imaging.jpeg import encode_jpeg, shrink
 from edge_runtime.memory.version import Version
-from edge_runtime.persistence.encryption import Key, opened
-from edge_runtime.persistence.private_files import private_folder, write_private
+from edge_runtime.persistence.encryption import Key, open_sealed
+from edge_runtime.persistence.private_files import make_private_folder, write_private
 from edge_runtime.system.retention import is_expired
 from engines.durable import fsync_folder
 from engines.errors import LvmError
@@ -48,7 +48,7 @@ class Thumbnails:
         self._memory_version: int | None = None
         if settings.enabled:
             with self._logged_errors("written"):
-                private_folder(self._folder)
+                make_private_folder(self._folder)
                 _remove(p for p in self._folder.iterdir() if not _NAME.match(p.name))  # half-written files
             self.prune()
         else:
@@ -74,7 +74,7 @@ class Thumbnails:
         with self._logged_errors("removed"):
             _remove(path for tick, path in self._files().items() if tick not in remembered)
         with self._logged_errors("written"):
-            private_folder(self._folder)
+            make_private_folder(self._folder)
             for tick in sorted(remembered & self._pending.keys()):
                 self._write(tick, self._pending[tick])
         # Frames of the next clip go on waiting.
@@ -121,7 +121,7 @@ class Thumbnails:
         if path is None:
             return None
         try:
-            return opened(path.read_bytes(), self._key, role=ROLE, of=str(tick))
+            return open_sealed(path.read_bytes(), self._key, role=ROLE, owner=str(tick))
         except FileNotFoundError:  # removed in the meantime
             return None
 
@@ -136,7 +136,7 @@ class Thumbnails:
         if self._key is None:
             write_private(self._folder / f"{tick}.jpg", jpeg)
             return
-        sealed = self._key.seal(jpeg, role=ROLE, of=str(tick))
+        sealed = self._key.seal(jpeg, role=ROLE, owner=str(tick))
         write_private(self._folder / f"{tick}.jpg.sealed", sealed)
         (self._folder / f"{tick}.jpg").unlink(missing_ok=True)
 

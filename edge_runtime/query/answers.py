@@ -79,7 +79,7 @@ class Covered(_Part):
 
     @classmethod
     def from_coverage(cls, coverage: Coverage) -> Covered:
-        gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_explained())
+        gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_with_reasons())
         return cls(start=coverage.start, end=coverage.end, gaps=gaps)
 
 

@@ -104,7 +104,11 @@ class Asker:
         context = self._context(version)
         questions = [self._resolve(query, version, context) for query in queries]
         # A question about time that was not watched, or of which nothing is remembered, needs no run.
-        run = [resolved for resolved in questions if resolved.covered.watched() > 0 and resolved.inside.any()]
+        run = [
+            resolved
+            for resolved in questions
+            if resolved.covered.watched_seconds() > 0 and resolved.inside.any()
+        ]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
         rows = {
@@ -304,8 +308,10 @@ class Asker:
         )
 
     def _unanswered(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:
-        watched = resolved.covered.watched() > 0
-        reason = "nothing is remembered of that time" if watched else _NOT_WATCHED[resolved.covered.reason()]
+        watched = resolved.covered.watched_seconds() > 0
+        reason = (
+            "nothing is remembered of that time" if watched else _NOT_WATCHED[resolved.covered.main_reason()]
+        )
         return self._make_answer(
             resolved, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )

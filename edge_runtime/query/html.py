@@ -19,7 +19,7 @@ def memory_html(version: Version, title: str) -> str:
     """Draw what was watched (grey) and the moments that are remembered of it (blue), under `title`."""
     tokens, coverage = version.memory, version.coverage
     moments = [int(tick) / TICKS_PER_SECOND for tick in tokens.tick[tokens.valid]]
-    watched = without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_explained()])
+    watched = without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_with_reasons()])
     drawn = drawing(coverage.start, coverage.end, watched, [], moments)
     return f"<div><code>{escape(title)}</code><br>{drawn}</div>"
 

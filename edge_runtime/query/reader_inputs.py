@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.memory.recurrent_state import read_entries
 from edge_runtime.memory.token_memory import Tokens
-from edge_runtime.memory.version import Version, select_most_novel
+from edge_runtime.memory.version import Version, select_novel
 from engines.network_config import NetworkConfig
 from engines.spec import Array
 
@@ -87,7 +87,7 @@ def _recent(version: Version, count: int) -> Tokens:
     clip = version.clip()
     if version.background is None:
         return clip.take(np.arange(max(0, len(clip) - count), len(clip)))
-    return clip.take(select_most_novel(version.clip_novelty(), count))
+    return clip.take(select_novel(version.clip_novelty(), count))
 
 
 def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.frame import Frame
-from edge_runtime.ingest.frame_loop import Pass, Taken, frames_wait
+from edge_runtime.ingest.frame_loop import BatchResult, FrameLoop, frames_are_ready
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Step, Version, empty_version
@@ -68,7 +68,7 @@ class CameraRun:
             period=1 / self.header.sample_fps,
         )
         self._steps: list[Step] = []
-        """Taken, and not yet given to the journal."""
+        """BatchResult, and not yet given to the journal."""
         self.ingest.on_step = self._steps.append
         self.pictures = Pictures(self)
         self.source: Source | None = None
@@ -122,7 +122,7 @@ class CameraRun:
     @property
     def problems(self) -> list[str]:
         """What is wrong now although it goes on, a sentence each: an engine that fails, a full disk."""
-        found = (self.losses.problem, self.folder.trouble, self.clock.problem)
+        found = (self.losses.problem, self.folder.problem, self.clock.problem)
         return [one for one in found if one is not None]
 
     # -- running -------------------------------------------------------------------------------------------
@@ -214,11 +214,11 @@ class CameraRun:
         """Whether what is not watched now is gone."""
         return is_live(self.settings.source)
 
-    def save_alone(self) -> None:
+    def save_without_history(self) -> None:
         """As `save`, and nothing of what was before stays in a file. Raises StateError."""
         with self._saving:
             self._steps.clear()
-            self.folder.save_alone(self.snapshot())
+            self.folder.save_without_history(self.snapshot())
 
     def drop_caches(self) -> None:
         """Let go of everything that was kept of a version or a picture to be faster."""
@@ -263,10 +263,10 @@ class CameraRun:
         self._become("running")
         self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
         count = self._counter(source)
-        taken = Pass(source, self.ingest, self.guard.zones.mask_frame, self._leave, limit, self._begun)
-        self.lane.joins = not frames_wait(source)
+        taken = FrameLoop(source, self.ingest, self.guard.zones.mask_frame, self._leave, limit, self._begun)
+        self.lane.joins = not frames_are_ready(source)
         try:
-            with source, taken.no_longer_than(self.position):
+            with source, taken.limit_time(self.position):
                 faults = self.losses.lost[FAULT]
                 for one in taken:
                     count(one.seen)
@@ -287,7 +287,7 @@ class CameraRun:
                 self.source = None
         if self._leave.is_set():
             return False
-        self.header = self.header.model_copy(update={"ended": not taken.limited})
+        self.header = self.header.model_copy(update={"ended": not taken.reached_limit})
         return True
 
     def _opened(self) -> Source:
@@ -305,7 +305,7 @@ class CameraRun:
         for frame in batch:
             self.guard.thumbnails.add(frame)
 
-    def _remembered(self, one: Taken) -> None:
+    def _remembered(self, one: BatchResult) -> None:
         """After each batch that is now in `version`."""
         self.header = self.header.model_copy(update={"last_t": one.newest.t})
         self.losses.problem = None
@@ -342,5 +342,5 @@ class CameraRun:
             if not self._abandoned:
                 within = 0.0 if source.live else self.settings.save_interval_s
                 with self.pulse.work(), self.ingest.stages.journal.measure():
-                    self.folder.keep(self._steps, self.snapshot, within=within)
+                    self.folder.append(self._steps, self.snapshot, within=within)
             self._steps.clear()

@@ -15,7 +15,7 @@ from pathlib import Path
 from edge_runtime.config.paths import cameras_root, catalogue_root, default_state_folder
 from edge_runtime.config.privacy import merge_privacy
 from edge_runtime.config.schema import Config
-from edge_runtime.persistence import belongs, load_header
+from edge_runtime.persistence import is_same_source, load_header
 from edge_runtime.persistence.encryption import Key, find_key
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.sources import canonicalise
@@ -85,7 +85,7 @@ def _folder(config: Config, name: str, state: Path | None, camera: CameraSetting
 def _remembers(folder: Path, source: str, name: str, key: Key | None) -> bool:
     # Not the journal: every SIGHUP asks, and replaying it for each camera took 17 MB that stayed.
     header = load_header(folder, key)
-    return header is not None and belongs(header, source=source, camera=name)
+    return header is not None and is_same_source(header, source=source, camera=name)
 
 
 def _first(*values: float | None) -> float:

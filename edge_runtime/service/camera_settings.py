@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edge_runtime.config.privacy import PrivacySettings
-from edge_runtime.persistence import LEAST_FPS, Header, Snapshot, StateError, check_belongs, model_digest
+from edge_runtime.persistence import MIN_FPS, Header, Snapshot, StateError, check_owner, model_digest
 from edge_runtime.sources import is_live
 from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
@@ -63,9 +63,9 @@ def first_header(settings: CameraSettings, bundle: Bundle, resumed: Snapshot | N
     """
     fastest, digest = bundle.manifest.network.sample_fps, model_digest(bundle)
     rate = settings.sample_fps or fastest
-    if not LEAST_FPS <= rate <= fastest:
+    if not MIN_FPS <= rate <= fastest:
         raise LvmError(
-            f"camera {settings.shown_name}: sample_fps must be at least {LEAST_FPS:g} and at most the "
+            f"camera {settings.shown_name}: sample_fps must be at least {MIN_FPS:g} and at most the "
             f"bundle's {fastest:g}, got {rate:g}"
         )
     place = str(bundle.path.resolve())
@@ -82,7 +82,7 @@ def first_header(settings: CameraSettings, bundle: Bundle, resumed: Snapshot | N
         )
     header = resumed.header
     source, name = settings.source_name, settings.name or None
-    check_belongs(header, model=digest, source=source, camera=name, folder=settings.state)
+    check_owner(header, model=digest, source=source, camera=name, folder=settings.state)
     if header.sampler != settings.sampler:
         raise StateError(
             f"state {settings.state} was chosen by sampler {header.sampler}, not {settings.sampler}; name "

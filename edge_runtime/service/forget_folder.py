@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from edge_runtime.activity.log import forget_in_log
-from edge_runtime.memory.forgetting import Forgotten, forget_span, ticks_of
+from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_range
 from edge_runtime.persistence import Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
@@ -20,7 +20,7 @@ DEFAULT_CLIP = (30, 1.0)
 
 def forget_in_folder(
     folder: Path, start: float, end: float, *, key: Key | None = None, reset_background: bool = False
-) -> Forgotten:
+) -> ForgetResult:
     """Remove [start, end) seconds from a state folder that nobody writes, under its lock.
 
     Raises StateError where a process runs, where there is no state and where the key does not fit: then
@@ -49,8 +49,8 @@ def forget_in_folder(
             clip_frames=clip_frames,
             reset=reset_background,
         )
-        pictures = remove_thumbnails(folder / FOLDER, *ticks_of(start, end))
-        held.save_alone(Snapshot(saved.header, version))
+        pictures = remove_thumbnails(folder / FOLDER, *to_tick_range(start, end))
+        held.save_without_history(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
     return replace(told, thumbnails=pictures, activities=rows)
 

@@ -20,7 +20,7 @@ SIDE_PX = 1280
 WIDTHS_PX = (160, 240, 320, 480, 640, 960, 1280)
 """What is encoded: a few widths, so that several viewers of different windows share their JPEGs."""
 MOST_FPS = 15.0
-LEAST_FPS = 0.2
+MIN_FPS = 0.2
 MOST_VIEWERS = 4
 """Of one camera at a time."""
 
@@ -104,7 +104,7 @@ class Preview:
     @contextmanager
     def looking(self, fps: float) -> Iterator[None]:
         """While inside, pictures are made, at most `fps` a second. Raises TooMany."""
-        fps = min(max(fps, LEAST_FPS), MOST_FPS)
+        fps = min(max(fps, MIN_FPS), MOST_FPS)
         with self._lock:
             if len(self._rates) >= MOST_VIEWERS:
                 raise TooMany(f"at most {MOST_VIEWERS} viewers can watch one camera live; close another page")

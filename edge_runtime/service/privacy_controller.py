@@ -12,7 +12,7 @@ from edge_runtime.activity.log import forget_in_log
 from edge_runtime.config.privacy import PrivacySettings
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.coverage import PAUSED, Coverage
-from edge_runtime.memory.forgetting import Forgotten, forget_span, ticks_of
+from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_range
 from edge_runtime.persistence import StateError, StateFolder
 from edge_runtime.privacy.run_gate import RunGate
 from edge_runtime.privacy.saved_settings import save_settings, update_saved_settings
@@ -39,7 +39,7 @@ class Guarded(Protocol):
 
     def save(self) -> int: ...
 
-    def save_alone(self) -> None:
+    def save_without_history(self) -> None:
         """Make what is known now all that the folder knows."""
 
     def interrupt(self) -> None:
@@ -106,7 +106,7 @@ class Guard:
             if self.paused != before:
                 self.on_pause(self.paused)
 
-    def forget(self, start: float, end: float, *, reset_background: bool = False) -> Forgotten:
+    def forget(self, start: float, end: float, *, reset_background: bool = False) -> ForgetResult:
         """Remove [start, end) seconds of what was watched from memory and disk.
 
         Raises LvmError for a span that is none, and where it cannot be written.
@@ -145,8 +145,8 @@ class Guard:
         if self.paused or over():
             return False
         ingest = self._run.ingest
-        if ingest.version.coverage.ongoing() is not None:
-            self.edit_coverage(ingest.version.coverage.concluded(self._run.position()))
+        if ingest.version.coverage.ongoing_note() is not None:
+            self.edit_coverage(ingest.version.coverage.end_note(self._run.position()))
         return True
 
     def change(self, settings: PrivacySettings) -> None:
@@ -165,8 +165,8 @@ class Guard:
     def _note_pause(self) -> None:
         """A recording stands still meanwhile and misses nothing; what a camera showed is gone."""
         coverage = self._run.ingest.version.coverage
-        if self._run.live and coverage.ongoing() is None:
-            self.edit_coverage(coverage.explained(self._run.position(), None, PAUSED))
+        if self._run.live and coverage.ongoing_note() is None:
+            self.edit_coverage(coverage.add_note(self._run.position(), None, PAUSED))
 
     def edit_coverage(self, coverage: Coverage) -> None:
         """What is noted of the time that was watched, from the run's own thread."""
@@ -176,7 +176,7 @@ class Guard:
         except StateError as error:
             log.warning("%s; what is noted of the time watched is in RAM only", error)
 
-    def _forget(self, start: float, end: float, reset: bool) -> Forgotten:
+    def _forget(self, start: float, end: float, reset: bool) -> ForgetResult:
         run = self._run
         network = run.ingest.network
         run.ingest.version, told = forget_span(
@@ -191,9 +191,9 @@ class Guard:
         run.drop_caches()
         self.on_forget()
         try:
-            pictures = self.thumbnails.forget(*ticks_of(start, end))
+            pictures = self.thumbnails.forget(*to_tick_range(start, end))
         finally:  # what comes now leads on from the version without them, so that must be what is saved
-            run.save_alone()
+            run.save_without_history()
         if self.activities is not None:
             rows = self.activities.forget(start, end)
         else:

@@ -69,7 +69,7 @@ def status_of(snapshot: Snapshot, folder: Path) -> Status:
         state_bytes=file.stat().st_size if file.exists() else 0,
         written_bytes=snapshot.saving.written,
         written_bytes_per_hour=_per_hour(snapshot),
-        not_saved=snapshot.saving.trouble,
+        not_saved=snapshot.saving.problem,
     )
 
 
@@ -117,7 +117,8 @@ def coverage_json(header: Header, version: Version) -> dict[str, Any]:
         "from": coverage.start,
         "to": coverage.end,
         "gaps": [
-            {"from": a, "to": b} | ({"reason": why} if why else {}) for a, b, why in coverage.gaps_explained()
+            {"from": a, "to": b} | ({"reason": why} if why else {})
+            for a, b, why in coverage.gaps_with_reasons()
         ],
         "epoch": header.epoch,
     }

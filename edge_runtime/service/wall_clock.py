@@ -71,7 +71,7 @@ class WallClock:
         log.warning("%s: the clock was set by %+.0f s; its times are told by the new one", self._name, step)
         self.problem = None
         if self._at is not None:
-            coverage = coverage.explained(self._at - _INSTANT_S, self._at, CLOCK)
+            coverage = coverage.add_note(self._at - _INSTANT_S, self._at, CLOCK)
         return header.model_copy(update={"epoch": header.epoch + step}), coverage
 
     def _taken_up(self, saved: Snapshot, horizon_s: float) -> Snapshot:
@@ -92,7 +92,7 @@ class WallClock:
             "wrong, so it goes on after a gap of unknown length and nothing is let go"
         )
         log.warning("%s: %s", self._name, self.problem)
-        coverage = saved.version.coverage.concluded(at).explained(at, self._at, CLOCK)
+        coverage = saved.version.coverage.end_note(at).add_note(at, self._at, CLOCK)
         return replace(
             saved,
             header=header.model_copy(update={"epoch": wall - self._at}),

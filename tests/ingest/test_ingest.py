@@ -6,7 +6,7 @@ import pytest
 from edge_runtime.frame import Frame
 from edge_runtime.ingest.pipeline import Ingest, preprocess, round_to_half
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.version import empty_version, select_most_novel
+from edge_runtime.memory.version import empty_version, select_novel
 from engines.errors import EngineFault
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
@@ -42,7 +42,7 @@ def test_the_memory_is_bounded_and_full_and_its_ticks_are_of_the_stream():
     memory = ingest.version.memory
     assert memory.filled == memory.slots == 20
     assert set((memory.tick // 5).tolist()) <= set(range(60))
-    assert ingest.version.coverage.watched() == 60
+    assert ingest.version.coverage.watched_seconds() == 60
 
 
 def test_a_version_that_was_read_stays_as_it_was():
@@ -91,11 +91,11 @@ def test_thinning_keeps_the_most_novel_in_order():
     version = ingest.version
     clip = version.clip()
     novelty = version.clip_novelty()
-    kept = select_most_novel(novelty, 5)
+    kept = select_novel(novelty, 5)
     assert sorted(novelty[kept]) == sorted(novelty)[-5:]
     assert (np.diff(kept) > 0).all()
     assert np.allclose(novelty, version.background.novelty(clip), atol=1e-5)
-    assert select_most_novel(np.ones(9, np.float32), 3).tolist() == [0, 1, 2]
+    assert select_novel(np.ones(9, np.float32), 3).tolist() == [0, 1, 2]
 
 
 def test_stored_features_are_exactly_half_precision(rng):

@@ -130,7 +130,7 @@ def test_a_killed_run_goes_on_bit_for_bit(tmp_path, context, cut, sampler):
         first.on_step = steps.append
         for frame in fed[12:cut]:
             first.push([frame])
-            folder.keep(steps, lambda: Snapshot(header, first.version), within=0)
+            folder.append(steps, lambda: Snapshot(header, first.version), within=0)
             steps.clear()
         found = load_snapshot(tmp_path, network)
     assert found is not None and _same(found.version, first.version)

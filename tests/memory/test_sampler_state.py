@@ -79,7 +79,7 @@ def test_a_resumed_run_is_the_uninterrupted_one_wherever_it_was_cut(sampler):
         folder = StateFolder(FOLDER, disk=disk)
         for n in range(cut):
             snapshot = Snapshot(header, versions[n])
-            folder.keep([steps[n]], lambda snapshot=snapshot: snapshot, within=0.0)
+            folder.append([steps[n]], lambda snapshot=snapshot: snapshot, within=0.0)
         found = load_snapshot(FOLDER, NETWORK, disk=BreakingDisk(disk.files())).version
         assert digest_of(found) == digests[cut - 1]
         again = _ingest(found, sampler)

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.persistence.journal import PAGE, Journal, scan
-from edge_runtime.persistence.sealing import seal_of
+from edge_runtime.persistence.sealing import Seal
 from tests.support.breaking_disk import BreakingDisk
 
-PLAIN = seal_of(None)
+PLAIN = Seal()
 PATH = Path("/state/journal")
 
 

@@ -76,7 +76,7 @@ def _run(disk: BreakingDisk, life: Life, start: int = 0, stop: int = FRAMES) -> 
     folder, kept = StateFolder(FOLDER, disk=disk), start
     try:
         for n in range(start, stop):
-            folder.keep([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
+            folder.append([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
             kept = n + 1
     except PowerCut:
         pass
@@ -219,7 +219,7 @@ def test_what_lies_on_the_disk_is_bounded(life):
     disk, most = BreakingDisk(), 0
     folder = StateFolder(FOLDER, disk=disk)
     for n in range(FRAMES):
-        folder.keep([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
+        folder.append([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
         most = max(most, disk.used())
         assert len(disk.files()) <= 4
     largest = max(len(data) for name, data in disk.files().items() if name.startswith(FILE))
@@ -238,13 +238,13 @@ def test_a_full_disk_costs_nothing_but_what_a_kill_meanwhile_would(life, trouble
     def keep(start: int, stop: int) -> None:
         for n in range(start, stop):
             now[0] += 1
-            folder.keep([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
+            folder.append([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
 
     keep(0, 8)
     disk.room, disk.readonly = (disk.used() + 500, False) if trouble == "full" else (None, True)
     keep(8, 24)
     says = {"full": "No space left on device", "read-only": "Read-only file system"}[trouble]
-    assert says in folder.trouble and folder.saving.trouble == folder.trouble
+    assert says in folder.problem and folder.saving.problem == folder.problem
     assert len([r for r in caplog.records if "in RAM only" in r.getMessage()]) == 1
     tried = len(disk.operations)
     assert tried < 60  # not every frame tries again
@@ -254,7 +254,7 @@ def test_a_full_disk_costs_nothing_but_what_a_kill_meanwhile_would(life, trouble
     disk.room, disk.readonly = None, False
     now[0] += 60
     keep(24, FRAMES)
-    assert folder.trouble is None and digest_of(_loaded(disk).version) == life.digests[FRAMES]
+    assert folder.problem is None and digest_of(_loaded(disk).version) == life.digests[FRAMES]
     assert "is saved again" in caplog.text
 
 
@@ -277,7 +277,7 @@ def test_what_is_saved_alone_leaves_nothing_of_what_was_before(life):
     _run(disk, life)
     folder = StateFolder(FOLDER, disk=disk)
     folder.load(NETWORK)
-    folder.save_alone(_snapshot(life.versions[2]))
+    folder.save_without_history(_snapshot(life.versions[2]))
     names = [name for name in disk.files() if not name.startswith(PREFIX)]
     assert names == [FILE] and len(disk.files()) == 2
     disk = BreakingDisk({name: data for name, data in disk.files().items() if name != FILE})
@@ -289,21 +289,21 @@ def test_what_cannot_be_saved_alone_does_not_mix_with_what_was_before(life):
     folder = StateFolder(FOLDER, disk=disk, clock=lambda: now[0])
     folder.save(_snapshot(life.versions[0]))
     for n in range(4):
-        folder.keep([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
+        folder.append([life.steps[n]], lambda n=n: _snapshot(life.versions[n + 1]), within=0.0)
     after, told = forget_span(life.versions[4], 1.0, 3.0, clip_s=12, clip_frames=12)
     assert told.pending_frames == 3
     disk.room = disk.used() + 300  # a record of the journal would fit, a snapshot does not
     with pytest.raises(StateError, match="No space left"):
-        folder.save_alone(_snapshot(after))
+        folder.save_without_history(_snapshot(after))
     ingest, steps = _ingest(after), []
     ingest.on_step = steps.append
     for frame in frames(3, start=4):
         ingest.push([frame])
-        folder.keep(steps[-1:], lambda: _snapshot(ingest.version), within=0.0)
+        folder.append(steps[-1:], lambda: _snapshot(ingest.version), within=0.0)
     assert digest_of(_loaded(disk).version) == life.digests[4]  # what was, or what is: nothing between them
     disk.room, now[0] = None, 60.0
     ingest.push(frames(1, start=7))
-    folder.keep(steps[-1:], lambda: _snapshot(ingest.version), within=0.0)
+    folder.append(steps[-1:], lambda: _snapshot(ingest.version), within=0.0)
     assert digest_of(_loaded(disk).version) == digest_of(ingest.version)
 
 

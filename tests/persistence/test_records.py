@@ -11,11 +11,13 @@ from edge_runtime.ingest.pipeline import round_to_half
 from edge_runtime.memory.version import ClipUpdate, Step
 from edge_runtime.persistence import NewerState
 from edge_runtime.persistence.journal import Journal, scan
-from edge_runtime.persistence.sealing import PLAIN
+from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from tests.support.breaking_disk import BreakingDisk
 
 WIDTH = 6
+
+PLAIN = Seal()
 
 
 def _record(rng: np.random.Generator, frames: int, *, ends_clip: bool, thinned: bool) -> Record:
@@ -110,12 +112,12 @@ def test_records_of_another_journal_do_not_continue_this_one():
 class _Rot13:
     """A seal that anybody can break, to see that everything passes it."""
 
-    found_clear = False
+    read_unsealed = False
 
-    def seal(self, data: bytes, *, role: str, of: str = "") -> bytes:
+    def seal(self, data: bytes, *, role: str, owner: str = "") -> bytes:
         return bytes((byte + 13) % 256 for byte in data) + b"!"
 
-    def open(self, data: bytes, *, role: str, of: str = "") -> bytes:
+    def open(self, data: bytes, *, role: str, owner: str = "") -> bytes:
         return bytes((byte - 13) % 256 for byte in data[:-1])
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.persistence import encryption as sealing
-from edge_runtime.persistence.encryption import Key, SealError, find_key, is_sealed, new_key_text, opened
-from edge_runtime.persistence.private_files import private_folder, write_private
+from edge_runtime.persistence.encryption import Key, SealError, find_key, is_sealed, new_key_text, open_sealed
+from edge_runtime.persistence.private_files import make_private_folder, write_private
 from engines.errors import LvmError, Missing
 
 ROOT = Path(__file__).parents[2]
@@ -35,18 +35,20 @@ def no_key_of_ours(monkeypatch):
 
 
 @given(st.binary(max_size=300), st.text(max_size=20), st.text(max_size=20))
-def test_what_is_sealed_is_opened_and_shows_nothing_of_itself(data, role, of):
+def test_what_is_sealed_is_opened_and_shows_nothing_of_itself(data, role, owner):
     key = Key(SECRET)
-    sealed = key.seal(data, role=role, of=of)
-    assert is_sealed(sealed) and key.open(sealed, role=role) == data == key.open(sealed, role=role, of=of)
+    sealed = key.seal(data, role=role, owner=owner)
+    assert is_sealed(sealed) and key.open(sealed, role=role) == data == key.open(
+        sealed, role=role, owner=owner
+    )
     assert len(data) < 8 or data not in sealed[-len(data) - 28 :]  # nonce, ciphertext, tag
-    assert key.seal(data, role=role, of=of) != sealed  # a fresh nonce for each write
+    assert key.seal(data, role=role, owner=owner) != sealed  # a fresh nonce for each write
 
 
 @settings(max_examples=200)
 @given(st.data())
 def test_a_changed_or_shortened_file_is_refused(data):
-    sealed = Key(SECRET).seal(b"what is remembered", role="snapshot", of="17")
+    sealed = Key(SECRET).seal(b"what is remembered", role="snapshot", owner="17")
     at = data.draw(st.integers(0, len(sealed) - 1))
     flipped = bytearray(sealed)
     flipped[at] ^= 1 << data.draw(st.integers(0, 7))
@@ -57,8 +59,8 @@ def test_a_changed_or_shortened_file_is_refused(data):
 
 def test_files_cannot_be_swapped():
     key = Key(SECRET)
-    journal = key.seal(b"x", role="journal", of="17")
-    for wrong in ({"role": "snapshot"}, {"role": "journal", "of": "18"}, {"role": "journal", "of": ""}):
+    journal = key.seal(b"x", role="journal", owner="17")
+    for wrong in ({"role": "snapshot"}, {"role": "journal", "owner": "18"}, {"role": "journal", "owner": ""}):
         with pytest.raises(SealError, match="not"):
             key.open(journal, **wrong)
 
@@ -76,9 +78,11 @@ def test_another_key_is_named_and_neither_is_told():
 def test_a_sealed_file_without_a_key_says_which_it_needs():
     sealed = Key(SECRET).seal(b"x", role="snapshot")
     with pytest.raises(SealError, match=f"sealed with key {Key(SECRET).id.hex()}; name its file with --key"):
-        opened(sealed, None, role="snapshot")
+        open_sealed(sealed, None, role="snapshot")
     assert (
-        opened(b"plain", None, role="snapshot") == b"plain" == opened(b"plain", Key(SECRET), role="snapshot")
+        open_sealed(b"plain", None, role="snapshot")
+        == b"plain"
+        == open_sealed(b"plain", Key(SECRET), role="snapshot")
     )
 
 
@@ -155,7 +159,7 @@ def test_a_private_file_is_private_whatever_the_umask_and_was_there_before(tmp_p
     folder.mkdir(mode=0o755)
     before = os.umask(0)
     try:
-        private_folder(folder)
+        make_private_folder(folder)
         write_private(folder / "a", b"one")
     finally:
         os.umask(before)

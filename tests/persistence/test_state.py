@@ -25,10 +25,10 @@ from edge_runtime.persistence import (
     Snapshot,
     StateError,
     StateFolder,
-    arrays_of,
-    check_belongs,
+    check_owner,
     load_snapshot,
     model_digest,
+    to_arrays,
 )
 from edge_runtime.persistence.journal import PREFIX
 from edge_runtime.service.status import status_of
@@ -61,7 +61,7 @@ def _save(folder, *snapshots) -> None:
 
 
 def _same(one, two) -> bool:
-    first, second = arrays_of(one), arrays_of(two)
+    first, second = to_arrays(one), to_arrays(two)
     plain = ("coverage", "pending_ticks", "last_tick", "frames")
     return (
         first.keys() == second.keys()
@@ -302,9 +302,9 @@ def test_shapes_of_another_bundle_are_refused(tmp_path, other):
     ],
 )
 def test_a_state_of_another_bundle_or_source_is_refused(tmp_path, changes, says):
-    check_belongs(_header(), model="m", source="demo", folder=tmp_path)
+    check_owner(_header(), model="m", source="demo", folder=tmp_path)
     with pytest.raises(StateError, match=says):
-        check_belongs(_header(), **{"model": "m", "source": "demo", **changes}, folder=tmp_path)
+        check_owner(_header(), **{"model": "m", "source": "demo", **changes}, folder=tmp_path)
 
 
 def test_the_model_is_its_weights_and_shapes_wherever_it_lies(tmp_path):

@@ -16,7 +16,7 @@ from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import ClipUpdate, Step, empty_version
 from edge_runtime.persistence import FILE, MAGIC, Header, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.journal import Journal, journal_name
-from edge_runtime.persistence.sealing import PLAIN
+from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
@@ -199,7 +199,7 @@ def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(folder, name):
 def test_whatever_the_clock_says_a_run_is_saved_and_loaded(tmp_path, start, count):
     pictures = [Frame(one.image, start + one.t) for one in frames(count)]
     version = _ingest(empty_version(NETWORK)).push(pictures)
-    version = replace(version, coverage=version.coverage.forgotten(start, start + 1).explained(1, None, "x"))
+    version = replace(version, coverage=version.coverage.forget(start, start + 1).add_note(1, None, "x"))
     with StateFolder(tmp_path) as state:
         state.save(Snapshot(HEADER, version))
     assert load_snapshot(tmp_path, NETWORK).version.coverage == version.coverage
@@ -230,7 +230,7 @@ def test_bounded_coverage_is_never_too_much_for_its_header(tmp_path, version):
     for k in range(600):
         coverage = coverage.observe(3.0 * k, 1.0)
         if k % 2:
-            coverage = coverage.explained(3.0 * k + 1, 3.0 * k + 2, f"reason {k}")
+            coverage = coverage.add_note(3.0 * k + 1, 3.0 * k + 2, f"reason {k}")
     with StateFolder(tmp_path) as state:
         state.save(Snapshot(HEADER, replace(version, coverage=coverage)))
     assert load_snapshot(tmp_path, NETWORK).version.coverage == coverage
@@ -253,7 +253,7 @@ def _journaled(folder, *steps: Step, **counts) -> None:
     coder, found = RecordCoder(NETWORK.d_backbone), load_snapshot(folder).header.id
     with StateFolder(folder) as state:
         path = folder / journal_name(found)
-        journal = Journal(state.disk, path, PLAIN, snapshot=found, after="", frames=42)
+        journal = Journal(state.disk, path, Seal(), snapshot=found, after="", frames=42)
         for step in steps:
             journal.append(coder.encode(Record(step, **counts)))
         journal.close()

@@ -17,7 +17,7 @@ from fastapi.testclient import TestClient
 from edge_runtime.config.privacy import PrivacySettings, ThumbnailSettings
 from edge_runtime.interfaces.cli import main as cli
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.memory.forgetting import forget_span, ticks_of
+from edge_runtime.memory.forgetting import forget_span, to_tick_range
 from edge_runtime.persistence import FILE, PREVIOUS, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.encryption import Key, find_key, new_key_text
 from edge_runtime.query.schema import parse_query
@@ -61,7 +61,7 @@ def _lvm(*arguments, status: int = 0) -> Done:
 
 def _rows_between(snapshot: Snapshot, start: float, end: float) -> list[bytes]:
     """The bytes, as a snapshot holds them, of each token that a picture of [start, end) gave."""
-    version, (first, last) = snapshot.version, ticks_of(start, end)
+    version, (first, last) = snapshot.version, to_tick_range(start, end)
     memory = version.memory
     inside = memory.valid & (memory.tick >= first) & (memory.tick <= last)
     rows = [row.astype(np.float16).tobytes() for row in memory.features[inside]]
@@ -100,7 +100,7 @@ def test_nothing_of_the_interval_is_left_in_any_file(state, span):
     names = {path.name for path in state.iterdir() if not path.name.startswith("memory.journal.")}
     assert names <= {FILE, "lock", "thumbnails", "privacy.json"}
     assert load_snapshot(state).version.last_tick == before.version.last_tick
-    first, last = ticks_of(*span)
+    first, last = to_tick_range(*span)
     left = [int(path.name.split(".")[0]) for path in (state / "thumbnails").iterdir()]
     assert not [tick for tick in left if first <= tick <= last]
 
@@ -142,7 +142,7 @@ def test_what_is_left_resumes(engines, state, span, reset):
     assert version.background.cell_means is not None
     ticks = version.memory.tick[version.memory.valid]
     assert (ticks > 500).any() and (np.diff(ticks) >= 0).all()
-    forgotten = [(a, b) for a, b, why in version.coverage.gaps_explained() if why == "forgotten"]
+    forgotten = [(a, b) for a, b, why in version.coverage.gaps_with_reasons() if why == "forgotten"]
     assert forgotten == [span]
 
 
@@ -170,7 +170,7 @@ def test_a_running_process_forgets_by_its_door_and_goes_on(engines, tmp_path):
             refused = client.post("/api/v1/forget", json=body)
             assert refused.status_code == 422 and len(refused.json()["error"]) < 300
     saved = load_snapshot(tmp_path).version.coverage
-    assert (10, 40, "forgotten") in saved.gaps_explained()
+    assert (10, 40, "forgotten") in saved.gaps_with_reasons()
     newest = parse_query('{"type": "object", "activity": "scan", "from": 12, "to": 30}')
     assert service.ask(newest).reason == "that time was forgotten on request"
 
@@ -214,7 +214,11 @@ def test_how_much_of_the_background_was_of_the_interval_is_told(state):
 
 def test_the_picture_of_the_edge_is_forgotten_too():
     # A picture at 9.95 s has the tick of 10.0 s; one at 20.05 s that of 20.0 s may stay or go, never 19.99.
-    assert ticks_of(10, 20) == (50, 100) and ticks_of(9.95, 20) == (50, 100) and ticks_of(9.85, 9.9)[0] == 49
+    assert (
+        to_tick_range(10, 20) == (50, 100)
+        and to_tick_range(9.95, 20) == (50, 100)
+        and to_tick_range(9.85, 9.9)[0] == 49
+    )
 
 
 # -- encrypted ---------------------------------------------------------------------------------------------

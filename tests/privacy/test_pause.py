@@ -12,7 +12,7 @@ import edge_runtime.service.camera as service_module
 from edge_runtime.config.privacy import PrivacySettings
 from edge_runtime.frame import Frame
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.persistence import StateFolder, arrays_of, load_snapshot
+from edge_runtime.persistence import StateFolder, load_snapshot, to_arrays
 from edge_runtime.privacy.run_gate import RunGate
 from edge_runtime.privacy.saved_settings import FILE, load_saved_settings
 from edge_runtime.query.schema import parse_query
@@ -94,7 +94,7 @@ def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
     camera.stop()
     thread.join(5)
     assert Camera.opened == 2 and not load_saved_settings(folder.folder).paused
-    (gap,) = [gap for gap in camera.version.coverage.gaps_explained() if gap[1] - gap[0] > 500]
+    (gap,) = [gap for gap in camera.version.coverage.gaps_with_reasons() if gap[1] - gap[0] > 500]
     assert gap[2] == "paused"
     assert camera.snapshot().header.seen == Camera.decoded
 
@@ -103,7 +103,7 @@ def test_a_question_about_the_pause_is_told_why(camera):
     thread = _in_thread(camera)
     _wait(lambda: camera.version.frames >= 3)
     camera.guard.pause(True)
-    _wait(lambda: camera.version.coverage.ongoing() is not None)
+    _wait(lambda: camera.version.coverage.ongoing_note() is not None)
     end = camera.version.coverage.end
     later = parse_query(json.dumps({"type": "object", "activity": "scan", "from": end + 50, "to": end + 90}))
     assert camera.ask(later).reason == "watching was paused for privacy at that time"
@@ -117,7 +117,7 @@ def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
     camera.run(seconds=0.3)  # a live stream's clock goes on, so this ends
     assert Camera.opened == 0 and camera.version.frames == 0
     again = watching(engines, CAMERA, folder)
-    assert again.guard.paused and load_snapshot(folder.folder).version.coverage.ongoing() is not None
+    assert again.guard.paused and load_snapshot(folder.folder).version.coverage.ongoing_note() is not None
     thread = _in_thread(again)
     time.sleep(0.2)
     assert Camera.opened == 0
@@ -125,7 +125,7 @@ def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
     _wait(lambda: again.version.frames >= 2)
     again.stop()
     thread.join(5)
-    assert again.version.coverage.ongoing() is None
+    assert again.version.coverage.ongoing_note() is None
 
 
 def test_the_configuration_can_start_it_paused(engines, folder):
@@ -155,7 +155,7 @@ def test_a_recording_stands_still_and_goes_on_bit_for_bit(engines, folder, tmp_p
         whole = watching(engines, DEMO, other)
         whole.run(45)
     assert paused and service.version.frames == 45 and service.version.coverage.gaps == ()
-    resumed, uncut = arrays_of(service.version), arrays_of(whole.version)
+    resumed, uncut = to_arrays(service.version), to_arrays(whole.version)
     assert all(resumed[name].tobytes() == uncut[name].tobytes() for name in uncut)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 import edge_runtime.service.camera as module
 from edge_runtime.frame import Frame
-from edge_runtime.persistence import StateError, StateFolder, arrays_of, load_snapshot
+from edge_runtime.persistence import StateError, StateFolder, load_snapshot, to_arrays
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
@@ -64,7 +64,7 @@ def _run(camera: CameraRun, seconds: float | None = None, *, stop_after: int | N
 
 
 def _same(one: CameraRun, two: CameraRun) -> bool:
-    first, second = arrays_of(one.version), arrays_of(two.version)
+    first, second = to_arrays(one.version), to_arrays(two.version)
     return (
         first.keys() == second.keys()
         and all(first[name].tobytes() == second[name].tobytes() for name in first)
@@ -107,10 +107,10 @@ def test_what_was_not_kept_is_read_again(open_camera, tmp_path):
     whole = _run(open_camera("whole"), 50)
     camera = open_camera("killed", save_interval_s=0)
     batches: list[int] = []
-    save, keep = camera.folder.save, camera.folder.keep
+    save, append = camera.folder.save, camera.folder.append
     camera.folder.save = lambda snapshot: save(snapshot) if len(batches) < 4 else 0
-    camera.folder.keep = lambda *told, **how: (
-        batches.append(1) or (keep(*told, **how) if len(batches) < 4 else None)
+    camera.folder.append = lambda *steps, **how: (
+        batches.append(1) or (append(*steps, **how) if len(batches) < 4 else None)
     )
     _run(camera, 50)  # as after kill -9: what it did after the third batch is nowhere
     on_disk = load_snapshot(tmp_path / "killed")

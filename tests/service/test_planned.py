@@ -6,7 +6,7 @@ import edge_runtime.service.camera as module
 from edge_runtime.config.paths import cameras_root, default_state_folder, state_root
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.cli.locate import resolve_state, resolve_states
-from edge_runtime.persistence import Header, StateError, belongs, check_belongs, load_snapshot
+from edge_runtime.persistence import Header, StateError, check_owner, is_same_source, load_snapshot
 from edge_runtime.service.camera_config import cameras_of, one_camera
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.runtime import Service
@@ -207,16 +207,18 @@ def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(wri
 def test_another_camera_or_a_recording_does_not_get_it(tmp_path, name, source, says):
     header = _header_of(tmp_path, "lane", "rtsp://a/1")
     source = source.format(tmp_path)
-    assert not belongs(header, source=source, camera=name)
+    assert not is_same_source(header, source=source, camera=name)
     with pytest.raises(StateError, match=says):
-        check_belongs(header, model=header.model, source=source, camera=name, folder=tmp_path)
+        check_owner(header, model=header.model, source=source, camera=name, folder=tmp_path)
 
 
 def test_a_file_is_known_by_its_path_whatever_the_camera_is_called(tmp_path):
     for camera in (None, "lane", "other"):
         header = _header_of(tmp_path, camera, "/v.mp4")
-        assert belongs(header, source="/v.mp4", camera="lane") and belongs(header, source="/v.mp4")
-        assert not belongs(header, source="/w.mp4", camera="lane")
+        assert is_same_source(header, source="/v.mp4", camera="lane") and is_same_source(
+            header, source="/v.mp4"
+        )
+        assert not is_same_source(header, source="/w.mp4", camera="lane")
 
 
 def _header_of(tmp_path, camera, source):

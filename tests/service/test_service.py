@@ -300,7 +300,7 @@ def test_a_slower_rate_is_kept_to_and_a_faster_one_refused(watch, settings, tmp_
         service.add(settings("fast", "demo?size=64x48", sample_fps=2))
     service.run(20)
     version = service.camera().version
-    assert version.frames == 10 and version.coverage.gaps == () and version.coverage.watched() == 20
+    assert version.frames == 10 and version.coverage.gaps == () and version.coverage.watched_seconds() == 20
     assert not (tmp_path / "fast" / "memory.state").exists()
 
 

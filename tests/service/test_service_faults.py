@@ -56,7 +56,7 @@ def test_a_batch_that_fails_twice_is_a_gap_and_counted(watch, settings, sources,
     camera = service.camera()
     lost = camera.losses.lost[FAULT]
     assert 1 <= lost <= 8 and camera.version.frames == 100 - lost
-    assert camera.version.coverage.watched() == 100 - lost and camera.problems == []
+    assert camera.version.coverage.watched_seconds() == 100 - lost and camera.problems == []
     assert camera.header.dropped == lost and len(camera.version.pending) < 30
     assert status_of_camera(camera)["lost"]["engine fault"] == lost
 

@@ -55,7 +55,7 @@ def test_a_clock_that_is_wrong_at_the_start_lets_nothing_go_and_is_told(watched,
     clock(ahead)
     camera, begun = watched()
     assert end + 0.5 < begun <= end + 3
-    gap = camera.version.coverage.gaps_explained()[
+    gap = camera.version.coverage.gaps_with_reasons()[
         0
     ]  # from its end to the first picture there is another one
     assert gap[0] == end and gap[1] <= begun and gap[2] == CLOCK
@@ -105,12 +105,12 @@ def test_a_pause_before_a_wrong_clock_stays_explained(watched, clock, watch, set
     clock(-DAY)
     again = watch().add(settings("a", LIVE))
     kept = again.version.coverage
-    assert again.paused and kept.ongoing() is None and known_from(kept) > end
+    assert again.paused and kept.ongoing_note() is None and known_from(kept) > end
     assert [why for _, _, why in kept.notes] in ([PAUSED, CLOCK], [CLOCK])
 
 
 def test_forgetting_by_the_clock_refuses_what_another_clock_showed():
-    epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).explained(90.0, 100.0, CLOCK)
+    epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).add_note(90.0, 100.0, CLOCK)
     since = known_from(coverage)
     told = {"name": "--from", "epoch": epoch, "since": since}
     assert (

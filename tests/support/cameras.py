@@ -13,7 +13,7 @@ import numpy as np
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.config.privacy import PrivacySettings
 from edge_runtime.frame import Frame
-from edge_runtime.persistence import StateFolder, arrays_of
+from edge_runtime.persistence import StateFolder, to_arrays
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_scheduler import Turns
@@ -84,7 +84,7 @@ class Hanging(BaseSource):
 
 def same(one, two) -> bool:
     """Whether two versions are equal bit for bit."""
-    first, second = arrays_of(one), arrays_of(two)
+    first, second = to_arrays(one), to_arrays(two)
     return (
         first.keys() == second.keys()
         and all(first[name].tobytes() == second[name].tobytes() for name in first)

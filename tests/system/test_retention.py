@@ -7,7 +7,7 @@ import pytest
 
 from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import Header, Snapshot, StateFolder
-from edge_runtime.persistence.store import DAMAGED, DAMAGED_KEPT_S
+from edge_runtime.persistence.store import DAMAGED, DAMAGED_RETENTION_S
 from edge_runtime.system.retention import is_expired
 from tests.support.cameras import fake_engines
 
@@ -61,6 +61,6 @@ def test_a_damaged_snapshot_is_there_for_a_week(tmp_path):
         assert damaged.read_bytes() == b"torn"
         folder.save(Snapshot(header, empty_version(network)))
         assert damaged.exists()
-        os.utime(damaged, (0, time.time() - DAMAGED_KEPT_S - 60))
+        os.utime(damaged, (0, time.time() - DAMAGED_RETENTION_S - 60))
         folder.save(Snapshot(header, empty_version(network)))
         assert not damaged.exists()

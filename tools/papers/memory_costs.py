@@ -17,7 +17,7 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
-from edge_runtime.persistence import arrays_of
+from edge_runtime.persistence import to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.service.engine_set import Engines
@@ -71,7 +71,7 @@ class Lane:
         """Medians; of questions for each kind, and the mean of those."""
         by_kind = {kind: statistics.median(taken) for kind, taken in self.question_ms.items()}
         return {
-            "state_bytes": sum(array.nbytes for array in arrays_of(self.ingest.version).values()),
+            "state_bytes": sum(array.nbytes for array in to_arrays(self.ingest.version).values()),
             "clip_ms": statistics.median(self.clip_ms),
             "question_ms": statistics.fmean(by_kind.values()),
             "question_ms_by_kind": by_kind,

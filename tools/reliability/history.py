@@ -31,7 +31,7 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
-from edge_runtime.persistence import Header, Snapshot, StateFolder, arrays_of, model_digest
+from edge_runtime.persistence import Header, Snapshot, StateFolder, model_digest, to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
@@ -129,7 +129,7 @@ def state_bytes(version: Version, bundle: Bundle) -> dict[str, int]:
     )
     with tempfile.TemporaryDirectory() as folder, StateFolder(Path(folder)) as state:
         return {
-            "arrays": len(save(arrays_of(version))),
+            "arrays": len(save(to_arrays(version))),
             "file": state.save(Snapshot(header, version)),
         }
 

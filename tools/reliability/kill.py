@@ -37,7 +37,7 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.ingest.pipeline import Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
-from edge_runtime.persistence import arrays_of, load_snapshot
+from edge_runtime.persistence import load_snapshot, to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.service.engine_set import Engines
@@ -109,7 +109,7 @@ class Uninterrupted:
 def digest_of(version: Version) -> str:
     """SHA-256 of everything that a version holds."""
     total = hashlib.sha256()
-    for name, array in sorted(arrays_of(version).items()):
+    for name, array in sorted(to_arrays(version).items()):
         total.update(f"{name} {array.dtype} {array.shape}".encode())
         total.update(array.tobytes())
     svd = version.background.svd if version.background else None

@@ -12,7 +12,7 @@ from edge_runtime.config.schema import load_config
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_state
 from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, Url
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
-from edge_runtime.memory.forgetting import checked_span
+from edge_runtime.memory.forgetting import check_span
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.forget_folder import forget_in_folder
@@ -82,7 +82,7 @@ def _forget_in_folder(
         parse_timestamp(text, name=name, epoch=epoch, since=since)
         for text, name in ((start, "--from"), (end, "--to"))
     )
-    checked_span(first, last)
+    check_span(first, last)
     forgotten = forget_in_folder(folder, first, last, key=key, reset_background=reset)
     lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
     return {**forgotten.as_json(), "log_lines": lines, "state": str(folder)}

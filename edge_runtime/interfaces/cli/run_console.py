@@ -122,7 +122,7 @@ class RunConsole:
         lines = [
             f"{camera.name}: paused for privacy"
             if camera.paused
-            else f"{camera.name}: {int(camera.version.coverage.watched()) // 60} min watched, "
+            else f"{camera.name}: {int(camera.version.coverage.watched_seconds()) // 60} min watched, "
             f"{camera.version.memory.filled} tokens"
             for camera in cameras.values()
         ]

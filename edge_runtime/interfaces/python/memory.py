@@ -27,7 +27,7 @@ from pydantic import ValidationError
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root, default_bundle
 from edge_runtime.frame import Frame, to_tick
-from edge_runtime.ingest.frame_loop import Pass
+from edge_runtime.ingest.frame_loop import FrameLoop
 from edge_runtime.ingest.pipeline import Ingest, batch_size, preprocess
 from edge_runtime.interfaces.python.object_argument import (
     Box,
@@ -156,13 +156,13 @@ class Memory(AbstractContextManager["Memory"]):
         self._source = name
         self._header = self._header.model_copy(update={"source": name})
         seen = self._header.seen
-        frames = Pass(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
+        frames = FrameLoop(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
         with opened:
             for batch in frames:
                 self._ring.push(batch.newest)
                 progress = {"last_t": batch.newest.t, "seen": seen + batch.seen}
                 self._header = self._header.model_copy(update=progress)
-        self._header = self._header.model_copy(update={"ended": not opened.live and not frames.limited})
+        self._header = self._header.model_copy(update={"ended": not opened.live and not frames.reached_limit})
         return self
 
     def push(self, image: Image, t: float) -> bool:
@@ -297,7 +297,7 @@ class Memory(AbstractContextManager["Memory"]):
 
     def __repr__(self) -> str:
         memory = self.version.memory
-        watched = self.version.coverage.watched()
+        watched = self.version.coverage.watched_seconds()
         return (
             f"<Memory of {self._header.source}: {watched:.0f} s in {memory.filled} of {memory.slots} tokens>"
         )

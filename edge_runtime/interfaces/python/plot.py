@@ -26,7 +26,7 @@ def plot_memory(version: Version, answer: Answer | None) -> Any:
     score = tokens.score[valid].astype(np.float64)
     shade = np.argsort(np.argsort(score)) / max(len(score) - 1, 1)
     axes.scatter(t, tokens.cell[valid], c=shade, cmap="Blues", vmin=-0.4, s=12, label="remembered")
-    for start, end, reason in coverage.gaps_explained():
+    for start, end, reason in coverage.gaps_with_reasons():
         axes.axvspan(start, end, color="0.85", label=f"not watched{f' ({reason})' if reason else ''}")
     if answer is not None:
         for rank, span in enumerate(answer.spans):

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_runtime.memory.online_svd import OnlineSVD, decomposed
+from edge_runtime.memory.online_svd import OnlineSVD, decompose
 from engines.errors import LvmError
 from export.papers.detection.clips import RegionVideo
 from export.papers.detection.head import MemoryPart, ReadPast
@@ -170,7 +170,7 @@ def make_exact_basis(rows: Rows, components: int) -> Rows:
         squares, vectors = np.linalg.eigh(wide.T @ wide)
         values, right = np.sqrt(np.maximum(squares[::-1], 0)), vectors[:, ::-1].T.astype(np.float32)
     else:
-        values, right = decomposed(rows)
+        values, right = decompose(rows)
     return np.asarray(right[:components][values[:components] > _MIN_STRENGTH * values[0]])
 
 

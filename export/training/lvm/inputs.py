@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import CELLS
 from edge_runtime.memory.samplers import Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
-from edge_runtime.memory.version import select_most_novel
+from edge_runtime.memory.version import select_novel
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.training.lvm.memory_bank import FIELDS, MemoryBank
@@ -90,7 +90,7 @@ class Slots:
         following, most = min(clip, cache.clips - 1), self._network.recency_tokens
         seen = np.flatnonzero(cache.tick[following] < until)
         if self._network.svd_rank:
-            seen = seen[select_most_novel(cache.novelty[following][seen], most)]
+            seen = seen[select_novel(cache.novelty[following][seen], most)]
         seen = seen[max(0, len(seen) - most) :]
         features = cache.features[following][seen].astype(np.float32)
         tokens = Tokens(features, cache.tick[following][seen], cache.cell[following][seen])

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.interfaces.cli import main as main_module
-from edge_runtime.persistence import FILE, arrays_of, load_snapshot
+from edge_runtime.persistence import FILE, load_snapshot, to_arrays
 from tests.support.media import write_video
 
 ROOT = Path(__file__).parents[3]
@@ -196,7 +196,7 @@ def test_a_run_that_is_ended_goes_on_as_the_uninterrupted_one(tmp_path, whole, n
     cut_version, whole_version = load_snapshot(cut).version, load_snapshot(whole).version
     assert cut_version.frames == whole_version.frames == 64
     assert cut_version.coverage == whole_version.coverage
-    first, second = arrays_of(cut_version), arrays_of(whole_version)
+    first, second = to_arrays(cut_version), to_arrays(whole_version)
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 

@@ -17,8 +17,8 @@ from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Step, Version
 from edge_runtime.persistence import FILE, MAGIC, Snapshot, StateFolder, load_snapshot
 from edge_runtime.persistence.journal import MAGIC as JOURNAL_MAGIC
-from edge_runtime.persistence.journal import first_sum, journal_name, next_sum
-from edge_runtime.persistence.sealing import PLAIN
+from edge_runtime.persistence.journal import first_checksum, journal_name, next_checksum
+from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import decode
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.status import status_of
@@ -70,10 +70,10 @@ class Target:
         with StateFolder(self._folder) as folder:
             folder.save(self._before)
             snapshot = Snapshot(self._before.header, version)
-            folder.keep(steps, lambda: snapshot, within=0.0)
+            folder.append(steps, lambda: snapshot, within=0.0)
         names = {file.name: file.read_bytes() for file in self._folder.iterdir()}
         self._sound = names[FILE]
-        self._name = journal_name(decode(self._sound, PLAIN).header.id)
+        self._name = journal_name(decode(self._sound, Seal()).header.id)
         data, at, records = names[self._name], 8, JOURNAL
         while at < len(data):
             stop = at + 20 + int.from_bytes(data[at : at + 4], "little")
@@ -129,11 +129,11 @@ class Target:
 
 def _chained(records: bytes) -> bytes:
     """A journal's bytes: each record with the checksum that makes it count."""
-    data, total, at = bytearray(JOURNAL_MAGIC), first_sum(), 0
+    data, total, at = bytearray(JOURNAL_MAGIC), first_checksum(), 0
     while at + 4 <= len(records):
         stop = at + 4 + int.from_bytes(records[at : at + 4], "little")
         payload = records[at + 4 : stop]
-        total = next_sum(total, payload)
+        total = next_checksum(total, payload)
         data += len(payload).to_bytes(4, "little") + total + payload
         at = stop
     return bytes(data)

@@ -124,7 +124,7 @@ class ServiceCollector(Collector):
             name, version, source = [camera.name], camera.version, camera.source
             metrics["lvm_memory_tokens"].add_metric(name, version.memory.filled)
             metrics["lvm_memory_bytes"].add_metric(name, _array_bytes(version.memory))
-            metrics["lvm_coverage_seconds"].add_metric(name, version.coverage.watched())
+            metrics["lvm_coverage_seconds"].add_metric(name, version.coverage.watched_seconds())
             metrics["lvm_frames"].add_metric(name, version.frames)
             metrics["lvm_state_written_bytes"].add_metric(name, camera.folder.saving.written)
             if isinstance(source, SupervisedSource):
@@ -167,7 +167,7 @@ def _array_bytes(memory: object) -> int:
 
 def _gap_seconds(camera: CameraRun) -> dict[str, float]:
     metrics = dict(GAPS)
-    for start, end, why in camera.version.coverage.gaps_explained():
+    for start, end, why in camera.version.coverage.gaps_with_reasons():
         metrics[why or UNKNOWN] = metrics.get(why or UNKNOWN, 0.0) + end - start
     return metrics
 

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from edge_runtime.interfaces.http.errors import error_response
 from edge_runtime.interfaces.http.routes.cameras import find_camera
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.service.live_preview import LEAST_FPS, MOST_FPS, Picture, TooMany
+from edge_runtime.service.live_preview import MIN_FPS, MOST_FPS, Picture, TooMany
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 
@@ -43,8 +43,8 @@ def add_picture_routes(app: FastAPI, service: Service) -> None:
     async def live(name: str, fps: float = 12.0, width: int = 640) -> Response:
         """JPEG after JPEG, as `multipart/x-mixed-replace`; each part says its `X-LVM-T`."""
         camera = find_camera(service, name)
-        if not LEAST_FPS <= fps <= MOST_FPS:
-            raise QueryError(f"fps must be {LEAST_FPS:g} to {MOST_FPS:g} pictures a second, got {fps:g}")
+        if not MIN_FPS <= fps <= MOST_FPS:
+            raise QueryError(f"fps must be {MIN_FPS:g} to {MOST_FPS:g} pictures a second, got {fps:g}")
         if camera.paused or camera.condition not in WATCHING:
             return _no_picture(camera)
         viewer = contextlib.ExitStack()
