@@ -52,6 +52,10 @@ class Engine(ABC):
         Raises EngineFault when the backend fails.
         """
         check_feeds(self.inputs, feeds)
+        return self.run_checked(feeds)
+
+    def run_checked(self, feeds: Feeds) -> dict[str, Array]:
+        """Run feeds that `check_feeds` has passed already. Raises EngineFault when the backend fails."""
         try:
             return self._run(feeds)
         except (LvmError, ValueError):

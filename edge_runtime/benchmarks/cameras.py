@@ -27,7 +27,7 @@ import numpy as np
 from edge_runtime.frame import Frame
 from edge_runtime.ingest.pipeline import BATCH_FRAMES, preprocess
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources import open_source

@@ -30,7 +30,7 @@ from edge_runtime.persistence import arrays_of
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, Photos, TimeQuery
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.demo import DemoSource
 from engines.bundle import Bundle

@@ -1,7 +1,7 @@
 """One camera, its memory and its answers: source → ingest → state, and questions from any thread.
 
-The engines belong to all cameras together and are reached through a lane (see `turns`); everything else here
-is one camera's own, so that nothing that happens to it reaches another.
+All cameras share the engines and reach them through an `EngineClient`; everything else here is one camera's
+own, so that nothing that happens to it reaches another.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.service.camera_settings import CameraSettings, check_change, first_header
 from edge_runtime.service.drop_counter import FAULT, Losses
-from edge_runtime.service.engine_scheduler import Turns
+from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import Guard
 from edge_runtime.service.wall_clock import WallClock, on_clock
@@ -42,13 +42,18 @@ class CameraRun:
     """Runs one source into one memory. `run` belongs to one thread; all else may come from any."""
 
     def __init__(
-        self, turns: Turns, settings: CameraSettings, folder: StateFolder, *, opener: Opener | None = None
+        self,
+        pool: EnginePool,
+        settings: CameraSettings,
+        folder: StateFolder,
+        *,
+        opener: Opener | None = None,
     ) -> None:
         """Goes on with what is in `folder`; `opener` opens another kind of source than `open_source` does.
 
         Raises StateError where the memory in `folder` belongs elsewhere.
         """
-        self.engines = engines = turns.engines
+        self.engines = engines = pool.engines
         manifest = engines.bundle.manifest
         self.settings = settings
         self.name = settings.shown_name
@@ -59,11 +64,11 @@ class CameraRun:
         self.resumed = self.clock.resumed
         self.header = first_header(settings, engines.bundle, self.resumed)
         self.losses = Losses(self.name, self.header.dropped)
-        self.lane = turns.lane(self.name)
+        self.client = pool.client(self.name)
         self.ingest = Ingest(
             manifest.network,
-            self.lane.backbone,
-            make_sampler(settings.sampler, self.lane.sampler),
+            self.client.backbone,
+            make_sampler(settings.sampler, self.client.sampler),
             self.resumed.version if self.resumed else empty_version(manifest.network),
             on_fault=self.losses.fault,
             period=1 / self.header.sample_fps,
@@ -74,12 +79,12 @@ class CameraRun:
         self.pictures = Pictures(self)
         self.source: Source | None = None
         self._objects = ObjectEncoder(
-            turns.asked_backbone,
+            pool.query_backbone,
             manifest.network.image_size,
             frame_at=self.pictures.at,
             catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )
-        self.asker = Asker(manifest, turns.asked_reader, self._objects)
+        self.asker = Asker(manifest, pool.query_reader, self._objects)
         self.pulse = Pulse()
         self.guard = Guard(self, settings.privacy)
         self._condition = "waiting"
@@ -231,8 +236,8 @@ class CameraRun:
         with self._change:
             self._leave.set()
             # A file reads its batches again when it goes on; a live frame waits for its turn, which is short.
-            if not self.lane.joins:
-                self.lane.leave()
+            if not self.client.shares_calls:
+                self.client.cancel()
             source = self.source
         if source is not None:
             source.close()
@@ -243,7 +248,7 @@ class CameraRun:
         """Wait while paused. Whether there is to be another pass."""
         # Before the guard looks: an interruption that comes later ends the next pass.
         self._leave.clear()
-        self.lane.left = False
+        self.client.cancelled = False
         if self.guard.paused and not self._stopped:
             self._become("paused")
         return self.guard.admitted(
@@ -265,7 +270,7 @@ class CameraRun:
         self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
         count = self._counter(source)
         taken = Pass(source, self.ingest, self.guard.zones.burn, self._leave, limit, self._begun)
-        self.lane.joins = not frames_wait(source)
+        self.client.shares_calls = not frames_wait(source)
         try:
             with source, taken.no_longer_than(self.position):
                 faults = self.losses.lost[FAULT]

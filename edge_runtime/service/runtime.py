@@ -1,7 +1,7 @@
 """Several cameras, one set of engines: each camera watches in a thread of its own, with its own memory.
 
 What happens to one camera (it fails, hangs, is paused, added, removed) no other notices: they share nothing
-but the turns at the engines. `run` belongs to the main thread; everything else may be called from any.
+but the engines. `run` belongs to the main thread; everything else may be called from any.
 """
 
 from __future__ import annotations
@@ -22,9 +22,7 @@ from edge_runtime.service.answer_history import Answered
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.camera_thread import Watched, end, leave
-from edge_runtime.service.engine_reload import LastingEngines
-from edge_runtime.service.engine_scheduler import Turns
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.events import Event, Events
 from edge_runtime.service.pending_cameras import Awaited
 from edge_runtime.sources import Opener
@@ -59,9 +57,8 @@ class Service:
         key: Key | None = None,
         opener: Opener | None = None,
     ) -> None:
-        self.lasting = LastingEngines(engines, load)
-        self.engines = self.lasting.engines
-        self.turns = Turns(self.engines)
+        self.pool = EnginePool(engines, load)
+        self.engines = self.pool.engines
         self.events = Events()
         self.answered = Answered(self.events)
         self.key, self._opener = key, opener
@@ -124,7 +121,7 @@ class Service:
                 raise LvmError(f"at most {MAX_CAMERAS} cameras can be watched at once")
             with contextlib.ExitStack() as stack:
                 folder = stack.enter_context(StateFolder(settings.state, self.key))
-                camera = CameraRun(self.turns, settings, folder, opener=self._opener)
+                camera = CameraRun(self.pool, settings, folder, opener=self._opener)
                 camera.on_condition = lambda before, after: self._tell(name, before, after)
                 camera.guard.on_forget = lambda: self._forgotten(name)
                 camera.guard.on_pause = lambda paused: self._tell_pause(name, paused)
@@ -255,7 +252,7 @@ class Service:
             kept = list(self._kept.values())
             self._kept.clear()
         end(kept)
-        self.lasting.close()
+        self.pool.close()
 
     # -- inside --------------------------------------------------------------------------------------------
 

@@ -89,7 +89,7 @@ def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> d
         "error": None if error is None else str(error) or type(error).__name__,
         "problems": camera.problems,
         "lost": dict(camera.losses.lost),
-        "engine_faults": camera.lane.faults,
+        "engine_faults": camera.client.faults,
         "damaged": source.errors if source else 0,
         "source_status": connection,
         "activities": camera.guard.activities.as_json() if camera.guard.activities else None,

@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import GateFailed
 from engines.manifest import GraphName, Precision

@@ -13,8 +13,7 @@ from edge_runtime.persistence import StateError, StateFolder, arrays_of, load_sn
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_scheduler import Turns
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.pictures import RING_FRAMES, Ring
 from edge_runtime.sources.base import Counting
 from edge_runtime.system.errors import QueryError
@@ -30,7 +29,7 @@ WHERE = parse_query('{"type": "object", "activity": "scan"}')
 
 
 def _camera(engines, source: str, folder: StateFolder, **options) -> CameraRun:
-    return CameraRun(Turns(engines), CameraSettings(source, folder.folder, **options), folder)
+    return CameraRun(EnginePool(engines), CameraSettings(source, folder.folder, **options), folder)
 
 
 @pytest.fixture

@@ -43,8 +43,8 @@ def test_a_fault_costs_nothing_when_the_second_try_works(watch, settings, source
     service.add(settings("a", sampler="svd-novelty"))
     service.run()
     camera = service.camera()
-    assert camera.version.frames == 40 and camera.losses.lost[FAULT] == 0 and camera.lane.faults >= 1
-    assert camera.version.coverage.gaps == () and service.lasting.reloads == 0
+    assert camera.version.frames == 40 and camera.losses.lost[FAULT] == 0 and camera.client.faults >= 1
+    assert camera.version.coverage.gaps == () and service.pool.reloads == 0
 
 
 @pytest.mark.parametrize("first", [0, 3, 4])
@@ -69,7 +69,7 @@ def test_engines_that_fail_for_good_are_loaded_again_and_every_camera_goes_on(wa
     service.add(settings("a", sampler="svd-novelty"))
     service.add(settings("b", sampler="svd-novelty"))
     service.run()
-    assert service.lasting.reloads == 1 and broken.calls <= 10
+    assert service.pool.reloads == 1 and broken.calls <= 10
     for camera in service.cameras.values():
         assert camera.version.frames + camera.losses.lost[FAULT] == 100 and camera.condition == "ended"
     # Two faults lose a batch; the third is a first try, whose second finds the new engines.

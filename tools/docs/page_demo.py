@@ -25,7 +25,7 @@ from edge_runtime.interfaces.cli.demo_questions import demo_questions
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig

@@ -32,7 +32,7 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.activities import activity_named
 from edge_runtime.simulation.schedule import Event
 from edge_runtime.sources.demo import parse_demo

@@ -114,7 +114,7 @@ class Session:
     def _alive(self) -> bool:
         """For systemd's watchdog: whether what has come gets done."""
         cameras = self._service.cameras.values()
-        return self._service.lasting.alive() and all(camera.pulse.alive() for camera in cameras)
+        return self._service.pool.is_alive() and all(camera.pulse.alive() for camera in cameras)
 
     def _state_line(self) -> str:
         """How it goes, in one line for `systemctl status`; it changes seldom."""

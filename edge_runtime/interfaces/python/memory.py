@@ -39,7 +39,7 @@ from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, TimeQuery, parse_query
 from edge_runtime.service.camera_settings import CameraSettings, first_header
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.pictures import Ring
 from edge_runtime.service.status import status_of
 from edge_runtime.service.wall_clock import on_clock

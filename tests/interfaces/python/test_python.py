@@ -12,7 +12,7 @@ from edge_runtime import Memory
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources import open_source
 from engines.bundle import Bundle
