@@ -8,7 +8,7 @@ a manifest of a newer format is never half understood.
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, Field, StringConstraints, model_validator
 
@@ -31,6 +31,8 @@ def _plain_path(path: str) -> str:
 PlainPath = Annotated[str, AfterValidator(_plain_path)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GraphName = Literal["backbone", "sampler", "reader"]
+GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
+"""The graphs of a bundle, in the order in which a frame and a question pass them."""
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
 """What a graph is computed in; w8: fp32, from weights that are stored in eight bits."""
@@ -179,7 +181,7 @@ class Manifest(Strict):
         if (total := sum(record.bytes for record in self.files.values())) > MAX_BYTES:
             raise ValueError(f"files must have at most {MAX_BYTES} bytes together, got {total}")
         for target, graphs in self.graphs.items():
-            if set(graphs) != {"backbone", "sampler", "reader"}:
+            if set(graphs) != set(GRAPHS):
                 raise ValueError(
                     f"graphs.{target} must be backbone, sampler and reader, got {sorted(graphs)}"
                 )

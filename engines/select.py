@@ -14,14 +14,12 @@ from dataclasses import dataclass
 
 from engines.bundle import Bundle
 from engines.errors import CannotBuild, LvmError, Missing
-from engines.manifest import GraphName, Manifest, Target
+from engines.manifest import GRAPHS, GraphName, Manifest, Target
 from engines.onnxruntime_engine import OnnxRuntimeEngine, providers
 from engines.spec import Engine
 from engines.tensorrt_versions import tensorrt_problem
 
 log = logging.getLogger(__name__)
-
-_GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
 
 @dataclass(frozen=True)
@@ -134,7 +132,7 @@ def load_engines(
         choice = choose(wanted, bundle.manifest, failed)
         loaded: dict[GraphName, Engine] = {}
         try:
-            for name in _GRAPHS:
+            for name in GRAPHS:
                 loaded[name] = load_engine(bundle, name, choice.backend, threads=threads)
         except CannotBuild as error:
             for engine in loaded.values():

@@ -16,6 +16,7 @@ from typing import Any
 from engines.bundle import MANIFEST, Bundle
 from engines.errors import LvmError
 from engines.manifest import (
+    GRAPHS,
     ActivityClass,
     AnswersRecord,
     FileRecord,
@@ -27,7 +28,7 @@ from engines.manifest import (
     Thresholds,
     TrainingRecord,
 )
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import WEIGHTS, load_weights
 from export.parity.check import check_graph
 from export.parity.substitute_engine import load_for_comparison
@@ -190,11 +191,6 @@ def _manifest(
     )
 
 
-def load_network(path: Path) -> LvmNet:
-    """The torch network of a bundle, with its weights, in evaluation mode."""
-    return network_of(Bundle.open(path))
-
-
 def card_of(manifest: Manifest) -> ModelCard:
     """The card that a bundle was written with."""
     return ModelCard(
@@ -208,7 +204,7 @@ def card_of(manifest: Manifest) -> ModelCard:
 
 
 def network_of(bundle: Bundle) -> LvmNet:
-    """As `load_network`, of an open bundle."""
+    """Build the torch network of a bundle, with its weights, in evaluation mode."""
     weights = bundle.weights()
     if weights is None:
         raise LvmError(f"bundle {bundle.path} has no shared weights, so no network can be made from it")

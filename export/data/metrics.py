@@ -44,11 +44,6 @@ class Recall(NamedTuple):
         """Mean over queries."""
         return float(self.per_query.mean())
 
-    @property
-    def micro(self) -> float:
-        """Mean over labels."""
-        return float(self.hits.sum() / self.labels.sum())
-
 
 def recall_at(scores: ArrayLike, truth: ArrayLike, multiple: int = 1) -> Recall:
     """Recall@`multiple`x: labels among the top `multiple` * x classes, x the number of a query's labels.
@@ -137,17 +132,6 @@ def _tube(event: EventRecord, boxes: dict[int, tuple[float, ...]]) -> Tube:
     return Tube(np.array(ticks, np.int64), corners)
 
 
-def evidence_tokens(tubes: Sequence[Tube], ticks: ArrayLike, cells: ArrayLike) -> Whole:
-    """How many of the remembered tokens, ticks (N,) and cells (N,), are evidence of each event -> (E,).
-
-    The ticks count from the start of the video, as in its records; one token is evidence of all events whose
-    product it shows. Coverage is the share of events with at least 1, or at least 4.
-    """
-    tick, cell = np.asarray(ticks, np.int64), np.asarray(cells, np.int64)
-    _same_shape("ticks", tick, "cells", cell)
-    return np.array([is_evidence(tube, tick, cell).sum() for tube in tubes], np.int64)
-
-
 def is_evidence(tube: Tube, ticks: Whole, cells: Whole) -> Flags:
     """Which of the tokens, ticks (N,) and cells (N,), show the product of one event while it goes on. (N,)"""
     if not len(tube.ticks):
@@ -157,7 +141,7 @@ def is_evidence(tube: Tube, ticks: Whole, cells: Whole) -> Flags:
 
 
 def coverage(counts: ArrayLike, least: int = 1) -> float:
-    """Share of events with at least `least` evidence tokens; counts (E,) as `evidence_tokens` gives them."""
+    """Share of events with at least `least` evidence tokens; counts (E,) of each event."""
     return float((np.asarray(counts) >= least).mean())
 
 

@@ -19,7 +19,7 @@ from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
 from edge_runtime.memory.version import Version, clip_tokens, empty_version
 from edge_runtime.service.engine_pool import Engines
-from engines.manifest import Manifest, Thresholds
+from engines.manifest import GRAPHS, Manifest, Thresholds
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.bundle.writer import ModelCard
@@ -53,7 +53,7 @@ class Model:
             training=card.training,
             thresholds=thresholds or card.thresholds,
         )
-        backbone, sampler, reader = (TorchEngine(network, name) for name in ("backbone", "sampler", "reader"))
+        backbone, sampler, reader = (TorchEngine(network, name) for name in GRAPHS)
         return cls(manifest, backbone, sampler, reader)
 
     @classmethod

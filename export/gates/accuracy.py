@@ -10,7 +10,7 @@ from typing import get_args
 
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from engines.manifest import GraphName, Manifest, Precision
+from engines.manifest import GRAPHS, GraphName, Manifest, Precision
 from export.data.checks import read
 from export.data.files import Dataset
 from export.data.records import QueryRecord, QueryType
@@ -24,7 +24,7 @@ from export.gates.finite_guard import Ended, watched
 from export.gates.limit_checks import of_end
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy, Finding, Recall
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.relative_error import Graphs
 

@@ -21,14 +21,13 @@ from edge_runtime.memory.version import Version
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.schema import AnyQuery
-from engines.manifest import GraphName, Manifest, Precision
+from engines.manifest import GRAPHS, GraphName, Manifest, Precision
 from export.data.records import QueryType
 from export.gates.answer_agreement import Pair, all_compared, angle_deg, overlap
 from export.gates.finite_guard import Beside, Ended, watched
 from export.gates.limit_checks import of_checkpoint, of_end, of_final
 from export.gates.limits import GateSettings
 from export.gates.result import Agreement, Alone, Checkpoint, Drift, Finding
-from export.networks.model import GRAPHS
 from export.parity.relative_error import Graphs
 from export.stream_runs.footage import Footage
 from export.stream_runs.session import Lane

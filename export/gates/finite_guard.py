@@ -9,10 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from engines.errors import EngineFault, GateFailed, LvmError
-from engines.manifest import GraphName
+from engines.manifest import GRAPHS, GraphName
 from engines.spec import Array, Engine, Feeds
 from export.gates.result import Ending
-from export.networks.model import GRAPHS
 from export.parity.relative_error import Errors, Graphs, readable
 
 _LARGEST = {"tokens": float(np.finfo(np.float16).max)}

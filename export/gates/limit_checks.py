@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from engines.manifest import GraphName, Precision
+from engines.manifest import GRAPHS, GraphName, Precision
 from export.gates.finite_guard import Ended
 from export.gates.limits import GateLimits, Limits, allowed_differences
 from export.gates.result import Alone, Checkpoint, Finding, Quantity
-from export.networks.model import GRAPHS
 
 Precisions = Mapping[GraphName, Precision]
 

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
+from engines.manifest import GRAPHS
 from export.gates.limits import Limits
 from export.gates.plot import Line, plot
 from export.gates.result import Accuracy, Checkpoint, Drift, Finding, GateResult
 from export.gates.style import STYLE
-from export.networks.model import GRAPHS
 
 
 def write_report(result: GateResult, html: Path) -> None:

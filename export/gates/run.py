@@ -1,7 +1,7 @@
 """The gates that an exported bundle has to pass: what the exporter calls when a bundle is written.
 
-    from export.gates.run import check_bundle
-    check_bundle(Bundle.open(folder), "openvino", settings, network=network, html=Path("gates.html"))
+    from export.gates.run import demand, run_bundle
+    demand(run_bundle(Bundle.open(folder), "openvino", settings, network=network), Path("gates.html"))
 
 Gate (a), tensors of each graph, is `export.parity.check`; here are (b), recurrent drift, and (c), accuracy.
 """
@@ -15,39 +15,18 @@ from pathlib import Path
 from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import GateFailed
-from engines.manifest import GraphName, Precision
+from engines.manifest import GRAPHS, GraphName, Precision
 from engines.select import target_of
 from export.gates.drift import Report, drift
 from export.gates.limits import GateSettings
 from export.gates.report import write_report
 from export.gates.result import Finding, GateResult
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.relative_error import Graphs
 from export.stream_runs.footage import footage_of
 
 _SETTINGS = GateSettings()
-
-
-def check_bundle(
-    bundle: Bundle,
-    backend: str,
-    settings: GateSettings = _SETTINGS,
-    *,
-    html: Path,
-    network: LvmNet | None = None,
-    always: bool = False,
-    threads: int | None = None,
-    report: Report = lambda words, frames: None,
-) -> GateResult:
-    """Run the gates on one backend ("auto" or a name) against `network`, by default the bundle's own in fp32.
-
-    `html` and the same numbers as `.json` beside it are written where a gate fails, and `always` where asked.
-    Raises GateFailed in one sentence; LvmError or Missing where nothing can be compared.
-    """
-    result = run_bundle(bundle, backend, settings, network=network, threads=threads, report=report)
-    demand(result, html, always=always)
-    return result
 
 
 def run_bundle(
@@ -59,7 +38,11 @@ def run_bundle(
     threads: int | None = None,
     report: Report = lambda words, frames: None,
 ) -> GateResult:
-    """As `check_bundle`, but what fails is in the result and not raised, and nothing is written."""
+    """Run the gates on one backend ("auto" or a name) against `network`, by default the bundle's own in fp32.
+
+    What fails is in the result: it is not raised, and nothing is written. Raises LvmError or Missing where
+    nothing can be compared.
+    """
     if network is None:
         # The exporter imports this room, so its writer can only be imported late.
         from export.bundle.writer import network_of

@@ -36,19 +36,3 @@ def legs_eigenvalues(states: int) -> NDArray[np.complex128]:
 def lin_eigenvalues(states: int) -> NDArray[np.complex128]:
     """S4D-Lin: -1/2 + i pi n for n below N / 2."""
     return np.asarray(-0.5 + 1j * np.pi * np.arange(states // 2))
-
-
-def bilinear(a: Real, b: Real, dt: float) -> tuple[Real, Real]:
-    """A and B of steps of `dt`: (I - dt/2 A)^-1 (I + dt/2 A) and (I - dt/2 A)^-1 dt B."""
-    one = np.eye(len(a))
-    inverse = np.linalg.inv(one - dt / 2 * a)
-    return inverse @ (one + dt / 2 * a), inverse @ (dt * b)
-
-
-def dense(a: Real, b: Real, c: Real, u: Real) -> Real:
-    """The recurrence x_k = A x_{k-1} + B u_k, y_k = C x_k for one channel: u (L,) -> y (L,)."""
-    x, y = np.zeros(len(a)), np.empty(len(u))
-    for k, given in enumerate(u):
-        x = a @ x + b * given
-        y[k] = c @ x
-    return y

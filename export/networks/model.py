@@ -15,8 +15,6 @@ from export.networks.s5 import S5Sampler
 from export.networks.sampler import Sampler
 from export.support.validation_errors import said
 
-GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
-
 
 class LvmNet(nn.Module):
     """Three networks that share nothing but the tokens; each becomes one graph of a bundle."""

@@ -17,9 +17,9 @@ from onnx_ir.passes import Sequential
 from onnx_ir.passes import common as passes
 from torch.export import Dim, ExportedProgram
 
-from engines.manifest import GraphName, Target
+from engines.manifest import GRAPHS, GraphName, Target
 from engines.network_config import NetworkConfig
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.networks.signatures import BATCH, graph_inputs, graph_outputs
 from export.onnx_graphs.attention_ops import OPSET, attention_for
 from export.onnx_graphs.external_weights import WEIGHTS, Place

@@ -20,11 +20,11 @@ import numpy as np
 from edge_runtime.ingest.pipeline import BATCH_FRAMES
 from engines.bundle import Bundle
 from engines.errors import BundleError, GateFailed, LvmError, Missing
-from engines.manifest import GraphName, Precision, Target
+from engines.manifest import GRAPHS, GraphName, Precision, Target
 from engines.select import load_engine
 from engines.spec import Engine, Feeds
 from engines.tensorrt_versions import tensorrt_problem
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.parity.check import cases, check_graph
 from export.parity.sample_inputs import scenes
 from export.quantization.calibration_data import Calibration

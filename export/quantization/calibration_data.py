@@ -19,9 +19,9 @@ import numpy as np
 
 from edge_runtime.ingest.pipeline import preprocess
 from engines.errors import LvmError
-from engines.manifest import GraphName, Manifest
+from engines.manifest import GRAPHS, GraphName, Manifest
 from engines.spec import Array, Engine, Feeds
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.stream_runs.footage import footage_of
 from export.stream_runs.session import Lane

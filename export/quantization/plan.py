@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from engines.errors import LvmError
-from engines.manifest import GraphName, Precision, Target
+from engines.manifest import GRAPHS, GraphName, Precision, Target
 
 PRECISIONS = ("fp32", "fp16", "bf16", "w8", "int8", "auto")
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
@@ -21,7 +21,6 @@ KNOWN: dict[Target, tuple[Precision, ...]] = {
     "openvino": ("fp32", "fp16", "bf16", "w8", "int8"),
     "tensorrt": ("fp32", "fp16"),
 }
-_GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Plan:
 
     def choices(self) -> dict[tuple[Target, GraphName], Choice]:
         """What each graph gets; with "auto", before anything is measured, fp32."""
-        return {(target, name): self._of(target, name) for target in self.targets for name in _GRAPHS}
+        return {(target, name): self._of(target, name) for target in self.targets for name in GRAPHS}
 
     def candidates(self, target: Target) -> tuple[Precision, ...]:
         """What "auto" may choose from, fp32 first: w8 is as fast as fp32."""

@@ -13,8 +13,8 @@ from typing import Any
 from torch.export import ExportedProgram
 
 from engines.errors import LvmError
-from engines.manifest import GraphName, GraphRecord, Target
-from export.networks.model import GRAPHS, LvmNet
+from engines.manifest import GRAPHS, GraphName, GraphRecord, Target
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.build import lower, parameters, serialised, trace
 from export.onnx_graphs.external_weights import WEIGHTS, places, save_tensors, save_weights, stored

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.data.metrics import coverage, event_tubes, evidence_tokens
+from export.data.metrics import coverage, event_tubes, is_evidence
 from export.evaluation.targets import Remembered, asked_window, target_events, window_kind
 from tests.support.evaluation_videos import cache, queries, query, truth
 
@@ -53,8 +53,8 @@ def test_counts_are_those_of_the_coverage_metric() -> None:
         for i in (0, 1)
         for tick in range(46 * 5)
     ]
-    counts = evidence_tokens(event_tubes(EVENTS, tracks), tokens[0] * 5, tokens[1])
-    assert known.counts().tolist() == counts.tolist() and coverage(counts) == 1
+    counts = [is_evidence(tube, tokens[0] * 5, tokens[1]).sum() for tube in event_tubes(EVENTS, tracks)]
+    assert known.counts().tolist() == counts and coverage(counts) == 1
 
 
 def test_the_gap_is_the_mean_time_from_the_targets_frames_to_remembered_evidence() -> None:

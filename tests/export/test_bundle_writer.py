@@ -11,7 +11,7 @@ from engines.bundle import MANIFEST, Bundle
 from engines.errors import BundleError, LvmError
 from engines.manifest import Manifest
 from engines.select import load_engine
-from export.bundle.writer import load_network, refuse_foreign, write_bundle
+from export.bundle.writer import network_of, refuse_foreign, write_bundle
 from export.networks.torch_engine import TorchEngine
 from export.parity.sample_inputs import scenes
 from export.quantization.plan import fp32
@@ -55,7 +55,7 @@ def test_everyone_may_read_a_bundle(bundle: Path) -> None:
 def test_the_network_of_a_bundle_answers_as_before(bundle: Path) -> None:
     image = scenes(2, 56, np.random.default_rng(1))
     wanted = TorchEngine(small_network(), "backbone")({"image": image})["tokens"]
-    loaded = load_network(bundle)
+    loaded = network_of(Bundle.open(bundle))
     assert not loaded.training
     np.testing.assert_array_equal(TorchEngine(loaded, "backbone")({"image": image})["tokens"], wanted)
     with load_engine(Bundle.open(bundle), "backbone", "onnxruntime") as engine:
@@ -124,10 +124,10 @@ def test_weights_of_another_network_are_refused(bundle: Path, tmp_path: Path) ->
     manifest = Manifest.model_validate_json(text).model_copy(update={"network": other})
     (copy / MANIFEST).write_text(manifest.model_dump_json())
     with pytest.raises(BundleError, match="weights of bundle .* do not fit its network: .*feed_forward"):
-        load_network(copy)
+        network_of(Bundle.open(copy))
 
 
 def test_loading_leaves_the_random_generator_alone(bundle: Path) -> None:
     before = torch.random.get_rng_state()
-    load_network(bundle)
+    network_of(Bundle.open(bundle))
     assert torch.equal(before, torch.random.get_rng_state())

@@ -7,8 +7,8 @@ from typing import Any
 import onnx
 import pytest
 
-from engines.manifest import GraphName, Target
-from export.networks.model import GRAPHS, LvmNet
+from engines.manifest import GRAPHS, GraphName, Target
+from export.networks.model import LvmNet
 from export.networks.signatures import graph_inputs, graph_outputs
 from export.onnx_graphs.build import lower, serialised, trace
 from export.onnx_graphs.external_weights import WEIGHTS, places, save_weights

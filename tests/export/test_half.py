@@ -12,9 +12,10 @@ import torch
 
 from engines.bundle import Bundle
 from engines.errors import LvmError
+from engines.manifest import GRAPHS
 from engines.select import load_engine
-from export.bundle.writer import load_network, write_bundle
-from export.networks.model import GRAPHS, LvmNet
+from export.bundle.writer import network_of, write_bundle
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.build import lower, parameters, trace
 from export.onnx_graphs.fp16 import HALF, halve
@@ -123,7 +124,7 @@ def test_a_half_bundle_is_half_as_large_and_says_what_it_is(network: LvmNet, bun
 
 
 def test_a_network_can_be_made_of_a_half_bundle_again(network: LvmNet, bundle: Path) -> None:
-    again = load_network(bundle).state_dict()
+    again = network_of(Bundle.open(bundle)).state_dict()
     for name, tensor in network.state_dict().items():
         assert again[name].dtype == tensor.dtype
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-6)

@@ -12,10 +12,10 @@ import pytest
 from engines.bundle import Bundle
 from engines.errors import GateFailed, LvmError
 from engines.fake import FakeEngine
-from engines.manifest import Manifest
+from engines.manifest import GRAPHS, Manifest
 from engines.select import load_engine
-from export.bundle.writer import Verdict, load_network, write_bundle
-from export.networks.model import GRAPHS, LvmNet
+from export.bundle.writer import Verdict, network_of, write_bundle
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.check import check_graph
 from export.parity.sample_inputs import scenes
@@ -157,7 +157,7 @@ def test_the_manifest_names_the_pictures_and_the_file_of_each_graph(
 
 
 def test_an_int8_bundle_keeps_weights_to_export_again(network: LvmNet, bundle: Path) -> None:
-    again = load_network(bundle).state_dict()
+    again = network_of(Bundle.open(bundle)).state_dict()
     assert again.keys() == network.state_dict().keys()
 
 

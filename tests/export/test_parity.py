@@ -8,13 +8,13 @@ import pytest
 
 from engines.errors import GateFailed
 from engines.fake import FakeEngine
-from engines.manifest import GraphName, Target
+from engines.manifest import GRAPHS, GraphName, Target
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
 from export.bundle.presets import load_preset
 from export.bundle.writer import write_bundle
-from export.networks.model import GRAPHS, LvmNet, initialised
+from export.networks.model import LvmNet, initialised
 from export.networks.signatures import graph_inputs, graph_outputs
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.attention_ops import plain_attention

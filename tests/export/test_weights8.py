@@ -9,7 +9,7 @@ import torch
 from engines.bundle import Bundle
 from engines.manifest import Target
 from engines.select import load_engine
-from export.bundle.writer import load_network, write_bundle
+from export.bundle.writer import network_of, write_bundle
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.weight_only import restored, rounded
@@ -47,7 +47,7 @@ def test_each_channel_is_rounded_by_its_own_scale() -> None:
 @pytest.mark.parametrize("name", ["backbone", "sampler"])
 def test_a_graph_computes_with_the_rounded_weights(bundle: Bundle, target: Target, name: str) -> None:
     """Not with those that were trained, and with nothing else rounded."""
-    kept = load_network(bundle.path)
+    kept = network_of(bundle)
     feeds = next(cases(kept, name)).feeds
     wanted = TorchEngine(kept, name)(feeds)
     with load_engine(bundle, name, target) as engine:
@@ -59,7 +59,7 @@ def test_a_graph_computes_with_the_rounded_weights(bundle: Bundle, target: Targe
 def test_the_weights_file_shrinks_and_says_what_was_kept(network: LvmNet, bundle: Bundle) -> None:
     full = sum(tensor.numel() * 4 for tensor in network.state_dict().values())
     assert bundle.manifest.files["weights.safetensors"].bytes < 0.45 * full
-    again, trained = load_network(bundle.path).state_dict(), network.state_dict()
+    again, trained = network_of(bundle).state_dict(), network.state_dict()
     assert again.keys() == trained.keys()
     assert torch.equal(again["reader.embed.project.weight"], trained["reader.embed.project.weight"])
     assert not torch.equal(again["backbone.mix.weight"], trained["backbone.mix.weight"])

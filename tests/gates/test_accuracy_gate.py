@@ -9,6 +9,7 @@ import pytest
 
 from engines.bundle import Bundle
 from engines.errors import LvmError
+from engines.manifest import GRAPHS
 from export.data.candidates import Rules
 from export.data.query_writer import ask_all
 from export.data.world_set import world_video, write_worlds
@@ -17,7 +18,6 @@ from export.gates import accuracy
 from export.gates.accuracy import accuracy_of
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy
-from export.networks.model import GRAPHS
 from export.parity.relative_error import Graphs
 from tests.support.gate_runs import changed, graphs_of, manifest_of, toy
 

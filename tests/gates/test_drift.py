@@ -12,14 +12,13 @@ import pytest
 
 from edge_runtime.frame import to_tick
 from engines.errors import EngineFault, GateFailed, LvmError
-from engines.manifest import GraphName
+from engines.manifest import GRAPHS, GraphName
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.spec import Array
 from export.gates.drift import drift
 from export.gates.limits import GateLimits, Limits
 from export.gates.result import Drift, Finding, GateResult
 from export.gates.run import demand
-from export.networks.model import GRAPHS
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.build import lower, serialised, trace
 from export.onnx_graphs.external_weights import WEIGHTS, places, save_weights

@@ -7,11 +7,11 @@ import pytest
 
 from engines.bundle import Bundle
 from engines.errors import GateFailed
+from engines.manifest import GRAPHS
 from export.bundle.writer import write_bundle
 from export.gates.export_check import TRIES, judge_of
 from export.gates.limits import GateLimits
 from export.gates.result import Drift, Finding, GateResult
-from export.networks.model import GRAPHS
 from export.quantization.plan import Plan, fp32
 from tests.support.bundles import copied, edited, rewritten
 from tests.support.export_models import card

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from engines.errors import LvmError
+from engines.manifest import GRAPHS
 from export.bundle.presets import load_preset, preset_names
 from export.networks.attention import MASKED, Attention
 from export.networks.backbone import ConvBackbone, TimmBackbone, grid_tokens
-from export.networks.model import GRAPHS, LvmNet, initialised
+from export.networks.model import LvmNet, initialised
 from export.networks.pretrained import load_backbone_weights
 from export.networks.signatures import graph_inputs, graph_outputs
 from export.networks.torch_engine import TorchEngine

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.networks.hippo import bilinear, dense, legs, legs_eigenvalues, lin_eigenvalues
+from export.networks.hippo import legs, legs_eigenvalues, lin_eigenvalues
 from export.networks.s4 import S4D
 from export.networks.s4_chunks import chunk_size, stream
 
@@ -38,15 +38,6 @@ def test_eigenvalues_of_legs_are_conjugate_pairs_with_real_part_minus_half():
     assert len(found) == 8 and (found.imag > 0).all()
     assert np.allclose(np.sort_complex(np.concatenate([found, found.conj()])).imag, np.sort(wanted.imag))
     assert np.allclose(wanted.real, -0.5) and np.allclose(lin_eigenvalues(4), [-0.5, -0.5 + 1j * np.pi])
-
-
-def test_dense_legs_in_bilinear_steps_is_stable_and_convolves():
-    a, b = bilinear(*legs(32), 0.01)
-    assert np.abs(np.linalg.eigvals(a)).max() == pytest.approx(0.990, abs=5e-4)
-    rng = np.random.default_rng(0)
-    c, u = rng.normal(size=32), rng.normal(size=40)
-    kernel = [c @ np.linalg.matrix_power(a, j) @ b for j in range(40)]
-    assert np.allclose(dense(a, b, c, u), np.convolve(kernel, u)[:40], atol=1e-10)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])

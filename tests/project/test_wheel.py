@@ -27,6 +27,18 @@ def installed(tmp_path_factory) -> Path:
     return bin_
 
 
+def test_the_papers_methods_stay_out_of_the_wheel(installed, tmp_path):
+    code = "from importlib.util import find_spec; print(find_spec('export.cli'), find_spec('export.papers'))"
+    done = _run(installed, str(installed / "python"), "-c", code, cwd=tmp_path)
+    assert "cli.py" in done.stdout and done.stdout.strip().endswith("None")
+
+
+def test_nothing_in_the_wheel_imports_the_papers_methods():
+    files = [path for name in ("engines", "edge_runtime", "export") for path in (ROOT / name).rglob("*.py")]
+    shipped = [path for path in files if ROOT / "export/papers" not in path.parents]
+    assert [path for path in shipped if "export.papers" in path.read_text(encoding="utf-8")] == []
+
+
 def _run(bin_: Path, *words: str, cwd: Path) -> subprocess.CompletedProcess:
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return subprocess.run(

@@ -11,13 +11,13 @@ import torch
 
 from edge_runtime.simulation.activities import ACTIVITIES
 from engines.fake import FakeEngine
-from engines.manifest import ActivityClass, GraphName, Manifest
+from engines.manifest import GRAPHS, ActivityClass, GraphName, Manifest
 from engines.spec import Array, Engine, Feeds
 from export.evaluation.stream_run import Model
 from export.gates.drift import drift
 from export.gates.limits import GateSettings
 from export.gates.result import Drift
-from export.networks.model import GRAPHS, LvmNet
+from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.relative_error import Graphs
 from export.stream_runs.footage import Demo, Footage

@@ -21,7 +21,7 @@ import torch
 from edge_runtime.config.paths import default_bundle
 from engines.bundle import Bundle
 from engines.cuda import driver_problem, open_cuda
-from engines.manifest import GraphName, Precision
+from engines.manifest import GRAPHS, GraphName, Precision
 from engines.select import available, load_engine
 from engines.spec import Engine, Feeds
 from engines.tensorrt_load import load_tensorrt
@@ -36,7 +36,6 @@ from export.parity.check import cases, compare, tolerance
 from tools.gpu.report import Figures, attempt
 
 ROOT = Path(__file__).parents[2]
-GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 BATCHES: dict[GraphName, tuple[int, ...]] = {"backbone": (1, 8), "sampler": (1,), "reader": (1, 16)}
 TENSORRT, ORT, EAGER, COMPILED = "tensorrt", "onnxruntime-cuda", "torch eager fp32", "torch.compile fp32"
 _PACKAGES = ("torch", "onnxruntime-gpu", "onnxruntime", "tensorrt", "cuda-bindings", "pycuda", "numpy")

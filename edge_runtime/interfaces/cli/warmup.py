@@ -18,10 +18,8 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.options import BundleFolder
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from engines.manifest import GraphName
+from engines.manifest import GRAPHS
 from engines.select import choose
-
-_GRAPHS: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 
 
 def warmup(
@@ -39,7 +37,7 @@ def warmup(
     from engines.tensorrt_load import load_tensorrt
 
     plans: dict[str, dict[str, Any]] = {}
-    for name in _GRAPHS:
+    for name in GRAPHS:
         loaded = load_tensorrt(
             opened, name, workspace_bytes=None if workspace_mib is None else workspace_mib << 20
         )
