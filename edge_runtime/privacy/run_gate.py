@@ -32,7 +32,6 @@ class Gate:
         self._edits: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
         self._paused = paused
         self._stopped = False
-        self._interrupted = False
         self._running = False
 
     # -- for anybody ---------------------------------------------------------------------------------------
@@ -47,7 +46,6 @@ class Gate:
             if paused == self._paused:
                 return
             self._paused = paused
-            self._interrupted = self._interrupted or paused
             self._change.notify_all()
         if paused:
             self._interrupt()
@@ -63,7 +61,6 @@ class Gate:
                 return change()
             done: Future[T] = Future()
             self._edits.append((change, done))
-            self._interrupted = True
             self._change.notify_all()
         self._interrupt()
         try:
@@ -80,11 +77,6 @@ class Gate:
 
     # -- for the run ---------------------------------------------------------------------------------------
 
-    @property
-    def interrupted(self) -> bool:
-        """Whether the iteration under way must end, although the stream has not."""
-        return self._interrupted
-
     @contextlib.contextmanager
     def run(self) -> Iterator[None]:
         """While a run is under way, edits are left to it; what it leaves undone is done at its end."""
@@ -98,9 +90,8 @@ class Gate:
                 self._do_edits()
 
     def settle(self) -> None:
-        """Do the edits that wait; what interrupted the run until now is over."""
+        """Do the edits that wait."""
         with self._change:
-            self._interrupted = False
             self._do_edits()
 
     def wait_while_paused(self, over: Callable[[], bool], every_s: float = 0.25) -> None:
@@ -109,7 +100,6 @@ class Gate:
             while self._paused and not self._stopped and not over():
                 self._do_edits()
                 self._change.wait(every_s)
-            self._interrupted = False
 
     def _do_edits(self) -> None:
         while self._edits:

@@ -22,13 +22,12 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
+from edge_runtime.service.camera_health import FAULT, DropCounter, Watchdog
 from edge_runtime.service.camera_settings import CameraSettings, check_change, first_header
-from edge_runtime.service.drop_counter import FAULT, Losses
 from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import Guard
-from edge_runtime.service.wall_clock import WallClock, on_clock
-from edge_runtime.service.watchdog import Pulse
+from edge_runtime.service.wall_clock import WallClock
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.frame_tap import Tapped
@@ -57,13 +56,15 @@ class CameraRun:
         manifest = engines.bundle.manifest
         self.settings = settings
         self.name = settings.shown_name
+        self.live = is_live(settings.source)
+        """Whether what is not watched now is gone."""
         self.folder = folder
         self._opener = opener
         saved = folder.load(manifest.network)
-        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=is_live(settings.source))
+        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=self.live)
         self.resumed = self.clock.resumed
         self.header = first_header(settings, engines.bundle, self.resumed)
-        self.losses = Losses(self.name, self.header.dropped)
+        self.losses = DropCounter(self.name, self.header.dropped)
         self.client = pool.client(self.name)
         self.ingest = Ingest(
             manifest.network,
@@ -85,7 +86,7 @@ class CameraRun:
             catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )
         self.asker = Asker(manifest, pool.query_reader, self._objects)
-        self.pulse = Pulse()
+        self.pulse = Watchdog()
         self.guard = Guard(self, settings.privacy)
         self._condition = "waiting"
         self.on_condition: Callable[[str, str], None] | None = None
@@ -116,10 +117,14 @@ class CameraRun:
 
     def ask(self, query: AnyQuery) -> Answer:
         """Answer from what is known now. Raises QueryError."""
-        return on_clock(self.asker.ask(query, self.version), self.header)
+        return self._on_clock(self.asker.ask(query, self.version))
 
     def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
-        return [on_clock(one, self.header) for one in self.asker.ask_all(queries, self.version)]
+        """Answer several questions about one version. Raises QueryError."""
+        return [self._on_clock(answer) for answer in self.asker.ask_all(queries, self.version)]
+
+    def _on_clock(self, answer: Answer) -> Answer:
+        return answer.on_clock(self.header.epoch) if self.live else answer
 
     def snapshot(self) -> Snapshot:
         """Everything as it was after the newest remembered frame, for saving and for showing."""
@@ -214,11 +219,6 @@ class CameraRun:
     def zones(self) -> Zones:
         """Those that are burnt into every picture now."""
         return self.guard.zones
-
-    @property
-    def live(self) -> bool:
-        """Whether what is not watched now is gone."""
-        return is_live(self.settings.source)
 
     def save_alone(self) -> None:
         """As `save`, and nothing of what was before stays in a file. Raises StateError."""

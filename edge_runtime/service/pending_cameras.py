@@ -27,7 +27,7 @@ class _One:
     """On the monotonic clock."""
 
 
-class Awaited:
+class PendingCameras:
     """For any thread. `add(settings, paused)` takes a camera in or raises LvmError; `lock` is held meanwhile.
 
     `waits` makes the waits of one camera.

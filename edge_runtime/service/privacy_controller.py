@@ -29,10 +29,8 @@ class Guarded(Protocol):
     folder: StateFolder
     ingest: Ingest
     pictures: Pictures
-
-    @property
-    def live(self) -> bool:
-        """Whether what is not watched now is gone."""
+    live: bool
+    """Whether what is not watched now is gone."""
 
     def position(self) -> float:
         """Second of the stream at which watching would go on now."""
@@ -127,11 +125,6 @@ class Guard:
     def running(self) -> AbstractContextManager[None]:
         """Around the whole run: from here on edits are left to it."""
         return self._gate.run()
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether the source must be left, although the stream has not ended."""
-        return self._gate.interrupted
 
     def stop(self) -> None:
         """End a wait in `admitted` soon. May be called from a signal handler."""

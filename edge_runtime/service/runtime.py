@@ -12,19 +12,18 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from types import TracebackType
 
 from edge_runtime.persistence import StateFolder
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.query.answers import Answer
-from edge_runtime.query.schema import AnyQuery, QueryRequest
-from edge_runtime.service.answer_history import Answered
+from edge_runtime.query.schema import QueryRequest
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.camera_thread import Watched, end, leave
 from edge_runtime.service.engine_pool import EnginePool, Engines
-from edge_runtime.service.events import Event, Events
-from edge_runtime.service.pending_cameras import Awaited
+from edge_runtime.service.events import AnswerHistory, Event, Events
+from edge_runtime.service.pending_cameras import PendingCameras
 from edge_runtime.sources import Opener
 from edge_runtime.sources.backoff import Backoff
 from edge_runtime.system.errors import QueryError
@@ -32,6 +31,54 @@ from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
+
+STOP_SECONDS = 1.5
+"""How long cameras may take to leave their sources and save; a graceful stop takes less than 2 s."""
+
+
+@dataclass
+class Watched:
+    """A camera with what surrounds it."""
+
+    camera: CameraRun
+    thread: threading.Thread | None = None
+    error: BaseException | None = None
+    left_behind: bool = False
+    leaving: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def running(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
+
+def leave(cameras: Sequence[Watched]) -> None:
+    """Stop cameras side by side; save for those that hang in their sources, and leave those behind."""
+    latest = time.monotonic() + STOP_SECONDS
+    cameras = [one for one in cameras if not one.left_behind]
+    for one in cameras:  # each from a thread, as closing a source may have to wait for its driver
+        one.leaving.set()
+        threading.Thread(target=one.camera.stop, name=f"leave {one.camera.name}", daemon=True).start()
+    for one in cameras:
+        if one.thread is not None:
+            one.thread.join(max(latest - time.monotonic(), 0))
+    for one in cameras:
+        if one.running:
+            one.left_behind = True
+            log.warning("camera %s hangs in its source and is left behind", one.camera.name)
+            try:
+                one.camera.abandon()
+            except LvmError as error:
+                one.error = one.error or error
+
+
+def end(cameras: Sequence[Watched]) -> None:
+    """Leave cameras, and give their folders back."""
+    leave(cameras)
+    for one in cameras:
+        if not one.running:
+            one.camera.close()
+        one.camera.folder.__exit__(None, None, None)
+
 
 PROGRESS_EVERY_S = 0.2
 MAX_CAMERAS = 64
@@ -60,11 +107,11 @@ class Service:
         self.pool = EnginePool(engines, load)
         self.engines = self.pool.engines
         self.events = Events()
-        self.answered = Answered(self.events)
+        self.answered = AnswerHistory(self.events)
         self.key, self._opener = key, opener
         self._kept: dict[str, Watched] = {}
         self._changing = threading.RLock()
-        self.awaited = Awaited(
+        self.awaited = PendingCameras(
             self._changing, lambda one, paused: self.add(one, paused=paused), lambda: Backoff(*AGAIN_S)
         )
         """Cameras that are wanted and could not be taken in; a run that lasts tries them again."""
@@ -187,9 +234,6 @@ class Service:
         answer = camera.ask(request.query)
         self.answered.note(camera.name, request.query, answer, forgotten)
         return answer
-
-    def ask_all(self, queries: Sequence[AnyQuery], camera: str | None = None) -> list[Answer]:
-        return self.camera(camera).ask_all(queries)
 
     # -- running -------------------------------------------------------------------------------------------
 

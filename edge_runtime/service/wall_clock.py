@@ -119,5 +119,5 @@ def _date(seconds: float) -> str:
 
 
 def on_clock(answer: Answer, header: Header) -> Answer:
-    """`answer` of the memory that `header` belongs to, for a person and with its `epoch`."""
+    """Return a saved state's answer for a person: that of a camera with its `epoch`."""
     return answer.on_clock(header.epoch) if is_live(header.source) else answer

@@ -27,8 +27,7 @@ from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import load_snapshot
-from edge_runtime.service.activity_progress import Watched
-from edge_runtime.service.activity_recorder import Recorder
+from edge_runtime.service.activity_recorder import Recorder, Watched
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service

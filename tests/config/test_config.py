@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.config.paths import configs
 from edge_runtime.config.schema import MAX_CONFIG_BYTES, Config, load_config
-from edge_runtime.service.camera_config import cameras_of
+from edge_runtime.service.camera_settings import cameras_of
 from engines.errors import LvmError
 
 

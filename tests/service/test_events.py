@@ -4,8 +4,7 @@ import threading
 from types import SimpleNamespace
 
 from edge_runtime.query.schema import parse_query
-from edge_runtime.service.answer_history import Answered
-from edge_runtime.service.events import Event, Events
+from edge_runtime.service.events import AnswerHistory, Event, Events
 
 
 def _event(number: int) -> Event:
@@ -51,7 +50,7 @@ def test_nobody_is_told_after_leaving():
 
 def test_no_answer_is_told_after_the_forgetting_of_what_it_tells():
     events = Events()
-    answered, asked = Answered(events), parse_query('{"type": "object", "activity": "scan"}')
+    answered, asked = AnswerHistory(events), parse_query('{"type": "object", "activity": "scan"}')
     answer = SimpleNamespace(json_fields={"answer": "what was seen"})
 
     def forget():

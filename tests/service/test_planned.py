@@ -7,8 +7,7 @@ from edge_runtime.config.paths import cameras_root, state_of, state_root
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.cli.locate import found_state, found_states
 from edge_runtime.persistence import Header, StateError, belongs, check_belongs, load_snapshot
-from edge_runtime.service.camera_config import cameras_of, one_camera
-from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.camera_settings import CameraSettings, cameras_of, one_camera
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError
 from tests.support.cameras import Told, fake_engines

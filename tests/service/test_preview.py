@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-import edge_runtime.service.live_preview as preview_module
+import edge_runtime.service.pictures as preview_module
 from edge_runtime.frame import Frame
 from edge_runtime.privacy.zones import Zones
-from edge_runtime.service.live_preview import MOST_VIEWERS, Picture, Preview, TooMany
+from edge_runtime.service.pictures import MOST_VIEWERS, Picture, Preview, TooMany
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.base import Counting
 from edge_runtime.sources.demo import DemoSource
@@ -98,8 +98,8 @@ def test_only_so_many_may_look_and_each_that_goes_makes_room():
                 others.enter_context(preview.looking(1))
             with pytest.raises(TooMany, match="at most 4 viewers"), preview.looking(1):
                 pass
-        assert preview.viewers == 1
-    assert preview.viewers == 0
+        assert len(preview._rates) == 1
+    assert preview._rates == []
 
 
 @pytest.mark.parametrize("end", ["hide", "clear"])

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from edge_runtime.interfaces.cli.panel import Panel
 from edge_runtime.persistence import StateError, load_snapshot
+from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.drop_counter import FAULT
 from edge_runtime.service.status import status_of_camera
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from edge_runtime.persistence import load_snapshot
-from edge_runtime.service.drop_counter import FAULT
+from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.status import status_of_camera
 from engines.errors import EngineFault
 from engines.fake import FakeEngine

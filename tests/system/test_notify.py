@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from edge_runtime.interfaces.cli.run_console import Session
+from edge_runtime.service.camera_health import STUCK_AFTER_S, Watchdog
 from edge_runtime.service.run import Run
-from edge_runtime.service.watchdog import STUCK_AFTER_S, Pulse
 from edge_runtime.system.systemd import Notifier, watched
 from tests.support.held_up import timed
 from tools.fuzzing.small import small_service
@@ -58,7 +58,7 @@ def test_ready_status_life_and_stopping_arrive(address):
 
 def test_the_sign_of_life_stops_when_nothing_gets_done_and_comes_back(tmp_path, caplog):
     now = [0.0]
-    pulse = Pulse(clock=lambda: now[0])
+    pulse = Watchdog(clock=lambda: now[0])
     address = str(tmp_path / "notify")
     with door(address) as bound:
         with watched(Notifier(address, watchdog_s=0.04), pulse.alive, lambda: ""):
@@ -77,7 +77,7 @@ def test_the_sign_of_life_stops_when_nothing_gets_done_and_comes_back(tmp_path, 
 
 def test_an_idle_camera_is_no_reason_to_restart():
     now = [0.0]
-    pulse = Pulse(clock=lambda: now[0])
+    pulse = Watchdog(clock=lambda: now[0])
     for _ in range(3):
         pulse.begin()
         pulse.begin()

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from edge_runtime.config.schema import Config, load_config
-from edge_runtime.service.camera_config import cameras_of, merged
+from edge_runtime.service.camera_settings import cameras_of, merged
 from edge_runtime.sources import canonical, is_demo, is_live
 from edge_runtime.system.secrets import masked
 from engines.errors import LvmError

@@ -8,7 +8,7 @@ from edge_runtime.config.paths import cameras_root, catalogue_root, latest_state
 from edge_runtime.config.schema import load_config
 from edge_runtime.persistence import FILE
 from edge_runtime.persistence.encryption import Key, find_key
-from edge_runtime.service.camera_config import cameras_of
+from edge_runtime.service.camera_settings import cameras_of
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 

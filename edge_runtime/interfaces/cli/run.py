@@ -18,8 +18,7 @@ from edge_runtime.interfaces.cli.run_console import Session
 from edge_runtime.interfaces.cli.signals import kept
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.persistence.encryption import find_key
-from edge_runtime.service.camera_config import cameras_of, one_camera
-from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.camera_settings import CameraSettings, cameras_of, one_camera
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service

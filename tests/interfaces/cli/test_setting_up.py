@@ -17,7 +17,7 @@ from edge_runtime.config.yaml_loader import WrongSettings, _Loader, _Values
 from edge_runtime.interfaces.cli import init as init_room
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.service.camera_config import cameras_of
+from edge_runtime.service.camera_settings import cameras_of
 from edge_runtime.sources.discovery import Present, present
 from engines.errors import LvmError
 from engines.select import BACKENDS

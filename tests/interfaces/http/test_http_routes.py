@@ -21,8 +21,7 @@ from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.routes.configuration import allowed
 from edge_runtime.interfaces.http.server import HttpServer
-from edge_runtime.service.answer_history import KEPT
-from edge_runtime.service.events import Event
+from edge_runtime.service.events import KEPT, Event
 from edge_runtime.service.run import Run
 from tools.fuzzing.small import small_service
 

@@ -8,8 +8,8 @@ from fastapi import FastAPI, Query
 
 from edge_runtime.interfaces.http.openapi import told
 from edge_runtime.interfaces.http.schemas import Answers, BundleFacts, VersionFacts
-from edge_runtime.service.answer_history import KEPT
 from edge_runtime.service.engine_pool import Engines
+from edge_runtime.service.events import KEPT
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.release import version_of
 

@@ -26,7 +26,7 @@ from edge_runtime.interfaces.http.routes.info import precision_of
 from edge_runtime.memory.coverage import FORGOTTEN, PAUSED
 from edge_runtime.query.answers import Answer
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.service.drop_counter import FAULT
+from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources.source_status import Drop
 from edge_runtime.sources.supervised import Supervised

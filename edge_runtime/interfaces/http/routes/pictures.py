@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from edge_runtime.interfaces.http.errors import refused
 from edge_runtime.interfaces.http.routes.cameras import camera_of
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.service.live_preview import LEAST_FPS, MOST_FPS, Picture, TooMany
+from edge_runtime.service.pictures import LEAST_FPS, MOST_FPS, Picture, TooMany
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 
