@@ -31,12 +31,11 @@ from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources import open_source
-from edge_runtime.sources.base import Counting, Source
+from edge_runtime.sources.base import BaseSource, Source
+from edge_runtime.sources.clocks import boot_time
 from edge_runtime.sources.demo import DemoSource
-from edge_runtime.sources.source_status import Drop
-from edge_runtime.sources.stream_clock import boot_time
-from edge_runtime.sources.supervised import Supervised
-from edge_runtime.sources.supervision_settings import Supervision
+from edge_runtime.sources.source_status import DropReason
+from edge_runtime.sources.supervised import SupervisedSource, Supervision
 from engines.bundle import Bundle
 from engines.select import load_engine
 
@@ -52,7 +51,7 @@ DENSITY_SPEEDS = (2, 4, 8, 16, 32)
 """How much faster the clocks of the most cameras run, one after the other, until it is too much."""
 
 
-SLOW: Drop = "slow consumer"
+SLOW: DropReason = "slow consumer"
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,7 @@ class Measured:
         return self.frames / self.elapsed
 
 
-class Ready(Counting):
+class Ready(BaseSource):
     """A live camera whose pictures are there already, one every second of a clock that runs `speed` fast."""
 
     def __init__(self, pictures: Sequence[Frame], *, start: float, speed: float, phase: float) -> None:
@@ -103,7 +102,7 @@ class Ready(Counting):
             k += 1
 
 
-class Stalling(Counting):
+class Stalling(BaseSource):
     """Hangs after its first frames, until it is closed."""
 
     def __init__(self, pictures: Sequence[Frame]) -> None:
@@ -175,7 +174,9 @@ def _demo(
 ) -> Measured:
     def opened(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
         if stalling is not None and spec.startswith("udp:"):
-            return Supervised(lambda at: Stalling(stalling), spec, sample_fps=sample_fps, settings=settings)
+            return SupervisedSource(
+                lambda at: Stalling(stalling), spec, sample_fps=sample_fps, settings=settings
+            )
         return open_source(spec, sample_fps=sample_fps, start=start, settings=settings)
 
     sources = [f"demo?seed={seed}" for seed in range(count)]
@@ -220,7 +221,7 @@ def _live(
         def ready(at: float) -> Source:
             return Ready(pictures, start=at, speed=speed * sample_fps, phase=phase)
 
-        return Supervised(
+        return SupervisedSource(
             ready,
             spec,
             sample_fps=sample_fps,

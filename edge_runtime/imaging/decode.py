@@ -103,7 +103,7 @@ def _decode(name: str, data: bytes, pixels: int) -> NDArray[np.uint8]:
     plain = plain_png(data) if data.startswith(PNG_MAGIC) else data
     if plain is None:
         raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
-    hush_opencv()
+    silence_opencv()
     encoded = np.frombuffer(plain, np.uint8)
     # JPEG and BMP have no transparency worth the second decoding.
     opaque = data[:2] in (b"\xff\xd8", b"BM")
@@ -152,6 +152,6 @@ def _put_on_white(image: NDArray[np.uint8], alpha: NDArray[Any]) -> None:
         rows[:] = 255.5 - opaque * (np.float32(255) - rows)
 
 
-def hush_opencv() -> None:
+def silence_opencv() -> None:
     """Turn OpenCV's log off in this process. Cheap; call it before a decoder that may complain."""
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)

@@ -29,9 +29,8 @@ from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import Guard
 from edge_runtime.service.wall_clock import WallClock
 from edge_runtime.sources import Opener, is_live, open_source
-from edge_runtime.sources.base import Source
-from edge_runtime.sources.frame_tap import Tapped
-from edge_runtime.sources.supervision_settings import Supervision
+from edge_runtime.sources.base import Source, Tapped
+from edge_runtime.sources.supervised import Supervision
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -269,7 +268,7 @@ class CameraRun:
         self._become("running")
         self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
         count = self._counter(source)
-        taken = Pass(source, self.ingest, self.guard.zones.burn, self._leave, limit, self._begun)
+        taken = Pass(source, self.ingest, self.guard.zones.mask_frame, self._leave, limit, self._begun)
         self.client.shares_calls = not frames_wait(source)
         try:
             with source, taken.no_longer_than(self.position):
@@ -309,14 +308,14 @@ class CameraRun:
         """Before each batch is given to the engines."""
         self.pulse.begin()
         for frame in batch:
-            self.guard.thumbnails.offer(frame)
+            self.guard.thumbnails.add(frame)
 
     def _remembered(self, one: Taken) -> None:
         """After each batch that is now in `version`."""
         self.header = self.header.model_copy(update={"last_t": one.newest.t})
         self.losses.problem = None
         self.pictures.push(one.newest)
-        self.guard.thumbnails.keep(self.version)
+        self.guard.thumbnails.update(self.version)
         if self.live and (told := self.clock.followed(self.header, self.version.coverage)) is not None:
             self.header, coverage = told
             self.guard.edit_coverage(coverage)

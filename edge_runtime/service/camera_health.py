@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from edge_runtime.sources.base import Source
-from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervised import SupervisedSource
 from engines.errors import EngineFault
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Watchdog:
 
 
 FAULT = "engine fault"
-"""The reason beside those that a source knows (`health.Drop`)."""
+"""The reason beside those that a source knows (`DropReason`)."""
 
 
 class DropCounter:
@@ -92,7 +92,7 @@ class DropCounter:
         before = Counter(self.lost)
 
         def count() -> None:
-            if isinstance(source, Supervised):
+            if isinstance(source, SupervisedSource):
                 for reason, frames in source.status.drops.items():
                     self.lost[reason] = before[reason] + frames
 

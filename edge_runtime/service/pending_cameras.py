@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.sources.backoff import Backoff
+from edge_runtime.system.backoff import Backoff
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)

@@ -20,7 +20,7 @@ from edge_runtime.imaging.jpeg import encode_jpeg, shrink
 from edge_runtime.persistence import Header
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.sources import frame_at
+from edge_runtime.sources import read_frame_at
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
@@ -80,7 +80,7 @@ class Preview:
     # -- for a source --------------------------------------------------------------------------------------
 
     @property
-    def wanted(self) -> bool:
+    def active(self) -> bool:
         return bool(self._rates) and not self._hidden and time.monotonic() >= self._due
 
     def offer(self, frame: Frame) -> None:
@@ -96,7 +96,7 @@ class Preview:
     def _claimed(self, t: float) -> int | None:
         """The era, and the next picture is due later; None where this one is not wanted, or not new."""
         with self._lock:
-            if not self.wanted or (self._picture is not None and t <= self._picture.t):
+            if not self.active or (self._picture is not None and t <= self._picture.t):
                 return None
             # From the time when it was due, so that a camera's own rate does not round ours down.
             period, now = 1 / max(self._rates), time.monotonic()
@@ -165,12 +165,12 @@ class Pictures:
     def __init__(self, camera: Watching) -> None:
         self._camera = camera
         self.ring = Ring()
-        self.preview = Preview(lambda frame: camera.zones.burn(frame))
+        self.preview = Preview(lambda frame: camera.zones.mask_frame(frame))
 
     def push(self, frame: Frame) -> None:
         """A sampled frame that is now remembered, zones burnt in."""
         self.ring.push(frame)
-        if self.preview.wanted:
+        if self.preview.active:
             self.preview.offer_veiled(frame)
 
     def at(self, t: float) -> Frame:
@@ -181,7 +181,7 @@ class Pictures:
         if self._camera.paused:
             raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
         try:
-            return self._camera.zones.burn(frame_at(self._camera.settings.source, t))
+            return self._camera.zones.mask_frame(read_frame_at(self._camera.settings.source, t))
         except LvmError as error:
             raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
 

@@ -25,7 +25,7 @@ from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.events import AnswerHistory, Event, Events
 from edge_runtime.service.pending_cameras import PendingCameras
 from edge_runtime.sources import Opener
-from edge_runtime.sources.backoff import Backoff
+from edge_runtime.system.backoff import Backoff
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from engines.errors import LvmError

@@ -12,7 +12,7 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervised import SupervisedSource
 
 
 class Status(BaseModel):
@@ -82,7 +82,7 @@ def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> d
     `activities` how recognising them fares, null where it is off.
     """
     source = camera.source
-    connection = source.status.as_json() if isinstance(source, Supervised) else None
+    connection = source.status.as_json() if isinstance(source, SupervisedSource) else None
     return status_of(camera.snapshot(), camera.folder.folder).as_json() | {
         "camera": camera.name,
         "condition": camera.condition,

@@ -27,7 +27,7 @@ from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import Header, Snapshot
 from edge_runtime.query.answers import Answer
 from edge_runtime.sources import is_live
-from edge_runtime.sources.stream_clock import boot_time
+from edge_runtime.sources.clocks import boot_time
 
 log = logging.getLogger(__name__)
 

@@ -1,44 +1,39 @@
-"""What every source of frames has in common: the protocol, the sampling clock, names without passwords.
+"""What all sources of frames share: the protocol, a base class, counts, and a tap for live previews.
 
-A source opens its file, device or connection when iteration begins and gives it back when iteration ends,
-always in the thread that iterates. So `close`, from any thread, only has to raise a flag: nothing native is
-ever freed under the feet of a thread that is inside it.
+A source opens its file, device or connection when iteration begins and releases it when iteration ends,
+always in the thread that iterates. `close`, from any thread, only sets a flag: no native object is ever freed
+while another thread is inside it.
 """
 
 from __future__ import annotations
 
 import logging
-import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.frame_tap import Tap
 from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)
 
-SAME_INSTANT = 1e-6
-"""Fraction of a sampling period below which two times are the same: float noise, never a real interval."""
-
 
 class Refused(LvmError):
-    """A source that does not want us, or that nothing here can read: asking again soon is no use."""
+    """A source that rejects us, or that nothing here can read: trying again soon is useless."""
 
 
 class Unsupported(Refused, Missing):
-    """This machine lacks a driver or plugin for a source, and will until somebody installs it."""
+    """This machine lacks a driver or plugin for a source; somebody has to install it."""
 
 
 class Source(Protocol):
-    """Frames in time order, at the rate that was asked for. Iterating may raise LvmError, one sentence."""
+    """Frames in time order, at the requested rate. Iterating may raise LvmError, one sentence."""
 
     @property
     def live(self) -> bool:
-        """True where pictures come when they come: a slow consumer must lose some, not lag."""
+        """Whether pictures come in real time: a slow consumer must lose some and not lag."""
 
     @property
     def name(self) -> str:
@@ -46,7 +41,7 @@ class Source(Protocol):
 
     @property
     def duration(self) -> float | None:
-        """Seconds; None where there is no end or nobody knows it."""
+        """Seconds; None where there is no end or it is unknown."""
 
     @property
     def seen(self) -> int:
@@ -57,10 +52,10 @@ class Source(Protocol):
         """Packets and pictures that could not be decoded and were skipped."""
 
     def __iter__(self) -> Iterator[Frame]:
-        """The sampled frames only."""
+        """Yield the sampled frames only."""
 
     def close(self) -> None:
-        """End the iteration, from any thread, at the latest when the read that is under way times out."""
+        """End the iteration, from any thread, at the latest when the read in progress times out."""
 
     def __enter__(self) -> Source: ...
 
@@ -69,11 +64,33 @@ class Source(Protocol):
     ) -> None: ...
 
 
-C = TypeVar("C", bound="Closing")
+class FrameTap(Protocol):
+    """A viewer of all decoded pictures, sampled or not. Both may be called from any thread, never raise."""
+
+    @property
+    def active(self) -> bool:
+        """Whether the tap would use a picture that comes now."""
+
+    def offer(self, frame: Frame) -> None:
+        """Take a picture as it was decoded: no privacy zone is masked yet."""
 
 
-class Closing:
-    """A context manager with a flag that ends iterations. What is closed stays closed."""
+@runtime_checkable
+class Tapped(Protocol):
+    """A source that reads more pictures than are sampled, and can show them.
+
+    While `tap.active` it converts the picture that it just decoded and offers it; at all other times a tap
+    costs one check a picture.
+    """
+
+    tap: FrameTap | None
+
+
+C = TypeVar("C", bound="Closeable")
+
+
+class Closeable:
+    """A context manager with a flag that ends iterations. A closed object stays closed."""
 
     def __init__(self) -> None:
         self._closed = threading.Event()
@@ -96,20 +113,20 @@ class Closing:
 
 @dataclass
 class Tally:
-    """What a source counts. `name` is the source's, for the log."""
+    """Counts of one source; `name` is the source's, for the log."""
 
     name: str
     seen: int = 0
     errors: int = 0
 
     def skip(self, what: str) -> None:
-        """Count something undecodable; logged at the 1st, 10th, 100th … so that bad cables fill no disk."""
+        """Count something undecodable; log the 1st, 10th, 100th …: a bad cable must not fill a disk."""
         self.errors += 1
         if self.errors == 10 ** (len(str(self.errors)) - 1):
             log.warning("%s: %s, skipped (%d so far)", self.name, what, self.errors)
 
 
-class Counting(Closing):
+class BaseSource(Closeable):
     """The attributes that all sources of this package share."""
 
     def __init__(self, name: str, *, live: bool, duration: float | None = None) -> None:
@@ -118,7 +135,7 @@ class Counting(Closing):
         self.live = live
         self.duration = duration
         self.tally = Tally(name)
-        self.tap: Tap | None = None
+        self.tap: FrameTap | None = None
 
     @property
     def seen(self) -> int:
@@ -129,40 +146,11 @@ class Counting(Closing):
         return self.tally.errors
 
     @property
-    def watched(self) -> bool:
-        """Whether somebody would look at a picture that comes now, sampled or not."""
-        return self.tap is not None and self.tap.wanted and not self.closed
+    def has_viewer(self) -> bool:
+        """Whether the tap would use a picture that comes now, sampled or not."""
+        return self.tap is not None and self.tap.active and not self.closed
 
     def show(self, frame: Frame) -> None:
-        """To those who look. What was closed shows nothing: a driver may come back hours later."""
+        """Offer `frame` to the tap. A closed source shows nothing: a driver may return hours later."""
         if self.tap is not None and not self.closed:
             self.tap.offer(frame)
-
-
-class SampleClock:
-    """Which pictures count at `fps`: the first one at or after each multiple of 1/fps since zero.
-
-    So variable frame rates and gaps come out right, and no period ever gets two frames.
-    """
-
-    def __init__(self, fps: float) -> None:
-        if not 0 < fps < math.inf:
-            raise ValueError(f"sampling rate must be a positive number of frames a second, got {fps}")
-        self._fps = fps
-        self._last: int | None = None
-
-    def period_of(self, t: float) -> int:
-        """Number of the period that `t` seconds lies in."""
-        return math.floor(t * self._fps + SAME_INSTANT)
-
-    def start_of_period(self, t: float) -> float:
-        """Seconds at which the period of `t` begins, never later than `t`."""
-        return min(t, self.period_of(t) / self._fps)
-
-    def wants(self, t: float) -> bool:
-        """Whether the picture at `t` seconds is a sample. Ask once for each picture, in time order."""
-        period = self.period_of(t)
-        if self._last is not None and period <= self._last:
-            return False
-        self._last = period
-        return True

@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 
 from edge_runtime.frame import Frame
-from edge_runtime.imaging.decode import hush_opencv
-from edge_runtime.sources.base import Counting, SampleClock
+from edge_runtime.imaging.decode import silence_opencv
+from edge_runtime.sources.base import BaseSource
+from edge_runtime.sources.clocks import SampleClock
 from engines.errors import LvmError, Missing
 
 
 class Capture(Protocol):
-    """What we use of `cv2.VideoCapture`."""
+    """The part of `cv2.VideoCapture` that is used."""
 
     def grab(self) -> bool: ...
 
@@ -26,11 +27,11 @@ class Capture(Protocol):
     def release(self) -> None: ...
 
 
-class Camera(Counting):
-    """A camera that `connect` opens, `sample_fps` frames a second; `t` is seconds since its first picture
-    plus `start`, read when the picture arrived.
+class V4l2Camera(BaseSource):
+    """A camera that `connect` opens, at `sample_fps` frames a second.
 
-    Iterating raises what `connect` raises, and LvmError when the camera stops giving pictures.
+    `t` is seconds since its first picture plus `start`, taken when the picture arrived. Iterating raises what
+    `connect` raises, and LvmError when the camera stops giving pictures.
     """
 
     def __init__(
@@ -58,42 +59,42 @@ class Camera(Counting):
             first = now if first is None else first
             t = self._start + now - first
             self.tally.seen += 1
-            wanted = clock.wants(t)
-            if wanted or self.watched:
+            is_sample = clock.accept(t)
+            if is_sample or self.has_viewer:
                 good, image = capture.retrieve()
                 if not good:
                     self.tally.skip("a picture that cannot be decoded")
                     continue
                 frame = Frame(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), t)
                 self.show(frame)
-                if wanted:
+                if is_sample:
                     yield frame
 
 
-def open_camera(device: int | str, *, sample_fps: float, start: float = 0.0) -> Camera:
-    """The V4L2 camera with this number or path. Raises Missing where there is none."""
+def open_camera(device: int | str, *, sample_fps: float, start: float = 0.0) -> V4l2Camera:
+    """Return the V4L2 camera with this number or path. Raises Missing where there is none."""
     path = f"/dev/video{device}" if isinstance(device, int) else device
     if not Path(path).exists():
-        raise Missing(f"there is no camera {path}; this machine has {present_cameras()}")
-    return Camera(path, lambda: connect_v4l2(path), sample_fps=sample_fps, start=start)
+        raise Missing(f"there is no camera {path}; this machine has {name_video_devices()}")
+    return V4l2Camera(path, lambda: connect_v4l2(path), sample_fps=sample_fps, start=start)
 
 
 def connect_v4l2(path: str) -> Capture:
-    """Open the device. Raises Missing where it is no camera or belongs to somebody else."""
-    hush_opencv()
+    """Open the device. Raises Missing where it is not a camera or another program uses it."""
+    silence_opencv()
     capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
     if not capture.isOpened():
         capture.release()
         raise Missing(
             f"{path} does not open as a camera (another program may use it, or this user may not read it); "
-            f"this machine has {present_cameras()}"
+            f"this machine has {name_video_devices()}"
         )
-    # One buffer: what we grab is the picture of now, not the oldest of four.
+    # One buffer: grab() gives the picture of now, not the oldest of four.
     capture.set(cv2.CAP_PROP_BUFFERSIZE, 1)
     return capture
 
 
-def present_cameras() -> str:
-    """The video devices of this machine, for a sentence."""
-    found = sorted(str(path) for path in Path("/dev").glob("video*"))
-    return ", ".join(found) or "no /dev/video* at all"
+def name_video_devices() -> str:
+    """Return the video devices of this machine, for a sentence."""
+    paths = sorted(str(path) for path in Path("/dev").glob("video*"))
+    return ", ".join(paths) or "no /dev/video* at all"

@@ -1,4 +1,4 @@
-"""The demo: the checkout world as a source of frames, for a machine without a camera.
+"""The checkout world as a source of frames, for a machine without a camera.
 
 Letters: H, W picture.
 """
@@ -16,21 +16,21 @@ from edge_runtime.frame import Frame
 from edge_runtime.simulation.config import LEVELS, WorldConfig
 from edge_runtime.simulation.photo_folders import make_world
 from edge_runtime.simulation.world import World
-from edge_runtime.sources.base import Counting
+from edge_runtime.sources.base import BaseSource
 from engines.errors import LvmError
 
-_LARGEST_SIDE = 4096
+_MAX_SIDE = 4096
 DRAWING_S = 0.05
 """More than drawing one picture takes."""
-LOOKS_EVERY_S, SHOWS_EVERY_S = 0.2, 0.02
-"""How often a waiting paced demo asks whether somebody looks, and once somebody does."""
+IDLE_POLL_S, VIEWED_POLL_S = 0.2, 0.02
+"""How often a paced demo that waits checks for a viewer, and how often while it has one."""
 
 
-class DemoSource(Counting):
+class DemoSource(BaseSource):
     """Frames of the world at t = k / sample_fps, endless.
 
-    `speed` 0 gives frames as fast as they are taken, 1 at the pace of the clock, 2 twice as fast. Iterating
-    again goes on after the last frame. Raises LvmError for a rate, start or speed that makes no sense.
+    `speed` 0 gives frames as fast as they are consumed, 1 in real time, 2 twice as fast. Iterating again
+    goes on after the last frame. Raises LvmError for a rate, start or speed that makes no sense.
     """
 
     def __init__(
@@ -43,11 +43,11 @@ class DemoSource(Counting):
         speed: float = 0.0,
         world: World | None = None,
     ) -> None:
-        """`world` is shown where given, else the drawn one of `config`."""
-        _check(sample_fps, start, speed)
+        """`world` is drawn where given, else the world of `config`."""
+        _check_numbers(sample_fps, start, speed)
         super().__init__(f"demo?seed={config.seed}", live=False)
         self.paced = speed > 0
-        """Frames come by the clock, so that waiting for a batch of them would delay the first."""
+        """Frames come in real time, so that waiting for a batch of them would delay the first."""
         self._world = world or World(config)
         self._size = size
         self._sample_fps = sample_fps
@@ -71,22 +71,24 @@ class DemoSource(Counting):
             yield frame
 
     def _wait(self, due: float) -> None:
-        """Until `due` by the clock, or it is closed. What happens meanwhile is drawn if somebody looks;
-        the next sample waits for no such picture: none is begun that could be late for it."""
+        """Wait until `due` by the clock, or until closed; draw pictures in between for a viewer.
+
+        No such picture is begun that could delay the next sample.
+        """
         while (left := due - time.monotonic()) > DRAWING_S:
-            if self.watched:
+            if self.has_viewer:
                 t = (self._first + self.seen) / self._sample_fps - left * self._speed
                 self.show(Frame(self._world.frame(t, self._size), t))
                 self._shown_at = time.monotonic()
-            looked_at = time.monotonic() - self._shown_at < 1.0
-            if self._closed.wait(min(left - DRAWING_S, SHOWS_EVERY_S if looked_at else LOOKS_EVERY_S)):
+            viewed = time.monotonic() - self._shown_at < 1.0
+            if self._closed.wait(min(left - DRAWING_S, VIEWED_POLL_S if viewed else IDLE_POLL_S)):
                 return
         self._closed.wait(max(left, 0.0))
 
 
 @dataclass(frozen=True)
 class DemoSettings:
-    """What a demo's address says; `size` is (H, W)."""
+    """The settings in a demo's address; `size` is (H, W)."""
 
     config: WorldConfig
     size: tuple[int, int] = (360, 640)
@@ -94,47 +96,48 @@ class DemoSettings:
     products: Path | None = None
     backgrounds: Path | None = None
 
-    def world(self) -> World:
-        """The world that is shown; LvmError where its folders have no pictures."""
+    def make_world(self) -> World:
+        """Return the world of these settings. Raises LvmError where its folders have no pictures."""
         return make_world(self.config, self.products, self.backgrounds)
 
     def open(self, *, sample_fps: float, start: float = 0.0) -> DemoSource:
-        """The source with these settings, sampled at `sample_fps` from `start` seconds on."""
+        """Return the source with these settings, sampled at `sample_fps` from `start` seconds on."""
         return DemoSource(
             self.config,
             sample_fps=sample_fps,
             start=start,
             size=self.size,
             speed=self.speed,
-            world=self.world(),
+            world=self.make_world(),
         )
 
-    def shown_at(self, t: float) -> Frame:
-        """The picture at `t` seconds."""
-        return Frame(self.world().frame(t, self.size), t)
+    def frame_at(self, t: float) -> Frame:
+        """Return the picture at `t` seconds."""
+        return Frame(self.make_world().frame(t, self.size), t)
 
 
 def open_demo(spec: str, *, sample_fps: float, start: float = 0.0) -> DemoSource:
-    """The source of a demo's address, see `parse_demo`."""
+    """Open the source of a demo's address, see `parse_demo`."""
     return parse_demo(spec).open(sample_fps=sample_fps, start=start)
 
 
 def parse_demo(spec: str) -> DemoSettings:
-    """Settings of `demo` or `demo?seed=3&level=L2&speed=1&size=640x360`; LvmError says what is wrong.
+    """Return the settings of `demo` or `demo?seed=3&level=L2&speed=1&size=640x360`.
 
     `products=DIR` draws products from one sub-folder of photographs each, `backgrounds=DIR` the room's walls.
+    Raises LvmError, which says what is wrong.
     """
     name, _, query = spec.partition("?")
     if name != "demo":
         raise LvmError(f"the demo's address must be demo or demo?key=value, got {spec!r}; try demo")
-    values = _values(query)
-    level, seed = _level(values.get("level", "L1")), _seed(values.get("seed", "0"))
-    size, speed = _size(values.get("size", "640x360")), _speed(values.get("speed", "0"))
-    folders = {key: _folder(key, values[key]) for key in ("products", "backgrounds") if key in values}
+    values = _parse_query(query)
+    level, seed = _parse_level(values.get("level", "L1")), _parse_seed(values.get("seed", "0"))
+    size, speed = _parse_size(values.get("size", "640x360")), _parse_speed(values.get("speed", "0"))
+    folders = {key: _parse_folder(key, values[key]) for key in ("products", "backgrounds") if key in values}
     return DemoSettings(WorldConfig.level(level, seed=seed), size, speed, **folders)
 
 
-def _values(query: str) -> dict[str, str]:
+def _parse_query(query: str) -> dict[str, str]:
     known = ("seed", "level", "speed", "size", "products", "backgrounds")
     values: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
@@ -148,25 +151,25 @@ def _values(query: str) -> dict[str, str]:
     return values
 
 
-def _folder(key: str, text: str) -> Path:
+def _parse_folder(key: str, text: str) -> Path:
     if not text or not Path(text).is_dir():
         raise LvmError(f"the demo's {key} must be a folder of pictures, got {text!r}; correct the path")
     return Path(text)
 
 
-def _level(text: str) -> str:
+def _parse_level(text: str) -> str:
     if text not in LEVELS:
         raise LvmError(f"the demo's level must be one of {', '.join(LEVELS)}, got {text!r}; try level=L1")
     return text
 
 
-def _seed(text: str) -> int:
+def _parse_seed(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**63):
         raise LvmError(f"the demo's seed must be a whole number from 0 on, got {text!r}; try seed=3")
     return int(text)
 
 
-def _speed(text: str) -> float:
+def _parse_speed(text: str) -> float:
     try:
         speed = float(text)
     except ValueError:
@@ -178,17 +181,17 @@ def _speed(text: str) -> float:
     return speed
 
 
-def _size(text: str) -> tuple[int, int]:
+def _parse_size(text: str) -> tuple[int, int]:
     sides = [int(side) for side in text.split("x") if side.isascii() and side.isdigit()]
-    if text.count("x") != 1 or len(sides) != 2 or not all(32 <= side <= _LARGEST_SIDE for side in sides):
+    if text.count("x") != 1 or len(sides) != 2 or not all(32 <= side <= _MAX_SIDE for side in sides):
         raise LvmError(
-            f"the demo's size must be WIDTHxHEIGHT, 32 to {_LARGEST_SIDE} pixels each, got {text!r}; "
+            f"the demo's size must be WIDTHxHEIGHT, 32 to {_MAX_SIDE} pixels each, got {text!r}; "
             "try size=640x360"
         )
     return sides[1], sides[0]
 
 
-def _check(sample_fps: float, start: float, speed: float) -> None:
+def _check_numbers(sample_fps: float, start: float, speed: float) -> None:
     if not 0.0 < sample_fps < math.inf:
         raise LvmError(f"the demo's sample_fps must be above 0, got {sample_fps}; take the bundle's rate")
     if not 0.0 <= start < math.inf:

@@ -1,4 +1,4 @@
-"""The cameras of this machine, by what the system says of them; none is opened."""
+"""List the cameras of this machine from what the system knows about them; none is opened."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ _DEV, _SYSTEM = Path("/dev"), Path("/sys/class/video4linux")
 
 
 @dataclass(frozen=True)
-class Present:
-    """A camera: what to write as its `source`, its name, and what is in the way, with what to do about it."""
+class CameraDevice:
+    """A camera: what to give as `source`, its name, and a problem with its remedy where it cannot be used."""
 
     source: str
     path: str
@@ -22,23 +22,23 @@ class Present:
     remedy: str | None = None
 
 
-def present(dev: Path = _DEV, system: Path = _SYSTEM) -> list[Present]:
-    """Every camera once: a device's further nodes (metadata, other formats) are left out."""
-    found = []
-    for path in sorted(dev.glob("video*"), key=lambda path: _number(path.name)):
+def list_cameras(dev: Path = _DEV, system: Path = _SYSTEM) -> list[CameraDevice]:
+    """Return every camera once: a device's other nodes (metadata, other formats) are left out."""
+    cameras = []
+    for path in sorted(dev.glob("video*"), key=lambda path: _parse_number(path.name)):
         about = system / path.name
-        if _text(about / "index") not in ("", "0"):
+        if _read_text(about / "index") not in ("", "0"):
             continue
-        name = _text(about / "name") or "a camera without a name"
-        # Behind Jetson's own capture driver lie raw sensors: their pictures come through GStreamer.
+        name = _read_text(about / "name") or "a camera without a name"
+        # Jetson's own capture driver gives raw sensor data; its pictures come through GStreamer.
         csi = name.startswith("vi-output")
-        source = f"csi://{_number(path.name)}" if csi else str(_number(path.name))
-        problem, remedy = (None, None) if os.access(path, os.R_OK | os.W_OK) else _refused(path)
-        found.append(Present(source, str(path), name, problem, remedy))
-    return found
+        source = f"csi://{_parse_number(path.name)}" if csi else str(_parse_number(path.name))
+        problem, remedy = (None, None) if os.access(path, os.R_OK | os.W_OK) else _explain_denied(path)
+        cameras.append(CameraDevice(source, str(path), name, problem, remedy))
+    return cameras
 
 
-def _refused(path: Path) -> tuple[str, str]:
+def _explain_denied(path: Path) -> tuple[str, str]:
     try:
         group = grp.getgrgid(path.stat().st_gid).gr_name
     except (KeyError, OSError):
@@ -46,12 +46,12 @@ def _refused(path: Path) -> tuple[str, str]:
     return "this user may not open it", f"sudo usermod -aG {group} $USER, then log in again"
 
 
-def _number(name: str) -> int:
+def _parse_number(name: str) -> int:
     digits = re.search(r"\d+$", name)
     return int(digits.group()) if digits else 0
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip()
     except OSError:

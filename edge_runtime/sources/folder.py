@@ -8,17 +8,18 @@ from pathlib import Path
 
 from edge_runtime.frame import Frame
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.sources.base import Counting, SampleClock
+from edge_runtime.sources.base import BaseSource
+from edge_runtime.sources.clocks import SampleClock
 from engines.errors import LvmError
 
 IMAGE_SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 
-class ImageFolder(Counting):
-    """Images of a folder (not of its folders), image i at i / `rate` seconds; `rate` is `sample_fps` unless
-    given. A path of one image is a source of one frame.
+class ImageFolder(BaseSource):
+    """The images of a folder (not of its sub-folders), image i at i / `rate` seconds.
 
-    Unreadable images are counted, logged and leave a gap. Raises LvmError where there is no image.
+    `rate` is `sample_fps` unless given. A path of one image is a source of one frame. Unreadable images are
+    counted, logged and leave a gap. Raises LvmError where there is no image.
     """
 
     def __init__(
@@ -32,7 +33,7 @@ class ImageFolder(Counting):
         self._rate = sample_fps if rate is None else rate
         self._sample_fps, self._start = sample_fps, start
         SampleClock(sample_fps), SampleClock(self._rate)  # wrong rates fail here, not in the first iteration
-        self._images = images_of(Path(path))
+        self._images = list_images(Path(path))
         super().__init__(str(path), live=False, duration=len(self._images) / self._rate)
 
     def __iter__(self) -> Iterator[Frame]:
@@ -41,7 +42,7 @@ class ImageFolder(Counting):
             t = index / self._rate
             if self.closed:
                 return
-            if not clock.wants(t) or t < self._start:
+            if not clock.accept(t) or t < self._start:
                 continue
             try:
                 image = read_image(path)
@@ -54,8 +55,8 @@ class ImageFolder(Counting):
             yield Frame(image, t)
 
 
-def images_of(path: Path) -> list[Path]:
-    """The images that `path` names, in name order. Raises LvmError where there is none."""
+def list_images(path: Path) -> list[Path]:
+    """Return the images that `path` names, in name order. Raises LvmError where there is none."""
     if path.is_file():
         return [path]
     if not path.is_dir():
@@ -67,5 +68,5 @@ def images_of(path: Path) -> list[Path]:
 
 
 def is_image(path: Path) -> bool:
-    """Whether the name says that it is a still image. GIFs count as videos."""
+    """Return whether the name is that of a still image. GIFs count as videos."""
     return path.suffix.lower() in IMAGE_SUFFIXES

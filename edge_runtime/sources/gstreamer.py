@@ -1,4 +1,4 @@
-"""GStreamer pipelines, which is how CSI cameras of a Jetson are read, through PyGObject's appsink.
+"""Read GStreamer pipelines, as for CSI cameras of a Jetson, through PyGObject's appsink.
 
 PyGObject is a system package (`python3-gi`), not a wheel, and the OpenCV wheel has no GStreamer; so this is
 optional and imported when it is used. `csi://N` needs nvarguscamerasrc, which only JetPack has: its pipeline
@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Counting, Refused, SampleClock, Unsupported
+from edge_runtime.sources.base import BaseSource, Refused, Unsupported
+from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.system.secrets import redacted
 from engines.errors import LvmError
 
 NANOSECOND = 1e-9
 POLL_NS = 200_000_000
-"""How often a waiting iteration looks whether it was closed."""
+"""How often a waiting iteration checks whether it was closed."""
 CSI = (
     "nvarguscamerasrc sensor-id={sensor} ! video/x-raw(memory:NVMM),width=1920,height=1080,framerate=30/1 "
     "! nvvidconv ! video/x-raw,format=BGRx"
@@ -34,8 +35,8 @@ TAIL = (
 )
 
 
-class Pipeline(Counting):
-    """Frames of a GStreamer pipeline that ends in raw video; our appsink is put behind it.
+class GStreamerSource(BaseSource):
+    """Frames of a GStreamer pipeline that ends in raw video; our appsink is appended to it.
 
     Times are the buffers' presentation times from the first picture, plus `start`. Raises Missing without
     PyGObject or where an element is not installed; iterating raises LvmError for what the pipeline reports
@@ -57,21 +58,21 @@ class Pipeline(Counting):
         self._stall_ns = int(stall_timeout / NANOSECOND)
         self._clock = SampleClock(sample_fps)
         self._first_pts: int | None = None
-        self._wanted: set[int] = set()
-        """Times of sampled buffers between the gate and the sink, which also get what is only looked at."""
+        self._sampled: set[int] = set()
+        """Times of sampled buffers between gate and sink; pictures for a viewer only are there too."""
 
     def __iter__(self) -> Iterator[Frame]:
-        self._clock, self._first_pts, self._wanted = SampleClock(self._sample_fps), None, set()
-        pipeline = self._parsed()
+        self._clock, self._first_pts, self._sampled = SampleClock(self._sample_fps), None, set()
+        pipeline = self._parse()
         gate = pipeline.get_by_name("lvm_gate").get_static_pad("src")
-        gate.add_probe(self._gst.PadProbeType.BUFFER, self._let_through)
+        gate.add_probe(self._gst.PadProbeType.BUFFER, self._filter)
         pipeline.set_state(self._gst.State.PLAYING)
         try:
             yield from self._frames(pipeline)
         finally:
             pipeline.set_state(self._gst.State.NULL)
 
-    def _parsed(self) -> Any:
+    def _parse(self) -> Any:
         try:
             return self._gst.parse_launch(self._description + TAIL)
         except self._glib.Error as error:
@@ -80,19 +81,19 @@ class Pipeline(Counting):
                 raise Unsupported(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
             raise Refused(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
 
-    def _let_through(self, _pad: Any, info: Any) -> Any:
-        """Runs in GStreamer's streaming thread, once for each picture."""
+    def _filter(self, _pad: Any, info: Any) -> Any:
+        """Drop pictures that nobody needs behind the gate. Called in GStreamer's streaming thread."""
         self.tally.seen += 1
-        verdict, pts = self._gst.PadProbeReturn, info.get_buffer().pts
-        if self._clock.wants(self._time_of(pts)):
-            self._wanted.add(pts)
-            return verdict.OK
-        # Without a time it could not be told from a sampled one behind the gate.
-        return verdict.OK if pts != self._gst.CLOCK_TIME_NONE and self.watched else verdict.DROP
+        probe, pts = self._gst.PadProbeReturn, info.get_buffer().pts
+        if self._clock.accept(self._to_seconds(pts)):
+            self._sampled.add(pts)
+            return probe.OK
+        # Without a time it could not be told from a sampled picture behind the gate.
+        return probe.OK if pts != self._gst.CLOCK_TIME_NONE and self.has_viewer else probe.DROP
 
-    def _time_of(self, pts: int) -> float:
+    def _to_seconds(self, pts: int) -> float:
         if pts == self._gst.CLOCK_TIME_NONE:
-            pts = time.monotonic_ns()  # elements that give no time give pictures as they come
+            pts = time.monotonic_ns()  # an element without times gives pictures as they come
         if self._first_pts is None:
             self._first_pts = pts
         return self._start + (pts - self._first_pts) * NANOSECOND
@@ -105,32 +106,32 @@ class Pipeline(Counting):
             sample = sink.emit("try-pull-sample", POLL_NS)
             if sample is not None:
                 pts = sample.get_buffer().pts
-                frame = Frame(pixels(sample), self._time_of(pts))
+                frame = Frame(to_rgb(sample), self._to_seconds(pts))
                 self.show(frame)
-                if pts == self._gst.CLOCK_TIME_NONE or pts in self._wanted:
-                    self._wanted.discard(pts)
+                if pts == self._gst.CLOCK_TIME_NONE or pts in self._sampled:
+                    self._sampled.discard(pts)
                     yield frame
-            elif self._ended(bus, sink):
+            elif self._is_ended(bus, sink):
                 return
             waited = 0 if self.seen > seen else waited + POLL_NS
             seen = self.seen
             if waited > self._stall_ns:
                 raise LvmError(f"{self.name} gave no picture for {self._stall_ns * NANOSECOND:.0f} s")
 
-    def _ended(self, bus: Any, sink: Any) -> bool:
+    def _is_ended(self, bus: Any, sink: Any) -> bool:
         message = bus.pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
             raise LvmError(f"{self.name} failed: {redacted(message.parse_error()[0].message)}")
         return bool(sink.get_property("eos"))
 
 
-def csi_pipeline(sensor: int) -> str:
-    """The pipeline of a Jetson's CSI camera."""
+def make_csi_pipeline(sensor: int) -> str:
+    """Return the pipeline of a Jetson's CSI camera."""
     return CSI.format(sensor=sensor)
 
 
 def find_gstreamer() -> tuple[Any, Any]:
-    """The modules Gst, which is not initialised, and GLib. Raises Unsupported, with what to install."""
+    """Return the modules Gst, not initialised, and GLib. Raises Unsupported, which says what to install."""
     try:
         gi = importlib.import_module("gi")
         gi.require_version("Gst", "1.0")
@@ -146,14 +147,14 @@ def find_gstreamer() -> tuple[Any, Any]:
 
 
 def load_gstreamer() -> tuple[Any, Any]:
-    """The modules Gst, initialised, and GLib. Raises as `find_gstreamer`."""
+    """Return the modules Gst, initialised, and GLib. Raises as `find_gstreamer`."""
     gst, glib = find_gstreamer()
     gst.init(None)
     return gst, glib
 
 
-def pixels(sample: Any) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8 of a sample in RGB caps, whose rows GStreamer pads to multiples of four bytes."""
+def to_rgb(sample: Any) -> NDArray[np.uint8]:
+    """Return a sample in RGB caps as (H, W, 3) uint8; GStreamer pads its rows to multiples of four bytes."""
     caps = sample.get_caps().get_structure(0)
     width, height = caps.get_value("width"), caps.get_value("height")
     buffer = sample.get_buffer()

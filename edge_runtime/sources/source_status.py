@@ -1,4 +1,4 @@
-"""How a supervised source is doing, for people, programs and the log."""
+"""The status of a supervised source, for people, programs and the log."""
 
 from __future__ import annotations
 
@@ -13,27 +13,28 @@ from edge_runtime.frame import Frame
 
 log = logging.getLogger(__name__)
 
-State = Literal["connecting", "live", "stalled", "ended", "failed"]
-Drop = Literal["slow consumer", "reconnect", "privacy pause", "clock"]
+SourceState = Literal["connecting", "live", "stalled", "ended", "failed"]
+DropReason = Literal["slow consumer", "reconnect", "privacy pause", "clock"]
+"""A supervised source gives three of them; a privacy pause closes it and is counted by no source."""
 
 LOG_EVERY_S = 60.0
-"""A camera that comes and goes every second must not fill a disk with saying so."""
+"""A camera that comes and goes every second must not fill a disk with log lines."""
 RATE_WINDOW_S = 5.0
 
 
 @dataclass(frozen=True)
 class SourceStatus:
-    """A moment of a source. `since` and `last_t` are seconds on the stream's clock."""
+    """A source at one moment. `since` and `last_t` are seconds on the stream's clock."""
 
     name: str
-    state: State
+    state: SourceState
     why: str
     """One sentence without credentials; empty while all is well."""
     since: float
     reconnects: int
     """Openings after the first one, successful or not."""
     drops: Mapping[str, int]
-    """Sampled frames that nobody got, by reason."""
+    """Sampled frames that were read and not delivered, by reason."""
     corrupt: int
     """Packets and pictures that could not be decoded and were skipped."""
     seen: int
@@ -50,15 +51,15 @@ class SourceStatus:
         return {**vars(self), "drops": dict(self.drops)}
 
 
-class Health:
-    """What `SourceStatus` is made of. Whoever owns it guards it with one lock."""
+class SourceHealth:
+    """The changing values behind `SourceStatus`. Its owner guards it with one lock."""
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self.state: State = "connecting"
+        self.state: SourceState = "connecting"
         self.why = ""
         self.reconnects = 0
-        self.drops: Counter[str] = Counter()
+        self._drops: Counter[str] = Counter()
         self._since = 0.0
         self._size: tuple[int, int] | None = None
         self._last_t: float | None = None
@@ -66,29 +67,33 @@ class Health:
         self._outage_began: float | None = None
         self._logged_at: float | None = None
 
-    def enter(self, state: State, why: str, now: float) -> None:
-        """The source is in this state from stream second `now` on."""
+    def enter(self, state: SourceState, why: str, now: float) -> None:
+        """Change to `state` at stream second `now`."""
         if (state, why) == (self.state, self.why):
             return
         if state != self.state:
             self._since = now
-        self._say(state, why, now)
+        self._log_change(state, why, now)
         self.state, self.why = state, why
 
-    def frame(self, frame: Frame) -> None:
-        """A sampled frame has come."""
+    def drop(self, reason: DropReason) -> None:
+        """Count a sampled frame that is not delivered."""
+        self._drops[reason] += 1
+
+    def note_frame(self, frame: Frame) -> None:
+        """Note the size and time of a sampled frame."""
         height, width = frame.image.shape[:2]
         if self._size not in (None, (width, height)):
             log.info("%s: pictures are %d x %d from now on", self._name, width, height)
         self._size, self._last_t = (width, height), frame.t
 
-    def pictures(self, seen: int, now: float) -> None:
-        """`seen` pictures in this opening so far; called a few times a second."""
+    def note_seen(self, seen: int, now: float) -> None:
+        """Note that this opening has given `seen` pictures so far; called a few times a second."""
         self._counts.append((now, seen))
         while len(self._counts) > 2 and now - self._counts[1][0] >= RATE_WINDOW_S:
             self._counts.popleft()
 
-    def forget_rate(self) -> None:
+    def reset_rate(self) -> None:
         self._counts.clear()
 
     @property
@@ -105,13 +110,14 @@ class Health:
         return 1 / rate if (rate := self.rate) else 0.0
 
     def snapshot(self, *, seen: int, corrupt: int, abandoned: int) -> SourceStatus:
+        """Return the status of this moment, with counts that the owner keeps."""
         return SourceStatus(
             name=self._name,
             state=self.state,
             why=self.why,
             since=self._since,
             reconnects=self.reconnects,
-            drops=MappingProxyType(dict(self.drops)),
+            drops=MappingProxyType(dict(self._drops)),
             corrupt=corrupt,
             seen=seen,
             abandoned=abandoned,
@@ -120,7 +126,7 @@ class Health:
             last_t=self._last_t,
         )
 
-    def _say(self, state: State, why: str, now: float) -> None:
+    def _log_change(self, state: SourceState, why: str, now: float) -> None:
         if state == "live":
             if self._outage_began is not None:
                 log.info("%s: live again after %.1f s", self._name, now - self._outage_began)

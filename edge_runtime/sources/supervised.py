@@ -1,8 +1,8 @@
-"""A live source that is opened again whenever it fails, so that whoever reads it only ever sees frames.
+"""Open a live source again whenever it fails, so that its consumer only ever sees frames.
 
-Three threads take part. The consumer iterates. A session (`session.py`) opens and reads; its thread may hang
-in a driver. The supervisor watches the session, gives it up, waits and begins the next one; it never calls a
-driver, so it never hangs, and no camera waits for another.
+Three threads take part. The consumer iterates over a `SupervisedSource`. A `ReaderThread` opens the source
+and reads it, once; it may hang in a driver. The supervisor's thread watches the reader, gives it up, waits
+and starts the next one; it never calls a driver, so it never hangs, and no camera waits for another.
 """
 
 from __future__ import annotations
@@ -10,15 +10,13 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.backoff import Backoff
-from edge_runtime.sources.base import Closing, Refused, SampleClock, Source
-from edge_runtime.sources.frame_tap import AtOurTime, Tap, Tapped
-from edge_runtime.sources.reader_thread import Session
-from edge_runtime.sources.source_status import Drop, Health, SourceStatus, State
-from edge_runtime.sources.stream_clock import Clock, StreamClock, boot_time
-from edge_runtime.sources.supervision_settings import DEFAULT, MOST_LATE_PAUSE_S, Supervision
+from edge_runtime.sources.base import Closeable, FrameTap, Refused, Source, Tapped
+from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
+from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
+from edge_runtime.system.backoff import Backoff
 from edge_runtime.system.secrets import redacted
 from engines.errors import LvmError, Missing
 
@@ -29,16 +27,130 @@ BURST_S = 1.0
 """For how long pictures may be late: what a network held back comes at once, and the present behind it."""
 JOIN_S = 0.4
 """How long `close` waits for each thread: some pictures. One that sits in a read ends when that times out."""
+MAX_LATE_PAUSE_S = 600.0
 
 
-class Supervised(Closing):
-    """The live source that `open(start)` opens, for as long as anybody iterates, which may be done once.
+@dataclass(frozen=True)
+class Supervision:
+    """Timeouts and limits of a supervised source. Seconds, unless stated otherwise."""
+
+    open_timeout_s: float = 10.0
+    """Of a network connection; with `picture_timeout_s` more, of everything up to the first picture."""
+    read_timeout_s: float = 5.0
+    """Without a byte from the network."""
+    picture_timeout_s: float = 10.0
+    """Without a picture although connected; the reader is then given up, hanging in its driver or not."""
+    stalled_after_s: float = 2.0
+    """Without a picture until the state says so, or three usual periods if those are longer."""
+    first_wait_s: float = 0.1
+    max_wait_s: float = 0.8
+    """Cap of the back-off. Together with connecting it has to stay under 2 s after a camera comes back."""
+    refused_wait_s: float = 30.0
+    """Between attempts at a fault that will hardly go away by itself: a wrong password, a missing plugin."""
+    steady_after_s: float = 5.0
+    """Of pictures, after which the next outage begins with short waits again."""
+    late_after_s: float = 5.0
+    """Behind real time, after which a new connection is the way back to the present."""
+    late_pause_s: float = 20.0
+    """Least time between two reconnects for that reason; doubles each time up to ten minutes."""
+    max_abandoned: int = 4
+    """Threads that may hang in a driver at one time, per source."""
+    first_must_open: bool = False
+    """Whether a source that is missing or refuses us at the very first opening is raised, as for a typing
+    mistake."""
+
+
+DEFAULT_SUPERVISION = Supervision()
+
+
+class ReaderThread:
+    """One opening of a source, read by a thread of its own until it ends, fails or is given up.
+
+    The thread calls `open` and hands every frame to `on_frame`. Nobody ever has to wait for it: a driver may
+    hang for ever in either. Then the reader is given up: frames that it still gives are thrown away, and its
+    thread, a daemon, ends when the driver returns.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        open: Callable[[], Source],
+        on_frame: Callable[[ReaderThread, Frame], None],
+        began: float,
+    ) -> None:
+        self._open, self._on_frame = open, on_frame
+        self.began = began
+        self.progress_at, self.progress = began, 0
+        """When pictures or frames last came and how many there were by then, noted by the supervisor."""
+        self.frames = 0
+        self.error: BaseException | None = None
+        self.failure: str | None = None
+        """Why it was given up."""
+        self.over = threading.Event()
+        """Set when nothing more is expected: it has ended, or was given up."""
+        self.given_up = False
+        self._source: Source | None = None
+        self._thread = threading.Thread(target=self._run, name=f"read {name}", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def seen(self) -> int:
+        return 0 if self._source is None else self._source.seen
+
+    @property
+    def errors(self) -> int:
+        return 0 if self._source is None else self._source.errors
+
+    @property
+    def finished(self) -> bool:
+        """Whether the stream had a known length and has come to its end: there is nothing to reconnect to."""
+        return bool(getattr(self._source, "finished", False))
+
+    def give_up(self, failure: str | None = None) -> None:
+        """Expect nothing more of it. From any thread; does not wait."""
+        if not self.over.is_set():
+            self.failure = failure
+        self.given_up = True
+        if self._source is not None:
+            self._source.close()
+        self.over.set()
+
+    def join(self, seconds: float) -> None:
+        if self._thread is not threading.current_thread():
+            self._thread.join(seconds)
+
+    def _run(self) -> None:
+        try:
+            source = self._open()
+            self._source = source
+            with source:
+                if self.given_up:  # while it was being opened
+                    return
+                for frame in source:
+                    self._on_frame(self, frame)
+                    if self.given_up:
+                        return
+        except BaseException as error:  # whatever it is, the supervisor reports it
+            self.error = error
+        finally:
+            self.over.set()
+
+
+class SupervisedSource(Closeable):
+    """The live source that `open(start)` opens, for as long as somebody iterates, which may be done once.
 
     Times are seconds since this object was made, plus `start`: strictly increasing, at least half a sampling
-    period apart, with outages as long as they were (see `StreamClock`). The newest frame wins; what nobody
-    took in time is counted in `status.drops`. No failure of the source is raised, `status` tells it (but see
-    `Supervision.first_must_open`); only a stream of known length ends by itself. `probe` is called with a
-    count before each opening but the first and raises LvmError where trying would only take long.
+    period apart, with outages as long as they were (see `StreamClock`). The newest frame wins; frames that
+    were not consumed in time are counted in `status.drops`. No failure of the source is raised, `status`
+    reports it (but see `Supervision.first_must_open`); only a stream of known length ends by itself. `probe`
+    is called with a count before each opening but the first; it raises LvmError where an attempt would only
+    cost time.
     """
 
     live = True
@@ -51,7 +163,7 @@ class Supervised(Closing):
         *,
         sample_fps: float,
         start: float = 0.0,
-        settings: Supervision = DEFAULT,
+        settings: Supervision = DEFAULT_SUPERVISION,
         clock: Clock = boot_time,
         probe: Callable[[int], None] | None = None,
     ) -> None:
@@ -60,65 +172,50 @@ class Supervised(Closing):
         self.name = redacted(name)
         self._open, self._settings, self._clock, self._probe = open, settings, clock, probe
         self._times = StreamClock(sample_fps, start=start, clock=clock)
-        self.tap: Tap | None = None
+        self.tap: FrameTap | None = None
         self._change = threading.Condition()
-        # All of these are guarded by it.
-        self._health = Health(self.name)
-        self._slot: Frame | None = None
+        # Guarded by it:
+        self._health = SourceHealth(self.name)
+        self._newest: Frame | None = None  # not yet consumed
         self._ended = False
         self._error: LvmError | None = None
-        self._paused = False
-        self._session: Session | None = None
+        self._reader: ReaderThread | None = None
         self._past_seen = self._past_errors = 0
-        # These belong to the supervisor.
-        self._hanging: list[Session] = []
-        self._backoff = Backoff(settings.first_wait_s, settings.most_wait_s)
+        # Used by the supervisor's thread only:
+        self._hanging: list[ReaderThread] = []
+        self._backoff = Backoff(settings.first_wait_s, settings.max_wait_s)
         self._late_since: float | None = None
         self._late_allowed_at, self._late_pause_s = 0.0, settings.late_pause_s
         self._thread = threading.Thread(target=self._supervise, name=f"supervise {self.name}", daemon=True)
 
-    # -- what everybody may ask --------------------------------------------------------------------------
+    # -- for every thread --------------------------------------------------------------------------------
 
     @property
     def seen(self) -> int:
         with self._change:
-            return self._past_seen + (self._session.seen if self._session else 0)
+            return self._past_seen + (self._reader.seen if self._reader else 0)
 
     @property
     def errors(self) -> int:
         with self._change:
-            return self._past_errors + (self._session.errors if self._session else 0)
-
-    @property
-    def dropped(self) -> int:
-        """Sampled frames that were read and that nobody got."""
-        with self._change:
-            return sum(self._health.drops.values())
+            return self._past_errors + (self._reader.errors if self._reader else 0)
 
     @property
     def status(self) -> SourceStatus:
-        """How it is doing now. Immutable; from any thread, at any time."""
+        """The status now. Immutable; from any thread, at any time."""
         with self._change:
-            hanging = sum(session.alive for session in self._hanging)
+            hanging = sum(reader.alive for reader in self._hanging)
             return self._health.snapshot(seen=self.seen, corrupt=self.errors, abandoned=hanging)
 
-    def pause(self) -> None:
-        """Privacy: from the return of this call on, no frame leaves. The connection stays."""
-        with self._change:
-            self._paused = True
-            if self._slot is not None:
-                self._slot = None
-                self._drop("privacy pause")
-
-    def resume(self) -> None:
-        """The end of a pause; only frames that arrive from now on leave."""
-        with self._change:
-            self._paused = False
-
     def __iter__(self) -> Iterator[Frame]:
-        """Frames as they are newest. Raises RuntimeError when iterated twice."""
+        """Yield the newest frame each time. Raises RuntimeError when iterated twice."""
         self._thread.start()
-        while (frame := self._next()) is not None:
+        while True:
+            with self._change:
+                self._change.wait_for(lambda: self._newest is not None or self._ended or self.closed)
+                frame, self._newest = self._newest, None
+            if frame is None or self.closed:
+                break
             yield frame
         if self._error is not None and not self.closed:
             raise self._error
@@ -127,49 +224,47 @@ class Supervised(Closing):
         """End the iteration at once, in whatever thread it waits."""
         super().close()
         with self._change:
-            session = self._session
+            reader = self._reader
             self._health.enter("ended", "it was closed", self._times.now())
             self._change.notify_all()
         # Not under the lock: closing is the source's own code.
-        if session is not None:
-            session.give_up()
-            session.join(JOIN_S)
+        if reader is not None:
+            reader.give_up()
+            reader.join(JOIN_S)
         if self._thread.is_alive() and self._thread is not threading.current_thread():
             self._thread.join(JOIN_S)
 
-    # -- frames: from the session's thread to the consumer's --------------------------------------------
+    # -- the reader's thread -----------------------------------------------------------------------------
 
-    def _next(self) -> Frame | None:
-        with self._change:
-            self._change.wait_for(lambda: self._slot is not None or self._ended or self.closed)
-            frame, self._slot = self._slot, None
-        return None if self.closed else frame
+    def _open_source(self, reconnects: int) -> Source:
+        if reconnects and self._probe is not None:
+            self._probe(reconnects)
+        source = self._open(self._times.now())
+        if self.tap is not None and isinstance(source, Tapped):
+            source.tap = _RetimedTap(self.tap, self)
+        return source
 
-    def _take(self, session: Session, frame: Frame) -> None:
+    def _deliver(self, reader: ReaderThread, frame: Frame) -> None:
+        """Place a frame on the stream's clock and leave it for the consumer."""
         with self._change:
-            if session is not self._session or session.given_up or self.closed:
-                self._drop("reconnect")
+            if reader is not self._reader or reader.given_up or self.closed:
+                self._health.drop("reconnect")
                 return
-            session.frames += 1
+            reader.frames += 1
             self._health.enter("live", "", self._times.now())
             t = self._times.place(frame.t)
-            self._mind_lag(session)
-            if self._paused:
-                self._drop("privacy pause")
-            elif t is None:
-                self._drop("clock")
-            else:
-                if self._slot is not None:
-                    self._drop("slow consumer")
-                self._slot = Frame(frame.image, t)
-                self._health.frame(self._slot)
-                self._change.notify_all()
+            self._check_lag(reader)
+            if t is None:
+                self._health.drop("clock")
+                return
+            if self._newest is not None:
+                self._health.drop("slow consumer")
+            self._newest = Frame(frame.image, t)
+            self._health.note_frame(self._newest)
+            self._change.notify_all()
 
-    def _drop(self, reason: Drop) -> None:
-        self._health.drops[reason] += 1
-
-    def _mind_lag(self, session: Session) -> None:
-        """Pictures that come later and later: connect anew, or, where that was no help, go by our clock."""
+    def _check_lag(self, reader: ReaderThread) -> None:
+        """Reconnect where pictures come later and later; where that did not help, follow our clock."""
         now = self._clock()
         if self._times.lag <= self._settings.late_after_s:
             self._late_since = None
@@ -181,8 +276,8 @@ class Supervised(Closing):
             self._times.catch_up()
             return
         self._late_allowed_at = now + self._late_pause_s
-        self._late_pause_s = min(2 * self._late_pause_s, MOST_LATE_PAUSE_S)
-        session.give_up(f"its pictures came {self._times.lag:.1f} s late")
+        self._late_pause_s = min(2 * self._late_pause_s, MAX_LATE_PAUSE_S)
+        reader.give_up(f"its pictures came {self._times.lag:.1f} s late")
 
     # -- the supervisor's thread ------------------------------------------------------------------------
 
@@ -190,103 +285,109 @@ class Supervised(Closing):
         try:
             pause: float | None = 0.0
             while pause is not None and not self._closed.wait(pause):
-                pause = self._one_session() if self._may_open() else POLL_S
+                pause = self._run_reader() if self._may_open() else POLL_S
         finally:
             with self._change:
                 self._ended = True
                 self._change.notify_all()
 
     def _may_open(self) -> bool:
-        self._hanging = [session for session in self._hanging if session.alive]
-        if len(self._hanging) < self._settings.most_abandoned:
+        self._hanging = [reader for reader in self._hanging if reader.alive]
+        if len(self._hanging) < self._settings.max_abandoned:
             return True
         why = f"{len(self._hanging)} reads of it hang in their driver; no more begin until one returns"
         with self._change:
             self._health.enter("failed", why, self._times.now())
         return False
 
-    def _one_session(self) -> float | None:
-        """Open, watch until it is over, and say how long to wait; None when there is nothing to wait for."""
-        session = Session(self.name, self._opening(self._health.reconnects), self._take, self._clock())
+    def _run_reader(self) -> float | None:
+        """Open the source, watch until it is over, and return the seconds to wait; None to end."""
+        reconnects = self._health.reconnects
+        reader = ReaderThread(
+            self.name, lambda: self._open_source(reconnects), self._deliver, began=self._clock()
+        )
         with self._change:
             if self.closed:
                 return None
-            self._session = session
-            self._times.begin()
+            self._reader = reader
+            self._times.begin_opening()
             self._late_since = None
-            self._health.forget_rate()
-            session.start()  # under the lock: whoever sees a session may join its thread
-        while not session.over.wait(POLL_S):
-            self._watch(session)
+            self._health.reset_rate()
+            reader.start()  # under the lock: another thread that sees a reader may join it
+        while not reader.over.wait(POLL_S):
+            self._watch(reader)
         with self._change:
-            self._session = None
-            self._past_seen += session.seen
-            self._past_errors += session.errors
-        if session.given_up:
-            self._hanging.append(session)
-        return None if self.closed else self._after(session)
+            self._reader = None
+            self._past_seen += reader.seen
+            self._past_errors += reader.errors
+        if reader.given_up:
+            self._hanging.append(reader)
+        return None if self.closed else self._conclude(reader)
 
-    def _opening(self, reconnects: int) -> Callable[[], Source]:
-        def opening() -> Source:
-            if reconnects and self._probe is not None:
-                self._probe(reconnects)
-            source = self._open(self._times.now())
-            if self.tap is not None and isinstance(source, Tapped):
-                source.tap = AtOurTime(self.tap, self._times.now, lambda: not (self._paused or self.closed))
-            return source
-
-        return opening
-
-    def _watch(self, session: Session) -> None:
-        now, came = self._clock(), session.seen + session.frames
-        advanced = came > session.came
+    def _watch(self, reader: ReaderThread) -> None:
+        """Update the state from what has come since the last call; give up a reader that is silent."""
+        now, progress = self._clock(), reader.seen + reader.frames
+        advanced = progress > reader.progress
         if advanced:
-            session.came, session.moved = came, now
-        quiet = now - session.moved
+            reader.progress, reader.progress_at = progress, now
+        silent_s = now - reader.progress_at
         with self._change:
             if self.closed:
                 return
             if advanced:
-                self._health.pictures(session.seen, now)
+                self._health.note_seen(reader.seen, now)
                 self._health.enter("live", "", self._times.now())
-            elif came and quiet > max(self._settings.stalled_after_s, 3 * self._health.period):
+            elif progress and silent_s > max(self._settings.stalled_after_s, 3 * self._health.period):
                 self._health.enter("stalled", "no picture comes", self._times.now())
-        patience = self._settings.picture_timeout_s + (0 if came else self._settings.open_timeout_s)
-        if quiet > patience:
-            session.give_up(f"no picture came for {patience:.0f} s")
+        timeout_s = self._settings.picture_timeout_s + (0 if progress else self._settings.open_timeout_s)
+        if silent_s > timeout_s:
+            reader.give_up(f"no picture came for {timeout_s:.0f} s")
 
-    def _after(self, session: Session) -> float | None:
-        """Say what happened, and for how long nothing will."""
-        error, now = session.error, self._clock()
-        if session.seen + session.frames and now - session.begun >= self._settings.steady_after_s:
+    def _conclude(self, reader: ReaderThread) -> float | None:
+        """Report how a reader ended; return the seconds until the next one, None where there is none."""
+        error, now = reader.error, self._clock()
+        if reader.seen + reader.frames and now - reader.began >= self._settings.steady_after_s:
             self._backoff.reset()
-        refused = isinstance(error, Refused) and session.failure is None
-        if session.failure is None and error is None and session.finished:
+        if reader.failure is None and error is None and reader.finished:
             with self._change:
                 self._health.enter("ended", "the stream has come to its end", self._times.now())
             return None
+        refused = reader.failure is None and isinstance(error, Refused)
         with self._change:
-            state: State = "failed" if refused else "connecting"
-            self._health.enter(state, self._reason(session), self._times.now())
-            if self._hopeless(session):
-                self._error = error if isinstance(error, LvmError) else None
+            state: SourceState = "failed" if refused else "connecting"
+            self._health.enter(state, self._explain(reader), self._times.now())
+            first = self._settings.first_must_open and self._health.reconnects == 0
+            if first and reader.failure is None and isinstance(error, (Refused, Missing)):
+                self._error = error
                 return None
             self._health.reconnects += 1
-        session.error = None  # its traceback holds the session, and the session it
+        reader.error = None  # its traceback holds the reader, and the reader holds it
         return self._settings.refused_wait_s if refused else self._backoff.next()
 
-    def _hopeless(self, session: Session) -> bool:
-        first = self._settings.first_must_open and self._health.reconnects == 0
-        return first and session.failure is None and isinstance(session.error, (Refused, Missing))
-
-    def _reason(self, session: Session) -> str:
-        if session.failure is not None:
-            return session.failure
-        if session.error is None:
+    def _explain(self, reader: ReaderThread) -> str:
+        """Return why a reader is over, one sentence without credentials."""
+        if reader.failure is not None:
+            return reader.failure
+        if reader.error is None:
             return "the stream ended"
-        if isinstance(session.error, LvmError):
-            return redacted(str(session.error))
-        why = f"reading it failed unexpectedly ({type(session.error).__name__})"
+        if isinstance(reader.error, LvmError):
+            return redacted(str(reader.error))
+        why = f"reading it failed unexpectedly ({type(reader.error).__name__})"
         if why != self._health.why:  # once, not each second
-            log.error("%s: %s", self.name, why, exc_info=session.error)
+            log.error("%s: %s", self.name, why, exc_info=reader.error)
         return why
+
+
+class _RetimedTap:
+    """Passes the pictures of one opening to the tap of the supervised source, with that source's time."""
+
+    def __init__(self, tap: FrameTap, owner: SupervisedSource) -> None:
+        self._tap, self._owner = tap, owner
+
+    @property
+    def active(self) -> bool:
+        return not self._owner.closed and self._tap.active
+
+    def offer(self, frame: Frame) -> None:
+        if not self._owner.closed:
+            self._tap.offer(Frame(frame.image, self._owner._times.now()))

@@ -1,4 +1,4 @@
-"""One stream through one set of engines: what it ingests, and what it answers."""
+"""One stream through one set of engines: ingest and answers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from engines.manifest import Manifest
 from export.parity.relative_error import Graphs
 
 
-class Lane:
+class StreamSession:
     """Three graphs with a memory of their own, exactly as on a device."""
 
     def __init__(self, manifest: Manifest, graphs: Graphs, version: Version | None = None) -> None:

@@ -211,7 +211,7 @@ def lvm(*arguments) -> str:
 
 def test_what_was_done_in_the_demo_is_logged_at_its_time(told):
     rows = json.loads(lvm("activities", "--state", told.folder, "--format", "json"))["activities"]
-    happened = [one for one in parse_demo(DEMO).world().events(40, SECONDS) if one.end < SECONDS]
+    happened = [one for one in parse_demo(DEMO).make_world().events(40, SECONDS) if one.end < SECONDS]
     assert len(happened) >= 3, "a demo in which nothing happens shows nothing"
     for event in happened:
         name = ACTIVITIES[event.activity].name

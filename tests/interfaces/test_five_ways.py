@@ -25,7 +25,7 @@ from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
-from edge_runtime.sources import frame_at
+from edge_runtime.sources import read_frame_at
 from engines.bundle import Bundle
 from tests.support.broker import MOSQUITTO, Broker, Ear, until
 from tests.support.browser import asked as asked_on_page
@@ -38,7 +38,7 @@ PRODUCT = "Oat milk"
 
 def cut() -> NDArray[np.uint8]:
     """What lies in the middle of the picture at one moment."""
-    return frame_at(DEMO, 20.0).image[40:140, 100:220]
+    return read_frame_at(DEMO, 20.0).image[40:140, 100:220]
 
 
 @pytest.fixture(scope="module")

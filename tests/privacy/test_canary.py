@@ -16,8 +16,8 @@ from edge_runtime.config.privacy import PrivacySettings, ThumbnailSettings
 from edge_runtime.frame import Frame
 from edge_runtime.persistence import StateFolder
 from edge_runtime.persistence.encryption import Key
-from edge_runtime.privacy.saved_settings import zones_of
-from edge_runtime.sources import frame_at
+from edge_runtime.privacy.saved_settings import load_zones
+from edge_runtime.sources import read_frame_at
 from engines.fake import FakeEngine
 from tests.support import canary
 from tests.support.cameras import watching
@@ -177,7 +177,9 @@ def test_what_lies_in_a_zone_is_in_no_input_no_ring_and_no_picture(video, engine
     assert len(seen) == SECONDS and sum(seen) == (0 if zones else len(SHOWN))
     ring: list[Frame] = list(service.pictures.ring._frames)
     fetched = [service.pictures.at(t) for t in (6.0, 20.0, 36.0)]  # the first two from the file again
-    stopped = [zones_of(tmp_path).burn(frame_at(str(video), t)) for t in (6.0, 20.0)]  # `ask` without a run
+    stopped = [
+        load_zones(tmp_path).mask_frame(read_frame_at(str(video), t)) for t in (6.0, 20.0)
+    ]  # `ask` without a run
     for frame in [*(one for one in ring if one.t in SHOWN), *fetched, *stopped]:
         assert canary.in_image(frame.image) == (not zones), frame.t
         assert canary.in_pixels(frame.image.tobytes()) == (not zones)

@@ -23,12 +23,12 @@ from fastapi.testclient import TestClient
 import edge_runtime.imaging.decode as images_room
 import edge_runtime.system.secrets as secret_room
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.interfaces.cli.query_text import MAX_WORDS, typed
+from edge_runtime.interfaces.cli.query_text import MAX_LINE_CHARS, parse_line
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.server import BriefLog, HttpServer
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import MAX_QUESTION_BYTES, Photos, Product, parse_query
-from edge_runtime.sources import canonical
+from edge_runtime.sources import canonicalise
 from edge_runtime.sources.growing_file import GrowingVideo
 from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
@@ -69,7 +69,7 @@ def test_a_pipe_is_no_picture_at_any_door(tmp_path):
     with pytest.raises(LvmError, match="is no file"):
         read_image(tmp_path / "pipe.jpg")
     with pytest.raises(QueryError, match="is no file"):
-        typed(f"activity --object {tmp_path / 'pipe.jpg'}")
+        parse_line(f"activity --object {tmp_path / 'pipe.jpg'}")
 
 
 def test_a_tiff_that_states_its_width_twice_is_measured_by_the_larger():
@@ -192,7 +192,7 @@ def test_a_growing_file_is_no_playlist_either(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("a.ts").write_text("ffconcat version 1.0\nfile a.ts\n")
     with pytest.raises(LvmError, match="Invalid"):
-        list(GrowingVideo("a.ts", sample_fps=1.0, quiet_s=0.1))
+        list(GrowingVideo("a.ts", sample_fps=1.0, silent_s=0.1))
 
 
 # -- questions ---------------------------------------------------------------------------------------------
@@ -201,8 +201,8 @@ def test_a_growing_file_is_no_playlist_either(tmp_path, monkeypatch):
 def test_ten_megabytes_cost_a_moment_at_any_door():
     began = time.thread_time()
     for text in ("x" * 10_000_000, "'" + "a b " * 2_500_000, "ask " + "--to 1 " * 1_000_000):
-        with pytest.raises(QueryError, match=f"at most {MAX_WORDS} letters"):
-            typed(text)
+        with pytest.raises(QueryError, match=f"at most {MAX_LINE_CHARS} letters"):
+            parse_line(text)
     for question in ({"type": "x" * 10**7}, {"type": "object", "activity": "x" * 10**7}, ["x" * 10**7]):
         with pytest.raises(QueryError):
             parse_query(json.dumps(question))
@@ -329,7 +329,7 @@ def test_a_secret_of_the_configuration_is_not_in_what_run_says(tmp_path):
 def test_a_source_whose_name_is_no_text_is_refused_before_it_is_watched(tmp_path):
     name = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.mp4")
     with pytest.raises(LvmError, match=r"/\\udcff.mp4': the name of a source must be valid UTF-8; rename it"):
-        canonical(name)
+        canonicalise(name)
 
 
 def test_a_broken_body_after_a_question_for_the_head_only_is_one_line_of_the_log(tmp_path, caplog):

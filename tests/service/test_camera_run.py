@@ -15,7 +15,7 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.pictures import RING_FRAMES, Ring
-from edge_runtime.sources.base import Counting
+from edge_runtime.sources.base import BaseSource
 from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle
 from engines.errors import LvmError
@@ -136,7 +136,7 @@ def test_every_sampler_goes_on_bit_for_bit(open_camera, sampler):
     assert _same(whole, _run(open_camera("cut", sampler=sampler), 40 - cut.version.frames))
 
 
-class Ending(Counting):
+class Ending(BaseSource):
     """Pictures of a file that is stopped by a signal while the eleventh is read, when the first batch is
     `begun`: on a busy machine it may wait until then."""
 
@@ -199,7 +199,7 @@ def test_seconds_of_a_video_are_presentation_times(open_camera, video):
     assert 18 <= camera.version.frames <= 20 and camera.header.last_t < 20
 
 
-class _Dark(Counting):
+class _Dark(BaseSource):
     """A camera that is connected and gives so many frames, and then none."""
 
     def __init__(self, frames: int) -> None:
@@ -279,7 +279,7 @@ def test_a_box_in_a_picture_that_is_gone_is_one_sentence(open_camera, video):
 # -- what goes wrong ---------------------------------------------------------------------------------------
 
 
-class Failing(Counting):
+class Failing(BaseSource):
     """Gives ten pictures and then fails as a cable does."""
 
     def __init__(self, error: Exception) -> None:

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from edge_runtime.sources import open_source
-from edge_runtime.sources.supervision_settings import Supervision
+from edge_runtime.sources.supervised import Supervision
 from edge_runtime.sources.video import VideoFile
 from tests.support.media import write_video
 from tools.fakes.http_camera import HttpServer
@@ -21,7 +21,7 @@ from tools.fakes.rtsp_camera import RtspServer
 from tools.fakes.source_watcher import Watch
 
 RECONNECTS = 10
-QUICK = Supervision(first_wait_s=0.01, most_wait_s=0.02)
+QUICK = Supervision(first_wait_s=0.01, max_wait_s=0.02)
 SPARE_THREADS = 3
 """Of a connection that is just being made anew. Each sampled picture used to leave one or two."""
 
@@ -100,7 +100,7 @@ print("said", end="")
 try:
     sys.exit(3)
 except SystemExit as ended:
-    error_exit.leave_threads(ended)
+    error_exit.exit_despite_threads(ended)
     print(" and goes on", end="")
     raise
 """

@@ -16,9 +16,9 @@ from edge_runtime.frame import Frame
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.service.pictures import MOST_VIEWERS, Picture, Preview, TooMany
 from edge_runtime.simulation.config import WorldConfig
-from edge_runtime.sources.base import Counting
+from edge_runtime.sources.base import BaseSource
 from edge_runtime.sources.demo import DemoSource
-from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervised import SupervisedSource
 
 LEFT_HALF = {"till": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}
 
@@ -38,12 +38,12 @@ def test_nothing_is_wanted_kept_or_veiled_while_nobody_looks():
     veiled: list[Frame] = []
     preview = Preview(lambda frame: veiled.append(frame) or frame)
     preview.offer(white(1.0))
-    assert not preview.wanted and veiled == [] and preview.newest() is None
+    assert not preview.active and veiled == [] and preview.newest() is None
     with preview.looking(5):
-        assert preview.wanted
+        assert preview.active
         preview.offer(white(2.0))
         assert preview.newest().t == 2.0 and len(veiled) == 1
-    assert preview.newest() is None and not preview.wanted
+    assert preview.newest() is None and not preview.active
 
 
 def test_a_zone_is_burnt_in_at_the_cameras_resolution_before_the_picture_is_shrunk():
@@ -51,7 +51,7 @@ def test_a_zone_is_burnt_in_at_the_cameras_resolution_before_the_picture_is_shru
 
     def veil(frame: Frame) -> Frame:
         sizes.append(frame.image.shape)
-        return Zones(LEFT_HALF).burn(frame)
+        return Zones(LEFT_HALF).mask_frame(frame)
 
     preview = Preview(veil)
     with preview.looking(5):
@@ -85,7 +85,7 @@ def test_pictures_come_at_the_rate_of_the_viewer_who_wants_most(monkeypatch):
     with preview.looking(2), preview.looking(10):
         for k in range(250):  # a camera with 25 a second, for ten seconds
             now[0] = 100 + k / 25
-            if preview.wanted:
+            if preview.active:
                 preview.offer(white(k / 25))
     assert len(shown) == pytest.approx(100, abs=3)
 
@@ -118,7 +118,7 @@ def test_what_was_on_its_way_when_it_had_to_go_is_never_shown(end):
         assert inside.wait(10)
         if end == "hide":
             preview.hide(True)
-            assert not preview.wanted
+            assert not preview.active
             preview.hide(False)  # the pause is over: the picture is still from before it
         else:
             preview.clear()
@@ -131,7 +131,7 @@ def test_what_was_on_its_way_when_it_had_to_go_is_never_shown(end):
 class Seen:
     """A tap that remembers what it is offered."""
 
-    wanted: bool = True
+    active: bool = True
 
     def __post_init__(self) -> None:
         self.frames: list[Frame] = []
@@ -143,18 +143,18 @@ class Seen:
 def test_a_paced_demo_draws_what_happens_between_its_samples_only_while_somebody_looks():
     demo = DemoSource(WorldConfig(seed=3), sample_fps=0.5, size=(36, 64), speed=4.0)
     demo._world.frame(0.0, (36, 64))  # the first takes long
-    tap = demo.tap = Seen(wanted=False)
+    tap = demo.tap = Seen(active=False)
     frames = iter(demo)
     first, second = next(frames), next(frames)
     assert len(tap.frames) == 2  # offered, and refused by a real one
-    tap.wanted = True
+    tap.active = True
     third = next(frames)
     between = [frame.t for frame in tap.frames[2:-1]]
     assert [first.t, second.t, third.t] == [0.0, 2.0, 4.0]
     assert between and all(2.0 < t < 4.0 for t in between) and between == sorted(between)
 
 
-class Showing(Counting):
+class Showing(BaseSource):
     """A camera with four pictures a second, sampled at one, that waits to be closed after two seconds."""
 
     def __init__(self) -> None:
@@ -163,7 +163,7 @@ class Showing(Counting):
     def __iter__(self):
         for k in range(8):
             self.tally.seen += 1
-            if self.watched:
+            if self.has_viewer:
                 self.show(white(1000 + k / 4))
             if k % 4 == 0:
                 yield white(1000 + k / 4)
@@ -179,7 +179,7 @@ def test_a_supervised_source_shows_its_openings_at_its_own_time_and_nothing_once
         opened.append(Showing())
         return opened[-1]
 
-    source = Supervised(open_one, "showing", sample_fps=1.0, start=50.0)
+    source = SupervisedSource(open_one, "showing", sample_fps=1.0, start=50.0)
     source.tap = tap
     frames = iter(source)
     next(frames)

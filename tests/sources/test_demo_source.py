@@ -120,9 +120,9 @@ def test_an_address_names_folders_of_products_and_backgrounds(tmp_path: Path) ->
     backgrounds = background_folder(tmp_path / "walls", 2)
     settings = parse_demo(f"demo?products={quote(str(products))}&backgrounds={backgrounds}&size=64x36")
     frame = next(iter(settings.open(sample_fps=1.0)))
-    assert settings.world().config.instances == 5
-    assert np.array_equal(frame.image, settings.shown_at(0.0).image)
-    assert not np.array_equal(frame.image, parse_demo("demo?size=64x36").shown_at(0.0).image)
+    assert settings.make_world().config.instances == 5
+    assert np.array_equal(frame.image, settings.frame_at(0.0).image)
+    assert not np.array_equal(frame.image, parse_demo("demo?size=64x36").frame_at(0.0).image)
 
 
 def test_a_folder_without_products_is_one_sentence(tmp_path: Path) -> None:

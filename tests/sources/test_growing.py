@@ -5,7 +5,7 @@ import time
 
 import pytest
 
-from edge_runtime.sources import canonical, open_source
+from edge_runtime.sources import canonicalise, open_source
 from edge_runtime.sources.growing_file import GrowingVideo
 from engines.errors import LvmError
 from tests.support.held_up import timed
@@ -41,7 +41,7 @@ def test_every_frame_of_a_growing_file_comes_as_it_grows_and_quiet_ends_it(recor
     writer = Writer(path, data)
     writer.start()
     came = []
-    with GrowingVideo(path, sample_fps=5.0, quiet_s=0.4) as video:
+    with GrowingVideo(path, sample_fps=5.0, silent_s=0.4) as video:
         for frame in video:
             came.append((frame.t, number_in(frame.image), writer.is_alive()))
         assert (video.live, video.seen, video.errors) == (False, 50, 0)
@@ -52,7 +52,7 @@ def test_every_frame_of_a_growing_file_comes_as_it_grows_and_quiet_ends_it(recor
 def test_it_goes_on_at_start(recorded):
     path, data = recorded
     path.write_bytes(data)
-    with GrowingVideo(path, sample_fps=5.0, start=1.0, quiet_s=0.1) as video:
+    with GrowingVideo(path, sample_fps=5.0, start=1.0, silent_s=0.1) as video:
         assert [number_in(frame.image) for frame in video] == [25, 30, 35, 40, 45]
 
 
@@ -61,7 +61,7 @@ def test_closing_ends_the_wait_for_more_at_once(recorded):
     path, data = recorded
     for content in (data, b""):
         path.write_bytes(content)
-        video = GrowingVideo(path, sample_fps=5.0, quiet_s=30.0)
+        video = GrowingVideo(path, sample_fps=5.0, silent_s=30.0)
         got = []
         reader = threading.Thread(target=lambda video=video, got=got: got.extend(video))
         reader.start()
@@ -78,19 +78,19 @@ def test_what_never_becomes_a_video_is_one_sentence(tmp_path):
     for content in (b"", bytes(5000)):
         path.write_bytes(content)
         with pytest.raises(LvmError, match="a.ts (cannot be opened|holds no video)") as caught:
-            list(GrowingVideo(path, sample_fps=1.0, quiet_s=0.1))
+            list(GrowingVideo(path, sample_fps=1.0, silent_s=0.1))
         assert "\n" not in str(caught.value)
     with pytest.raises(LvmError, match="cannot be read: No such file"):
         list(GrowingVideo(tmp_path / "b.ts", sample_fps=1.0))
-    with pytest.raises(ValueError, match="quiet_s must be"):
-        GrowingVideo(path, sample_fps=1.0, quiet_s=0)
+    with pytest.raises(ValueError, match="silent_s must be"):
+        GrowingVideo(path, sample_fps=1.0, silent_s=0)
 
 
 def test_follow_names_one(recorded, monkeypatch):
     path, data = recorded
     path.write_bytes(data)
     monkeypatch.chdir(path.parent)
-    assert canonical(f"follow:{path.name}") == f"follow:{path}"
+    assert canonicalise(f"follow:{path.name}") == f"follow:{path}"
     source = open_source(f"follow:{path.name}", sample_fps=5.0)
     assert isinstance(source, GrowingVideo) and source.paced and not source.live
     with pytest.raises(LvmError, match="there is no source"):

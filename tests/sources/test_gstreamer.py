@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from edge_runtime.sources.gstreamer import csi_pipeline
+from edge_runtime.sources.gstreamer import make_csi_pipeline
 from engines.errors import Missing
 
 PROGRAM = """
@@ -88,4 +88,4 @@ def test_without_pygobject_it_says_what_to_install(monkeypatch):
 
 
 def test_a_csi_camera_is_named_by_its_sensor():
-    assert "sensor-id=1 !" in csi_pipeline(1)
+    assert "sensor-id=1 !" in make_csi_pipeline(1)

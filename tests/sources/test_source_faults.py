@@ -15,7 +15,7 @@ import pytest
 
 from edge_runtime.sources import open_source
 from edge_runtime.sources.network import probe
-from edge_runtime.sources.supervision_settings import Supervision
+from edge_runtime.sources.supervised import Supervision
 from engines.errors import LvmError
 from tests.support.together import Together
 from tools.fakes.http_camera import HttpServer

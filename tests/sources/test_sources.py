@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources import open_source
-from edge_runtime.sources.base import SampleClock, Tally
-from edge_runtime.sources.camera import Camera, connect_v4l2
+from edge_runtime.sources.base import Tally
+from edge_runtime.sources.camera import V4l2Camera, connect_v4l2
+from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.folder import ImageFolder
 from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
@@ -29,22 +30,22 @@ from tests.support.media import picture, write_video
 def test_no_period_gets_two_frames_and_none_with_a_picture_goes_without(times, fps):
     clock = SampleClock(fps)
     times = sorted(times)
-    periods = [clock.period_of(t) for t in times if clock.wants(t)]
-    assert periods == sorted(set(map(clock.period_of, times)))
+    periods = [clock.period_index(t) for t in times if clock.accept(t)]
+    assert periods == sorted(set(map(clock.period_index, times)))
 
 
 @pytest.mark.parametrize("fps", [0.5, 1, 3, 5, 7, 29.97, 30])
 def test_a_picture_exactly_at_a_multiple_counts_for_it(fps):
     clock = SampleClock(fps)
-    assert all(clock.wants(k / fps) for k in range(100_000))
+    assert all(clock.accept(k / fps) for k in range(100_000))
     clock = SampleClock(fps)
-    assert all(clock.wants(math.nextafter(k / fps, -1)) for k in range(1, 1000))
+    assert all(clock.accept(math.nextafter(k / fps, -1)) for k in range(1, 1000))
 
 
 def test_the_start_of_a_period_is_never_later_than_its_times():
     clock = SampleClock(3.0)
-    assert clock.start_of_period(1.1) == 1.0
-    assert clock.start_of_period(math.nextafter(1.0, 0)) < 1.0
+    assert clock.period_start(1.1) == 1.0
+    assert clock.period_start(math.nextafter(1.0, 0)) < 1.0
 
 
 @pytest.mark.parametrize("fps", [0, -1, math.inf, math.nan])
@@ -171,7 +172,7 @@ class FakeCapture:
 
 def test_a_camera_gives_rgb_and_ends_in_one_sentence_when_it_is_unplugged():
     capture = FakeCapture(5, bad=(2,))
-    camera = Camera("/dev/video0", lambda: capture, sample_fps=1e6, start=30.0)
+    camera = V4l2Camera("/dev/video0", lambda: capture, sample_fps=1e6, start=30.0)
     frames = []
     with pytest.raises(LvmError, match="/dev/video0 gives no more pictures"):
         for frame in camera:
@@ -184,13 +185,13 @@ def test_a_camera_gives_rgb_and_ends_in_one_sentence_when_it_is_unplugged():
 def test_a_camera_converts_sampled_pictures_only():
     capture = FakeCapture(1000)
     with pytest.raises(LvmError):
-        list(Camera("fake", lambda: capture, sample_fps=0.01))
+        list(V4l2Camera("fake", lambda: capture, sample_fps=0.01))
     assert capture.converted == 1
 
 
 def test_closing_a_camera_releases_it():
     capture = FakeCapture(10**9)
-    with Camera("fake", lambda: capture, sample_fps=1e6) as camera:
+    with V4l2Camera("fake", lambda: capture, sample_fps=1e6) as camera:
         frames = iter(camera)
         assert isinstance(next(frames), Frame)
         camera.close()

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.sources.backoff import Backoff
+from edge_runtime.sources.clocks import WINDOW_S, StreamClock
 from edge_runtime.sources.network import PROBE_S
-from edge_runtime.sources.stream_clock import WINDOW_S, StreamClock
-from edge_runtime.sources.supervision_settings import DEFAULT
+from edge_runtime.sources.supervised import DEFAULT_SUPERVISION
+from edge_runtime.system.backoff import Backoff
 
 
 class Hand:
@@ -41,7 +41,7 @@ def test_an_outage_is_as_long_as_it_was():
     hand.now += 0.2
     assert times.place(7.4) == pytest.approx(50.2)
     hand.now += 60.0
-    times.begin()
+    times.begin_opening()
     assert times.place(9.0) == pytest.approx(110.2)
     hand.now += 0.2
     assert times.place(9.2) == pytest.approx(110.4)
@@ -115,7 +115,7 @@ def test_whatever_comes_time_only_goes_forward_and_never_beyond_now(steps):
     for stamp, wait, what in steps:
         hand.now += wait
         if what == "begin":
-            times.begin()
+            times.begin_opening()
         elif what == "catch up":
             times.catch_up()
         t = times.place(stamp)
@@ -137,7 +137,7 @@ def test_waits_double_up_to_a_cap_with_jitter_and_begin_anew():
 
 
 def test_the_waits_that_ship_leave_time_to_be_back_within_two_seconds():
-    backoff = Backoff(DEFAULT.first_wait_s, DEFAULT.most_wait_s)
+    backoff = Backoff(DEFAULT_SUPERVISION.first_wait_s, DEFAULT_SUPERVISION.max_wait_s)
     longest = max(backoff.next() for _ in range(200))
     # A probe that began just before the camera's return, the wait after it, and connecting (0.33 s measured).
     assert PROBE_S + longest < 2.0 - 0.5

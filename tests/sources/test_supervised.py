@@ -15,9 +15,8 @@ import pytest
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources import open_source
-from edge_runtime.sources.base import Counting, Refused
-from edge_runtime.sources.supervised import Supervised
-from edge_runtime.sources.supervision_settings import Supervision
+from edge_runtime.sources.base import BaseSource, Refused
+from edge_runtime.sources.supervised import SupervisedSource, Supervision
 from engines.errors import LvmError, Missing
 from tests.support.together import Together
 from tools.fakes.source_watcher import Watch
@@ -30,14 +29,14 @@ QUICK = Supervision(
     picture_timeout_s=0.3,
     stalled_after_s=0.1,
     first_wait_s=0.01,
-    most_wait_s=0.05,
+    max_wait_s=0.05,
     refused_wait_s=0.4,
     steady_after_s=1.0,
     late_after_s=1.0,
 )
 
 
-class Played(Counting):
+class Played(BaseSource):
     """A live source that does what the generator function `play` does, once."""
 
     def __init__(self, play):
@@ -76,7 +75,7 @@ class Script:
 
 def watched(*openings, settings=QUICK, name="camera", each=lambda: None, **options):
     script = Script(*openings)
-    source = Supervised(script, name, sample_fps=FPS, settings=settings, **options)
+    source = SupervisedSource(script, name, sample_fps=FPS, settings=settings, **options)
     watch = Watch(source, each)
     watch.script = script
     return watch
@@ -116,7 +115,6 @@ def a_slow_consumer_gets_the_newest_and_the_others_are_counted():
     lags = [seen.at - began - seen.t for seen in watch.seen]
     assert max(lags) < 0.1, lags
     assert set(dropped) == {"slow consumer"} and dropped["slow consumer"] > 30
-    assert watch.source.dropped >= dropped["slow consumer"]
 
 
 @together
@@ -139,22 +137,6 @@ def a_camera_whose_clock_is_slow_is_not_reconnected_for_ever():
         status = watch.source.status
     assert status.reconnects == 1 and status.state == "live"
     assert watch.seen[-1].t > 2.0
-
-
-@together
-def a_pause_lets_no_frame_out_and_counts_them():
-    with watched(steady) as watch:
-        watch.wait_frames(3)
-        watch.source.pause()
-        time.sleep(0.05)  # what the consumer already held
-        count = len(watch.seen)
-        time.sleep(0.3)
-        assert len(watch.seen) == count and watch.source.status.state == "live"
-        assert watch.source.status.drops["privacy pause"] >= 10
-        watch.source.resume()
-        watch.wait_frames(3)
-    assert watch.seen[count].t - watch.seen[count - 1].t > 0.25
-    assert watch.source.status.reconnects == 0
 
 
 # -- failures ----------------------------------------------------------------------------------------------
@@ -216,7 +198,7 @@ def what_is_refused_has_failed_and_is_asked_again_slowly():
 def a_mistyped_camera_is_raised_at_the_first_opening_if_asked_for_and_never_later():
     strict = replace(QUICK, first_must_open=True)
     for error in (Missing("no camera /dev/video97"), Refused("401 Unauthorized")):
-        source = Supervised(Script(error), "camera", sample_fps=FPS, settings=strict)
+        source = SupervisedSource(Script(error), "camera", sample_fps=FPS, settings=strict)
         with pytest.raises(type(error), match=str(error)):
             list(source)
         assert source.status.why == str(error)
@@ -262,12 +244,12 @@ def a_driver_that_hangs_costs_a_bounded_number_of_threads(where):
         yield from steady(source, 2)
         release.wait(20)
 
-    source = Supervised(opening, "camera", sample_fps=FPS, settings=QUICK)
+    source = SupervisedSource(opening, "camera", sample_fps=FPS, settings=QUICK)
     with Watch(source) as watch:
         watch.wait(lambda: source.status.state == "failed")
         time.sleep(0.5)
         status = source.status
-        assert status.abandoned == len(hanging) == QUICK.most_abandoned
+        assert status.abandoned == len(hanging) == QUICK.max_abandoned
         assert "hang in their driver" in status.why
         release.set()
         began = time.monotonic()
@@ -321,7 +303,7 @@ def resolution_and_rate_are_those_of_now():
         watch.wait(lambda: watch.source.status.size == (10, 8))
         watch.wait_frames(35)
         assert watch.source.status.rate == pytest.approx(20, rel=0.2)
-    assert watch.source.seen == len(watch.seen) + watch.source.dropped
+    assert watch.source.seen == len(watch.seen) + sum(watch.source.status.drops.values())
 
 
 def test_a_jump_of_the_wall_clock_changes_nothing(monkeypatch):
@@ -405,9 +387,9 @@ def a_driver_that_hangs_does_not_keep_close_waiting():
 def test_live_specs_are_supervised_unless_somebody_says_no(tmp_path):
     for spec in ("0", "/dev/video97", "rtsp://u:s3cret@host/live", "gst:videotestsrc", "csi://0"):
         source = open_source(spec, sample_fps=1.0)
-        assert isinstance(source, Supervised) and source.live and "s3cret" not in source.name
-    assert not isinstance(open_source("rtsp://host/live", sample_fps=1.0, supervised=False), Supervised)
-    assert not isinstance(open_source("demo", sample_fps=1.0), Supervised)
+        assert isinstance(source, SupervisedSource) and source.live and "s3cret" not in source.name
+    assert not isinstance(open_source("rtsp://host/live", sample_fps=1.0, supervised=False), SupervisedSource)
+    assert not isinstance(open_source("demo", sample_fps=1.0), SupervisedSource)
 
 
 # -- bounds ------------------------------------------------------------------------------------------------
@@ -415,10 +397,10 @@ def test_live_specs_are_supervised_unless_somebody_says_no(tmp_path):
 
 def test_a_thousand_failed_openings_are_flat():
     """Threads, file descriptors and memory, with FFmpeg, the probe and a missing camera in it."""
-    eager = Supervision(first_wait_s=0.0001, most_wait_s=0.0002)
+    eager = Supervision(first_wait_s=0.0001, max_wait_s=0.0002)
     process = psutil.Process()
     sources = [
-        Supervised(
+        SupervisedSource(
             lambda start: open_source("rtsp://127.0.0.1:1/live", sample_fps=1.0, supervised=False),
             "refused",
             sample_fps=1.0,

@@ -5,14 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_runtime.sources.pts_clock import Timeline
+from edge_runtime.sources.clocks import PtsClock
 
 STREAM = SimpleNamespace(time_base=Fraction(1, 1000), average_rate=Fraction(10), guessed_rate=None)
 
 
 def times(pts, *, live, start=0.0):
-    timeline = Timeline(STREAM, "camera", start=start, live=live)
-    return [timeline.time_of(each) for each in pts]
+    clock = PtsClock(STREAM, "camera", start=start, live=live)
+    return [clock.to_seconds(each) for each in pts]
 
 
 def test_times_are_exact_and_count_from_the_first_picture():
@@ -54,11 +54,11 @@ def test_the_first_picture_of_rtsp_has_no_stamp_and_that_is_no_warning(caplog):
 def arriving(monkeypatch, pts, every=0.1):
     """Times of pictures that come every `every` seconds on a live stream."""
     now = [50.0]
-    monkeypatch.setattr("edge_runtime.sources.pts_clock.time.monotonic", lambda: now[0])
-    timeline = Timeline(STREAM, "camera", start=0.0, live=True)
+    monkeypatch.setattr("edge_runtime.sources.clocks.time.monotonic", lambda: now[0])
+    clock = PtsClock(STREAM, "camera", start=0.0, live=True)
     out = []
     for each in pts:
-        out.append(timeline.time_of(each))
+        out.append(clock.to_seconds(each))
         now[0] += every
     return out
 

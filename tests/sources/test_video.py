@@ -7,8 +7,9 @@ import av
 import numpy as np
 import pytest
 
-from edge_runtime.sources.rgb import upright
-from edge_runtime.sources.video import VideoFile, frame_at
+from edge_runtime.sources import read_frame_at
+from edge_runtime.sources.decoding import apply_display_matrix
+from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from tests.support.media import number_in, picture, real_media, write_video
 
@@ -75,9 +76,9 @@ def test_rotation_is_applied(tmp_path, degrees, turns):
 def test_display_matrices_with_mirrors_are_applied():
     image = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
     one = 1 << 16
-    mirrored = upright(image, np.array([-one, 0, 0, 0, one, 0, 0, 0, 1 << 30], np.int32))
+    mirrored = apply_display_matrix(image, np.array([-one, 0, 0, 0, one, 0, 0, 0, 1 << 30], np.int32))
     assert np.array_equal(mirrored, image[:, ::-1])
-    transposed = upright(image, np.array([0, one, 0, one, 0, 0, 0, 0, 1 << 30], np.int32))
+    transposed = apply_display_matrix(image, np.array([0, one, 0, one, 0, 0, 0, 0, 1 << 30], np.int32))
     assert np.array_equal(transposed, image.transpose(1, 0, 2))
 
 
@@ -200,15 +201,15 @@ def test_closing_ends_the_iteration(tmp_path):
 def test_frame_at_is_the_picture_that_is_shown(tmp_path):
     path = write_video(tmp_path / "a.mkv", [0, 500, 600, 3000, 3040])
     for t, number in [(0.0, 0), (0.49, 0), (0.5, 1), (0.55, 1), (2.9, 2), (3.0, 3), (3.05, 4)]:
-        assert number_in(frame_at(path, t).image) == number, t
-    assert frame_at(path, 2.9).t == 0.6
+        assert number_in(read_frame_at(str(path), t).image) == number, t
+    assert read_frame_at(str(path), 2.9).t == 0.6
 
 
 @pytest.mark.parametrize("t", [-0.1, 5.0])
 def test_frame_at_a_time_outside_the_file_is_one_sentence(tmp_path, t):
     path = write_video(tmp_path / "a.mkv", STEADY)
     with pytest.raises(LvmError, match=r"shows no picture at .* long"):
-        frame_at(path, t)
+        read_frame_at(str(path), t)
 
 
 def test_a_clock_that_starts_again_goes_on_where_it_was(tmp_path, caplog):

@@ -18,7 +18,7 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.runtime import Service
-from edge_runtime.sources.base import Counting
+from edge_runtime.sources.base import BaseSource
 from engines.bundle import Bundle
 from engines.fake import FakeEngine
 from engines.select import Choice
@@ -47,7 +47,7 @@ def two_seconds() -> float:
     return 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-class Told(Counting):
+class Told(BaseSource):
     """Picture k at k seconds, from `start`; `before(k)` is called first and may wait, raise or end it."""
 
     def __init__(self, count: int, *, live: bool = False, start: float = 0.0, before=None) -> None:
@@ -64,7 +64,7 @@ class Told(Counting):
             yield Frame(picture(k), float(k))
 
 
-class Hanging(Counting):
+class Hanging(BaseSource):
     """A camera whose driver never comes back, not even when it is closed."""
 
     def __init__(self, *, live: bool, after: int = 0) -> None:

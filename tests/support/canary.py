@@ -9,7 +9,7 @@ import av
 import cv2
 import numpy as np
 
-from edge_runtime.imaging.decode import hush_opencv
+from edge_runtime.imaging.decode import silence_opencv
 
 HEIGHT, WIDTH = 240, 320
 TOP, LEFT, SIDE = 60, 100, 96
@@ -86,7 +86,7 @@ def in_bytes(data: bytes) -> bool:
     """Whether pixels of the canary are in `data`, as they are or inside of a picture that can be decoded."""
     if in_pixels(data):
         return True
-    hush_opencv()
+    silence_opencv()
     for magic in _MAGICS:
         at = data.find(magic)
         while at >= 0:

@@ -16,9 +16,9 @@ import numpy as np
 
 from edge_runtime import Memory
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.interfaces.cli.demo_questions import demo_questions
+from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
 from edge_runtime.query.schema import Photos
-from edge_runtime.sources import frame_at
+from edge_runtime.sources import read_frame_at
 from edge_runtime.sources.demo import parse_demo
 from tools.console import run_tool
 
@@ -38,7 +38,7 @@ def grid_picture(memory: Memory) -> Any:
     ticks, cells = kept.tick[kept.valid], kept.cell[kept.valid]
     found, counts = np.unique(ticks, return_counts=True)
     tick = int(found[np.argmax(counts)])
-    image = frame_at(DEMO, tick / TICKS_PER_SECOND).image  # (H, W, 3)
+    image = read_frame_at(DEMO, tick / TICKS_PER_SECOND).image  # (H, W, 3)
     height, width = image.shape[:2]
     figure = Figure(figsize=(9, 2.9), layout="constrained")
     for axes, title in zip(figure.subplots(1, 2), ("seen: 49 cells", "remembered of it"), strict=True):
@@ -57,7 +57,7 @@ def memory_picture(memory: Memory) -> Any:
     """What is remembered of all ten minutes, and when something really happened."""
     figure = memory.plot()
     (axes,) = figure.axes
-    world = parse_demo(DEMO).world()
+    world = parse_demo(DEMO).make_world()
     for event in world.events(0.0, SECONDS):
         axes.axvspan(event.start, event.end, color="tab:orange", alpha=0.25, zorder=0)
     axes.set_title(f"{memory.version.memory.filled} tokens of {SECONDS / 60:.0f} minutes", fontsize=10)
@@ -66,7 +66,7 @@ def memory_picture(memory: Memory) -> Any:
 
 def answer_picture(memory: Memory) -> Any:
     """When something was done with a product, what that rests on, and the truth."""
-    shown = demo_questions(DEMO, SECONDS)[2]
+    shown = make_demo_questions(DEMO, SECONDS)[2]
     assert isinstance(shown.query.object, Photos)  # type: ignore[union-attr]
     answer = memory.ask(shown.query)
     figure = memory.plot(answer)

@@ -21,7 +21,7 @@ from edge_runtime.config.privacy import PrivacySettings
 from edge_runtime.config.schema import Config, Objects
 from edge_runtime.frame import Frame
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.interfaces.cli.demo_questions import demo_questions
+from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.camera_settings import CameraSettings
@@ -31,7 +31,7 @@ from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.demo import DemoSource, parse_demo
-from edge_runtime.sources.supervision_settings import Supervision
+from edge_runtime.sources.supervised import Supervision
 from engines.bundle import Bundle
 from tools.console import run_tool
 
@@ -102,7 +102,7 @@ def served(
 def _fill(catalogue: Catalogue, past: float) -> None:
     """Products that something was done with, by what: the demo's have no names."""
     for name, until in (("Seen early", past * 0.5), ("Seen late", past * 0.9)):
-        for asked in demo_questions("demo?seed=0", until)[:1]:
+        for asked in make_demo_questions("demo?seed=0", until)[:1]:
             wanted = asked.query.object  # type: ignore[union-attr]
             assert isinstance(wanted, Photos)
             catalogue.add(name, [read_image(wanted.photos[0])])

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.panel import Panel
-from edge_runtime.interfaces.cli.query_text import typed
+from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.interfaces.cli.run_console import sentence
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import Engines
@@ -37,7 +37,7 @@ WITHIN_S = 600.0
 def event_in_view() -> tuple[Event, float, Box]:
     """The first event that begins after AFTER_S and whose product is visible in its middle, that moment in
     seconds, and where the product is then: xyxy, normalised."""
-    world = parse_demo(DEMO).world()
+    world = parse_demo(DEMO).make_world()
     for event in sorted(world.events(AFTER_S, AFTER_S + WITHIN_S), key=lambda one: one.start):
         middle = float(round((event.start + event.end) / 2))
         for track in world.truth(middle).active:
@@ -69,9 +69,9 @@ def main(place: Path) -> None:
         service.run(event.end + 5, lambda: panel.frames_per_s(camera))
         asked = questions(event, t, box)
         for question in asked:  # an engine's first call for a kind of question costs more than any other
-            service.ask(typed(question))
+            service.ask(parse_line(question))
         for question in asked:
-            panel.said.append((question, sentence(service.ask(typed(question)))))
+            panel.said.append((question, sentence(service.ask(parse_line(question)))))
         console.print(panel)
     place.write_text(console.export_svg(title="lvm-edge run --source demo"), encoding="utf-8")
 

@@ -100,7 +100,7 @@ def watch(engines: Engines, spec: str, seconds: int) -> Shown:
         versions[round(done / network.sample_fps)] = ingest.push(frames)
         spent += time.perf_counter() - started
     ingest.close()
-    events = [one for one in demo.world().events(0, seconds) if 0 <= one.start < seconds]
+    events = [one for one in demo.make_world().events(0, seconds) if 0 <= one.start < seconds]
     clips = seconds * network.sample_fps / network.clip_frames
     return Shown(versions, events, 1000 * spent / clips)
 

@@ -42,7 +42,7 @@ from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.world import World
-from edge_runtime.sources import canonical, open_source
+from edge_runtime.sources import canonicalise, open_source
 from edge_runtime.sources.demo import parse_demo
 from engines.bundle import Bundle
 from tools.console import finish, progress, run_tool, show
@@ -213,7 +213,7 @@ def main() -> int:
         "--longest", type=float, default=2.0, help="seconds that a process lives after its answer"
     )
     given = parser.parse_args()
-    result = kill(given.kills, given.folder, canonical(given.source), given.seed, given.longest)
+    result = kill(given.kills, given.folder, canonicalise(given.source), given.seed, given.longest)
     finish(result)
     return 0 if result["passed"] else 3
 

@@ -26,7 +26,7 @@ from edge_runtime.query.schema import ObjectQuery, QueryRequest
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
-from edge_runtime.sources import canonical
+from edge_runtime.sources import canonicalise
 from edge_runtime.system.malloc import TRIM_EVERY_S, trimmed
 from engines.bundle import Bundle
 from tools.console import finish, progress, run_tool
@@ -95,7 +95,7 @@ def watch(source: str, frames: int, backend: str) -> Samples:
     question = ObjectQuery(activity=engines.bundle.manifest.classes[0].name)
     with tempfile.TemporaryDirectory(prefix="lvm-edge-slope-") as folder, progress(frames) as step:
         with Service(engines) as service:
-            camera = service.add(CameraSettings(canonical(source), Path(folder)))
+            camera = service.add(CameraSettings(canonicalise(source), Path(folder)))
 
             def look() -> None:
                 nonlocal asked, count, tidied

@@ -34,7 +34,7 @@ from typing import Any
 
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.service.engine_pool import Engines
-from edge_runtime.sources import canonical
+from edge_runtime.sources import canonicalise
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from tools.console import finish, run_tool, show
@@ -169,7 +169,7 @@ def compared(record: Record, source: str, most: int) -> dict[str, Any]:
     if not wanted:
         return {"compared": 0, "wrong": []}
     engines = Engines.load(Bundle.open(default_bundle()), "onnxruntime")
-    run = Uninterrupted(canonical(source), engines)
+    run = Uninterrupted(canonicalise(source), engines)
     try:
         wrong = [n for n in wanted if run.digest(n) != known[n]]
     finally:

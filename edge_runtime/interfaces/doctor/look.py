@@ -12,14 +12,14 @@ from edge_runtime.interfaces.doctor import machine
 from edge_runtime.interfaces.doctor.finding import Finding
 from edge_runtime.interfaces.python.memory import Memory
 from edge_runtime.sources.base import Unsupported
-from edge_runtime.sources.discovery import Present, present
+from edge_runtime.sources.discovery import CameraDevice, list_cameras
 from edge_runtime.sources.gstreamer import find_gstreamer
 from engines.errors import LvmError
 
 
 def look(bundle: Path, backends: Mapping[str, str | None], root: Path) -> Iterator[Finding]:
     """`backends` are those that there are, each with why it is not ready; `root` is where memories lie."""
-    yield from cameras(present())
+    yield from cameras(list_cameras())
     yield machine.decoders()
     yield gstreamer()
     yield machine.disk(root)
@@ -32,7 +32,7 @@ def look(bundle: Path, backends: Mapping[str, str | None], root: Path) -> Iterat
     yield self_test(bundle)
 
 
-def cameras(found: list[Present]) -> Iterator[Finding]:
+def cameras(found: list[CameraDevice]) -> Iterator[Finding]:
     if not found:
         do = "plug one in, or watch a network camera, a file or --source demo"
         yield Finding("camera", "note", "no /dev/video* at all", do)

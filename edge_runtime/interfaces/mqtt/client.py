@@ -25,7 +25,7 @@ from edge_runtime.interfaces.mqtt.publisher import CLOSE_S, Talk
 from edge_runtime.interfaces.mqtt.queries import Question, Questions
 from edge_runtime.interfaces.mqtt.topics import Names, Topics
 from edge_runtime.service.runtime import Service
-from edge_runtime.sources.backoff import Backoff
+from edge_runtime.system.backoff import Backoff
 from engines.errors import LvmError, Missing
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import oldest_age_s, resident_bytes
-from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.supervised import SupervisedSource
 from edge_runtime.system.secrets import masked, redacted
 from engines.errors import LvmError
 
@@ -56,7 +56,7 @@ def _late(error: LvmError, paused: bool) -> View:
 
 def _view(service: Service, name: str, camera: CameraRun) -> View:
     version, source, error = camera.version, camera.source, service.error_of(name)
-    why = source.status.why if isinstance(source, Supervised) else ""
+    why = source.status.why if isinstance(source, SupervisedSource) else ""
     facts = {
         "condition": camera.condition,
         "error": None if error is None else _said(str(error) or type(error).__name__),
@@ -78,7 +78,7 @@ def status_word(camera: CameraRun) -> str:
         return "paused"
     if camera.condition == "running":
         source = camera.source
-        gone = isinstance(source, Supervised) and source.status.state != "live"
+        gone = isinstance(source, SupervisedSource) and source.status.state != "live"
         return "offline" if gone else "online"
     return "starting" if camera.condition == "waiting" else camera.condition
 

@@ -43,8 +43,8 @@ from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.pictures import Ring
 from edge_runtime.service.status import status_of
 from edge_runtime.service.wall_clock import on_clock
-from edge_runtime.sources import canonical, frame_at, is_live, open_source
-from edge_runtime.sources.base import SampleClock
+from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
+from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.secrets import redacted
 from engines.bundle import Bundle
@@ -133,7 +133,7 @@ class Memory(AbstractContextManager["Memory"]):
         Until it ends, or for `seconds` of it; a camera without them until it is interrupted. The same source
         again goes on where it was left. Raises LvmError where it cannot be read, or another one was watched.
         """
-        spec = canonical(str(source))
+        spec = canonicalise(str(source))
         if seconds is not None and not 0 < seconds < float("inf"):
             raise LvmError(f"seconds must be a number above 0, got {seconds}")
         shown = redacted(spec) if is_live(spec) else spec
@@ -171,7 +171,7 @@ class Memory(AbstractContextManager["Memory"]):
             raise LvmError(f"a pushed picture must be newer than the one before, at {last} s, got {t} s")
         self._last_t = frame.t
         self._header = self._header.model_copy(update={"seen": self._header.seen + 1})
-        if not self._clock.wants(frame.t) or to_tick(frame.t) <= self._last_tick:
+        if not self._clock.accept(frame.t) or to_tick(frame.t) <= self._last_tick:
             return False
         self._source, self._now = PUSHED, None
         self._last_tick = to_tick(frame.t)
@@ -302,9 +302,9 @@ class Memory(AbstractContextManager["Memory"]):
 
         Raises Missing where matplotlib is not installed.
         """
-        from edge_runtime.interfaces.python.plot import plotted
+        from edge_runtime.interfaces.python.plot import plot_memory
 
-        return plotted(self.version, answer)
+        return plot_memory(self.version, answer)
 
     # -- inside --------------------------------------------------------------------------------------------
 
@@ -313,7 +313,7 @@ class Memory(AbstractContextManager["Memory"]):
         self._clock = SampleClock(header.sample_fps)
         self._last_t = header.last_t
         if header.last_t is not None:
-            self._clock.wants(header.last_t)  # its period has its picture already
+            self._clock.accept(header.last_t)  # its period has its picture already
         self._last_tick = -(1 << 62) if version.last_tick is None else version.last_tick
         self._waiting, self._now = [], None
         self._ingest = self._new_ingest(version)
@@ -347,6 +347,6 @@ class Memory(AbstractContextManager["Memory"]):
         if self._source in (None, PUSHED):
             raise QueryError(f"{gone}: only the newest are kept; use a photo")
         try:
-            return frame_at(str(self._source), t)
+            return read_frame_at(str(self._source), t)
         except LvmError as error:
             raise QueryError(f"{gone} ({error})") from error

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.query.object_encoder import cut_out
+from edge_runtime.query.object_encoder import crop_image
 from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
@@ -140,14 +140,14 @@ def _spread(count: int, most: int) -> NDArray[np.int64]:
 def _read(one: Path | Cutting) -> NDArray[np.uint8]:
     if isinstance(one, Path):
         return read_image(one)
-    return cut_out(_shown(one.video, one.t), one.box)
+    return crop_image(_shown(one.video, one.t), one.box)
 
 
 def _shown(path: Path, t: float) -> NDArray[np.uint8]:
     """The picture at `t`; the last one where `t` is the end, which is known to about a frame."""
     with VideoFile(path, sample_fps=TICKS_PER_SECOND) as video:
         end = max(frame.t for frame in video) if video.duration is None else video.duration
-        return video.shown_at(min(t, end)).image
+        return video.frame_at(min(t, end)).image
 
 
 def _told(one: Path | Cutting) -> list[object]:

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.doctor import look, machine
-from edge_runtime.sources.discovery import Present
+from edge_runtime.sources.discovery import CameraDevice
 from engines.errors import Missing
 from tests.support.bundles import copied
 
@@ -102,7 +102,7 @@ def test_a_program_that_fails_or_is_missing_says_nothing():
 
 
 def test_a_camera_that_may_not_be_opened_is_a_problem_and_ends_with_4(monkeypatch):
-    closed = Present(
+    closed = CameraDevice(
         "0", "/dev/video0", "HD Cam", "this user may not open it", "sudo usermod -aG video $USER"
     )
     monkeypatch.setattr(look, "present", lambda: [closed])

@@ -13,12 +13,12 @@ from typer.testing import CliRunner
 
 from edge_runtime.config.paths import configs
 from edge_runtime.config.schema import BackendName, Config, SamplerName, load_config
-from edge_runtime.config.yaml_loader import WrongSettings, _Loader, _Values
+from edge_runtime.config.yaml_loader import InvalidSettings, _Loader, _ValueBuilder
 from edge_runtime.interfaces.cli import init as init_room
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.service.camera_settings import cameras_of
-from edge_runtime.sources.discovery import Present, present
+from edge_runtime.sources.discovery import CameraDevice, list_cameras
 from engines.errors import LvmError
 from engines.select import BACKENDS
 from tests.support.fakes import fake_sampler, small_network
@@ -74,18 +74,18 @@ def test_what_would_not_be_sound_is_not_written(tmp_path):
 
 def test_without_a_terminal_it_takes_the_cameras_that_there_are(tmp_path, monkeypatch):
     there = [
-        Present("2", "/dev/video2", "Cam"),
-        Present("4", "/dev/video4", "Other", "this user may not", "x"),
+        CameraDevice("2", "/dev/video2", "Cam"),
+        CameraDevice("4", "/dev/video4", "Other", "this user may not", "x"),
     ]
-    monkeypatch.setattr(init_room, "present", lambda: there)
+    monkeypatch.setattr(init_room, "list_cameras", lambda: there)
     assert edge("init", tmp_path / "a.yaml").exit_code == 0
     assert [one.source for one in load_config(tmp_path / "a.yaml").cameras.values()] == [2]
-    monkeypatch.setattr(init_room, "present", lambda: [])
+    monkeypatch.setattr(init_room, "list_cameras", lambda: [])
     assert "no camera was found here" in refused("init", tmp_path / "b.yaml")
 
 
 def test_on_a_terminal_it_asks(tmp_path, monkeypatch):
-    monkeypatch.setattr(init_room, "present", lambda: [Present("2", "/dev/video2", "HD Cam")])
+    monkeypatch.setattr(init_room, "list_cameras", lambda: [CameraDevice("2", "/dev/video2", "HD Cam")])
     monkeypatch.setattr(init_room, "_is_terminal", lambda: True)
     done = edge("init", tmp_path / "a.yaml", answers=f"2 demo\n{tmp_path}/state\n")
     assert "HD Cam at /dev/video2" in done.output and done.exit_code == 0
@@ -126,7 +126,7 @@ def test_everything_that_is_wrong_is_said_at_once_line_by_line(tmp_path):
     file = tmp_path / "edge.yaml"
     cameras = "cameras:\n  a: {source: demo, sample_fps: 0}\n  b c: {source: demo}\n"
     file.write_text(f"mqtt: {{hst: x}}\n{cameras}model: {{sampler: 3}}\n")
-    with pytest.raises(WrongSettings) as caught:
+    with pytest.raises(InvalidSettings) as caught:
         load_config(file)
     lines = [sentence.removeprefix(f"{file}:").split(":")[:2] for sentence in caught.value.sentences]
     assert [(line, place.strip()) for line, place in lines] == [
@@ -171,7 +171,7 @@ def test_the_schema_takes_what_the_program_takes(tmp_path):
     check = Draft202012Validator(schema)
     for file in configs().glob("*.yaml"):
         node = _Loader(file.read_text()).get_single_node()
-        check.validate(_Values({}).of(node))
+        check.validate(_ValueBuilder({}).build(node))
     assert not check.is_valid({"model": {"backend": "x"}}) and not check.is_valid({"colour": 1})
 
 
@@ -228,10 +228,12 @@ def test_each_camera_is_found_once_with_what_is_in_its_way(tmp_path, monkeypatch
         (about / "name").write_text(f"{name}\n")
         (about / "index").write_text(f"{index}\n")
     (dev / "video10").touch()
-    found = present(dev, system)
+    found = list_cameras(dev, system)
     assert [(one.source, one.name) for one in found] == [
         ("0", "HD Cam"), ("csi://2", "vi-output, imx219 9-0010"), ("10", "a camera without a name"),
     ]  # fmt: skip
     assert all(one.problem is None for one in found)
     monkeypatch.setattr("edge_runtime.sources.discovery.os.access", lambda path, mode: False)
-    assert all("may not open" in one.problem and "usermod -aG" in one.remedy for one in present(dev, system))
+    assert all(
+        "may not open" in one.problem and "usermod -aG" in one.remedy for one in list_cameras(dev, system)
+    )

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from edge_runtime.interfaces.cli.demo_questions import Shown, demo_questions
+from edge_runtime.interfaces.cli.demo_questions import DemoQuestion, demo_questions
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
 from edge_runtime.simulation.activities import ACTIVITIES
 from edge_runtime.sources.demo import parse_demo
 
 
 @pytest.fixture(scope="module")
-def shown() -> list[Shown]:
+def shown() -> list[DemoQuestion]:
     return demo_questions("demo", 300.0)
 
 
@@ -31,11 +31,11 @@ def _answer(kind: str, **parts: object) -> Answer:
     )
 
 
-def test_one_question_of_each_kind(shown: list[Shown]) -> None:
+def test_one_question_of_each_kind(shown: list[DemoQuestion]) -> None:
     assert [one.query.type for one in shown] == ["activity", "object", "time"]
 
 
-def test_only_the_true_activity_is_right(shown: list[Shown]) -> None:
+def test_only_the_true_activity_is_right(shown: list[DemoQuestion]) -> None:
     told = {
         name: shown[0].right(
             _answer("activity", activities=(ActivityCandidate(activity=name, confidence=1.0),))
@@ -45,17 +45,17 @@ def test_only_the_true_activity_is_right(shown: list[Shown]) -> None:
     assert [name for name, right in told.items() if right] == [shown[0].truth]
 
 
-def test_a_span_must_overlap_by_more_than_three_tenths(shown: list[Shown]) -> None:
+def test_a_span_must_overlap_by_more_than_three_tenths(shown: list[DemoQuestion]) -> None:
     start, end = (float(word) for word in shown[2].truth.removesuffix(" s").split(" to "))
     for share, right in ((0.35, True), (0.25, False)):
         span = SpanCandidate(start=start, end=start + share * (end - start), confidence=1.0)
         assert shown[2].right(_answer("time", spans=(span,))) is right
 
 
-def test_boxes_are_compared_where_the_product_was(shown: list[Shown]) -> None:
+def test_boxes_are_compared_where_the_product_was(shown: list[DemoQuestion]) -> None:
     start, end = shown[1].query.start, shown[1].query.end
     assert start is not None and end is not None
-    world = parse_demo("demo").world()
+    world = parse_demo("demo").make_world()
     tracks = [
         (t / 5, track.box)
         for t in range(round(start * 5), round(end * 5))

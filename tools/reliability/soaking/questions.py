@@ -30,7 +30,7 @@ class Questions:
     """Each kind in turn, to each camera in turn; the same ones from the first second to the last."""
 
     def __init__(self, cameras: list[str], demo: str) -> None:
-        photo = base64.b64encode(product_photo(parse_demo(demo).world(), 0, side_px=128)).decode()
+        photo = base64.b64encode(product_photo(parse_demo(demo).make_world(), 0, side_px=128)).decode()
         about = {"photos": [photo]}
         kinds: list[dict[str, object]] = [
             {"type": "activity", "object": about},

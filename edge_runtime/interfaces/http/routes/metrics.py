@@ -28,8 +28,8 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.runtime import Service
-from edge_runtime.sources.source_status import Drop
-from edge_runtime.sources.supervised import Supervised
+from edge_runtime.sources.source_status import DropReason
+from edge_runtime.sources.supervised import SupervisedSource
 from edge_runtime.system.malloc import heap_use
 from edge_runtime.system.release import version_of
 from edge_runtime.system.timings import BOUNDS_S, Timing
@@ -38,7 +38,7 @@ BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_SENSORS = 32
 KINDS = ("activity", "object", "time")
 UNKNOWN = "unknown"
-LOST = dict.fromkeys((*get_args(Drop), FAULT), 0)
+LOST = dict.fromkeys((*get_args(DropReason), FAULT), 0)
 GAPS = dict.fromkeys((PAUSED, FORGOTTEN, UNKNOWN), 0.0)
 """Told from the start: of a counter that appears with its first increase, Prometheus sees no increase."""
 
@@ -125,7 +125,7 @@ class _OfService(Collector):
             found["lvm_coverage_seconds"].add_metric(name, version.coverage.watched())
             found["lvm_frames"].add_metric(name, version.frames)
             found["lvm_state_written_bytes"].add_metric(name, camera.folder.saving.written)
-            if isinstance(source, Supervised):
+            if isinstance(source, SupervisedSource):
                 status = source.status
                 found["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
                 found["lvm_camera_reconnects"].add_metric(name, status.reconnects)

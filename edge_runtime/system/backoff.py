@@ -8,7 +8,7 @@ import random
 class Backoff:
     """Waits that double from `first_s` to `cap_s`, each shortened at random by up to half.
 
-    The jitter keeps the cameras of a shop from all calling one recorder in one instant after a power cut.
+    The jitter keeps the cameras of a shop from calling one recorder all at once after a power cut.
     """
 
     def __init__(self, first_s: float, cap_s: float, rng: random.Random | None = None) -> None:
@@ -19,11 +19,11 @@ class Backoff:
         self._rng = rng or random.Random()
 
     def next(self) -> float:
-        """Seconds to wait now, at most `cap_s`."""
+        """Return the seconds to wait now, at most `cap_s`."""
         wait = self._next_s * self._rng.uniform(0.5, 1.0)
         self._next_s = min(2 * self._next_s, self._cap_s)
         return wait
 
     def reset(self) -> None:
-        """All is well: the next wait is a first one."""
+        """Begin with a short wait again: all is well."""
         self._next_s = self._first_s
