@@ -35,7 +35,7 @@ from edge_runtime.activity.sqlite_store import (
 )
 from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.persistence.encryption import Key, SealError
-from edge_runtime.system.retention import misdated, too_old
+from edge_runtime.system.retention import is_expired, is_misdated
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ class ActivityLog:
         late, wrong = [], []
         for one, body in db.execute("SELECT id, body FROM rows ORDER BY id LIMIT ?", (DELETED_AT_ONCE,)):
             row = decoded(body, self._key, one)
-            if misdated(row.written_at, now):
+            if is_misdated(row.written_at, now):
                 wrong.append(row)
             elif row.written_at >= now - keep_s:
                 break
@@ -259,7 +259,7 @@ class ActivityLog:
                 db.executemany("UPDATE rows SET body = ? WHERE id = ?", bodies)
         if late:
             self._delete(db, late)
-        if too_old(self._aside, keep_s):
+        if is_expired(self._aside, keep_s):
             self._aside.unlink(missing_ok=True)
         db.execute(f"PRAGMA incremental_vacuum({FREED_AT_ONCE})").fetchall()
 

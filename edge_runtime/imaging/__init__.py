@@ -1,1 +1,1 @@
-"""Pictures as arrays: decode files, encode JPEG, polygons in a picture."""
+"""Decode pictures to arrays, encode JPEG, and check polygons in a picture."""

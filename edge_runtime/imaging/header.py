@@ -1,4 +1,4 @@
-"""Width and height of an image from its first bytes, before any decoder sees it.
+"""Read the width and height of an image from its header, before any decoder sees it.
 
 Covers JPEG, PNG, WebP, GIF, BMP and TIFF. A header that lies about its size costs nothing: decoders allocate
 what the same header says, and that was checked.
@@ -13,8 +13,8 @@ Size = tuple[int, int]
 """Width, height in pixels."""
 
 
-def image_size(data: bytes) -> Size | None:
-    """Size of the image; None where `data` is none of the known kinds or its header is damaged."""
+def read_size(data: bytes) -> Size | None:
+    """Return the size of the image; None where `data` has no known format or a damaged header."""
     for magic, parse in PARSERS:
         if data.startswith(magic):
             try:
@@ -28,12 +28,12 @@ PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
 PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 
 
-def plain_png(data: bytes) -> bytes | None:
-    """The PNG without animation, texts and profiles; None where a chunk is longer than the file.
+def strip_png(data: bytes) -> bytes | None:
+    """Return the PNG without animation, texts and profiles; None where a chunk is longer than the file.
 
-    OpenCV 5 takes the stated length of a chunk as true: four changed bytes cost it 4 GB and 14 s.
+    OpenCV 5 trusts the stated length of a chunk: four changed bytes cost it 4 GB and 14 s.
     """
-    kept = [PNG_MAGIC]
+    parts = [PNG_MAGIC]
     at = len(PNG_MAGIC)
     while at + 8 <= len(data):
         length, kind = struct.unpack_from(">I4s", data, at)
@@ -41,15 +41,15 @@ def plain_png(data: bytes) -> bytes | None:
         if end > len(data):
             return None
         if kind in PNG_CHUNKS:
-            kept.append(data[at:end])
+            parts.append(data[at:end])
         if kind == b"IEND":
-            return b"".join(kept)
+            return b"".join(parts)
         at = end
     return None
 
 
-def orientation(data: bytes) -> int:
-    """EXIF orientation, 1 to 8, of a PNG or WebP; 1, upright, where it says none or is neither."""
+def read_orientation(data: bytes) -> int:
+    """Return the EXIF orientation, 1 to 8, of a PNG or WebP; 1 (upright) where it has none or is neither."""
     if data.startswith(PNG_MAGIC):
         at, order, after = len(PNG_MAGIC), ">I4s", 4  # a checksum follows each chunk
     elif data.startswith(b"RIFF") and data[8:12] == b"WEBP":
@@ -60,12 +60,12 @@ def orientation(data: bytes) -> int:
         first, second = struct.unpack_from(order, data, at)
         length, kind = (first, second) if order[0] == ">" else (second, first)
         if kind in (b"eXIf", b"EXIF"):
-            return _exif_orientation(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
+            return _parse_exif(data[at + 8 : at + 8 + length].removeprefix(b"Exif\0\0"))
         at += 8 + length + after + (length % 2 if order[0] == "<" else 0)
     return 1
 
 
-def _exif_orientation(tiff: bytes) -> int:
+def _parse_exif(tiff: bytes) -> int:
     order = "<" if tiff[:2] == b"II" else ">"
     try:
         (at,) = struct.unpack_from(order + "I", tiff, 4)
@@ -79,19 +79,19 @@ def _exif_orientation(tiff: bytes) -> int:
     return 1
 
 
-def _png(data: bytes) -> Size | None:
+def _parse_png(data: bytes) -> Size | None:
     if data[12:16] != b"IHDR":
         return None
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
 
 
-def _gif(data: bytes) -> Size | None:
+def _parse_gif(data: bytes) -> Size | None:
     width, height = struct.unpack_from("<HH", data, 6)
     return width, height
 
 
-def _bmp(data: bytes) -> Size | None:
+def _parse_bmp(data: bytes) -> Size | None:
     (header_size,) = struct.unpack_from("<I", data, 14)
     if header_size == 12:
         width, height = struct.unpack_from("<HH", data, 18)
@@ -100,7 +100,7 @@ def _bmp(data: bytes) -> Size | None:
     return width, abs(height)  # negative: rows from the top down
 
 
-def _webp(data: bytes) -> Size | None:
+def _parse_webp(data: bytes) -> Size | None:
     if data[8:12] != b"WEBP":
         return None
     kind = data[12:16]
@@ -115,8 +115,8 @@ def _webp(data: bytes) -> Size | None:
     return None
 
 
-def _jpeg(data: bytes) -> Size | None:
-    """The first start-of-frame segment; thumbnails lie inside APP segments, which are stepped over."""
+def _parse_jpeg(data: bytes) -> Size | None:
+    """Read the first start-of-frame segment; thumbnails lie inside APP segments, which are skipped."""
     at = 2
     while True:
         at = data.find(b"\xff", at)
@@ -136,12 +136,12 @@ def _jpeg(data: bytes) -> Size | None:
         at += struct.unpack_from(">H", data, at)[0]
 
 
-def _tiff(data: bytes) -> Size | None:
-    """Width and height of the first page."""
+def _parse_tiff(data: bytes) -> Size | None:
+    """Read width and height of the first page."""
     order = "<" if data[:2] == b"II" else ">"
     (at,) = struct.unpack_from(order + "I", data, 4)
     (count,) = struct.unpack_from(order + "H", data, at)
-    sizes: dict[int, int] = {}  # the largest where a tag is repeated: decoders differ in which they take
+    sizes: dict[int, int] = {}  # the largest where a tag is repeated: decoders differ in which they use
     for entry in range(at + 2, at + 2 + 12 * count, 12):
         tag, kind = struct.unpack_from(order + "HH", data, entry)
         if tag in (256, 257):
@@ -151,12 +151,12 @@ def _tiff(data: bytes) -> Size | None:
 
 
 PARSERS: tuple[tuple[bytes, Callable[[bytes], Size | None]], ...] = (
-    (b"\xff\xd8\xff", _jpeg),
-    (PNG_MAGIC, _png),
-    (b"RIFF", _webp),
-    (b"GIF87a", _gif),
-    (b"GIF89a", _gif),
-    (b"BM", _bmp),
-    (b"II*\0", _tiff),
-    (b"MM\0*", _tiff),
+    (b"\xff\xd8\xff", _parse_jpeg),
+    (PNG_MAGIC, _parse_png),
+    (b"RIFF", _parse_webp),
+    (b"GIF87a", _parse_gif),
+    (b"GIF89a", _parse_gif),
+    (b"BM", _parse_bmp),
+    (b"II*\0", _parse_tiff),
+    (b"MM\0*", _parse_tiff),
 )

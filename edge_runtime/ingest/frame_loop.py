@@ -14,7 +14,7 @@ from edge_runtime.frame import Frame, to_tick
 from edge_runtime.ingest.pipeline import Images, Ingest, batch_size, preprocess
 from edge_runtime.memory.version import Version
 from edge_runtime.sources.base import Source
-from edge_runtime.system.errors import GivenUp
+from edge_runtime.system.errors import CallAbandoned
 
 ON_ITS_WAY_S = 1.0
 """What a camera saw before the limit may arrive so much later."""
@@ -81,7 +81,7 @@ class Pass:
                     next(versions)
                 except StopIteration:
                     return
-                except GivenUp:
+                except CallAbandoned:
                     if self._leave.is_set():
                         return
                     raise
@@ -98,7 +98,7 @@ class Pass:
         self._begun.append(Taken(batch[-1], self._source.seen))
         self._on_batch(batch)
         size = self._ingest.network.image_size
-        with self._ingest.stages.prepare.measured():
+        with self._ingest.stages.prepare.measure():
             images = np.stack([preprocess(frame, size) for frame in batch])
         return images, [frame.t for frame in batch]
 

@@ -34,7 +34,7 @@ from edge_runtime.memory.version import (
     prune_tokens,
     select_most_novel,
 )
-from edge_runtime.system.timings import Stages
+from edge_runtime.system.timings import StageTimings
 from engines.errors import EngineFault
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
@@ -65,7 +65,7 @@ class Ingest:
     backbone: Engine
     sampler: Sampler
     version: Version
-    stages: Stages = field(default_factory=Stages)
+    stages: StageTimings = field(default_factory=StageTimings)
     """Durations of the stages."""
     on_fault: Callable[[EngineFault, Sequence[float]], None] | None = None
     period: float | None = None
@@ -137,7 +137,7 @@ class Ingest:
             start = stop
 
     def _encode(self, images: Images) -> Features:
-        with self.stages.backbone.measured():
+        with self.stages.backbone.measure():
             tokens = self.backbone({"image": images})["tokens"]  # (B, 49, d)
             try:
                 return round_to_half(tokens)
@@ -149,7 +149,7 @@ class Ingest:
         check_order(self.version, [to_tick(t) for t in times])  # before the engine's own errors
         try:
             features = encoding.result()
-            with self.stages.remember.measured():
+            with self.stages.remember.measure():
                 self._ingest(features, times)
         except EngineFault as error:
             if self.on_fault is None:
@@ -201,7 +201,7 @@ class Ingest:
 
         # The engine scores while this thread learns the background.
         def score() -> SamplerOutput:
-            with self.stages.sampler.measured():
+            with self.stages.sampler.measure():
                 return score_clip(
                     self.sampler,
                     self.network,
@@ -214,7 +214,7 @@ class Ingest:
 
         scoring = self._worker.submit(score)
         if background is not None:
-            with self.stages.background.measured():
+            with self.stages.background.measure():
                 background = version.learn_clip()
         output = scoring.result()
         try:

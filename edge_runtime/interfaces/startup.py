@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from edge_runtime.config.schema import Config
 from edge_runtime.service.activity_recorder import Recorder
 from edge_runtime.service.run import Run
-from edge_runtime.system.malloc import heaps_trimmed
+from edge_runtime.system.malloc import trim_malloc_regularly
 from engines.errors import LvmError
 
 Companion = Callable[[Run], contextlib.AbstractContextManager[None]]
@@ -84,7 +84,7 @@ def mqtt(run: Run) -> Iterator[None]:
 
 
 def heaps(_: Run) -> contextlib.AbstractContextManager[None]:
-    return heaps_trimmed()
+    return trim_malloc_regularly()
 
 
 COMPANIONS: tuple[Companion, ...] = (heaps, mqtt, activities, http)

@@ -29,8 +29,8 @@ from edge_runtime.persistence.snapshot import (
     encode,
 )
 from edge_runtime.persistence.step_codec import Record, RecordCoder
-from edge_runtime.system.retention import too_old
-from edge_runtime.system.timings import Timing
+from edge_runtime.system.retention import is_expired
+from edge_runtime.system.timings import DurationHistogram
 from engines.durable import fsync_folder
 from engines.network_config import NetworkConfig
 
@@ -66,7 +66,7 @@ class StateFolder:
         self.disk = disk or Disk()
         self.trouble: str | None = None
         """Why the newest frames or the newest snapshot could not be written, None while all goes well."""
-        self.save_seconds = Timing()
+        self.save_seconds = DurationHistogram()
         """Of snapshots that were tried to be written."""
         self.key = key
         """What everything here is sealed with, if anything."""
@@ -140,7 +140,7 @@ class StateFolder:
         written, or if what lies here is of a later version.
         """
         try:
-            with self.save_seconds.measured():
+            with self.save_seconds.measure():
                 size = self._save(snapshot)
         except OSError as error:
             raise StateError(f"state {self.folder} cannot be saved: {error.strerror}") from error
@@ -307,7 +307,7 @@ class StateFolder:
 
     def _clean(self) -> None:
         """Remove journals of snapshots that are gone, and a damaged snapshot that nobody came for."""
-        if too_old(self.folder / DAMAGED, DAMAGED_KEPT_S):
+        if is_expired(self.folder / DAMAGED, DAMAGED_KEPT_S):
             self.disk.unlink(self.folder / DAMAGED)
         try:
             ids = [self._current, self._id_in(PREVIOUS)]

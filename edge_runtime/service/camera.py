@@ -346,6 +346,6 @@ class CameraRun:
         with self._saving:
             if not self._abandoned:
                 within = 0.0 if source.live else self.settings.save_interval_s
-                with self.pulse.work(), self.ingest.stages.journal.measured():
+                with self.pulse.work(), self.ingest.stages.journal.measure():
                     self.folder.keep(self._steps, self.snapshot, within=within)
             self._steps.clear()

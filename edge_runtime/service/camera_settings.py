@@ -13,8 +13,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edge_runtime.config.paths import cameras_root, catalogue_root, default_state_folder
-from edge_runtime.config.privacy import PrivacySettings, merge_privacy
+from edge_runtime.config.paths import cameras_root, catalogue_root, state_of
+from edge_runtime.config.privacy import PrivacySettings, together
 from edge_runtime.config.schema import Config
 from edge_runtime.persistence import (
     LEAST_FPS,
@@ -28,7 +28,7 @@ from edge_runtime.persistence import (
 )
 from edge_runtime.persistence.encryption import Key, find_key
 from edge_runtime.sources import canonicalise, is_live
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -54,7 +54,7 @@ class CameraSettings:
     @property
     def source_name(self) -> str:
         """The source for people, logs and the state file: without credentials."""
-        return redacted(self.source) if is_live(self.source) else self.source
+        return redact(self.source) if is_live(self.source) else self.source
 
     @property
     def shown_name(self) -> str:
@@ -117,12 +117,12 @@ def one_camera(config: Config, source: str, state: Path | None, sampler: str | N
     wanted, defaults = canonicalise(source), config.defaults
     return CameraSettings(
         source=wanted,
-        state=state or config.state.directory or default_state_folder(wanted),
+        state=state or config.state.directory or state_of(wanted),
         sampler=sampler or defaults.sampler or config.model.sampler,
         catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=defaults.sample_fps,
-        privacy=merge_privacy(defaults.privacy, None),
+        privacy=together(defaults.privacy, None),
     )
 
 
@@ -144,7 +144,7 @@ def merged(config: Config, name: str, sampler: str | None = None) -> CameraSetti
         catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(own.save_interval_s, defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=own.sample_fps or defaults.sample_fps,
-        privacy=merge_privacy(defaults.privacy, own.privacy),
+        privacy=together(defaults.privacy, own.privacy),
         patient=True,  # at a kiosk nobody reads the error: the camera may be switched on later
     )
 
@@ -163,7 +163,7 @@ def _camera(config: Config, name: str, state: Path | None, sampler: str | None) 
 
 def _folder(config: Config, name: str, state: Path | None, camera: CameraSettings) -> Path:
     root = state or config.state.directory
-    alone = root or default_state_folder(camera.source)
+    alone = root or state_of(camera.source)
     among = (root or cameras_root()) / name
     usual, other = (among, alone) if len(config.cameras) > 1 else (alone, among)
     source, key = camera.source_name, find_key(config.state.encryption.key_file)

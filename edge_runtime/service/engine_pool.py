@@ -28,8 +28,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from edge_runtime.ingest.pipeline import BATCH_FRAMES
-from edge_runtime.system.errors import GivenUp
-from edge_runtime.system.malloc import steady_heaps
+from edge_runtime.system.errors import CallAbandoned
+from edge_runtime.system.malloc import tune_malloc
 from engines.bundle import Bundle
 from engines.errors import EngineFault, LvmError
 from engines.manifest import GraphName
@@ -149,10 +149,10 @@ class EnginePool:
     # -- scheduling ----------------------------------------------------------------------------------------
 
     def call_in_turn(self, call: _Call) -> dict[str, Array]:
-        """Wait for the call's turn and return its outputs. Raises what the engine raised, and GivenUp."""
+        """Wait for its turn and return the outputs. Raises CallAbandoned, and what the engine raises."""
         with self._queue_changed:
             if call.client.cancelled:
-                raise GivenUp(f"{call.client.name} was left")
+                raise CallAbandoned(f"{call.client.name} was left")
             self._waiting.append(call)
             self._queue_changed.wait_for(lambda: call.done or (not self._busy and self._waiting[0] is call))
             if not call.done:
@@ -177,7 +177,7 @@ class EnginePool:
             client.cancelled = True
             for call in [call for call in self._waiting if call.client is client]:
                 self._waiting.remove(call)
-                call.done, call.error = True, GivenUp(f"{client.name} was left")
+                call.done, call.error = True, CallAbandoned(f"{client.name} was left")
             self._queue_changed.notify_all()
 
     def _take_batch(self) -> list[_Call]:
@@ -300,7 +300,7 @@ class EngineClient:
         self.name = name
         self.shares_calls = False
         self.cancelled = False
-        """While true, calls raise GivenUp."""
+        """While true, calls raise CallAbandoned."""
         self.faults = 0
         """Engine calls with a frame of this camera that failed, retries among them."""
         self._pool = pool
@@ -342,4 +342,4 @@ def _tune_process() -> None:
     threadpool_limits(1, user_api="blas")
     # The worker that feeds the engines would wait up to Python's default of 5 ms for the interpreter.
     sys.setswitchinterval(SWITCH_INTERVAL_S)
-    steady_heaps()
+    tune_malloc()

@@ -15,7 +15,7 @@ from urllib.parse import unquote
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.supervised import DEFAULT_SUPERVISION, SupervisedSource, Supervision
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.errors import LvmError
 
 KINDS = (
@@ -92,7 +92,7 @@ def canonicalise(spec: str) -> str:
 def read_frame_at(spec: str, t: float) -> Frame:
     """Return the picture that `spec` showed at `t` seconds. Raises LvmError where it cannot be read again."""
     if is_live(spec):
-        raise LvmError(f"{redacted(spec)} is live: what it showed at {t:g} s is gone")
+        raise LvmError(f"{redact(spec)} is live: what it showed at {t:g} s is gone")
     if is_demo(spec):
         from edge_runtime.sources.demo import parse_demo
 
@@ -194,7 +194,7 @@ def _require_path(spec: str) -> Path:
     # os.path, not Path: the latter raises for names that are too long or name an unknown user.
     path = Path(os.path.expanduser(_to_path(spec)))
     if not spec or not os.path.exists(path):
-        raise LvmError(f"there is no source {redacted(spec)!r}: expected {KINDS}")
+        raise LvmError(f"there is no source {redact(spec)!r}: expected {KINDS}")
     return path
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource, Refused, Unsupported
 from edge_runtime.sources.clocks import SampleClock
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.errors import LvmError
 
 NANOSECOND = 1e-9
@@ -52,7 +52,7 @@ class GStreamerSource(BaseSource):
         stall_timeout: float = 20.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(name or f"gst:{redacted(description)}", live=True)
+        super().__init__(name or f"gst:{redact(description)}", live=True)
         self._gst, self._glib = load_gstreamer()
         self._description, self._sample_fps, self._start = description, sample_fps, start
         self._stall_ns = int(stall_timeout / NANOSECOND)
@@ -76,7 +76,7 @@ class GStreamerSource(BaseSource):
         try:
             return self._gst.parse_launch(self._description + TAIL)
         except self._glib.Error as error:
-            text = redacted(error.message)
+            text = redact(error.message)
             if error.matches(self._gst.parse_error_quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
                 raise Unsupported(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
             raise Refused(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
@@ -121,7 +121,7 @@ class GStreamerSource(BaseSource):
     def _is_ended(self, bus: Any, sink: Any) -> bool:
         message = bus.pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
-            raise LvmError(f"{self.name} failed: {redacted(message.parse_error()[0].message)}")
+            raise LvmError(f"{self.name} failed: {redact(message.parse_error()[0].message)}")
         return bool(sink.get_property("eos"))
 
 

@@ -10,7 +10,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.decoding import FORMATS, VideoContainer, sample_and_show
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.errors import LvmError
 
 # TCP: UDP loses packets as soon as a picture is large, so RTSP over UDP is unusable on shop networks.
@@ -51,7 +51,7 @@ class NetworkStream(BaseSource):
         open_timeout: float = 10.0,
         read_timeout: float = 5.0,
     ) -> None:
-        super().__init__(redacted(url), live=True)
+        super().__init__(redact(url), live=True)
         self._url, self._sample_fps, self._start = url, sample_fps, start
         self._timeout = (open_timeout, read_timeout)
         self.finished = False
@@ -96,4 +96,4 @@ def probe(url: str, attempt: int) -> None:
         socket.create_connection((host, port), LONG_PROBE_S if attempt % 8 == 0 else PROBE_S).close()
     except OSError as error:
         why = error.strerror or "no answer in time"
-        raise LvmError(f"{redacted(url)} cannot be reached: {why}") from None
+        raise LvmError(f"{redact(url)} cannot be reached: {why}") from None

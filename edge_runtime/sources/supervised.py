@@ -17,7 +17,7 @@ from edge_runtime.sources.base import Closeable, FrameTap, Refused, Source, Tapp
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.errors import LvmError, Missing
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ class SupervisedSource(Closeable):
     ) -> None:
         super().__init__()
         SampleClock(sample_fps)  # a wrong rate fails here, not in a thread
-        self.name = redacted(name)
+        self.name = redact(name)
         self._open, self._settings, self._clock, self._probe = open, settings, clock, probe
         self._times = StreamClock(sample_fps, start=start, clock=clock)
         self.tap: FrameTap | None = None
@@ -371,7 +371,7 @@ class SupervisedSource(Closeable):
         if reader.error is None:
             return "the stream ended"
         if isinstance(reader.error, LvmError):
-            return redacted(str(reader.error))
+            return redact(str(reader.error))
         why = f"reading it failed unexpectedly ({type(reader.error).__name__})"
         if why != self._health.why:  # once, not each second
             log.error("%s: %s", self.name, why, exc_info=reader.error)

@@ -1,13 +1,13 @@
-"""Errors that more than one room raises."""
+"""Errors that several packages raise."""
 
 from __future__ import annotations
 
 from engines.errors import LvmError
 
 
-class GivenUp(LvmError):
-    """A call that nobody waits for any more, as its camera leaves its source."""
+class CallAbandoned(LvmError):
+    """An engine call was cancelled because its camera leaves its source."""
 
 
 class QueryError(LvmError):
-    """A question that cannot be asked like this."""
+    """A question is invalid or cannot be answered."""

@@ -1,7 +1,7 @@
-"""The one place that sets up logging: standard error, and a file of bounded size where one is wanted.
+"""Set up logging: standard error, and a file of bounded size if one is configured; forget parts of it.
 
-No record leaves with a credential in it: texts pass `redacted`, tracebacks too. A log that cannot be written
-(a full disk, a folder that is gone) never ends the run that it tells of.
+No record contains a credential: texts and tracebacks pass `redact`. A log that cannot be written (a full
+disk, a folder that is gone) never ends the run.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from typing import BinaryIO
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_runtime.system.secrets import masked, redacted
+from edge_runtime.system.secrets import mask_secrets, redact
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
 MAX_RECORD_CHARS = 4000
-"""Of one record with its traceback: what is longer is cut, so that no input can write the log full."""
+"""Of one record with its traceback: a longer one is cut, so that no input can fill the log."""
 FILE_MODE = 0o600
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
-_PIECE_BYTES = 64 << 10
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d))")
+_CHUNK_BYTES = 64 << 10
+_TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d{1,6})?(?:Z|[+-]\d\d:\d\d))")
 
 
 class LogSettings(BaseModel):
-    """`file` is kept below `max_mb`, and so is each of the `kept` older ones beside it."""
+    """`file` stays below `max_mb`, and so does each of the `kept` older files beside it."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,30 +49,31 @@ class LogSettings(BaseModel):
     max_mb: float = Field(default=2.0, ge=0.01, le=1000, description="size at which a new file is begun")
     kept: int = Field(default=4, ge=1, le=100, description="older files: FILE.1 the newest of them")
 
-    def bytes(self) -> int:
-        """The most that all files take together."""
+    def max_bytes(self) -> int:
+        """Return the maximum size of all files together."""
         return (self.kept + 1) * round(self.max_mb * 1e6)
 
 
-def set_up(settings: LogSettings | None = None) -> None:
-    """Log as `settings` say, instead of as was said before. Raises LvmError if the file cannot be written."""
+def set_up_logging(settings: LogSettings | None = None) -> None:
+    """Log as `settings` say and end earlier set-ups. Raises LvmError if the file cannot be written."""
     settings = settings or LogSettings()
-    root, form = logging.getLogger(), _JsonLines() if settings.json_lines else _Lines()
+    root = logging.getLogger()
+    formatter = _JsonLineFormatter() if settings.json_lines else _LineFormatter()
     handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
     if settings.file is not None:
         handlers.append(BoundedFile(settings.file, settings.max_mb, settings.kept))
-    for old in [one for one in root.handlers if getattr(one, "of_lvm_edge", False)]:
+    for old in [handler for handler in root.handlers if getattr(handler, "of_lvm_edge", False)]:
         root.removeHandler(old)
         old.close()
     for handler in handlers:
-        handler.setFormatter(form)
+        handler.setFormatter(formatter)
         handler.of_lvm_edge = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(_LEVELS[settings.level])
 
 
 class BoundedFile(RotatingFileHandler):
-    """A file that is put aside when it is full; readable by its owner only."""
+    """A file that is rotated when it is full; readable by its owner only."""
 
     def __init__(self, file: Path, max_mb: float, kept: int) -> None:
         self.lost = 0
@@ -87,19 +88,21 @@ class BoundedFile(RotatingFileHandler):
         return open(os.open(self.baseFilename, flags, FILE_MODE), "a", encoding="utf-8", errors="replace")
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Into the file that has the name now: forgetting, here or elsewhere, puts a new one there."""
+        """Write to the file that has the name now: `forget_lines`, in any process, replaces the file."""
         stream = self.stream
         try:
             if stream is not None and not self._is_in_place(stream):
-                self.stream = None  # whatever comes of closing it: the one above opens, and counts what fails
+                self.stream = (
+                    None  # even where closing fails: super().emit opens it again and counts failures
+                )
                 stream.close()
-        except OSError:  # the folder may not be read any more, or what was left of a record has no room
+        except OSError:  # the folder is not readable any more, or there is no room for the rest of a record
             self.handleError(record)
             return
         super().emit(record)
 
     def _is_in_place(self, stream: TextIOWrapper) -> bool:
-        if stream.closed:  # the one above could not put it aside
+        if stream.closed:  # the base class failed to rotate it
             return False
         try:
             return os.path.samestat(os.stat(self.baseFilename), os.fstat(stream.fileno()))
@@ -107,56 +110,56 @@ class BoundedFile(RotatingFileHandler):
             return False
 
     def handleError(self, record: logging.LogRecord) -> None:
-        """Counted and not told: the handler's own way is a traceback a record on standard error."""
+        """Count the record as lost, silently; the base class would print a traceback for each."""
         self.lost += 1
 
 
-class _Lines(logging.Formatter):
-    """`2026-11-22T14:05:06.789+00:00 WARNING edge_runtime.sources: text`; what follows is indented."""
+class _LineFormatter(logging.Formatter):
+    """`2026-11-22T14:05:06.789+00:00 WARNING edge_runtime.sources: text`; further lines are indented."""
 
     def format(self, record: logging.LogRecord) -> str:
-        first, *rest = _text(record).splitlines() or [""]
-        head = f"{_stamp(record.created)} {record.levelname} {record.name}: {first}"
+        first, *rest = _format_text(record).splitlines() or [""]
+        head = f"{_format_time(record.created)} {record.levelname} {record.name}: {first}"
         return "\n".join([head, *(f"    {line}" for line in rest)])
 
 
-class _JsonLines(logging.Formatter):
+class _JsonLineFormatter(logging.Formatter):
     """{"time", "level", "logger", "message"} a line."""
 
     def format(self, record: logging.LogRecord) -> str:
         return json.dumps(
             {
-                "time": _stamp(record.created),
+                "time": _format_time(record.created),
                 "level": record.levelname.lower(),
                 "logger": record.name,
-                "message": _text(record),
+                "message": _format_text(record),
             }
         )
 
 
-def _text(record: logging.LogRecord) -> str:
+def _format_text(record: logging.LogRecord) -> str:
     try:
         text = record.getMessage()
-    except Exception as error:  # a wrong % in a message is no reason to lose the message
+    except Exception as error:  # a wrong % in a message must not lose the message
         text = f"{record.msg} ({type(error).__name__} while it was filled in)"
     if record.exc_info and record.exc_info[0] is not None:
         text += "\n" + logging.Formatter().formatException(record.exc_info)
     if record.stack_info:
         text += "\n" + record.stack_info
-    return without_secrets(text)
+    return remove_secrets(text)
 
 
-def without_secrets(text: str) -> str:
-    """`text` without credentials and secrets, cut to `MAX_RECORD_CHARS`."""
+def remove_secrets(text: str) -> str:
+    """Return `text` without credentials and secrets, cut to `MAX_RECORD_CHARS`."""
     if len(text) <= MAX_RECORD_CHARS:
-        return masked(redacted(text))
-    # Cut before it is searched, which takes the square of the length; and between two words, since half an
-    # address would no longer be known as one, and its password stay.
+        return mask_secrets(redact(text))
+    # Cut first: searching takes the square of the length. Cut between two words: half an address would not be
+    # recognised as one, and its password would stay.
     head = text[: max(text.rfind(gap, 0, MAX_RECORD_CHARS) for gap in " \n") + 1]
-    return f"{masked(redacted(head))}… ({len(text) - len(head)} more characters)"
+    return f"{mask_secrets(redact(head))}… ({len(text) - len(head)} more characters)"
 
 
-def _stamp(seconds: float) -> str:
+def _format_time(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="milliseconds")
 
 
@@ -166,56 +169,58 @@ def _stamp(seconds: float) -> str:
 def forget_lines(file: Path, start: float, end: float) -> int:
     """Remove what was logged in [start, end) seconds of the wall clock, from `file` and its older ones.
 
-    Returns how many lines that were. What stands without a stamp belongs to the line before it. Raises
-    LvmError where a file cannot be rewritten. Safe while this process logs to it.
+    Returns the number of removed lines. A line without a time belongs to the line before it. Raises LvmError
+    where a file cannot be rewritten. Safe while this process logs to it.
     """
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as locks:
         for handler in logging.getLogger().handlers:
             if isinstance(handler, BoundedFile) and Path(handler.baseFilename) == file.absolute():
                 handler.acquire()
-                held.callback(handler.release)
+                locks.callback(handler.release)
                 handler.flush()
         try:
-            return sum(_rewrite(path, start, end) for path in _files(file))
+            return sum(_rewrite(path, start, end) for path in _list_files(file))
         except OSError as error:
             raise LvmError(f"log {file} cannot be rewritten: {error.strerror}") from None
 
 
 def log_file() -> Path | None:
-    """The file that this process logs to, None where it has none."""
+    """Return the file that this process logs to, None where it has none."""
     for handler in logging.getLogger().handlers:
         if isinstance(handler, BoundedFile):
             return Path(handler.baseFilename)
     return None
 
 
-def _files(file: Path) -> list[Path]:
-    aside = re.compile(re.escape(file.name) + r"\.\d{1,3}$")
+def _list_files(file: Path) -> list[Path]:
+    rotated = re.compile(re.escape(file.name) + r"\.\d{1,3}$")
     folder = file.absolute().parent
     if not folder.is_dir():
         return []
-    return [path for path in folder.iterdir() if path.name == file.name or aside.match(path.name)]
+    return [path for path in folder.iterdir() if path.name == file.name or rotated.match(path.name)]
 
 
 def _rewrite(path: Path, start: float, end: float) -> int:
-    """Line by line into a new file, which takes the place of `path` at once: a log may be 1 GB, and a power
-    cut leaves one or the other. It stays its owner's, who may be another than forgets. Raises OSError; then
-    `path` is as it was."""
-    path = path.resolve()  # where it is a link, that stays one
+    """Copy the remaining lines to a new file and replace `path` with it atomically; return the removed lines.
+
+    It works line by line, since a log may be 1 GB. The owner of the file stays the same. Raises OSError; then
+    `path` is unchanged.
+    """
+    path = path.resolve()  # a link stays a link
     fresh = path.with_name(f".{path.name}.new")
-    fresh.unlink(missing_ok=True)  # of a process that was killed at this
+    fresh.unlink(missing_ok=True)  # left by a process that was killed here
     with path.open("rb") as file:
-        gone = sum(drop and first for _, drop, first in _judged(file, start, end))
-        if not gone:
+        removed = sum(drop and first for _, drop, first in _mark_chunks(file, start, end))
+        if not removed:
             return 0
         file.seek(0)
         before = os.fstat(file.fileno())
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
             with os.fdopen(os.open(fresh, flags, FILE_MODE), "wb") as new:
-                _give(new, before)
+                _keep_owner(new, before)
                 os.fchmod(new.fileno(), before.st_mode & 0o777)
-                new.writelines(piece for piece, drop, _ in _judged(file, start, end) if not drop)
+                new.writelines(chunk for chunk, drop, _ in _mark_chunks(file, start, end) if not drop)
                 new.flush()
                 os.fsync(new.fileno())
             os.replace(fresh, path)
@@ -223,11 +228,11 @@ def _rewrite(path: Path, start: float, end: float) -> int:
             fresh.unlink(missing_ok=True)
             raise
     fsync_folder(path.parent)
-    return gone
+    return removed
 
 
-def _give(new: BinaryIO, before: os.stat_result) -> None:
-    """To the owner of the log before: who writes it must be able to. Raises OSError."""
+def _keep_owner(new: BinaryIO, before: os.stat_result) -> None:
+    """Give the new file to the owner of the old log, who has to write it. Raises OSError."""
     now = os.fstat(new.fileno())
     if (now.st_uid, now.st_gid) == (before.st_uid, before.st_gid):
         return
@@ -239,13 +244,13 @@ def _give(new: BinaryIO, before: os.stat_result) -> None:
         raise PermissionError(errno.EPERM, reason) from None
 
 
-def _judged(file: BinaryIO, start: float, end: float) -> Iterator[tuple[bytes, bool, bool]]:
-    """Pieces of lines, whether each is to go, and whether it is the first of its line."""
+def _mark_chunks(file: BinaryIO, start: float, end: float) -> Iterator[tuple[bytes, bool, bool]]:
+    """Yield chunks of lines, whether each is to be removed, and whether it is the first of its line."""
     drop, first = False, True
-    while piece := file.readline(_PIECE_BYTES):
-        if first and (stamp := _STAMP.search(piece[:64].decode("utf-8", "replace"))) is not None:
-            with contextlib.suppress(ValueError):  # the 99th of a month is no stamp of ours
+    while chunk := file.readline(_CHUNK_BYTES):
+        if first and (stamp := _TIMESTAMP.search(chunk[:64].decode("utf-8", "replace"))) is not None:
+            with contextlib.suppress(ValueError):  # like the 99th of a month: not written by us
                 at = datetime.fromisoformat(stamp[1].replace("Z", "+00:00")).timestamp()
                 drop = start <= at < end
-        yield piece, drop, first
-        first = piece.endswith(b"\n")
+        yield chunk, drop, first
+        first = chunk.endswith(b"\n")

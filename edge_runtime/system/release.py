@@ -1,4 +1,4 @@
-"""Which lvm-edge this is: of the installed package, else of the checkout that it runs from."""
+"""Read the version of lvm-edge: of the installed package, else of the checkout that it runs from."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from functools import cache
 from pathlib import Path
 
-_WRITTEN = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
+_VERSION_LINE = re.compile(r'^version = "([^"]+)"$', re.MULTILINE)
 
 
 @cache
-def version_of() -> str:
-    """As `0.1.0`; `0.1.0+checkout` where it is run from a checkout, "unknown" where nothing tells."""
+def read_version() -> str:
+    """Return `0.1.0`, `0.1.0+checkout` in a checkout that is not installed, else "unknown"."""
     try:
         return importlib.metadata.version("lvm-edge")
     except importlib.metadata.PackageNotFoundError:
@@ -21,5 +21,5 @@ def version_of() -> str:
         project = (Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8")
     except OSError:
         return "unknown"
-    found = _WRITTEN.search(project)
-    return f"{found[1]}+checkout" if found and 'name = "lvm-edge"' in project else "unknown"
+    match = _VERSION_LINE.search(project)
+    return f"{match[1]}+checkout" if match and 'name = "lvm-edge"' in project else "unknown"

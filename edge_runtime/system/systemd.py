@@ -1,6 +1,6 @@
-"""Telling systemd how it goes: `Type=notify` and `WatchdogSec=`, over its socket and without a library.
+"""Notify systemd (`Type=notify`, `WatchdogSec=`) over its socket, without a library.
 
-See sd_notify(3). Outside of systemd NOTIFY_SOCKET is not set, and all of this does nothing.
+See sd_notify(3). Outside of systemd NOTIFY_SOCKET is not set, and nothing is sent.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class Notifier:
     def __init__(self, address: str | None, watchdog_s: float | None = None) -> None:
         self._address = "\0" + address[1:] if address and address.startswith("@") else address
         self.watchdog_s = watchdog_s
-        """Seconds within which systemd wants a sign of life, None where it wants none."""
+        """Seconds within which systemd expects a keep-alive, None where it expects none."""
         self._failed = False
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> Notifier:
-        """The one that systemd has told this process, and no child of it, about."""
+        """Make the notifier of the socket that systemd named to this process, and not to a child of it."""
         pid, usec = environment.get("WATCHDOG_PID"), environment.get("WATCHDOG_USEC", "")
         ours = pid is None or pid == str(os.getpid())
         watchdog_s = int(usec) / 1e6 if ours and usec.isdecimal() and int(usec) > 0 else None
@@ -38,17 +38,17 @@ class Notifier:
         return self._address is not None
 
     def send(self, *lines: str) -> None:
-        """Lines like READY=1. One that cannot be sent is logged once, and never ends the run."""
+        """Send lines like READY=1. A failure is logged once and never ends the run."""
         if self._address is None:
             return
         try:
-            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as door:
-                door.settimeout(1.0)
-                door.sendto("\n".join(lines).encode(), self._address)
+            with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as client:
+                client.settimeout(1.0)
+                client.sendto("\n".join(lines).encode(), self._address)
             self._failed = False
         except OSError as error:
             if not self._failed:
-                log.warning("systemd cannot be told (%s): %s", lines[0], error.strerror or error)
+                log.warning("systemd cannot be notified (%s): %s", lines[0], error.strerror or error)
             self._failed = True
 
     def ready(self) -> None:
@@ -58,55 +58,55 @@ class Notifier:
         self.send("STOPPING=1")
 
     def status(self, text: str) -> None:
-        """One line for `systemctl status`."""
+        """Send one line for `systemctl status`."""
         self.send("STATUS=" + " ".join(text.split())[:MAX_STATUS_CHARS])
 
 
 @contextlib.contextmanager
-def watched(
+def notify_systemd(
     notifier: Notifier, alive: Callable[[], bool], status: Callable[[], str], every_s: float = 5.0
 ) -> Iterator[None]:
-    """READY=1 on entry, STOPPING=1 on exit, between them STATUS and a sign of life as often as is wanted.
+    """Send READY=1 on entry, STOPPING=1 on exit, and STATUS and keep-alives in between.
 
-    The sign comes from a thread, but only while `alive()` says so: it is asked each time. When it is false,
-    or raises, nothing is sent, and systemd restarts the unit.
+    A thread sends a keep-alive only where `alive()` returns true, which it calls each time. When it returns
+    false or raises, none is sent, and systemd restarts the unit.
     """
     if not notifier:
         yield
         return
-    over = threading.Event()
-    # Twice in its time, as sd_watchdog_enabled(3) advises.
+    stop = threading.Event()
+    # Twice within the time limit, as sd_watchdog_enabled(3) advises.
     pause = every_s if notifier.watchdog_s is None else min(every_s, notifier.watchdog_s / 2)
 
-    def tell() -> None:
-        quiet, said = False, ""
+    def work() -> None:
+        stuck, sent = False, ""
         while True:
-            lives = _asked(alive)
-            if lives and notifier.watchdog_s is not None:
+            ok = _is_alive(alive)
+            if ok and notifier.watchdog_s is not None:
                 notifier.send("WATCHDOG=1")
-            elif not lives and not quiet:
+            elif not ok and not stuck:
                 log.error("the ingest is stuck: systemd gets no sign of life")
-            quiet = not lives
-            if (text := status()) != said:
+            stuck = not ok
+            if (text := status()) != sent:
                 notifier.status(text)
-                said = text
-            if over.wait(pause):
+                sent = text
+            if stop.wait(pause):
                 return
 
-    thread = threading.Thread(target=tell, name="systemd", daemon=True)
+    thread = threading.Thread(target=work, name="systemd", daemon=True)
     notifier.ready()
     thread.start()
     try:
         yield
     finally:
-        over.set()
+        stop.set()
         notifier.stopping()
         thread.join(2.0)
 
 
-def _asked(alive: Callable[[], bool]) -> bool:
+def _is_alive(alive: Callable[[], bool]) -> bool:
     try:
         return alive()
     except Exception:
-        log.exception("whether the ingest is alive cannot be told")
+        log.exception("checking whether the ingest is alive failed")
         return False

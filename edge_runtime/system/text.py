@@ -1,4 +1,4 @@
-"""Text for people: what may be printed, and the nearest of known names."""
+"""Make text printable, and find the nearest of known names."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from engines.errors import printable as printable
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """The one of `known`, which is not empty, that looks most like `name`, letters of either case alike."""
+    """Return the name among `known`, which is not empty, that is most similar to `name`, ignoring case."""
     plain: dict[str, str] = {}
-    for one in known:
-        plain.setdefault(one[:50].casefold(), one)
+    for candidate in known:
+        plain.setdefault(candidate[:50].casefold(), candidate)
     close = difflib.get_close_matches(name[:50].casefold(), plain, 1, 0.0)
     return plain[close[0] if close else next(iter(plain))]

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, field_validator
 import edge_runtime.system.secrets as secret_room
 from edge_runtime.config.yaml_loader import MAX_CONFIG_BYTES, MAX_VALUES, read_settings
 from edge_runtime.interfaces.cli.error_exit import run_app
-from edge_runtime.system.secrets import keep_secret, masked
+from edge_runtime.system.secrets import mask_secrets, register_secret
 from engines.errors import LvmError
 
 
@@ -242,18 +242,18 @@ def test_a_secret_is_blanked_in_every_form_that_it_takes(file):
     assert shop.password.get_secret_value() == SECRET
     assert SECRET not in repr(shop) and SECRET not in str(shop.model_dump(mode="json"))
     for form in (SECRET, "S3cr%20et%2Fpass%40word", "S3cr%20et/pass%40word", "S3cr+et%2Fpass%40word"):
-        assert masked(f"rtsp://user:{form}@host") == "rtsp://user:***@host"
-    assert masked("nothing of it") == "nothing of it"
+        assert mask_secrets(f"rtsp://user:{form}@host") == "rtsp://user:***@host"
+    assert mask_secrets("nothing of it") == "nothing of it"
 
 
 def test_a_default_is_in_the_file_and_no_secret(file):
     _read(file, "name: ${NONE:-public}")
-    assert masked("public") == "public"
+    assert mask_secrets("public") == "public"
 
 
 def test_of_two_secrets_the_longer_is_blanked_whole(file):
     _read(file, "name: ${A}\npassword: ${B}", A="abcd", B="abcdefgh")
-    assert masked("abcdefgh abcd") == "*** ***"
+    assert mask_secrets("abcdefgh abcd") == "*** ***"
 
 
 # -- anything ----------------------------------------------------------------------------------------------
@@ -282,7 +282,7 @@ def test_any_text_is_settings_or_one_sentence_without_the_environment(tmp_path_f
 
 @pytest.mark.parametrize("error", [KeyError, OSError, RuntimeError])
 def test_a_crash_keeps_its_traceback_and_loses_its_secrets(error, capsys):
-    keep_secret("hunter22")
+    register_secret("hunter22")
     app = typer.Typer()
 
     @app.command()

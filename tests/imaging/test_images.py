@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from edge_runtime.imaging.decode import contents, read_image
-from edge_runtime.imaging.header import image_size
+from edge_runtime.imaging.decode import read_file, read_image
+from edge_runtime.imaging.header import read_size
 from engines.errors import LvmError
 from tests.support.held_up import timed
 
@@ -56,15 +56,15 @@ def test_every_kind_comes_as_rgb(suffix, tmp_path):
 def test_size_is_read_from_the_header_alone(suffix):
     for width, height in [(1, 1), (40, 24), (333, 7), (7, 333)]:
         data = encoded(np.zeros((height, width, 3), np.uint8), suffix)
-        assert image_size(data) == (width, height)
+        assert read_size(data) == (width, height)
 
 
 def test_lossless_and_progressive_forms_have_a_size():
     image = photo()
-    assert image_size(encoded(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, 101)) == (40, 24)
-    assert image_size(encoded(image, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)) == (40, 24)
+    assert read_size(encoded(image, ".webp", cv2.IMWRITE_WEBP_QUALITY, 101)) == (40, 24)
+    assert read_size(encoded(image, ".jpg", cv2.IMWRITE_JPEG_PROGRESSIVE, 1)) == (40, 24)
     alpha = np.dstack([image, np.full((24, 40), 9, np.uint8)])
-    assert image_size(encoded(alpha, ".webp")) == (40, 24)
+    assert read_size(encoded(alpha, ".webp")) == (40, 24)
 
 
 @pytest.mark.parametrize("suffix", KINDS)
@@ -199,7 +199,7 @@ def test_pictures_that_unpack_to_gigabytes_are_refused_by_their_header():
     for kind, data in bombs.items():
         with pytest.raises(LvmError, match=r"is \d+ x \d+: expected at most 50000000 pixels"):
             read_image(data)
-        assert image_size(data) is not None, kind
+        assert read_size(data) is not None, kind
 
 
 @timed
@@ -257,6 +257,6 @@ def test_opencv_prints_nothing_about_broken_pictures(capfd):
 
 
 def test_a_path_that_nobody_can_read_is_cut_to_its_end():
-    with pytest.raises(LvmError, match="cannot be read") as told:
-        contents(Path("\0" * 3000 + "x.jpg"))
-    assert len(str(told.value)) < 700 and "x.jpg cannot be read" in str(told.value)
+    with pytest.raises(LvmError, match="cannot be read") as caught:
+        read_file(Path("\0" * 3000 + "x.jpg"))
+    assert len(str(caught.value)) < 700 and "x.jpg cannot be read" in str(caught.value)

@@ -34,7 +34,7 @@ from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.logs import _Lines
-from edge_runtime.system.secrets import keep_secret
+from edge_runtime.system.secrets import register_secret
 from engines.errors import LvmError
 from tests.support.media import write_video
 from tools.fuzzing.small import Small, small_service
@@ -104,7 +104,7 @@ class _Seen:
 
 def test_large_pictures_are_decoded_one_at_a_time(monkeypatch):
     seen = _Seen()
-    monkeypatch.setattr(images_room, "_large", seen)
+    monkeypatch.setattr(images_room, "_large_lock", seen)
     monkeypatch.setattr(images_room, "LARGE_PIXELS", 100)
     read_image(_png((10, 10, 3)))
     assert seen.entered == 0
@@ -288,7 +288,7 @@ def test_broken_http_is_one_line_of_the_log():
 
 
 def test_a_secret_is_in_no_log_line_and_no_traceback():
-    keep_secret("hunter22")
+    register_secret("hunter22")
     try:
         raise ValueError("no such camera rtsp://me:hunter22@host")
     except ValueError:
@@ -299,7 +299,7 @@ def test_a_secret_is_in_no_log_line_and_no_traceback():
 
 
 def test_a_secret_is_in_no_refusal_over_http(tmp_path):
-    keep_secret("hunter22")
+    register_secret("hunter22")
     reply = TestClient(make_app(small_service(tmp_path))).post(
         "/api/v1/query", json={"type": "object", "activity": "hunter22"}
     )

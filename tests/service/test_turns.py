@@ -9,7 +9,7 @@ import pytest
 
 from edge_runtime.ingest.pipeline import BATCH_FRAMES
 from edge_runtime.service.engine_pool import EnginePool
-from edge_runtime.system.errors import GivenUp
+from edge_runtime.system.errors import CallAbandoned
 from engines import spec
 from engines.errors import EngineFault
 from engines.fake import FakeEngine
@@ -181,12 +181,12 @@ def test_what_a_camera_that_is_left_waits_for_is_dropped_and_the_others_are_serv
             time.sleep(0.001)
     clients["left"].cancel()
     threads[1].join(10)
-    assert isinstance(got["left"], GivenUp) and "first" not in got
+    assert isinstance(got["left"], CallAbandoned) and "first" not in got
     backbone.hold.set()
     for thread in threads:
         thread.join(10)
     assert backbone.calls == [[0], [2]] and clients["left"].faults == 0
-    with pytest.raises(GivenUp):
+    with pytest.raises(CallAbandoned):
         clients["left"].backbone(_pictures(1))
     clients["left"].cancelled = False
     assert clients["left"].backbone(_pictures(1))["tokens"].shape[0] == 1

@@ -21,7 +21,7 @@ from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.folder import ImageFolder
 from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.errors import LvmError, Missing
 from tests.support.media import picture, write_video
 
@@ -69,7 +69,7 @@ def test_a_rate_must_be_positive(fps, tmp_path):
     ],
 )
 def test_names_show_no_credentials(text, shown):
-    assert redacted(text) == (shown or "rtspsrc location=rtsp://***@cam/a latency=0 ! decodebin")
+    assert redact(text) == (shown or "rtspsrc location=rtsp://***@cam/a latency=0 ! decodebin")
 
 
 def test_skipped_packets_do_not_flood_the_log(caplog):

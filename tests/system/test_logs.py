@@ -18,7 +18,7 @@ from edge_runtime.system.logs import (
     LogSettings,
     forget_lines,
     log_file,
-    set_up,
+    set_up_logging,
 )
 from engines.errors import LvmError
 
@@ -33,7 +33,7 @@ def as_before():
     root = logging.getLogger()
     level = root.level
     yield
-    for handler in [one for one in root.handlers if getattr(one, "of_lvm_edge", False)]:
+    for handler in [handler for handler in root.handlers if getattr(handler, "of_lvm_edge", False)]:
         root.removeHandler(handler)
         handler.close()
     root.setLevel(level)
@@ -45,12 +45,12 @@ def _all(file: Path) -> list[Path]:
 
 def test_no_flood_makes_the_files_larger_than_was_said(tmp_path):
     settings = LogSettings(file=tmp_path / "edge.log", max_mb=0.01, kept=2)
-    set_up(settings)
+    set_up_logging(settings)
     for number in range(1000):
         log.warning("message %d %s", number, "x" * 50)
     files = _all(settings.file)
     assert [path.name for path in files] == ["edge.log", "edge.log.1", "edge.log.2"]
-    assert sum(path.stat().st_size for path in files) <= settings.bytes() == 30_000
+    assert sum(path.stat().st_size for path in files) <= settings.max_bytes() == 30_000
     assert "message 999" in settings.file.read_text()
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
 
@@ -58,7 +58,7 @@ def test_no_flood_makes_the_files_larger_than_was_said(tmp_path):
 @pytest.mark.parametrize("json_lines", [False, True])
 def test_no_secret_is_logged_not_even_in_a_traceback(tmp_path, json_lines, capsys):
     file = tmp_path / "edge.log"
-    set_up(LogSettings(file=file, json_lines=json_lines))
+    set_up_logging(LogSettings(file=file, json_lines=json_lines))
     log.warning("cannot open %s", URL)
     try:
         raise OSError(f"no answer from {URL}")
@@ -71,7 +71,7 @@ def test_no_secret_is_logged_not_even_in_a_traceback(tmp_path, json_lines, capsy
 
 def test_json_lines_are_one_object_a_record(tmp_path):
     file = tmp_path / "edge.log"
-    set_up(LogSettings(file=file, json_lines=True, level="info"))
+    set_up_logging(LogSettings(file=file, json_lines=True, level="info"))
     log.info("two\nlines and %d", 3)
     log.debug("not this")
     records = [json.loads(line) for line in file.read_text().splitlines()]
@@ -83,7 +83,7 @@ def test_json_lines_are_one_object_a_record(tmp_path):
 
 def test_one_record_cannot_fill_the_log(tmp_path):
     file = tmp_path / "edge.log"
-    set_up(LogSettings(file=file))
+    set_up_logging(LogSettings(file=file))
     log.warning("%s", "y y" * 3_000_000)
     log.warning("%s", "y" * 9_000_000)
     # Where it is cut an address must not lose the @ by which its password is known.
@@ -95,28 +95,28 @@ def test_one_record_cannot_fill_the_log(tmp_path):
 
 def test_a_line_cannot_be_forged(tmp_path):
     file = tmp_path / "edge.log"
-    set_up(LogSettings(file=file))
+    set_up_logging(LogSettings(file=file))
     log.warning("name\n2026-01-01T00:00:00.000+00:00 ERROR edge_runtime: all is lost")
     assert file.read_text().splitlines()[1].startswith("    2026")
 
 
 def test_setting_up_again_replaces_and_repeats_nothing(tmp_path):
     first, second = tmp_path / "a.log", tmp_path / "b.log"
-    set_up(LogSettings(file=first))
-    set_up(LogSettings(file=second))
+    set_up_logging(LogSettings(file=first))
+    set_up_logging(LogSettings(file=second))
     log.warning("once")
     assert first.read_text() == "" and second.read_text().count("once") == 1 and log_file() == second
 
 
 def test_a_log_that_cannot_be_opened_is_one_sentence(tmp_path):
     with pytest.raises(LvmError, match="log .*none/edge.log cannot be written: No such file"):
-        set_up(LogSettings(file=tmp_path / "none" / "edge.log"))
+        set_up_logging(LogSettings(file=tmp_path / "none" / "edge.log"))
 
 
 def test_a_full_disk_ends_nothing_and_is_counted(tmp_path, capsys):
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
-    set_up()
+    set_up_logging()
     handler = BoundedFile(Path("/dev/full"), 1.0, 1)
     handler.emit(logging.LogRecord("a", logging.WARNING, "", 0, "lost", (), None))
     assert handler.lost == 1 and "Traceback" not in capsys.readouterr().err
@@ -125,7 +125,7 @@ def test_a_full_disk_ends_nothing_and_is_counted(tmp_path, capsys):
 @pytest.mark.parametrize("json_lines", [False, True])
 def test_an_interval_is_forgotten_in_all_files_while_logging_goes_on(tmp_path, json_lines):
     file = tmp_path / "edge.log"
-    set_up(LogSettings(file=file, json_lines=json_lines))
+    set_up_logging(LogSettings(file=file, json_lines=json_lines))
     for at in (100.0, 200.0, 300.0):
         record = log.makeRecord(log.name, logging.WARNING, "", 0, f"at {at}\nmore of {at}", (), None)
         record.created = at
@@ -172,7 +172,7 @@ def test_a_large_log_is_forgotten_in_bounded_memory_and_keeps_what_it_was(tmp_pa
 
 def test_a_log_that_another_process_made_forget_is_written_on(tmp_path):
     file = tmp_path / "edge.log"
-    set_up(LogSettings(file=file))
+    set_up_logging(LogSettings(file=file))
     log.warning("before")
     fresh = tmp_path / "fresh"
     fresh.write_text("what was kept\n")

@@ -27,7 +27,7 @@ from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources import canonicalise
-from edge_runtime.system.malloc import TRIM_EVERY_S, trimmed
+from edge_runtime.system.malloc import TRIM_EVERY_S, trim_malloc
 from engines.bundle import Bundle
 from tools.console import finish, progress, run_tool
 
@@ -102,7 +102,7 @@ def watch(source: str, frames: int, backend: str) -> Samples:
                 now, before = camera.version.frames, int(samples[count - 1, FRAMES])
                 if now - tidied >= TRIM_EVERY_S * fps:  # as often in its stream as a run does by the clock
                     tidied = now
-                    trimmed()
+                    trim_malloc()
                 if count and now - before < frames / SAMPLES:
                     return
                 if now // ASK_EVERY_FRAMES > asked:

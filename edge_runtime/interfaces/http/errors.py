@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from edge_runtime.system.secrets import masked
+from edge_runtime.system.secrets import mask_secrets
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -46,7 +46,7 @@ class Busy(Refusal):
 
 def refused(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """`{"error": sentence}`, without any secret."""
-    return JSONResponse({"error": masked(sentence)}, status, headers)
+    return JSONResponse({"error": mask_secrets(sentence)}, status, headers)
 
 
 def add_refusals(app: FastAPI) -> None:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 
 from edge_runtime.service.runtime import Service
-from edge_runtime.system.secrets import masked
+from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Commands:
                     await asyncio.get_running_loop().run_in_executor(None, change, camera)
                 except LvmError as error:
                     self.refused += 1
-                    log.warning("MQTT: %s", masked(str(error)))
+                    log.warning("MQTT: %s", mask_secrets(str(error)))
                 self._done()
         finally:
             del self._busy[camera]

@@ -22,7 +22,7 @@ from paho.mqtt.reasoncodes import ReasonCode
 
 from edge_runtime.config.mqtt import BrokerTls, MqttSettings
 from edge_runtime.interfaces.mqtt.outbox import Message
-from edge_runtime.system.secrets import masked
+from edge_runtime.system.secrets import mask_secrets
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -202,4 +202,4 @@ def reason(error: BaseException, settings: MqttSettings) -> tuple[str, bool]:
         said = "it does not answer; check mqtt.port and mqtt.tls, and that it speaks MQTT 5"
     else:
         said = str(error) or type(error).__name__
-    return printable(masked(f"MQTT broker {settings.address}: {said}"))[:400], refused
+    return printable(mask_secrets(f"MQTT broker {settings.address}: {said}"))[:400], refused

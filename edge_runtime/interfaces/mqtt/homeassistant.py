@@ -10,7 +10,7 @@ from typing import Any
 
 from edge_runtime.interfaces.mqtt.payloads import as_bytes
 from edge_runtime.interfaces.mqtt.topics import Topics
-from edge_runtime.system.release import version_of
+from edge_runtime.system.release import read_version
 
 ENTITIES = (
     ("binary_sensor", "connectivity"),
@@ -43,9 +43,9 @@ def discovery(
             "name": shown,
             "manufacturer": "lvm-edge",
             "model": "camera with a memory",
-            "sw_version": version_of(),
+            "sw_version": read_version(),
         },
-        "origin": {"name": "lvm-edge", "sw_version": version_of()},
+        "origin": {"name": "lvm-edge", "sw_version": read_version()},
     }
     own: dict[str, dict[str, Any]] = {
         "connectivity": {

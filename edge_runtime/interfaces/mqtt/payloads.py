@@ -13,7 +13,7 @@ from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import oldest_age_s, resident_bytes
 from edge_runtime.sources.supervised import SupervisedSource
-from edge_runtime.system.secrets import masked, redacted
+from edge_runtime.system.secrets import mask_secrets, redact
 from engines.errors import LvmError
 
 MAX_PAYLOAD_BYTES = 1 << 16
@@ -130,11 +130,11 @@ def _begun(row: Mapping[str, Any]) -> float:
 
 def shown(camera: str) -> str:
     """A camera's name for others: one that is named after its source may hold credentials."""
-    return masked(redacted(camera))
+    return mask_secrets(redact(camera))
 
 
 def _said(text: str) -> str:
-    return masked(redacted(text))[:300]
+    return mask_secrets(redact(text))[:300]
 
 
 def as_bytes(value: Any) -> bytes:

@@ -23,7 +23,7 @@ from edge_runtime.interfaces.mqtt.topics import Names, Topics
 from edge_runtime.query.schema import make_request
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.secrets import masked
+from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class Questions:
 
 
 def _error(said: str) -> dict[str, Any]:
-    return {"error": masked(said)[:1000]}
+    return {"error": mask_secrets(said)[:1000]}
 
 
 def _parts(question: Question) -> tuple[str | None, dict[str, Any]]:

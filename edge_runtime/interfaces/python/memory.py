@@ -46,7 +46,7 @@ from edge_runtime.service.wall_clock import on_clock
 from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.secrets import redacted
+from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -136,7 +136,7 @@ class Memory(AbstractContextManager["Memory"]):
         spec = canonicalise(str(source))
         if seconds is not None and not 0 < seconds < float("inf"):
             raise LvmError(f"seconds must be a number above 0, got {seconds}")
-        shown = redacted(spec) if is_live(spec) else spec
+        shown = redact(spec) if is_live(spec) else spec
         self._check_source(shown)
         self._settle()
         if self._header.last_t is None:

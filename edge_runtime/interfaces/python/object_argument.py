@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
-from edge_runtime.imaging.decode import contents
+from edge_runtime.imaging.decode import read_file
 from edge_runtime.query.schema import BoxInFrame, Photos, Product
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
@@ -68,7 +68,7 @@ def _photo(one: Any) -> bytes:
     if isinstance(one, bytes):
         return one
     if isinstance(one, (str, os.PathLike)):
-        return contents(Path(one))
+        return read_file(Path(one))
     image = picture(one, "a photo")
     done, data = cv2.imencode(".png", image[..., ::-1])  # as it is: PNG loses nothing
     assert done, "an array of pixels can always be encoded"

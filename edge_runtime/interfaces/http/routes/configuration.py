@@ -25,7 +25,7 @@ from edge_runtime.interfaces.http.openapi import takes, told
 from edge_runtime.interfaces.http.request_bodies import Held
 from edge_runtime.interfaces.http.schemas import ConfigPut
 from edge_runtime.service.run import Run
-from edge_runtime.system.secrets import MASK, masked
+from edge_runtime.system.secrets import MASK, mask_secrets
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
@@ -111,7 +111,7 @@ def _check(now: Config, wanted: Config) -> None:
             continue
         if MASK in source:
             raise LvmError(
-                f"cameras.{name}.source was masked when it was read: write it whole or as ${{NAME}}"
+                f"cameras.{name}.source was mask_secrets when it was read: write it whole or as ${{NAME}}"
             )
         if not allowed(source, now.http.allow_sources):
             raise NotAllowed(f"cameras.{name}.source matches no pattern of http.allow_sources")
@@ -135,9 +135,9 @@ def allowed(source: str, patterns: tuple[str, ...]) -> bool:
 def _masked(value: Any) -> Any:
     if isinstance(value, dict):
         return {
-            masked(str(key)): MASK if key == "token_hash" and one else _masked(one)
+            mask_secrets(str(key)): MASK if key == "token_hash" and one else _masked(one)
             for key, one in value.items()
         }
     if isinstance(value, list):
         return [_masked(one) for one in value]
-    return masked(value) if isinstance(value, str) else value
+    return mask_secrets(value) if isinstance(value, str) else value

@@ -11,7 +11,7 @@ from edge_runtime.interfaces.http.schemas import Answers, BundleFacts, VersionFa
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.events import KEPT
 from edge_runtime.service.runtime import Service
-from edge_runtime.system.release import version_of
+from edge_runtime.system.release import read_version
 
 
 def precision_of(engines: Engines) -> str:
@@ -25,7 +25,7 @@ def precision_of(engines: Engines) -> str:
 def add_about_routes(app: FastAPI, service: Service) -> None:
     @app.get("/version", **told(VersionFacts))
     async def version() -> dict[str, Any]:
-        return {"name": "lvm-edge", "version": version_of(), "api": "v1"}
+        return {"name": "lvm-edge", "version": read_version(), "api": "v1"}
 
     @app.get("/api/v1/bundle", **told(BundleFacts))
     def bundle() -> dict[str, Any]:

@@ -30,9 +30,9 @@ from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources.source_status import DropReason
 from edge_runtime.sources.supervised import SupervisedSource
-from edge_runtime.system.malloc import heap_use
-from edge_runtime.system.release import version_of
-from edge_runtime.system.timings import BOUNDS_S, Timing
+from edge_runtime.system.malloc import read_malloc_use
+from edge_runtime.system.release import read_version
+from edge_runtime.system.timings import BOUNDS_S, DurationHistogram
 
 BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 MAX_SENSORS = 32
@@ -78,7 +78,7 @@ class _OfService(Collector):
             "backend": engines.choice.backend,
             "precision": precision_of(engines),
             "sha": engines.bundle.digest[:16],
-            "version": version_of(),
+            "version": read_version(),
         }
         yield InfoMetricFamily("lvm_engine", "What runs the graphs", value=about)
         responses = CounterMetricFamily("lvm_http_responses", "Responses by status", labels=["code"])
@@ -150,7 +150,7 @@ def _seconds(cameras: list[CameraRun]) -> Iterator[Metric]:
     yield from (stages, saves)
 
 
-def _observed(family: HistogramMetricFamily, labels: list[str], timing: Timing) -> None:
+def _observed(family: HistogramMetricFamily, labels: list[str], timing: DurationHistogram) -> None:
     counts, seconds = timing.read()
     bounds = [*map(str, BOUNDS_S), "+Inf"]
     family.add_metric(labels, list(zip(bounds, counts, strict=True)), seconds)
@@ -171,7 +171,7 @@ def _gap_seconds(camera: CameraRun) -> dict[str, float]:
 
 
 def _heaps() -> Iterator[Metric]:
-    use = heap_use()
+    use = read_malloc_use()
     family = GaugeMetricFamily(
         "lvm_heap_bytes", "Address space of malloc, given out or between that", labels=["state"]
     )

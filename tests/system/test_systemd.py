@@ -1,4 +1,4 @@
-"""systemd is told over its own socket, and gets no sign of life once the ingest is stuck."""
+"""systemd is notified over its own socket, and gets no sign of life once the ingest is stuck."""
 
 import contextlib
 import os
@@ -15,10 +15,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from edge_runtime.interfaces.cli.run_console import Session
+from edge_runtime.interfaces.cli.run_console import RunConsole
 from edge_runtime.service.camera_health import STUCK_AFTER_S, Watchdog
 from edge_runtime.service.run import Run
-from edge_runtime.system.systemd import Notifier, watched
+from edge_runtime.system.systemd import Notifier, notify_systemd
 from tests.support.held_up import timed
 from tools.fuzzing.small import small_service
 
@@ -50,7 +50,7 @@ def address(request, tmp_path):
 
 def test_ready_status_life_and_stopping_arrive(address):
     with door(address) as bound:
-        with watched(Notifier(address, watchdog_s=0.1), lambda: True, lambda: "all\nis well"):
+        with notify_systemd(Notifier(address, watchdog_s=0.1), lambda: True, lambda: "all\nis well"):
             got = _until(bound, "WATCHDOG=1") + _until(bound, "WATCHDOG=1")
         got += _until(bound, "STOPPING=1")
     assert got[0] == "READY=1" and got.count("STATUS=all is well") == 1
@@ -61,7 +61,7 @@ def test_the_sign_of_life_stops_when_nothing_gets_done_and_comes_back(tmp_path, 
     pulse = Watchdog(clock=lambda: now[0])
     address = str(tmp_path / "notify")
     with door(address) as bound:
-        with watched(Notifier(address, watchdog_s=0.04), pulse.alive, lambda: ""):
+        with notify_systemd(Notifier(address, watchdog_s=0.04), pulse.alive, lambda: ""):
             _until(bound, "WATCHDOG=1")
             pulse.begin()
             now[0] = STUCK_AFTER_S + 1
@@ -97,22 +97,22 @@ def test_an_idle_camera_is_no_reason_to_restart():
 def test_a_question_about_life_that_fails_is_no_life(tmp_path, caplog):
     address = str(tmp_path / "notify")
     with door(address) as bound:
-        with watched(Notifier(address, watchdog_s=0.04), lambda: 1 / 0 > 0, lambda: ""):
+        with notify_systemd(Notifier(address, watchdog_s=0.04), lambda: 1 / 0 > 0, lambda: ""):
             time.sleep(0.2)
         assert "WATCHDOG=1" not in _until(bound, "STOPPING=1")
-    assert "cannot be told" in caplog.text
+    assert "is alive failed" in caplog.text
 
 
 def test_outside_of_systemd_nothing_is_sent():
-    with watched(Notifier.from_environment({}), lambda: 1 / 0 > 0, lambda: ""):
-        assert not [one for one in threading.enumerate() if one.name == "systemd"]
+    with notify_systemd(Notifier.from_environment({}), lambda: 1 / 0 > 0, lambda: ""):
+        assert not [thread for thread in threading.enumerate() if thread.name == "systemd"]
 
 
 def test_systemd_that_is_gone_ends_nothing(tmp_path, caplog):
     notifier = Notifier(str(tmp_path / "nobody"))
     notifier.ready()
     notifier.stopping()
-    assert caplog.text.count("systemd cannot be told") == 1
+    assert caplog.text.count("systemd cannot be notified") == 1
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_the_real_process_tells_and_stops_within_two_seconds(tmp_path):
             process.kill()
             process.wait()
     assert took < 2.0, f"{took:.2f} s"
-    assert any(re.match(r"STATUS=demo\?size=64x48&speed=10: \d+ min watched", one) for one in got)
+    assert any(re.match(r"STATUS=demo\?size=64x48&speed=10: \d+ min watched", line) for line in got)
 
 
 @pytest.mark.parametrize(
@@ -181,9 +181,9 @@ def test_a_journal_gets_a_line_in_ten_minutes_a_terminals_pipe_one_in_five_secon
         "edge_runtime.interfaces.cli.run_console.time", SimpleNamespace(monotonic=lambda: clock[0])
     )
     with small_service(tmp_path) as service:
-        session = Session(Run(service), as_json=False)
+        session = RunConsole(Run(service), as_json=False)
         clock[0] += after_s
-        session._progress()
+        session._print_progress()
     assert capsys.readouterr().err.count(" frames, ") == lines
 
 

@@ -8,7 +8,7 @@ import pytest
 from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import Header, Snapshot, StateFolder
 from edge_runtime.persistence.store import DAMAGED, DAMAGED_KEPT_S
-from edge_runtime.system.retention import too_old
+from edge_runtime.system.retention import is_expired
 from tests.support.cameras import fake_engines
 
 DAY = 86_400
@@ -19,23 +19,23 @@ def test_a_file_is_too_old_by_its_time(tmp_path, age, gone):
     file = tmp_path / "a"
     file.write_bytes(b"")
     os.utime(file, (0, time.time() - age))
-    assert too_old(file, DAY) == gone
+    assert is_expired(file, DAY) == gone
 
 
 def test_a_time_in_the_future_counts_from_now(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(b"")
     os.utime(file, (0, time.time() + 400 * DAY))
-    assert not too_old(file, DAY)
+    assert not is_expired(file, DAY)
     assert abs(file.stat().st_mtime - time.time()) < DAY / 2
-    assert not too_old(tmp_path / "none", DAY)
+    assert not is_expired(tmp_path / "none", DAY)
 
 
 def test_a_time_before_this_program_was_counts_from_now(tmp_path):
     file = tmp_path / "a"
     file.write_bytes(b"")
     os.utime(file, (0, 1000))
-    assert not too_old(file, DAY)
+    assert not is_expired(file, DAY)
     assert abs(file.stat().st_mtime - time.time()) < DAY / 2
 
 
@@ -44,8 +44,8 @@ def test_while_the_clock_is_wrong_itself_no_time_is(tmp_path, monkeypatch):
     file.write_bytes(b"")
     os.utime(file, (0, 1000))
     monkeypatch.setattr(time, "time", lambda: 2000.0)
-    assert not too_old(file, DAY) and file.stat().st_mtime == 1000
-    assert too_old(file, 500)
+    assert not is_expired(file, DAY) and file.stat().st_mtime == 1000
+    assert is_expired(file, 500)
 
 
 def test_a_damaged_snapshot_is_there_for_a_week(tmp_path):
