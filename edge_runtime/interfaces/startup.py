@@ -1,7 +1,7 @@
 """What accompanies a run: started before it watches, told to whoever shows it, stopped after it.
 
 A companion is a function `start(run)` that is a context manager: what it holds lives as long as its `with`.
-It keeps in `run` what others need of it, and says in `run.said` what a person should read at the start. They
+It keeps in `run` what others need of it, and says in `run.messages` what a person should read at the start. They
 start in the order of `COMPANIONS` and stop in the opposite one, so the doors come last: who asks through them
 finds everything else there, and nobody asks any more when the rest stops.
 """
@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from edge_runtime.config.schema import Config
-from edge_runtime.service.activity_recorder import Recorder
+from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.service.run import Run
 from edge_runtime.system.malloc import trim_malloc_regularly
 from engines.errors import LvmError
@@ -35,7 +35,7 @@ def activities(run: Run) -> Iterator[None]:
     if not settings.enabled or not run.service.engines.bundle.manifest.training.trained:
         yield
         return
-    with Recorder(run.service, settings) as run.activities:
+    with ActivityRecorder(run.service, settings) as run.activities:
         yield
 
 
@@ -53,7 +53,7 @@ def http(run: Run) -> Iterator[None]:
         if run.listen is not None or settings.model_fields_set:
             raise
         # A second process on one machine must not fail for a door that nobody asked for.
-        run.said.append(f"not listening: {error}")
+        run.messages.append(f"not listening: {error}")
         yield
         return
     with server:
@@ -76,10 +76,10 @@ def mqtt(run: Run) -> Iterator[None]:
             door = MqttDoor(run.service, settings)
             held.close()  # with a goodbye, before somebody of the same name comes
             held.enter_context(door)
-            run.said.append(f"tells {door.address}, topics {settings.topic_prefix}/…")
+            run.messages.append(f"tells {door.address}, topics {settings.topic_prefix}/…")
 
         open_door(run.settings)
-        run.followers["mqtt"] = open_door
+        run.reload_handlers["mqtt"] = open_door
         yield
 
 

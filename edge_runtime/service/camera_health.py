@@ -22,86 +22,80 @@ log = logging.getLogger(__name__)
 
 STUCK_AFTER_S = 30.0
 """A batch takes milliseconds, a snapshot on a worn card seconds: what takes longer never ends."""
+FAULT = "engine fault"
+"""The reason beside those that a source knows (`DropReason`)."""
 
 
 class Watchdog:
-    """Counts work under way. `begin` and `done` pair up in order; `clear` where work was given up."""
+    """Counts work under way. `begin` and `done` pair up in order; `clear` when work was given up."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._lock = threading.Lock()
         self._under_way = 0
-        self._moved = clock()
+        self._progress_at = clock()
 
     def begin(self) -> None:
-        """One more piece of work is under way."""
+        """Count one more piece of work."""
         with self._lock:
             if self._under_way == 0:
-                self._moved = self._clock()
+                self._progress_at = self._clock()
             self._under_way += 1
 
     def done(self) -> None:
-        """The oldest piece is finished."""
+        """Count the oldest piece of work as finished."""
         with self._lock:
             self._under_way = max(0, self._under_way - 1)
-            self._moved = self._clock()
+            self._progress_at = self._clock()
 
     def clear(self) -> None:
-        """Nothing is under way any more."""
+        """Forget all work under way."""
         with self._lock:
             self._under_way = 0
 
     @contextlib.contextmanager
     def work(self) -> Iterator[None]:
-        """One piece of work, finished however it ends."""
+        """Count the block as one piece of work, however it ends."""
         self.begin()
         try:
             yield
         finally:
             self.done()
 
-    def stuck_s(self) -> float:
-        """Seconds since anything was finished although something is under way; 0 where nothing is."""
+    def is_alive(self) -> bool:
+        """Whether no work has been under way for too long without any being finished."""
         with self._lock:
-            return self._clock() - self._moved if self._under_way else 0.0
-
-    def alive(self) -> bool:
-        """Whether nothing has been stuck for too long."""
-        return self.stuck_s() < STUCK_AFTER_S
-
-
-FAULT = "engine fault"
-"""The reason beside those that a source knows (`DropReason`)."""
+            return not self._under_way or self._clock() - self._progress_at < STUCK_AFTER_S
 
 
 class DropCounter:
-    """Counts since the start of the process, on top of `before` in earlier ones."""
+    """Counts sampled frames that were not remembered, by reason, on top of `before` in earlier processes."""
 
     def __init__(self, name: str, before: int) -> None:
         self._name, self._before = name, before
-        self.lost: Counter[str] = Counter()
+        self.by_reason: Counter[str] = Counter()
         self.problem: str | None = None
-        """What the engines said when they failed last, None while they do not."""
+        """The engines' last error while they fail, None while they work."""
 
     @property
     def total(self) -> int:
-        return self._before + sum(self.lost.values())
+        return self._before + sum(self.by_reason.values())
 
-    def of_source(self, source: Source) -> Callable[[], None]:
-        """Takes in what `source` has lost until now; the losses of sources before it stay."""
-        before = Counter(self.lost)
+    def follow_source(self, source: Source) -> Callable[[], None]:
+        """Return a function that adds what `source` has dropped so far to what earlier sources dropped."""
+        before = Counter(self.by_reason)
 
-        def count() -> None:
+        def update() -> None:
             if isinstance(source, SupervisedSource):
                 for reason, frames in source.status.drops.items():
-                    self.lost[reason] = before[reason] + frames
+                    self.by_reason[reason] = before[reason] + frames
 
-        return count
+        return update
 
-    def fault(self, error: EngineFault, times: Sequence[float]) -> None:
-        """A batch that the engines failed at twice: a gap, and the next one."""
-        before = self.lost[FAULT]
-        self.lost[FAULT] += len(times)
+    def add_fault(self, error: EngineFault, times: Sequence[float]) -> None:
+        """Count a batch on which the engines failed twice. The next batch is tried all the same."""
+        before = self.by_reason[FAULT]
+        self.by_reason[FAULT] += len(times)
         self.problem = str(error)
-        if len(str(before)) < len(str(self.lost[FAULT])) or not before:  # 1, 10, 100 …: no disk fills
-            log.warning("%s: %d frames lost so far: %s", self._name, self.lost[FAULT], error)
+        if len(str(before)) < len(str(self.by_reason[FAULT])) or not before:  # 1, 10, 100 …: no disk fills
+            log.warning("%s: %d frames lost so far: %s", self._name, self.by_reason[FAULT], error)

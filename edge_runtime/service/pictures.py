@@ -27,19 +27,20 @@ from engines.errors import LvmError
 SIDE_PX = 1280
 """Larger pictures are shrunk: a page shows no more, and each costs a viewer its bytes."""
 WIDTHS_PX = (160, 240, 320, 480, 640, 960, 1280)
-"""What is encoded: a few widths, so that several viewers of different windows share their JPEGs."""
-MOST_FPS = 15.0
-LEAST_FPS = 0.2
-MOST_VIEWERS = 4
-"""Of one camera at a time."""
+"""Widths that are encoded: a few, so that several viewers with different windows share their JPEGs."""
+MIN_FPS, MAX_FPS = 0.2, 15.0
+MAX_VIEWERS = 4
+"""Viewers of one camera at a time."""
+RING_FRAMES = 32
+RING_SIDE_PX = 640
 
 
-class TooMany(LvmError):
-    """As many people look at this camera as may."""
+class TooManyViewers(LvmError):
+    """The camera has as many viewers as it may have."""
 
 
 class Picture:
-    """One picture of now, zones burnt in. A JPEG of each width is made once, for whoever asks first."""
+    """A picture with its zones masked. A JPEG of each width is made once, for the first who asks."""
 
     def __init__(self, frame: Frame) -> None:
         self.frame = Frame(shrink(frame.image, SIDE_PX), frame.t)
@@ -51,8 +52,8 @@ class Picture:
         return self.frame.t
 
     def jpeg(self, width: int) -> bytes:
-        """As JPEG, of the least of `WIDTHS_PX` that is not below `width`, never wider than the picture is."""
-        side = next((one for one in WIDTHS_PX if one >= width), WIDTHS_PX[-1])
+        """Return a JPEG with the smallest of `WIDTHS_PX` from `width` up, never wider than the picture."""
+        side = next((px for px in WIDTHS_PX if px >= width), WIDTHS_PX[-1])
         with self._lock:
             if side not in self._jpegs:
                 height, full = self.frame.image.shape[:2]
@@ -61,20 +62,20 @@ class Picture:
 
 
 class Preview:
-    """The newest picture of one camera, for up to four viewers. A tap; safe for all threads.
+    """The newest picture of one camera, for up to four viewers. A `Tap` of the source; safe for all threads.
 
-    `veil` burns the camera's zones into a frame and is the first that happens to one.
+    `mask` masks the camera's zones in a frame; it is the first thing that happens to a frame.
     """
 
-    def __init__(self, veil: Callable[[Frame], Frame]) -> None:
-        self._veil = veil
+    def __init__(self, mask: Callable[[Frame], Frame]) -> None:
+        self._mask = mask
         self._lock = threading.Lock()
         self._rates: list[float] = []
-        """Pictures a second that each viewer wants."""
+        """Pictures a second for each viewer."""
         self._picture: Picture | None = None
         self._hidden = False
         self._era = 0
-        """Changes whenever what is on its way must not be shown any more."""
+        """Changes whenever a picture under way must not be shown any more."""
         self._due = 0.0
 
     # -- for a source --------------------------------------------------------------------------------------
@@ -84,17 +85,17 @@ class Preview:
         return bool(self._rates) and not self._hidden and time.monotonic() >= self._due
 
     def offer(self, frame: Frame) -> None:
-        """A picture as it was decoded."""
-        if (era := self._claimed(frame.t)) is not None:
-            self._show(Picture(self._veil(frame)), era)
+        """Take a picture as it was decoded."""
+        if (era := self._claim(frame.t)) is not None:
+            self._show(Picture(self._mask(frame)), era)
 
-    def offer_veiled(self, frame: Frame) -> None:
-        """A sampled picture, its zones burnt in: all there is of a source that shows nothing in between."""
-        if (era := self._claimed(frame.t)) is not None:
+    def offer_masked(self, frame: Frame) -> None:
+        """Take a sampled picture with its zones masked: all there is from a source without a tap."""
+        if (era := self._claim(frame.t)) is not None:
             self._show(Picture(frame), era)
 
-    def _claimed(self, t: float) -> int | None:
-        """The era, and the next picture is due later; None where this one is not wanted, or not new."""
+    def _claim(self, t: float) -> int | None:
+        """Return the era, and set when the next picture is due; None where this one is not to be shown."""
         with self._lock:
             if not self.active or (self._picture is not None and t <= self._picture.t):
                 return None
@@ -111,12 +112,14 @@ class Preview:
     # -- for viewers ---------------------------------------------------------------------------------------
 
     @contextmanager
-    def looking(self, fps: float) -> Iterator[None]:
-        """While inside, pictures are made, at most `fps` a second. Raises TooMany."""
-        fps = min(max(fps, LEAST_FPS), MOST_FPS)
+    def watch(self, fps: float) -> Iterator[None]:
+        """Have pictures made, at most `fps` a second. Raises TooManyViewers."""
+        fps = min(max(fps, MIN_FPS), MAX_FPS)
         with self._lock:
-            if len(self._rates) >= MOST_VIEWERS:
-                raise TooMany(f"at most {MOST_VIEWERS} viewers can watch one camera live; close another page")
+            if len(self._rates) >= MAX_VIEWERS:
+                raise TooManyViewers(
+                    f"at most {MAX_VIEWERS} viewers can watch one camera live; close another page"
+                )
             self._rates.append(fps)
         try:
             yield
@@ -127,97 +130,27 @@ class Preview:
                     self._picture = None
 
     def newest(self) -> Picture | None:
-        """None while nobody looks, nothing came yet, or it is hidden."""
+        """Return the newest picture; None without viewers, before the first picture and while hidden."""
         return self._picture
 
     # -- privacy -------------------------------------------------------------------------------------------
 
     def hide(self, hidden: bool) -> None:
-        """While hidden it takes nothing in, also not what was on its way."""
+        """While hidden, take no picture, nor one that is under way."""
         with self._lock:
             self._hidden = hidden
             self._era += 1
             self._picture = None
 
     def clear(self) -> None:
-        """Let go of the picture, also of one on its way: it must not be shown as it was veiled."""
+        """Drop the picture, and one under way: it must not be shown with the old zones."""
         with self._lock:
             self._era += 1
             self._picture = None
 
 
-class Watching(Protocol):
-    """The camera whose pictures these are. Its zones may be others from one picture to the next."""
-
-    settings: CameraSettings
-    header: Header
-
-    @property
-    def zones(self) -> Zones: ...
-
-    @property
-    def paused(self) -> bool: ...
-
-
-class Pictures:
-    """For any thread. None of them is ever written to a disk."""
-
-    def __init__(self, camera: Watching) -> None:
-        self._camera = camera
-        self.ring = Ring()
-        self.preview = Preview(lambda frame: camera.zones.mask_frame(frame))
-
-    def push(self, frame: Frame) -> None:
-        """A sampled frame that is now remembered, zones burnt in."""
-        self.ring.push(frame)
-        if self.preview.active:
-            self.preview.offer_veiled(frame)
-
-    def at(self, t: float) -> Frame:
-        """The picture shown at `t`, read again where it is no longer here. Raises QueryError."""
-        frame = self.ring.at(t)
-        if frame is not None and t - frame.t <= 1 / self._camera.header.sample_fps:
-            return frame
-        if self._camera.paused:
-            raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
-        try:
-            return self._camera.zones.mask_frame(read_frame_at(self._camera.settings.source, t))
-        except LvmError as error:
-            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
-
-    def newest(self) -> Picture | None:
-        """That of now while somebody looks, else the newest sampled one; None where there is none."""
-        picture = self.preview.newest()
-        frame = self.ring.at(math.inf)
-        if picture is not None and (frame is None or frame.t <= picture.t):
-            return picture
-        return None if frame is None else Picture(frame)
-
-    # -- privacy -------------------------------------------------------------------------------------------
-
-    def hide(self, hidden: bool) -> None:
-        """While hidden there are none, and none is taken in."""
-        self.ring.hide(hidden)
-        self.preview.hide(hidden)
-
-    def forget(self, start: float, end: float) -> None:
-        """Let go of the pictures of [start, end) seconds, and of that of now."""
-        self.ring.forget(start, end)
-        self.preview.clear()
-
-    def clear(self) -> None:
-        """Let go of all: the zones are others now."""
-        self.forget(-math.inf, math.inf)
-
-
-RING_FRAMES = 32
-
-
-RING_SIDE_PX = 640
-
-
-class Ring:
-    """The newest sampled pictures, in RAM only, at most 640 pixels wide: what a box in "now" refers to."""
+class FrameRing:
+    """The newest sampled frames in RAM, at most 640 pixels wide: what a box in "now" refers to."""
 
     def __init__(self) -> None:
         self._frames: deque[Frame] = deque(maxlen=RING_FRAMES)
@@ -231,23 +164,89 @@ class Ring:
                 self._frames.append(Frame(image, frame.t))
 
     def hide(self, hidden: bool) -> None:
-        """While hidden it is empty and takes nothing in, also not what was on its way."""
+        """While hidden, hold no frame and take none, nor one that is under way."""
         with self._lock:
             self._hidden = hidden
             if hidden:
                 self._frames.clear()
 
     def forget(self, start: float, end: float) -> int:
-        """Let go of the pictures of [start, end) seconds. Returns how many."""
+        """Drop the frames of [start, end) seconds. Returns how many."""
         with self._lock:
-            kept = [frame for frame in self._frames if not start <= frame.t < end]
-            gone = len(self._frames) - len(kept)
-            self._frames = deque(kept, maxlen=RING_FRAMES)
-        return gone
+            frames = [frame for frame in self._frames if not start <= frame.t < end]
+            dropped = len(self._frames) - len(frames)
+            self._frames = deque(frames, maxlen=RING_FRAMES)
+        return dropped
 
-    def at(self, t: float) -> Frame | None:
-        """The picture shown at `t`, None if it is not (or no longer) here."""
+    def find(self, t: float) -> Frame | None:
+        """Return the frame on display at `t`, None where it is not (or no longer) here."""
         with self._lock:
             frames = list(self._frames)
-        shown = [frame for frame in frames if frame.t <= t + 1e-6]
-        return shown[-1] if shown else None
+        return next((frame for frame in reversed(frames) if frame.t <= t + 1e-6), None)
+
+
+class PicturedCamera(Protocol):
+    """What `Pictures` needs of its camera. The zones may change from one picture to the next."""
+
+    settings: CameraSettings
+    header: Header
+
+    @property
+    def zones(self) -> Zones: ...
+
+    @property
+    def paused(self) -> bool: ...
+
+
+class Pictures:
+    """All pictures of one camera, for any thread. None of them is ever written to a disk."""
+
+    def __init__(self, camera: PicturedCamera) -> None:
+        self._camera = camera
+        self.ring = FrameRing()
+        self.preview = Preview(lambda frame: camera.zones.mask_frame(frame))
+
+    def push(self, frame: Frame) -> None:
+        """Add a sampled frame that is now remembered, its zones masked."""
+        self.ring.push(frame)
+        if self.preview.active:
+            self.preview.offer_masked(frame)
+
+    def read_at(self, t: float) -> Frame:
+        """Return the picture on display at `t`, read from the source again where it is not in RAM.
+
+        Raises QueryError.
+        """
+        frame = self.ring.find(t)
+        if frame is not None and t - frame.t <= 1 / self._camera.header.sample_fps:
+            return frame
+        if self._camera.paused:
+            raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
+        try:
+            return self._camera.zones.mask_frame(read_frame_at(self._camera.settings.source, t))
+        except LvmError as error:
+            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
+
+    def newest(self) -> Picture | None:
+        """Return the preview's picture, else the newest sampled frame; None where there is neither."""
+        picture = self.preview.newest()
+        frame = self.ring.find(math.inf)
+        if picture is not None and (frame is None or frame.t <= picture.t):
+            return picture
+        return None if frame is None else Picture(frame)
+
+    # -- privacy -------------------------------------------------------------------------------------------
+
+    def hide(self, hidden: bool) -> None:
+        """While hidden, hold no picture and take none."""
+        self.ring.hide(hidden)
+        self.preview.hide(hidden)
+
+    def forget(self, start: float, end: float) -> None:
+        """Drop the pictures of [start, end) seconds, and the preview's."""
+        self.ring.forget(start, end)
+        self.preview.clear()
+
+    def clear(self) -> None:
+        """Drop all pictures, because the zones have changed."""
+        self.forget(-math.inf, math.inf)

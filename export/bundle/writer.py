@@ -89,7 +89,7 @@ def write_bundle(
     Every graph is compared with the network through the engine that a device would use, then `judge` says of
     each target as a whole what does not hold. With the precision "auto" that is left out and the next best
     taken. Raises GateFailed where something differs, LvmError where `output` is something else than a
-    bundle, Missing where a target cannot be run here; then `output` is as it was.
+    bundle, Unavailable where a target cannot be run here; then `output` is as it was.
     """
     output = output.absolute()
     refuse_foreign(output)

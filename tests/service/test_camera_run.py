@@ -14,7 +14,7 @@ from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import EnginePool, Engines
-from edge_runtime.service.pictures import RING_FRAMES, Ring
+from edge_runtime.service.pictures import RING_FRAMES, FrameRing
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle
@@ -341,18 +341,18 @@ def _picture(t: float, height: int = 4, width: int = 6) -> Frame:
 
 
 def test_the_ring_gives_what_was_shown_and_forgets_what_is_old():
-    ring = Ring()
-    assert ring.at(0) is None
+    ring = FrameRing()
+    assert ring.find(0) is None
     for second in range(RING_FRAMES + 5):
         ring.push(_picture(second))
-    assert ring.at(4.9) is None and ring.at(5).t == 5 and ring.at(10.7).t == 10
-    assert ring.at(1e9).t == RING_FRAMES + 4 and (ring.at(10.7).image == 10).all()
+    assert ring.find(4.9) is None and ring.find(5).t == 5 and ring.find(10.7).t == 10
+    assert ring.find(1e9).t == RING_FRAMES + 4 and (ring.find(10.7).image == 10).all()
 
 
 @pytest.mark.parametrize(
     "height, width, shape", [(720, 1280, (360, 640)), (2000, 3, (640, 1)), (48, 64, (48, 64))]
 )
 def test_the_ring_keeps_small_pictures_of_the_same_form(height, width, shape):
-    ring = Ring()
+    ring = FrameRing()
     ring.push(_picture(1, height, width))
-    assert ring.at(1).image.shape == (*shape, 3)
+    assert ring.find(1).image.shape == (*shape, 3)

@@ -9,7 +9,7 @@ import pytest
 
 import edge_runtime.service.engine_pool as module
 from edge_runtime.service.engine_pool import FAULTS_BEFORE_RELOAD, EnginePool
-from engines.errors import EngineFault, Missing
+from engines.errors import EngineFault, Unavailable
 from engines.fake import FakeEngine
 from tests.support.cameras import fake_engines
 
@@ -86,7 +86,7 @@ def test_engines_that_cannot_be_loaded_again_go_on_being_tried():
     one = Set(broken=True)
 
     def load():
-        raise Missing("the GPU has gone")
+        raise Unavailable("the GPU has gone")
 
     pool = EnginePool(one.engines, load)
     _fail(pool, 2 * FAULTS_BEFORE_RELOAD)

@@ -92,7 +92,7 @@ def served(
                 _wait_for(service, past)
                 if marked:
                     camera = next(iter(service.cameras.values()))
-                    camera.guard.forget(past * 0.55, past * 0.6)
+                    camera.privacy.forget(past * 0.55, past * 0.6)
                 yield run.address, service
             finally:
                 service.stop()
@@ -111,7 +111,7 @@ def _fill(catalogue: Catalogue, past: float) -> None:
 def _wait_for(service: Service, past: float) -> None:
     while any((camera.version.coverage.end or 0) < past for camera in service.cameras.values()):
         for name in service.cameras:
-            if (error := service.error_of(name)) is not None:
+            if (error := service.camera_error(name)) is not None:
                 raise error
         time.sleep(0.05)
 

@@ -23,7 +23,7 @@ import numpy as np
 from edge_runtime.interfaces.cli.demo_questions import demo_questions
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.runtime import Service
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from tools.console import run_tool
 from tools.docs.page_demo import served
 
@@ -34,10 +34,10 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> str:
-    """The browser of this machine. Raises Missing."""
+    """The browser of this machine. Raises Unavailable."""
     found = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if found is None:
-        raise Missing("there is no Chromium here: apt install chromium")
+        raise Unavailable("there is no Chromium here: apt install chromium")
     return found
 
 
@@ -204,7 +204,7 @@ def main() -> None:
         executable = chromium()
     except ImportError:
         sys.exit("playwright is not installed: pip install playwright")
-    except Missing as error:
+    except Unavailable as error:
         sys.exit(str(error))
     asked.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

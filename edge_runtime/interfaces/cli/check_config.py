@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from edge_runtime.config.schema import Config, load_config
-from edge_runtime.service.camera_settings import cameras_of, merged
+from edge_runtime.service.camera_settings import make_camera_settings, merge_camera_settings
 from edge_runtime.sources import canonical, is_demo, is_live
 from edge_runtime.system.secrets import masked
 from engines.errors import LvmError
@@ -53,7 +53,7 @@ def effective(config: Config) -> dict[str, Any]:
     all say; tokens and credentials are blanked."""
     shown = config.model_dump(mode="json", by_alias=True)
     for name, camera in shown["cameras"].items():
-        holds = merged(config, name)
+        holds = merge_camera_settings(config, name)
         camera |= {
             "sampler": holds.sampler,
             "sample_fps": holds.sample_fps,
@@ -81,7 +81,7 @@ def absent(config: Config) -> Iterator[str]:
     key = config.state.encryption.key_file
     if key is None or key.exists():
         try:
-            cameras_of(config)
+            make_camera_settings(config)
         except LvmError as error:
             yield str(error)
     if not config.cameras:

@@ -21,8 +21,8 @@ from edge_runtime.config.paths import default_bundle, state_root
 from edge_runtime.interfaces.cli.options import BundleFolder
 from edge_runtime.interfaces.doctor.finding import Finding
 from engines.bundle import Bundle
-from engines.errors import Missing
-from engines.select import available, choose, usable_cores
+from engines.errors import Unavailable
+from engines.select import choose, find_backend_problems, usable_cores
 
 MARKS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
 _PACKAGES = (
@@ -43,7 +43,7 @@ def doctor(
     manifest = opened.manifest
     choice = choose("auto", manifest)
     found |= {
-        "backends": {name: reason or "ready" for name, reason in available(manifest).items()},
+        "backends": {name: reason or "ready" for name, reason in find_backend_problems(manifest).items()},
         "auto": choice.backend,
         "why": choice.why,
         "bundle": {
@@ -55,14 +55,14 @@ def doctor(
             "targets": sorted(manifest.graphs),
         },
     }
-    findings = list(look(opened.path, available(manifest), state_root()))
+    findings = list(look(opened.path, find_backend_problems(manifest), state_root()))
     if as_json:
         print(json.dumps(found | {"findings": [one.as_json() for one in findings]}))
     else:
         _print(found, findings)
     problems = [one for one in findings if one.state == "problem"]
     if problems:
-        raise Missing("; ".join(f"{one.what}: {one.found}" for one in problems))
+        raise Unavailable("; ".join(f"{one.what}: {one.found}" for one in problems))
 
 
 def _print(found: dict[str, Any], findings: Sequence[Finding]) -> None:

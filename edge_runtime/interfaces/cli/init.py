@@ -19,7 +19,7 @@ from edge_runtime.sources import canonical
 from edge_runtime.sources.discovery import present
 from edge_runtime.system.text import printable
 from engines.durable import fsync_folder
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 FILE_MODE = 0o600
 """An address may hold a password."""
@@ -69,7 +69,7 @@ def init(
         named = _asked(named)
         state = state or _asked_state()
     if not named:
-        raise Missing("no camera was found here: name what to watch with --source")
+        raise Unavailable("no camera was found here: name what to watch with --source")
     _write(file, _text(file, _cameras(named), state, listen, not no_http), force)
     print(
         f"{file}: written, {len(named)} camera{'s' if len(named) > 1 else ''}; lvm-edge run --config {file}"

@@ -8,7 +8,7 @@ from edge_runtime.config.paths import cameras_root, catalogue_root, latest_state
 from edge_runtime.config.schema import load_config
 from edge_runtime.persistence import FILE
 from edge_runtime.persistence.encryption import Key, find_key
-from edge_runtime.service.camera_settings import cameras_of
+from edge_runtime.service.camera_settings import make_camera_settings
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -19,7 +19,7 @@ def found_states(state: Path | None, camera: str | None, config: Path | None) ->
     Raises LvmError where there is no such camera, or no memory at all.
     """
     if config is not None:
-        named = {name: one.state for name, one in cameras_of(load_config(config), state).items()}
+        named = {name: one.state for name, one in make_camera_settings(load_config(config), state).items()}
         return _only(named, camera, str(config))
     if state is None and camera is None:
         latest = latest_state()

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from edge_runtime.interfaces.cli.query_text import Words
 from edge_runtime.query.answers import Answer
 from edge_runtime.system.secrets import keep_secret
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 EXAMPLE = "http://127.0.0.1:8971"
 TOKEN = "LVM_EDGE_TOKEN"
@@ -44,7 +44,7 @@ class Server:
     def call(self, method: str, path: str, body: object = None) -> Any:
         """What it answers to the request, as Python values.
 
-        Raises LvmError for an address that is none and with what it refuses, Missing where nobody answers.
+        Raises LvmError for an address that is none and with what it refuses, Unavailable where nobody answers.
         """
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -76,7 +76,7 @@ class Server:
                 f"the certificate of {self.url} is not trusted here, {reason.verify_message}; "
                 "name its file with --ca, or in SSL_CERT_FILE"
             )
-        return Missing(f"no lvm-edge answers at {self.url}: {reason}")
+        return Unavailable(f"no lvm-edge answers at {self.url}: {reason}")
 
     def not_understood(self) -> LvmError:
         """What to say of an answer that is none."""

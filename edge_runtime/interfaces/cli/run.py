@@ -18,7 +18,7 @@ from edge_runtime.interfaces.cli.run_console import Session
 from edge_runtime.interfaces.cli.signals import kept
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.persistence.encryption import find_key
-from edge_runtime.service.camera_settings import CameraSettings, cameras_of, one_camera
+from edge_runtime.service.camera_settings import CameraSettings, make_source_settings
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
@@ -66,7 +66,9 @@ def run(
     set_up(settings.logs.model_copy(update=context.obj or {}))
     named = str(camera) if camera is not None else source
     cameras = (
-        [one_camera(settings, named, state, sampler)] if named else _configured(settings, state, sampler)
+        [make_source_settings(settings, named, state, sampler)]
+        if named
+        else _configured(settings, state, sampler)
     )
     model = settings.model
     with kept():
@@ -81,7 +83,7 @@ def run(
             with accompanied(started):
                 leave_loaded_alone()
                 Session(started, as_json=as_json).run(for_, stay)
-            for error in service.awaited.errors.values():
+            for error in service.pending.errors.values():
                 raise error
 
 
@@ -100,7 +102,7 @@ class _Reload:
             with self._lock:  # SIGHUP is one thread's, PUT /api/v1/config another's
                 read = load_config(self._config)
                 problems = self._started.service.apply(self._cameras_of(read))
-                problems += self._started.follow(read)
+                problems += self._started.apply_settings(read)
         except LvmError as error:
             log.warning("not reloaded: %s", error)
             return [str(error)]
@@ -110,7 +112,7 @@ class _Reload:
 
 
 def _configured(settings: Config, state: Path | None, sampler: str | None) -> list[CameraSettings]:
-    cameras = list(cameras_of(settings, state, sampler).values())
+    cameras = list(make_camera_settings(settings, state, sampler).values())
     if not cameras:
         raise LvmError(
             "nothing to watch: name --camera N, --source PATH|URL|demo, or cameras in --config FILE"
@@ -121,8 +123,8 @@ def _configured(settings: Config, state: Path | None, sampler: str | None) -> li
 def _add_all(service: Service, cameras: list[CameraSettings]) -> None:
     """Add every camera that can be; the others are awaited. Raises the first reason where none could."""
     for settings in cameras:
-        error = service.awaited.take_in(settings)
+        error = service.pending.try_add(settings)
         if error is not None and len(cameras) > 1:
-            log.warning("%s is not watched: %s", settings.shown_name, error)
+            log.warning("%s is not watched: %s", settings.display_name, error)
     if not service.cameras:
-        raise next(iter(service.awaited.errors.values()))
+        raise next(iter(service.pending.errors.values()))

@@ -26,7 +26,7 @@ from edge_runtime.interfaces.mqtt.queries import Question, Questions
 from edge_runtime.interfaces.mqtt.topics import Names, Topics
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.backoff import Backoff
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 if TYPE_CHECKING:
     from edge_runtime.interfaces.mqtt.connection import Received
@@ -53,7 +53,7 @@ class Waits:
 
 
 class MqttDoor:
-    """Open within `with`. Raises Missing without aiomqtt, LvmError where a file of `tls` cannot be used.
+    """Open within `with`. Raises Unavailable without aiomqtt, LvmError where a file of `tls` cannot be used.
 
     A broker that is not there raises nothing, ever: it is tried again.
     """
@@ -62,7 +62,7 @@ class MqttDoor:
         try:
             from edge_runtime.interfaces.mqtt import connection as wire
         except ImportError:
-            raise Missing('MQTT needs the package aiomqtt: pip install "lvm-edge[mqtt]"') from None
+            raise Unavailable('MQTT needs the package aiomqtt: pip install "lvm-edge[mqtt]"') from None
         if settings.tls is not None:
             wire.tls_context(settings.tls)
         self._wire, self._settings, self._waits = wire, settings, waits or Waits()

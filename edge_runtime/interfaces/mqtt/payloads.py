@@ -11,7 +11,7 @@ from typing import Any
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import oldest_age_s, resident_bytes
+from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
 from edge_runtime.sources.supervised import SupervisedSource
 from edge_runtime.system.secrets import mask_secrets, redact
 from engines.errors import LvmError
@@ -37,9 +37,9 @@ class View:
 
 def look(service: Service) -> dict[str, View]:
     """Every camera that is wanted, by name. It waits where one is being added, so not for an event loop."""
-    cameras, late = service.wanted
+    cameras, late = service.cameras_and_errors
     views = {name: _view(service, name, camera) for name, camera in cameras.items()}
-    paused = service.awaited.paused
+    paused = service.pending.paused
     return views | {name: _late(error, paused) for name, error in late.items()}
 
 
@@ -55,7 +55,7 @@ def _late(error: LvmError, paused: bool) -> View:
 
 
 def _view(service: Service, name: str, camera: CameraRun) -> View:
-    version, source, error = camera.version, camera.source, service.error_of(name)
+    version, source, error = camera.version, camera.source, service.camera_error(name)
     why = source.status.why if isinstance(source, SupervisedSource) else ""
     facts = {
         "condition": camera.condition,
@@ -63,10 +63,10 @@ def _view(service: Service, name: str, camera: CameraRun) -> View:
         "source": _said(why) or None,
         "problems": [_said(one) for one in camera.problems],
         "frames": version.frames,
-        "lost": dict(camera.losses.lost),
+        "lost": dict(camera.drop_counter.by_reason),
         "tokens": version.memory.filled,
         "slots": version.memory.slots,
-        "oldest_age_s": oldest_age_s(version),
+        "oldest_age_s": compute_oldest_age_s(version),
         "position_s": version.coverage.end,
     }
     return View(status_word(camera), camera.paused, version.frames, time.monotonic(), facts)
@@ -92,7 +92,9 @@ def stats(
         told = {"camera": shown(name), "status": view.status, "frames_per_s": _rate(view, before.get(name))}
         cameras[names[name]] = told | dict(view.facts)
     return as_bytes(
-        {"at": round(time.time(), 3), "resident_bytes": resident_bytes()} | dict(more) | {"cameras": cameras}
+        {"at": round(time.time(), 3), "resident_bytes": read_resident_bytes()}
+        | dict(more)
+        | {"cameras": cameras}
     )
 
 

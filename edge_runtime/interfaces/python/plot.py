@@ -9,15 +9,15 @@ import numpy as np
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.query.answers import Answer
-from engines.errors import Missing
+from engines.errors import Unavailable
 
 
 def plotted(version: Version, answer: Answer | None) -> Any:
-    """Time against cells of the picture; the darker, the more telling. Raises Missing without matplotlib."""
+    """Time against cells of the picture; the darker, the more telling. Raises Unavailable without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise Missing('plots need matplotlib: pip install "lvm-edge[plot]"') from error
+        raise Unavailable('plots need matplotlib: pip install "lvm-edge[plot]"') from error
     tokens, coverage = version.memory, version.coverage
     figure = Figure(figsize=(9, 3), layout="constrained")  # not pyplot, which would keep each one
     axes = figure.subplots()

@@ -108,7 +108,7 @@ def test_an_object_is_named_in_any_way_and_means_the_same(tmp_path):
         ways = (path, Path(path), Path(path).read_bytes(), image, [image], [path, image], "Oat milk")
         told = [one.activity(way).model_dump(exclude={"milliseconds"}) for way in ways]
         assert all(answer == told[0] for answer in told[1:])
-        shown = one._ring.at(29).image
+        shown = one._ring.find(29).image
         box = one.time(box=(0, 0, 1, 1), at=29).model_dump(exclude={"milliseconds"})
         assert box == one.time(object=shown).model_dump(exclude={"milliseconds"})
 

@@ -22,7 +22,7 @@ from edge_runtime.interfaces.http.routes.pictures import BOUNDARY
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.events import Event
-from edge_runtime.service.pictures import MOST_VIEWERS
+from edge_runtime.service.pictures import MAX_VIEWERS
 from edge_runtime.service.runtime import Service
 from tests.support.cameras import Told, fake_engines
 
@@ -70,7 +70,7 @@ def test_the_newest_picture_has_its_zones_burnt_in_and_says_its_time(client):
 
 
 def test_there_is_no_picture_while_paused_nor_of_what_was_forgotten(client, watched):
-    watched.camera("lane/1").guard.forget(0, 40)
+    watched.camera("lane/1").privacy.forget(0, 40)
     assert client.get("/api/v1/cameras/lane/1/latest.jpg").json() == {
         "error": "lane/1 has no picture now: it is ended"
     }
@@ -239,8 +239,8 @@ def test_a_pause_ends_a_live_stream_and_whoever_goes_makes_room(live):
 def test_the_fifth_viewer_is_told_that_there_are_four(live):
     address, service = live
     with contextlib.ExitStack() as looking:
-        for _ in range(MOST_VIEWERS):
-            looking.enter_context(service.camera().pictures.preview.looking(1))
+        for _ in range(MAX_VIEWERS):
+            looking.enter_context(service.camera().pictures.preview.watch(1))
         reply = httpx.get(f"{address}/live.mjpg", timeout=30)
     assert reply.status_code == 503 and "at most 4 viewers" in reply.json()["error"]
     assert httpx.get(f"{address}/live.mjpg?fps=1000").status_code == 422

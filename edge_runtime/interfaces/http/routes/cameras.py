@@ -13,7 +13,7 @@ from edge_runtime.interfaces.http.request_bodies import Held
 from edge_runtime.interfaces.http.schemas import Cameras, CameraStatus, StatusOfAll
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import status_of_camera
+from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
@@ -28,13 +28,13 @@ def camera_of(service: Service, name: str) -> CameraRun:
 
 def add_camera_routes(app: FastAPI, service: Service, held: Held) -> None:
     def status(name: str) -> dict[str, Any]:
-        return status_of_camera(camera_of(service, name), service.error_of(name))
+        return make_camera_status(camera_of(service, name), service.camera_error(name))
 
     def wanted() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
         """Those that are watched, and those that are awaited."""
-        cameras, late = service.wanted
+        cameras, late = service.cameras_and_errors
         # Of the cameras themselves, not of their names: one may be taken out meanwhile.
-        found = {name: status_of_camera(one, service.error_of(name)) for name, one in cameras.items()}
+        found = {name: make_camera_status(one, service.camera_error(name)) for name, one in cameras.items()}
         return found, [{"camera": name, "error": str(error)} for name, error in late.items()]
 
     @app.get("/api/v1/status", **told(CameraStatus | StatusOfAll))
@@ -72,4 +72,4 @@ def add_camera_route(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/v1/cameras/{name:path}", **told(CameraStatus))
     def camera(name: str) -> dict[str, Any]:
-        return status_of_camera(camera_of(service, name), service.error_of(name))
+        return make_camera_status(camera_of(service, name), service.camera_error(name))

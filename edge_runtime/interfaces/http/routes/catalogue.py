@@ -165,7 +165,7 @@ def _shown(service: Service, body: AddBody) -> Image:
     camera = service.camera() if body.camera is None else camera_of(service, body.camera)
     wanted = _checked(body.box, body.t or 0.0)
     if body.t is not None:
-        return cut_out(camera.pictures.at(body.t).image, wanted.box)
+        return cut_out(camera.pictures.read_at(body.t).image, wanted.box)
     newest = camera.pictures.newest()
     if newest is None:
         raise Unknown(f"camera {camera.name} has no picture now")

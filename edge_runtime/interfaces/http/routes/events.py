@@ -72,7 +72,7 @@ async def _tell(socket: WebSocket, service: Service, wanted: set[str]) -> None:
 
     gone = asyncio.create_task(_until_gone(socket))
     try:
-        with service.events.subscribe(woken=woken) as subscription:
+        with service.events.subscribe(on_event=woken) as subscription:
             while not gone.done():
                 some.clear()
                 await _send(socket, subscription, wanted)

@@ -54,7 +54,7 @@ def add_metrics_route(app: FastAPI, service: Service, listeners: Listeners, coun
     def observe(answer: Answer) -> None:
         took.labels(answer.type).observe(answer.milliseconds / 1000)
 
-    service.answered.observers.append(observe)
+    service.answer_history.observers.append(observe)
 
     @app.get("/metrics", response_class=Response)
     def metrics() -> Response:
@@ -69,7 +69,7 @@ class _OfService(Collector):
         self._service, self._listeners, self._counts = service, listeners, counts
 
     def collect(self) -> Iterable[Metric]:
-        wanted, late = self._service.wanted
+        wanted, late = self._service.cameras_and_errors
         cameras = list(wanted.values())
         yield from self._of_cameras(cameras, late)
         yield from _seconds(cameras)
@@ -129,7 +129,7 @@ class _OfService(Collector):
                 status = source.status
                 found["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
                 found["lvm_camera_reconnects"].add_metric(name, status.reconnects)
-            for reason, frames in (LOST | camera.losses.lost).items():
+            for reason, frames in (LOST | camera.drop_counter.by_reason).items():
                 dropped.add_metric([camera.name, reason], frames)
             for why, seconds in _gap_seconds(camera).items():
                 gaps.add_metric([camera.name, why], seconds)

@@ -18,8 +18,8 @@ from edge_runtime.interfaces.http.schemas import ForgottenFacts, PrivacyState
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import Header
 from edge_runtime.query.timestamps import moment
-from edge_runtime.service.privacy_controller import Guard
-from edge_runtime.service.wall_clock import known_from
+from edge_runtime.service.privacy_controller import PrivacyController
+from edge_runtime.service.wall_clock import find_known_start
 from edge_runtime.system.logs import forget_lines, log_file
 from engines.errors import LvmError
 
@@ -29,7 +29,7 @@ B = TypeVar("B", bound=BaseModel)
 class Kept(Protocol):
     """A run as these routes see it."""
 
-    guard: Guard
+    privacy: PrivacyController
     header: Header
 
     @property
@@ -61,12 +61,12 @@ def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept], held:
 
     @app.get("/api/v1/privacy", **told(PrivacyState))
     def privacy(camera: str | None = None) -> dict[str, Any]:
-        return run_of(camera).guard.as_json()
+        return run_of(camera).privacy.as_json()
 
     @app.post("/api/v1/privacy", **told(PrivacyState), **takes(json_of(PauseBody)))
     async def pause(request: Request) -> dict[str, Any]:
         body = await _body(request, PauseBody, held)
-        guard = run_of(body.camera).guard
+        guard = run_of(body.camera).privacy
         await run_in_threadpool(guard.pause, body.paused)
         return guard.as_json()
 
@@ -79,10 +79,10 @@ def add_privacy_routes(app: FastAPI, run_of: Callable[[str | None], Kept], held:
 def forget_in(run: Kept, body: ForgetBody) -> dict[str, Any]:
     """Forget in a run under way, and in the log of this process."""
     epoch = run.header.epoch if run.live else None
-    since = known_from(run.version.coverage)
+    since = find_known_start(run.version.coverage)
     start = moment(str(body.start), name="from", epoch=epoch, since=since)
     end = moment(str(body.end), name="to", epoch=epoch, since=since)
-    told = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
+    told = run.privacy.forget(start, end, reset_background=body.reset_background).as_json()
     file = log_file()
     if file is not None and epoch is not None:
         told["log_lines"] = forget_lines(file, epoch + start, epoch + end)
