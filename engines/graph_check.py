@@ -1,9 +1,9 @@
 """Check the bytes of a bundle's graph before any backend sees them.
 
 A bundle's hashes say that it is complete, not that it is harmless. So before a graph is loaded, its size and
-shapes must be bounded, its operators ONNX's own or the few others that our exporter writes, its weights in the
-bundle's one weights file and nowhere else, and it must not loop. ONNX is read here without the onnx package,
-which the device does not have; only what is checked is decoded.
+shapes must be bounded, its operators ONNX's own or the few others that our exporter writes, its weights in
+the bundle's one weights file and nowhere else, and it must not loop. ONNX is read here without the onnx
+package, which the device does not have; only what is checked is decoded.
 """
 
 from __future__ import annotations
@@ -166,7 +166,7 @@ class _Onnx:
 
 
 def _check_value(data: memoryview) -> None:
-    """Check a declared input, output or intermediate: type (2), tensor (1), shape (2), dims (1), value (1)."""
+    """Check a declared value: type (2), tensor (1), shape (2), dimensions (1), size (1)."""
     for path in _down(data, (2, 1, 2)):
         dims = [
             size

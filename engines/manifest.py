@@ -118,8 +118,8 @@ Logit = Annotated[float, Field(ge=-1e4, le=1e4)]
 
 
 class Scaling(Strict):
-    """Calibrates a probability, fitted on validation videos: sigmoid(a * logit + b) (Platt), or where there are
-    `points` the sigmoid of the line through them, logit to calibrated logit, with slope `a` beyond its ends."""
+    """Calibrates a probability, fitted on validation videos: sigmoid(a * logit + b) (Platt), or where there
+    are `points` the sigmoid of the line through them, logit to calibrated logit, with slope `a` beyond."""
 
     a: float = Field(default=1.0, ge=0, le=1e4, description="0 or more: scaling must not reverse an order")
     b: float = Field(default=0.0, ge=-1e4, le=1e4)

@@ -1,4 +1,4 @@
-"""Cache the TensorRT plans that were built on this device, beside the bundle. The cache may be lost at any time.
+"""Cache the TensorRT plans built on this device, beside the bundle. The cache may be lost at any time.
 
 A file is one line of JSON (what the plan was built from and for, its length and SHA-256) and the plan. Only
 a plan with exactly the requested line is used: one of another GPU, of another TensorRT, of an older export or
@@ -87,8 +87,8 @@ class PlanCache:
     def get(self, key: PlanKey, build: Build, *, fresh: bool = False) -> Plan:
         """Return the plan with this key, built if there is none; `fresh` builds it in any case.
 
-        While another process builds, this one waits and then uses that plan: two builds on one GPU would spoil
-        each other's timings. What `build` raises is passed on, and nothing is written then.
+        While another process builds, this one waits and then uses that plan: two builds on one GPU would
+        spoil each other's timings. What `build` raises is passed on, and nothing is written then.
         """
         plan = None if fresh else self.load(key)
         if plan is not None:

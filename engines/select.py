@@ -126,7 +126,7 @@ def choose(requested: str, manifest: Manifest, failed: Mapping[str, str] | None 
 def load_engines(
     bundle: Bundle, requested: str = "auto", *, threads: int | None = None
 ) -> tuple[Choice, dict[GraphName, Engine]]:
-    """Load all graphs of the bundle on one backend. `auto` goes on to the next where one cannot build them."""
+    """Load all graphs of the bundle on one backend. `auto` tries the next where one cannot build them."""
     failed: dict[str, str] = {}
     while True:
         choice = choose(requested, bundle.manifest, failed)
@@ -151,5 +151,5 @@ def load_engine(bundle: Bundle, name: GraphName, backend: str, *, threads: int |
 
 
 def usable_cores() -> int:
-    """Count the cores that this process may run on (containers and taskset give fewer than the machine has)."""
+    """Count the cores that this process may run on (containers and taskset give fewer than there are)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

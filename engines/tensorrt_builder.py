@@ -92,7 +92,7 @@ def build_plan(
 def _parse(
     trt: TensorRT, parser: Any, folder: Path, graph: Buffer, weights: Buffer | None, weights_name: str
 ) -> None:
-    """Parse the graph. TensorRT looks for external weights beside it only, so both are written to one folder."""
+    """Parse the graph. TensorRT looks for external weights beside it only, so both go to one folder."""
     path = folder / "graph.onnx"
     path.write_bytes(graph)
     if weights is not None:

@@ -139,7 +139,7 @@ class _Profile:
             self._cuda.download(tensor.rows(size), tensor.device, self._stream)
 
     def warm(self) -> None:
-        """Run once on zeros, so that TensorRT's late set-up is done before the first frame and any capture."""
+        """Run once on zeros: TensorRT's late set-up is done before the first frame and any capture."""
         size = self.batch.opt
         self.shape(size)
         self.enqueue(size)
@@ -223,7 +223,7 @@ def _tensors(
 
 
 def _pieces(profiles: tuple[_Profile, ...], batch: int) -> Iterator[tuple[_Profile, int, int]]:
-    """Lane, first row and count of each piece: the least profile that holds the rest, else the largest one."""
+    """Cut a batch: yields profile, first row and count, the smallest profile that holds the rest or the last."""
     start = 0
     while start < batch:
         rest = batch - start

@@ -141,7 +141,7 @@ class ActivityRecogniser:
 def _group(
     times: NDArray[np.float64], weight: NDArray[np.float64], gap: float
 ) -> list[tuple[float, float, float]]:
-    """Group times (n,) that are at most `gap` s apart. Returns first time, last time and weight of each group."""
+    """Group times (n,) that are at most `gap` s apart. Returns first and last time and weight of each."""
     moments, index = np.unique(times, return_inverse=True)
     shares = np.bincount(index, weight)
     if not shares.size or shares.max() <= 0:

@@ -5,9 +5,9 @@ Three measurements, each a run of the real `Service` with a memory and a state f
 `demo`     n demo cameras, each drawing its pictures as fast as they are ingested: frames a second of each,
            all together against one camera, and the slowest camera's share of the fastest's.
 `stalled`  the same with one more camera whose source hangs after its first frames.
-`density`  n live cameras at the bundle's rate, whose pictures are drawn in advance (640 × 360): the share that is
-           dropped because a newer picture came first. Where all threads fit but the machine is not full, their clocks
-           run faster, and a camera at twice the rate counts as two.
+`density`  n live cameras at the bundle's rate, whose pictures are drawn in advance (640 × 360): the share that
+           is dropped because a newer picture came first. Where all threads fit but the machine is not full,
+           their clocks run faster, and a camera at twice the rate counts as two.
 
 `same_in_any_batch` says whether the backbone gives a picture the same bits alone and in a batch: if so, live
 cameras that share calls remember exactly what each would have remembered alone.
@@ -48,7 +48,7 @@ MAX_DROPS = 0.01
 """Share of sampled frames that may be dropped where cameras count as fitting."""
 DENSITY_CAMERAS = (1, 2, 4, 8, 16, 32, 64)
 DENSITY_SPEEDS = (2, 4, 8, 16, 32)
-"""How much faster the clocks run for the largest number of cameras, increased until it is too much."""
+"""How much faster the clocks of the largest number of cameras run, until it is too much."""
 
 
 SLOW: DropReason = "slow consumer"
@@ -85,7 +85,7 @@ class Measurement:
 
 
 class ReadyCamera(BaseSource):
-    """A live camera with pictures drawn in advance, one every second of a clock that runs `speed` times fast."""
+    """A live camera with pictures drawn in advance, one a second of a clock that runs `speed` times fast."""
 
     def __init__(self, pictures: Sequence[Frame], *, start: float, speed: float, phase: float) -> None:
         super().__init__("ready", live=True)
@@ -127,7 +127,7 @@ def bench_cameras(
     density: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Measure everything with 1, 2, 4 … `max_cameras` demo cameras, in alternating rounds of `seconds` each."""
+    """Measure 1, 2, 4 … `max_cameras` demo cameras, in alternating rounds of `seconds` each."""
     pictures = _pictures(16)
     counts = sorted({n for n in (1, 2, 4, 8, 16, 32) if n < max_cameras} | {max_cameras})
     demo: dict[int, list[Measurement]] = {count: [] for count in counts}

@@ -216,7 +216,7 @@ def _result(bench: _EngineBench, backend: str, threads: int | None) -> dict[str,
     }
 
 
-def _measure_measure_resident(backend: str, bundle: Path, threads: int | None) -> int:
+def _measure_resident(backend: str, bundle: Path, threads: int | None) -> int:
     """Return the resident bytes of a separate `lvm-edge run` after two minutes of demo stream."""
     with tempfile.TemporaryDirectory() as state:
         config = Path(state) / "config.yaml"

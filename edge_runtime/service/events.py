@@ -107,7 +107,7 @@ class AnswerHistory:
         quick and must not store what the answer says."""
 
     def count_forgotten(self, camera: str) -> int:
-        """Return how often something of the camera was forgotten; to be read before a question is answered."""
+        """Return how often something of the camera was forgotten, to be passed to `record`."""
         with self._lock:
             return self._forgotten[camera]
 
