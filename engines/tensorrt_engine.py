@@ -223,7 +223,7 @@ def _tensors(
 
 
 def _pieces(profiles: tuple[_Profile, ...], batch: int) -> Iterator[tuple[_Profile, int, int]]:
-    """Cut a batch: yields profile, first row and count, the smallest profile that holds the rest or the last."""
+    """Cut a batch into pieces: yields the smallest profile that holds the rest, first row and count."""
     start = 0
     while start < batch:
         rest = batch - start

@@ -1,4 +1,4 @@
-"""`lvm-export`: make a bundle that devices can run, and prove that it answers like its network.
+"""`lvm-export`: make a bundle that devices can run, and check that it answers like its network.
 
     lvm-export --precision fp32                          the default bundle again, into ./bundle-fp32
     lvm-export --preset tiny --init 0                    untrained weights
@@ -30,9 +30,13 @@ if TYPE_CHECKING:
     from export.gates.limits import GateSettings
     from export.networks.model import LvmNet
 
-_NAMES: dict[Target, str] = {"onnxruntime": "onnxruntime", "openvino": "OpenVINO", "tensorrt": "TensorRT"}
+_TARGET_NAMES: dict[Target, str] = {
+    "onnxruntime": "onnxruntime",
+    "openvino": "OpenVINO",
+    "tensorrt": "TensorRT",
+}
 _WIDTH = 130
-_NEEDED = ("torch", "onnx", "onnxscript")
+_REQUIRED_PACKAGES = ("torch", "onnx", "onnxscript")
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -79,35 +83,35 @@ def export(
     ] = None,
     output: Annotated[Path | None, typer.Option(help="Directory; default ./bundle-<precision>.")] = None,
 ) -> None:
-    """Export a network to a bundle, and prove that it answers like the network."""
+    """Export a network to a bundle and check that it answers like the network."""
     plan = Plan(
         precision,
-        tuple(_targets(target or list(DEFAULT_TARGETS))),
+        tuple(_parse_targets(target or list(DEFAULT_TARGETS))),
         tuple(keep_fp32 or ()),
         tuple(calibration or ()),
-        named=target is not None,
+        explicit=target is not None,
     )
-    parts = None if context is None else tuple(_contexts(context))
+    parts = None if context is None else tuple(_parse_contexts(context))
     place = output or Path(f"bundle-{precision}")
-    settings = _settings(gates, frames)
-    _need_workbench()
-    from export.bundle.writer import refuse_foreign
+    settings = _load_gate_settings(gates, frames)
+    _require_workbench()
+    from export.bundle.writer import check_output_folder
 
-    refuse_foreign(place)
-    network, card = _source(checkpoint, bundle, preset, init, parts, sampler)
+    check_output_folder(place)
+    network, card = _load_source(checkpoint, bundle, preset, init, parts, sampler)
     if memory_tokens is not None or spread is not None:
         network = _with_memory(network, card, memory_tokens, spread)
-    manifest, compared = _written(network, card, place, plan, settings)
-    _tell(manifest)
+    manifest, compared = _write(network, card, place, plan, settings)
+    _print_table(manifest)
     why = None if compared else "untrained" if settings is not None else "--frames 0"
     if why:
         Console(stderr=True).print(f"answers were not compared ({why}): tensors only")
-    typer.echo(json.dumps(_summary(place, manifest) | {"answers_compared": compared}))
+    typer.echo(json.dumps(_summarise(place, manifest) | {"answers_compared": compared}))
 
 
 def _with_memory(network: LvmNet, card: ModelCard, tokens: int | None, spread: bool | None) -> LvmNet:
-    """The same weights over another memory. Raises LvmError where that is to be spread and the recipe says
-    that the sampler never learned which scores mean relevant."""
+    """Return the same weights over another memory. Raises LvmError where diversity is asked for and the
+    recipe says that the sampler never learned which scores mean relevant."""
     from export.networks.model import with_memory
 
     guidance, sampler = card.recipe("lvm", "guidance"), card.recipe("lvm", "sampler")
@@ -124,52 +128,53 @@ def main() -> None:
     run_app(app, "lvm-export")
 
 
-def _written(
+def _write(
     network: LvmNet, card: ModelCard, place: Path, plan: Plan, settings: GateSettings | None
 ) -> tuple[Manifest, bool]:
-    """The bundle in `place`, and whether its answers were compared with the network's."""
+    """Write the bundle to `place`. Return its manifest, and whether its answers were compared with the
+    network's."""
     from export.bundle.writer import write_bundle
 
-    with _progress() as progress:
+    with _make_progress() as progress:
         task = progress.add_task("", total=None)
 
-        def say(words: str, done: int = 0) -> None:
-            progress.update(task, advance=done, description=words)
+        def say(message: str, done: int = 0) -> None:
+            progress.update(task, advance=done, description=message)
 
-        judge = None
+        check = None
         if card.training.trained and settings is not None:
-            from export.gates.export_check import judge_of
+            from export.gates.export_check import make_bundle_check
 
-            judge = judge_of(network, plan, settings, place, say)
-        return write_bundle(network, card, place, plan, say, judge), judge is not None
+            check = make_bundle_check(network, plan, settings, place, say)
+        return write_bundle(network, card, place, plan, say, check), check is not None
 
 
-def _tell(manifest: Manifest) -> None:
+def _print_table(manifest: Manifest) -> None:
     # A pipe has no width of its own, and a folded table is hard to read.
-    Console(width=max(Console().width, _WIDTH)).print(_table(manifest))
-    for words in _not_run(manifest):
-        Console(soft_wrap=True, highlight=False).print(words, markup=False)
+    Console(width=max(Console().width, _WIDTH)).print(_make_table(manifest))
+    for line in _list_substitutes(manifest):
+        Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
 
-def _targets(names: list[str]) -> list[Target]:
+def _parse_targets(names: list[str]) -> list[Target]:
     for name in names:
-        _only_this_version("--target", name, TARGETS)
+        _require_known("--target", name, TARGETS)
     return [cast(Target, name) for name in dict.fromkeys(names)]
 
 
-def _contexts(given: str) -> list[ContextName]:
-    for name in given.split(","):
-        _only_this_version("--context", name, CONTEXTS)
-    return [cast(ContextName, name) for name in dict.fromkeys(given.split(","))]
+def _parse_contexts(names: str) -> list[ContextName]:
+    for name in names.split(","):
+        _require_known("--context", name, CONTEXTS)
+    return [cast(ContextName, name) for name in dict.fromkeys(names.split(","))]
 
 
-def _only_this_version(option: str, value: str, known: tuple[str, ...]) -> None:
+def _require_known(option: str, value: str, known: tuple[str, ...]) -> None:
     if value not in known:
         raise LvmError(f"{option} {value} is not in this version; it knows {', '.join(known)}")
 
 
-def _settings(file: Path | None, frames: int | None) -> GateSettings | None:
-    """How answers are compared; None where a person leaves that out."""
+def _load_gate_settings(file: Path | None, frames: int | None) -> GateSettings | None:
+    """Return how answers are compared; None where --frames 0 switches that off."""
     from export.gates.limits import GateSettings, load_settings
 
     if frames == 0:
@@ -178,13 +183,13 @@ def _settings(file: Path | None, frames: int | None) -> GateSettings | None:
     return settings if frames is None else settings.model_copy(update={"frames": frames})
 
 
-def _need_workbench() -> None:
-    lacking = [name for name in _NEEDED if importlib.util.find_spec(name) is None]
+def _require_workbench() -> None:
+    lacking = [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
     if lacking:
         raise Unavailable(f'{", ".join(lacking)} not installed; pip install "lvm-edge[export]"')
 
 
-def _source(
+def _load_source(
     checkpoint: Path | None,
     bundle: Path | None,
     preset: str | None,
@@ -196,35 +201,35 @@ def _source(
     from export.bundle.checkpoint import from_bundle, from_checkpoint, from_preset
 
     if sampler is not None:
-        _only_this_version("--sampler", sampler, SAMPLERS)
-    if sum(given is not None for given in (checkpoint, bundle, preset)) > 1:
+        _require_known("--sampler", sampler, SAMPLERS)
+    if sum(path is not None for path in (checkpoint, bundle, preset)) > 1:
         raise LvmError("give one of --checkpoint, --bundle and --preset, got several")
     if (preset is None) != (init is None):
         raise LvmError("--preset and --init belong together: a preset has no weights of its own")
     if preset is not None and init is not None:
         return from_preset(preset, init, context, sampler)
-    found = from_checkpoint(checkpoint) if checkpoint else from_bundle(bundle or default_bundle())
-    trained = found[0].config.context
+    source = from_checkpoint(checkpoint) if checkpoint else from_bundle(bundle or default_bundle())
+    trained = source[0].config.context
     if context is not None and set(context) != set(trained):
         raise LvmError(
             f"--context must be what the network was trained with, {','.join(trained)}, got "
             f"{','.join(context)}; another one takes another training, or --preset with --init"
         )
-    if sampler not in (None, found[0].config.sampler):
+    if sampler not in (None, source[0].config.sampler):
         raise LvmError(
-            f"--sampler must be what the network was trained with, {found[0].config.sampler}, got {sampler}; "
-            "another one takes another training, or --preset with --init"
+            f"--sampler must be what the network was trained with, {source[0].config.sampler}, "
+            f"got {sampler}; another one takes another training, or --preset with --init"
         )
-    return found
+    return source
 
 
-def _progress() -> Progress:
+def _make_progress() -> Progress:
     columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
     return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
-def _rows(manifest: Manifest) -> list[dict[str, Any]]:
-    """One row for each graph."""
+def _make_rows(manifest: Manifest) -> list[dict[str, Any]]:
+    """Return a row for each graph."""
     rows = []
     for record in manifest.parity:
         graph = manifest.graphs[record.target][record.graph]
@@ -247,10 +252,10 @@ def _rows(manifest: Manifest) -> list[dict[str, Any]]:
     return rows
 
 
-def _table(manifest: Manifest) -> Table:
+def _make_table(manifest: Manifest) -> Table:
     columns = ("graph", "target", "precision", "bytes", "ms", "cosine", "error", "tolerance", "why")
     table = Table(*columns, title=manifest.name)
-    for row in _rows(manifest):
+    for row in _make_rows(manifest):
         error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
         if row["error"] is not None:  # w8, int8: of an output's size
             error, allowed = f"{row['error']:.1%}", f"{row['tolerance']:.0%}"
@@ -261,22 +266,22 @@ def _table(manifest: Manifest) -> Table:
     return table
 
 
-def _not_run(manifest: Manifest) -> list[str]:
-    """A line for each target that was compared through another engine than its own."""
+def _list_substitutes(manifest: Manifest) -> list[str]:
+    """Return a line for each target that was compared through another engine than its own."""
     through = {record.target: record.compared_through for record in manifest.parity}
     return [
-        f"{target}: compared through {other}, not run on {_NAMES[target]} here"
+        f"{target}: compared through {other}, not run on {_TARGET_NAMES[target]} here"
         for target, other in through.items()
         if other is not None
     ]
 
 
-def _summary(place: Path, manifest: Manifest) -> dict[str, Any]:
+def _summarise(place: Path, manifest: Manifest) -> dict[str, Any]:
     return {
         "bundle": str(place),
         "name": manifest.name,
         "trained": manifest.training.trained,
         "bytes": sum(record.bytes for record in manifest.files.values()),
-        "graphs": _rows(manifest),
-        "answers": [one.model_dump() for one in manifest.answers],
+        "graphs": _make_rows(manifest),
+        "answers": [answer.model_dump() for answer in manifest.answers],
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, Photos, TimeQuery
-from edge_runtime.simulation.product_photo import product_photo
 from edge_runtime.simulation.world import World
 from engines.manifest import Manifest
 
@@ -12,7 +11,7 @@ KINDS = ("activity", "object", "time")
 
 def questions(world: World, manifest: Manifest, products: int = 6) -> dict[str, list[AnyQuery]]:
     """Questions of each kind about everything watched: `products` photos, all activities, pairs of them."""
-    photos = [Photos(photos=(product_photo(world, instance, side_px=128),)) for instance in range(products)]
+    photos = [Photos(photos=(world.encode_photo(instance, side_px=128),)) for instance in range(products)]
     names = [one.name for one in manifest.classes]
     pairs = [(photo, names[i % len(names)]) for i, photo in enumerate(photos * 3)]
     return {

@@ -5,9 +5,9 @@ Three measurements, each a run of the real `Service` with a memory and a state f
 `demo`     n demo cameras, each drawing its pictures as fast as they are ingested: frames a second of each,
            all together against one camera, and the slowest camera's share of the fastest's.
 `stalled`  the same with one more camera whose source hangs after its first frames.
-`density`  n live cameras at the bundle's rate, whose pictures are drawn in advance (640 × 360): the share that
-           is dropped because a newer picture came first. Where all threads fit but the machine is not full,
-           their clocks run faster, and a camera at twice the rate counts as two.
+`density`  n live cameras at the bundle's rate, whose pictures are drawn in advance (640 × 360): the share
+           that is dropped because a newer picture came first. Where all threads fit but the machine is not
+           full, their clocks run faster, and a camera at twice the rate counts as two.
 
 `same_in_any_batch` says whether the backbone gives a picture the same bits alone and in a batch: if so, live
 cameras that share calls remember exactly what each would have remembered alone.
@@ -43,7 +43,7 @@ Progress = Callable[[str], None]
 
 WARM_S = 2.0
 MIN_FRAMES = 5 * BATCH_FRAMES
-"""Frames of each demo camera before a measurement ends: they come in batches, and fairness is computed from them."""
+"""Frames of each demo camera before a measurement ends: they come in batches, and fairness is their ratio."""
 MAX_DROPS = 0.01
 """Share of sampled frames that may be dropped where cameras count as fitting."""
 DENSITY_CAMERAS = (1, 2, 4, 8, 16, 32, 64)

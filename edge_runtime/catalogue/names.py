@@ -1,4 +1,4 @@
-"""What a product may be called: its name is a folder's, on whatever disk the catalogue is carried to."""
+"""Check product names. A name is also the name of a folder, on any disk that the catalogue is copied to."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from edge_runtime.system.text import printable
 
 MAX_LETTERS = 80
 MAX_BYTES = 200
-"""As UTF-8; a folder's name has at most 255."""
-_FOREIGN = re.compile(r'[/\\<>:"|?*]')
+"""Of the UTF-8 text. Most filesystems allow 255."""
+_FORBIDDEN = re.compile(r'[/\\<>:"|?*]')
 
 
-def product_name(text: str) -> str:
-    """`text` as the name of a new product: composed letters, no blanks around it. Raises QueryError.
+def check_product_name(text: str) -> str:
+    """Return `text` as a product's name: in Unicode normal form C, without surrounding blanks.
 
-    Refused is what some disk or shell takes for something else: a leading dot or dash, separators, control
-    characters, and the letters that FAT refuses.
+    Raises QueryError for names that a filesystem or shell may misread: with a leading dot or dash, a trailing
+    dot, separators, control characters, or characters that FAT forbids.
     """
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
         raise QueryError("a product must have a name")
-    shown = printable(name[:50])
+    excerpt = printable(name[:50])
     if len(name) > MAX_LETTERS or len(name.encode(errors="replace")) > MAX_BYTES:
-        raise QueryError(f"a product's name has at most {MAX_LETTERS} letters, got {len(name)}: {shown!r}…")
-    if not name.isprintable() or _FOREIGN.search(name) or name[0] in ".-" or name[-1] == ".":
+        raise QueryError(f"a product's name has at most {MAX_LETTERS} letters, got {len(name)}: {excerpt!r}…")
+    if not name.isprintable() or _FORBIDDEN.search(name) or name[0] in ".-" or name[-1] == ".":
         raise QueryError(
             "a product's name is a folder's: letters, digits, spaces and most signs, but none of "
-            f'/ \\ < > : " | ? *, no dot at either end and no dash in front, got {shown!r}'
+            f'/ \\ < > : " | ? *, no dot at either end and no dash in front, got {excerpt!r}'
         )
     return name

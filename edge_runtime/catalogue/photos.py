@@ -1,4 +1,4 @@
-"""A photo as the catalogue keeps it: upright, cropped, of a bounded size, nothing in the file but pixels."""
+"""Prepare photos for the catalogue: cropped, limited in size, and as a JPEG without metadata."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from edge_runtime.imaging.jpeg import Image, encode_jpeg, shrink
 from edge_runtime.system.errors import QueryError
 
 MAX_SIDE_PX = 1024
-"""The backbone sees a product at a fraction of this; the rest is for people."""
+"""The backbone needs only a fraction of this; the rest is for people."""
 MIN_SIDE_PX = 8
 _QUALITY = 95
 MAX_PHOTOS = 16
-"""Of one product, and of one question."""
+"""Per product, and per question."""
 
 
-def cut_out(image: Image, box: Sequence[float]) -> Image:
-    """The part of `image` (H, W, 3) in `box`, xyxy in 0..1; at least one pixel, however thin the box."""
+def crop_image(image: Image, box: Sequence[float]) -> Image:
+    """Return the part of `image` (H, W, 3) in `box`, xyxy in 0..1; at least one pixel wide and high."""
     height, width = image.shape[:2]
     x1, y1, x2, y2 = box
     left, top = int(x1 * width), int(y1 * height)
@@ -29,7 +29,7 @@ def cut_out(image: Image, box: Sequence[float]) -> Image:
 def encode_photo(image: Image) -> bytes:
     """Return `image` (H, W, 3) RGB as a JPEG without metadata, its longer side at most 1024 pixels.
 
-    Raises QueryError for one that is too small to show anything.
+    Raises QueryError if it is too small.
     """
     height, width = image.shape[:2]
     if min(height, width) < MIN_SIDE_PX:

@@ -1,8 +1,8 @@
-"""The catalogue on disk: a folder of one sub-folder of photos a product.
+"""Store the catalogue of products: a folder with a subfolder of photos for each product.
 
-Whoever likes may fill it by hand, with any pictures; what is added here is written whole or not at all, and a
-running process sees it at its next question. Folders that begin with a dot are nobody's products. With a key
-what is written here is sealed; photos that are not sealed are read all the same.
+People may also fill it by hand, with any pictures. Changes made here are atomic, and a running process sees
+them at its next question. Folders whose name begins with a dot are ignored. With a key, new photos are
+encrypted; photos that are not encrypted can be read all the same.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.catalogue.names import product_name
+from edge_runtime.catalogue.names import check_product_name
 from edge_runtime.catalogue.photos import MAX_PHOTOS, encode_photo
-from edge_runtime.imaging.decode import contents, read_image
+from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.persistence.encryption import Key, SealError, is_sealed, opened
 from edge_runtime.persistence.private_files import FOLDER_MODE, write_private
@@ -30,15 +30,16 @@ from engines.errors import LvmError
 
 MAX_PRODUCTS = 2000
 ROLE = "catalogue photo"
-"""Of a sealed file; see `privacy.sealing`."""
+"""Role of a sealed photo, see `persistence.sealing`."""
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-_NAMED = 8
-_NEW, _GONE = ".new", ".gone"
+_MAX_LISTED = 8
+"""Known products that an error message lists."""
+_NEW, _REMOVED = ".new", ".gone"
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo's file, and what changes with its content: `changed` ns since 1970, `size` bytes."""
+    """A photo's file, with its time of change in ns since 1970 and its size in bytes."""
 
     path: Path
     changed: int
@@ -46,8 +47,8 @@ class Photo:
 
 
 @dataclass(frozen=True)
-class Added:
-    """`name` as it is written in the catalogue; `new` photos of now `photos`."""
+class AddResult:
+    """`name` as stored in the catalogue; `photos` that the product has now, `new` ones among them."""
 
     name: str
     new: int
@@ -55,150 +56,145 @@ class Added:
 
 
 class Catalogue:
-    """Products by name. Safe for several threads and processes; nothing is kept in memory."""
+    """The products by name. Safe for several threads and processes; caches nothing."""
 
     def __init__(self, folder: Path, key: Key | None = None) -> None:
         self.folder = folder
         self._key = key
 
-    def products(self) -> list[str]:
-        """Names, sorted; none where there is no folder. Raises LvmError where it cannot be read."""
+    def list_products(self) -> list[str]:
+        """Return the names, sorted; none if there is no folder. Raises LvmError if it cannot be read."""
         try:
             with os.scandir(self.folder) as entries:
-                return sorted(one.name for one in entries if one.is_dir() and not one.name.startswith("."))
+                return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
         except FileNotFoundError:
             return []
         except (OSError, ValueError) as error:
-            raise LvmError(f"catalogue {self.folder} cannot be read: {_why(error)}") from error
+            raise LvmError(f"catalogue {self.folder} cannot be read: {_reason(error)}") from error
 
-    def photos(self, name: str) -> list[Photo]:
-        """The photos that stand for a product, by name of file: the first 16. Raises QueryError."""
-        return self._files(name)[:MAX_PHOTOS]
+    def list_photos(self, name: str) -> list[Photo]:
+        """Return the photos of a product that questions use: the first 16 by filename. Raises QueryError."""
+        self.check_known(name)
+        return self._scan_photos(name)[:MAX_PHOTOS]
 
-    def image(self, photo: Photo) -> Image:
-        """(H, W, 3) RGB. Raises LvmError where it cannot be read, SealError where the key is another."""
-        data = contents(photo.path)
+    def load_image(self, photo: Photo) -> Image:
+        """Return (H, W, 3) RGB. Raises LvmError if it cannot be read, SealError if the key is wrong."""
+        data = read_file(photo.path)
         if not is_sealed(data):
-            return read_image(photo.path)  # named in what is wrong with it
+            return read_image(photo.path)  # by its path, for error messages
         try:
             return read_image(opened(data, self._key, role=ROLE))
         except SealError as error:
             raise SealError(printable(f"photo {photo.path}: {error}")) from None
 
-    def sizes(self, name: str) -> list[dict[str, Any]]:
-        """File, width, height and bytes of each photo of a product. Raises QueryError, LvmError."""
+    def describe_photos(self, name: str) -> list[dict[str, Any]]:
+        """Return file, width, height and bytes of each photo of a product. Raises QueryError, LvmError."""
         rows = []
-        for photo in self.photos(name):
-            height, width = self.image(photo).shape[:2]
+        for photo in self.list_photos(name):
+            height, width = self.load_image(photo).shape[:2]
             rows.append({"file": photo.path.name, "width": width, "height": height, "bytes": photo.size})
         return rows
 
     def seal(self) -> int:
-        """Seal every photo that is not sealed yet, also those that were put here by hand. Returns how many.
+        """Encrypt every photo that is not encrypted yet, also those added by hand. Returns how many.
 
-        Raises LvmError where there is no key, and where a photo cannot be read or written.
+        Raises LvmError if there is no key, or a photo cannot be read or written.
         """
         if self._key is None:
             raise LvmError("sealing needs a key: name its file with --key or in LVM_EDGE_KEY_FILE")
         count = 0
         with self._writing():
-            for photo in (one for name in self.products() for one in self._listed(name)):
-                data = contents(photo.path)
+            for photo in (photo for name in self.list_products() for photo in self._scan_photos(name)):
+                data = read_file(photo.path)
                 if not is_sealed(data):
-                    write_private(photo.path, self._sealed(data))
+                    write_private(photo.path, self._seal(data))
                     count += 1
         return count
 
-    def _sealed(self, data: bytes) -> bytes:
+    def _seal(self, data: bytes) -> bytes:
         return data if self._key is None else self._key.seal(data, role=ROLE)
 
-    def _files(self, name: str) -> list[Photo]:
-        self.known(name)
-        return self._listed(name)
-
-    def _listed(self, name: str) -> list[Photo]:
-        found = []
+    def _scan_photos(self, name: str) -> list[Photo]:
+        photos = []
         try:
             with os.scandir(self.folder / name) as entries:
-                for one in entries:
-                    suffix = Path(one.name).suffix.lower()
-                    if suffix in _PICTURES and not one.name.startswith(".") and one.is_file():
-                        told = one.stat()
-                        found.append(Photo(Path(one.path), told.st_mtime_ns, told.st_size))
+                for entry in entries:
+                    suffix = Path(entry.name).suffix.lower()
+                    if suffix in _PICTURES and not entry.name.startswith(".") and entry.is_file():
+                        status = entry.stat()
+                        photos.append(Photo(Path(entry.path), status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise QueryError(
-                printable(f"product {name!r} in catalogue {self.folder} cannot be read: {_why(error)}")
+                printable(f"product {name!r} in catalogue {self.folder} cannot be read: {_reason(error)}")
             ) from error
-        return sorted(found, key=lambda photo: photo.path.name)
+        return sorted(photos, key=lambda photo: photo.path.name)
 
     def as_json(self) -> dict[str, Any]:
-        """`{"products": [{"name", "photos"}]}`, photos being how many a question takes."""
-        return {
-            "products": [
-                {"name": name, "photos": min(len(self._listed(name)), MAX_PHOTOS)} for name in self.products()
-            ]
-        }
+        """Return `{"products": [{"name", "photos"}]}`, where `photos` is the number that a question uses."""
+        counts = {name: len(self._scan_photos(name)) for name in self.list_products()}
+        return {"products": [{"name": name, "photos": min(n, MAX_PHOTOS)} for name, n in counts.items()]}
 
-    def known(self, name: str) -> None:
-        """Raise QueryError, with the nearest name, for a product that is not here."""
-        names = self.products()
+    def check_known(self, name: str) -> None:
+        """Raises QueryError, with the nearest name, if there is no such product."""
+        names = self.list_products()
         if name in names:
             return
-        shown = name[:100]
+        excerpt = name[:100]
         if not names:
             raise QueryError(
                 printable(
-                    f"product {shown!r} is not in the catalogue; {self.folder} has no products, "
+                    f"product {excerpt!r} is not in the catalogue; {self.folder} has no products, "
                     "add one with lvm-edge catalogue add NAME PHOTO"
                 )
             )
-        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        more = f" and {len(names) - _MAX_LISTED} more" if len(names) > _MAX_LISTED else ""
         raise QueryError(
             printable(
-                f"product {shown!r} is not in the catalogue; nearest is {nearest(name, names)!r}, "
-                f"known are {', '.join(names[:_NAMED])}{more}"
+                f"product {excerpt!r} is not in the catalogue; nearest is {nearest(name, names)!r}, "
+                f"known are {', '.join(names[:_MAX_LISTED])}{more}"
             )
         )
 
-    def add(self, name: str, images: Sequence[Image], *, replace: bool = False) -> Added:
-        """Add photos (H, W, 3) RGB to a product, a new one where there is none of that name; `replace` puts
-        them in the place of those that are there. What is there already is not added twice.
+    def add(self, name: str, images: Sequence[Image], *, replace: bool = False) -> AddResult:
+        """Add photos (H, W, 3) RGB to a product, which is created if there is none of that name.
 
-        Raises QueryError for a name, a number or a photo that cannot be, LvmError where it cannot be written.
+        `replace`: they replace its photos. A photo that the product has already is not added again. Raises
+        QueryError for an invalid name, photo or number of photos, LvmError if writing fails.
         """
-        name = product_name(name)
-        data = {hashlib.sha256(one).hexdigest()[:16]: one for one in map(encode_photo, images)}
+        name = check_product_name(name)
+        data = {hashlib.sha256(jpeg).hexdigest()[:16]: jpeg for jpeg in map(encode_photo, images)}
         if not data:
             raise QueryError(f"name at least one photo of {printable(name)!r}")
         with self._writing():
-            names = self.products()
+            names = self.list_products()
             if name not in names:
-                return self._begun(name, names, data)
-            return self._extended(name, data, replace)
+                return self._create(name, names, data)
+            return self._extend(name, data, replace)
 
     def remove(self, name: str) -> int:
-        """Remove a product. Returns how many photos it had. Raises QueryError, LvmError."""
+        """Remove a product. Returns its number of photos. Raises QueryError, LvmError."""
         with self._writing():
-            count = len(self._files(name))
-            os.replace(self.folder / name, self.folder / _GONE)  # at once for whoever asks meanwhile
+            self.check_known(name)
+            count = len(self._scan_photos(name))
+            os.replace(self.folder / name, self.folder / _REMOVED)  # one step, for questions at the same time
             fsync_folder(self.folder)
-            shutil.rmtree(self.folder / _GONE)
+            shutil.rmtree(self.folder / _REMOVED)
         return count
 
     def rename(self, before: str, after: str) -> str:
-        """Give a product another name, which is returned. Raises QueryError where that is taken, LvmError."""
-        after = product_name(after)
+        """Rename a product. Returns its new name. Raises QueryError if that is in use, LvmError."""
+        after = check_product_name(after)
         with self._writing():
-            self.known(before)
-            self._check_free(after, [one for one in self.products() if one != before])
+            self.check_known(before)
+            self._check_free(after, [name for name in self.list_products() if name != before])
             os.rename(self.folder / before, self.folder / after)
             fsync_folder(self.folder)
         return after
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _begun(self, name: str, names: Sequence[str], data: dict[str, bytes]) -> Added:
-        """A new product appears with all of its photos."""
+    def _create(self, name: str, names: Sequence[str], data: dict[str, bytes]) -> AddResult:
+        """Create a product with all of its photos in one step."""
         self._check_free(name, names)
         if len(names) >= MAX_PRODUCTS:
             raise QueryError(f"the catalogue is full: at most {MAX_PRODUCTS} products; remove one first")
@@ -208,45 +204,45 @@ class Catalogue:
         self._write(fresh, 0, data)
         os.rename(fresh, self.folder / name)
         fsync_folder(self.folder)
-        return Added(name, len(data), len(data))
+        return AddResult(name, len(data), len(data))
 
-    def _extended(self, name: str, data: dict[str, bytes], replace: bool) -> Added:
-        folder, there = self.folder / name, self._files(name)
-        fresh = {key: one for key, one in data.items() if not any(key in photo.path.stem for photo in there)}
+    def _extend(self, name: str, data: dict[str, bytes], replace: bool) -> AddResult:
+        folder, present = self.folder / name, self._scan_photos(name)
+        stems = [photo.path.stem for photo in present]
+        fresh = {key: jpeg for key, jpeg in data.items() if not any(key in stem for stem in stems)}
+        total = len(data) if replace else len(present) + len(fresh)
+        _check_count(name, total)
+        self._write(folder, _last_number(present), fresh)
         if not replace:
-            _check_count(name, len(there) + len(fresh))
-            self._write(folder, _last_number(there), fresh)
-            return Added(name, len(fresh), len(there) + len(fresh))
-        _check_count(name, len(data))
-        self._write(folder, _last_number(there), fresh)
-        for photo in there:
+            return AddResult(name, len(fresh), total)
+        for photo in present:
             if not any(key in photo.path.stem for key in data):
                 photo.path.unlink(missing_ok=True)
         fsync_folder(folder)
-        return Added(name, len(fresh), len(data))
+        return AddResult(name, len(fresh), total)
 
     def _write(self, folder: Path, last: int, data: dict[str, bytes]) -> None:
-        for number, (key, one) in enumerate(data.items(), last + 1):
-            write_private(folder / f"{number:03}-{key}.jpg", self._sealed(one))
+        for number, (key, jpeg) in enumerate(data.items(), last + 1):
+            write_private(folder / f"{number:03}-{key}.jpg", self._seal(jpeg))
 
     def _check_free(self, name: str, names: Sequence[str]) -> None:
-        alike = [one for one in names if one.casefold() == name.casefold()]
-        if alike:  # some disks do not tell capitals apart
-            raise QueryError(printable(f"there is a product {alike[0]!r} already; choose another name"))
+        same = [known for known in names if known.casefold() == name.casefold()]
+        if same:  # some filesystems ignore case
+            raise QueryError(printable(f"there is a product {same[0]!r} already; choose another name"))
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
-        """One writer at a time; what the disk refuses becomes a sentence."""
+        """Lock the catalogue for one writer, and raise disk errors as LvmError."""
         try:
             self.folder.mkdir(parents=True, mode=FOLDER_MODE, exist_ok=True)
             with (self.folder / ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                for left in (_NEW, _GONE):  # of a writer that was killed
-                    shutil.rmtree(self.folder / left, ignore_errors=True)
+                for name in (_NEW, _REMOVED):  # left by a writer that was killed
+                    shutil.rmtree(self.folder / name, ignore_errors=True)
                 yield
         except OSError as error:
             raise LvmError(
-                f"catalogue {self.folder} cannot be written: {_why(error)}; name another with --catalogue"
+                f"catalogue {self.folder} cannot be written: {_reason(error)}; name another with --catalogue"
             ) from error
 
 
@@ -258,10 +254,10 @@ def _check_count(name: str, count: int) -> None:
 
 
 def _last_number(photos: Sequence[Photo]) -> int:
-    """The highest that a file of ours begins with: new photos come after those that are there."""
+    """Return the highest number at the start of a filename: new photos are numbered from there."""
     numbers = [photo.path.stem.partition("-")[0] for photo in photos]
-    return max((int(one) for one in numbers if len(one) <= 6 and one.isdecimal()), default=0)
+    return max((int(number) for number in numbers if len(number) <= 6 and number.isdecimal()), default=0)
 
 
-def _why(error: Exception) -> str:
+def _reason(error: Exception) -> str:
     return printable(str(getattr(error, "strerror", None) or error))

@@ -1,1 +1,1 @@
-"""The configuration file: its schema, its reader, and the paths of a machine."""
+"""Hold the configuration: its schema, its YAML reader and the default paths."""

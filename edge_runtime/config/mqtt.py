@@ -1,4 +1,4 @@
-"""The `mqtt:` section of a configuration. It connects nowhere unless a person switches it on."""
+"""The `mqtt:` section of the configuration. Nothing is connected unless `enabled` is true."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from pydantic import AfterValidator, Field, SecretStr, model_validator
 from edge_runtime.system.validation import StrictModel
 
 MAX_TOPIC = 100
-"""Bytes of a prefix: a topic may have 65,535, and ours add two names to it."""
+"""Bytes of a topic prefix. A whole topic may have 65,535; ours add two names to the prefix."""
 
 
-def _topic_prefix(text: str) -> str:
+def _check_topic_prefix(text: str) -> str:
     levels = text.split("/")
     plain = text.isprintable() and not set("+#") & set(text) and not text.startswith("$")
     if not plain or not all(levels) or not 0 < len(text.encode()) <= MAX_TOPIC:
@@ -22,12 +22,12 @@ def _topic_prefix(text: str) -> str:
     return text
 
 
-TopicPrefix = Annotated[str, AfterValidator(_topic_prefix)]
+TopicPrefix = Annotated[str, AfterValidator(_check_topic_prefix)]
 
 
 class BrokerTls(StrictModel):
-    """`ca` checks the broker (without it the system's own authorities do); `cert` and `key` prove this device
-    to it. `insecure` encrypts and does not check who the broker is."""
+    """`ca` verifies the broker (without it, the system's certificate authorities do). `cert` and `key`
+    authenticate this device. `insecure` encrypts, but does not verify the broker."""
 
     ca: Path | None = None
     cert: Path | None = None
@@ -35,33 +35,31 @@ class BrokerTls(StrictModel):
     insecure: bool = False
 
     @model_validator(mode="after")
-    def _pair(self) -> BrokerTls:
+    def _check_pair(self) -> BrokerTls:
         if self.key is not None and self.cert is None:
             raise ValueError("key needs cert, the certificate that it belongs to")
         return self
 
 
 class DiscoverySettings(StrictModel):
-    """Home Assistant finds the cameras by itself below `prefix`."""
+    """Home Assistant discovers the cameras by the topics under `prefix`."""
 
     enabled: bool = False
     prefix: TopicPrefix = "homeassistant"
 
 
 class MqttSettings(StrictModel):
-    """`queries` and `commands` say whether others may ask, and pause cameras; `answers` whether what was
-    asked through any door is told to all who read `lvm/events`. `response_topics` are where an MQTT 5 asker
-    may have its answers beside `lvm/query/response/`."""
+    """`queries` lets clients ask questions, `commands` lets them pause cameras. `answers` publishes the
+    questions of all interfaces and their answers on `lvm/events`. `response_topics` are the prefixes, besides
+    `lvm/query/response/`, that an MQTT 5 client may name as its response topic."""
 
     enabled: bool = False
     host: str = Field(default="localhost", min_length=1, max_length=255)
-    port: int | None = Field(
-        default=None, ge=1, le=65535, description="1883, with tls 8883 unless said otherwise"
-    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="default: 1883, with tls 8883")
     username: str | None = Field(default=None, max_length=200)
-    password: SecretStr | None = Field(default=None, description="best as ${NAME} of the environment")
+    password: SecretStr | None = Field(default=None, description="best as ${NAME}, from the environment")
     tls: BrokerTls | None = None
-    topic_prefix: TopicPrefix = Field(default="lvm", description="of this device alone, not of several")
+    topic_prefix: TopicPrefix = Field(default="lvm", description="each device needs its own")
     client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
     stats_interval_s: float = Field(default=60.0, ge=1, le=86_400)
     queries: bool = True
@@ -69,28 +67,28 @@ class MqttSettings(StrictModel):
     answers: bool = False
     response_topics: tuple[TopicPrefix, ...] = Field(default=(), max_length=16)
     max_query_mb: float = Field(
-        default=8.0, ge=0.01, le=64, description="the broker sends us nothing that is longer"
+        default=8.0, ge=0.01, le=64, description="the broker does not deliver longer messages"
     )
     buffer_events: int = Field(
-        default=1000, ge=1, le=100_000, description="kept while the broker is away; the oldest go"
+        default=1000, ge=1, le=100_000, description="kept while the broker is away; the oldest are dropped"
     )
-    buffer_mb: float = Field(default=4.0, ge=0.1, le=256, description="the same in MB")
+    buffer_mb: float = Field(default=4.0, ge=0.1, le=256, description="the same limit in MB")
     discovery: DiscoverySettings = DiscoverySettings()
 
     @model_validator(mode="after")
-    def _user(self) -> MqttSettings:
+    def _check_username(self) -> MqttSettings:
         if self.password is not None and self.username is None:
-            raise ValueError("password needs username, whose password it is")
+            raise ValueError("password needs username")
         return self
 
     @property
     def name(self) -> str:
-        """What the broker knows this client by; two with one name throw each other out."""
+        """Client id at the broker, which disconnects the older of two clients with one id."""
         return self.client_id or f"lvm-edge-{socket.gethostname()}"[:64]
 
     @property
     def address(self) -> str:
-        """The broker, for people."""
+        """Address of the broker, to show to people."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'mqtts' if self.tls else 'mqtt'}://{host}:{self.port_used}"
 

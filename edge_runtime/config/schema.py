@@ -1,4 +1,4 @@
-"""The YAML that a person starts from. Unknown keys are refused; the message names the line."""
+"""Schema of the YAML configuration. Unknown keys are refused; the message names the line."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from edge_runtime.config.paths import configs
 from edge_runtime.config.privacy import EncryptionSettings, PrivacySettings
 from edge_runtime.config.yaml_loader import MAX_CONFIG_BYTES, read_settings
 from edge_runtime.system.logs import LogSettings
-from edge_runtime.system.secrets import masked, redacted
+from edge_runtime.system.secrets import mask_secrets, redact
 from edge_runtime.system.validation import StrictModel
 
 __all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]
 
 
-def _camera_name(name: str) -> str:
+def _check_camera_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
         raise ValueError("a camera's name is up to 64 letters, digits, - _ and . since a folder gets it")
     return name
@@ -29,27 +29,27 @@ def _camera_name(name: str) -> str:
 
 SamplerName = Literal["neural", "svd-novelty", "random", "fifo"]
 BackendName = Literal["auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime"]
-CameraName = Annotated[str, AfterValidator(_camera_name)]
+CameraName = Annotated[str, AfterValidator(_check_camera_name)]
 
 
 class CameraDefaults(StrictModel):
-    """What each camera may have otherwise: its own value, else `defaults`, else that of `model` and `state`.
+    """Settings of each camera: its own value, else that of `defaults`, else that of `model` or `state`.
 
-    Privacy zones of `defaults` are every camera's, beside its own.
+    The privacy zones of `defaults` apply to every camera, besides its own.
     """
 
-    sampler: SamplerName | None = Field(default=None, description="who decides what is remembered")
+    sampler: SamplerName | None = Field(default=None, description="chooses which tokens are remembered")
     sample_fps: float | None = Field(
         default=None, ge=1e-4, allow_inf_nan=False, description="frames a second, at most the bundle's rate"
     )
     save_interval_s: float | None = Field(
-        default=None, ge=0, allow_inf_nan=False, description="as state.save_interval_s"
+        default=None, ge=0, allow_inf_nan=False, description="see state.save_interval_s"
     )
     privacy: PrivacySettings | None = None
 
 
 class Camera(CameraDefaults):
-    """One camera; its name is that of its folder. Credentials in `source` are shown nowhere."""
+    """A camera; its folder has its name. Credentials in `source` are never shown."""
 
     source: str | int = Field(
         repr=False, description="camera index, path, URL, gst:PIPELINE, csi://N or demo"
@@ -57,27 +57,27 @@ class Camera(CameraDefaults):
     state: Path | None = Field(default=None, description="folder of its memory")
 
     @field_serializer("source")
-    def _redacted(self, source: str | int) -> str | int:
-        return masked(redacted(source)) if isinstance(source, str) else source
+    def _redact_source(self, source: str | int) -> str | int:
+        return mask_secrets(redact(source)) if isinstance(source, str) else source
 
 
 class Model(StrictModel):
     bundle: Path | None = Field(
-        default=None, description="bundle directory or archive, else the one that ships"
+        default=None, description="bundle directory or archive; default: the one that ships"
     )
-    backend: BackendName = Field(default="auto", description="auto: the first of those named that runs here")
-    threads: int | None = Field(default=None, ge=1, le=256, description="of each engine, else all cores")
-    sampler: SamplerName = Field(default="neural", description="who decides what is remembered")
+    backend: BackendName = Field(default="auto", description="auto: the first of the others that runs here")
+    threads: int | None = Field(default=None, ge=1, le=256, description="per engine; default: all cores")
+    sampler: SamplerName = Field(default="neural", description="chooses which tokens are remembered")
 
 
 class State(StrictModel):
     directory: Path | None = Field(
-        default=None, description="the memory of one camera, or a folder with one of each camera's name"
+        default=None, description="folder of one camera's memory, or of a subfolder for each camera"
     )
     save_interval_s: float = Field(
         default=1.0,
         ge=0,
-        description="time until a file's frames survive a power cut; a camera's do at once",
+        description="time until frames of a file survive a power cut; frames of a camera do at once",
     )
     encryption: EncryptionSettings = EncryptionSettings()
 
@@ -85,7 +85,7 @@ class State(StrictModel):
 class Objects(StrictModel):
     catalogue: Path | None = Field(
         default=None,
-        description="folder of one sub-folder of photos a product, else catalogue under $LVM_EDGE_STATE",
+        description="folder with a subfolder of photos for each product; default: $LVM_EDGE_STATE/catalogue",
     )
 
 
@@ -103,7 +103,7 @@ class Config(StrictModel):
 
 
 def load_config(path: Path) -> Config:
-    """Read a configuration. Raises LvmError with file, line and the first thing that is wrong."""
+    """Read a configuration. Raises LvmError with file, line and the first problem."""
     if not path.exists() and path.name == str(path) and (configs() / path.name).is_file():
-        path = configs() / path.name  # one of those that ship, by its name
+        path = configs() / path.name  # a shipped configuration
     return read_settings(path, Config)

@@ -1,9 +1,9 @@
 """What accompanies a run: started before it watches, told to whoever shows it, stopped after it.
 
 A companion is a function `start(run)` that is a context manager: what it holds lives as long as its `with`.
-It keeps in `run` what others need of it, and says in `run.messages` what a person should read at the start. They
-start in the order of `COMPANIONS` and stop in the opposite one, so the doors come last: who asks through them
-finds everything else there, and nobody asks any more when the rest stops.
+It keeps in `run` what others need of it, and puts into `run.messages` what a person should read at the start.
+They start in the order of `COMPANIONS` and stop in the opposite one, so the doors come last: who asks through
+them finds everything else there, and nobody asks any more when the rest stops.
 """
 
 from __future__ import annotations

@@ -25,7 +25,7 @@ from edge_runtime.persistence.errors import NewerState, StateError
 from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.header import Count
 from edge_runtime.persistence.sealing import JOURNAL, Seal
-from edge_runtime.system.validation import first_problem
+from edge_runtime.system.validation import describe_first_problem
 
 MAGIC = b"LVMJRNL1"
 PREFIX = "memory.journal."
@@ -153,7 +153,7 @@ def _head(payload: bytes) -> _Head:
             raise NewerState("its journal was written by a newer lvm-edge")
         return _Head.model_validate(plain)
     except ValidationError as error:
-        raise StateError(f"its journal is not understood ({first_problem(error)})") from error
+        raise StateError(f"its journal is not understood ({describe_first_problem(error)})") from error
     except (KeyError, ValueError, RecursionError) as error:
         raise StateError(f"its journal is not understood ({type(error).__name__})") from error
 

@@ -28,7 +28,7 @@ from edge_runtime.persistence.errors import Damaged, NewerState, StateError
 from edge_runtime.persistence.header import FORMAT_VERSION, Header
 from edge_runtime.persistence.sealing import SNAPSHOT, Seal
 from edge_runtime.persistence.validation import CARRIED, check_arrays, check_network
-from edge_runtime.system.validation import first_problem
+from edge_runtime.system.validation import describe_first_problem
 from engines.network_config import NetworkConfig
 from engines.spec import Array
 
@@ -78,7 +78,7 @@ def decode(data: bytes, seal: Seal, network: NetworkConfig | None = None) -> Sna
         header = Header.model_validate(plain)
         arrays = load(payload)
     except ValidationError as error:
-        raise StateError(f"not understood ({first_problem(error)})") from error
+        raise StateError(f"not understood ({describe_first_problem(error)})") from error
     except (SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         raise StateError(f"not understood ({type(error).__name__})") from error
     try:

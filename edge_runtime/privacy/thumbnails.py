@@ -1,8 +1,8 @@
-"""Small pictures of remembered moments, for a person's eyes. Off unless switched on; bounded in all ways.
+"""Keep thumbnails of remembered frames for people. Off by default; limited in number, size and age.
 
-A picture of each frame of the running clip waits in RAM, as JPEG. When the clip is over, those whose tokens
-are remembered are written, and those go whose tokens are not remembered any more. What is offered has passed
-the privacy zones already. Sealed where the state is.
+A JPEG of each frame of the current clip waits in RAM. When the clip is complete, the frames that have tokens
+in the memory are written to disk, and thumbnails of frames without any token left are removed. Frames are
+masked by the privacy zones before they get here. Thumbnails are encrypted where the state is.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from edge_runtime.imaging.jpeg import encode_jpeg, shrink
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence.encryption import Key, opened
 from edge_runtime.persistence.private_files import private_folder, write_private
-from edge_runtime.system.retention import too_old
+from edge_runtime.system.retention import is_expired
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
@@ -27,94 +27,94 @@ log = logging.getLogger(__name__)
 
 FOLDER = "thumbnails"
 ROLE = "thumbnail"
-MOST_WAITING = 512
-"""Pictures in RAM: those of one clip. About 10 kB each."""
+MAX_PENDING = 512
+"""JPEGs in RAM, about 10 kB each; a clip has fewer frames."""
 _NAME = re.compile(r"(-?\d{1,18})\.jpg(\.sealed)?$")
 
 
 class Thumbnails:
-    """The pictures of one state folder. For the run's thread only, but for `read` and `prune`.
+    """The thumbnails of one state folder. For the run's thread only, except `read` and `prune`.
 
-    A thumbnail is a comfort: a disk that is full or read-only costs pictures, told in the log, and never the
-    memory. But pictures that are to be gone and cannot be removed raise LvmError.
+    Thumbnails are optional: if the disk is full or read-only they are lost, with a line in the log, but the
+    memory is not. Thumbnails that must be forgotten and cannot be removed raise LvmError.
     """
 
     def __init__(self, state: Path, settings: ThumbnailSettings, key: Key | None = None) -> None:
-        """What is there already stays while switched on, and is removed while switched off."""
+        """Keep the thumbnails that are there if `settings.enabled`, else remove them all."""
         self._folder = state / FOLDER
         self._settings = settings
         self._key = key
-        self._waiting: dict[int, bytes] = {}
+        self._pending: dict[int, bytes] = {}
         self._memory_version: int | None = None
         if settings.enabled:
-            with self._comfort("written"):
+            with self._logged_errors("written"):
                 private_folder(self._folder)
-                _remove(p for p in self._folder.iterdir() if not _NAME.match(p.name))  # a half-written one
+                _remove(p for p in self._folder.iterdir() if not _NAME.match(p.name))  # half-written files
             self.prune()
         else:
-            remove_all(state)
+            remove_all_thumbnails(state)
 
     @property
     def enabled(self) -> bool:
         return self._settings.enabled
 
-    def offer(self, frame: Frame) -> None:
-        """A frame that is about to be remembered, zones burnt in."""
+    def add(self, frame: Frame) -> None:
+        """Add a sampled frame, already masked, to those that wait for the end of their clip."""
         if self.enabled:
-            self._waiting[to_tick(frame.t)] = encode_jpeg(shrink(frame.image, self._settings.side_px))
-            while len(self._waiting) > MOST_WAITING:
-                del self._waiting[next(iter(self._waiting))]
+            self._pending[to_tick(frame.t)] = encode_jpeg(shrink(frame.image, self._settings.side_px))
+            while len(self._pending) > MAX_PENDING:
+                del self._pending[next(iter(self._pending))]
 
-    def keep(self, version: Version) -> None:
-        """Write pictures of what this version remembers, remove the others. Costs nothing within a clip."""
+    def update(self, version: Version) -> None:
+        """Write thumbnails of the frames that this version remembers, remove others. Free within a clip."""
         if not self.enabled or version.memory.version == self._memory_version:
             return
         self._memory_version = version.memory.version
         remembered = {int(tick) for tick in version.memory.tick[version.memory.valid]}
-        with self._comfort("removed"):
+        with self._logged_errors("removed"):
             _remove(path for tick, path in self._files().items() if tick not in remembered)
-        with self._comfort("written"):
+        with self._logged_errors("written"):
             private_folder(self._folder)
-            for tick in sorted(remembered & self._waiting.keys()):
-                self._write(tick, self._waiting[tick])
-        # What a running clip still holds waits on.
-        newest = set(version.pending_ticks)
-        self._waiting = {tick: data for tick, data in self._waiting.items() if tick in newest}
+            for tick in sorted(remembered & self._pending.keys()):
+                self._write(tick, self._pending[tick])
+        # Frames of the next clip go on waiting.
+        in_clip = set(version.pending_ticks)
+        self._pending = {tick: data for tick, data in self._pending.items() if tick in in_clip}
         self.prune()
 
     def prune(self) -> None:
-        """Remove what is too old, then the oldest until number and bytes are within their bounds."""
+        """Remove thumbnails that are too old, then the oldest until number and size are within limits."""
         if self.enabled:
-            with self._comfort("removed"):
+            with self._logged_errors("removed"):
                 self._prune()
 
     def _prune(self) -> None:
         files = self._files()
-        told = {path: path.stat() for path in files.values() if path.exists()}
-        late = [path for path in told if too_old(path, self._settings.days * 86400)]
-        kept = [path for _, path in sorted(files.items()) if path in told and path not in late]
-        total = sum(told[path].st_size for path in kept)
-        while kept and (len(kept) > self._settings.most or total > self._settings.most_mb * 1e6):
-            late.append(kept.pop(0))
-            total -= told[late[-1]].st_size
-        _remove(late)
+        sizes = {path: path.stat().st_size for path in files.values() if path.exists()}
+        expired = [path for path in sizes if is_expired(path, self._settings.days * 86400)]
+        retained = [path for _, path in sorted(files.items()) if path in sizes and path not in expired]
+        total = sum(sizes[path] for path in retained)
+        while retained and (len(retained) > self._settings.most or total > self._settings.most_mb * 1e6):
+            expired.append(retained.pop(0))
+            total -= sizes[expired[-1]]
+        _remove(expired)
 
-    def clear_waiting(self) -> None:
-        """Let go of the pictures in RAM: a pause has begun."""
-        self._waiting.clear()
+    def clear_pending(self) -> None:
+        """Drop the JPEGs in RAM, because a pause has begun."""
+        self._pending.clear()
 
     def forget(self, first_tick: int, last_tick: int) -> int:
-        """Remove the pictures of these ticks, both included. Returns how many files that were."""
-        self._waiting = {t: data for t, data in self._waiting.items() if not first_tick <= t <= last_tick}
-        return forget_files(self._folder, first_tick, last_tick)
+        """Remove thumbnails of the ticks from first to last, both included. Returns the number of files."""
+        self._pending = {t: data for t, data in self._pending.items() if not first_tick <= t <= last_tick}
+        return remove_thumbnails(self._folder, first_tick, last_tick)
 
     def times(self) -> list[float]:
-        """Seconds of which there is a picture, oldest first."""
+        """Return the times of the thumbnails in seconds, oldest first."""
         return [tick / TICKS_PER_SECOND for tick in sorted(self._files())]
 
     def read(self, t: float) -> bytes | None:
-        """The JPEG of the moment at `t` seconds, None where there is none. Raises SealError."""
-        if not abs(t) <= MAX_T:  # as of NaN, which has no tick
+        """Return the JPEG of the frame at `t` seconds, or None. Raises SealError."""
+        if not abs(t) <= MAX_T:  # also NaN, which has no tick
             return None
         tick = to_tick(t)
         path = self._files().get(tick)
@@ -126,7 +126,7 @@ class Thumbnails:
             return None
 
     @contextlib.contextmanager
-    def _comfort(self, done: str) -> Iterator[None]:
+    def _logged_errors(self, done: str) -> Iterator[None]:
         try:
             yield
         except OSError as error:
@@ -141,42 +141,43 @@ class Thumbnails:
         (self._folder / f"{tick}.jpg").unlink(missing_ok=True)
 
     def _files(self) -> dict[int, Path]:
-        return _pictures(self._folder)
+        return _files_by_tick(self._folder)
 
 
-def forget_files(folder: Path, first_tick: int, last_tick: int) -> int:
-    """Remove the pictures of these ticks, both included, and any that is half written. Returns how many.
+def remove_thumbnails(folder: Path, first_tick: int, last_tick: int) -> int:
+    """Remove thumbnails of the ticks from first to last, both included, and half-written files.
 
-    Raises LvmError where they cannot be removed.
+    Returns the number of files. Raises LvmError if they cannot be removed.
     """
     if not folder.is_dir():
         return 0
-    with _certainly(folder):
-        left = [path for path in folder.iterdir() if not _NAME.match(path.name)]
-        return _remove([*left, *(p for t, p in _pictures(folder).items() if first_tick <= t <= last_tick)])
+    with _raised_errors(folder):
+        partial = [path for path in folder.iterdir() if not _NAME.match(path.name)]
+        return _remove(
+            [*partial, *(p for t, p in _files_by_tick(folder).items() if first_tick <= t <= last_tick)]
+        )
 
 
 @contextlib.contextmanager
-def _certainly(folder: Path) -> Iterator[None]:
-    """Around removing what nobody may find any more."""
+def _raised_errors(folder: Path) -> Iterator[None]:
+    """Raise LvmError for a disk error: what is removed here must not stay."""
     try:
         yield
     except OSError as error:
         raise LvmError(
-            f"{folder}: thumbnails that are to be gone cannot be removed: {error.strerror}; remove them"
+            f"{folder}: thumbnails that must go cannot be removed: {error.strerror}; remove them"
         ) from error
 
 
-def _pictures(folder: Path) -> dict[int, Path]:
-    """By tick."""
+def _files_by_tick(folder: Path) -> dict[int, Path]:
     if not folder.is_dir():
         return {}
-    named = ((_NAME.match(path.name), path) for path in folder.iterdir())
-    return {int(match[1]): path for match, path in named if match}
+    matches = ((_NAME.match(path.name), path) for path in folder.iterdir())
+    return {int(match[1]): path for match, path in matches if match}
 
 
 def _remove(paths: Iterable[Path]) -> int:
-    """Remove these files, those that are gone already too; the folder's change is made to last."""
+    """Remove files, whether they still exist or not, and sync their folders. Returns the number of paths."""
     folders, count = set(), 0
     for path in list(paths):
         path.unlink(missing_ok=True)
@@ -187,12 +188,12 @@ def _remove(paths: Iterable[Path]) -> int:
     return count
 
 
-def remove_all(state: Path) -> int:
-    """Remove every thumbnail of a state folder. Returns how many. Raises LvmError where they stay."""
+def remove_all_thumbnails(state: Path) -> int:
+    """Remove all thumbnails of a state folder. Returns how many. Raises LvmError if that fails."""
     folder = state / FOLDER
     if not folder.is_dir():
         return 0
-    with _certainly(folder):
+    with _raised_errors(folder):
         paths = list(folder.iterdir())
         for path in paths:
             path.unlink()

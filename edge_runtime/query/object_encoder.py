@@ -11,7 +11,7 @@ from typing import Protocol, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.catalogue.photos import cut_out as cut_out
+from edge_runtime.catalogue.photos import crop_image as crop_image
 from edge_runtime.catalogue.store import Catalogue, Photo
 from edge_runtime.frame import Frame
 from edge_runtime.imaging.decode import read_image
@@ -67,7 +67,7 @@ class ObjectEncoder:
 
     def products(self) -> list[str]:
         """Names that the catalogue knows."""
-        return [] if self._catalogue is None else self._catalogue.products()
+        return [] if self._catalogue is None else self._catalogue.list_products()
 
     def _product(self, name: str) -> NDArray[np.float32]:
         """From the catalogue as it is now; its photos are read once, and again when they change."""
@@ -76,10 +76,12 @@ class ObjectEncoder:
                 printable(f"product {name!r} is not in the catalogue; no catalogue is configured")
             )
         catalogue = self._catalogue
-        photos = tuple(catalogue.photos(name))
+        photos = tuple(catalogue.list_photos(name))
         if not photos:
             raise QueryError(printable(f"product {name!r} has no photos in {catalogue.folder / name}"))
-        return _cached(self._products, photos, self._lock, lambda: self._pooled(map(catalogue.image, photos)))
+        return _cached(
+            self._products, photos, self._lock, lambda: self._pooled(map(catalogue.load_image, photos))
+        )
 
     def _pooled(self, pictures: Iterable[bytes | Image]) -> NDArray[np.float32]:
         """One picture after another: sixteen large photos at once would take gigabytes."""
@@ -95,7 +97,7 @@ class ObjectEncoder:
                 "a box needs the picture that it lies in: ask the running process, or ask where the source "
                 "file is still in its place"
             )
-        return cut_out(self._frame_at(wanted.t).image, wanted.box)
+        return crop_image(self._frame_at(wanted.t).image, wanted.box)
 
     def _tokens(self, image: Image) -> NDArray[np.float32]:
         """(49, d) of a picture (S, S, 3), by its content."""

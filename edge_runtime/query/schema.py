@@ -31,7 +31,7 @@ from pydantic_core import from_json
 from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
-from edge_runtime.system.validation import StrictModel, first_problem
+from edge_runtime.system.validation import StrictModel, describe_first_problem
 
 MAX_PHOTO_TEXT = 70_000_000
 """Characters of one base64 photo: 50 MB of picture."""
@@ -211,7 +211,7 @@ def _problem(error: ValidationError) -> str:
         hint = f"; did you mean {near[0]}?" if near and near[0] != problem["loc"][-1] else ""
         return printable(f"{where} is no part of this kind of question{hint}")
     # A person wrote JSON, in which a tuple is an array.
-    return first_problem(error, skip=1, max_chars=400).replace("a valid tuple", "a valid array")
+    return describe_first_problem(error, skip=1, max_chars=400).replace("a valid tuple", "a valid array")
 
 
 def finite(name: str, value: float | None) -> float | None:

@@ -15,8 +15,8 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from edge_runtime.config.paths import cameras_root, catalogue_root, state_of
-from edge_runtime.config.privacy import PrivacySettings, together
+from edge_runtime.config.paths import cameras_root, catalogue_root, default_state_folder
+from edge_runtime.config.privacy import PrivacySettings, merge_privacy
 from edge_runtime.config.schema import Config
 from edge_runtime.persistence import (
     LEAST_FPS,
@@ -120,12 +120,12 @@ def make_source_settings(
     source, defaults = canonicalise(source), config.defaults
     return CameraSettings(
         source=source,
-        state=state or config.state.directory or state_of(source),
+        state=state or config.state.directory or default_state_folder(source),
         sampler=sampler or defaults.sampler or config.model.sampler,
         catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=defaults.sample_fps,
-        privacy=together(defaults.privacy, None),
+        privacy=merge_privacy(defaults.privacy, None),
     )
 
 
@@ -150,7 +150,7 @@ def merge_camera_settings(config: Config, name: str, sampler: str | None = None)
         catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(own.save_interval_s, defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=own.sample_fps or defaults.sample_fps,
-        privacy=together(defaults.privacy, own.privacy),
+        privacy=merge_privacy(defaults.privacy, own.privacy),
         patient=True,  # at a kiosk nobody reads the error: the camera may be switched on later
     )
 
@@ -170,7 +170,7 @@ def _make_settings(config: Config, name: str, state: Path | None, sampler: str |
 def _find_folder(config: Config, name: str, state: Path | None, camera: CameraSettings) -> Path:
     """Return the usual state folder, or the other one where only that has this camera's memory."""
     root = state or config.state.directory
-    alone = root or state_of(camera.source)
+    alone = root or default_state_folder(camera.source)
     among = (root or cameras_root()) / name
     usual, other = (among, alone) if len(config.cameras) > 1 else (alone, among)
     source, key = camera.source_name, find_key(config.state.encryption.key_file)

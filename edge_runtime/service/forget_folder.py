@@ -10,7 +10,7 @@ from edge_runtime.activity.log import forget_in_log
 from edge_runtime.memory.forgetting import Forgotten, forget_span, ticks_of
 from edge_runtime.persistence import Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.encryption import Key
-from edge_runtime.privacy.thumbnails import FOLDER, forget_files
+from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -49,7 +49,7 @@ def forget_in_folder(
             clip_frames=clip_frames,
             reset=reset_background,
         )
-        pictures = forget_files(folder / FOLDER, *ticks_of(start, end))
+        pictures = remove_thumbnails(folder / FOLDER, *ticks_of(start, end))
         state.save_alone(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
     return replace(result, thumbnails=pictures, activities=rows)

@@ -14,8 +14,8 @@ from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.coverage import PAUSED, Coverage
 from edge_runtime.memory.forgetting import Forgotten, forget_span, ticks_of
 from edge_runtime.persistence import StateError, StateFolder
-from edge_runtime.privacy.run_gate import Gate
-from edge_runtime.privacy.saved_settings import save_memo, start_memo
+from edge_runtime.privacy.run_gate import RunGate
+from edge_runtime.privacy.saved_settings import save_settings, update_saved_settings
 from edge_runtime.privacy.thumbnails import Thumbnails
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.service.pictures import Pictures
@@ -65,12 +65,12 @@ class PrivacyController:
     def __init__(self, camera: ControlledCamera, settings: PrivacySettings) -> None:
         folder = camera.folder
         self._camera = camera
-        self._memo = start_memo(folder.folder, settings.zones, paused=settings.paused)
+        self._memo = update_saved_settings(folder.folder, settings.zones, paused=settings.paused)
         self.zones = Zones(self._memo.zones)
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
         self.activities: RunningActivityLog | None = None
         """The open log while a recorder writes it, else None: then the file may be edited from here."""
-        self._gate = Gate(camera.interrupt, paused=self._memo.paused)
+        self._gate = RunGate(camera.interrupt, paused=self._memo.paused)
         camera.pictures.hide(self._memo.paused)
         self.on_pause: Callable[[bool], None] = lambda paused: None
         """Called when a pause has begun or ended."""
@@ -95,7 +95,7 @@ class PrivacyController:
                 self._gate.pause(True)
                 self._camera.pictures.hide(True)
             memo = self._memo.model_copy(update={"paused": paused})
-            save_memo(self._camera.folder.folder, memo)
+            save_settings(self._camera.folder.folder, memo)
             self._memo = memo
             if not paused:
                 self._camera.pictures.hide(False)
@@ -135,9 +135,9 @@ class PrivacyController:
 
         Returns False where `over` became true meanwhile, or the pause outlasted the run.
         """
-        self._gate.settle()
+        self._gate.do_pending_edits()
         if self.paused:
-            self.thumbnails.clear_waiting()
+            self.thumbnails.clear_pending()
             self._note_pause()
             self._gate.wait_while_paused(over)
         if self.paused or over():
@@ -155,7 +155,7 @@ class PrivacyController:
 
     def _change(self, settings: PrivacySettings) -> None:
         folder = self._camera.folder
-        self._memo = start_memo(folder.folder, settings.zones, paused=self._memo.paused)
+        self._memo = update_saved_settings(folder.folder, settings.zones, paused=self._memo.paused)
         self.zones = Zones(self._memo.zones)
         self._camera.pictures.clear()  # in them what is a zone now may be seen
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)

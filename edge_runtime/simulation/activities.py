@@ -1,4 +1,4 @@
-"""What people do at the checkout: the classes of the demo world, in the order of their numbers."""
+"""The activities of the checkout world, in the order of their numbers."""
 
 from __future__ import annotations
 
@@ -24,12 +24,11 @@ ACTIVITIES: tuple[Activity, ...] = (
     Activity("unbag", "taking an item out of a bag"),
     Activity("sticker", "putting a sticker on an item"),
 )
-"""Activities of the checkout world. All but bag and unbag can be told from one frame; those two differ in
-direction only."""
+"""All but bag and unbag can be recognised from one frame; those two differ in direction only."""
 
 
-def activity_named(name: str) -> int:
-    """Number of the activity called `name`; ValueError where there is none."""
+def find_activity(name: str) -> int:
+    """Return the number of the activity called `name`. Raises ValueError where there is none."""
     names = [activity.name for activity in ACTIVITIES]
     if name not in names:
         raise ValueError(f"activity must be one of {', '.join(names)}, got {name!r}")

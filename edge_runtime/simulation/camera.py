@@ -1,4 +1,4 @@
-"""What a real camera adds: changing light and sensor noise, both pure functions of time.
+"""Add what a real camera adds: changing light and sensor noise, both pure functions of time.
 
 Letters: H, W picture.
 """
@@ -15,31 +15,31 @@ from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.rng import Use, generator, mix, wave
 from edge_runtime.simulation.space import Size
 
-_SLACK = 32
-"""The noise is cut out of a sheet so much larger than the picture: about a thousand different cuts."""
+_NOISE_MARGIN = 32
+"""Pixels by which the noise pattern is larger than the picture: about a thousand different crops of it."""
 
 
 class Sensor:
-    """Turns a clean picture into what the sensor of this video gives at a moment."""
+    """Applies the sensor of one video to a clean picture."""
 
     def __init__(self, config: WorldConfig) -> None:
         self._config = config
-        self._sheets = lru_cache(maxsize=4)(self._noise)
+        self._patterns = lru_cache(maxsize=4)(self._noise)
 
     def expose(self, image: NDArray[np.uint8], t: float) -> NDArray[np.uint8]:
-        """`image` (H, W, 3) as seen at `t`."""
+        """Return `image` (H, W, 3) as the sensor gives it at `t`."""
         if self._config.flicker or self._config.drift:
             image = np.asarray(cv2.LUT(image, self._response(t)), np.uint8)  # (H, W, 3)
         if self._config.noise:
-            lighter, darker = self._sheets(image.shape[:2])
-            spot = mix(self._config.seed, Use.CAMERA, 9, round(t * 1000.0))
-            y, x = (spot >> 8) % _SLACK, (spot >> 24) % _SLACK
-            part = np.s_[y : y + image.shape[0], x : x + image.shape[1]]
-            image = np.asarray(cv2.subtract(cv2.add(image, lighter[part]), darker[part]), np.uint8)
+            lighter, darker = self._patterns(image.shape[:2])
+            offset = mix(self._config.seed, Use.CAMERA, 9, round(t * 1000.0))
+            y, x = (offset >> 8) % _NOISE_MARGIN, (offset >> 24) % _NOISE_MARGIN
+            crop = np.s_[y : y + image.shape[0], x : x + image.shape[1]]
+            image = np.asarray(cv2.subtract(cv2.add(image, lighter[crop]), darker[crop]), np.uint8)
         return image
 
     def _response(self, t: float) -> NDArray[np.uint8]:
-        """(1, 256, 3): what each level becomes, for each colour."""
+        """Return (1, 256, 3): the new value of each level, for each colour."""
         seed, drift = self._config.seed, self._config.drift
         gain = 1.0 + self._config.flicker * wave(t, 0.3, seed, Use.CAMERA, 2)
         if drift:
@@ -50,7 +50,7 @@ class Sensor:
         return np.asarray(levels, np.uint8)
 
     def _noise(self, size: Size) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        """What to add and what to subtract, (H + slack, W + slack, 3) each."""
-        shape = (size[0] + _SLACK, size[1] + _SLACK, 3)
-        sheet = generator(self._config.seed, Use.CAMERA, 8).normal(0.0, self._config.noise, shape).round()
-        return np.clip(sheet, 0, 255).astype(np.uint8), np.clip(-sheet, 0, 255).astype(np.uint8)
+        """Return the noise to add and the noise to subtract, (H + margin, W + margin, 3) each."""
+        shape = (size[0] + _NOISE_MARGIN, size[1] + _NOISE_MARGIN, 3)
+        noise = generator(self._config.seed, Use.CAMERA, 8).normal(0.0, self._config.noise, shape).round()
+        return np.clip(noise, 0, 255).astype(np.uint8), np.clip(-noise, 0, 255).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The knobs of the demo world and its four levels of difficulty."""
+"""The settings of the checkout world and its four levels of difficulty."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from edge_runtime.simulation.activities import ACTIVITIES
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Range = tuple[float, float]
 
-_NO_TRAPS: dict[str, Any] = {"facings": 0, "parked": 0, "walkers": 0, "advert": False, "flicker": 0.0}
+_NO_DISTRACTORS: dict[str, Any] = {"facings": 0, "parked": 0, "walkers": 0, "advert": False, "flicker": 0.0}
 _ROUGH: dict[str, Any] = {"occlusion": 0.35, "shake_px": 2.0, "drift": 0.35}
 _HARD: dict[str, Any] = {
     "concurrent": 3,
@@ -23,7 +23,7 @@ _HARD: dict[str, Any] = {
 }
 
 LEVELS: dict[str, dict[str, Any]] = {
-    "L0": {**_NO_TRAPS, "activities": 6, "noise": 2.0},
+    "L0": {**_NO_DISTRACTORS, "activities": 6, "noise": 2.0},
     "L1": {},
     "L2": {**_ROUGH},
     "L3": {**_ROUGH, **_HARD},
@@ -32,7 +32,7 @@ LEVELS: dict[str, dict[str, Any]] = {
 
 
 class WorldConfig(BaseModel):
-    """Everything that a checkout world depends on. Lengths are shares of the picture's width.
+    """All settings that a checkout world depends on. Lengths are shares of the picture's width.
 
     Raises pydantic's ValidationError (a ValueError) for values out of range.
     """
@@ -41,7 +41,7 @@ class WorldConfig(BaseModel):
 
     seed: Annotated[int, Field(ge=0, lt=2**63)] = 0
     activities: Annotated[int, Field(ge=1, le=len(ACTIVITIES))] = len(ACTIVITIES)
-    """The first so many of ACTIVITIES happen."""
+    """How many of ACTIVITIES, from the first, happen."""
 
     instances: Annotated[int, Field(ge=4, le=256)] = 24
     object_size: Range = (0.10, 0.15)
@@ -51,34 +51,35 @@ class WorldConfig(BaseModel):
     lookalike_hue: Annotated[float, Field(ge=5.0, le=180.0)] = 60.0
     """Degrees of hue between twins."""
     zipf: Annotated[float, Field(ge=0.0, le=3.0)] = 0.5
-    """Exponent of how unevenly products are handled; 0 is evenly."""
+    """Exponent of how unevenly products are used; 0 is evenly."""
 
     events_per_minute: Annotated[float, Field(gt=0.0, le=20.0)] = 2.0
-    """Of each pair of hands."""
+    """For each pair of hands."""
     event_seconds: Range = (4.0, 12.0)
     concurrent: Annotated[int, Field(ge=1, le=3)] = 1
-    """Pairs of hands at work, each on its own product and place."""
+    """Pairs of hands at work, each with its own product and place."""
     hard_pairs: Share = 0.0
-    """Share of events that are bag or unbag by force; the others are drawn evenly from all activities."""
+    """Share of events that must be bag or unbag; the others are drawn evenly from all activities."""
     view_variety: Share = 1.0
-    """How much camera, fixtures and colours differ between seeds; 0 is one room in two mirror images."""
+    """How much camera, fixtures and colours differ between seeds; with 0 there is one room and its mirror
+    image."""
     closeup: Share = 0.0
     """Share of inspect, hand_over and scan events in which the product is held close to the camera."""
     closeup_size: Range = (0.28, 0.5)
     """Smallest and largest side of a product in a close-up."""
     cue_strength: Share = 1.0
-    """How clearly the red line, the digits and the sticker show."""
+    """How clearly the red line, the digits and the sticker are visible."""
 
     facings: Annotated[int, Field(ge=0, le=10)] = 10
     parked: Annotated[int, Field(ge=0, le=3)] = 2
     walkers: Annotated[int, Field(ge=0, le=3)] = 2
     advert: bool = True
     occlusion: Share = 0.0
-    """Probability that something in front hides a part of the product for a part of the event."""
+    """Probability that something hides a part of the product for a part of the event."""
     shake_px: Annotated[float, Field(ge=0.0, le=8.0)] = 0.0
     """Largest camera shake, in pixels of a picture 112 wide."""
     drift: Share = 0.0
-    """Slow change of the light's strength and colour, as a share."""
+    """Slow change of the light's brightness and colour, as a share."""
     flicker: Annotated[float, Field(ge=0.0, le=0.5)] = 0.03
     noise: Annotated[float, Field(ge=0.0, le=40.0)] = 5.0
     """Standard deviation of the sensor's noise, in grey levels."""
@@ -109,12 +110,12 @@ class WorldConfig(BaseModel):
 
     @property
     def slot_seconds(self) -> float:
-        """Seconds of one pair of hands to which one event belongs."""
+        """Length of a slot in seconds: each pair of hands has one event in each of its slots."""
         return 60.0 / self.events_per_minute
 
     @classmethod
     def level(cls, name: str, *, seed: int = 0) -> WorldConfig:
-        """The preset called `name` (L0..L3); ValueError where there is none."""
+        """Return the preset called `name` (L0..L3). Raises ValueError where there is none."""
         if name not in LEVELS:
             raise ValueError(f"level must be one of {', '.join(LEVELS)}, got {name!r}")
         return cls(seed=seed, **LEVELS[name])

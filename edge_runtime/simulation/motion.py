@@ -1,4 +1,4 @@
-"""How each activity moves a product and hands: a pure function of how much of the event is over."""
+"""Pose product and hands for each activity, as a pure function of the elapsed share of the event."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 from edge_runtime.simulation.layout import Layout
 from edge_runtime.simulation.rng import smooth
-from edge_runtime.simulation.space import Box, Point, middle, moved, toward
+from edge_runtime.simulation.space import Box, Point, box_centre, move, toward
 
 
 class Hand(NamedTuple):
-    """A hand at `palm` on an arm that comes from `root`; `clerk` where it is the other person's.
+    """A hand at `palm` on an arm that comes from `root`; `clerk` if it is the other person's.
 
-    `scale` is how much larger it is than a hand over the counter.
+    `scale`: its size relative to a hand over the counter.
     """
 
     palm: Point
@@ -25,7 +25,7 @@ class Hand(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """One moment of an event: share `u` and `elapsed` seconds of it are over; `side` of the product."""
+    """One moment of an event, of which share `u` and `elapsed` seconds are over; `side` of the product."""
 
     layout: Layout
     u: float
@@ -36,7 +36,7 @@ class Moment(NamedTuple):
 
 @dataclass(frozen=True)
 class Pose:
-    """Where the product is and what is around it; points of the room, lengths in widths, angle in degrees."""
+    """The product and what surrounds it; points of the room, lengths in picture widths, angle in degrees."""
 
     centre: Point
     side: float
@@ -46,7 +46,7 @@ class Pose:
     in_bag: bool = False
     line: Box | None = None  # the scanner's glass, while the red line runs across it
     weight: float | None = None  # kilograms on the display
-    patch: float = 0.0  # how much of the sticker is on
+    patch: float = 0.0  # share of the sticker that is on
     garment: bool = False
     near: bool = False  # held close to the camera, in front of everything else
 
@@ -54,64 +54,64 @@ class Pose:
 Motion = Callable[[Moment], Pose]
 
 
-def _held(centre: Point, side: float, root: Point, angle: float = 0.0) -> Pose:
+def _pose_held(centre: Point, side: float, root: Point, angle: float = 0.0) -> Pose:
     """A product held from below by one hand."""
-    return Pose(centre, side, angle, (Hand(moved(centre, 0.0, 0.46 * side), root),))
+    return Pose(centre, side, angle, (Hand(move(centre, 0.0, 0.46 * side), root),))
 
 
-def _fetched(moment: Moment, spot: Point, door: Point) -> Point:
-    """From `door` to `spot` at the event's beginning, back at its end, a little restless between."""
+def _fetch_point(moment: Moment, spot: Point, entry: Point) -> Point:
+    """Return the product's position: from `entry` to `spot`, at the end back; with wobble."""
     inward = smooth(min(moment.u, 1.0 - moment.u) / 0.14)
-    x, y = toward(door, spot, inward)
-    return moved((x, y), *moment.wobble)
+    x, y = toward(entry, spot, inward)
+    return move((x, y), *moment.wobble)
 
 
-def _below(spot: Point, shift: float = 0.04) -> Point:
-    """Where an arm that works at `spot` comes into the picture."""
+def _arm_root(spot: Point, shift: float = 0.04) -> Point:
+    """Return where an arm that works at `spot` enters the picture."""
     return spot[0] + shift, 1.12
 
 
 def pick_belt(moment: Moment) -> Pose:
-    """The item lies on the belt, a hand comes, takes hold of it and lifts it off."""
+    """The item lies on the belt; a hand comes, grasps it and lifts it off."""
     spot = moment.layout.belt_spot
     reach, lift = smooth(moment.u / 0.2), smooth((moment.u - 0.45) / 0.55)
-    centre = moved(toward(spot, (spot[0] + 0.05, 0.50), lift), *moment.wobble)
-    palm = toward((spot[0] + 0.05, 1.1), moved(centre, 0.0, 0.46 * moment.side), reach)
-    return Pose(centre, moment.side, 10.0 * lift, (Hand(palm, _below(spot, 0.08)),))
+    centre = move(toward(spot, (spot[0] + 0.05, 0.50), lift), *moment.wobble)
+    palm = toward((spot[0] + 0.05, 1.1), move(centre, 0.0, 0.46 * moment.side), reach)
+    return Pose(centre, moment.side, 10.0 * lift, (Hand(palm, _arm_root(spot, 0.08)),))
 
 
 def scan(moment: Moment) -> Pose:
     """The item is passed over the scanner's glass; the red line runs across it."""
-    spot = middle(moment.layout.scanner)
+    spot = box_centre(moment.layout.scanner)
     sway = 0.025 * math.sin(2.2 * moment.elapsed)
-    centre = moved(_fetched(moment, (spot[0], spot[1] - 0.02), (spot[0], 1.05)), sway, 0.0)
-    held = _held(centre, moment.side, _below(spot), 14.0 * math.sin(1.3 * moment.elapsed))
+    centre = move(_fetch_point(moment, (spot[0], spot[1] - 0.02), (spot[0], 1.05)), sway, 0.0)
+    held = _pose_held(centre, moment.side, _arm_root(spot), 14.0 * math.sin(1.3 * moment.elapsed))
     return replace(held, line=moment.layout.scanner)
 
 
 def weigh(moment: Moment) -> Pose:
-    """The item stands on the scale's plate, a hand at its side; digits show on the display."""
-    spot = middle(moment.layout.scale)
-    centre = _fetched(moment, (spot[0], spot[1] - 0.04), (spot[0], 1.05))
-    hand = Hand(moved(centre, 0.42 * moment.side, 0.3 * moment.side), _below(spot, 0.17))
-    settled = 0.15 < moment.u < 0.88
-    weight = moment.side * 9.0 + 0.02 * math.sin(5.0 * moment.elapsed) if settled else 0.0
+    """The item stands on the scale's plate, a hand at its side; the display has digits."""
+    spot = box_centre(moment.layout.scale)
+    centre = _fetch_point(moment, (spot[0], spot[1] - 0.04), (spot[0], 1.05))
+    hand = Hand(move(centre, 0.42 * moment.side, 0.3 * moment.side), _arm_root(spot, 0.17))
+    is_stable = 0.15 < moment.u < 0.88
+    weight = moment.side * 9.0 + 0.02 * math.sin(5.0 * moment.elapsed) if is_stable else 0.0
     return Pose(centre, moment.side, 0.0, (hand,), weight=weight)
 
 
 def bag(moment: Moment) -> Pose:
     """The item sinks into the bag from above; its lower part is hidden behind the bag's front."""
-    x, _ = middle(moment.layout.bag)
-    # Its top stays above the rim for most of the way, so that there is something left to see.
+    x, _ = box_centre(moment.layout.bag)
+    # Its top stays above the rim for most of the way, so that it remains visible.
     high, low = moment.layout.rim - 0.14, moment.layout.rim + 0.06
     centre = (x + 0.5 * moment.wobble[0], high + (low - high) * smooth(moment.u))
-    palm = moved(centre, 0.30 * moment.side, -0.42 * moment.side)
+    palm = move(centre, 0.30 * moment.side, -0.42 * moment.side)
     hand = Hand(palm, (1.06, 0.30))
     return Pose(centre, moment.side, 0.0, (hand,), hidden_below=moment.layout.rim, in_bag=True)
 
 
 def unbag(moment: Moment) -> Pose:
-    """The same as bag, backwards in time."""
+    """As `bag`, backwards in time."""
     return bag(moment._replace(u=1.0 - moment.u))
 
 
@@ -119,48 +119,48 @@ def return_shelf(moment: Moment) -> Pose:
     """A long arm puts the item between the others on the shelf."""
     x1, y1, x2, y2 = moment.layout.shelf
     spot = (x1 + (x2 - x1) * (0.3 + 0.4 * ((moment.side * 997.0) % 1.0)), y2 - 0.10)
-    door = moment.layout.shelf_door
-    centre = _fetched(moment, spot, door)
-    return _held(centre, moment.side, (door[0] - 0.02, 1.12), -6.0)
+    entry = moment.layout.shelf_entry
+    centre = _fetch_point(moment, spot, entry)
+    return _pose_held(centre, moment.side, (entry[0] - 0.02, 1.12), -6.0)
 
 
 def inspect(moment: Moment) -> Pose:
     """Two hands hold the item in front of the counter and turn it to and fro."""
-    spot = (middle(moment.layout.scanner)[0] - 0.08, 0.80)
-    centre = _fetched(moment, spot, (spot[0], 1.2))
+    spot = (box_centre(moment.layout.scanner)[0] - 0.08, 0.80)
+    centre = _fetch_point(moment, spot, (spot[0], 1.2))
     angle, side = 75.0 * math.sin(1.5 * moment.elapsed), 1.15 * moment.side
-    left, right = moved(centre, -0.45 * side, 0.1 * side), moved(centre, 0.45 * side, 0.1 * side)
+    left, right = move(centre, -0.45 * side, 0.1 * side), move(centre, 0.45 * side, 0.1 * side)
     hands = (Hand(left, (spot[0] - 0.13, 1.12)), Hand(right, (spot[0] + 0.13, 1.12)))
     return Pose(centre, side, angle, hands)
 
 
 def hand_over(moment: Moment) -> Pose:
-    """One hand from below and one of another person from above hold the item at the counter's edge."""
+    """One hand from below and another person's from above hold the item at the counter's edge."""
     x = moment.layout.gap
     spot = (x, 0.46 - 0.06 * smooth((moment.u - 0.3) / 0.4))
-    centre = _fetched(moment, spot, (x, 0.62))
-    lower, upper = moved(centre, 0.0, 0.45 * moment.side), moved(centre, 0.0, -0.45 * moment.side)
+    centre = _fetch_point(moment, spot, (x, 0.62))
+    lower, upper = move(centre, 0.0, 0.45 * moment.side), move(centre, 0.0, -0.45 * moment.side)
     return Pose(
-        centre, moment.side, 4.0, (Hand(lower, _below(spot)), Hand(upper, (x - 0.03, -0.12), clerk=True))
+        centre, moment.side, 4.0, (Hand(lower, _arm_root(spot)), Hand(upper, (x - 0.03, -0.12), clerk=True))
     )
 
 
 def conceal(moment: Moment) -> Pose:
-    """The item, close to the body, goes under a dark garment; about half of it peeps out."""
-    spot = (middle(moment.layout.scale)[0] + 0.02, 0.84)
-    centre = _fetched(moment, spot, (spot[0] - 0.12, 0.70))
+    """The item, close to the body, goes under a dark garment; about half of it stays visible."""
+    spot = (box_centre(moment.layout.scale)[0] + 0.02, 0.84)
+    centre = _fetch_point(moment, spot, (spot[0] - 0.12, 0.70))
     cover = centre[1] + moment.side * (0.45 - 0.5 * smooth((moment.u - 0.1) / 0.5))
-    hand = Hand(moved(centre, -0.48 * moment.side, -0.1 * moment.side), (spot[0] - 0.2, 1.12))
+    hand = Hand(move(centre, -0.48 * moment.side, -0.1 * moment.side), (spot[0] - 0.2, 1.12))
     return Pose(centre, moment.side, 0.0, (hand,), hidden_below=cover, garment=True)
 
 
 def sticker(moment: Moment) -> Pose:
     """The item stands in front of the belt; a hand presses a white patch onto it."""
-    spot = (middle(moment.layout.belt)[0] + 0.01, 0.85)
-    centre = moved(spot, *moment.wobble)
+    spot = (box_centre(moment.layout.belt)[0] + 0.01, 0.85)
+    centre = move(spot, *moment.wobble)
     press = 0.05 * math.sin(3.0 * moment.elapsed)
-    palm = moved(centre, 0.42 * moment.side, (0.28 + press) * moment.side)
-    return Pose(centre, moment.side, 0.0, (Hand(palm, _below(spot, 0.14)),), patch=smooth(moment.u / 0.2))
+    palm = move(centre, 0.42 * moment.side, (0.28 + press) * moment.side)
+    return Pose(centre, moment.side, 0.0, (Hand(palm, _arm_root(spot, 0.14)),), patch=smooth(moment.u / 0.2))
 
 
 MOTIONS: dict[str, Motion] = {

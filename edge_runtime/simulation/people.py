@@ -1,23 +1,23 @@
-"""People: the hands that work, the walkers behind and what passes in front."""
+"""Draw people: the hands that work, the walkers behind and the baskets that pass in front."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-from edge_runtime.simulation.canvas import Canvas, mixed
+from edge_runtime.simulation.canvas import Canvas, blend
 from edge_runtime.simulation.layout import COUNTER_EDGE
 from edge_runtime.simulation.motion import Hand
 from edge_runtime.simulation.product_images import Rgb, rgb
 from edge_runtime.simulation.rng import Use, mix, unit
-from edge_runtime.simulation.space import ASPECT, Box, Point, moved
+from edge_runtime.simulation.space import ASPECT, Box, Point, move
 
 _SKINS: tuple[Rgb, ...] = ((247, 214, 188), (229, 184, 148), (198, 146, 108), (151, 104, 74), (102, 70, 52))
-_SECONDS_OF_A_CUSTOMER = 180.0
-_BEYOND = 0.3
-"""Arms are drawn so much longer than needed, for cameras that see more than the room."""
+_CUSTOMER_S = 180.0
+_ARM_MARGIN = 0.3
+"""Arms are drawn longer by this length, for cameras that see more than the room."""
 FLOOR = 1.4
-"""Height in the room that no camera sees."""
+"""Height in the room below every camera's view."""
 GARMENT: Rgb = (27, 26, 34)
 GARMENT_REACH = 0.62
 """Half the width of a coat's flap, in sides of the product under it."""
@@ -30,58 +30,58 @@ class Person(NamedTuple):
     sleeve: Rgb
 
 
-def person_at(seed: int, t: float, who: int) -> Person:
-    """Who works as pair of hands `who` at `t`: customers come and go, a clerk (100 + hands) too."""
-    key = (seed, Use.PEOPLE, who, math.floor(t / _SECONDS_OF_A_CUSTOMER))
+def make_person(seed: int, t: float, hands: int) -> Person:
+    """Return the person with pair of hands `hands` (a clerk: 100 + hands) at `t`: people come and go."""
+    key = (seed, Use.PEOPLE, hands, math.floor(t / _CUSTOMER_S))
     skin = _SKINS[mix(*key, 0) % len(_SKINS)]
     return Person(skin, rgb(360.0 * unit(*key, 1), 0.35 + 0.4 * unit(*key, 2), 0.5 + 0.4 * unit(*key, 3)))
 
 
 def draw_arm(canvas: Canvas, hand: Hand, person: Person) -> None:
-    """Sleeve, wrist and palm: what is behind the product."""
+    """Draw sleeve, wrist and palm, which lie behind the product."""
     dx, dy = _direction(hand)
     s = hand.scale
-    wrist = moved(hand.palm, 0.045 * s * dx, 0.045 * s * dy)
-    root = moved(hand.root, _BEYOND * dx, _BEYOND * dy)
-    canvas.line(root, wrist, 0.056 * s, mixed(person.sleeve, (0, 0, 0), 0.25))
+    wrist = move(hand.palm, 0.045 * s * dx, 0.045 * s * dy)
+    root = move(hand.root, _ARM_MARGIN * dx, _ARM_MARGIN * dy)
+    canvas.line(root, wrist, 0.056 * s, blend(person.sleeve, (0, 0, 0), 0.25))
     canvas.line(root, wrist, 0.046 * s, person.sleeve)
     canvas.line(wrist, hand.palm, 0.030 * s, person.skin)
-    canvas.ellipse(hand.palm, 0.028 * s, 0.026 * s, mixed(person.skin, (60, 30, 20), 0.25))
+    canvas.ellipse(hand.palm, 0.028 * s, 0.026 * s, blend(person.skin, (60, 30, 20), 0.25))
     canvas.ellipse(hand.palm, 0.025 * s, 0.023 * s, person.skin)
 
 
 def draw_fingers(canvas: Canvas, hand: Hand, person: Person) -> None:
-    """Four fingers and a thumb that close over the product's edge."""
+    """Draw four fingers and a thumb over the product's edge."""
     dx, dy = _direction(hand)
-    edge, s = mixed(person.skin, (60, 30, 20), 0.35), hand.scale
+    edge, s = blend(person.skin, (60, 30, 20), 0.35), hand.scale
     for place in (-0.020 * s, -0.007 * s, 0.007 * s, 0.020 * s):
-        base = moved(hand.palm, -dy * place, dx * place)
-        tip = moved(base, -0.034 * s * dx, -0.034 * s * dy)
+        base = move(hand.palm, -dy * place, dx * place)
+        tip = move(base, -0.034 * s * dx, -0.034 * s * dy)
         canvas.line(base, tip, 0.013 * s, edge)
         canvas.line(base, tip, 0.009 * s, person.skin)
-    thumb = moved(hand.palm, (-dy * 0.034 - dx * 0.012) * s, (dx * 0.034 - dy * 0.012) * s)
+    thumb = move(hand.palm, (-dy * 0.034 - dx * 0.012) * s, (dx * 0.034 - dy * 0.012) * s)
     canvas.line(hand.palm, thumb, 0.011 * s, person.skin)
 
 
 def _direction(hand: Hand) -> Point:
-    """Unit length from the palm towards the arm's root, in widths."""
+    """Return the unit vector from the palm towards the arm's root, in picture widths."""
     dx, dy = hand.root[0] - hand.palm[0], (hand.root[1] - hand.palm[1]) / ASPECT
     length = math.hypot(dx, dy) or 1.0
     return dx / length, dy / length
 
 
-_DOOR = 1.3
+_ENTRY_X = 1.3
 
 
 class Walker(NamedTuple):
-    """Somebody behind the counter, at `x`."""
+    """A person behind the counter, at `x`."""
 
     x: float
     person: Person
 
 
-def walkers_at(seed: int, t: float, count: int, *, from_left: bool = False) -> list[Walker]:
-    """Everybody in the customers' zone at `t`: they come in at one side, stand about and leave again."""
+def make_walkers(seed: int, t: float, count: int, *, from_left: bool = False) -> list[Walker]:
+    """Return the people behind the counter at `t`: they come in at one side, stay a while and leave again."""
     walkers = [walker for number in range(count) if (walker := _walker(seed, t, number))]
     return [walker._replace(x=1.0 - walker.x) for walker in walkers] if from_left else walkers
 
@@ -93,7 +93,7 @@ def _walker(seed: int, t: float, number: int) -> Walker | None:
     if unit(*key, 0) < 0.35:
         return None
     deep = 0.56 + 0.3 * unit(*key, 1)
-    x = _DOOR - (_DOOR - deep) * min(1.0, 2.4 * min(part, 1.0 - part))
+    x = _ENTRY_X - (_ENTRY_X - deep) * min(1.0, 2.4 * min(part, 1.0 - part))
     person = Person(
         _SKINS[mix(*key, 2) % len(_SKINS)], rgb(360.0 * unit(*key, 3), 0.5, 0.4 + 0.4 * unit(*key, 4))
     )
@@ -101,7 +101,7 @@ def _walker(seed: int, t: float, number: int) -> Walker | None:
 
 
 def draw_walker(canvas: Canvas, walker: Walker) -> None:
-    """Head and shoulders, down to the counter."""
+    """Draw head and shoulders, down to the counter."""
     x, skin, coat = walker.x, walker.person.skin, walker.person.sleeve
     canvas.polygon(
         [
@@ -114,15 +114,15 @@ def draw_walker(canvas: Canvas, walker: Walker) -> None:
         ],
         coat,
     )
-    canvas.box((x - 0.014, 0.18, x + 0.014, 0.24), mixed(skin, (0, 0, 0), 0.15))
-    canvas.ellipse((x, 0.125), 0.036, 0.042, mixed(coat, (20, 14, 10), 0.8))
+    canvas.box((x - 0.014, 0.18, x + 0.014, 0.24), blend(skin, (0, 0, 0), 0.15))
+    canvas.ellipse((x, 0.125), 0.036, 0.042, blend(coat, (20, 14, 10), 0.8))
     canvas.ellipse((x, 0.145), 0.030, 0.036, skin)
 
 
 def draw_garment(canvas: Canvas, centre: Point, side: float, top: float) -> None:
-    """A dark coat's flap over everything under height `top`, and the side of the body that wears it."""
+    """Draw a dark coat's flap over everything under height `top`, and the side of the body that wears it."""
     x, wide = centre[0], GARMENT_REACH * side
-    edge, body = mixed(GARMENT, (255, 255, 255), 0.16), mixed(GARMENT, (255, 255, 255), 0.06)
+    edge, body = blend(GARMENT, (255, 255, 255), 0.16), blend(GARMENT, (255, 255, 255), 0.06)
     canvas.polygon(
         [(x + 0.5 * wide, 0.80), (x + 1.6 * wide, 0.74), (x + 3.4 * wide, FLOOR), (x, FLOOR)], body
     )
@@ -135,11 +135,11 @@ def draw_garment(canvas: Canvas, centre: Point, side: float, top: float) -> None
         canvas.ellipse((x - 0.75 * wide, top + step), 0.006, 0.006, (150, 150, 158))
 
 
-def draw_passer(canvas: Canvas, box: Box, colour: Rgb) -> None:
-    """A shopping basket that somebody carries past, close to the camera."""
-    canvas.box(box, mixed(colour, (0, 0, 0), 0.4))
+def draw_basket(canvas: Canvas, box: Box, colour: Rgb) -> None:
+    """Draw a shopping basket that is carried past, close to the camera."""
+    canvas.box(box, blend(colour, (0, 0, 0), 0.4))
     x1, y1, x2, _ = box
     canvas.box((x1 + 0.006, y1 + 0.035, x2 - 0.006, FLOOR), colour)
     for step in range(1, 5):
         x = x1 + (x2 - x1) * step / 5
-        canvas.line((x, y1 + 0.06), (x, FLOOR), 0.006, mixed(colour, (0, 0, 0), 0.4))
+        canvas.line((x, y1 + 0.06), (x, FLOOR), 0.006, blend(colour, (0, 0, 0), 0.4))

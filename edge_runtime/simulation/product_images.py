@@ -1,4 +1,4 @@
-"""Pictures of products: what a face is, and the faces that the world draws itself.
+"""Pictures of products: the `Face` that is drawn, and faces of made-up products.
 
 Letters: S side of a face in pixels, P points of a hull.
 """
@@ -22,46 +22,44 @@ Grid = NDArray[np.float64]
 
 
 class Faces(Protocol):
-    """Where pictures of products come from: drawn here, or a shop's own photographs."""
+    """The pictures of all products: drawn here, or a shop's own photographs."""
 
     def views(self, instance: int) -> int:
-        """How many different faces product `instance` can show in the stream, at least one."""
+        """Return how many different faces product `instance` has in the stream, at least one."""
         ...
 
     def face(self, instance: int, view: int = 0) -> NDArray[np.uint8]:
-        """(S, S, 4) RGBA of face `view` (below `views`), not premultiplied, transparent around; S is free."""
+        """Return (S, S, 4) RGBA of face `view` (below `views`), not premultiplied, with any S."""
         ...
 
 
 @runtime_checkable
-class Photographed(Faces, Protocol):
-    """Faces that have real photographs behind them; some of those are kept for questions and never drawn."""
+class PhotographedFaces(Faces, Protocol):
+    """Faces made of real photographs, of which some are reserved for questions and never drawn."""
 
     def product(self, instance: int) -> str:
-        """What the product is called."""
+        """Return the product's name."""
         ...
 
     def photo(self, instance: int, view: int) -> NDArray[np.uint8]:
-        """(H, W, 3) RGB photograph number `view` as it was taken, of any size."""
+        """Return photograph number `view` as it was taken, (H, W, 3) RGB of any size."""
         ...
 
     def query_views(self, instance: int) -> range:
-        """Numbers of the photographs that no face is made of."""
+        """Return the numbers of the photographs that are reserved for questions."""
         ...
 
 
 @dataclass(frozen=True)
 class Face:
-    """A product's picture made ready for drawing at any size and angle."""
+    """A product's picture, prepared for drawing at any size and angle."""
 
-    levels: tuple[
-        NDArray[np.float32], ...
-    ]  # (S, S, 4) premultiplied, alpha 0..1, halved from one to the next
+    levels: tuple[NDArray[np.float32], ...]  # (S, S, 4) premultiplied, alpha 0..1, each half the size
     hull: NDArray[np.float64]  # (P, 2) outline, in sides from the centre
 
     @classmethod
-    def of(cls, rgba: NDArray[np.uint8]) -> Face:
-        """A face of `rgba` (S, S, 4)."""
+    def from_rgba(cls, rgba: NDArray[np.uint8]) -> Face:
+        """Make a face of `rgba` (S, S, 4)."""
         side = rgba.shape[0]
         alpha = rgba[:, :, 3:].astype(np.float32) / 255.0  # (S, S, 1)
         level = np.empty(rgba.shape, np.float32)  # (S, S, 4)
@@ -74,13 +72,13 @@ class Face:
         return cls(tuple(levels), _hull(rgba[:, :, 3] > 0) / side - 0.5)
 
     def level(self, side_px: float) -> NDArray[np.float32]:
-        """The smallest level (S, S, 4) that is not magnified when drawn `side_px` large."""
+        """Return the smallest level (S, S, 4) that is not magnified when drawn `side_px` large."""
         fitting = [level for level in self.levels if level.shape[0] >= side_px]
         return fitting[-1] if fitting else self.levels[0]
 
 
 def _hull(mask: Mask) -> NDArray[np.int32]:
-    """(P, 2) corners x, y of the convex hull around the set pixels of `mask` (S, S)."""
+    """Return (P, 2) corners x, y of the convex hull around the set pixels of `mask` (S, S)."""
     rows = np.flatnonzero(mask.any(axis=1))
     left = mask[rows].argmax(axis=1)
     right = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
@@ -96,7 +94,7 @@ def _circle(x: float, y: float, rx: float, ry: float) -> list[tuple[float, float
 
 
 def _outlines() -> dict[str, list[list[tuple[float, float]]]]:
-    """Polygons of each shape in a unit square, y downwards; the last one is its lid, cap or leaf."""
+    """Return the polygons of each shape in a unit square, y downwards; the last is its lid, cap or leaf."""
     return {
         "box": [
             [(0.14, 0.06), (0.86, 0.06), (0.86, 0.96), (0.14, 0.96)],
@@ -160,7 +158,7 @@ def _outlines() -> dict[str, list[list[tuple[float, float]]]]:
 
 
 def _patterns() -> dict[str, Callable[[Grid, Grid], Mask]]:
-    """Where the second colour shows, for x and y in 0..1."""
+    """Return, for each pattern, where the second colour is, for x and y in 0..1."""
     return {
         "stripes": lambda x, y: (y * 4.0) % 1.0 < 0.45,
         "bars": lambda x, y: (x * 4.0 + 0.25) % 1.0 < 0.45,
@@ -174,8 +172,8 @@ def _patterns() -> dict[str, Callable[[Grid, Grid], Mask]]:
 
 
 @dataclass(frozen=True)
-class Look:
-    """What a drawn product looks like; `hue` in degrees."""
+class ProductDesign:
+    """Shape, pattern and colours of a drawn product; `hue` in degrees."""
 
     shape: str
     pattern: str
@@ -184,37 +182,44 @@ class Look:
 
     @property
     def first(self) -> Rgb:
-        """The colour that `hue` stands for."""
+        """The colour of `hue`."""
         return rgb(self.hue, 0.8, 0.88)
 
 
 def rgb(hue: float, saturation: float, value: float) -> Rgb:
-    """The colour of `hue` degrees and shares `saturation` and `value`, as (R, G, B) of 0..255."""
+    """Return the colour of `hue` degrees and shares `saturation` and `value`, as (R, G, B) of 0..255."""
     red, green, blue = colorsys.hsv_to_rgb((hue / 360.0) % 1.0, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def looks(seed: int, count: int, *, lookalikes: float, lookalike_hue: float) -> list[Look]:
-    """`count` products of one world, no two the same; twins come first and stand side by side."""
+def make_designs(seed: int, count: int, *, lookalikes: float, lookalike_hue: float) -> list[ProductDesign]:
+    """Return `count` products of one world, all different; twins come first, side by side."""
     rng = generator(seed, Use.CATALOGUE)
     kinds = [(shape, pattern) for pattern in _patterns() for shape in _outlines()]
     order = rng.permutation(len(kinds))
-    base, made = float(rng.uniform(0.0, 360.0)), list[Look]()
+    base, designs = float(rng.uniform(0.0, 360.0)), list[ProductDesign]()
     twins = int(count * lookalikes) // 2 * 2
-    while len(made) < count:
-        index = len(made)
+    while len(designs) < count:
+        index = len(designs)
         shape, pattern = kinds[int(order[index % len(kinds)])]
         if index < twins and index % 2:
-            twin = made[-1]
-            made.append(Look(twin.shape, twin.pattern, (twin.hue + lookalike_hue) % 360.0, twin.second))
-        else:
-            made.append(
-                Look(shape, pattern, (base + 137.508 * index) % 360.0, _second(rng, base + 137.508 * index))
+            twin = designs[-1]
+            designs.append(
+                ProductDesign(twin.shape, twin.pattern, (twin.hue + lookalike_hue) % 360.0, twin.second)
             )
-    return made
+        else:
+            designs.append(
+                ProductDesign(
+                    shape,
+                    pattern,
+                    (base + 137.508 * index) % 360.0,
+                    _draw_second_colour(rng, base + 137.508 * index),
+                )
+            )
+    return designs
 
 
-def _second(rng: np.random.Generator, hue: float) -> Rgb:
+def _draw_second_colour(rng: np.random.Generator, hue: float) -> Rgb:
     kind = int(rng.integers(3))
     if kind == 0:
         return 245, 243, 235
@@ -226,27 +231,27 @@ def _second(rng: np.random.Generator, hue: float) -> Rgb:
 class DrawnFaces:
     """Faces of made-up products: a shape, a pattern and two colours each."""
 
-    def __init__(self, products: list[Look], *, side: int = 128) -> None:
+    def __init__(self, products: list[ProductDesign], *, side: int = 128) -> None:
         self._products = products
         self._side = side
 
     def views(self, instance: int) -> int:
-        """One: a drawn product looks the same at every event."""
+        """Return 1: a drawn product looks the same at every event."""
         return 1
 
     def face(self, instance: int, view: int = 0) -> NDArray[np.uint8]:
-        """(S, S, 4) RGBA of product `instance`."""
-        look, fine = self._products[instance], 2 * self._side
-        outline = _outlines()[look.shape]
-        body, lid = _filled(outline, fine), _filled(outline[-1:], fine)  # (2S, 2S)
+        """Return (S, S, 4) RGBA of product `instance`."""
+        design, fine = self._products[instance], 2 * self._side
+        outline = _outlines()[design.shape]
+        body, lid = _fill(outline, fine), _fill(outline[-1:], fine)  # (2S, 2S)
         y, x = (np.indices((fine, fine)) + 0.5) / fine
-        second = _patterns()[look.pattern](x, y) ^ (lid > 0)
-        colour = np.where(second[..., None], look.second, look.first) * _shade(x, body)[..., None]
+        second = _patterns()[design.pattern](x, y) ^ (lid > 0)
+        colour = np.where(second[..., None], design.second, design.first) * _shade(x, body)[..., None]
         rgba = np.dstack([np.clip(colour, 0, 255), body]).astype(np.uint8)  # (2S, 2S, 4)
         return np.asarray(cv2.resize(rgba, (self._side, self._side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _filled(polygons: list[list[tuple[float, float]]], side: int) -> NDArray[np.uint8]:
+def _fill(polygons: list[list[tuple[float, float]]], side: int) -> NDArray[np.uint8]:
     mask = np.zeros((side, side), np.uint8)
     for polygon in polygons:
         cv2.fillPoly(mask, [np.round(np.array(polygon) * side).astype(np.int32)], 255)
@@ -254,7 +259,7 @@ def _filled(polygons: list[list[tuple[float, float]]], side: int) -> NDArray[np.
 
 
 def _shade(x: Grid, body: NDArray[np.uint8]) -> Grid:
-    """Lighter left of the middle, darker towards the edge: enough for the eye to see a solid thing."""
+    """Return the shading: lighter left of the middle, darker towards the edge, as of a solid object."""
     inside = cv2.erode(body, np.ones((9, 9), np.uint8)) > 0
     round_light = 1.1 - 1.2 * (x - 0.42) ** 2
     return np.where(inside, round_light, 0.55)

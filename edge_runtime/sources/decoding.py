@@ -92,7 +92,7 @@ class VideoContainer:
         except LvmError:
             self._container.close()
             raise
-        # Frame threads hold back one picture each, so a live stream does without.
+        # Frame threads hold back one picture each, so a live stream does not use them.
         self.stream.thread_type = "SLICE" if live else "AUTO"
         self.stream.codec_context.thread_count = DECODER_THREADS
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -205,7 +205,7 @@ class VideoContainer:
         if picture.key_frame or time.monotonic() >= self._doubt_until:
             self._doubt_until = 0.0
             return True
-        self._tally.skip("a picture that rests on a damaged one")
+        self._tally.skip("a picture that depends on a damaged one")
         return False
 
     def __enter__(self) -> VideoContainer:

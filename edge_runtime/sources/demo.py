@@ -54,7 +54,7 @@ class DemoSource(BaseSource):
         # A start that was itself a frame's time must not be rounded past that frame.
         self._first = math.ceil(start * sample_fps - 1e-6)
         self._speed = speed
-        self._shown_at = -math.inf
+        self._viewed_at = -math.inf
 
     def __iter__(self) -> Iterator[Frame]:
         begun, skipped = time.monotonic(), self.seen
@@ -79,8 +79,8 @@ class DemoSource(BaseSource):
             if self.has_viewer:
                 t = (self._first + self.seen) / self._sample_fps - left * self._speed
                 self.show(Frame(self._world.frame(t, self._size), t))
-                self._shown_at = time.monotonic()
-            viewed = time.monotonic() - self._shown_at < 1.0
+                self._viewed_at = time.monotonic()
+            viewed = time.monotonic() - self._viewed_at < 1.0
             if self._closed.wait(min(left - DRAWING_S, VIEWED_POLL_S if viewed else IDLE_POLL_S)):
                 return
         self._closed.wait(max(left, 0.0))

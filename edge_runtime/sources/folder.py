@@ -1,4 +1,4 @@
-"""A folder of images, or one image, as a source: in name order, at a steady rate."""
+"""Read a folder of images, or one image, as a source: in name order, at a steady rate."""
 
 from __future__ import annotations
 

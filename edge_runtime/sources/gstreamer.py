@@ -88,7 +88,7 @@ class GStreamerSource(BaseSource):
         if self._clock.accept(self._to_seconds(pts)):
             self._sampled.add(pts)
             return probe.OK
-        # Without a time it could not be told from a sampled picture behind the gate.
+        # Without a time it could not be distinguished from a sampled picture behind the gate.
         return probe.OK if pts != self._gst.CLOCK_TIME_NONE and self.has_viewer else probe.DROP
 
     def _to_seconds(self, pts: int) -> float:

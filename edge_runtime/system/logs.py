@@ -75,11 +75,11 @@ def set_up_logging(settings: LogSettings | None = None) -> None:
 class BoundedFile(RotatingFileHandler):
     """A file that is rotated when it is full; readable by its owner only."""
 
-    def __init__(self, file: Path, max_mb: float, kept: int) -> None:
+    def __init__(self, file: Path, max_mb: float, max_backups: int) -> None:
         self.lost = 0
         """Records that could not be written."""
         try:
-            super().__init__(file, maxBytes=round(max_mb * 1e6), backupCount=kept, encoding="utf-8")
+            super().__init__(file, maxBytes=round(max_mb * 1e6), backupCount=max_backups, encoding="utf-8")
         except OSError as error:
             raise LvmError(f"log {file} cannot be written: {error.strerror}; name another file") from None
 

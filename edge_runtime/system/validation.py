@@ -1,4 +1,4 @@
-"""Validate data from outside: the base of models that take nothing unknown, and what is said of an error."""
+"""Validate external data: the base of strict models, and a one-line description of an error."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from edge_runtime.system.text import printable
 
 
 class StrictModel(BaseModel):
-    """Refuses unknown fields, NaN and infinity; cannot be changed."""
+    """A model that rejects unknown fields, NaN and infinity, and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-def first_problem(error: ValidationError, *, skip: int = 0, max_chars: int = 300) -> str:
-    """Say where the first problem is and what it is, in one line; the input is not repeated.
+def describe_first_problem(error: ValidationError, *, skip: int = 0, max_chars: int = 300) -> str:
+    """Return place and cause of the first problem, in one line; the input is not repeated.
 
-    `skip` parts of the place are left out from its front, where they say nothing to a person.
+    The first `skip` parts of the place are left out, where they mean nothing to a user.
     """
     problem = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(part) for part in problem["loc"][skip:])[:100]

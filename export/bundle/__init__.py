@@ -1,1 +1,1 @@
-"""Bundles and checkpoints: written, read, and their presets."""
+"""Write and read bundles and checkpoints; presets of networks."""

@@ -1,4 +1,4 @@
-"""Where an export starts: a checkpoint of a training, a bundle, or a preset with untrained weights.
+"""Load what an export starts from: a training checkpoint, a bundle, or a preset with untrained weights.
 
 A checkpoint is one safetensors file: the weights of the whole network, and in its metadata the JSON texts
 `network` (NetworkConfig), `classes` (a list of ActivityClass), `training` (TrainingRecord), and where known
@@ -19,10 +19,10 @@ from engines.manifest import ActivityClass, Thresholds, TrainingRecord
 from engines.network_config import ContextName, NetworkConfig
 from export.bundle.class_embeddings import describe_classes
 from export.bundle.presets import load_preset
-from export.bundle.writer import ModelCard, card_of, network_of
-from export.networks.model import LvmNet, initialised
+from export.bundle.writer import ModelCard, load_network, make_card
+from export.networks.model import LvmNet, make_untrained
 from export.onnx_graphs.external_weights import load_weights, save_weights
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 _CLASSES = TypeAdapter(tuple[ActivityClass, ...])
 _LINES = TypeAdapter(tuple[str, ...])
@@ -42,7 +42,8 @@ def save_checkpoint(network: LvmNet, card: ModelCard, path: Path) -> None:
 
 
 def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
-    """Network and card of a checkpoint; one without a name is named after its file. Raises LvmError."""
+    """Load the network and card of a checkpoint; without a name in it, the file's name is taken. Raises
+    LvmError."""
     if not path.is_file():
         raise LvmError(f"checkpoint {path} does not exist")
     try:
@@ -60,35 +61,38 @@ def from_checkpoint(path: Path) -> tuple[LvmNet, ModelCard]:
             f"checkpoint {path} must have network, classes and training in its metadata, lacks {error}"
         ) from error
     except ValidationError as error:
-        raise BundleError(f"checkpoint {path}: metadata {error.title} is wrong: {said(error)}") from error
+        raise BundleError(
+            f"checkpoint {path}: metadata {error.title} is wrong: {first_complaint(error)}"
+        ) from error
     network = load_weights(config, path.read_bytes(), f"checkpoint {path}")
     name = metadata.get("name", path.stem)
     return network, ModelCard(name, classes, training, thresholds, attributions=attributions)
 
 
 def from_bundle(path: Path) -> tuple[LvmNet, ModelCard]:
-    """Network and card of a bundle. Raises BundleError."""
+    """Load the network and card of a bundle. Raises BundleError."""
     bundle = Bundle.open(path)
-    return network_of(bundle), card_of(bundle.manifest)
+    return load_network(bundle), make_card(bundle.manifest)
 
 
 def from_preset(
     name: str, seed: int, context: tuple[ContextName, ...] | None = None, sampler: str | None = None
 ) -> tuple[LvmNet, ModelCard]:
-    """An untrained network, with another `context` or `sampler` than the preset's where one is given; its
-    bundle says so, and marks every answer."""
+    """Make an untrained network, with `context` or `sampler` in place of the preset's where given. Its bundle
+    says that it is untrained, and marks every answer."""
     config = load_preset(name)
-    given = {"context": context, "sampler": sampler}
-    if changes := {key: value for key, value in given.items() if value is not None}:
+    overrides = {"context": context, "sampler": sampler}
+    if changes := {key: value for key, value in overrides.items() if value is not None}:
         config = NetworkConfig.model_validate(config.model_dump() | changes)
     training = TrainingRecord(trained=False, recipe="initialised", seed=seed)
-    network, classes = initialised(config, seed), preset_classes(name, config.activities)
+    network, classes = make_untrained(config, seed), preset_classes(name, config.activities)
     describe_classes(network.reader, classes)
     return network, ModelCard(name, classes, training)
 
 
 def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:
-    """The checkout's activities for `tiny`; numbered ones for the others, whose data set names its own."""
+    """Return the checkout's activities for `tiny`, and numbered ones for the others, whose data set names its
+    own."""
     if name == "tiny":
         from edge_runtime.simulation.activities import ACTIVITIES  # brings the world's renderer with it
 

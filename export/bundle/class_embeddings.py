@@ -1,4 +1,4 @@
-"""What class descriptions mean, as vectors, where no text encoder is at hand.
+"""Embed class descriptions as vectors without a text encoder.
 
 Letters: n texts, W width.
 
@@ -21,30 +21,32 @@ from engines.manifest import ActivityClass
 from export.networks.reader import Reader
 
 _WORD = re.compile(r"[^\W_]+")
-_EMPTY = frozenset(("a", "an", "the", "of", "in", "into", "on", "under", "up", "out", "back", "from", "to"))
+_STOP_WORDS = frozenset(
+    ("a", "an", "the", "of", "in", "into", "on", "under", "up", "out", "back", "from", "to")
+)
 
 
-def described(texts: Sequence[str], width: int) -> NDArray[np.float32]:
-    """texts (n) -> (n, W) of length 1; 0 where a text has no word."""
+def embed_descriptions(texts: Sequence[str], width: int) -> NDArray[np.float32]:
+    """Embed texts (n) as rows (n, W) of length 1; 0 where a text has no word."""
     rows = np.zeros((len(texts), width))
     for row, text in zip(rows, texts, strict=True):
         words = _WORD.findall(text.casefold())
-        for word in [one for one in words if one not in _EMPTY] or words:
-            row += _direction(word, width)
+        for word in [word for word in words if word not in _STOP_WORDS] or words:
+            row += _word_vector(word, width)
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
 def describe_classes(reader: Reader, classes: Sequence[ActivityClass]) -> None:
-    """Fill the reader's description table, if its context has one, from what the classes are about."""
+    """Fill the reader's description table, if its context has one, from the class descriptions."""
     queues = reader.queues
     if queues is None or queues.text is None:
         return
-    table = described([one.doing for one in classes], queues.text.table.shape[1])
+    table = embed_descriptions([activity.doing for activity in classes], queues.text.table.shape[1])
     # Of the size that a LayerNorm would give it: every entry about 1.
     queues.text.table.copy_(torch.from_numpy(table) * table.shape[1] ** 0.5)
 
 
-def _direction(word: str, width: int) -> NDArray[np.float64]:
+def _word_vector(word: str, width: int) -> NDArray[np.float64]:
     seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
     direction: NDArray[np.float64] = np.random.default_rng(seed).normal(size=width)
     direction /= np.linalg.norm(direction)

@@ -1,4 +1,5 @@
-"""Write a bundle: weights, graphs for each target, manifest; checked, then moved into place as a whole."""
+"""Write a bundle (weights, graphs for each target, manifest), check it, then move it into place as
+a whole."""
 
 from __future__ import annotations
 
@@ -32,31 +33,31 @@ from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import WEIGHTS, load_weights
 from export.parity.check import check_graph
 from export.parity.substitute_engine import load_for_comparison
-from export.quantization.autotune import Refused, fastest
+from export.quantization.autotune import Rejected, choose_fastest
 from export.quantization.calibration_data import Calibration, calibrate
 from export.quantization.plan import Plan
 from export.quantization.variants import Choices, Variants
-from export.support.disk_errors import written
+from export.support.disk_errors import explain_disk_errors
 
 Report = Callable[[str], None]
-"""Called with words at each step."""
+"""Called with a message at each step."""
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What of a bundle does not hold and shall be left out, and how its answers agree with the network's."""
+class CheckResult:
+    """Graphs that failed a check of the whole bundle, and how its answers agree with the network's."""
 
-    refused: frozenset[Refused] = frozenset()
+    rejected: frozenset[Rejected] = frozenset()
     answers: tuple[AnswersRecord, ...] = ()
 
 
-Judge = Callable[[Bundle], Verdict]
-"""Judges a bundle as a whole; raises GateFailed where leaving something out is no way."""
+BundleCheck = Callable[[Bundle], CheckResult]
+"""Checks a bundle as a whole; raises GateFailed where leaving something out does not help."""
 
 
 @dataclass(frozen=True)
 class ModelCard:
-    """What a bundle says of a network beside its shapes."""
+    """A bundle's facts about a network apart from its shapes."""
 
     name: str
     classes: tuple[ActivityClass, ...]
@@ -66,14 +67,14 @@ class ModelCard:
     attributions: tuple[str, ...] = ()
 
     def recipe(self, *keys: str) -> Any:
-        """What the recipe of its training says at `keys`; None where it says nothing."""
+        """Return the value at `keys` in the training recipe; None where there is none."""
         try:
-            found = json.loads(self.training.recipe)
+            value = json.loads(self.training.recipe)
         except ValueError:
             return None
         for key in keys:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+            value = value.get(key) if isinstance(value, dict) else None
+        return value
 
 
 def write_bundle(
@@ -81,40 +82,40 @@ def write_bundle(
     card: ModelCard,
     output: Path,
     plan: Plan,
-    report: Report = lambda words: None,
-    judge: Judge | None = None,
+    report: Report = lambda message: None,
+    check: BundleCheck | None = None,
 ) -> Manifest:
-    """Export `network` as `plan` says to the directory `output`; a bundle that is there already is replaced.
+    """Export `network` as `plan` says to the directory `output`; a bundle that is already there is replaced.
 
-    Every graph is compared with the network through the engine that a device would use, then `judge` says of
-    each target as a whole what does not hold. With the precision "auto" that is left out and the next best
-    taken. Raises GateFailed where something differs, LvmError where `output` is something else than a
-    bundle, Unavailable where a target cannot be run here; then `output` is as it was.
+    Every graph is compared with the network through the engine that a device would use, then `check` rejects
+    graphs of each target as a whole. With the precision "auto" the next best precision replaces a rejected
+    one. Raises GateFailed where something differs, LvmError where `output` is not a bundle, Unavailable where
+    a target cannot be run here; then `output` is unchanged.
     """
     output = output.absolute()
-    refuse_foreign(output)
+    check_output_folder(output)
     network.eval()
     variants = Variants(network, plan.keep, report=report)
     variants.check_patterns()
-    # A place that cannot be written is found before minutes are spent.
-    with _staged(output) as folder:
+    # A folder that cannot be written fails before minutes are spent.
+    with _staging_folder(output) as folder:
         if plan.calibration:
-            bare = _manifest(network, card)
+            bare = _make_manifest(network, card)
             variants.calibration = calibrate(network, bare, plan.calibration, report=report)
-        return _written(network, card, plan, variants, folder, report, judge)
+        return _write_until_accepted(network, card, plan, variants, folder, report, check)
 
 
 def write_copy(
     bundle: Bundle, output: Path, thresholds: Thresholds, results: Mapping[str, float] | None = None
 ) -> Manifest:
-    """The same bundle with other thresholds at `output`, which may be its own place; `results` are added to
-    those that its manifest tells. Raises as `write_bundle` does."""
+    """Copy a bundle with other thresholds to `output`, which may be its own folder. `results` are added to
+    those in its manifest. Raises as `write_bundle` does."""
     output = output.absolute()
-    refuse_foreign(output)
+    check_output_folder(output)
     before = bundle.manifest.training
     training = before.model_copy(update={"results": before.results | dict(results or {})})
     manifest = bundle.manifest.model_copy(update={"thresholds": thresholds, "training": training})
-    with _staged(output) as folder:
+    with _staging_folder(output) as folder:
         for name in manifest.files:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(bundle.read(name))
@@ -123,40 +124,40 @@ def write_copy(
     return manifest
 
 
-def _written(
+def _write_until_accepted(
     network: LvmNet,
     card: ModelCard,
     plan: Plan,
     variants: Variants,
     folder: Path,
     report: Report,
-    judge: Judge | None,
+    check: BundleCheck | None,
 ) -> Manifest:
-    """Write into `folder` until nothing more is refused."""
+    """Write into `folder` until no graph is rejected any more."""
     calibration = variants.calibration
     digest = None if calibration is None else calibration.digest
 
     def write(folder: Path, choices: Choices) -> Bundle:
         folder.mkdir(parents=True, exist_ok=True)
         graphs = variants.write(folder, choices)
-        files = _hashes(folder)
-        _write_manifest(folder, _manifest(network, card, graphs, files, calibration_digest=digest))
+        files = _hash_files(folder)
+        _write_manifest(folder, _make_manifest(network, card, graphs, files, calibration_digest=digest))
         return Bundle.open(folder)
 
-    refused: frozenset[Refused] = frozenset()
+    refused: frozenset[Rejected] = frozenset()
     while True:
         choices = plan.choices()
         if plan.precision == "auto":
-            choices = fastest(network, plan, variants, write, report, without=refused)
+            choices = choose_fastest(network, plan, variants, write, report, without=refused)
         # The engines open what was written, so the gates see what a device will see.
         bundle = write(folder, choices)
-        parity = _check(network, bundle, calibration, report)
+        parity = _compare_graphs(network, bundle, calibration, report)
         manifest = bundle.manifest.model_copy(update={"parity": parity})
         _write_manifest(folder, manifest)
-        verdict = judge(Bundle.open(folder)) if judge is not None else Verdict()
-        more = verdict.refused - refused
+        result = check(Bundle.open(folder)) if check is not None else CheckResult()
+        more = result.rejected - refused
         if not more:
-            manifest = manifest.model_copy(update={"answers": verdict.answers})
+            manifest = manifest.model_copy(update={"answers": result.answers})
             _write_manifest(folder, manifest)
             return manifest
         if plan.precision == "auto":
@@ -167,14 +168,15 @@ def _written(
         shutil.rmtree(folder)
 
 
-def _manifest(
+def _make_manifest(
     network: LvmNet,
     card: ModelCard,
     graphs: dict[Target, dict[GraphName, GraphRecord]] | None = None,
     files: dict[str, FileRecord] | None = None,
     calibration_digest: str | None = None,
 ) -> Manifest:
-    """What a bundle of these files says; without any, what the runtime needs to know of a network."""
+    """Make the manifest of a bundle with these files; without files, what the runtime needs to know of a
+    network."""
     return Manifest(
         format_version=1,
         name=card.name,
@@ -191,8 +193,8 @@ def _manifest(
     )
 
 
-def card_of(manifest: Manifest) -> ModelCard:
-    """The card that a bundle was written with."""
+def make_card(manifest: Manifest) -> ModelCard:
+    """Return the card that a bundle was written with."""
     return ModelCard(
         name=manifest.name,
         classes=manifest.classes,
@@ -203,7 +205,7 @@ def card_of(manifest: Manifest) -> ModelCard:
     )
 
 
-def network_of(bundle: Bundle) -> LvmNet:
+def load_network(bundle: Bundle) -> LvmNet:
     """Build the torch network of a bundle, with its weights, in evaluation mode."""
     weights = bundle.weights()
     if weights is None:
@@ -211,8 +213,9 @@ def network_of(bundle: Bundle) -> LvmNet:
     return load_weights(bundle.manifest.network, bytes(weights), f"bundle {bundle.path}")
 
 
-def refuse_foreign(output: Path) -> None:
-    """Raise LvmError where `output` is neither free, nor empty, nor a bundle: files of users stay theirs."""
+def check_output_folder(output: Path) -> None:
+    """Raise LvmError where `output` exists and is neither empty nor a bundle: users' files are never
+    replaced."""
     if not output.is_symlink():
         if not output.exists() or _is_bundle(output):
             return
@@ -222,7 +225,7 @@ def refuse_foreign(output: Path) -> None:
 
 
 def _is_bundle(folder: Path) -> bool:
-    """Whether a manifest of any format lies there: web applications have a manifest.json too."""
+    """Tell whether the folder holds a manifest of any format: web applications have a manifest.json too."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
     except (OSError, ValueError):
@@ -230,7 +233,7 @@ def _is_bundle(folder: Path) -> bool:
     return isinstance(manifest, dict) and {"format_version", "network", "graphs"} <= manifest.keys()
 
 
-def _check(
+def _compare_graphs(
     network: LvmNet, bundle: Bundle, calibration: Calibration | None, report: Report
 ) -> tuple[ParityRecord, ...]:
     records = []
@@ -245,13 +248,15 @@ def _check(
     return tuple(records)
 
 
-def _hashes(folder: Path) -> dict[str, FileRecord]:
+def _hash_files(folder: Path) -> dict[str, FileRecord]:
     return {
-        str(path.relative_to(folder)): _record(path) for path in sorted(folder.rglob("*")) if path.is_file()
+        str(path.relative_to(folder)): _make_file_record(path)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
     }
 
 
-def _record(path: Path) -> FileRecord:
+def _make_file_record(path: Path) -> FileRecord:
     data = path.read_bytes()
     return FileRecord(sha256=hashlib.sha256(data).hexdigest(), bytes=len(data))
 
@@ -261,16 +266,16 @@ def _write_manifest(folder: Path, manifest: Manifest) -> None:
 
 
 @contextmanager
-def _staged(output: Path) -> Iterator[Path]:
-    """A folder beside `output` that takes its place if all goes well and is removed otherwise."""
+def _staging_folder(output: Path) -> Iterator[Path]:
+    """Yield a folder beside `output` that takes its place if all goes well and is removed otherwise."""
     remedy = "free some space or name another --output"
-    with written(output, output.parent, remedy):
+    with explain_disk_errors(output, output.parent, remedy):
         output.parent.mkdir(parents=True, exist_ok=True)
         staging = Path(tempfile.mkdtemp(prefix=f".{output.name}-", dir=output.parent))
     try:
         fresh, old = staging / "new", staging / "old"
         fresh.mkdir()
-        with written(output, staging, remedy):
+        with explain_disk_errors(output, staging, remedy):
             yield fresh
         for path in fresh.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # safetensors writes for its owner only

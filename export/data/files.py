@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
 from export.data.records import Classes, EventRecord, QueryRecord, Record, TrackRecord, Video
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 VIDEOS, EVENTS, TRACKS, QUERIES = "videos.jsonl", "events.jsonl", "tracks.jsonl", "queries.jsonl"
 CLASSES = "classes.json"
@@ -133,7 +133,7 @@ def read_classes(root: Path, problems: Problems) -> Classes | None:
     except FileNotFoundError:
         problems.add(CLASSES, 0, f"there is no such file in {root}")
     except ValidationError as error:
-        problems.add(CLASSES, 0, said(error))
+        problems.add(CLASSES, 0, first_complaint(error))
     return None
 
 
@@ -151,7 +151,7 @@ def read_lines(root: Path, name: str, kind: type[R], problems: Problems) -> Iter
             try:
                 record = kind.model_validate_json(line)
             except ValidationError as error:
-                problems.add(name, number, said(error))
+                problems.add(name, number, first_complaint(error))
                 continue
             yield number, record
 

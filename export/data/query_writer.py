@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, get_args
 
-from edge_runtime.simulation.photo_folders import SUFFIXES, drawn
+from edge_runtime.simulation.photo_folders import SUFFIXES, count_drawn
 from engines.errors import LvmError
 from export.data.candidates import Rules
 from export.data.chance_levels import chance_levels
@@ -71,7 +71,7 @@ def _files(folder: Path) -> list[str]:
     if not folder.is_dir():
         return []
     found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return [str(path.resolve()) for path in found[drawn(len(found)) :]]
+    return [str(path.resolve()) for path in found[count_drawn(len(found)) :]]
 
 
 def _chance(data: Dataset, queries: list[QueryRecord]) -> dict[str, Any]:

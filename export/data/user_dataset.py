@@ -34,7 +34,7 @@ from export.data.records import (
     TrackRecord,
     Video,
 )
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 _EVENT_KEYS = ("video", "activity", "product", "start", "end")
 _BOX_KEYS = ("video", "product", "t", "x1", "y1", "x2", "y2")
@@ -162,7 +162,7 @@ def _video(row: Row, name: str, path: Path, split: str) -> Video:
             "split": split,
         })  # fmt: skip
     except ValidationError as error:
-        raise row.wrong(said(error)) from error
+        raise row.wrong(first_complaint(error)) from error
 
 
 def _last_frame(path: Path) -> float:
@@ -202,6 +202,6 @@ def _track(
             "active": 1 if busy else 0,
         })  # fmt: skip
     except ValidationError as error:
-        raise row.wrong(said(error)) from error
+        raise row.wrong(first_complaint(error)) from error
     except ValueError as error:
         raise row.wrong(f"sides of a box are numbers from 0 to 1: {error}") from error

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from edge_runtime.simulation.config import LEVELS, WorldConfig
 from engines.errors import LvmError
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 KNOBS = tuple(name for name in WorldConfig.model_fields if name != "seed")
 
@@ -22,4 +22,4 @@ def turned(level: str, knobs: Mapping[str, object], seed: int = 0) -> WorldConfi
     try:
         return WorldConfig.model_validate({**LEVELS[level], **knobs, "seed": seed})
     except ValidationError as error:
-        raise LvmError(said(error)) from error
+        raise LvmError(first_complaint(error)) from error

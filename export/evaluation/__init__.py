@@ -1,1 +1,1 @@
-"""How well a trained network answers, against its controls and its baseline."""
+"""Evaluate a trained network against its controls and its baseline."""

@@ -1,4 +1,4 @@
-"""Modified TubeDETR on the queries of LVM-Net's evaluation, from the same cached backbone tokens.
+"""Evaluate modified TubeDETR on the queries of LVM-Net's evaluation, from the same cached backbone tokens.
 
 Every query reads the frames of its window again (`export.evaluation.clip_inference`). For an activity or an
 object these are by default the frames of the time that is asked about, for a time query 120 over the query
@@ -22,15 +22,15 @@ from engines.errors import BundleError, LvmError
 from engines.network_config import NetworkConfig
 from export.data.records import QueryRecord
 from export.data.token_cache import VideoCache
-from export.evaluation.clip_inference import Asked, WindowAnswer, read_window
-from export.evaluation.cost_model import Window, frames_read
+from export.evaluation.clip_inference import ClipQuery, WindowAnswer, read_window
+from export.evaluation.cost_model import Window, list_read_frames
 from export.evaluation.evaluate import (
     Crops,
-    activity_scores,
-    object_scores,
-    object_tokens,
-    result_of,
-    span_result,
+    find_object_tokens,
+    make_result,
+    score_activities,
+    score_boxes,
+    score_span,
 )
 from export.evaluation.results import Result
 from export.networks.tubedetr import TubeDETR
@@ -47,26 +47,26 @@ def evaluate_baseline(
     window: Window = "property",
     crops: Crops | None = None,
 ) -> list[Result]:
-    """Answer all queries about one video; results as those of LVM-Net, with one head and no memory.
+    """Answer all queries about one video; results have the form of LVM-Net's, with one head and no memory.
 
-    `clip_frames` as it was trained with; the network's own where none are given.
+    `clip_frames` as in its training; default the network's own.
     """
     network.eval()
     frames = clip_frames or config.clip_frames
     results = []
     for query in queries:
-        rows = window_rows(query, cache.ticks, config.sample_fps, window)
-        length = clip_length(query, rows, frames)
-        told = read_rows(network, length, cache, rows, asked(config, cache, query, crops or {}))
-        results.append(_result(told, query, seed))
+        rows = select_rows(query, cache.ticks, config.sample_fps, window)
+        length = choose_clip_length(query, rows, frames)
+        answer = read_rows(network, length, cache, rows, to_clip_query(config, cache, query, crops or {}))
+        results.append(_make_result(answer, query, seed))
     return results
 
 
-def window_rows(
+def select_rows(
     query: QueryRecord, ticks: NDArray[np.int64], fps: float, window: Window = "property"
 ) -> NDArray[np.int64]:
-    """Which cached frames the query reads; the nearest one where its window lies between two frames."""
-    rows = frames_read(query, fps, "query" if query.t_s is None else window)
+    """Return which cached frames the query reads; the nearest frame if its window lies between two."""
+    rows = list_read_frames(query, fps, "query" if query.t_s is None else window)
     rows = rows[rows < len(ticks)]
     if len(rows):
         return rows
@@ -74,26 +74,26 @@ def window_rows(
     return np.array([min(round(start * fps), len(ticks) - 1)])
 
 
-def clip_length(query: QueryRecord, rows: NDArray[np.int64], frames: int) -> int:
-    """Frames that are read at once. A time query is one clip, as it is learned: logits of several have no
-    common scale."""
+def choose_clip_length(query: QueryRecord, rows: NDArray[np.int64], frames: int) -> int:
+    """Return how many frames are read at once. A time query is one clip, as in training: logits of several
+    clips have no common scale."""
     return len(rows) if query.type == "time" else frames
 
 
-def asked(config: NetworkConfig, cache: VideoCache, query: QueryRecord, crops: Crops) -> Asked:
-    """The query as the network is given it."""
+def to_clip_query(config: NetworkConfig, cache: VideoCache, query: QueryRecord, crops: Crops) -> ClipQuery:
+    """Make the network's inputs of the query."""
     tokens, activity = torch.zeros(49, config.d_backbone), torch.zeros(config.activities)
     if query.type != "object":
-        tokens = torch.from_numpy(object_tokens(cache, query, crops))
+        tokens = torch.from_numpy(find_object_tokens(cache, query, crops))
     if query.type != "activity":
         activity[list(query.activities)] = 1
-    return Asked(tokens, query.type != "object", activity, query.type != "activity")
+    return ClipQuery(tokens, query.type != "object", activity, query.type != "activity")
 
 
 def read_rows(
-    network: TubeDETR, clip_frames: int, cache: VideoCache, rows: NDArray[np.int64], question: Asked
+    network: TubeDETR, clip_frames: int, cache: VideoCache, rows: NDArray[np.int64], question: ClipQuery
 ) -> WindowAnswer:
-    """The answer from some of the video's cached frames; time is counted from the start of the video."""
+    """Answer from some of the video's cached frames; time counts from the start of the video."""
     device = next(network.parameters()).device
     tokens = torch.from_numpy(np.asarray(cache.tokens[rows], np.float32)).to(device)  # (F, 49, d)
     ticks = torch.from_numpy(cache.ticks[rows].astype(np.int32)).to(device)
@@ -103,21 +103,21 @@ def read_rows(
     return read_window(network, tokens, ticks, there, clip_frames)
 
 
-def _result(told: WindowAnswer, query: QueryRecord, seed: int) -> Result:
-    found: dict[str, object] = {"presence_logit": told.presence_logit}
+def _make_result(answer: WindowAnswer, query: QueryRecord, seed: int) -> Result:
+    scores: dict[str, object] = {"presence_logit": answer.presence_logit}
     if query.type == "activity":
-        logits = [float(logit) for logit in told.activity_logits]
-        found |= {"class_logits": tuple(logits), **activity_scores(query, logits)}
+        logits = [float(logit) for logit in answer.activity_logits]
+        scores |= {"class_logits": tuple(logits), **score_activities(query, logits)}
     elif query.type == "object":
-        found |= object_scores(query, told.ticks.tolist(), told.boxes_xyxy)
+        scores |= score_boxes(query, answer.ticks.tolist(), answer.boxes_xyxy)
     else:
-        start, end, confidence = told.span
-        found |= {"spans": {"bins": span_result(query, (start, end), confidence)}}
-    return result_of(query, seed, **found)
+        start, end, confidence = answer.span
+        scores |= {"spans": {"bins": score_span(query, (start, end), confidence)}}
+    return make_result(query, seed, **scores)
 
 
 def load_baseline(path: Path, config: NetworkConfig, stride: int) -> TubeDETR:
-    """The baseline of a run folder. Raises BundleError where the file is something else."""
+    """Load the baseline of a run folder. Raises BundleError if the file is something else."""
     if not path.is_file():
         raise LvmError(f"baseline {path} does not exist: train up to stage tubedetr")
     network = TubeDETR(config, stride)

@@ -25,7 +25,7 @@ Index = NDArray[np.intp]
 
 
 class Plan(NamedTuple):
-    """How resamples are drawn and what share of them the interval holds."""
+    """How resamples are drawn, and the level of the interval."""
 
     resamples: int = 10_000
     level: float = 0.95
@@ -47,7 +47,7 @@ class Interval(NamedTuple):
 
 
 class Scores(NamedTuple):
-    """What one system got, summed by seed and video: all that a mean over drawn videos needs."""
+    """The results of one system, summed by seed and video: all that a mean over drawn videos needs."""
 
     sums: Real  # (S, V)
     counts: Real  # (S, V)
@@ -62,13 +62,14 @@ class Draws(NamedTuple):
     seeds: Whole  # (R, S)
 
 
-def by_video(values: ArrayLike, videos: Sequence[str], seeds: Sequence[int] | None = None) -> Scores:
-    """Scores of N queries: values (N,), the video of each, the training seed of each (one where None).
+def sum_by_video(values: ArrayLike, videos: Sequence[str], seeds: Sequence[int] | None = None) -> Scores:
+    """Sum the scores of N queries: values (N,), the video of each, the training seed of each (one seed if
+    None).
 
     Raises LvmError unless every seed was evaluated on every video.
     """
     value = np.asarray(values, np.float64)
-    names, column, runs, row = _grouped(len(value), videos, seeds)
+    names, column, runs, row = _group(len(value), videos, seeds)
     sums, counts = np.zeros((2, len(runs), len(names)))
     np.add.at(sums, (row, column), value)
     np.add.at(counts, (row, column), 1)
@@ -78,58 +79,61 @@ def by_video(values: ArrayLike, videos: Sequence[str], seeds: Sequence[int] | No
     return Scores(sums, counts, names, runs)
 
 
-def mean(scores: Scores, plan: Plan = PLAN) -> Interval:
-    """Interval of the mean."""
-    return _interval(_point(scores), _means(scores, _draw(scores, plan)), plan, scores)
+def mean_interval(scores: Scores, plan: Plan = PLAN) -> Interval:
+    """Return the interval of the mean."""
+    return _make_interval(_point_estimate(scores), _resample_means(scores, _draw(scores, plan)), plan, scores)
 
 
-def difference(ours: Scores, theirs: Scores, plan: Plan = PLAN) -> Interval:
-    """Interval of ours - theirs, paired: both are read on the same drawn videos (and seeds, where equal)."""
-    one, two = _paired(ours, theirs, plan)
-    return _interval(_point(ours) - _point(theirs), one - two, plan, ours, theirs)
+def difference_interval(ours: Scores, theirs: Scores, plan: Plan = PLAN) -> Interval:
+    """Return the interval of ours - theirs, paired: both are read on the same drawn videos (and seeds, where
+    equal)."""
+    our_means, their_means = _resample_pair(ours, theirs, plan)
+    return _make_interval(
+        _point_estimate(ours) - _point_estimate(theirs), our_means - their_means, plan, ours, theirs
+    )
 
 
-def ratio(ours: Scores, theirs: Scores, plan: Plan = PLAN) -> Interval:
-    """Interval of ours / theirs, paired. x / 0 is infinite, 0 / 0 is 1: neither found anything."""
-    one, two = _paired(ours, theirs, plan)
-    estimate = _divided(np.array([_point(ours)]), np.array([_point(theirs)]))
-    return _interval(float(estimate[0]), _divided(one, two), plan, ours, theirs)
+def ratio_interval(ours: Scores, theirs: Scores, plan: Plan = PLAN) -> Interval:
+    """Return the interval of ours / theirs, paired. x / 0 is infinite, 0 / 0 is 1: neither found anything."""
+    our_means, their_means = _resample_pair(ours, theirs, plan)
+    estimate = _divide(np.array([_point_estimate(ours)]), np.array([_point_estimate(theirs)]))
+    return _make_interval(float(estimate[0]), _divide(our_means, their_means), plan, ours, theirs)
 
 
-def statistic(
+def statistic_interval(
     function: Callable[[Index], float],
     videos: Sequence[str],
     seeds: Sequence[int] | None = None,
     plan: Plan = SHORT_PLAN,
 ) -> Interval:
-    """Interval of anything that is no mean (AUROC, calibration error).
+    """Return the interval of a statistic that is no mean (AUROC, calibration error).
 
     `function` gets the drawn rows of one seed, of the N rows whose videos and seeds are given; its mean over
     seeds counts. Resamples for which it raises LvmError (no negative was drawn) are left out.
     """
-    scores = by_video(np.zeros(len(videos)), videos, seeds)
-    _, column, _, row = _grouped(len(videos), videos, seeds)
+    scores = sum_by_video(np.zeros(len(videos)), videos, seeds)
+    _, column, _, row = _group(len(videos), videos, seeds)
     rows = [np.flatnonzero(row == run) for run in range(len(scores.seeds))]
 
-    def told(video_counts: Whole, seed_counts: Whole) -> float:
+    def compute(video_counts: Whole, seed_counts: Whole) -> float:
         drawn = [np.repeat(index, video_counts[column[index]]) for index in rows]
         parts = [n * function(index) for n, index in zip(seed_counts, drawn, strict=True) if n]
         return float(sum(parts) / seed_counts.sum())
 
-    estimate = told(np.ones(len(scores.videos), np.int64), np.ones(len(rows), np.int64))
-    found = []
+    estimate = compute(np.ones(len(scores.videos), np.int64), np.ones(len(rows), np.int64))
+    resampled = []
     for video_counts, seed_counts in zip(*_draw(scores, plan), strict=True):
         try:
-            found.append(told(video_counts, seed_counts))
+            resampled.append(compute(video_counts, seed_counts))
         except LvmError:
             continue
-    return _interval(estimate, np.array(found or [estimate]), plan, scores)
+    return _make_interval(estimate, np.array(resampled or [estimate]), plan, scores)
 
 
-def counted(
+def joint_interval(
     functions: Sequence[Callable[[Whole], Real]], videos: Sequence[str], plan: Plan = SHORT_PLAN
 ) -> Interval:
-    """Interval of a metric of all drawn videos together, such as average precision.
+    """Return the interval of a metric of all drawn videos together, such as average precision.
 
     `functions`, one a seed, get how often each of V `videos` was drawn (R, V) and give the metric (R,); its
     mean over the drawn seeds counts. Resamples for which it is NaN are left out; LvmError where it is NaN for
@@ -138,24 +142,24 @@ def counted(
     runs, names = len(functions), tuple(videos)
     scores = Scores(np.zeros((runs, len(names))), np.ones((runs, len(names))), names, tuple(range(runs)))
 
-    def told(draws: Draws) -> Real:
+    def compute(draws: Draws) -> Real:
         by_seed = np.stack([function(draws.videos) for function in functions], axis=1)  # (R, S)
         return np.asarray((by_seed * draws.seeds).sum(1) / draws.seeds.sum(1))
 
     whole = Draws(np.ones((1, len(names)), np.int64), np.ones((1, runs), np.int64))
-    estimate, found = float(told(whole)[0]), told(_draw(scores, plan))
+    estimate, resampled = float(compute(whole)[0]), compute(_draw(scores, plan))
     if np.isnan(estimate):
         raise LvmError(
             f"nothing that is asked about happens in {', '.join(names)}: ask about other activities or videos"
         )
-    known = found[~np.isnan(found)]
-    return _interval(estimate, known if len(known) else np.array([estimate]), plan, scores)
+    known = resampled[~np.isnan(resampled)]
+    return _make_interval(estimate, known if len(known) else np.array([estimate]), plan, scores)
 
 
-def _grouped(
+def _group(
     count: int, videos: Sequence[str], seeds: Sequence[int] | None
 ) -> tuple[tuple[str, ...], Index, tuple[int, ...], Index]:
-    """Names of the videos, each row's place among them (N,); the same for seeds."""
+    """Return the names of the videos and each row's index among them (N,); the same for seeds."""
     seed = np.zeros(len(videos), np.int64) if seeds is None else np.asarray(seeds)
     if not count == len(videos) == len(seed) or not count:
         raise LvmError(f"one video and seed a value expected, got {count}, {len(videos)} and {len(seed)}")
@@ -164,16 +168,16 @@ def _grouped(
     return tuple(names.tolist()), column, tuple(runs.tolist()), row
 
 
-def _paired(ours: Scores, theirs: Scores, plan: Plan) -> tuple[Real, Real]:
-    """Means of both systems on the same draws, (R,) each."""
+def _resample_pair(ours: Scores, theirs: Scores, plan: Plan) -> tuple[Real, Real]:
+    """Return the means of both systems on the same draws, (R,) each."""
     if ours.videos != theirs.videos:
         odd = sorted(set(ours.videos) ^ set(theirs.videos))
         raise LvmError(f"paired systems must be evaluated on the same videos, only one has {', '.join(odd)}")
-    one = two = _draw(ours, plan)
+    our_draws = their_draws = _draw(ours, plan)
     if ours.seeds != theirs.seeds:  # seeds that do not correspond are drawn apart
         apart = _draw(theirs, plan._replace(random_seed=plan.random_seed + 1))
-        two = Draws(one.videos, apart.seeds)
-    return _means(ours, one), _means(theirs, two)
+        their_draws = Draws(our_draws.videos, apart.seeds)
+    return _resample_means(ours, our_draws), _resample_means(theirs, their_draws)
 
 
 def _draw(scores: Scores, plan: Plan) -> Draws:
@@ -186,23 +190,24 @@ def _draw(scores: Scores, plan: Plan) -> Draws:
     return Draws(videos, seeds)
 
 
-def _means(scores: Scores, draws: Draws) -> Real:
-    """The mean in each resample, (R,)."""
+def _resample_means(scores: Scores, draws: Draws) -> Real:
+    """Return the mean in each resample, (R,)."""
     by_seed = (draws.videos @ scores.sums.T) / (draws.videos @ scores.counts.T)  # (R, S)
     return np.asarray((by_seed * draws.seeds).sum(1) / draws.seeds.sum(1))
 
 
-def _point(scores: Scores) -> float:
+def _point_estimate(scores: Scores) -> float:
     return float((scores.sums.sum(1) / scores.counts.sum(1)).mean())
 
 
-def _divided(one: Real, two: Real) -> Real:
+def _divide(numerator: Real, denominator: Real) -> Real:
     with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where((one == 0) & (two == 0), 1.0, one / two)
+        return np.where((numerator == 0) & (denominator == 0), 1.0, numerator / denominator)
 
 
-def _interval(estimate: float, resampled: Real, plan: Plan, *systems: Scores) -> Interval:
-    """Bounds are resamples themselves, the outer ones: between infinite ratios nothing is interpolated."""
+def _make_interval(estimate: float, resampled: Real, plan: Plan, *systems: Scores) -> Interval:
+    """Make an interval with resamples as bounds, the outer ones: nothing is interpolated between infinite
+    ratios."""
     low = np.quantile(resampled, (1 - plan.level) / 2, method="lower")
     high = np.quantile(resampled, (1 + plan.level) / 2, method="higher")
     n_seeds = min(len(scores.seeds) for scores in systems)

@@ -1,4 +1,4 @@
-"""Scaling of logits so that a probability of 0.8 is right eight times in ten; fitted on validation videos.
+"""Scale logits so that a probability of 0.8 is right eight times in ten; fitted on validation videos.
 
 N samples, C classes. The probability is sigmoid(a x + b): temperature scaling where b = 0 and 1/a is the
 temperature, Platt scaling where both are fitted. Or it follows a line through points that rises everywhere:
@@ -18,9 +18,9 @@ from engines.errors import LvmError
 Real = NDArray[np.float64]
 
 _POINT_SAMPLES = 50
-_MOST_POINTS = 16
-_LEAST_SLOPE, _LEAST_STEP = 0.02, 0.02
-_STEPS = 100
+_MAX_POINTS = 16
+_MIN_SLOPE, _MIN_STEP = 0.02, 0.02
+_MAX_STEPS = 100
 _CONVERGED = 1e-10
 
 
@@ -31,14 +31,15 @@ class Platt(NamedTuple):
     b: float
 
     def __call__(self, logits: ArrayLike) -> Real:
-        """Logits of any shape -> probabilities of that shape."""
+        """Map logits of any shape to probabilities of that shape."""
         return _sigmoid(self.a * np.asarray(logits, np.float64) + self.b)
 
 
 def fit_platt(logits: ArrayLike, truth: ArrayLike) -> Platt:
-    """The a and b of least cross-entropy; logits and truth (bool) of one shape, (N,) or (N, C) pooled."""
-    x, target = _samples(logits, truth)
-    scaling = _newton(np.stack([x, np.ones_like(x)], axis=1), target)
+    """Fit the a and b of least cross-entropy; logits and truth (bool) have one shape, (N,) or (N,
+    C) pooled."""
+    x, target = _make_targets(logits, truth)
+    scaling = _minimise(np.stack([x, np.ones_like(x)], axis=1), target)
     if scaling[0] < 0:  # the loss is convex: the best a >= 0 is then 0, and b the base rate's logit
         return Platt(0.0, float(logit(target.mean())))
     return Platt(float(scaling[0]), float(scaling[1]))
@@ -48,26 +49,27 @@ Points = tuple[tuple[float, float], ...]
 
 
 def fit_points(logits: ArrayLike, truth: ArrayLike) -> Points:
-    """Points (logit, honest logit) of a rising line; shapes as for `fit_platt`. Empty below 100 samples, or
-    where all logits are the same."""
-    x, y = _flat(logits, truth)
-    count = min(len(x) // _POINT_SAMPLES, _MOST_POINTS)
+    """Fit points (logit, calibrated logit) of a rising line; shapes as for `fit_platt`. Empty below 100
+    samples, or where all logits are the same."""
+    x, y = _flatten(logits, truth)
+    count = min(len(x) // _POINT_SAMPLES, _MAX_POINTS)
     bins = np.array_split(np.argsort(x, kind="stable"), max(count, 1))
-    place = np.array([x[one].mean() for one in bins])
-    bins = [one for i, one in enumerate(bins) if i == 0 or place[i] > place[i - 1] + _LEAST_STEP]
+    place = np.array([x[rows].mean() for rows in bins])
+    bins = [rows for i, rows in enumerate(bins) if i == 0 or place[i] > place[i - 1] + _MIN_STEP]
     if len(bins) < 2:
         return ()
-    place = np.array([x[one].mean() for one in bins])
+    place = np.array([x[rows].mean() for rows in bins])
     # Half a sample right and half a sample wrong more, so that none is certain.
-    rate = _rising([(y[one].sum() + 0.5, len(one) + 1.0) for one in bins])
+    rate = _pool_violators([(y[rows].sum() + 0.5, len(rows) + 1.0) for rows in bins])
     honest = np.asarray(logit(rate))
     # Neighbours that were pooled would be equal: a little of the slope stays, so that no order is lost.
-    honest += _LEAST_SLOPE * (place - place[0])
+    honest += _MIN_SLOPE * (place - place[0])
     return tuple((round(float(a), 4), round(float(b), 4)) for a, b in zip(place, honest, strict=True))
 
 
-def _rising(bins: list[tuple[float, float]]) -> Real:
-    """Rates of (right, all) that never fall: neighbours that do are pooled (pool adjacent violators)."""
+def _pool_violators(bins: list[tuple[float, float]]) -> Real:
+    """Return rates of (right, all) that never fall: neighbours that do are pooled (pool adjacent
+    violators)."""
     pools: list[list[float]] = []  # right, all, bins
     for right, count in bins:
         pools.append([right, count, 1])
@@ -78,14 +80,15 @@ def _rising(bins: list[tuple[float, float]]) -> Real:
 
 
 def logit(probability: ArrayLike) -> Real:
-    """Inverse of the sigmoid, kept finite: probabilities are cut to [1e-6, 1 - 1e-6]."""
+    """Invert the sigmoid; probabilities are clipped to [1e-6, 1 - 1e-6], so the result is finite."""
     p = np.clip(np.asarray(probability, np.float64), 1e-6, 1 - 1e-6)
     return np.asarray(np.log(p) - np.log1p(-p))
 
 
-def _samples(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, Real]:
-    """Flat logits and targets (N,): Platt's, a little inside 0 and 1, keep separable data finite."""
-    x, y = _flat(logits, truth)
+def _make_targets(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, Real]:
+    """Return flat logits and targets (N,): Platt's targets, a little inside 0 and 1, keep separable data
+    finite."""
+    x, y = _flatten(logits, truth)
     positives, negatives = int(y.sum()), int((~y).sum())
     if not positives or not negatives:
         raise LvmError(f"calibration needs right and wrong samples, got {positives} and {negatives}")
@@ -93,7 +96,7 @@ def _samples(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, Real]:
     return x, np.where(y, high, low)
 
 
-def _flat(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, NDArray[np.bool_]]:
+def _flatten(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, NDArray[np.bool_]]:
     x, y = np.asarray(logits, np.float64), np.asarray(truth, bool)
     if x.shape != y.shape:
         raise LvmError(f"logits and truth must have one shape, got {x.shape} and {y.shape}")
@@ -102,11 +105,11 @@ def _flat(logits: ArrayLike, truth: ArrayLike) -> tuple[Real, NDArray[np.bool_]]
     return x.ravel(), y.ravel()
 
 
-def _newton(x: Real, target: Real) -> Real:
-    """Weights (K,) of least cross-entropy of sigmoid(x w) with target; x (N, K), target (N,)."""
+def _minimise(x: Real, target: Real) -> Real:
+    """Return the weights (K,) of least cross-entropy of sigmoid(x w) with target; x (N, K), target (N,)."""
     w = np.zeros(x.shape[1])
     loss = _loss(x @ w, target)
-    for _ in range(_STEPS):
+    for _ in range(_MAX_STEPS):
         p = _sigmoid(x @ w)
         slope = x.T @ (p - target) / len(x)  # (K,)
         curve = (x * (p * (1 - p))[:, None]).T @ x / len(x)  # (K, K)
@@ -118,7 +121,8 @@ def _newton(x: Real, target: Real) -> Real:
 
 
 def _descend(x: Real, target: Real, w: Real, step: Real, loss: float) -> tuple[Real, float]:
-    """The first of full, half, quarter ... step that lowers the loss: far from the optimum it overshoots."""
+    """Take the first of full, half, quarter ... step that lowers the loss: far from the optimum it
+    overshoots."""
     for _ in range(60):
         lower = _loss(x @ (w - step), target)
         if lower <= loss:

@@ -1,8 +1,8 @@
-"""The catalogue test: was the moment found at which a product was handled that nobody was trained on?
+"""The catalogue test: is the moment found at which a product outside the training set was handled?
 
-A *moment* is the time during which something was done with the product. A method ranks places in time;
-the first five distinct ones count, and one is right if it lies in a moment, or at most `SLACK_S` outside.
-Every method is judged by this one rule, also chance.
+A *moment* is the time during which something was done with the product. A method ranks times; the first five
+distinct times count, and a time is right if it lies in a moment, or at most `SLACK_S` outside. Every method
+is scored by this rule, also chance.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from edge_runtime.query.answers import Answer
 from engines.errors import LvmError
 
 SLACK_S = 1.0
-"""Seconds before and after a moment that still count as it: one sampled frame."""
+"""Seconds before and after a moment that still count: one sampled frame."""
 APART_S = 5.0
-"""Two places in time closer than this are one: the second says nothing new to a person who looks."""
+"""Two times closer than this count as the same: the second is no news to a person who checks."""
 TOP = 5
 
 
@@ -48,7 +48,7 @@ class Place(NamedTuple):
 
 
 class Outcome(BaseModel):
-    """One product of one stream, asked with `photos` photographs: method -> measure -> value in 0..1.
+    """A product of a stream, asked with `photos` photographs: method -> measure -> value in 0..1.
 
     `closeup`: at least one of its moments was seen from near.
     """
@@ -70,62 +70,68 @@ class Estimate(NamedTuple):
     low: float
     high: float
 
-    def as_json(self) -> dict[str, object]:
+    def to_json(self) -> dict[str, object]:
         return {"value": self.value, "interval": [self.low, self.high]}
 
 
-def ranked(answer: Answer) -> list[Place]:
-    """Spans of the answer to a time question, the likeliest first."""
+def rank_places(answer: Answer) -> list[Place]:
+    """Return the spans of the answer to a time question, the likeliest first."""
     places = [Place(span.start, span.end, span.confidence) for span in answer.spans]
     return sorted(places, key=lambda place: -place.score)
 
 
-def distinct(times: Sequence[float], most: int = TOP) -> list[int]:
-    """Indices of the first `most` times of which each is at least `APART_S` from those before it."""
+def select_distinct(times: Sequence[float], limit: int = TOP) -> list[int]:
+    """Return the indices of the first `limit` times of which each is at least `APART_S` from those
+    before it."""
     chosen: list[int] = []
     for i, t in enumerate(times):
         if all(abs(t - times[other]) >= APART_S for other in chosen):
             chosen.append(i)
-            if len(chosen) == most:
+            if len(chosen) == limit:
                 break
     return chosen
 
 
-def recalls(times: Sequence[float], moments: Sequence[Moment]) -> dict[str, float]:
-    """Whether the first, and whether one of the first five distinct `times`, best first, is right."""
-    right = [any(moment.holds(times[i]) for moment in moments) for i in distinct(times)]
+def score_times(times: Sequence[float], moments: Sequence[Moment]) -> dict[str, float]:
+    """Score `times`, best first: is the first right, and is any of the first five distinct times?"""
+    right = [any(moment.holds(times[i]) for moment in moments) for i in select_distinct(times)]
     return {"recall_at_1": float(bool(right) and right[0]), "recall_at_5": float(any(right))}
 
 
-def times_by_score(scores: NDArray[np.floating], times: NDArray[np.floating]) -> list[float]:
-    """`times` (F,), the one with the highest of `scores` (F,) first; equal ones in their order."""
+def rank_times(scores: NDArray[np.floating], times: NDArray[np.floating]) -> list[float]:
+    """Sort `times` (F,) by falling `scores` (F,); equal scores keep their order."""
     return [float(t) for t in times[np.argsort(-scores, kind="stable")]]
 
 
-def chance(
+def score_chance(
     times: NDArray[np.floating], moments: Sequence[Moment], *, seed: int, repeats: int = 500
 ) -> dict[str, float]:
-    """What rankings of `times` (F,) by lot reach under the same rule; the first place exactly."""
+    """Score random rankings of `times` (F,) by the same rule; the first place exactly."""
     rng = np.random.default_rng(seed)
-    five = [recalls(rng.permutation(times).tolist(), moments)["recall_at_5"] for _ in range(repeats)]
+    five = [score_times(rng.permutation(times).tolist(), moments)["recall_at_5"] for _ in range(repeats)]
     first = np.mean([any(moment.holds(float(t)) for moment in moments) for t in times])
     return {"recall_at_1": float(first), "recall_at_5": float(np.mean(five))}
 
 
-def estimate(
+def estimate_mean(
     outcomes: Sequence[Outcome], photos: int, method: str, measure: str, *, repeats: int = 2000, seed: int = 0
 ) -> Estimate:
-    """Mean of a measure, with an interval over products and streams, both drawn anew (pigeonhole bootstrap).
+    """Return the mean of a measure, with an interval over products and streams, both resampled (pigeonhole
+    bootstrap).
 
     Raises LvmError where nothing was measured.
     """
-    found = [one for one in outcomes if one.photos == photos and measure in one.scores.get(method, {})]
-    if not found:
+    selected = [
+        outcome
+        for outcome in outcomes
+        if outcome.photos == photos and measure in outcome.scores.get(method, {})
+    ]
+    if not selected:
         raise LvmError(f"nothing was measured of {method} {measure} with {photos} photos; ask longer streams")
-    values = np.array([one.scores[method][measure] for one in found])
+    values = np.array([outcome.scores[method][measure] for outcome in selected])
     rng = np.random.default_rng(seed)
-    weights = np.ones((repeats, len(found)))
-    for groups in ([one.product for one in found], [one.stream for one in found]):
+    weights = np.ones((repeats, len(selected)))
+    for groups in ([outcome.product for outcome in selected], [outcome.stream for outcome in selected]):
         names, member = np.unique(groups, return_inverse=True)
         counts = rng.multinomial(len(names), np.full(len(names), 1 / len(names)), size=repeats)
         weights *= counts[:, member]

@@ -1,8 +1,8 @@
-"""How a network of clips answers about a window: every query reads the frames of its window again.
+"""Run a network of clips over a window: every query reads the frames of its window again.
 
 F frames of a window, T frames a clip, n = ceil(F / T) clips, C activities, d_b backbone width. Activity is
 the mean over non-overlapping clips, boxes are those of all clips, and for a time query 120 frames spread over
-the window make one clip (`export.evaluation.cost_model.uniform_frames`; modified TubeDETR, LVM-Net's
+the window make one clip (`export.evaluation.cost_model.choose_uniform_frames`; modified TubeDETR, LVM-Net's
 baseline).
 """
 
@@ -23,8 +23,8 @@ from export.networks.tubedetr import TubeOutput
 Real = NDArray[np.float32]
 
 
-class Asked(NamedTuple):
-    """One query, as the network is given it."""
+class ClipQuery(NamedTuple):
+    """The inputs of one query."""
 
     object_tokens: Tensor  # (49, d_b)
     object_valid: bool
@@ -57,7 +57,7 @@ class Clips(NamedTuple):
 
 
 class WindowAnswer(NamedTuple):
-    """What was told of a window, clip by clip and frame by frame."""
+    """The outputs of a window, clip by clip and frame by frame."""
 
     clip_activity_logits: Real  # (n, C)
     clip_presence_logit: Real  # (n,)
@@ -73,7 +73,7 @@ class WindowAnswer(NamedTuple):
 
     @property
     def presence_logit(self) -> float:
-        """The surest clip: what happens in one clip of sixty has happened."""
+        """Largest logit of the clips: what happens in a single clip of sixty has happened."""
         return float(self.clip_presence_logit.max())
 
     @property
@@ -83,28 +83,23 @@ class WindowAnswer(NamedTuple):
 
 
 def read_window(
-    network: ClipNetwork,
-    tokens: Tensor,
-    ticks: Tensor,
-    asked: Asked,
-    clip_frames: int,
-    at_once: int = 8,
+    network: ClipNetwork, tokens: Tensor, ticks: Tensor, query: ClipQuery, clip_frames: int, at_once: int = 8
 ) -> WindowAnswer:
     """Answer one query from backbone tokens (F, 49, d_b) of its window at ticks (F,).
 
     `at_once` clips bound the memory that a long window takes.
     """
-    clips = cut(tokens, ticks, clip_frames)
+    clips = split_clips(tokens, ticks, clip_frames)
     parts = []
     with torch.inference_mode():
         for first in range(0, len(clips.frames), at_once):
             some = Clips(*(part[first : first + at_once] for part in clips))
-            parts.append(network(**_feeds(some, asked))[:-1])  # relevance is for training
-    return _joined(TubeOutput(*(torch.cat(field) for field in zip(*parts, strict=True))), clips)
+            parts.append(network(**_make_feeds(some, query))[:-1])  # relevance is for training
+    return _join_clips(TubeOutput(*(torch.cat(field) for field in zip(*parts, strict=True))), clips)
 
 
-def cut(tokens: Tensor, ticks: Tensor, clip_frames: int) -> Clips:
-    """tokens (F, 49, d_b) and ticks (F,) in clips that do not overlap."""
+def split_clips(tokens: Tensor, ticks: Tensor, clip_frames: int) -> Clips:
+    """Split tokens (F, 49, d_b) and ticks (F,) into clips that do not overlap."""
     count = len(tokens)
     if not count or len(ticks) != count:
         raise LvmError(f"a window needs frames and one tick a frame, got {count} frames, {len(ticks)} ticks")
@@ -117,31 +112,31 @@ def cut(tokens: Tensor, ticks: Tensor, clip_frames: int) -> Clips:
     )
 
 
-def _feeds(clips: Clips, asked: Asked) -> dict[str, Tensor]:
-    """The network's inputs: the same query for each clip."""
+def _make_feeds(clips: Clips, query: ClipQuery) -> dict[str, Tensor]:
+    """Make the network's inputs: the same query for each clip."""
     n = len(clips.frames)
-    flags = torch.tensor([asked.object_valid, asked.activity_valid], device=clips.frames.device)
+    flags = torch.tensor([query.object_valid, query.activity_valid], device=clips.frames.device)
     object_valid, activity_valid = flags[:, None].expand(-1, n)
     return {
         "frames": clips.frames,
         "frame_tick": clips.tick,
         "frame_valid": clips.valid,
-        "object_tokens": asked.object_tokens.expand(n, -1, -1),
+        "object_tokens": query.object_tokens.expand(n, -1, -1),
         "object_valid": object_valid,
-        "activity": asked.activity.expand(n, -1),
+        "activity": query.activity.expand(n, -1),
         "activity_valid": activity_valid,
     }
 
 
-def _joined(told: TubeOutput, clips: Clips) -> WindowAnswer:
+def _join_clips(output: TubeOutput, clips: Clips) -> WindowAnswer:
     def real(tensor: Tensor) -> Real:
         return np.asarray(tensor.float().cpu().numpy(), np.float32)
 
     return WindowAnswer(
-        real(told.activity_logits),
-        real(told.presence_logit),
+        real(output.activity_logits),
+        real(output.presence_logit),
         clips.tick[clips.valid].cpu().numpy().astype(np.int64),
-        xyxy(real(told.boxes_cxcywh[clips.valid])),
-        real(told.start_logits[clips.valid]),
-        real(told.end_logits[clips.valid]),
+        xyxy(real(output.boxes_cxcywh[clips.valid])),
+        real(output.start_logits[clips.valid]),
+        real(output.end_logits[clips.valid]),
     )

@@ -1,8 +1,8 @@
-"""Whether confidences are honest, and what makes them so: scaling fitted on validation videos.
+"""Measure whether confidences are calibrated, and fit the scaling on validation videos.
 
-Three confidences are said by a device: that what was asked happened (presence), that the first activity is
-right, and that the first span is. Each is scaled by a few numbers of the manifest, so what is measured here
-after scaling is what people read there.
+A device gives three confidences: that what was asked happened (presence), that the first activity is right,
+and that the first span is. Each is scaled by a few numbers of the manifest, so the scaled values measured
+here are those that people get.
 """
 
 from __future__ import annotations
@@ -21,61 +21,71 @@ from export.evaluation.bootstrap import Interval
 from export.evaluation.calibration import fit_platt, fit_points
 from export.evaluation.results import Result
 
-_BIN_LEAST = 30
-_MOST_BINS = 15
+_MIN_BIN_SAMPLES = 30
+_MAX_BINS = 15
 _NAMES = ("presence", "activity", "span")
 
 
 class Samples(NamedTuple):
-    """Logits (N,) of something that was said, whether it was right (N,), and whose results they are."""
+    """Logits (N,) of a kind of confidence, whether each was right (N,), and the results they belong to."""
 
     logits: NDArray[np.float64]
     right: NDArray[np.bool_]
-    of: list[Result]
+    results: list[Result]
 
 
 class Calibration(NamedTuple):
     """Expected calibration error, before and after scaling.
 
-    `least` is what so few samples would show on average if every confidence were honest.
+    `honest_error` is the average error of so few samples if every confidence were right as often as it says.
     """
 
     before: Interval
     after: Interval
     samples: int
-    least: float
+    honest_error: float
 
 
-def samples(results: Sequence[Result], head: TimeHead | Mapping[int, TimeHead]) -> dict[str, Samples]:
-    """What was said and whether it was right, by kind of confidence; `head` may be given by seed."""
-    heads = {one.seed: head if isinstance(head, str) else head[one.seed] for one in results}
-    said = {
+def collect_samples(results: Sequence[Result], head: TimeHead | Mapping[int, TimeHead]) -> dict[str, Samples]:
+    """Collect logits and whether they were right, by kind of confidence; `head` may be given by seed."""
+    heads = {result.seed: head if isinstance(head, str) else head[result.seed] for result in results}
+    rows_by_name = {
         "presence": [
-            (one.presence_logit, one.happened, one) for one in results if one.presence_logit is not None
+            (result.presence_logit, result.happened, result)
+            for result in results
+            if result.presence_logit is not None
         ],
-        "activity": [(*_first(one), one) for one in results if one.class_logits],
-        "span": [(*_span(one, heads[one.seed]), one) for one in results if heads[one.seed] in one.spans],
+        "activity": [(*_first_activity(result), result) for result in results if result.class_logits],
+        "span": [
+            (*_first_span(result, heads[result.seed]), result)
+            for result in results
+            if heads[result.seed] in result.spans
+        ],
     }
     return {
         name: Samples(
             np.array([logit for logit, _, _ in rows]),
             np.array([right for _, right, _ in rows], bool),
-            [one for _, _, one in rows],
+            [result for _, _, result in rows],
         )
-        for name, rows in said.items()
+        for name, rows in rows_by_name.items()
         if rows
     }
 
 
 def calibrate(validation: Sequence[Result]) -> Thresholds:
-    """What the manifest needs, from validation videos: scalings, the better time head, the threshold.
+    """Fit what the manifest needs on validation videos: scalings, the better time head, the threshold.
 
-    "Not seen" is said where that is likelier than not. A confidence for which there are no right or no wrong
-    samples stays as it is, and so does the threshold where presence does.
+    "Not seen" is answered where it is likelier than not. A confidence without right or without wrong samples
+    stays unscaled, and so does the threshold where presence does.
     """
-    head = better_head(validation)
-    known = samples(validation, head)
-    scaling = {name: fitted(one) for name, one in known.items() if one.right.any() and not one.right.all()}
+    head = choose_time_head(validation)
+    known = collect_samples(validation, head)
+    scaling = {
+        name: fit_scaling(known_samples)
+        for name, known_samples in known.items()
+        if known_samples.right.any() and not known_samples.right.all()
+    }
     return Thresholds(
         presence=0.5 if "presence" in scaling else 0.0,
         time_head=head,
@@ -83,14 +93,14 @@ def calibrate(validation: Sequence[Result]) -> Thresholds:
     )
 
 
-def fitted(known: Samples) -> Scaling:
-    """Two numbers (Platt) or points, whichever was likelier on each video when fitted on the others."""
-    videos = np.array([one.video for one in known.of])
-    loss = {_platt: 0.0, _by_points: 0.0}
+def fit_scaling(known: Samples) -> Scaling:
+    """Fit two numbers (Platt) or points, whichever was likelier on each video when fitted on the others."""
+    videos = np.array([result.video for result in known.results])
+    loss = {_fit_platt_scaling: 0.0, _fit_point_scaling: 0.0}
     for video in np.unique(videos):
         there, rest = videos == video, videos != video
         if not known.right[rest].any() or known.right[rest].all():
-            return _platt(known.logits, known.right)
+            return _fit_platt_scaling(known.logits, known.right)
         for fit in loss:
             p = np.asarray(calibrated(known.logits[there], fit(known.logits[rest], known.right[rest])), float)
             p = np.clip(np.where(known.right[there], p, 1 - p), 1e-6, 1)
@@ -98,75 +108,85 @@ def fitted(known: Samples) -> Scaling:
     return min(loss, key=lambda fit: loss[fit])(known.logits, known.right)
 
 
-def _platt(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Scaling:
+def _fit_platt_scaling(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Scaling:
     return Scaling(**fit_platt(logits, right)._asdict())
 
 
-def _by_points(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Scaling:
-    """Beyond the first and the last point Platt's slope."""
+def _fit_point_scaling(logits: NDArray[np.float64], right: NDArray[np.bool_]) -> Scaling:
+    """Fit points; beyond the first and the last point Platt's slope applies."""
     platt = fit_platt(logits, right)
     return Scaling(a=platt.a, b=platt.b, points=fit_points(logits, right))
 
 
-def better_head(validation: Sequence[Result]) -> TimeHead:
-    """The time head that finds more; `pointer` where they are equal."""
-    found = {
-        head: sum(one.score(head) or 0.0 for one in validation if one.type == "time")
+def choose_time_head(validation: Sequence[Result]) -> TimeHead:
+    """Choose the time head with the higher recall; `pointer` where they are equal."""
+    recall = {
+        head: sum(result.score(head) or 0.0 for result in validation if result.type == "time")
         for head in get_args(TimeHead)
     }
-    return "bins" if found["bins"] > found["pointer"] else "pointer"
+    return "bins" if recall["bins"] > recall["pointer"] else "pointer"
 
 
-def calibrations(results: Sequence[Result], thresholds: Mapping[int, Thresholds]) -> dict[str, Calibration]:
-    """Calibration errors of test runs, raw and with the scalings of each seed's manifest."""
-    found = {}
-    for name, known in samples(results, {seed: one.time_head for seed, one in thresholds.items()}).items():
-        scalings = {seed: getattr(one, f"{name}_scaling") for seed, one in thresholds.items()}
-        scaled = [scalings[one.seed] for one in known.of]
-        before, after = ([Scaling()] * len(known.of), scaled)
-        found[name] = Calibration(
-            error(known, before), error(known, after), len(known.right), least_error(known, after)
+def measure_calibration(
+    results: Sequence[Result], thresholds: Mapping[int, Thresholds]
+) -> dict[str, Calibration]:
+    """Measure calibration errors of test runs, raw and with the scalings of each seed's manifest."""
+    calibrations = {}
+    for name, known in collect_samples(
+        results, {seed: values.time_head for seed, values in thresholds.items()}
+    ).items():
+        scalings = {seed: getattr(values, f"{name}_scaling") for seed, values in thresholds.items()}
+        scaled = [scalings[result.seed] for result in known.results]
+        before, after = ([Scaling()] * len(known.results), scaled)
+        calibrations[name] = Calibration(
+            measure_error(known, before),
+            measure_error(known, after),
+            len(known.right),
+            simulate_honest_error(known, after),
         )
-    return found
+    return calibrations
 
 
-def error(known: Samples, scalings: Sequence[Scaling]) -> Interval:
-    """Expected calibration error, each sample scaled by its own; bins hold at least 30 samples."""
-    confidence, bins = _said(known, scalings)
-    return bootstrap.statistic(
+def measure_error(known: Samples, scalings: Sequence[Scaling]) -> Interval:
+    """Measure the expected calibration error, each sample scaled by its own scaling; bins hold at least 30
+    samples."""
+    confidence, bins = _scale_confidences(known, scalings)
+    return bootstrap.statistic_interval(
         lambda index: calibration_error(confidence[index], known.right[index], bins),
-        [one.video for one in known.of],
-        [one.seed for one in known.of],
+        [result.video for result in known.results],
+        [result.seed for result in known.results],
     )
 
 
-def least_error(known: Samples, scalings: Sequence[Scaling]) -> float:
-    """Mean error of answers that are right just as often as they say: bins of few samples are never exact."""
-    confidence, bins = _said(known, scalings)
-    dice = np.random.default_rng(0)
+def simulate_honest_error(known: Samples, scalings: Sequence[Scaling]) -> float:
+    """Return the mean error of answers that are right as often as they say: bins of few samples are never
+    exact."""
+    confidence, bins = _scale_confidences(known, scalings)
+    rng = np.random.default_rng(0)
     played = [
-        calibration_error(confidence, dice.random(len(confidence)) < confidence, bins) for _ in range(200)
+        calibration_error(confidence, rng.random(len(confidence)) < confidence, bins) for _ in range(200)
     ]
     return float(np.mean(played))
 
 
-def _said(known: Samples, scalings: Sequence[Scaling]) -> tuple[NDArray[np.float64], int]:
-    """Confidences (N,), each scaled by its own, and in how many bins they are judged."""
+def _scale_confidences(known: Samples, scalings: Sequence[Scaling]) -> tuple[NDArray[np.float64], int]:
+    """Return the confidences (N,), each scaled by its own scaling, and the number of bins to
+    measure them in."""
     confidence = np.zeros(len(known.logits))
     for scaling in set(scalings):
-        of = np.array([one == scaling for one in scalings])
-        confidence[of] = calibrated(known.logits[of], scaling)
-    return confidence, int(np.clip(len(confidence) // _BIN_LEAST, 1, _MOST_BINS))
+        matches = np.array([other == scaling for other in scalings])
+        confidence[matches] = calibrated(known.logits[matches], scaling)
+    return confidence, int(np.clip(len(confidence) // _MIN_BIN_SAMPLES, 1, _MAX_BINS))
 
 
-def _first(one: Result) -> tuple[float, bool]:
-    """Logit of the first activity, and whether it is one of the right ones."""
-    assert one.class_logits is not None
-    first = int(np.argmax(one.class_logits))
-    return one.class_logits[first], first in one.labels
+def _first_activity(result: Result) -> tuple[float, bool]:
+    """Return the logit of the first activity, and whether it is a right one."""
+    assert result.class_logits is not None
+    first = int(np.argmax(result.class_logits))
+    return result.class_logits[first], first in result.labels
 
 
-def _span(one: Result, head: TimeHead) -> tuple[float, bool]:
-    """Logit of the first span's probability, and whether the span was found."""
-    span = one.spans[head]
+def _first_span(result: Result, head: TimeHead) -> tuple[float, bool]:
+    """Return the logit of the first span's probability, and whether the span was found."""
+    span = result.spans[head]
     return float(calibration.logit(span.confidence)), (span.tiou or 0.0) > POSITIVE_IOU

@@ -1,4 +1,4 @@
-"""Samplers and readers that cheat or are blind: between them lies what a learned memory is worth.
+"""Control samplers and readers that cheat or are blind: they bound the value of a learned memory.
 
 `oracle`          ground-truth evidence first, spread evenly over the events: the upper bound of any sampler
 `uniform-frames`  whole frames, evenly spread over the video, whose length it knows beforehand
@@ -21,31 +21,32 @@ from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
 from engines.errors import LvmError
 from engines.spec import Array, Engine, Feeds
 from export.data.token_cache import VideoCache
-from export.evaluation.cost_model import uniform_frames
+from export.evaluation.cost_model import choose_uniform_frames
 
-Blind = Literal["query", "memory"]
+BlindTo = Literal["query", "memory"]
 Real = NDArray[np.float32]
 
 EVALUATION_ONLY = ("oracle", "uniform-frames")
 SAMPLERS = ("neural", "random", "fifo", "svd-novelty", *EVALUATION_ONLY)
 
 
-def sampler_for(name: str, engine: Engine, cache: VideoCache, slots: int) -> Sampler:
-    """A sampler of the runtime, or one that looks at the truth or the length of this one video."""
+def make_control_sampler(name: str, engine: Engine, cache: VideoCache, slots: int) -> Sampler:
+    """Make a sampler of the runtime, or one that knows the truth or the length of this video."""
     if name == "oracle":
         return make_score_sampler(
-            name, _Verdicts(cache.ticks, oracle_scores(cache)), engine, prefilters=False
+            name, _FixedScores(cache.ticks, make_oracle_scores(cache)), engine, prefilters=False
         )
     if name == "uniform-frames":
-        verdicts = _Verdicts(cache.ticks, uniform_scores(len(cache.ticks), slots))
+        verdicts = _FixedScores(cache.ticks, make_uniform_scores(len(cache.ticks), slots))
         return make_score_sampler(name, verdicts, engine, prefilters=False)
     if name not in SAMPLERS:
         raise LvmError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
     return make_sampler(name, engine)
 
 
-def oracle_scores(cache: VideoCache) -> Real:
-    """(F, 49): minus the rank of each token among its event's evidence, in random order; then all others."""
+def make_oracle_scores(cache: VideoCache) -> Real:
+    """Return scores (F, 49): minus the rank of each token among its event's evidence, in random order; then
+    all others."""
     tick = np.repeat(cache.ticks, CELLS)
     event = cache.truth.evidence(tick, np.tile(np.arange(CELLS), len(cache.ticks)))  # (F * 49,)
     order = np.random.default_rng(0).permutation(len(event))
@@ -59,15 +60,15 @@ def oracle_scores(cache: VideoCache) -> Real:
     return scores.reshape(-1, CELLS)
 
 
-def uniform_scores(frames: int, slots: int) -> Real:
-    """(F, 49): 1 for the tokens of as many whole frames as fit, spread over the video."""
+def make_uniform_scores(frames: int, slots: int) -> Real:
+    """Return scores (F, 49): 1 for the tokens of as many whole frames as fit, spread over the video."""
     scores = np.zeros((frames, CELLS), np.float32)
-    scores[uniform_frames(frames, slots // CELLS)] = 1
+    scores[choose_uniform_frames(frames, slots // CELLS)] = 1
     return scores
 
 
-class _Verdicts:
-    """Scores that were settled before the video began: `scores` (F, 49) at `ticks` (F,) ascending."""
+class _FixedScores:
+    """Scores that were fixed before the video began: `scores` (F, 49) at `ticks` (F,) ascending."""
 
     def __init__(self, ticks: NDArray[np.int64], scores: Real) -> None:
         self._ticks, self._scores = ticks, scores
@@ -76,13 +77,13 @@ class _Verdicts:
         tick = np.concatenate([memory.tick, clip.tick])
         cell = np.concatenate([memory.cell, clip.cell])
         row = np.minimum(np.searchsorted(self._ticks, tick), len(self._ticks) - 1)
-        return np.asarray(self._scores[row, cell], np.float32)  # of empty slots nobody reads the score
+        return np.asarray(self._scores[row, cell], np.float32)  # scores of empty slots are never read
 
 
 class BlindReader(Engine):
-    """A reader from which the object or the memory is kept."""
+    """A reader that does not get the object or the memory."""
 
-    def __init__(self, reader: Engine, blind: Blind) -> None:
+    def __init__(self, reader: Engine, blind: BlindTo) -> None:
         self.backend, self.inputs, self.outputs = reader.backend, reader.inputs, reader.outputs
         self._reader = reader
         hidden = {"query": ("object_tokens",), "memory": ("memory_valid", "svd_strength")}

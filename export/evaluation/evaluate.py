@@ -1,6 +1,6 @@
-"""LVM-Net's answers to a set of queries, by the very code that answers on a device.
+"""Answer a set of queries with LVM-Net, by the same code that answers on a device.
 
-    model = Model.of_network(*from_checkpoint(path))
+    model = Model.from_network(*from_checkpoint(path))
     evaluation = evaluate(model, caches, queries, Setting(sampler="neural"))
 
 Each video is watched once, then all its queries are asked in mixed batches. Equal inputs give equal results.
@@ -36,24 +36,27 @@ from engines.manifest import Manifest, Scaling, TimeHead
 from export.data.metrics import recall_at, tiou, viou
 from export.data.records import CropView, QueryRecord
 from export.data.token_cache import VideoCache
-from export.evaluation.controls import Blind, BlindReader, sampler_for
+from export.evaluation.controls import BlindReader, BlindTo, make_control_sampler
 from export.evaluation.results import EventResult, Result, SpanResult
-from export.evaluation.stream_run import Model, Order, watched
-from export.evaluation.targets import Remembered, asked_window, window_kind
+from export.evaluation.stream_run import ClipOrder, Model, build_memory
+from export.evaluation.targets import EvidenceIndex, classify_window, find_asked_window
 
 Crops = Mapping[str, NDArray[np.float32]]
-"""Tokens (49, d) of a query's object by qid, for objects that are no cached product photo."""
+"""Tokens (49, d) of a query's object by qid, for objects that are not cached product photos."""
 _HEADS: tuple[TimeHead, ...] = get_args(TimeHead)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Who samples, in which order clips are seen, what is hidden; `seed` is that of the training run.
-    Without `spread` the best scores stay in any network (`edge_runtime/memory/diversity.py`)."""
+    """The sampler, the order of clips, and what is hidden; `seed` is that of the training run.
+
+    Without `spread` the best scores stay, whatever the network was trained with
+    (`edge_runtime/memory/diversity.py`).
+    """
 
     sampler: str = "neural"
-    order: Order = "stream"
-    blind: Blind | None = None
+    order: ClipOrder = "stream"
+    blind: BlindTo | None = None
     seed: int = 0
     spread: bool = True
 
@@ -71,7 +74,7 @@ def evaluate(
     crops: Crops | None = None,
     report: Callable[[str], None] = lambda video: None,
 ) -> Evaluation:
-    """Ask each video's queries about it. `report` is called with the name of each video that is done.
+    """Ask each video's queries about it. `report` is called with the name of each finished video.
 
     Raises LvmError for a query about a video or a class that is not there.
     """
@@ -96,21 +99,21 @@ def evaluate_video(
     setting: Setting,
     crops: Crops | None = None,
 ) -> Evaluation:
-    """Watch one video, then answer all queries about it."""
+    """Watch a video, then answer all queries about it."""
     if not setting.spread:
-        model = model.by_score()
-    sampler = sampler_for(setting.sampler, model.sampler, cache, model.network.memory_tokens)
-    version = watched(model, cache, sampler, setting.order, setting.seed)
+        model = model.with_best_scores()
+    sampler = make_control_sampler(setting.sampler, model.sampler, cache, model.network.memory_tokens)
+    version = build_memory(model, cache, sampler, setting.order, setting.seed)
     reader = BlindReader(model.reader, setting.blind) if setting.blind else model.reader
-    asker = Asker(_unscaled(model.manifest), reader, CachedObjects(cache, queries, crops or {}))
-    names = [one.name for one in model.manifest.classes]
-    told = asker.tell_all([question(query, names) for query in queries], version)
-    remembered = _remembered(model, cache, version)
+    asker = Asker(_without_scaling(model.manifest), reader, CachedObjects(cache, queries, crops or {}))
+    names = [activity.name for activity in model.manifest.classes]
+    outputs = asker.tell_all([to_query(query, names) for query in queries], version)
+    remembered = _index_evidence(model, cache, version)
     results = [
-        _result(asker, one, query, names, remembered, setting.seed)
-        for one, query in zip(told, queries, strict=True)
+        _score_answer(asker, output, query, names, remembered, setting.seed)
+        for output, query in zip(outputs, queries, strict=True)
     ]
-    counts = remembered.counts()
+    counts = remembered.count_by_event()
     events = [
         EventResult(video=cache.name, seed=setting.seed, event=event, evidence=int(count))
         for event, count in enumerate(counts)
@@ -119,20 +122,21 @@ def evaluate_video(
 
 
 class CachedObjects:
-    """The objects of queries, whose tokens are known: a query's object is a product named by its qid."""
+    """Objects of queries, whose tokens are known: the object of a query is a product named by its qid."""
 
     def __init__(self, cache: VideoCache, queries: Sequence[QueryRecord], crops: Crops) -> None:
         self._tokens = {
-            query.qid: object_tokens(cache, query, crops) for query in queries if query.type != "object"
+            query.qid: find_object_tokens(cache, query, crops) for query in queries if query.type != "object"
         }
 
-    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
-        assert isinstance(wanted, Product), "evaluation asks by qid"
-        return self._tokens[wanted.product]
+    def encode(self, item: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
+        assert isinstance(item, Product), "evaluation asks by qid"
+        return self._tokens[item.product]
 
 
-def object_tokens(cache: VideoCache, query: QueryRecord, crops: Crops) -> NDArray[np.float32]:
-    """Tokens (49, d) of what the query shows: from `crops`, or the cached photo of its instance and view.
+def find_object_tokens(cache: VideoCache, query: QueryRecord, crops: Crops) -> NDArray[np.float32]:
+    """Return the tokens (49, d) of the query's object: from `crops`, or the cached photo of its instance and
+    view.
 
     Views are counted modulo the cached ones: all of them are photographs that the video never shows.
     """
@@ -148,18 +152,18 @@ def object_tokens(cache: VideoCache, query: QueryRecord, crops: Crops) -> NDArra
     return np.asarray(photos[query.crop.view % len(photos)], np.float32)
 
 
-def question(query: QueryRecord, names: Sequence[str]) -> AnyQuery:
-    """The query as a person would ask it; only its truth is left out."""
-    start, end = asked_window(query)
+def to_query(query: QueryRecord, names: Sequence[str]) -> AnyQuery:
+    """Make the query as a person would ask it, without its truth."""
+    start, end = find_asked_window(query)
     if query.type == "activity":
         return ActivityQuery(object=Product(product=query.qid), start=start, end=end)
-    activity = _named(query, names)
+    activity = _name_activity(query, names)
     if query.type == "object":
         return ObjectQuery(activity=activity, start=start, end=end)
     return TimeQuery(activity=activity, object=Product(product=query.qid), start=start, end=end)
 
 
-def _named(query: QueryRecord, names: Sequence[str]) -> str:
+def _name_activity(query: QueryRecord, names: Sequence[str]) -> str:
     if len(query.activities) != 1 or query.activities[0] >= len(names):
         raise LvmError(
             f"query {query.qid} must name one of {len(names)} activities, got {list(query.activities)}"
@@ -167,28 +171,32 @@ def _named(query: QueryRecord, names: Sequence[str]) -> str:
     return names[query.activities[0]]
 
 
-def _unscaled(manifest: Manifest) -> Manifest:
-    """Results hold raw confidences, from which scalings are fitted."""
+def _without_scaling(manifest: Manifest) -> Manifest:
+    """Remove the scaling: results hold raw confidences, which scalings are fitted to."""
     thresholds = manifest.thresholds.model_copy(update={"span_scaling": Scaling()})
     return manifest.model_copy(update={"thresholds": thresholds})
 
 
-def _remembered(model: Model, cache: VideoCache, version: Version) -> Remembered:
-    """All that a question can read: memory and recency buffer."""
+def _index_evidence(model: Model, cache: VideoCache, version: Version) -> EvidenceIndex:
+    """Index everything that a question can read: memory and recency buffer."""
     context = make_context(version, model.network)
-    return Remembered.of(cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks)
+    return EvidenceIndex.build(
+        cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks
+    )
 
 
-def _result(
-    asker: Asker, told: Told, query: QueryRecord, names: Sequence[str], remembered: Remembered, seed: int
+def _score_answer(
+    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str], remembered: EvidenceIndex, seed: int
 ) -> Result:
-    evidence, gap = remembered.of_query(query) if query.happened else (None, None)
-    scores = {"activity": _activity, "object": _object, "time": _time}[query.type](asker, told, query, names)
-    logit = told.outputs.get("presence_logit")
-    return result_of(
+    evidence, gap = remembered.measure_query(query) if query.happened else (None, None)
+    scores = {"activity": _score_activity_answer, "object": _score_object_answer, "time": _score_time_answer}[
+        query.type
+    ](asker, output, query, names)
+    logit = output.outputs.get("presence_logit")
+    return make_result(
         query,
         seed,
-        abstained=told.answer.abstained,
+        abstained=output.answer.abstained,
         presence_logit=None if logit is None else float(logit),
         evidence=evidence,
         evidence_gap_s=gap,
@@ -196,8 +204,8 @@ def _result(
     )
 
 
-def result_of(query: QueryRecord, seed: int, **found: object) -> Result:
-    """What was found, beside what was asked."""
+def make_result(query: QueryRecord, seed: int, **scores: object) -> Result:
+    """Join what was found and what was asked."""
     return Result.model_validate(
         {
             "qid": query.qid,
@@ -205,26 +213,26 @@ def result_of(query: QueryRecord, seed: int, **found: object) -> Result:
             "seed": seed,
             "type": query.type,
             "duration": query.duration,
-            "window": window_kind(query),
+            "window": classify_window(query),
             "happened": query.happened,
             "abstained": False,
             "labels": query.activities,
-            **found,
+            **scores,
         }
     )
 
 
-def _activity(asker: Asker, told: Told, query: QueryRecord, names: Sequence[str]) -> dict[str, object]:
-    logits = told.outputs.get("activity_logits")
-    found: dict[str, object] = {
-        "class_logits": None if logits is None else tuple(map(float, logits)),
-    }
-    confidence = {one.activity: one.confidence for one in told.answer.activities}
-    return found | activity_scores(query, [confidence[name] for name in names] if confidence else [])
+def _score_activity_answer(
+    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
+) -> dict[str, object]:
+    logits = output.outputs.get("activity_logits")
+    scores_found: dict[str, object] = {"class_logits": None if logits is None else tuple(map(float, logits))}
+    confidence = {activity.activity: activity.confidence for activity in output.answer.activities}
+    return scores_found | score_activities(query, [confidence[name] for name in names] if confidence else [])
 
 
-def activity_scores(query: QueryRecord, scores: Sequence[float]) -> dict[str, object]:
-    """Recall@1x and @3x of the scores (C,) of one answer; none is no hit."""
+def score_activities(query: QueryRecord, scores: Sequence[float]) -> dict[str, object]:
+    """Return Recall@1x and @3x of the scores (C,) of one answer; an answer without scores has 0."""
     if not query.happened:
         return {}
     if not len(scores):
@@ -234,32 +242,36 @@ def activity_scores(query: QueryRecord, scores: Sequence[float]) -> dict[str, ob
     return dict(zip(("hit1", "hit3"), (float(hit.per_query[0]) for hit in hits), strict=True))
 
 
-def _object(asker: Asker, told: Told, query: QueryRecord, names: Sequence[str]) -> dict[str, object]:
-    ticks = [round(one.t * TICKS_PER_SECOND) for one in told.answer.boxes]
-    return object_scores(query, ticks, [one.box for one in told.answer.boxes])
+def _score_object_answer(
+    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
+) -> dict[str, object]:
+    ticks = [round(box.t * TICKS_PER_SECOND) for box in output.answer.boxes]
+    return score_boxes(query, ticks, [box.box for box in output.answer.boxes])
 
 
-def object_scores(
+def score_boxes(
     query: QueryRecord, ticks: Sequence[int], boxes: Sequence[tuple[float, ...]] | NDArray[np.float32]
 ) -> dict[str, object]:
-    """vIoU of xyxy boxes (L, 4) at ticks (L,)."""
+    """Return the vIoU of xyxy boxes (L, 4) at ticks (L,)."""
     if not query.happened:
         return {}
     truth = sorted(query.boxes.items())
     return {"viou": viou(ticks, boxes, [tick for tick, _ in truth], [box for _, box in truth])}
 
 
-def _time(asker: Asker, told: Told, query: QueryRecord, names: Sequence[str]) -> dict[str, object]:
-    best = {head: spans[0] for head in _HEADS if (spans := asker.spans(told, head))}
+def _score_time_answer(
+    asker: Asker, output: Told, query: QueryRecord, names: Sequence[str]
+) -> dict[str, object]:
+    best = {head: spans[0] for head in _HEADS if (spans := asker.spans(output, head))}
     return {
         "spans": {
-            head: span_result(query, (span.start, span.end), span.confidence) for head, span in best.items()
+            head: score_span(query, (span.start, span.end), span.confidence) for head, span in best.items()
         }
     }
 
 
-def span_result(query: QueryRecord, span: tuple[float, float], confidence: float) -> SpanResult:
-    """tIoU of one span in seconds with the query's truth."""
+def score_span(query: QueryRecord, span: tuple[float, float], confidence: float) -> SpanResult:
+    """Return the tIoU of a span in seconds with the query's truth."""
     if not query.happened:
         return SpanResult(tiou=None, confidence=confidence)
     if query.t_s is None or query.t_e is None:

@@ -1,4 +1,4 @@
-"""Figures printed in the paper (LVM-Net, ReST-ADL, one A100), to stand beside ours.
+"""Figures reported in the paper (LVM-Net, ReST-ADL, one A100), for comparison with ours.
 
 They are of other data, so only ratios and orders compare. Recall in per cent, time in minutes for one video's
 queries of one kind.

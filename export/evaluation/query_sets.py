@@ -1,4 +1,5 @@
-"""Queries about videos whose truth is known as arrays: the published protocol without files in between."""
+"""Make queries about videos whose truth is known as arrays: the published protocol without files in
+between."""
 
 from __future__ import annotations
 
@@ -16,10 +17,10 @@ from export.data.token_cache import VideoCache
 from export.data.video_labels import VideoTruth
 
 
-def queries_about(
+def make_queries(
     caches: Iterable[VideoCache], *, seed: int = 0, rules: Rules | None = None
 ) -> list[QueryRecord]:
-    """Queries about each video, its objects shown by their cached photos; a pure function of `seed`."""
+    """Make queries about each video, with cached photos of its objects; a pure function of `seed`."""
     out: list[QueryRecord] = []
     for cache in caches:
         video = Video(
@@ -33,18 +34,18 @@ def queries_about(
         )
         made = generate(
             video,
-            _events(cache),
-            _tracks(cache.truth),
+            _make_events(cache),
+            _make_tracks(cache.truth),
             seed=seed,
             rules=rules,
-            crops=_photos(cache.objects.shape[1]),
+            crops=_make_photo_crops(cache.objects.shape[1]),
             instances=range(len(cache.objects)),
         )
         out += made.queries
     return out
 
 
-def _events(cache: VideoCache) -> list[EventRecord]:
+def _make_events(cache: VideoCache) -> list[EventRecord]:
     truth = cache.truth
     return [
         EventRecord(
@@ -59,7 +60,7 @@ def _events(cache: VideoCache) -> list[EventRecord]:
     ]
 
 
-def _tracks(truth: VideoTruth) -> Tracks:
+def _make_tracks(truth: VideoTruth) -> Tracks:
     instance = truth.instance[truth.box_event].astype(np.int32)
     order = np.lexsort((truth.box_tick, instance))
     return Tracks(
@@ -67,11 +68,11 @@ def _tracks(truth: VideoTruth) -> Tracks:
         truth.box_tick[order],
         truth.box[order],
         np.ones(len(order), np.bool_),
-        {int(one): "product" for one in np.unique(instance)},
+        {int(instance_id): "product" for instance_id in np.unique(instance)},
     )
 
 
-def _photos(views: int) -> Crops:
+def _make_photo_crops(views: int) -> Crops:
     def crop(rng: np.random.Generator, instance: int, avoid: Sequence[Window]) -> Crop | None:
         return CropView(view=int(rng.integers(views)))
 

@@ -1,4 +1,4 @@
-"""What a system answered to each query, one JSON object a line: all that tables and intervals are made of."""
+"""Results of a system, one JSON object a line for each query: tables and intervals are made of them."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from engines.errors import LvmError
 from engines.manifest import TimeHead
 from export.data.metrics import POSITIVE_IOU
 from export.data.records import Duration, QueryType
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 WindowKind = Literal["tight", "loose"]
 
 
 class SpanResult(BaseModel):
-    """The best span of one head: how well it fits (None for a negative), and how sure the head was of it."""
+    """The best span of one head: its fit (None for a negative), and the confidence of the head."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +27,7 @@ class SpanResult(BaseModel):
 
 
 class Result(BaseModel):
-    """One answer beside its truth.
+    """An answer beside its truth.
 
     `hit1`, `hit3` share of the labels among the top x and 3x classes (activity), `viou` (object), `spans` of
     each head (time); None or empty for other kinds and for negatives. `class_logits` (C,) and
@@ -59,9 +59,10 @@ class Result(BaseModel):
     evidence_gap_s: float | None = None
 
     def score(self, head: TimeHead = "pointer") -> float | None:
-        """Recall@1x as in LVM-Net's tables, None for a negative; a head that said nothing found nothing.
+        """Return Recall@1x as in LVM-Net's tables, None for a negative; a head without a span has found
+        nothing.
 
-        Of an answer that a device withholds (`abstained`) it is what would have been said.
+        For an answer that a device withholds (`abstained`), the answer that it would have given is scored.
         """
         if not self.happened:
             return None
@@ -74,7 +75,7 @@ class Result(BaseModel):
 
 
 class EventResult(BaseModel):
-    """How many tokens of one event (its number among its video's) were remembered when the video was over."""
+    """How many tokens of an event (its number in its video) were remembered at the end of the video."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -88,7 +89,7 @@ Line = TypeVar("Line", Result, EventResult)
 
 
 def save_lines(results: Iterable[Result | EventResult], path: Path) -> None:
-    """One JSON object a line; the file gets its name when it is whole."""
+    """Write one JSON object a line; the file gets its name when it is complete."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + ".part")
     with part.open("w", encoding="utf-8") as file:
@@ -98,12 +99,12 @@ def save_lines(results: Iterable[Result | EventResult], path: Path) -> None:
 
 
 def load_results(path: Path) -> list[Result]:
-    """What `save_lines` wrote of results. Raises LvmError that names file and line."""
+    """Load results that `save_lines` wrote. Raises LvmError that names file and line."""
     return _load(path, Result)
 
 
 def load_events(path: Path) -> list[EventResult]:
-    """As `load_results`, of events."""
+    """Load events as `load_results` loads results."""
     return _load(path, EventResult)
 
 
@@ -115,13 +116,13 @@ def _load(path: Path, kind: type[Line]) -> list[Line]:
         try:
             lines.append(kind.model_validate_json(line))
         except ValidationError as error:
-            raise LvmError(f"{path}:{number}: {said(error)}") from error
+            raise LvmError(f"{path}:{number}: {first_complaint(error)}") from error
     return lines
 
 
-def same_questions(ours: Sequence[Result], theirs: Sequence[Result]) -> None:
-    """Raises LvmError unless both answered the same queries: nothing else can be compared."""
-    odd = {one.qid for one in ours} ^ {one.qid for one in theirs}
+def require_same_queries(ours: Sequence[Result], theirs: Sequence[Result]) -> None:
+    """Raise LvmError unless both answered the same queries: nothing else can be compared."""
+    odd = {result.qid for result in ours} ^ {result.qid for result in theirs}
     if odd:
         raise LvmError(
             f"both runs must have answered the same queries, {len(odd)} are only in one, such as {min(odd)}"

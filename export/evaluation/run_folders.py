@@ -1,4 +1,4 @@
-"""Folders that a training left: its network, its baseline, and the results that were written beside them.
+"""Run folders of a training: its network, its baseline, and the results written beside them.
 
 RUN/checkpoint.safetensors   the whole network, with its recipe
 RUN/tubedetr.safetensors     the baseline of the same run
@@ -26,7 +26,7 @@ from export.evaluation.evaluate import Evaluation, Setting
 from export.evaluation.results import EventResult, Result, load_events, load_results, save_lines
 from export.networks.model import LvmNet
 from export.networks.tubedetr import TubeDETR
-from export.onnx_graphs.external_weights import part_of, weights_digest
+from export.onnx_graphs.external_weights import hash_weights, select_prefix
 
 CHECKPOINT, BASELINE, BACKBONE = "checkpoint.safetensors", "tubedetr.safetensors", "backbone.safetensors"
 OWN, TUBEDETR = "lvm-net", "tubedetr"
@@ -46,7 +46,7 @@ SYSTEMS = (OWN, TUBEDETR, *CONTROLS)
 
 @dataclass(frozen=True)
 class TrainedRun:
-    """A run folder, opened. `trained_longer` is another one, whose baseline stands for that of this."""
+    """A run folder, opened. `trained_longer` is another run, whose baseline replaces that of this run."""
 
     folder: Path
     network: LvmNet
@@ -55,7 +55,8 @@ class TrainedRun:
 
     @classmethod
     def open(cls, folder: Path, trained_longer: Path | None = None) -> TrainedRun:
-        """A run's folder, or a bundle: what a device runs, by its torch twin, without a baseline.
+        """Open the folder of a run, or a bundle: what a device runs, as its torch network, without a
+        baseline.
 
         A run gives its modified TubeDETR few steps, as the reader's first weights. A fair baseline takes as
         much training as LVM-Net: a run on the same backbone that ended with that stage, `trained_longer`.
@@ -64,7 +65,7 @@ class TrainedRun:
         opened = from_bundle(folder) if is_bundle(folder) else from_checkpoint(folder / CHECKPOINT)
         run = cls(folder, *opened, trained_longer)
         if trained_longer is not None:
-            its = part_of(_weights(trained_longer / BACKBONE), "backbone.")
+            its = select_prefix(_read_weights(trained_longer / BACKBONE), "backbone.")
             ours = run.network.backbone.state_dict()
             if its.keys() != ours.keys() or any(not torch.equal(its[name], ours[name]) for name in its):
                 raise LvmError(f"{trained_longer} must have the backbone of {folder}, it has another")
@@ -79,11 +80,12 @@ class TrainedRun:
         return self.network.config
 
     def recipe(self, *keys: str) -> Any:
-        """What the recipe says at `keys`; None where it says nothing."""
+        """Return the value at `keys` in the recipe; None where there is none."""
         return self.card.recipe(*keys)
 
     def setting(self, system: str) -> Setting:
-        """How `system` answers. The run's own memory is filled by the sampler that it was trained with."""
+        """Return how `system` answers. The run's own memory is filled by the sampler that it was trained
+        with."""
         if system not in (OWN, *CONTROLS):
             raise LvmError(f"system must be one of {', '.join(SYSTEMS)}, got {system!r}")
         setting = Setting() if system == OWN else CONTROLS[system]
@@ -92,18 +94,19 @@ class TrainedRun:
         return replace(setting, sampler=sampler if own else setting.sampler, seed=self.seed)
 
     def baseline(self) -> tuple[TubeDETR, int]:
-        """The modified TubeDETR of the run, and the frames of a clip that it was trained with."""
-        said = self._baseline_recipe()
-        stride, frames = said.get("stride") or 5, said.get("frames") or self.config.clip_frames
+        """Load the modified TubeDETR of the run, and the frames of a clip that it was trained with."""
+        recipe = self._baseline_recipe()
+        stride, frames = recipe.get("stride") or 5, recipe.get("frames") or self.config.clip_frames
         return load_baseline((self.trained_longer or self.folder) / BASELINE, self.config, stride), frames
 
     def baseline_trained(self) -> dict[str, Any]:
-        """Whose the baseline is, and how many steps it learned; None where nothing says so."""
+        """Return the run of the baseline and its number of training steps; None where it is not recorded."""
         steps = (self._baseline_recipe().get("optimiser") or {}).get("steps")
         return {"run": str(self.trained_longer or self.folder), "steps": steps}
 
     def _baseline_recipe(self) -> dict[str, Any]:
-        """The recipe's part of the baseline, by the run that trained it: its weights fit any stride."""
+        """Return the recipe's part for the baseline, of the run that trained it: its weights fit
+        any stride."""
         if self.trained_longer is None:
             return self.recipe("tubedetr") or {}
         path = self.trained_longer / BASELINE
@@ -111,21 +114,21 @@ class TrainedRun:
             raise LvmError(f"baseline {path} does not exist: train up to stage tubedetr")
         try:
             with safe_open(path, framework="pt") as opened:
-                said = (opened.metadata() or {}).get("recipe", "")
+                text = (opened.metadata() or {}).get("recipe", "")
             # What the recipe started from may follow it.
-            found: dict[str, Any] = json.JSONDecoder().raw_decode(said)[0]["tubedetr"]
+            recipe: dict[str, Any] = json.JSONDecoder().raw_decode(text)[0]["tubedetr"]
         except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise BundleError(
                 f"{path} must say in its metadata by what recipe it was trained, as a run leaves it: {error}"
             ) from error
-        return found
+        return recipe
 
     def backbone_digest(self) -> str:
-        """Names the frozen backbone by its weights: tokens of another one are of no use."""
-        return weights_digest(self.network.backbone)
+        """Return a digest of the frozen backbone's weights: tokens of another backbone are useless."""
+        return hash_weights(self.network.backbone)
 
 
-def _weights(path: Path) -> dict[str, torch.Tensor]:
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
     if not path.is_file():
         raise LvmError(f"{path} does not exist: name the folder of a run that trained its tubedetr")
     try:
@@ -147,34 +150,34 @@ def events_file(folder: Path, split: str, system: str) -> Path:
 
 
 def trained_file(folder: Path, split: str) -> Path:
-    """What says whose the baseline is that answered."""
+    """Return the file that names the baseline that answered."""
     return folder / "results" / split / f"{TUBEDETR}.trained.json"
 
 
-def save(evaluation: Evaluation, folder: Path, split: str, system: str) -> None:
-    """Write results, and evidence by event where the system remembers any."""
+def save_evaluation(evaluation: Evaluation, folder: Path, split: str, system: str) -> None:
+    """Write results, and evidence by event if the system remembers any."""
     save_lines(evaluation.results, results_file(folder, split, system))
     if evaluation.events:
         save_lines(evaluation.events, events_file(folder, split, system))
 
 
-def baselines_of(folders: Sequence[Path], split: str) -> list[dict[str, Any]]:
-    """`TrainedRun.baseline_trained` of the baselines that answered, where that was written down."""
+def read_baselines(folders: Sequence[Path], split: str) -> list[dict[str, Any]]:
+    """Read `TrainedRun.baseline_trained` of the baselines that answered, where it was written."""
     files = [trained_file(folder, split) for folder in folders]
     return [json.loads(file.read_text(encoding="utf-8")) for file in files if file.is_file()]
 
 
-def results_of(folders: Sequence[Path], split: str, system: str) -> list[Result] | None:
-    """Results of all runs in one list; None where not all of them have any."""
+def read_results(folders: Sequence[Path], split: str, system: str) -> list[Result] | None:
+    """Read the results of all runs into one list; None unless all of them have some."""
     files = [results_file(folder, split, system) for folder in folders]
     if not files or not all(file.is_file() for file in files):
         return None
-    return [one for file in files for one in load_results(file)]
+    return [result for file in files for result in load_results(file)]
 
 
-def events_of(folders: Sequence[Path], split: str, system: str) -> list[EventResult] | None:
-    """As `results_of`, of events."""
+def read_events(folders: Sequence[Path], split: str, system: str) -> list[EventResult] | None:
+    """Read events as `read_results` reads results."""
     files = [events_file(folder, split, system) for folder in folders]
     if not files or not all(file.is_file() for file in files):
         return None
-    return [one for file in files for one in load_events(file)]
+    return [event for file in files for event in load_events(file)]

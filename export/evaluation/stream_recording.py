@@ -1,4 +1,4 @@
-"""A stream remembered by the runtime itself, with what simpler methods need of the very same frames.
+"""Let the runtime remember a stream, and record what simpler methods need of the same frames.
 
 Letters: F frames, d width of a token, B bins.
 """
@@ -17,14 +17,14 @@ from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.world import World
 from engines.spec import Array, Engine, Feeds
-from export.evaluation.histogram_baseline import cell_histograms
+from export.evaluation.histogram_baseline import make_cell_histograms
 
 Real = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """`version` is all that a question reads; the rest is what was seen, frame by frame, at `times` (F,)."""
+class RecordedStream:
+    """`version` is all that a question reads; the rest was recorded frame by frame, at `times` (F,)."""
 
     version: Version
     times: NDArray[np.float64]  # (F,)
@@ -32,23 +32,23 @@ class Remembered:
     histograms: Real  # (F, 49, B)
 
 
-class _Listening(Engine):
-    """The backbone, with a copy of what it says: frames are encoded once for all methods."""
+class _TokenRecorder(Engine):
+    """Runs the backbone and records its tokens: frames are encoded once for all methods."""
 
     def __init__(self, backbone: Engine) -> None:
         self.backend, self.inputs, self.outputs = backbone.backend, backbone.inputs, backbone.outputs
         self._backbone = backbone
-        self.heard: list[Real] = []
+        self.features: list[Real] = []
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
-        found = self._backbone(feeds)
-        self.heard.append(found["tokens"].astype(np.float32))
-        return found
+        outputs = self._backbone(feeds)
+        self.features.append(outputs["tokens"].astype(np.float32))
+        return outputs
 
 
 @dataclass
-class _Film:
-    """Frames of a world, in the batches of the runtime, and what their colours are."""
+class _WorldFrames:
+    """Frames of a world, in the batches of the runtime, and their colour histograms."""
 
     world: World
     size: int
@@ -57,27 +57,29 @@ class _Film:
     histograms: list[Real] = field(default_factory=list)
 
     def batches(self) -> Iterator[tuple[Images, list[float]]]:
-        """Pictures (B, S, S, 3) with their times, cut where the runtime cuts them."""
+        """Yield pictures (B, S, S, 3) with their times, split where the runtime splits them."""
         start = 0
         while start < len(self.times):
             stop = min(start + batch_size(start % self.clip_frames, self.clip_frames), len(self.times))
             times = [float(t) for t in self.times[start:stop]]
             images = np.stack([self.world.frame(t, (self.size, self.size)) for t in times])
-            self.histograms += [cell_histograms(image) for image in images]
+            self.histograms += [make_cell_histograms(image) for image in images]
             yield images, times
             start = stop
 
 
-def remember(engines: Engines, world: World, seconds: float, *, sampler: str = "neural") -> Remembered:
-    """The first `seconds` of `world` at the bundle's rate, ingested as `lvm-edge run` does."""
+def record_stream(
+    engines: Engines, world: World, seconds: float, *, sampler: str = "neural"
+) -> RecordedStream:
+    """Ingest the first `seconds` of `world` at the bundle's rate, as `lvm-edge run` does."""
     network = engines.bundle.manifest.network
     times = np.arange(round(seconds * network.sample_fps)) / network.sample_fps
-    film = _Film(world, network.image_size, network.clip_frames, times)
-    backbone = _Listening(engines.backbone)
+    film = _WorldFrames(world, network.image_size, network.clip_frames, times)
+    backbone = _TokenRecorder(engines.backbone)
     ingest = Ingest(network, backbone, make_sampler(sampler, engines.sampler), empty_version(network))
     try:
         for _ in ingest.stream(film.batches()):
             pass
     finally:
         ingest.close()
-    return Remembered(ingest.version, times, np.concatenate(backbone.heard), np.stack(film.histograms))
+    return RecordedStream(ingest.version, times, np.concatenate(backbone.features), np.stack(film.histograms))

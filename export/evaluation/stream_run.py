@@ -1,4 +1,4 @@
-"""A cached video becomes a memory, by the runtime's own ingest.
+"""Turn a cached video into a memory, by the runtime's own ingest.
 
 Letters: F frames, T frames of a clip, n clips, d token width.
 """
@@ -27,12 +27,12 @@ from export.data.token_cache import VideoCache
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 
-Order = Literal["stream", "random"]
+ClipOrder = Literal["stream", "random"]
 
 
 @dataclass(frozen=True)
 class Model:
-    """A trained network as the runtime wants it: what a bundle says of it, and its three engines."""
+    """A trained network in the form that the runtime takes: a manifest and three engines."""
 
     manifest: Manifest
     backbone: Engine
@@ -40,8 +40,8 @@ class Model:
     reader: Engine
 
     @classmethod
-    def of_network(cls, network: LvmNet, card: ModelCard, thresholds: Thresholds | None = None) -> Model:
-        """A network in torch, where its parameters are."""
+    def from_network(cls, network: LvmNet, card: ModelCard, thresholds: Thresholds | None = None) -> Model:
+        """Make a model of a network in torch, where its parameters are."""
         manifest = Manifest(
             format_version=1,
             name=card.name,
@@ -57,12 +57,12 @@ class Model:
         return cls(manifest, backbone, sampler, reader)
 
     @classmethod
-    def of_engines(cls, engines: Engines) -> Model:
-        """A bundle on the backend of a device."""
+    def from_engines(cls, engines: Engines) -> Model:
+        """Make a model of a bundle on the backend of a device."""
         return cls(engines.bundle.manifest, engines.backbone, engines.sampler, engines.reader)
 
-    def by_score(self) -> Model:
-        """The same networks over a memory that keeps the best scores, however crowded."""
+    def with_best_scores(self) -> Model:
+        """Return the same networks over a memory that keeps the best scores, however similar the tokens."""
         network = self.network.model_copy(update={"spread": False})
         return replace(self, manifest=self.manifest.model_copy(update={"network": network}))
 
@@ -71,21 +71,21 @@ class Model:
         return self.manifest.network
 
 
-def watched(
-    model: Model, cache: VideoCache, sampler: Sampler, order: Order = "stream", seed: int = 0
+def build_memory(
+    model: Model, cache: VideoCache, sampler: Sampler, order: ClipOrder = "stream", seed: int = 0
 ) -> Version:
-    """What is known after the whole video was seen once, in time order or clip by clip in random order.
+    """Return the version after the whole video was seen once, in time order or clip by clip in random order.
 
     No device sees clips in random order; LVM-Net's own inference does.
     """
     if order == "stream":
-        return _streamed(model, cache, sampler)
+        return _ingest_in_order(model, cache, sampler)
     # Background, coverage and the unfinished clip do not depend on who sampled.
-    version = _streamed(model, cache, make_sampler("fifo", model.sampler))
-    return replace(version, memory=_shuffled(model.network, cache, sampler, seed))
+    version = _ingest_in_order(model, cache, make_sampler("fifo", model.sampler))
+    return replace(version, memory=_ingest_shuffled(model.network, cache, sampler, seed))
 
 
-def _streamed(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
+def _ingest_in_order(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
     ingest = Ingest(model.network, model.backbone, sampler, empty_version(model.network))
     try:
         return ingest.push_features(cache.tokens, (cache.ticks / TICKS_PER_SECOND).tolist())
@@ -93,14 +93,14 @@ def _streamed(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
         ingest.close()
 
 
-def _shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed: int) -> TokenMemory:
+def _ingest_shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed: int) -> TokenMemory:
     memory = TokenMemory.empty(network.memory_tokens, network.d_backbone)
     state = initial_state(network)
     oldest = int(cache.ticks[-1]) - round(network.horizon_s * TICKS_PER_SECOND)
     for clip in np.random.default_rng(seed).permutation(cache.clips):
         known = cache.background(int(clip), network)
-        tokens, novelty = _clip(network, cache, int(clip), sampler.prefilters)
-        of_memory = _novelty(known, memory.slots_as_tokens())
+        tokens, novelty = _select_candidates(network, cache, int(clip), sampler.prefilters)
+        of_memory = _measure_novelty(known, memory.slots_as_tokens())
         both = np.concatenate([of_memory, novelty])
         output = score_clip(sampler, network, memory, tokens, both, state, oldest_tick=oldest)
         memory = memory.update(tokens, output.scores, oldest_tick=oldest)
@@ -109,16 +109,18 @@ def _shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed:
     return memory
 
 
-def _clip(network: NetworkConfig, cache: VideoCache, clip: int, prefilters: bool) -> tuple[Tokens, Novelty]:
-    """Candidates of one clip with their novelty, as they were in time order."""
+def _select_candidates(
+    network: NetworkConfig, cache: VideoCache, clip: int, prefilters: bool
+) -> tuple[Tokens, Novelty]:
+    """Return the candidates of a clip with their novelty, as they were in time order."""
     if prefilters:
         features = cache.features[clip].astype(np.float32)
         return Tokens(features, cache.tick[clip], cache.cell[clip]), cache.novelty[clip]
     part = slice(clip * network.clip_frames, (clip + 1) * network.clip_frames)
     tokens = clip_tokens(np.asarray(cache.tokens[part], np.float32), cache.ticks[part].tolist())
-    return tokens, _novelty(cache.background(clip, network), tokens)
+    return tokens, _measure_novelty(cache.background(clip, network), tokens)
 
 
-def _novelty(known: Background | None, tokens: Tokens) -> Novelty:
-    """0 where the network knows no background, as during ingest."""
+def _measure_novelty(known: Background | None, tokens: Tokens) -> Novelty:
+    """Measure novelty; 0 where the network has no background, as during ingest."""
     return np.zeros(len(tokens), np.float32) if known is None else known.novelty(tokens)

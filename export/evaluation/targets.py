@@ -1,4 +1,4 @@
-"""What a query is about in its video, and how much of that is remembered.
+"""Find the events that a query is about, and how much of them is remembered.
 
 Letters: E events, N remembered tokens, F sampled moments of an event.
 """
@@ -18,65 +18,69 @@ from export.evaluation.results import WindowKind
 
 Whole = NDArray[np.int64]
 
-LOOSE_LEAST_S = 30.0
-"""A given window from this length on is `loose`: generated ones are the event's own or at least as long."""
+MIN_LOOSE_S = 30.0
+"""Windows of at least this length are `loose`: generated windows are the event's own or at least as long."""
 
 
-def window_kind(query: QueryRecord) -> WindowKind | None:
-    """How tightly the asked window was given; None for a time query, whose window is the query window."""
+def classify_window(query: QueryRecord) -> WindowKind | None:
+    """Return how tightly the asked window was given; None for a time query, whose window is the
+    query window."""
     if query.type == "time" or query.t_s is None or query.t_e is None:
         return None
-    return "loose" if query.t_e - query.t_s >= LOOSE_LEAST_S else "tight"
+    return "loose" if query.t_e - query.t_s >= MIN_LOOSE_S else "tight"
 
 
-def asked_window(query: QueryRecord) -> tuple[float, float]:
-    """Seconds that the question names: the query window for time, else the property window where given."""
+def find_asked_window(query: QueryRecord) -> tuple[float, float]:
+    """Return the seconds that the question names: the query window for time, else the property window where
+    given."""
     if query.type == "time" or query.t_s is None or query.t_e is None:
         return query.q_s, query.q_e
     return query.t_s, query.t_e
 
 
-def target_events(query: QueryRecord, truth: VideoTruth) -> NDArray[np.intp]:
-    """Indices of the events that answer the query: right object and activity, sharing time with its truth."""
+def find_target_events(query: QueryRecord, truth: VideoTruth) -> NDArray[np.intp]:
+    """Return the indices of the events that answer the query: right object and activity, overlapping its
+    truth in time."""
     if not query.happened:
         return np.zeros(0, np.intp)
     start, end = (query.q_s, query.q_e) if query.t_s is None or query.t_e is None else (query.t_s, query.t_e)
-    found = (truth.start < end * TICKS_PER_SECOND) & (truth.end > start * TICKS_PER_SECOND)
-    found &= np.isin(truth.activity, query.activities)
+    matches = (truth.start < end * TICKS_PER_SECOND) & (truth.end > start * TICKS_PER_SECOND)
+    matches &= np.isin(truth.activity, query.activities)
     if query.instance is not None:
-        found &= truth.instance == query.instance
-    return np.flatnonzero(found)
+        matches &= truth.instance == query.instance
+    return np.flatnonzero(matches)
 
 
 @dataclass(frozen=True)
-class Remembered:
+class EvidenceIndex:
     """Ticks of the remembered tokens that show each event; `sampled` (F,) are all sampled ticks."""
 
     truth: VideoTruth
-    shown: tuple[Whole, ...]
+    evidence_ticks: tuple[Whole, ...]
     sampled: Whole
 
     @classmethod
-    def of(cls, truth: VideoTruth, tick: Whole, cell: NDArray[np.int32], sampled: Whole) -> Remembered:
-        """`tick` and `cell` (N,) of everything that a question could read."""
-        tubes = [_tube(truth, event) for event in range(len(truth))]
+    def build(cls, truth: VideoTruth, tick: Whole, cell: NDArray[np.int32], sampled: Whole) -> EvidenceIndex:
+        """Index `tick` and `cell` (N,) of everything that a question could read."""
+        tubes = [_make_tube(truth, event) for event in range(len(truth))]
         cells = cell.astype(np.int64)
-        shown = [np.sort(tick[is_evidence(tube, tick, cells)]) for tube in tubes]
-        return cls(truth, tuple(shown), sampled)
+        evidence_ticks = [np.sort(tick[is_evidence(tube, tick, cells)]) for tube in tubes]
+        return cls(truth, tuple(evidence_ticks), sampled)
 
-    def counts(self) -> Whole:
-        """Evidence tokens of each event, (E,)."""
-        return np.array([len(ticks) for ticks in self.shown], np.int64)
+    def count_by_event(self) -> Whole:
+        """Return the number of evidence tokens of each event, (E,)."""
+        return np.array([len(ticks) for ticks in self.evidence_ticks], np.int64)
 
-    def of_query(self, query: QueryRecord) -> tuple[int, float | None]:
-        """Evidence of the query's target inside the asked window, and the mean gap to it in seconds.
+    def measure_query(self, query: QueryRecord) -> tuple[int, float | None]:
+        """Return the evidence of the query's target inside the asked window, and the mean gap to it in
+        seconds.
 
         The gap is None where nothing of the target is remembered or none of its moments was sampled.
         """
-        start, end = (round(t * TICKS_PER_SECOND) for t in asked_window(query))
+        start, end = (round(t * TICKS_PER_SECOND) for t in find_asked_window(query))
         count, gaps = 0, []
-        for event in target_events(query, self.truth):
-            ticks = self.shown[event]
+        for event in find_target_events(query, self.truth):
+            ticks = self.evidence_ticks[event]
             ticks = ticks[(ticks >= start) & (ticks <= end)]
             moments, _ = self.truth.boxes(int(event))
             moments = moments[(moments >= start) & (moments < end)]
@@ -88,6 +92,6 @@ class Remembered:
         return count, gap
 
 
-def _tube(truth: VideoTruth, event: int) -> Tube:
+def _make_tube(truth: VideoTruth, event: int) -> Tube:
     ticks, boxes = truth.boxes(event)
     return Tube(ticks, boxes.astype(np.float64))

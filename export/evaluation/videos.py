@@ -1,7 +1,7 @@
-"""The videos of a data folder as caches of a trained backbone's tokens, and what its queries show.
+"""Cache a trained backbone's tokens of the videos of a data folder, and encode what its queries show.
 
-A video is seen once for each backbone and kept; it is named as in the folder. Objects are cached photos for
-checkout worlds; crops out of a video and photos from files go through the backbone here.
+A video is encoded once for each backbone and stored; its name is that in the folder. Objects are cached
+photos for checkout worlds; crops out of a video and photos from files are encoded here.
 
 Letters: F frames, S picture side, d token width.
 """
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.query.object_encoder import cut_out
+from edge_runtime.query.object_encoder import crop_image
 from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
@@ -32,15 +32,15 @@ from export.training.data.user_videos import FolderFootage
 Image = NDArray[np.uint8]
 
 
-def videos_of(data: Dataset, split: Split) -> list[Video]:
-    """Raises LvmError where the split is empty."""
-    found = [video for video in data.videos.values() if video.split == split]
-    if not found:
+def select_videos(data: Dataset, split: Split) -> list[Video]:
+    """Return the videos of a split. Raises LvmError where it is empty."""
+    videos = [video for video in data.videos.values() if video.split == split]
+    if not videos:
         raise LvmError(f"{data.root} has no video of split {split}: name another --split")
-    return found
+    return videos
 
 
-def caches_of(
+def open_caches(
     data: Dataset,
     split: Split,
     network: NetworkConfig,
@@ -49,55 +49,55 @@ def caches_of(
     folder: Path,
     report: Callable[[str], None] = lambda video: None,
 ) -> Iterator[VideoCache]:
-    """One video after the other, from `folder` where it was seen before by the backbone named `digest`."""
+    """Yield the cache of each video, from `folder` if the backbone named `digest` has seen it before."""
     footage = FolderFootage(data, network, folder, splits=(split,), asks=False)
-    for video in videos_of(data, split):
+    for video in select_videos(data, split):
         report(video.video)
         yield footage.video(video, backbone, folder, digest)
 
 
-def crops_of(
+def encode_crops(
     data: Dataset, video: Video, queries: Sequence[QueryRecord], network: NetworkConfig, backbone: Engine
 ) -> Crops:
-    """Tokens (49, d) of the objects that are no catalogue photo, by qid."""
-    asked = {query.qid: query.crop for query in queries if query.type != "object"}
-    files = {qid: crop for qid, crop in asked.items() if isinstance(crop, CropFile)}
+    """Encode the objects that are not catalogue photos as tokens (49, d), by qid."""
+    crops = {query.qid: query.crop for query in queries if query.type != "object"}
+    files = {qid: crop for qid, crop in crops.items() if isinstance(crop, CropFile)}
     images = {qid: read_image((data.root / crop.path).read_bytes()) for qid, crop in files.items()}
-    seen = {qid: crop for qid, crop in asked.items() if isinstance(crop, CropInVideo)}
+    seen = {qid: crop for qid, crop in crops.items() if isinstance(crop, CropInVideo)}
     if seen:
-        images |= _cut_out(data, video, seen)
-    return {qid: _tokens(image, network, backbone) for qid, image in images.items()}
+        images |= _read_crops(data, video, seen)
+    return {qid: _encode(image, network, backbone) for qid, image in images.items()}
 
 
-def _cut_out(data: Dataset, video: Video, crops: dict[str, CropInVideo]) -> dict[str, Image]:
-    """The pictures (h, w, 3) of crops, from the frames nearest to their ticks."""
+def _read_crops(data: Dataset, video: Video, crops: dict[str, CropInVideo]) -> dict[str, Image]:
+    """Return the pictures (h, w, 3) of crops, from the frames nearest to their ticks."""
     if video.path is None:
         world = world_of(video)
         size = (video.height, video.width)
         return {
-            qid: cut_out(world.frame(crop.tick5 / TICKS_PER_SECOND, size), crop.box)
+            qid: crop_image(world.frame(crop.tick5 / TICKS_PER_SECOND, size), crop.box)
             for qid, crop in crops.items()
         }
-    found: dict[str, Image] = {}
+    images: dict[str, Image] = {}
     frame = None
     source = open_source(str(data.root / video.path), sample_fps=float(TICKS_PER_SECOND))
     try:
         for frame in source:
             for qid, crop in crops.items():
                 # The first frame at or after the tick: a video slower than 5 Hz has none at some ticks.
-                if qid not in found and to_tick(frame.t) >= crop.tick5:
-                    found[qid] = cut_out(frame.image, crop.box)
+                if qid not in images and to_tick(frame.t) >= crop.tick5:
+                    images[qid] = crop_image(frame.image, crop.box)
     finally:
         source.close()
-    # The end is known to a frame, and to a second where the file does not state it: the last one stays on.
-    shown = 0.0 if frame is None else frame.t + max(1 / video.fps, 1.0) + 1 / TICKS_PER_SECOND
-    for qid in sorted(set(crops) - set(found)):
-        if frame is None or crops[qid].tick5 / TICKS_PER_SECOND > shown:
+    # The end is known to a frame, or to a second if the file does not state it: the last frame stays on.
+    end = 0.0 if frame is None else frame.t + max(1 / video.fps, 1.0) + 1 / TICKS_PER_SECOND
+    for qid in sorted(set(crops) - set(images)):
+        if frame is None or crops[qid].tick5 / TICKS_PER_SECOND > end:
             raise LvmError(f"{video.video} ends before the crop of query {qid}")
-        found[qid] = cut_out(frame.image, crops[qid].box)
-    return found
+        images[qid] = crop_image(frame.image, crops[qid].box)
+    return images
 
 
-def _tokens(image: Image, network: NetworkConfig, backbone: Engine) -> NDArray[np.float32]:
+def _encode(image: Image, network: NetworkConfig, backbone: Engine) -> NDArray[np.float32]:
     ready = mosaic(image, network.image_size)
     return np.asarray(backbone({"image": ready[None]})["tokens"][0], np.float32)

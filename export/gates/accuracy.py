@@ -1,4 +1,5 @@
-"""Gate (c): what a labelled set says of the export and of its network, asked the same questions."""
+"""Gate (c): compare the recall of the export and of its network on a labelled set, with the same
+questions."""
 
 from __future__ import annotations
 
@@ -16,12 +17,12 @@ from export.data.files import Dataset
 from export.data.records import QueryRecord, QueryType
 from export.evaluation import bootstrap
 from export.evaluation.evaluate import Setting, evaluate_video
-from export.evaluation.report import recall_1x
+from export.evaluation.report import make_recall_1x
 from export.evaluation.results import Result
 from export.evaluation.stream_run import Model
-from export.evaluation.videos import caches_of, crops_of
-from export.gates.finite_guard import Ended, watched
-from export.gates.limit_checks import of_end
+from export.evaluation.videos import encode_crops, open_caches
+from export.gates.finite_guard import RunEnded, check_engines
+from export.gates.limit_checks import make_end_finding
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy, Finding, Recall
 from export.networks.model import LvmNet
@@ -29,72 +30,81 @@ from export.networks.torch_engine import TorchEngine
 from export.parity.relative_error import Graphs
 
 
-def accuracy_of(
+def measure_accuracy(
     bundle: Bundle,
     network: LvmNet,
     export: Graphs,
     precisions: Mapping[GraphName, Precision],
     settings: GateSettings,
 ) -> Accuracy:
-    """Recall@1x of each kind of question of the data folder in `settings`, by the export and by `network`.
+    """Measure Recall@1x of each kind of question of the data folder in `settings`, for the export and for
+    `network`.
 
     Each sees the videos with its own backbone. Raises LvmError where the folder asks nothing of the split.
     """
     assert settings.data is not None
     data = read(settings.data)
     reference: Graphs = {name: TorchEngine(network, name) for name in GRAPHS}
-    by = watched(reference, reference=True)
-    wanted = answers(_model(bundle.manifest, by), data, settings)
-    limit = settings.limits.of(precisions.values()).recall_drop
+    by = check_engines(reference, reference=True)
+    reference_results = collect_results(_make_model(bundle.manifest, by), data, settings)
+    limit = settings.limits.for_precisions(precisions.values()).recall_drop
     try:
-        got = answers(_model(bundle.manifest, watched(export)), data, settings)
-    except Ended as error:
-        ended = (of_end(error, None),)
+        got = collect_results(_make_model(bundle.manifest, check_engines(export)), data, settings)
+    except RunEnded as error:
+        ended = (make_end_finding(error, None),)
         return Accuracy(data=str(settings.data), split=settings.split, recall={}, findings=ended)
-    recall = compared(wanted, got, bundle.manifest)
+    recall = compare_recall(reference_results, got, bundle.manifest)
     return Accuracy(
         data=str(settings.data),
         split=settings.split,
         recall=recall,
-        findings=tuple(_lost(kind, one, limit) for kind, one in recall.items() if _drop(one) > limit + 1e-9),
+        findings=tuple(
+            _make_finding(kind, shares, limit)
+            for kind, shares in recall.items()
+            if _recall_drop(shares) > limit + 1e-9
+        ),
     )
 
 
-def answers(model: Model, data: Dataset, settings: GateSettings) -> list[Result]:
-    """The results of one model; its view of the videos is kept nowhere."""
-    asked: dict[str, list[QueryRecord]] = defaultdict(list)
+def collect_results(model: Model, data: Dataset, settings: GateSettings) -> list[Result]:
+    """Return the results of one model; its tokens of the videos are not stored."""
+    queries_by_video: dict[str, list[QueryRecord]] = defaultdict(list)
     for query in data.queries:
         if data.videos[query.video].split == settings.split:
-            asked[query.video].append(query)
-    if not asked:
+            queries_by_video[query.video].append(query)
+    if not queries_by_video:
         raise LvmError(
             f"{data.root} asks nothing of split {settings.split}: "
             f"run python -m export.data queries {data.root}"
         )
-    found: list[Result] = []
+    results: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="lvm-gates-") as folder:
-        caches = caches_of(data, settings.split, model.network, model.backbone, "gates", Path(folder))
+        caches = open_caches(data, settings.split, model.network, model.backbone, "gates", Path(folder))
         for cache in caches:
-            queries, video = asked[cache.name], data.videos[cache.name]
-            crops = crops_of(data, video, queries, model.network, model.backbone)
-            found += evaluate_video(model, cache, queries, Setting(seed=settings.seed), crops).results
-    return found
+            queries, video = queries_by_video[cache.name], data.videos[cache.name]
+            crops = encode_crops(data, video, queries, model.network, model.backbone)
+            results += evaluate_video(model, cache, queries, Setting(seed=settings.seed), crops).results
+    return results
 
 
-def compared(wanted: Sequence[Result], got: Sequence[Result], manifest: Manifest) -> dict[QueryType, Recall]:
-    """Recall of both, of each kind that was asked about something that happened."""
-    metric, out = recall_1x(manifest.thresholds.time_head), dict[QueryType, Recall]()
+def compare_recall(
+    reference: Sequence[Result], got: Sequence[Result], manifest: Manifest
+) -> dict[QueryType, Recall]:
+    """Compare the recall of both, for each kind of question about something that happened."""
+    metric, out = make_recall_1x(manifest.thresholds.time_head), dict[QueryType, Recall]()
     for kind in get_args(QueryType):
         pairs = [
-            (one, metric(one), metric(two)) for one, two in zip(wanted, got, strict=True) if one.type == kind
+            (expected, metric(expected), metric(answer))
+            for expected, answer in zip(reference, got, strict=True)
+            if expected.type == kind
         ]
-        scored = [(one.video, a, b) for one, a, b in pairs if a is not None and b is not None]
+        scored = [(result.video, a, b) for result, a, b in pairs if a is not None and b is not None]
         if not scored:
             continue
         videos = [video for video, _, _ in scored]
-        ours = bootstrap.by_video([b for _, _, b in scored], videos)
-        theirs = bootstrap.by_video([a for _, a, _ in scored], videos)
-        interval = bootstrap.difference(ours, theirs)
+        ours = bootstrap.sum_by_video([b for _, _, b in scored], videos)
+        theirs = bootstrap.sum_by_video([a for _, a, _ in scored], videos)
+        interval = bootstrap.difference_interval(ours, theirs)
         out[kind] = Recall(
             questions=len(scored),
             reference=sum(a for _, a, _ in scored) / len(scored),
@@ -104,22 +114,22 @@ def compared(wanted: Sequence[Result], got: Sequence[Result], manifest: Manifest
     return out
 
 
-def _model(manifest: Manifest, graphs: Graphs) -> Model:
+def _make_model(manifest: Manifest, graphs: Graphs) -> Model:
     return Model(manifest, graphs["backbone"], graphs["sampler"], graphs["reader"])
 
 
-def _drop(one: Recall) -> float:
-    return one.reference - one.export
+def _recall_drop(recall: Recall) -> float:
+    return recall.reference - recall.export
 
 
-def _lost(kind: QueryType, one: Recall, limit: float) -> Finding:
+def _make_finding(kind: QueryType, recall: Recall, limit: float) -> Finding:
     return Finding(
         quantity="recall",
         frame=None,
-        value=_drop(one),
+        value=_recall_drop(recall),
         limit=limit,
         graph=None,
         certain=False,
-        words=f"recall of {one.questions} {kind} questions falls from {one.reference:.3f} to "
-        f"{one.export:.3f}, by at most {limit:g} expected",
+        words=f"recall of {recall.questions} {kind} questions falls from {recall.reference:.3f} to "
+        f"{recall.export:.3f}, by at most {limit:g} expected",
     )

@@ -1,9 +1,9 @@
-"""Recurrent drift: the export and its network watch the same video, each with a memory of its own.
+"""Gate (b), recurrent drift: the export and its network watch the same video, each with its own memory.
 
-A comparison of tensors, graph by graph, hides what a recurrent memory accumulates: a token that was let go is
-gone. So both run the device's own ingest and asker over the same sampled frames, and are compared along the
-way. At each checkpoint every graph of the export is also run alone, on the states of the reference, so that a
-run that has drifted can say because of which graph.
+A comparison of tensors, graph by graph, hides what a recurrent memory accumulates: a token that was dropped
+is gone. So both run the device's own ingest and asker over the same sampled frames, and are compared along
+the way. At each checkpoint every graph of the export is also run alone, on the states of the reference, so
+that the cause of a drift can be named.
 
 Letters: T frames of a clip, S picture side.
 """
@@ -23,21 +23,22 @@ from edge_runtime.query.executor import Asker
 from edge_runtime.query.schema import AnyQuery
 from engines.manifest import GRAPHS, GraphName, Manifest, Precision
 from export.data.records import QueryType
-from export.gates.answer_agreement import Pair, all_compared, angle_deg, overlap
-from export.gates.finite_guard import Beside, Ended, watched
-from export.gates.limit_checks import of_checkpoint, of_end, of_final
+from export.gates.answer_agreement import AnswerPair, basis_angle_deg, compare_all, memory_overlap
+from export.gates.finite_guard import RunEnded, ShadowEngine, check_engines
+from export.gates.limit_checks import check_checkpoint, check_final, make_end_finding
 from export.gates.limits import GateSettings
 from export.gates.result import Agreement, Alone, Checkpoint, Drift, Finding
 from export.parity.relative_error import Graphs
-from export.stream_runs.footage import Footage
-from export.stream_runs.session import Lane
+from export.stream_runs.footage import ReplaySource
+from export.stream_runs.session import StreamSession
 
 Report = Callable[[str, int], None]
-"""Called with words and with how many more frames are done."""
+"""Called with a message and with how many more frames are done."""
 
 
-class Clip(NamedTuple):
-    """The last whole clip as the reference saw it: T pictures (S, S, 3), their times, before and after."""
+class ClipRecord(NamedTuple):
+    """The last whole clip as the reference saw it: T pictures (S, S, 3), their times, the versions before and
+    after."""
 
     before: Version
     images: list[Image]
@@ -45,24 +46,24 @@ class Clip(NamedTuple):
     after: Version
 
 
-def drift(
+def measure_drift(
     manifest: Manifest,
     reference: Graphs,
     export: Graphs,
     precisions: Mapping[GraphName, Precision],
-    footage: Footage,
+    footage: ReplaySource,
     settings: GateSettings,
-    report: Report = lambda words, frames: None,
+    report: Report = lambda message, frames: None,
 ) -> Drift:
-    """Watch `footage` by both and compare. `manifest` is that of the export's bundle.
+    """Run both over `footage` and compare. `manifest` is that of the export's bundle.
 
-    What is beyond a limit is returned, not raised. The run ends early only where the export gives NaN or Inf
-    or its engine fails. Equal arguments give equal results. Memory does not grow with the frames watched.
+    What is beyond a limit is returned, not raised. The run ends early only if the export gives NaN or Inf or
+    its engine fails. Equal arguments give equal results. Memory does not grow with the number of frames.
     """
     with ExitStack() as stack:
-        run = _Run(manifest, reference, export, precisions, footage, settings, stack)
+        run = _DriftRun(manifest, reference, export, precisions, footage, settings, stack)
         try:
-            for images, times in _parts(footage, manifest, settings):
+            for images, times in _split_frames(footage, manifest, settings):
                 run.watch(images, times)
                 report(footage.name, len(times))
                 if run.frames % settings.every == 0:
@@ -70,8 +71,8 @@ def drift(
                     run.compare()
             report(f"{footage.name}: {settings.questions} questions", 0)
             run.finish()
-        except Ended as error:
-            run.findings.append(of_end(error, run.frames))
+        except RunEnded as error:
+            run.findings.append(make_end_finding(error, run.frames))
     return Drift(
         source=footage.name,
         frames=run.frames,
@@ -81,8 +82,8 @@ def drift(
     )
 
 
-class _Run:
-    """Both lanes, and the exchanged graphs beside them."""
+class _DriftRun:
+    """Both sessions, and the shadow engines for graphs of the export on their own."""
 
     def __init__(
         self,
@@ -90,16 +91,16 @@ class _Run:
         reference: Graphs,
         export: Graphs,
         precisions: Mapping[GraphName, Precision],
-        footage: Footage,
+        footage: ReplaySource,
         settings: GateSettings,
         stack: ExitStack,
     ) -> None:
         self._manifest, self._footage, self._settings = manifest, footage, settings
         self._precisions, self._stack = precisions, stack
-        self._trusted, self._exported = watched(reference, reference=True), watched(export)
-        self._reference, self._export = self._lane(self._trusted), self._lane(self._exported)
-        self._beside = {name: Beside(self._trusted[name], self._exported[name]) for name in GRAPHS}
-        self._clip: Clip | None = None
+        self._trusted, self._exported = check_engines(reference, reference=True), check_engines(export)
+        self._reference, self._export = self._open_session(self._trusted), self._open_session(self._exported)
+        self._shadows = {name: ShadowEngine(self._trusted[name], self._exported[name]) for name in GRAPHS}
+        self._clip: ClipRecord | None = None
         self._running: tuple[Version, list[Image], list[float]] = (self._reference.version, [], [])
         self.checkpoints: list[Checkpoint] = []
         self.final: Checkpoint | None = None
@@ -107,113 +108,118 @@ class _Run:
 
     @property
     def frames(self) -> int:
-        """How many both have seen."""
+        """Number of frames that both have seen."""
         return self._export.version.frames
 
     def watch(self, images: list[Image], times: list[float]) -> None:
-        """One part of a clip."""
+        """Ingest a part of a clip in both sessions."""
         self._reference.ingest.push_images(images, times)
         self._export.ingest.push_images(images, times)
         self._running[1].extend(images)
         self._running[2].extend(times)
         if not self._reference.version.pending:
-            self._clip = Clip(*self._running, self._reference.version)
-            self._footage.noted(self._clip.images, self._clip.times, self._clip.after)
+            self._clip = ClipRecord(*self._running, self._reference.version)
+            self._footage.note_clip(self._clip.images, self._clip.times, self._clip.after)
             self._running = (self._reference.version, [], [])
 
     def compare(self) -> None:
-        """A checkpoint."""
-        found = self._compared(self._settings.asked, self._settings.seed)
-        self.checkpoints.append(found)
-        self.findings += of_checkpoint(found, self._settings.limits, self._precisions, self.findings)
+        """Compare both sessions at a checkpoint."""
+        checkpoint = self._measure(self._settings.asked, self._settings.seed)
+        self.checkpoints.append(checkpoint)
+        self.findings += check_checkpoint(checkpoint, self._settings.limits, self._precisions, self.findings)
 
     def finish(self) -> None:
-        """Many other questions after the last frame."""
-        self.final = self._compared(self._settings.questions, self._settings.seed + 1)
-        self.findings += of_final(self.final, self._settings.limits, self._precisions, self.findings)
+        """Ask many other questions after the last frame."""
+        self.final = self._measure(self._settings.questions, self._settings.seed + 1)
+        self.findings += check_final(self.final, self._settings.limits, self._precisions, self.findings)
 
-    def _lane(self, graphs: Graphs) -> Lane:
-        lane = Lane(self._manifest, graphs)
-        self._stack.callback(lane.ingest.close)
-        return lane
+    def _open_session(self, graphs: Graphs) -> StreamSession:
+        session = StreamSession(self._manifest, graphs)
+        self._stack.callback(session.ingest.close)
+        return session
 
-    def _compared(self, questions: int, seed: int) -> Checkpoint:
-        wanted, got = self._reference.version, self._export.version
-        until = wanted.coverage.end or 0.0
-        names = [one.name for one in self._manifest.classes]
-        queries = self._footage.asking(names).draw(questions, until, seed)
+    def _measure(self, questions: int, seed: int) -> Checkpoint:
+        reference, got = self._reference.version, self._export.version
+        until = reference.coverage.end or 0.0
+        names = [activity.name for activity in self._manifest.classes]
+        queries = self._footage.make_question_generator(names).draw(questions, until, seed)
         answers = self._reference.ask(queries)
-        pairs = all_compared(answers, self._export.ask(queries))
+        pairs = compare_all(answers, self._export.ask(queries))
         angle = None
-        if wanted.background is not None and got.background is not None:
-            angle = angle_deg(wanted.background.svd, got.background.svd)
+        if reference.background is not None and got.background is not None:
+            angle = basis_angle_deg(reference.background.svd, got.background.svd)
         few = slice(self._settings.asked)
         return Checkpoint(
             frame=self.frames,
             t=until,
-            tokens=overlap(wanted.memory, got.memory),
+            tokens=memory_overlap(reference.memory, got.memory),
             angle_deg=angle,
-            agreement=agreement(pairs),
-            alone={name: self._alone(name, queries[few], answers[few]) for name in GRAPHS},
+            agreement=summarise_pairs(pairs),
+            alone={name: self._measure_alone(name, queries[few], answers[few]) for name in GRAPHS},
         )
 
-    def _alone(self, name: GraphName, queries: Sequence[AnyQuery], wanted: Sequence[Answer]) -> Alone:
-        """One graph of the export among those of the reference, on the reference's states."""
-        beside = self._beside[name]
-        beside.forget()
-        kept = answers = None
+    def _measure_alone(
+        self, name: GraphName, queries: Sequence[AnyQuery], expected: Sequence[Answer]
+    ) -> Alone:
+        """Run one graph of the export among those of the reference, on the reference's states."""
+        shadow = self._shadows[name]
+        shadow.reset()
+        tokens = answers = None
         if name != "reader":
-            kept = self._kept({**self._trusted, name: beside})
+            tokens = self._measure_shared({**self._trusted, name: shadow})
         if name != "sampler":
-            reader = beside if name == "reader" else self._trusted["reader"]
+            reader = shadow if name == "reader" else self._trusted["reader"]
             objects = self._export.objects if name == "backbone" else self._reference.objects
             asker = Asker(self._manifest, reader, objects)
             got = asker.ask_all(queries, self._reference.version)
-            answers = agreement(all_compared(wanted, got)).answers
-        errors = beside.errors()
-        output = max(errors, key=lambda one: errors[one]) if errors else ""
+            answers = summarise_pairs(compare_all(expected, got)).answers
+        errors = shadow.errors()
+        output = max(errors, key=lambda name: errors[name]) if errors else ""
         return Alone(
-            output=output, error=errors.get(output, 0.0), kept=kept, answers=answers, questions=len(queries)
+            output=output, error=errors.get(output, 0.0), kept=tokens, answers=answers, questions=len(queries)
         )
 
-    def _kept(self, graphs: Graphs) -> float:
-        """Tokens in common after one clip from the reference's state; before the first, its frames so far."""
-        clip = self._clip or Clip(*self._running, self._reference.version)
-        lane = Lane(self._manifest, graphs, clip.before)
+    def _measure_shared(self, graphs: Graphs) -> float:
+        """Return the tokens in common after one clip from the reference's state; before the first clip, after
+        its frames so far."""
+        clip = self._clip or ClipRecord(*self._running, self._reference.version)
+        session = StreamSession(self._manifest, graphs, clip.before)
         try:
-            after = lane.ingest.push_images(clip.images, clip.times)
+            after = session.ingest.push_images(clip.images, clip.times)
         finally:
-            lane.ingest.close()
-        return overlap(clip.after.memory, after.memory)
+            session.ingest.close()
+        return memory_overlap(clip.after.memory, after.memory)
 
 
-def agreement(pairs: Sequence[Pair]) -> Agreement:
-    """Shares and means over questions answered twice."""
+def summarise_pairs(pairs: Sequence[AnswerPair]) -> Agreement:
+    """Return shares and means over questions answered twice."""
 
     def share(chosen: Sequence[float]) -> float | None:
         return float(np.mean(chosen)) if chosen else None
 
-    of: dict[QueryType, list[Pair]] = {
+    pairs_by_kind: dict[QueryType, list[AnswerPair]] = {
         kind: [pair for pair in pairs if pair.kind == kind] for kind in ("activity", "object", "time")
     }
-    told = {kind: share([pair.told for pair in found]) for kind, found in of.items()}
-    alike = {kind: share([pair.likeness for pair in found]) for kind, found in of.items()}
+    agreement_by_kind = {
+        kind: share([pair.agrees for pair in matching]) for kind, matching in pairs_by_kind.items()
+    }
+    alike = {kind: share([pair.similarity for pair in matching]) for kind, matching in pairs_by_kind.items()}
     return Agreement(
         questions=len(pairs),
-        answers=share([pair.told for pair in pairs]) or 0.0,
-        contents=share([pair.content for pair in pairs]) or 0.0,
+        answers=share([pair.agrees for pair in pairs]) or 0.0,
+        contents=share([pair.same_content for pair in pairs]) or 0.0,
         abstention=share([pair.abstained for pair in pairs]) or 0.0,
         activity=alike["activity"],
         box_iou=alike["object"],
         span_iou=alike["time"],
-        by_kind={kind: found for kind, found in told.items() if found is not None},
+        by_kind={kind: value for kind, value in agreement_by_kind.items() if value is not None},
     )
 
 
-def _parts(
-    footage: Footage, manifest: Manifest, settings: GateSettings
+def _split_frames(
+    footage: ReplaySource, manifest: Manifest, settings: GateSettings
 ) -> Iterator[tuple[list[Image], list[float]]]:
-    """Pictures and times, cut where a clip or the way to a checkpoint ends."""
+    """Yield pictures and times, split where a clip or the way to a checkpoint ends."""
     network = manifest.network
     images: list[Image] = []
     times: list[float] = []

@@ -1,6 +1,6 @@
-"""Engines that are watched: the first NaN or Inf that a caller could read ends the run and is named.
+"""Check the outputs of engines: the first readable NaN or Inf ends the run, and its graph is named.
 
-The runtime refuses NaN in tokens and scores by itself, but not in answers, and it cannot say which graph it
+The runtime itself rejects NaN in tokens and scores, but not in answers, and it cannot say which graph a NaN
 came from. A gate must: one NaN in a thousand frames ends a stream on a device.
 """
 
@@ -12,44 +12,45 @@ from engines.errors import EngineFault, GateFailed, LvmError
 from engines.manifest import GRAPHS, GraphName
 from engines.spec import Array, Engine, Feeds
 from export.gates.result import Ending
-from export.parity.relative_error import Errors, Graphs, readable
+from export.parity.relative_error import Errors, Graphs, select_readable
 
-_LARGEST = {"tokens": float(np.finfo(np.float16).max)}
+_MAX_VALUES = {"tokens": float(np.finfo(np.float16).max)}
 """Tokens are remembered in half precision."""
 
 
-class Ended(GateFailed):
-    """`graph` cannot go on, for the reason `words`: what ends a stream on a device."""
+class RunEnded(GateFailed):
+    """`graph` cannot go on, for this `reason`: on a device it would end the stream."""
 
     quantity: Ending
 
-    def __init__(self, graph: GraphName, words: str) -> None:
-        super().__init__(f"{graph}: {words}")
-        self.graph, self.words = graph, words
+    def __init__(self, graph: GraphName, reason: str) -> None:
+        super().__init__(f"{graph}: {reason}")
+        self.graph, self.words = graph, reason
 
 
-class NotFinite(Ended):
-    """It gave NaN, Inf or too large a number."""
+class NotFinite(RunEnded):
+    """The graph gave NaN, Inf or too large a number."""
 
     quantity = "finite"
 
 
-class Faulted(Ended):
-    """Its engine failed while it ran."""
+class Faulted(RunEnded):
+    """The graph's engine failed while it ran."""
 
     quantity = "fault"
 
 
-def watched(graphs: Graphs, *, reference: bool = False) -> dict[GraphName, Engine]:
-    """The same graphs, each call checked. Closing stays with whoever loaded them.
+def check_engines(graphs: Graphs, *, reference: bool = False) -> dict[GraphName, Engine]:
+    """Wrap the graphs so that each call is checked. Closing them is left to the caller.
 
-    NaN of the `reference` is no fault of an export: it raises LvmError instead.
+    NaN from the `reference` is no fault of an export: it raises LvmError instead.
     """
-    return {graph: Watched(graphs[graph], graph, reference=reference) for graph in GRAPHS}
+    return {graph: CheckedEngine(graphs[graph], graph, reference=reference) for graph in GRAPHS}
 
 
-class Watched(Engine):
-    """Raises NotFinite as soon as something that may be read is no number, or too large to be remembered.
+class CheckedEngine(Engine):
+    """Raises NotFinite if a readable output is not finite, or too large to be remembered; Faulted if the
+    engine fails.
 
     Raises Faulted where the engine fails.
     """
@@ -66,8 +67,8 @@ class Watched(Engine):
                 raise
             raise Faulted(self._graph, f"the engine failed: {error}") from error
         for name, array in outputs.items():
-            largest = np.abs(readable(name, array, feeds)).max(initial=0.0)
-            if not largest <= _LARGEST.get(name, np.finfo(np.float32).max):
+            largest = np.abs(select_readable(name, array, feeds)).max(initial=0.0)
+            if not largest <= _MAX_VALUES.get(name, np.finfo(np.float32).max):
                 self._refuse(name)
         return outputs
 
@@ -80,23 +81,23 @@ class Watched(Engine):
         raise NotFinite(self._graph, f"output {output} holds NaN, Inf or too large a number")
 
 
-class Beside(Engine):
-    """Answers by `engine` and notes how far that is from what `reference` says of the same feeds."""
+class ShadowEngine(Engine):
+    """Answers with `engine` and records how far that is from what `reference` gives for the same feeds."""
 
     def __init__(self, reference: Engine, engine: Engine) -> None:
         self.backend, self.inputs, self.outputs = engine.backend, engine.inputs, engine.outputs
         self._reference, self._engine = reference, engine
-        self.forget()
+        self.reset()
 
-    def forget(self) -> None:
-        """Begin to note anew."""
+    def reset(self) -> None:
+        """Drop what was recorded."""
         self._errors = Errors()
 
     def errors(self) -> dict[str, float]:
-        """Of each output, over everything noted."""
+        """Return the relative error of each output, over everything recorded."""
         return self._errors.relative()
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
-        wanted, got = self._reference(feeds), self._engine(feeds)
-        self._errors.add(wanted, got, feeds)
+        expected, got = self._reference(feeds), self._engine(feeds)
+        self._errors.add(expected, got, feeds)
         return got

@@ -1,17 +1,17 @@
-"""What is beyond a limit, since when, and because of which graph."""
+"""Find what is beyond a limit, since when, and because of which graph."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
 from engines.manifest import GRAPHS, GraphName, Precision
-from export.gates.finite_guard import Ended
+from export.gates.finite_guard import RunEnded
 from export.gates.limits import GateLimits, Limits, allowed_differences
 from export.gates.result import Alone, Checkpoint, Finding, Quantity
 
 Precisions = Mapping[GraphName, Precision]
 
-_LEAST: dict[Quantity, str] = {
+_SHARE_MESSAGES: dict[Quantity, str] = {
     "answers": "answers agree on {share} of {questions} questions ({kinds})",
     "contents": "answers agree, abstention aside, on {share} of {questions} questions",
     "tokens": "the memories share {share} of their tokens",
@@ -21,8 +21,8 @@ _LEAST: dict[Quantity, str] = {
 }
 
 
-def of_end(error: Ended, frames: int | None) -> Finding:
-    """The run ended because of it, after `frames` whole frames."""
+def make_end_finding(error: RunEnded, frames: int | None) -> Finding:
+    """Report that the run ended because of `error`, after `frames` whole frames."""
     return Finding(
         quantity=error.quantity,
         frame=frames,
@@ -34,120 +34,133 @@ def of_end(error: Ended, frames: int | None) -> Finding:
     )
 
 
-def of_checkpoint(
-    found: Checkpoint, limits: GateLimits, precisions: Precisions, known: Sequence[Finding]
+def check_checkpoint(
+    checkpoint: Checkpoint, limits: GateLimits, precisions: Precisions, known: Sequence[Finding]
 ) -> list[Finding]:
-    """What is beyond its limit for the first time. Of a few questions a few may differ by chance."""
-    whole = limits.of(precisions.values())
-    told = found.agreement
-    share = 1 - allowed_differences(told.questions, whole.answers) / told.questions
+    """Return what is beyond its limit for the first time. Of a few questions a few may differ by chance."""
+    whole = limits.for_precisions(precisions.values())
+    agreement = checkpoint.agreement
+    share = 1 - allowed_differences(agreement.questions, whole.answers) / agreement.questions
     return [
-        *_alone(found, limits, precisions, known),
-        *_drifted(found, whole, share, blame(found, limits, precisions), known),
+        *_check_graphs(checkpoint, limits, precisions, known),
+        *_check_runs(checkpoint, whole, share, find_culprit(checkpoint, limits, precisions), known),
     ]
 
 
-def of_final(
-    found: Checkpoint, limits: GateLimits, precisions: Precisions, known: Sequence[Finding]
+def check_final(
+    checkpoint: Checkpoint, limits: GateLimits, precisions: Precisions, known: Sequence[Finding]
 ) -> list[Finding]:
-    """After the last frame, where there are questions enough for every limit to hold as it stands."""
-    whole = limits.of(precisions.values())
-    told = found.agreement
-    graph, certain = blame(found, limits, precisions)
-    wanted: list[tuple[Quantity, float | None, float]] = [
-        ("contents", told.contents, whole.contents),
-        ("box_iou", told.box_iou, whole.box_iou),
-        ("span_iou", told.span_iou, whole.span_iou),
+    """Return what is beyond a limit after the last frame, where the many questions let every limit hold
+    exactly."""
+    whole = limits.for_precisions(precisions.values())
+    agreement = checkpoint.agreement
+    graph, certain = find_culprit(checkpoint, limits, precisions)
+    checked: list[tuple[Quantity, float | None, float]] = [
+        ("contents", agreement.contents, whole.contents),
+        ("box_iou", agreement.box_iou, whole.box_iou),
+        ("span_iou", agreement.span_iou, whole.span_iou),
     ]
     more = [
-        _least(quantity, value, limit, found, graph, certain)
-        for quantity, value, limit in wanted
+        _make_share_finding(quantity, value, limit, checkpoint, graph, certain)
+        for quantity, value, limit in checked
         if value is not None and value < limit
     ]
     return [
-        *_alone(found, limits, precisions, known),
-        *_drifted(found, whole, whole.answers, (graph, certain), known),
+        *_check_graphs(checkpoint, limits, precisions, known),
+        *_check_runs(checkpoint, whole, whole.answers, (graph, certain), known),
         *more,
     ]
 
 
-def blame(found: Checkpoint, limits: GateLimits, precisions: Precisions) -> tuple[GraphName | None, bool]:
-    """The graph that is, alone, furthest beyond its limits; False where it is only nearest to them."""
-    strain = {name: _strain(one, limits.of([precisions[name]])) for name, one in found.alone.items()}
+def find_culprit(
+    checkpoint: Checkpoint, limits: GateLimits, precisions: Precisions
+) -> tuple[GraphName | None, bool]:
+    """Return the graph that is alone furthest beyond its limits, and True; False if it is only nearest to
+    them."""
+    strain = {
+        name: _compute_strain(alone, limits.for_precisions([precisions[name]]))
+        for name, alone in checkpoint.alone.items()
+    }
     worst = max(GRAPHS, key=lambda name: strain.get(name, 0.0))
     return (worst, strain[worst] > 1) if strain.get(worst) else (None, False)
 
 
-def _strain(one: Alone, limits: Limits) -> float:
-    """Largest of its quantities, each as a multiple of what is allowed."""
-    out = [one.error / limits.error]
-    if one.kept is not None:
-        out.append((1 - one.kept) / max(1 - limits.kept, 1e-6))
-    if one.answers is not None:
-        least = one.questions - allowed_differences(one.questions, limits.answers)
-        out.append((1 - one.answers) / max(1 - least / one.questions, 1e-6))
+def _compute_strain(alone: Alone, limits: Limits) -> float:
+    """Return the largest of its quantities, each as a multiple of what is allowed."""
+    out = [alone.error / limits.error]
+    if alone.kept is not None:
+        out.append((1 - alone.kept) / max(1 - limits.kept, 1e-6))
+    if alone.answers is not None:
+        min_agreeing = alone.questions - allowed_differences(alone.questions, limits.answers)
+        out.append((1 - alone.answers) / max(1 - min_agreeing / alone.questions, 1e-6))
     return max(out)
 
 
-def _alone(
-    found: Checkpoint, limits: GateLimits, precisions: Precisions, known: Sequence[Finding]
+def _check_graphs(
+    checkpoint: Checkpoint, limits: GateLimits, precisions: Precisions, known: Sequence[Finding]
 ) -> list[Finding]:
     out = []
-    for name, one in found.alone.items():
-        own = limits.of([precisions[name]])
-        if not one.error <= own.error and not _is_known("error", known, name):
-            words = f"output {one.output} differs by {one.error:.2%} on the reference's own states"
+    for name, alone in checkpoint.alone.items():
+        own = limits.for_precisions([precisions[name]])
+        if not alone.error <= own.error and not _is_reported("error", known, name):
+            text = f"output {alone.output} differs by {alone.error:.2%} on the reference's own states"
             out.append(
-                _found("error", one.error, own.error, found, name, f"{words}, at most {own.error:.2%}")
+                _make_finding(
+                    "error", alone.error, own.error, checkpoint, name, f"{text}, at most {own.error:.2%}"
+                )
             )
-        if one.kept is not None and one.kept < own.kept and not _is_known("kept", known, name):
-            out.append(_least("kept", one.kept, own.kept, found, name, True))
+        if alone.kept is not None and alone.kept < own.kept and not _is_reported("kept", known, name):
+            out.append(_make_share_finding("kept", alone.kept, own.kept, checkpoint, name, True))
     return out
 
 
-def _drifted(
-    found: Checkpoint,
+def _check_runs(
+    checkpoint: Checkpoint,
     whole: Limits,
     share: float,
     blamed: tuple[GraphName | None, bool],
     known: Sequence[Finding],
 ) -> list[Finding]:
     out = []
-    wanted: list[tuple[Quantity, float, float]] = [
-        ("tokens", found.tokens, whole.tokens),
-        ("answers", found.agreement.answers, share),
+    limits_of_runs: list[tuple[Quantity, float, float]] = [
+        ("tokens", checkpoint.tokens, whole.tokens),
+        ("answers", checkpoint.agreement.answers, share),
     ]
-    for quantity, value, limit in wanted:
-        if value < limit and not _is_known(quantity, known):
-            out.append(_least(quantity, value, limit, found, *blamed))
-    angle = found.angle_deg
-    if angle is not None and not angle <= whole.angle_deg and not _is_known("angle_deg", known):
-        words = f"the SVD bases lie {angle:.1f} degrees apart, at most {whole.angle_deg:g} expected"
-        out.append(_found("angle_deg", angle, whole.angle_deg, found, blamed[0], words, certain=blamed[1]))
+    for quantity, value, limit in limits_of_runs:
+        if value < limit and not _is_reported(quantity, known):
+            out.append(_make_share_finding(quantity, value, limit, checkpoint, *blamed))
+    angle = checkpoint.angle_deg
+    if angle is not None and not angle <= whole.angle_deg and not _is_reported("angle_deg", known):
+        text = f"the SVD bases lie {angle:.1f} degrees apart, at most {whole.angle_deg:g} expected"
+        out.append(
+            _make_finding("angle_deg", angle, whole.angle_deg, checkpoint, blamed[0], text, certain=blamed[1])
+        )
     return out
 
 
-def _is_known(quantity: Quantity, known: Sequence[Finding], graph: GraphName | None = None) -> bool:
-    return any(one.quantity == quantity and graph in (None, one.graph) for one in known)
+def _is_reported(quantity: Quantity, known: Sequence[Finding], graph: GraphName | None = None) -> bool:
+    return any(finding.quantity == quantity and graph in (None, finding.graph) for finding in known)
 
 
-def _least(
+def _make_share_finding(
     quantity: Quantity, value: float, limit: float, at: Checkpoint, graph: GraphName | None, certain: bool
 ) -> Finding:
     kinds = ", ".join(f"{kind} {part:.1%}" for kind, part in at.agreement.by_kind.items())
-    said = _LEAST[quantity].format(share=f"{value:.2%}", questions=at.agreement.questions, kinds=kinds)
-    return _found(
-        quantity, value, limit, at, graph, f"{said}, at least {limit:.2%} expected", certain=certain
+    text = _SHARE_MESSAGES[quantity].format(
+        share=f"{value:.2%}", questions=at.agreement.questions, kinds=kinds
+    )
+    return _make_finding(
+        quantity, value, limit, at, graph, f"{text}, at least {limit:.2%} expected", certain=certain
     )
 
 
-def _found(
+def _make_finding(
     quantity: Quantity,
     value: float,
     limit: float,
     at: Checkpoint,
     graph: GraphName | None,
-    words: str,
+    message: str,
     *,
     certain: bool = True,
 ) -> Finding:
@@ -158,5 +171,5 @@ def _found(
         limit=limit,
         graph=graph,
         certain=certain and graph is not None,
-        words=words,
+        words=message,
     )

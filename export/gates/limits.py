@@ -1,4 +1,5 @@
-"""How far an export may stray from its network, by precision, and how long it is watched.
+"""Limits of the gates: how far an export may differ from its network, by precision, and how long it is
+watched.
 
     gates:
       frames: 4000
@@ -24,13 +25,13 @@ from engines.network_config import Strict
 from export.data.records import Split
 
 Share = Annotated[float, Field(ge=0, le=1)]
-ORDER: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "w8", "int8")
-"""From the finest to the coarsest."""
-_CHANCE = 1e-3
+FINEST_FIRST: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "w8", "int8")
+"""From the finest precision to the coarsest."""
+_MAX_CHANCE = 1e-3
 
 
 class Limits(Strict):
-    """What passes. Shares are least values, `angle_deg`, `error` and `recall_drop` largest ones."""
+    """What passes. Shares are minimum values; `angle_deg`, `error` and `recall_drop` maximum values."""
 
     answers: Share = Field(description="questions after the last frame whose answers agree")
     contents: Share = Field(description="the same, whether or not either abstained")
@@ -44,7 +45,7 @@ class Limits(Strict):
 
 
 class GateLimits(Strict):
-    """Limits of each precision. What a file leaves out keeps its default."""
+    """Limits of each precision. Values that a file leaves out keep their defaults."""
 
     fp32: Limits = Limits(
         answers=0.999, contents=0.998, tokens=0.99, angle_deg=1.0, box_iou=0.99, span_iou=0.99,
@@ -69,24 +70,24 @@ class GateLimits(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _with_defaults(cls, given: Any) -> Any:
-        """A file may name some quantities of a precision only."""
-        if not isinstance(given, dict):
-            return given
-        out = dict(given)
+    def _with_defaults(cls, values: Any) -> Any:
+        """Fill in defaults: a file may name only some quantities of a precision."""
+        if not isinstance(values, dict):
+            return values
+        out = dict(values)
         for name, field in cls.model_fields.items():
-            if isinstance(given.get(name), dict):
-                out[name] = {**field.default.model_dump(), **given[name]}
+            if isinstance(values.get(name), dict):
+                out[name] = {**field.default.model_dump(), **values[name]}
         return out
 
-    def of(self, precisions: Iterable[Precision]) -> Limits:
-        """The limits of a bundle whose graphs have these precisions: those of the coarsest."""
-        limits: Limits = getattr(self, max(precisions, key=ORDER.index))
+    def for_precisions(self, precisions: Iterable[Precision]) -> Limits:
+        """Return the limits of a bundle whose graphs have these precisions: those of the coarsest."""
+        limits: Limits = getattr(self, max(precisions, key=FINEST_FIRST.index))
         return limits
 
 
 class GateSettings(Strict):
-    """How a bundle is watched, and what it must hold."""
+    """How a bundle is watched, and the limits that it must meet."""
 
     frames: int = Field(default=2000, ge=1, description="sampled frames of each source")
     every: int = Field(default=200, ge=1, description="frames between two checkpoints")
@@ -100,20 +101,20 @@ class GateSettings(Strict):
     limits: GateLimits = GateLimits()
 
 
-class _File(Strict):
+class _SettingsFile(Strict):
     gates: GateSettings = GateSettings()
 
 
 def load_settings(path: Path) -> GateSettings:
-    """The `gates:` of a YAML file. Raises LvmError with file, line and the first thing that is wrong."""
-    return read_settings(path, _File).gates
+    """Load the `gates:` of a YAML file. Raises LvmError with file, line and the first problem."""
+    return read_settings(path, _SettingsFile).gates
 
 
 def allowed_differences(count: int, share: float) -> int:
-    """How many of `count` answers may differ at a checkpoint where `share` must agree in the long run.
+    """Return how many of `count` answers may differ at a checkpoint where `share` must agree in the long run.
 
-    Few questions say little: the smallest number that would be passed by chance less than once in a thousand
-    times, by the binomial distribution.
+    A few questions say little: the result is the smallest number that chance exceeds less than once in a
+    thousand times, by the binomial distribution.
     """
     p = 1 - share
     if p in (0, 1):
@@ -122,6 +123,6 @@ def allowed_differences(count: int, share: float) -> int:
     for k in range(count):
         ways = math.lgamma(count + 1) - math.lgamma(k + 1) - math.lgamma(count - k + 1)
         below += math.exp(ways + k * math.log(p) + (count - k) * math.log(share))
-        if 1 - below < _CHANCE:
+        if 1 - below < _MAX_CHANCE:
             return k
     return count

@@ -1,4 +1,4 @@
-"""Lines over frames as inline SVG: no library, no script, colours by the page's style sheet."""
+"""Draw lines over frames as inline SVG: no library, no script; the page's style sheet sets the colours."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from html import escape
 from typing import NamedTuple
 
 WIDTH, HEIGHT = 400, 210
-"""About the width of a phone, so that letters are not drawn smaller there than they are meant to be."""
+"""About the width of a phone, so that letters keep their size there."""
 _LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 12, 24
 _DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
 class Line(NamedTuple):
-    """One quantity: (frame, value) in the order of frames; what was not measured is left out."""
+    """One quantity: (frame, value) in the order of frames; missing values are left out."""
 
     name: str
     points: Sequence[tuple[int, float]]
@@ -28,17 +28,17 @@ def plot(
     *,
     log: bool = False,
 ) -> str:
-    """An SVG figure of at most four lines, and the limit as a dotted one where there is one.
+    """Draw an SVG figure of at most four lines, and the limit, if any, as a dotted line.
 
-    `show` writes a value beside the axis; `log` draws powers of ten at equal distances, so that all values
-    must be positive.
+    `show` formats a value beside the axis; `log` draws powers of ten at equal distances, so all values must
+    be positive.
     """
     lines = [line for line in lines if line.points]
     if not lines:
         return ""
     frames = [frame for line in lines for frame, _ in line.points]
     values = [value for line in lines for _, value in line.points] + ([] if limit is None else [limit])
-    low, high = _range([math.log10(value) for value in values] if log else values)
+    low, high = _find_range([math.log10(value) for value in values] if log else values)
     first, last = min(frames), max(max(frames), min(frames) + 1)
 
     def x(frame: float) -> float:
@@ -51,66 +51,68 @@ def plot(
 
     right, foot = WIDTH - _RIGHT, HEIGHT - 6
     parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">']
-    for value in _powers(low, high) if log else _ticks(low, high):
+    for value in _choose_powers(low, high) if log else _choose_ticks(low, high):
         at = y(value)
         parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        parts.append(_text("tick", _LEFT - 6, at + 4, show(value), "end"))
-    parts.append(_text("tick", _LEFT, foot, f"{first:,}", "start"))
-    parts.append(_text("tick", right, foot, f"{last:,} frames", "end"))
+        parts.append(_render_text("tick", _LEFT - 6, at + 4, show(value), "end"))
+    parts.append(_render_text("tick", _LEFT, foot, f"{first:,}", "start"))
+    parts.append(_render_text("tick", right, foot, f"{last:,} frames", "end"))
     if limit is not None:
         at = y(limit)
         parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
     for number, line in enumerate(lines):
         places = [(f"{x(frame):.1f}", f"{y(value):.1f}") for frame, value in line.points]
         points = " ".join(",".join(place) for place in places)
-        parts.append(f'<polyline class="line c{number}" points="{points}"{_dashes(number)}/>')
+        parts.append(f'<polyline class="line c{number}" points="{points}"{_format_dashes(number)}/>')
         parts += [f'<circle class="dot c{number}" cx="{a}" cy="{b}" r="2.5"/>' for a, b in places]
     if limit is not None:
-        at = y(limit)  # said last, over the lines; below its own where the drawing ends above it
-        parts.append(_text("limit", right, at + (13 if at < _TOP + 14 else -5), "limit", "end"))
-    keys = "".join(_key(number, line.name) for number, line in enumerate(lines)) if len(lines) > 1 else ""
+        at = y(limit)  # drawn last, over the lines; below the limit line where there is no space above
+        parts.append(_render_text("limit", right, at + (13 if at < _TOP + 14 else -5), "limit", "end"))
+    keys = (
+        "".join(_render_key(number, line.name) for number, line in enumerate(lines)) if len(lines) > 1 else ""
+    )
     keys = f'<div class="keys">{keys}</div>' if keys else ""
     return f"<figure><figcaption>{escape(title)}</figcaption>{keys}{''.join(parts)}</svg></figure>"
 
 
-def _key(number: int, name: str) -> str:
-    """Which line is which: outside of the drawing, where letters keep their size."""
-    sample = f'<line class="line c{number}" x1="0" x2="26" y1="4" y2="4"{_dashes(number)}/>'
+def _render_key(number: int, name: str) -> str:
+    """Render the key of a line: outside the drawing, where letters keep their size."""
+    sample = f'<line class="line c{number}" x1="0" x2="26" y1="4" y2="4"{_format_dashes(number)}/>'
     return f'<span class="key"><svg viewBox="0 0 26 8" aria-hidden="true">{sample}</svg>{escape(name)}</span>'
 
 
-def _dashes(number: int) -> str:
+def _format_dashes(number: int) -> str:
     return f' stroke-dasharray="{_DASHES[number]}"' if _DASHES[number] else ""
 
 
-def _text(kind: str, x: float, y: float, words: str, anchor: str) -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
+def _render_text(kind: str, x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
-def _range(values: Sequence[float]) -> tuple[float, float]:
-    """From a little below the least to a little above the largest; never empty."""
+def _find_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range from a little below the minimum to a little above the maximum; never empty."""
     low, high = min(values), max(values)
     margin = (high - low) * 0.08 or max(abs(high) * 0.02, 1e-9)
     return low - margin, high + margin
 
 
-def _ticks(low: float, high: float) -> list[float]:
-    """Three to six round numbers between the two."""
+def _choose_ticks(low: float, high: float) -> list[float]:
+    """Choose three to six round numbers between the two."""
     step = 10.0 ** math.floor(math.log10((high - low) / 3))
     step *= next(m for m in (5, 2, 1) if (high - low) / (m * step) >= 3) if (high - low) / step >= 3 else 1
     start = math.ceil(low / step)
     return [number * step for number in range(start, math.floor(high / step) + 1)]
 
 
-def _powers(low: float, high: float) -> list[float]:
-    """Values between 10 ** low and 10 ** high: powers of ten, with their doubles and fives where few fit."""
+def _choose_powers(low: float, high: float) -> list[float]:
+    """Choose values between 10 ** low and 10 ** high: powers of ten, with multiples of them where few fit."""
     for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
-        found = [
+        powers = [
             step * 10.0**power
             for power in range(math.floor(low), math.ceil(high) + 1)
             for step in steps
             if low <= math.log10(step) + power <= high
         ]
-        if len(found) >= 3:
+        if len(powers) >= 3:
             break
-    return found or [10.0 ** ((low + high) / 2)]
+    return powers or [10.0 ** ((low + high) / 2)]

@@ -1,4 +1,4 @@
-"""What a gate found, as plain numbers: what the report is drawn from and what the JSON holds."""
+"""The results of the gates as plain numbers: the report is drawn from them and the JSON holds them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from export.data.records import QueryType
 from export.gates.limits import Limits
 
 Ending = Literal["fault", "finite"]
-"""What ends a run: the engine fails, or gives what is no number."""
+"""What ends a run: the engine fails, or gives a value that is not finite."""
 Quantity = Literal[
     Ending, "error", "kept", "tokens", "angle_deg", "answers", "contents", "box_iou", "span_iou", "recall"
 ]
@@ -21,8 +21,8 @@ Quantity = Literal[
 class Agreement(Strict):
     """How the answers to one set of questions agree. Shares and means; None where no question is of the kind.
 
-    `answers`: the same is told. `contents`: the same is said, abstention aside. `abstention`: both or neither
-    abstain. `activity`: the same first activity. `box_iou`, `span_iou`: means.
+    `answers`: the person who asked gets the same. `contents`: the content is the same, abstention aside.
+    `abstention`: both or neither abstain. `activity`: the same first activity. `box_iou`, `span_iou`: means.
     """
 
     questions: int
@@ -36,7 +36,7 @@ class Agreement(Strict):
 
 
 class Alone(Strict):
-    """One graph of the export, all else from the reference: its worst output, and what comes of it.
+    """One graph of the export, all else from the reference: its worst output, and the effect.
 
     `kept`: tokens in common after the last clip; `answers`: share of `questions` of the checkpoint that
     agree. None where the graph has no part in it.
@@ -61,9 +61,9 @@ class Checkpoint(Strict):
 
 
 class Finding(Strict):
-    """A quantity beyond its limit: first seen after `frame` frames. `graph` is None where none can be named.
+    """A quantity beyond its limit, first seen after `frame` frames. `graph` is None where none can be named.
 
-    `certain`: the graph alone is beyond a limit too; else it comes nearest to one.
+    `certain`: the graph alone is beyond a limit too; otherwise it comes nearest to a limit.
     """
 
     quantity: Quantity
@@ -104,7 +104,7 @@ class Accuracy(Strict):
 
 
 class GateResult(Strict):
-    """Everything that was found of one bundle on one backend."""
+    """All results of one bundle on one backend."""
 
     bundle: str
     digest: str
@@ -118,11 +118,11 @@ class GateResult(Strict):
 
     @property
     def findings(self) -> tuple[tuple[str, Finding], ...]:
-        """Where something was found, and what."""
-        found = [(one.source, finding) for one in self.drift for finding in one.findings]
+        """Pairs of source and finding."""
+        pairs = [(drift.source, finding) for drift in self.drift for finding in drift.findings]
         if self.accuracy is not None:
-            found += [(self.accuracy.data, finding) for finding in self.accuracy.findings]
-        return tuple(found)
+            pairs += [(self.accuracy.data, finding) for finding in self.accuracy.findings]
+        return tuple(pairs)
 
     @property
     def passed(self) -> bool:

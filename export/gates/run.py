@@ -1,7 +1,7 @@
-"""The gates that an exported bundle has to pass: what the exporter calls when a bundle is written.
+"""Run the gates on an exported bundle.
 
-    from export.gates.run import demand, run_bundle
-    demand(run_bundle(Bundle.open(folder), "openvino", settings, network=network), Path("gates.html"))
+    from export.gates.run import require_passed, run_bundle
+    require_passed(run_bundle(Bundle.open(folder), "openvino", settings, network=network), Path("gates.html"))
 
 Gate (a), tensors of each graph, is `export.parity.check`; here are (b), recurrent drift, and (c), accuracy.
 """
@@ -17,14 +17,14 @@ from engines.bundle import Bundle
 from engines.errors import GateFailed
 from engines.manifest import GRAPHS, GraphName, Precision
 from engines.select import find_target
-from export.gates.drift import Report, drift
+from export.gates.drift import Report, measure_drift
 from export.gates.limits import GateSettings
 from export.gates.report import write_report
 from export.gates.result import Finding, GateResult
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.relative_error import Graphs
-from export.stream_runs.footage import footage_of
+from export.stream_runs.footage import open_footage
 
 _SETTINGS = GateSettings()
 
@@ -36,25 +36,21 @@ def run_bundle(
     *,
     network: LvmNet | None = None,
     threads: int | None = None,
-    report: Report = lambda words, frames: None,
+    report: Report = lambda message, frames: None,
 ) -> GateResult:
     """Run the gates on one backend ("auto" or a name) against `network`, by default the bundle's own in fp32.
 
-    What fails is in the result: it is not raised, and nothing is written. Raises LvmError or Unavailable where
-    nothing can be compared.
+    What fails is in the result: it is not raised, and nothing is written. Raises LvmError or Unavailable
+    where nothing can be compared.
     """
     if network is None:
-        # The exporter imports this room, so its writer can only be imported late.
-        from export.bundle.writer import network_of
+        # The exporter imports this module, so its writer can only be imported late.
+        from export.bundle.writer import load_network
 
-        network = network_of(bundle)
+        network = load_network(bundle)
     engines = Engines.load(bundle, backend, threads)
     try:
-        graphs: Graphs = {
-            "backbone": engines.backbone,
-            "sampler": engines.sampler,
-            "reader": engines.reader,
-        }
+        graphs: Graphs = {"backbone": engines.backbone, "sampler": engines.sampler, "reader": engines.reader}
         records = bundle.manifest.graphs[find_target(engines.choice.backend)]
         precisions = {name: records[name].precision for name in GRAPHS}
         return run_gates(bundle, network, graphs, precisions, settings, report)
@@ -68,37 +64,38 @@ def run_gates(
     graphs: Graphs,
     precisions: Mapping[GraphName, Precision],
     settings: GateSettings = _SETTINGS,
-    report: Report = lambda words, frames: None,
+    report: Report = lambda message, frames: None,
 ) -> GateResult:
-    """As `run_bundle`, of engines that are loaded already."""
+    """Run the gates as `run_bundle` does, with engines that are already loaded."""
     started = time.perf_counter()
     reference: Graphs = {name: TorchEngine(network, name) for name in GRAPHS}
     manifest = bundle.manifest
-    found = tuple(
-        drift(manifest, reference, graphs, precisions, footage, settings, report)
-        for footage in footage_of(settings.sources, settings.photos, settings.seed)
+    drifts = tuple(
+        measure_drift(manifest, reference, graphs, precisions, footage, settings, report)
+        for footage in open_footage(settings.sources, settings.photos, settings.seed)
     )
     accuracy = None
     if settings.data is not None:
-        from export.gates.accuracy import accuracy_of
+        from export.gates.accuracy import measure_accuracy
 
         report(f"accuracy on {settings.data}", 0)
-        accuracy = accuracy_of(bundle, network, graphs, precisions, settings)
+        accuracy = measure_accuracy(bundle, network, graphs, precisions, settings)
     return GateResult(
         bundle=manifest.name,
         digest=bundle.digest,
         backend=graphs["reader"].backend,
         precisions=dict(precisions),
-        limits=settings.limits.of(precisions.values()),
+        limits=settings.limits.for_precisions(precisions.values()),
         seed=settings.seed,
-        drift=found,
+        drift=drifts,
         accuracy=accuracy,
         seconds=time.perf_counter() - started,
     )
 
 
-def demand(result: GateResult, html: Path, *, always: bool = False) -> None:
-    """Write the report where a gate failed or it is asked for `always`. Raises GateFailed in one sentence."""
+def require_passed(result: GateResult, html: Path, *, always: bool = False) -> None:
+    """Write the report if a gate failed, or `always` if asked. Raises GateFailed in one sentence if a gate
+    failed."""
     failed = not result.passed
     where = f"see {html}"
     if failed or always:
@@ -109,27 +106,27 @@ def demand(result: GateResult, html: Path, *, always: bool = False) -> None:
                 raise
             where = f"the report could not be written to {html}: {error.strerror}"
     if failed:
-        raise GateFailed(f"{sentence(result)}; {where}")
+        raise GateFailed(f"{describe_failure(result)}; {where}")
 
 
-def sentence(result: GateResult) -> str:
-    """What failed first: graph, step and quantity. Empty where nothing did."""
+def describe_failure(result: GateResult) -> str:
+    """Describe what failed first: graph, step and quantity. Empty if nothing did."""
     if result.passed:
         return ""
-    source, first = min(result.findings, key=lambda one: _rank(one[1]))
+    source, first = min(result.findings, key=lambda entry: _rank_finding(entry[1]))
     more = len(result.findings) - 1
-    said = f"{result.bundle} on {result.backend}: {place(first, source)}: {first.words}"
-    return said + (f", and {more} more" if more else "")
+    text = f"{result.bundle} on {result.backend}: {describe_place(first, source)}: {first.words}"
+    return text + (f", and {more} more" if more else "")
 
 
-def place(finding: Finding, source: str) -> str:
-    """Graph and step in words."""
+def describe_place(finding: Finding, source: str) -> str:
+    """Describe graph and step."""
     graph = ""
     if finding.graph is not None:
         graph = f"{finding.graph}, " if finding.certain else f"no graph alone, most likely {finding.graph}, "
     return f"{graph}{source}" + ("" if finding.frame is None else f" after {finding.frame} frames")
 
 
-def _rank(finding: Finding) -> tuple[bool, int, bool]:
-    """What ended the run before all, then what came first, with a named graph before none."""
+def _rank_finding(finding: Finding) -> tuple[bool, int, bool]:
+    """Sort what ended the run first, then by frame, certain graphs before uncertain."""
     return finding.quantity not in ("fault", "finite"), finding.frame or 0, not finding.certain

@@ -1,4 +1,4 @@
-"""The look of the gates' report: light and dark, wide and narrow, printed; nothing is fetched."""
+"""The style sheet of the gates' report: light and dark, wide and narrow, print; nothing is fetched."""
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1c1c1e; --soft: #5c5c63; --rule: #dcdce2; --paper: #fff;

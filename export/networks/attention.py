@@ -2,10 +2,10 @@
 
 B batch, Q query tokens, K key tokens, d model width, H heads, E = d / H.
 
-Layer layout and parameter counts are those of TubeDETR (4 d^2 + 2 d ffn an encoder layer, 8 d^2 + 2 d ffn
-a decoder layer), written anew. Attention goes through torch's scaled_dot_product_attention and nothing
-else: the exporter replaces that one operator by what each backend runs fused. Attention weights are not
-dropped: no fused kernel of a CPU does that, and drawing which ones took a quarter of a training step.
+Layer layout and parameter counts are those of TubeDETR (4 d^2 + 2 d ffn an encoder layer, 8 d^2 + 2 d ffn a
+decoder layer), written anew. All attention goes through torch's scaled_dot_product_attention: the exporter
+replaces that operator by what each backend runs fused. There is no dropout on attention weights: no fused CPU
+kernel has it, and drawing them took a quarter of a training step.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 MASKED = -1e4
-"""Bias of a key that must not be seen: its weight is exactly 0 beside any seen key, and it fits float16.
+"""Bias of a key that must not be seen: its weight is exactly 0 beside any visible key, and it fits float16.
 
 Finite, so that a row whose keys are all masked gives a mean instead of NaN.
 """
 
 
-def bias_of(valid: Tensor) -> Tensor:
-    """valid (B, K) bool -> (B, K) float32: 0 where valid, else MASKED."""
+def make_key_bias(valid: Tensor) -> Tensor:
+    """Turn valid (B, K) bool into a bias (B, K) float32: 0 where valid, else MASKED."""
     return (~valid).float() * MASKED
 
 
@@ -47,7 +47,7 @@ class Attention(nn.Module):
     def with_weights(
         self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`, computed plainly; returns also the weights (B, H, Q, K).
+        """Compute `forward` without a fused kernel; return also the weights (B, H, Q, K).
 
         Only for few queries: the weights are materialised.
         """
@@ -56,8 +56,8 @@ class Attention(nn.Module):
         weights = torch.softmax(scores + key_bias[:, None, None, :], dim=-1)
         return self._join(weights.to(v.dtype) @ v), weights
 
-    def of_one(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor) -> Tensor:
-        """As `forward` where each of N sequences has a single query token: query (N, d), others (N, K, ...).
+    def attend_single(self, query: Tensor, key: Tensor, value: Tensor, key_bias: Tensor) -> Tensor:
+        """Compute `forward` for N sequences with a single query token each: query (N, d), others (N, K, ...).
 
         Keys and values stay as they are; the query is taken to them through the transposed key projection and
         their mean back through the value's: 2 d^2 + 2 H K d multiplications instead of 2 K d^2. Gives (N, d).
@@ -147,21 +147,24 @@ class DecoderLayer(nn.Module):
     def with_weights(
         self, x: Tensor, query: Tensor, step_bias: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """As `forward`; returns also the cross-attention's weights (B, H, Q, K)."""
+        """Compute `forward`; return also the cross-attention's weights (B, H, Q, K)."""
         x = self._attend_steps(x, query, step_bias)
         crossed, weights = self.cross.with_weights(x + query, keys, values, key_bias)
         return self._finish(x, crossed), weights
 
-    def aligned(
+    def attend_aligned(
         self, x: Tensor, query: Tensor, step_bias: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor
     ) -> Tensor:
-        """As `forward`, but each step attends to its own keys only (TubeDETR's time-aligned cross-attention).
+        """Compute `forward` with each step attending to its own keys only (TubeDETR's time-aligned
+        cross-attention).
 
         x, query (B, Q, d), step_bias (B, Q), keys, values (B, Q, K, d), key_bias (B, Q, K) -> (B, Q, d).
         """
         x = self._attend_steps(x, query, step_bias)
-        asked = (x + query).flatten(0, 1)  # (B Q, d)
-        crossed = self.cross.of_one(asked, keys.flatten(0, 1), values.flatten(0, 1), key_bias.flatten(0, 1))
+        queries = (x + query).flatten(0, 1)  # (B Q, d)
+        crossed = self.cross.attend_single(
+            queries, keys.flatten(0, 1), values.flatten(0, 1), key_bias.flatten(0, 1)
+        )
         return self._finish(x, crossed.view_as(x))
 
     def _attend_steps(self, x: Tensor, query: Tensor, step_bias: Tensor) -> Tensor:

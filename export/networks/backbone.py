@@ -1,4 +1,4 @@
-"""Backbones: an RGB image becomes 49 tokens, one for each cell of a 7x7 grid.
+"""Backbones: turn an RGB image into 49 tokens, one for each cell of a 7x7 grid.
 
 B batch, S image side, d_b backbone width.
 """
@@ -21,7 +21,7 @@ _POOLS = (functional.avg_pool2d, functional.max_pool2d)
 
 
 class Backbone(nn.Module):
-    """Base: normalises by ImageNet's mean and deviation, so that a device cannot get it wrong."""
+    """Base class: normalises by ImageNet's mean and deviation, so that a device cannot get it wrong."""
 
     scale: Tensor
     shift: Tensor
@@ -33,22 +33,21 @@ class Backbone(nn.Module):
         self.register_buffer("shift", (-mean / std)[:, None, None], persistent=False)  # (3, 1, 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """image (B, S, S, 3) uint8 RGB -> tokens (B, 49, d_b), row by row."""
+        """Encode image (B, S, S, 3) uint8 RGB as tokens (B, 49, d_b), row by row."""
         pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift  # (B, 3, S, S)
         return self.tokens(pixels)
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        """pixels (B, 3, S, S) normalised -> (B, 49, d_b)."""
+        """Encode normalised pixels (B, 3, S, S) as tokens (B, 49, d_b)."""
         raise NotImplementedError
 
 
 class ConvBackbone(Backbone):
-    """Our own small network: five stages of convolutions, about 1.3 M parameters at width 128.
+    """A small network of our own: five stages of convolutions, about 1.3 M parameters at width 128.
 
-    At 224 pixels its first stage takes every fourth one (7x7), so that it costs little more than at 112:
-    there a product in a hand is 28 pixels wide instead of 14. Colours and the features of the first two
-    stages go into the tokens directly as well, pooled over each cell (BagNet's observation: local features
-    tell things apart).
+    At 224 pixels its first stage has stride 4 (7x7 kernel), so that it costs little more than at 112: there a
+    product in a hand is 28 pixels wide instead of 14. Colours and the features of the first two stages also
+    go into the tokens directly, pooled over each cell (BagNet: local features tell things apart).
     """
 
     def __init__(self, image_size: int, width: int) -> None:
@@ -64,7 +63,7 @@ class ConvBackbone(Backbone):
             strides[0] = 4
         self.stages = nn.Sequential(
             *(
-                # The first stage has most pixels and least to say: a block there would cost a quarter of all.
+                # Many pixels and few features in the first stage: a block there would cost a quarter of all.
                 _Stage(widths[i], widths[i + 1], stride, kernel=7 if stride == 4 else 3, block=i > 0)
                 for i, stride in enumerate(strides)
             )
@@ -82,15 +81,17 @@ class ConvBackbone(Backbone):
             x = stage(x)
             if number < 2:
                 seen.append(x)
-        # What a cell shows somewhere, and how much of it: which product, whatever its place in the cell.
-        told = [pool(one, one.shape[-1] // GRID) for one in seen for pool in _POOLS]  # (B, ., 7, 7)
-        grid = self.mix(torch.cat([x, *told], dim=1))  # (B, d_b, 7, 7)
+        # Maximum and mean over a cell: which product it shows, whatever the place in the cell.
+        pooled = [
+            pool(features, features.shape[-1] // GRID) for features in seen for pool in _POOLS
+        ]  # (B, ., 7, 7)
+        grid = self.mix(torch.cat([x, *pooled], dim=1))  # (B, d_b, 7, 7)
         normed: Tensor = self.norm(grid.flatten(2).transpose(1, 2))  # (B, 49, d_b)
         return normed
 
 
 class _Stage(nn.Module):
-    """A convolution that widens (and may halve), then one residual convolution."""
+    """A convolution that widens (and may halve the size), then one residual convolution."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, kernel: int, block: bool) -> None:
         super().__init__()
@@ -108,21 +109,22 @@ class _Stage(nn.Module):
 
 
 class TimmBackbone(Backbone):
-    """Any timm model whose last feature map is 7x7; its classifier is left out."""
+    """Any timm model whose last feature map is 7x7, without its classifier."""
 
     def __init__(self, name: str, image_size: int, width: int) -> None:
         super().__init__()
         self.name = name
         self.width = width
-        self.body = _timm_model(name, image_size)
+        self.body = _make_timm_model(name, image_size)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         features = self.body.forward_features(pixels)  # type: ignore[operator]
-        return grid_tokens(features, self.width, self.name)
+        return to_grid_tokens(features, self.width, self.name)
 
 
-def grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
-    """features (B, d_b, 7, 7) or (B, 7, 7, d_b) -> (B, 49, d_b). Raises LvmError for any other shape."""
+def to_grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
+    """Flatten features (B, d_b, 7, 7) or (B, 7, 7, d_b) to (B, 49, d_b). Raises LvmError for any
+    other shape."""
     shape = tuple(features.shape)[1:]
     if shape == (width, GRID, GRID):
         return features.flatten(2).transpose(1, 2)
@@ -135,13 +137,13 @@ def grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
 
 
 def make_backbone(config: NetworkConfig) -> Backbone:
-    """The backbone that `config` names, untrained."""
+    """Make the untrained backbone that `config` names."""
     if config.backbone == "conv":
         return ConvBackbone(config.image_size, config.d_backbone)
     return TimmBackbone(config.backbone, config.image_size, config.d_backbone)
 
 
-def _timm_model(name: str, image_size: int) -> nn.Module:
+def _make_timm_model(name: str, image_size: int) -> nn.Module:
     from export.support.torch_compat import (
         import_timm,  # a second of import that our own backbone does not need
     )

@@ -1,16 +1,16 @@
-"""Where something is, told from where the tokens that speak of it lie.
+"""Predict boxes from the cells of the tokens that answer a question.
 
 B batch, L steps, n tokens, d model width, d_b backbone width.
 
-A linear layer on decoder steps, as TubeDETR has it, learns the places of the rooms that it was trained on:
-after 40 rooms, recall at vIoU 0.3 in four unseen ones was .04, .48, .51 and .03. Here each token tells a box
-relative to its own cell, a step takes the mean of those that answer it and lie close in time (the reference
-point of Conditional DETR, Meng et al. 2021, section 3.3), and the linear layer only corrects that.
+A linear layer on decoder steps (TubeDETR) memorises the layout of the training rooms: after 40 rooms, recall
+at vIoU 0.3 in four unseen rooms was .04, .48, .51 and .03. Here each token predicts a box relative to its own
+cell. A step takes the mean over the tokens that answer it and are close in time (the reference point of
+Conditional DETR, Meng et al. 2021, section 3.3), and the linear layer only corrects that.
 
-How large a product is and where in its cell, a token tells whatever is asked: a small network on the token as
-remembered, which every token that shows any product can teach. Learned by questions alone, a step has boxes
-of two dozen events that hang together, and 2,000 steps left a mean vIoU of .34 on rooms of the training set
-as on others; one token tells .45 through one linear layer and .56 through three.
+The size of a product and its place in the cell do not depend on the question: a small network on the
+remembered token predicts them, and every token that shows any product can teach it. Learned from questions
+alone, a step has boxes of two dozen connected events, and 2,000 steps left a mean vIoU of .34, on training
+rooms as on others; a single token reaches .45 through one linear layer and .56 through three.
 """
 
 from __future__ import annotations
@@ -23,17 +23,17 @@ from engines.network_config import CELLS
 from export.networks.positions import GRID
 
 _USUAL_SIDE = 0.12
-"""Share of the picture that a box's side is before anything is learned."""
+"""Side of a box before training, as a share of the picture."""
 _HIDDEN = 128
-"""Of an outline, however wide the network is: a box is four numbers."""
+"""Hidden width of the product box network, whatever the width of the reader: a box is four numbers."""
 _RIM = 1e-3
-"""References stay so far from 0 and 1, so that their logit can be corrected."""
+"""Reference boxes keep this distance from 0 and 1, so that their logit is finite."""
 _FAR_TICKS = 1000
-"""From here on a token is not closer to a step than another."""
+"""Beyond this distance all tokens count as equally far from a step."""
 
 
-class Places(nn.Module):
-    """Boxes of tokens."""
+class BoxHead(nn.Module):
+    """Predicts a box for each token."""
 
     centres: Tensor
 
@@ -59,37 +59,42 @@ class Places(nn.Module):
         y, x = torch.meshgrid(at, at, indexing="ij")
         self.register_buffer("centres", torch.stack([x, y], -1).reshape(CELLS, 2), persistent=False)
 
-    def boxes(self, tokens: Tensor, features: Tensor, hot: Tensor) -> Tensor:
-        """What tokens tell that answer a question: tokens (..., n, d) as encoded, features (..., n, d_b) as
-        remembered, hot (..., n, 49) cells one-hot -> cxcywh (..., n, 4), each near its cell."""
-        # Answers must not teach outlines: the few boxes of a batch's questions drown what all tokens say.
-        return self._placed(self.token(tokens) + self.outline(features).detach(), hot)
+    def predict_boxes(self, tokens: Tensor, features: Tensor, hot: Tensor) -> Tensor:
+        """Predict the boxes of tokens that answer a question.
 
-    def outlines(self, features: Tensor, hot: Tensor) -> Tensor:
-        """What tokens tell whatever is asked: features (..., n, d_b), hot (..., n, 49) -> (..., n, 4)."""
-        return self._placed(self.token.bias + self.outline(features), hot)
+        tokens (..., n, d) as encoded, features (..., n, d_b) as remembered, hot (..., n, 49) cells one-hot ->
+        cxcywh (..., n, 4), each near its cell.
+        """
+        # Answers must not teach product boxes: their few boxes would outweigh those of all tokens.
+        return self._to_cxcywh(self.token(tokens) + self.outline(features).detach(), hot)
 
-    def _placed(self, told: Tensor, hot: Tensor) -> Tensor:
-        centre = hot @ self.centres + torch.tanh(told[..., :2]) / GRID
-        return torch.cat([centre, torch.sigmoid(told[..., 2:])], -1)
+    def predict_product_boxes(self, features: Tensor, hot: Tensor) -> Tensor:
+        """Predict boxes of the product that each token shows, whatever is asked: features (..., n, d_b), hot
+        (..., n, 49) -> cxcywh (..., n, 4)."""
+        return self._to_cxcywh(self.token.bias + self.outline(features), hot)
+
+    def _to_cxcywh(self, raw: Tensor, hot: Tensor) -> Tensor:
+        centre = hot @ self.centres + torch.tanh(raw[..., :2]) / GRID
+        return torch.cat([centre, torch.sigmoid(raw[..., 2:])], -1)
 
 
-class TimedPlaces(Places):
-    """Boxes of tokens, and of steps from those that are close in time."""
+class TimedBoxHead(BoxHead):
+    """Predicts boxes of tokens, and pools them for each step from the tokens that are close in time."""
 
     def __init__(self, width: int, features: int) -> None:
         super().__init__(width, features)
         self.haste = nn.Parameter(torch.zeros(()))
         """By how much of its weight a token loses for each tick that it is away (through softplus)."""
 
-    def references(self, boxes: Tensor, logits: Tensor, apart: Tensor) -> Tensor:
-        """boxes (B, n, 4), logits (B, n) of answering, apart (B, L, n) ticks between -> (B, L, 4)."""
+    def pool_boxes(self, boxes: Tensor, logits: Tensor, apart: Tensor) -> Tensor:
+        """Average boxes (B, n, 4) for each step: logits (B, n) of answering, apart (B, L, n) ticks between ->
+        (B, L, 4)."""
         ticks = apart.abs().clamp(max=_FAR_TICKS).float()
         share = torch.softmax(logits[:, None] - functional.softplus(self.haste) * ticks, -1)  # (B, L, n)
         return share @ boxes
 
 
-def corrected(reference: Tensor, correction: Tensor) -> Tensor:
-    """Both (..., 4): reference boxes moved by as much on the logit scale, within (0, 1)."""
+def correct_boxes(reference: Tensor, correction: Tensor) -> Tensor:
+    """Move reference boxes (..., 4) by a correction (..., 4) on the logit scale; the result is in (0, 1)."""
     inside = reference.clamp(_RIM, 1 - _RIM)
     return torch.sigmoid(torch.log(inside / (1 - inside)) + correction)

@@ -1,4 +1,4 @@
-"""What the reader says once it has read: one linear layer for each output.
+"""Output heads of the reader: one linear layer for each output.
 
 B batch, n memory tokens, L steps, C activities, d model width, d_b backbone width, k memory tokens that are
 read.
@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.network_config import NetworkConfig
-from export.networks.box_head import TimedPlaces, corrected
+from export.networks.box_head import TimedBoxHead, correct_boxes
 
 UNANSWERABLE = -1e9
-"""Logit of a step or token that is not there."""
-_OF_TOKENS = {"pointer_logits": UNANSWERABLE, "pointer_offsets": 0.0, "evidence": 0.0}
-"""Outputs of tokens, and what those say that are not read."""
+"""Logit of a step or token that is absent."""
+_TOKEN_OUTPUTS = {"pointer_logits": UNANSWERABLE, "pointer_offsets": 0.0, "evidence": 0.0}
+"""Outputs of tokens, and their values for tokens that are not read."""
 
 
 class ReaderOutput(NamedTuple):
@@ -32,7 +32,7 @@ class ReaderOutput(NamedTuple):
     relevance: Tensor | None = None  # (B, n) by which tokens were chosen; None where all are read
 
 
-class Read(NamedTuple):
+class ReadTokens(NamedTuple):
     """The memory tokens that were read."""
 
     tokens: Tensor  # (B, k, d) as encoded
@@ -44,7 +44,7 @@ class Read(NamedTuple):
 
 
 class Heads(nn.Module):
-    """One linear layer for each output; boxes start from where the tokens lie that answer."""
+    """One linear layer for each output; boxes start from the cells of the tokens that answer."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -56,21 +56,21 @@ class Heads(nn.Module):
         nn.init.zeros_(self.box.bias)
         self.span = nn.Linear(width, 2)
         self.pointer = nn.Linear(width, 3)
-        self.places = TimedPlaces(width, config.d_backbone)
+        self.places = TimedBoxHead(width, config.d_backbone)
 
-    def forward(self, steps: Tensor, query_valid: Tensor, read: Read) -> ReaderOutput:
-        """steps (B, L, d), query_valid (B, L) bool."""
-        pooled = mean_of_valid(steps, query_valid)  # (B, d)
+    def forward(self, steps: Tensor, query_valid: Tensor, read: ReadTokens) -> ReaderOutput:
+        """Compute all outputs from steps (B, L, d) and query_valid (B, L) bool."""
+        pooled = average_valid(steps, query_valid)  # (B, d)
         start, end = self.span(steps).unbind(-1)  # (B, L) each
         pointer = self.pointer(read.tokens)  # (B, k, 3)
         answers = pointer[..., 0].masked_fill(~read.valid, UNANSWERABLE)  # (B, k)
-        # Without a token the order of those that are not there is any; then it must not tell a box.
+        # Without any valid token the absent ones come in arbitrary order; they must not predict a box.
         there = read.valid.to(steps.dtype)[..., None]  # (B, k, 1)
-        places = self.places.boxes(read.tokens, read.features, read.cells) * there  # (B, k, 4)
-        reference = self.places.references(places, answers, read.apart)  # (B, L, 4)
+        places = self.places.predict_boxes(read.tokens, read.features, read.cells) * there  # (B, k, 4)
+        reference = self.places.pool_boxes(places, answers, read.apart)  # (B, L, 4)
         return ReaderOutput(
             activity_logits=self.activity(pooled),
-            boxes_cxcywh=corrected(reference, self.box(steps)),
+            boxes_cxcywh=correct_boxes(reference, self.box(steps)),
             start_logits=start.masked_fill(~query_valid, UNANSWERABLE),
             end_logits=end.masked_fill(~query_valid, UNANSWERABLE),
             pointer_logits=answers,
@@ -80,24 +80,25 @@ class Heads(nn.Module):
         )
 
 
-def on_slots(heads: ReaderOutput, chosen: Tensor | None, slots: int) -> ReaderOutput:
-    """Outputs of the k tokens that were read, back on the n slots; the others say nothing."""
+def scatter_outputs(heads: ReaderOutput, chosen: Tensor | None, slots: int) -> ReaderOutput:
+    """Put the outputs of the k tokens that were read back on the n slots; the others get neutral values."""
     if chosen is None:
         return heads
-    told = heads._asdict()
+    outputs = heads._asdict()
     return heads._replace(
-        **{name: _spread(told[name], chosen, slots, nothing) for name, nothing in _OF_TOKENS.items()}
+        **{name: _scatter(outputs[name], chosen, slots, nothing) for name, nothing in _TOKEN_OUTPUTS.items()}
     )
 
 
-def _spread(values: Tensor, chosen: Tensor, slots: int, nothing: float) -> Tensor:
-    """values (B, k) or (B, k, d) at `chosen` (B, k) of (B, slots) or (B, slots, d); `nothing` elsewhere."""
+def _scatter(values: Tensor, chosen: Tensor, slots: int, nothing: float) -> Tensor:
+    """Put values (B, k) or (B, k, d) at `chosen` (B, k) of (B, slots) or (B, slots, d); `nothing`
+    elsewhere."""
     shape = (chosen.shape[0], slots, *values.shape[2:])  # len() would fix the batch of an exported graph
     at = chosen if values.dim() == 2 else chosen[..., None].expand(-1, -1, values.shape[2])
     return values.new_full(shape, nothing).scatter(1, at, values)
 
 
-def mean_of_valid(steps: Tensor, valid: Tensor) -> Tensor:
-    """steps (B, L, d), valid (B, L) -> (B, d); zeros where no step is valid."""
+def average_valid(steps: Tensor, valid: Tensor) -> Tensor:
+    """Average steps (B, L, d) over the valid ones (B, L): (B, d), zeros where no step is valid."""
     weight = valid.to(steps.dtype)[..., None]  # (B, L, 1)
     return (steps * weight).sum(1) / weight.sum(1).clamp(min=1)

@@ -1,9 +1,8 @@
-"""HiPPO-LegS: the state matrix that state-space layers begin with, and its dense recurrence in numpy.
+"""HiPPO-LegS: the state matrix that state-space layers begin with, and its eigenvalues. N is the number of
+states.
 
-Letters: N states, L steps.
-
-x' = A x + B u with A_nk = -sqrt((2n+1)(2k+1)) below the diagonal, -(n+1) on it, 0 above, and B_n =
-sqrt(2n+1) (Gu et al., "HiPPO", 2020). A + P P^T with P_n = sqrt(n + 1/2) is -1/2 I plus a skew matrix, so its
+x' = A x + B u with A_nk = -sqrt((2n+1)(2k+1)) below the diagonal, -(n+1) on it, 0 above, and B_n = sqrt(2n+1)
+(Gu et al., "HiPPO", 2020). A + P P^T with P_n = sqrt(n + 1/2) is -1/2 I plus a skew matrix, so its
 eigenvalues have real part -1/2: these are what S4D-LegS keeps (Gu et al., "On the Parameterization and
 Initialization of Diagonal State Space Models", 2022).
 """
@@ -16,16 +15,17 @@ from numpy.typing import NDArray
 Real = NDArray[np.float64]
 
 
-def legs(states: int) -> tuple[Real, Real]:
-    """A (N, N) and B (N,) of HiPPO-LegS."""
+def make_legs(states: int) -> tuple[Real, Real]:
+    """Return A (N, N) and B (N,) of HiPPO-LegS."""
     root = np.sqrt(2 * np.arange(states) + 1.0)
     a = -np.tril(np.outer(root, root), -1) - np.diag(np.arange(states) + 1.0)
     return a, root
 
 
-def legs_eigenvalues(states: int) -> NDArray[np.complex128]:
-    """The N / 2 eigenvalues with positive imaginary part of LegS's normal part, in their order. N is even."""
-    a, _ = legs(states)
+def make_legs_eigenvalues(states: int) -> NDArray[np.complex128]:
+    """Return the N / 2 eigenvalues with positive imaginary part of LegS's normal part, in order. N
+    is even."""
+    a, _ = make_legs(states)
     p = np.sqrt(np.arange(states) + 0.5)
     normal = a + np.outer(p, p)  # -1/2 I + skew
     skew = normal + 0.5 * np.eye(states)
@@ -33,6 +33,6 @@ def legs_eigenvalues(states: int) -> NDArray[np.complex128]:
     return np.asarray(-0.5 + 1j * np.sort(imaginary[imaginary > 0]))
 
 
-def lin_eigenvalues(states: int) -> NDArray[np.complex128]:
-    """S4D-Lin: -1/2 + i pi n for n below N / 2."""
+def make_lin_eigenvalues(states: int) -> NDArray[np.complex128]:
+    """Return the eigenvalues of S4D-Lin: -1/2 + i pi n for n below N / 2."""
     return np.asarray(-0.5 + 1j * np.pi * np.arange(states // 2))

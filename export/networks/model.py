@@ -1,4 +1,4 @@
-"""The whole network: backbone, sampler and reader, built from one configuration."""
+"""Build the whole network (backbone, sampler and reader) from one configuration."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
 from export.networks.s5 import S5Sampler
 from export.networks.sampler import Sampler
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 
 class LvmNet(nn.Module):
@@ -27,35 +27,35 @@ class LvmNet(nn.Module):
         self.reader = Reader(config)
 
     def part(self, name: GraphName) -> nn.Module:
-        """The network of one graph."""
+        """Return the network of one graph."""
         return {"backbone": self.backbone, "sampler": self.sampler, "reader": self.reader}[name]
 
 
 def make_sampler(config: NetworkConfig) -> Sampler:
-    """The network that scores candidates."""
+    """Make the network that scores candidates."""
     return S5Sampler(config) if config.sampler == "s5" else Sampler(config)
 
 
-def initialised(config: NetworkConfig, seed: int) -> LvmNet:
-    """An untrained network in evaluation mode; equal seeds, equal weights. Leaves torch's generator."""
+def make_untrained(config: NetworkConfig, seed: int) -> LvmNet:
+    """Make an untrained network in evaluation mode; equal seeds give equal weights. Torch's generator is left
+    as it was."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return LvmNet(config).eval()
 
 
 def with_memory(network: LvmNet, *, tokens: int | None = None, spread: bool | None = None) -> LvmNet:
-    """The same weights over another memory: of `tokens` slots, of which neither sampler nor reader has a
-    parameter each, or with another choice among relevant tokens (`edge_runtime/memory/diversity.py`). None:
-    as it was.
+    """Return the same weights over another memory: with `tokens` slots (no parameter belongs to a slot), or
+    with another `spread` (`edge_runtime/memory/diversity.py`). None keeps a setting.
 
     Raises LvmError for a number of slots that no bundle may have.
     """
-    wanted = {"memory_tokens": tokens, "spread": spread}
-    changes = {name: value for name, value in wanted.items() if value is not None}
+    overrides = {"memory_tokens": tokens, "spread": spread}
+    changes = {name: value for name, value in overrides.items() if value is not None}
     try:
         config = NetworkConfig.model_validate(network.config.model_dump() | changes)
     except ValidationError as error:
-        raise LvmError(f"a memory of {tokens} tokens cannot be: {said(error)}") from None
+        raise LvmError(f"a memory of {tokens} tokens cannot be: {first_complaint(error)}") from None
     resized = LvmNet(config)
     resized.load_state_dict(network.state_dict())
     return resized.train(network.training)

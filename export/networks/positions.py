@@ -1,4 +1,4 @@
-"""Where and when a token was seen, as sinusoidal codes.
+"""Sinusoidal codes of where and when a token was seen.
 
 B batch, N any number of tokens, d model width.
 """
@@ -36,7 +36,7 @@ class TickCode(nn.Module):
         self.register_buffer("turns_high", (turns * _SPLIT).frac().float(), persistent=False)  # (d/2,)
 
     def forward(self, tick: Tensor) -> Tensor:
-        """tick (B, N) int32 -> (B, N, d)."""
+        """Encode tick (B, N) int32 as (B, N, d)."""
         ticks = tick.float().unsqueeze(-1)  # (B, N, 1)
         high = torch.floor(ticks / _SPLIT)
         low = ticks - high * _SPLIT
@@ -53,15 +53,15 @@ class CellCode(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.register_buffer("table", cell_table(width), persistent=False)  # (49, d)
+        self.register_buffer("table", make_cell_table(width), persistent=False)  # (49, d)
 
     def forward(self, one_hot: Tensor) -> Tensor:
-        """one_hot (B, N, 49), see `one_hot_cells` -> (B, N, d)."""
+        """Encode one_hot (B, N, 49), see `encode_cells`, as (B, N, d)."""
         return one_hot @ self.table
 
 
-def one_hot_cells(cell: Tensor) -> Tensor:
-    """cell (B, N) int32 -> (B, N, 49) float32.
+def encode_cells(cell: Tensor) -> Tensor:
+    """Turn cell (B, N) int32 into one-hot rows (B, N, 49) float32.
 
     A product with this picks rows exactly and, unlike a gather, cannot fail on the cell of an empty slot.
     """
@@ -69,8 +69,9 @@ def one_hot_cells(cell: Tensor) -> Tensor:
     return (cell.unsqueeze(-1) == cells).float()
 
 
-def cell_table(width: int) -> Tensor:
-    """(49, d), row by row; coordinates run over (0, 2 pi], temperature 10000 (DETR's sine encoding)."""
+def make_cell_table(width: int) -> Tensor:
+    """Return the codes of all cells (49, d), row by row; coordinates run over (0, 2 pi], temperature 10000
+    (DETR)."""
     half = width // 2
     along = torch.arange(1, GRID + 1, dtype=torch.float64, device="cpu") / GRID * 2 * math.pi
     scale = 10_000.0 ** (torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)  # (d/4,)

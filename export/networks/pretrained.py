@@ -1,4 +1,4 @@
-"""Published backbone weights: from a file or from the hub, never unpickled."""
+"""Load published backbone weights, from a file or from the hub; nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -20,23 +20,24 @@ _WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")
 
 
 def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
-    """Load weights into `backbone`: `path` is a .safetensors or .pth file, None the model's own on the hub.
+    """Load weights into `backbone` from `path` (.safetensors or .pth); None loads the model's own from the
+    hub.
 
     The classifier is dropped. Raises LvmError, naming the keys, if anything else is missing, unknown or of
     another shape; Unavailable if the hub cannot be reached.
     """
-    state = _from_hub(backbone) if path is None else _from_file(path)
+    state = _fetch_from_hub(backbone) if path is None else _read_file(path)
     if isinstance(backbone, TimmBackbone):
-        state = _without_classifier(_as_timm_has_it(state, backbone), backbone)
+        state = _drop_classifier(_convert_layout(state, backbone), backbone)
         target: torch.nn.Module = backbone.body
     else:
         target = backbone
         state = {key.removeprefix("backbone."): tensor for key, tensor in state.items()}
-    _check(target.state_dict(), state, "the hub" if path is None else str(path))
+    _check_fit(target.state_dict(), state, "the hub" if path is None else str(path))
     target.load_state_dict(state)
 
 
-def _from_file(path: Path) -> State:
+def _read_file(path: Path) -> State:
     if not path.is_file():
         raise LvmError(f"backbone weights {path} do not exist")
     try:
@@ -55,7 +56,7 @@ def _from_file(path: Path) -> State:
     return loaded
 
 
-def _from_hub(backbone: Backbone) -> State:
+def _fetch_from_hub(backbone: Backbone) -> State:
     if not isinstance(backbone, TimmBackbone):
         raise LvmError("the conv backbone has no published weights; name a file")
     try:
@@ -69,27 +70,27 @@ def _from_hub(backbone: Backbone) -> State:
     return state
 
 
-def _as_timm_has_it(state: State, backbone: TimmBackbone) -> State:
-    """Published files come in older layouts, which the module that defines the model knows how to convert."""
+def _convert_layout(state: State, backbone: TimmBackbone) -> State:
+    """Convert published files of older layouts by the function of the module that defines the model."""
     module = sys.modules[type(backbone.body).__module__]
     convert = getattr(module, "checkpoint_filter_fn", None)
     return state if convert is None else dict(convert(state, backbone.body))
 
 
-def _without_classifier(state: State, backbone: TimmBackbone) -> State:
+def _drop_classifier(state: State, backbone: TimmBackbone) -> State:
     named: Any = backbone.body.pretrained_cfg["classifier"]  # type: ignore[index]
     heads = (named,) if isinstance(named, str) else tuple(named or ())
     return {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] not in heads}
 
 
-def _check(wanted: State, got: State, origin: str) -> None:
+def _check_fit(expected: State, got: State, origin: str) -> None:
     wrong = {
-        "missing": sorted(wanted.keys() - got.keys()),
-        "unknown": sorted(got.keys() - wanted.keys()),
+        "missing": sorted(expected.keys() - got.keys()),
+        "unknown": sorted(got.keys() - expected.keys()),
         "of another shape": sorted(
-            key for key in wanted.keys() & got.keys() if wanted[key].shape != got[key].shape
+            key for key in expected.keys() & got.keys() if expected[key].shape != got[key].shape
         ),
     }
-    said = [f"{kind}: {', '.join(keys[:5])} ({len(keys)})" for kind, keys in wrong.items() if keys]
-    if said:
-        raise LvmError(f"weights from {origin} do not fit the backbone; {'; '.join(said)}")
+    problems = [f"{kind}: {', '.join(keys[:5])} ({len(keys)})" for kind, keys in wrong.items() if keys]
+    if problems:
+        raise LvmError(f"weights from {origin} do not fit the backbone; {'; '.join(problems)}")

@@ -1,10 +1,10 @@
-"""How alike what a token shows and the product that is asked about are.
+"""Similarity of what a token shows and the product in question.
 
 B batch, n tokens, d_b backbone width, d model width, e width of an identity.
 
-The product of a token's and a photo's features, which LVM-Net fuses, has to be read as likeness by layers
-that learn from questions, and questions are about the products of some dozen videos. The backbone has learned
-the same from endless pictures: its head that tells products apart (InfoNCE) goes into the reader as it is.
+LVM-Net fuses the features of a token and a photo by a product, which layers have to learn to read as
+similarity; they learn from questions, about the products of some dozen videos. The backbone has learned the
+same from endless pictures, so its head that tells products apart (InfoNCE) goes into the reader unchanged.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 IDENTITY = 64
-"""Width of the space in which a backbone learns to know a product again, whatever its own."""
+"""Width of the space in which a backbone learns to recognise a product, whatever its own width."""
 
 
-class Likeness(nn.Module):
-    """Cosine of two identities as a direction in the reader's tokens, nothing at first."""
+class ProductSimilarity(nn.Module):
+    """Adds the cosine of two identities along a learned direction to the reader's tokens; zero at first."""
 
     def __init__(self, features: int, width: int) -> None:
         super().__init__()
@@ -26,11 +26,12 @@ class Likeness(nn.Module):
         self.identity = nn.Linear(features, IDENTITY).requires_grad_(False)
         self.direction = nn.Parameter(torch.zeros(width))
 
-    def of(self, features: Tensor) -> Tensor:
-        """features (..., d_b) -> identities (..., e) of length one."""
+    def embed(self, features: Tensor) -> Tensor:
+        """Embed features (..., d_b) as identities (..., e) of length 1."""
         return functional.normalize(self.identity(features), dim=-1)
 
-    def forward(self, features: Tensor, asked: Tensor) -> Tensor:
-        """features (B, n, d_b), asked (B, e) -> what is added to the tokens (B, n, d)."""
-        cosine = self.of(features) @ asked[..., None]  # (B, n, 1)
+    def forward(self, features: Tensor, identity: Tensor) -> Tensor:
+        """Return what is added to the tokens (B, n, d): features (B, n, d_b), identity (B, e) of the product
+        in question."""
+        cosine = self.embed(features) @ identity[..., None]  # (B, n, 1)
         return cosine * self.direction

@@ -1,4 +1,4 @@
-"""The reader: one query and the memory become an answer; one network for all three kinds of query.
+"""The reader: answers one query from the memory; one network for all three kinds of query.
 
 B batch, n memory tokens (memory and recency buffer), r rank of the SVD, L steps, C activities, d_b backbone
 width, d model width, k memory tokens that are read, l entries of the queues, q tokens of them,
@@ -14,16 +14,23 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.network_config import CELLS, NetworkConfig
-from export.networks.attention import DecoderLayer, EncoderLayer, bias_of
+from export.networks.attention import DecoderLayer, EncoderLayer, make_key_bias
 from export.networks.clip_entries import QueueTokens
-from export.networks.heads import UNANSWERABLE, Heads, Read, ReaderOutput, mean_of_valid, on_slots
-from export.networks.positions import CellCode, TickCode, one_hot_cells
-from export.networks.product_similarity import Likeness
-from export.networks.temporal_order import Order
+from export.networks.heads import (
+    UNANSWERABLE,
+    Heads,
+    ReaderOutput,
+    ReadTokens,
+    average_valid,
+    scatter_outputs,
+)
+from export.networks.positions import CellCode, TickCode, encode_cells
+from export.networks.product_similarity import ProductSimilarity
+from export.networks.temporal_order import RelativeTime
 
 
 class Context(NamedTuple):
-    """What the decoder reads."""
+    """The encoded tokens that the decoder reads."""
 
     tokens: Tensor  # (B, K, d)
     position: Tensor  # (B, K, d)
@@ -33,10 +40,10 @@ class Context(NamedTuple):
 class Reader(nn.Module):
     """LVM-Net's encoder and decoder over a memory, with the query as masked inputs.
 
-    Ours beside the paper: pooled object fusion, SVD tokens, presence, pointer and evidence outputs. Every
-    decoder step attends to all tokens that are read, as memory tokens are not aligned with frames; alignment
-    comes from the tick code that keys and queries share. Of a large memory only the k tokens are read that
-    have most to do with the question: encoder and decoder cost the square of what they read.
+    Our additions to the paper: pooled object fusion, SVD tokens, presence, pointer and evidence outputs.
+    Every decoder step attends to all tokens that are read, because memory tokens are not aligned with frames;
+    alignment comes from the tick code that keys and queries share. Of a large memory only the k tokens most
+    relevant to the question are read: encoder and decoder cost the square of what they read.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -46,7 +53,7 @@ class Reader(nn.Module):
         self.embed = Embedding(config)
         self.queues = QueueTokens(config) if config.queues else None
         self.relevance = Relevance(width) if config.reader_candidates else None
-        self.order = Order(width) if config.order else None
+        self.order = RelativeTime(width) if config.order else None
         self.ticks = TickCode(width, config.tick_base)
         self.cells = CellCode(width)
         layer = (width, config.heads, config.ffn, config.dropout)
@@ -86,81 +93,85 @@ class Reader(nn.Module):
         queue_valid (B, l) bool, memory_bias (B, n) added to the attention scores of memory tokens (training
         only). What the context lacks stays None.
         """
-        asked = self.embed.asked(
+        question = self.embed.embed_question(
             svd_basis, svd_strength, object_tokens, object_valid, activity, activity_valid
         )
         if self.queues is not None:
-            asked = asked.after(*self.queues(queue_valid, queue_tick, queue_text, queue_region))
-        memory = self.embed.memory(memory_features, one_hot_cells(memory_cell), asked, object_valid)
+            question = question.prepend_queues(
+                *self.queues(queue_valid, queue_tick, queue_text, queue_region)
+            )
+        memory = self.embed.memory(memory_features, encode_cells(memory_cell), question, object_valid)
         relevance, chosen = None, None
-        memory_weight = bias_of(memory_valid)  # (B, n)
+        memory_weight = make_key_bias(memory_valid)  # (B, n)
         if memory_bias is not None:
             memory_weight = memory_weight + memory_bias
         if self.relevance is not None:
-            relevance = self.relevance(memory, asked.activity, activity_valid)  # (B, n)
-            chosen = _most_relevant(relevance, memory_valid, self.read_tokens)  # (B, k)
-            # What speaks for reading a token also weighs it: so answers teach the choice.
+            relevance = self.relevance(memory, question.activity, activity_valid)  # (B, n)
+            chosen = _select_relevant(relevance, memory_valid, self.read_tokens)  # (B, k)
+            # The score by which a token is chosen also weighs it, so that answers teach the choice.
             # As softplus: onnxruntime's sigmoid ends at -18, so the log of it is -inf below.
             memory_weight = memory_weight - functional.softplus(-relevance)
-        valid = _taken(memory_valid, chosen)  # (B, k)
-        bias = torch.cat([_taken(memory_weight, chosen), bias_of(asked.valid)], dim=1)  # (B, K)
+        valid = _gather(memory_valid, chosen)  # (B, k)
+        bias = torch.cat([_gather(memory_weight, chosen), make_key_bias(question.valid)], dim=1)  # (B, K)
         k = valid.shape[1]
-        hot = one_hot_cells(_taken(memory_cell, chosen))  # (B, k, 49)
-        tick = _taken(memory_tick, chosen)  # (B, k)
-        shown = _taken(memory, chosen) + self.embed.kind[0]  # (B, k, d)
+        hot = encode_cells(_gather(memory_cell, chosen))  # (B, k, 49)
+        tick = _gather(memory_tick, chosen)  # (B, k)
+        own = _gather(memory, chosen) + self.embed.kind[0]  # (B, k, d)
         if self.order is not None:
             weight = torch.zeros_like(memory_weight) if relevance is None else relevance
-            shown = shown + self.order(shown, tick, _taken(weight, chosen), valid)
-        tokens = torch.cat([shown, asked.tokens], dim=1)  # (B, K, d)
-        position = self._positions(tick, hot, asked)  # (B, K, d)
+            own = own + self.order(own, tick, _gather(weight, chosen), valid)
+        tokens = torch.cat([own, question.tokens], dim=1)  # (B, K, d)
+        position = self._positions(tick, hot, question)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)
         steps, weights = self.decode(Context(encoded, position, bias), query_tick, query_valid)
-        shares = share_of_attention(weights[..., :k], query_valid)  # (B, k)
+        shares = average_attention(weights[..., :k], query_valid)  # (B, k)
         evidence = shares * valid.float()  # exactly 0 also where every key is masked
         apart = query_tick[:, :, None] - tick[:, None]  # (B, L, k)
-        read = Read(encoded[:, :k], _taken(memory_features, chosen), hot, valid, evidence, apart)
+        read = ReadTokens(encoded[:, :k], _gather(memory_features, chosen), hot, valid, evidence, apart)
         heads: ReaderOutput = self.heads(steps, query_valid, read)
-        return on_slots(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
+        return scatter_outputs(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
 
     def encode(self, tokens: Tensor, position: Tensor, bias: Tensor) -> Tensor:
-        """tokens and position (B, K, d), bias (B, K) -> (B, K, d)."""
+        """Encode tokens and position (B, K, d), bias (B, K) as (B, K, d)."""
         for layer in self.encoder:
             tokens = layer(tokens, position, bias)
         return tokens
 
     def decode(self, context: Context, query_tick: Tensor, query_valid: Tensor) -> tuple[Tensor, Tensor]:
-        """query_tick and query_valid (B, L) -> steps (B, L, d), last cross-attention (B, H, L, K)."""
+        """Decode query_tick and query_valid (B, L) to steps (B, L, d) and the last cross-attention (B, H, L,
+        K)."""
         query = self.ticks(query_tick) + self.query  # (B, L, d)
         keys = context.tokens + context.position
-        step_bias = bias_of(query_valid)
+        step_bias = make_key_bias(query_valid)
         x = torch.zeros_like(query)
         weights = x
         for index, layer in enumerate(self.decoder):
             assert isinstance(layer, DecoderLayer)
-            given = (x, query, step_bias, keys, context.tokens, context.bias)
+            inputs = (x, query, step_bias, keys, context.tokens, context.bias)
             if index + 1 < len(self.decoder):
-                x = layer(*given)
+                x = layer(*inputs)
             else:
-                x, weights = layer.with_weights(*given)
+                x, weights = layer.with_weights(*inputs)
         return self.decoder_norm(x), weights
 
-    def _positions(self, memory_tick: Tensor, hot: Tensor, asked: Question) -> Tensor:
-        """memory_tick (B, k), hot (B, k, 49) -> (B, K, d); SVD and activity have none."""
+    def _positions(self, memory_tick: Tensor, hot: Tensor, question: Question) -> Tensor:
+        """Return the positions (B, K, d) of memory_tick (B, k), hot (B, k, 49) and the question; SVD and
+        activity have none."""
         memory = self.ticks(memory_tick) + self.cells(hot)  # (B, k, d)
-        batch, tokens, width = asked.tokens.shape
-        queued = 0 if asked.tick is None else asked.tick.shape[1]
+        batch, tokens, width = question.tokens.shape
+        queued = 0 if question.tick is None else question.tick.shape[1]
         rank = tokens - queued - CELLS - 1
         objects = self.cells.table.expand(batch, CELLS, width)
         parts = [memory, objects, memory.new_zeros(batch, 1, width)]
-        if asked.tick is not None:
-            parts.insert(1, self.ticks(asked.tick))
+        if question.tick is not None:
+            parts.insert(1, self.ticks(question.tick))
         if rank:
-            parts.insert(1 + (asked.tick is not None), memory.new_zeros(batch, rank, width))
+            parts.insert(1 + (question.tick is not None), memory.new_zeros(batch, rank, width))
         return torch.cat(parts, dim=1)
 
 
 class Question(NamedTuple):
-    """What the encoder reads besides the memory, q + r + 50 tokens: queues, SVD summary, object, activity."""
+    """The encoder tokens of the question, q + r + 50: queues, SVD summary, object, activity."""
 
     tokens: Tensor  # (B, q + r + 50, d)
     valid: Tensor  # (B, q + r + 50)
@@ -169,15 +180,15 @@ class Question(NamedTuple):
     activity: Tensor  # (B, d)
     tick: Tensor | None = None  # (B, q)
 
-    def after(self, tokens: Tensor, valid: Tensor, tick: Tensor) -> Question:
-        """With tokens (B, q, d) of the queues before all others, valid and tick (B, q)."""
+    def prepend_queues(self, tokens: Tensor, valid: Tensor, tick: Tensor) -> Question:
+        """Put tokens (B, q, d) of the queues, with valid and tick (B, q), before all others."""
         return self._replace(
             tokens=torch.cat([tokens, self.tokens], 1), valid=torch.cat([valid, self.valid], 1), tick=tick
         )
 
 
 class Embedding(nn.Module):
-    """Encoder tokens: memory times object, SVD summary, the object's own 49 tokens, the activity."""
+    """Makes encoder tokens: memory times object, SVD summary, the object's own 49 tokens, the activity."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -186,14 +197,14 @@ class Embedding(nn.Module):
         self.project = nn.Linear(config.d_backbone, width)
         self.norm = nn.LayerNorm(width)
         self.fuse = nn.Linear(width, width) if self.pooled else None
-        self.likeness = Likeness(config.d_backbone, width) if config.likeness else None
+        self.likeness = ProductSimilarity(config.d_backbone, width) if config.likeness else None
         self.activity = nn.Linear(config.activities, width)
         rank = config.summary_rank
         self.svd = nn.Linear(config.d_backbone, width) if rank else None
         self.rank = nn.Parameter(torch.randn(rank, width) * 0.02) if rank else None
         self.kind = nn.Parameter(torch.randn(4, width) * 0.02)  # memory, svd, object, activity
 
-    def asked(
+    def embed_question(
         self,
         basis: Tensor | None,
         strength: Tensor | None,
@@ -202,7 +213,7 @@ class Embedding(nn.Module):
         activity: Tensor,
         activity_valid: Tensor,
     ) -> Question:
-        """Tensors as in `Reader.forward` -> the question's own tokens."""
+        """Make the question's tokens; arguments as in `Reader.forward`."""
         o = self.norm(self.project(objects))  # (B, 49, d)
         a = self.activity(activity)  # (B, d)
         tokens = [o + self.kind[2], a[:, None] + self.kind[3]]
@@ -211,29 +222,30 @@ class Embedding(nn.Module):
             tokens.insert(0, self._summary(basis, strength))
             assert strength is not None
             valid.insert(0, strength > 0)
-        identity = self.likeness.of(objects.mean(1)) if self.likeness is not None else None  # (B, e)
+        identity = self.likeness.embed(objects.mean(1)) if self.likeness is not None else None  # (B, e)
         return Question(torch.cat(tokens, dim=1), torch.cat(valid, dim=1), o, identity, a)
 
-    def memory(self, features: Tensor, hot: Tensor, asked: Question, object_valid: Tensor) -> Tensor:
-        """features (B, n, d_b), hot (B, n, 49) -> memory times object, and how alike they are, (B, n, d)."""
+    def memory(self, features: Tensor, hot: Tensor, question: Question, object_valid: Tensor) -> Tensor:
+        """Multiply memory by object and add their similarity: features (B, n, d_b), hot (B, n, 49) -> (B, n,
+        d)."""
         z = self.norm(self.project(features))  # (B, n, d)
-        fused: Tensor = z * self._factor(asked.object, hot, object_valid)
-        if self.likeness is not None and asked.identity is not None:
-            given = object_valid.to(z.dtype)[:, None, None]  # (B, 1, 1)
-            fused = fused + given * self.likeness(features, asked.identity)
+        fused: Tensor = z * self._factor(question.object, hot, object_valid)
+        if self.likeness is not None and question.identity is not None:
+            present = object_valid.to(z.dtype)[:, None, None]  # (B, 1, 1)
+            fused = fused + present * self.likeness(features, question.identity)
         return fused
 
     def _factor(self, o: Tensor, hot: Tensor, object_valid: Tensor) -> Tensor:
-        """o (B, 49, d), hot (B, n, 49) -> what memory is multiplied with, (B, n, d) or (B, 1, d)."""
-        given = object_valid.to(o.dtype)[:, None, None]  # (B, 1, 1)
+        """Return what memory is multiplied by, (B, n, d) or (B, 1, d): o (B, 49, d), hot (B, n, 49)."""
+        present = object_valid.to(o.dtype)[:, None, None]  # (B, 1, 1)
         if self.fuse is not None:
-            # Where a product lies in its photo says nothing of its place in the room: only the mean counts.
+            # The place of a product in its photo is unrelated to its place in the scene: use the mean.
             factor: Tensor = self.fuse(o.mean(1, keepdim=True))
-            return 1 + given * factor
-        return 1 + given * (hot.to(o.dtype) @ o - 1)
+            return 1 + present * factor
+        return 1 + present * (hot.to(o.dtype) @ o - 1)
 
     def _summary(self, basis: Tensor | None, strength: Tensor | None) -> Tensor:
-        """basis (B, r, d_b), strength (B, r) -> (B, r, d)."""
+        """Embed basis (B, r, d_b) and strength (B, r) as (B, r, d)."""
         if basis is None or strength is None or self.svd is None or self.rank is None:
             raise ValueError("svd_basis and svd_strength expected by this configuration, got None")
         summary: Tensor = self.svd(basis) * strength[..., None] + self.rank + self.kind[1]
@@ -241,7 +253,7 @@ class Embedding(nn.Module):
 
 
 class Relevance(nn.Module):
-    """How much a question has to do with each remembered token: what little is computed for all of them."""
+    """Scores how relevant each remembered token is to a question; the only part computed for all of them."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -250,20 +262,22 @@ class Relevance(nn.Module):
         self.score = nn.Linear(width // 2, 1)
 
     def forward(self, memory: Tensor, activity: Tensor, activity_valid: Tensor) -> Tensor:
-        """memory (B, n, d) times object already, activity (B, d), activity_valid (B,) -> (B, n)."""
-        given = activity_valid.to(activity.dtype)[:, None]  # (B, 1)
-        asked = memory * (1 + given * self.activity(activity))[:, None]  # (B, n, d)
-        score: Tensor = self.score(torch.relu(self.hidden(asked))).squeeze(-1)
+        """Score memory (B, n, d), already multiplied by the object: activity (B, d), activity_valid (B,) ->
+        (B, n)."""
+        present = activity_valid.to(activity.dtype)[:, None]  # (B, 1)
+        fused = memory * (1 + present * self.activity(activity))[:, None]  # (B, n, d)
+        score: Tensor = self.score(torch.relu(self.hidden(fused))).squeeze(-1)
         return score
 
 
-def _most_relevant(relevance: Tensor, valid: Tensor, count: int) -> Tensor:
-    """relevance and valid (B, n) -> indices (B, count) of the valid tokens with most, best first."""
+def _select_relevant(relevance: Tensor, valid: Tensor, count: int) -> Tensor:
+    """Return the indices (B, count) of the most relevant valid tokens, best first: relevance and valid (B,
+    n)."""
     return relevance.masked_fill(~valid, UNANSWERABLE).topk(count, dim=1).indices
 
 
-def _taken(values: Tensor, chosen: Tensor | None) -> Tensor:
-    """values (B, n) or (B, n, d), chosen (B, k) or all -> (B, k) or (B, k, d)."""
+def _gather(values: Tensor, chosen: Tensor | None) -> Tensor:
+    """Take the rows `chosen` (B, k), or all, of values (B, n) or (B, n, d): (B, k) or (B, k, d)."""
     if chosen is None:
         return values
     if values.dim() == 2:
@@ -271,6 +285,6 @@ def _taken(values: Tensor, chosen: Tensor | None) -> Tensor:
     return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[2]))
 
 
-def share_of_attention(weights: Tensor, query_valid: Tensor) -> Tensor:
-    """weights (B, H, L, n), query_valid (B, L) -> (B, n): mean over heads and valid steps."""
-    return mean_of_valid(weights.mean(1), query_valid)
+def average_attention(weights: Tensor, query_valid: Tensor) -> Tensor:
+    """Average weights (B, H, L, n) over heads and valid steps (B, L): (B, n)."""
+    return average_valid(weights.mean(1), query_valid)

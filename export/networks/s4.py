@@ -4,7 +4,7 @@ B batch, L tokens, H channels, N states of a channel, P = N / 2 conjugate pairs 
 
 x' = A x + u, y = 2 Re(C x) + D u for each channel and pair, in steps of dt with the input held between
 them (ZOH): x_k = dA x_{k-1} + dB u_k with dA = exp(dt A), dB = (dA - 1) / A (Gu et al., S4D, 2022). Complex
-numbers are kept as pairs of real ones, since neither ONNX nor any edge backend has them.
+numbers are pairs of real numbers, since neither ONNX nor any edge backend has them.
 One layer, computed in three ways that give the same numbers:
 
 `forward`     convolution with the kernel by FFT: training on whole sequences
@@ -22,37 +22,40 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from export.networks.hippo import legs_eigenvalues, lin_eigenvalues
+from export.networks.hippo import make_legs_eigenvalues, make_lin_eigenvalues
 
 Init = Literal["legs", "lin"]
-STEP = (1e-3, 1e-1)
+STEP_RANGE = (1e-3, 1e-1)
 """Range of dt, drawn log-uniformly: memories of about 20 to 2,000 tokens."""
 DYNAMICS = ("log_step", "log_decay", "frequency")
-"""Parameters that say how long and at which frequencies a layer remembers; weight decay is not for them."""
+"""Parameters that set how long and at which frequencies a layer remembers; they get no weight decay."""
 
 
 class S4D(nn.Module):
-    """`states` N is even. Every channel begins with the same eigenvalues and learns its own."""
+    """State-space layer; `states` N is even. Every channel begins with the same eigenvalues and learns its
+    own."""
 
     def __init__(self, width: int, states: int = 16, *, init: Init = "legs", two_sided: bool = False) -> None:
         super().__init__()
         if states < 2 or states % 2:
             raise ValueError(f"states must be even and at least 2, got {states}")
         pairs = states // 2
-        found = {"legs": legs_eigenvalues, "lin": lin_eigenvalues}[init](states)
-        low, high = (math.log(one) for one in STEP)
+        eigenvalues = {"legs": make_legs_eigenvalues, "lin": make_lin_eigenvalues}[init](states)
+        low, high = (math.log(bound) for bound in STEP_RANGE)
         self.width, self.states, self.two_sided = width, states, two_sided
         self.log_step = nn.Parameter(torch.rand(width) * (high - low) + low)  # (H,)
-        self.log_decay = nn.Parameter(torch.tensor(-found.real).log().float().repeat(width, 1))  # (H, P)
-        self.frequency = nn.Parameter(torch.tensor(found.imag).float().repeat(width, 1))  # (H, P)
+        self.log_decay = nn.Parameter(
+            torch.tensor(-eigenvalues.real).log().float().repeat(width, 1)
+        )  # (H, P)
+        self.frequency = nn.Parameter(torch.tensor(eigenvalues.imag).float().repeat(width, 1))  # (H, P)
         sides = 2 if two_sided else 1
         self.read = nn.Parameter(torch.randn(2, sides, width, pairs) * 0.5**0.5)  # re, im of C
         self.through = nn.Parameter(torch.randn(width))  # D (H,)
 
     def forward(self, u: Tensor) -> Tensor:
-        """u (B, L, H) -> y (B, L, H), from a zero state, by FFT."""
+        """Compute y (B, L, H) from u (B, L, H) and a zero state, by FFT."""
         length = u.shape[1]
-        kernel = self.kernel(length)  # (sides, H, L)
+        kernel = self.compute_kernel(length)  # (sides, H, L)
         whole = nn.functional.pad(kernel[0], (0, length))  # (H, 2 L)
         if self.two_sided:
             whole = whole + nn.functional.pad(kernel[1].flip(-1), (length, 0))
@@ -62,9 +65,9 @@ class S4D(nn.Module):
         return out.transpose(1, 2)
 
     def steps(self, u: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """The recurrence: u (B, L, H) and a state (B, H, N) -> y (B, L, H) and the state after.
+        """Run the recurrence: u (B, L, H) and a state (B, H, N) -> y (B, L, H) and the next state.
 
-        Of a two-sided layer the other side runs from the end, from a zero state.
+        The other side of a two-sided layer runs from the end, from a zero state.
         """
         y, state = self._run(u, state, 0)
         if self.two_sided:
@@ -74,44 +77,47 @@ class S4D(nn.Module):
         return y + u * self.through, state
 
     def _run(self, u: Tensor, state: Tensor | None, side: int) -> tuple[Tensor, Tensor]:
-        (re, im), (in_re, in_im) = self.powers(u.new_ones(1)), self.gain()
+        (re, im), (in_re, in_im) = self.compute_powers(u.new_ones(1)), self.compute_gain()
         re, im = re[..., 0], im[..., 0]  # (H, P)
         c_re, c_im = self.read[0, side], self.read[1, side]
         zero = u.new_zeros(u.shape[0], self.width, self.states)
         x, z = (zero if state is None else state).chunk(2, dim=-1)  # (B, H, P) each
-        found = []
+        outputs = []
         for k in range(u.shape[1]):
-            given = u[:, k, :, None]
-            x, z = re * x - im * z + in_re * given, im * x + re * z + in_im * given
-            found.append(2 * (c_re * x - c_im * z).sum(-1))
-        return torch.stack(found, 1), torch.cat([x, z], -1)
+            value = u[:, k, :, None]
+            x, z = re * x - im * z + in_re * value, im * x + re * z + in_im * value
+            outputs.append(2 * (c_re * x - c_im * z).sum(-1))
+        return torch.stack(outputs, 1), torch.cat([x, z], -1)
 
     # -- what all forms share ------------------------------------------------------------------------------
 
-    def powers(self, exponents: Tensor) -> tuple[Tensor, Tensor]:
-        """Real and imaginary part of dA^j for exponents (J,): (H, P, J) each."""
+    def compute_powers(self, exponents: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the real and imaginary part of dA^j for exponents (J,): (H, P, J) each."""
         step = self.log_step.exp()[:, None, None]
         size = (-self.log_decay.exp()[..., None] * step * exponents).exp()
         angle = self.frequency[..., None] * step * exponents
         return size * angle.cos(), size * angle.sin()
 
-    def gain(self) -> tuple[Tensor, Tensor]:
-        """Real and imaginary part of dB = (dA - 1) / A: (H, P) each."""
-        re, im = self.powers(self.log_step.new_ones(1))
+    def compute_gain(self) -> tuple[Tensor, Tensor]:
+        """Return the real and imaginary part of dB = (dA - 1) / A: (H, P) each."""
+        re, im = self.compute_powers(self.log_step.new_ones(1))
         re, im = re[..., 0] - 1, im[..., 0]
         a, w = -self.log_decay.exp(), self.frequency
         square = a * a + w * w
         return (re * a + im * w) / square, (im * a - re * w) / square
 
-    def kernel(self, length: int) -> Tensor:
-        """2 Re(C dB dA^j) for j below `length`: (sides, H, L)."""
-        (re, im), (in_re, in_im) = self.powers(exponents_of(self.log_step, length)), self.gain()
+    def compute_kernel(self, length: int) -> Tensor:
+        """Return 2 Re(C dB dA^j) for j below `length`: (sides, H, L)."""
+        (re, im), (in_re, in_im) = (
+            self.compute_powers(make_exponents(self.log_step, length)),
+            self.compute_gain(),
+        )
         c_re, c_im = self.read[0], self.read[1]  # (sides, H, P)
         of_re, of_im = c_re * in_re - c_im * in_im, c_re * in_im + c_im * in_re
         kernel = of_re[:, :, None] @ re - of_im[:, :, None] @ im  # (sides, H, 1, L)
         return 2 * kernel[:, :, 0]
 
 
-def exponents_of(like: Tensor, length: int, start: int = 0) -> Tensor:
-    """start, start + 1, ... as numbers of the type of `like`. (length,)"""
+def make_exponents(like: Tensor, length: int, start: int = 0) -> Tensor:
+    """Return start, start + 1, ... as numbers of the type of `like`. (length,)"""
     return torch.arange(start, start + length, device=like.device).to(like.dtype)

@@ -1,4 +1,4 @@
-"""The sampler: how much each candidate token deserves one of the memory's m slots.
+"""The sampler: scores how much each candidate token deserves one of the memory's m slots.
 
 B batch, N = m + clip candidates, d_b backbone width, d model width.
 """
@@ -8,17 +8,17 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from engines.network_config import NetworkConfig
-from export.networks.attention import EncoderLayer, bias_of
-from export.networks.clip_entries import EntryMaker
-from export.networks.positions import CellCode, one_hot_cells
+from export.networks.attention import EncoderLayer, make_key_bias
+from export.networks.clip_entries import EntryMaker, require_input
+from export.networks.positions import CellCode, encode_cells
 
 
 class Sampler(nn.Module):
-    """Scores all candidates together, so that one of two alike tokens can be let go.
+    """Scores all candidates together, so that one of two similar tokens can be dropped.
 
     It gets no time: a score must not depend on when something happened (LVM-Net adds positions after
-    sampling). It may get the cell, added to the token itself and not only to queries and keys, because with a
-    single layer the scorer would otherwise never see which place a token itself is from.
+    sampling). It may get the cell, added to the token itself and not only to queries and keys: with a single
+    layer the scorer would otherwise never see which cell a token is from.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -35,7 +35,7 @@ class Sampler(nn.Module):
 
     @staticmethod
     def make_layers(config: NetworkConfig) -> nn.ModuleList:
-        """What mixes the candidates."""
+        """Make the layers that mix the candidates."""
         return nn.ModuleList(
             EncoderLayer(config.d_model, config.heads, config.ffn, config.dropout)
             for _ in range(config.sampler_layers)
@@ -50,11 +50,12 @@ class Sampler(nn.Module):
         clip_tick: Tensor | None = None,
         sampler_state: Tensor | None = None,
     ) -> Tensor | tuple[Tensor, ...]:
-        """As `judged`, with queues the clip's entry between; clip_tick (B, N - m) int32 since its first.
+        """Compute the graph's outputs; with queues, also the clip's entry. clip_tick (B, N - m) int32 counts
+        from its first.
 
         Outputs are those of `export.networks.signatures`, a single one for itself.
         """
-        score, after = self.judged(features, valid, cell, novelty, sampler_state)
+        score, after = self.score_candidates(features, valid, cell, novelty, sampler_state)
         state = () if after is None else (after,)
         if self.entry is None:
             return (score, *state) if state else score
@@ -63,13 +64,13 @@ class Sampler(nn.Module):
         entry = self.entry(
             features.narrow(*clip),
             valid.narrow(*clip),
-            _given(clip_tick, "clip_tick"),
-            _given(cell, "cell").narrow(*clip),
-            _given(novelty, "novelty").narrow(*clip),
+            require_input(clip_tick, "clip_tick"),
+            require_input(cell, "cell").narrow(*clip),
+            require_input(novelty, "novelty").narrow(*clip),
         )
         return (score, *entry, *state)
 
-    def judged(
+    def score_candidates(
         self,
         features: Tensor,
         valid: Tensor,
@@ -77,29 +78,23 @@ class Sampler(nn.Module):
         novelty: Tensor | None = None,
         state: Tensor | None = None,
     ) -> tuple[Tensor, Tensor | None]:
-        """features (B, N, d_b), valid (B, N) bool, cell (B, N) int32, novelty (B, N) -> score (B, N), and the
-        next state of those who carry one.
+        """Score features (B, N, d_b), valid (B, N) bool, cell (B, N) int32, novelty (B, N). Return the score
+        (B, N) and the next state, None for a sampler without state.
 
         Novelty arrives standardised and squashed to (-1, 1). Invalid tokens influence no other; their own
         score means nothing.
         """
-        x, bias = self.embed(features, cell, novelty), bias_of(valid)  # (B, N, d), (B, N)
+        x, bias = self.embed(features, cell, novelty), make_key_bias(valid)  # (B, N, d), (B, N)
         for layer in self.layers:
             x = layer(x, None, bias)
         score: Tensor = self.score(x).squeeze(-1)  # (B, N)
         return score, None
 
     def embed(self, features: Tensor, cell: Tensor | None, novelty: Tensor | None) -> Tensor:
-        """Each candidate alone: its token, where it is and how novel. (B, N, d)"""
+        """Embed each candidate on its own: token, cell and novelty. (B, N, d)"""
         x: Tensor = self.norm(self.project(features))
         if self.cells is not None:
-            x = x + self.cells(one_hot_cells(_given(cell, "cell")))
+            x = x + self.cells(encode_cells(require_input(cell, "cell")))
         if self.novelty is not None:
-            x = x + self.novelty(_given(novelty, "novelty").unsqueeze(-1))
+            x = x + self.novelty(require_input(novelty, "novelty").unsqueeze(-1))
         return x
-
-
-def _given(tensor: Tensor | None, name: str) -> Tensor:
-    if tensor is None:
-        raise ValueError(f"{name} expected by this configuration, got None")
-    return tensor

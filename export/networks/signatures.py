@@ -1,4 +1,4 @@
-"""Names, dtypes and shapes of the three graphs, as they follow from a configuration.
+"""Names, dtypes and shapes of the three graphs, derived from a configuration.
 
 B batch (free), N sampler tokens, n reader memory tokens, r rank of the SVD, L steps, C activities.
 """
@@ -11,7 +11,7 @@ from engines.spec import TensorSpec
 
 BATCH = "batch"
 
-READ_WHERE = {
+READABLE_WHERE = {
     "score": "valid",
     "boxes_cxcywh": "query_valid",
     "start_logits": "query_valid",
@@ -20,17 +20,18 @@ READ_WHERE = {
     "pointer_offsets": "memory_valid",
     "relevance": "memory_valid",
 }
-"""Outputs of which a caller may read only the entries that this input flags; of all others, all."""
+"""Outputs of which a caller may read only the entries that this input flags; all other outputs may be read in
+full."""
 
 
 def graph_inputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, ...]:
-    """What the graph is fed. Inputs that the configuration switches off are absent."""
+    """Return the inputs of a graph. Inputs that the configuration switches off are absent."""
     table = {"backbone": _backbone_inputs, "sampler": _sampler_inputs, "reader": _reader_inputs}
     return table[name](config)
 
 
 def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, ...]:
-    """What the graph returns."""
+    """Return the outputs of a graph."""
     n, steps = config.reader_tokens, config.query_steps
     if name == "backbone":
         return (_spec("tokens", "float32", CELLS, config.d_backbone),)
@@ -74,16 +75,13 @@ def _sampler_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
 
 
 def _sampler_state(config: NetworkConfig, name: str) -> tuple[TensorSpec, ...]:
-    """What goes in when a clip is judged and comes out for the next one."""
+    """Return the state that goes in with a clip and comes out for the next one."""
     return (_spec(name, "float32", *config.sampler_state),) if config.sampler == "s5" else ()
 
 
 def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     n, rank, steps = config.reader_tokens, config.summary_rank, config.query_steps
-    svd = (
-        _spec("svd_basis", "float32", rank, config.d_backbone),
-        _spec("svd_strength", "float32", rank),
-    )
+    svd = (_spec("svd_basis", "float32", rank, config.d_backbone), _spec("svd_strength", "float32", rank))
     return (
         _spec("memory_features", "float32", n, config.d_backbone),
         _spec("memory_tick", "int32", n),

@@ -1,4 +1,4 @@
-"""The torch reference behind the same contract as every backend: what exported graphs are compared with."""
+"""The torch network behind the contract of every backend: the reference for exported graphs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from export.networks.signatures import graph_inputs, graph_outputs
 
 
 class TorchEngine(Engine):
-    """One network of an LvmNet, run by torch on the device where its parameters are."""
+    """One part of an LvmNet, run by torch on the device where its parameters are."""
 
     def __init__(self, network: LvmNet, name: GraphName) -> None:
         self.inputs = graph_inputs(network.config, name)
@@ -26,7 +26,9 @@ class TorchEngine(Engine):
         tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
         with torch.inference_mode():
             result = self._part(**{name: tensor.to(self.device) for name, tensor in tensors.items()})
-        outputs = [result] if isinstance(result, Tensor) else [one for one in result if one is not None]
+        outputs = (
+            [result] if isinstance(result, Tensor) else [output for output in result if output is not None]
+        )
         return {
             spec.name: output.float().cpu().numpy().copy()
             for spec, output in zip(self.outputs, outputs, strict=True)

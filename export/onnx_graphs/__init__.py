@@ -1,1 +1,1 @@
-"""Networks become ONNX graphs over one copy of the weights."""
+"""Turn networks into ONNX graphs over one copy of the weights."""

@@ -1,4 +1,4 @@
-"""How each target spells attention, so that no N x N matrix is ever materialised.
+"""Express attention for each target so that no N x N matrix is ever materialised.
 
 B batch, H heads, Q query tokens, K key tokens, E head size.
 
@@ -21,8 +21,8 @@ MICROSOFT = "com.microsoft"
 op: Any = opset20  # its own annotations refuse what its functions return
 
 
-def attention_for(target: Target) -> Callable[..., Any]:
-    """The spelling of attention that `target` runs fused."""
+def select_attention(target: Target) -> Callable[..., Any]:
+    """Return the form of attention that `target` runs fused."""
     table = {"onnxruntime": fused_attention, "openvino": plain_attention, "tensorrt": plain_attention}
     return table[target]
 
@@ -37,20 +37,20 @@ def fused_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """onnxruntime's MultiHeadAttention; query (B, H, Q, E), key, value (B, H, K, E), attn_mask (B, 1, 1, K).
+    """Build onnxruntime's MultiHeadAttention: query (B, H, Q, E), key, value (B, H, K, E), attn_mask (B, 1,
+    1, K).
 
-    Its CPU kernel leaves the flash path for a materialised one as soon as it is given a mask (two layers of
-    11,760 tokens, width 256: 4.7 GB instead of 0.2 GB). So the key bias travels in-band, as one more channel:
-    1 in every query, bias / scale in the key; their product, scaled, is the bias. Values keep their own head
-    size.
+    Its CPU kernel leaves the flash path for a materialised one as soon as it gets a mask (two layers of
+    11,760 tokens, width 256: 4.7 GB instead of 0.2 GB). So the key bias travels as one more channel: 1 in
+    every query, bias / scale in the key; their product, scaled, is the bias. Values keep their own head size.
     """
-    _check(attn_mask, is_causal, enable_gqa)
+    _check_supported(attn_mask, is_causal, enable_gqa)
     heads, size = int(query.shape[1]), int(query.shape[3])
     scale = size**-0.5 if scale is None else scale
     q, k, v = (op.Transpose(x, perm=[0, 2, 1, 3]) for x in (query, key, value))  # (B, Q, H, E)
     if attn_mask is not None:
-        one = op.Constant(value_float=1.0)
-        q = op.Pad(q, op.Constant(value_ints=[0, 0, 0, 0, 0, 0, 0, 1]), one)  # (B, Q, H, E + 1)
+        unit = op.Constant(value_float=1.0)
+        q = op.Pad(q, op.Constant(value_ints=[0, 0, 0, 0, 0, 0, 0, 1]), unit)  # (B, Q, H, E + 1)
         bias = op.Mul(op.Transpose(attn_mask, perm=[0, 3, 1, 2]), op.Constant(value_float=1 / scale))
         bias = op.Expand(bias, op.Constant(value_ints=[1, 1, heads, 1]))  # (B, K, H, 1)
         k = op.Concat(k, bias, axis=-1)  # (B, K, H, E + 1)
@@ -71,12 +71,12 @@ def plain_attention(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    """Standard ONNX in the form that OpenVINO turns into one operator, mask included.
+    """Build standard ONNX in the form that OpenVINO turns into one operator, mask included.
 
     Opset 20 is enough: the Attention operator of opset 23 ran at the same speed and size there (0.6 s and
     190 MB at 6,000 tokens, width 256).
     """
-    _check(attn_mask, is_causal, enable_gqa)
+    _check_supported(attn_mask, is_causal, enable_gqa)
     scale = int(query.shape[3]) ** -0.5 if scale is None else scale
     scores = op.MatMul(
         op.Mul(query, op.Constant(value_float=scale)), op.Transpose(key, perm=[0, 1, 3, 2])
@@ -87,7 +87,8 @@ def plain_attention(
 
 
 def _multi_head_attention() -> Any:
-    """onnxruntime's operator, with what we use of its schema: the onnx package knows only the standard."""
+    """Define onnxruntime's operator, with what we use of its schema: the onnx package knows only the
+    standard."""
     define = onnx.defs.OpSchema
     kinds = onnx.defs.OpSchema.AttrType
     schema = define(
@@ -105,6 +106,6 @@ def _multi_head_attention() -> Any:
     return values.Op(values.Opset(MICROSOFT, 1), "MultiHeadAttention", schema)
 
 
-def _check(mask: Any, is_causal: bool, enable_gqa: bool) -> None:
+def _check_supported(mask: Any, is_causal: bool, enable_gqa: bool) -> None:
     assert not is_causal and not enable_gqa, "our networks use neither"
     assert mask is None or tuple(mask.shape)[1:3] == (1, 1), f"mask must be (B, 1, 1, K), got {mask.shape}"

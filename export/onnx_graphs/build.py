@@ -1,7 +1,7 @@
-"""ONNX graphs of the three networks.
+"""Build the ONNX graphs of the three networks.
 
-A graph holds no parameters: each is an initialiser, named as in `weights.safetensors`, whose data lie in that
-file exactly as torch keeps them, or rounded to half precision. So every target shares one copy, and a backend
+A graph holds no parameters. Each is an initialiser, named as in `weights.safetensors`, whose data lie in that
+file exactly as torch stores them, or rounded to half precision. So all targets share one copy, and a backend
 folds transposes and normalisations when it loads the graph.
 """
 
@@ -21,8 +21,8 @@ from engines.manifest import GRAPHS, GraphName, Target
 from engines.network_config import NetworkConfig
 from export.networks.model import LvmNet
 from export.networks.signatures import BATCH, graph_inputs, graph_outputs
-from export.onnx_graphs.attention_ops import OPSET, attention_for
-from export.onnx_graphs.external_weights import WEIGHTS, Place
+from export.onnx_graphs.attention_ops import OPSET, select_attention
+from export.onnx_graphs.external_weights import WEIGHTS, ByteRange
 from export.onnx_graphs.fp16 import HALF
 from export.onnx_graphs.opset17 import to_opset17
 
@@ -31,8 +31,8 @@ _MAX_CONSTANT_BYTES = 1 << 20
 
 
 def trace(network: LvmNet, name: GraphName) -> ExportedProgram:
-    """One network as a torch program with a free batch; the same program serves every target."""
-    examples = _examples(network.config, name)
+    """Trace one network as a torch program with a free batch; the same program serves every target."""
+    examples = _make_examples(network.config, name)
     batch = Dim(BATCH, min=1)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch warns of its own internals
@@ -45,9 +45,10 @@ def trace(network: LvmNet, name: GraphName) -> ExportedProgram:
 
 
 def lower(program: ExportedProgram, config: NetworkConfig, name: GraphName, target: Target) -> Any:
-    """The fp32 graph for `target`, an onnx_ir.Model: parameters in memory, named as in the weights file."""
+    """Lower the program to an fp32 graph for `target`, an onnx_ir.Model: parameters in memory, named as in
+    the weights file."""
     attention = torch.ops.aten.scaled_dot_product_attention.default
-    table: dict[Any, Any] = {} if name == "backbone" else {attention: attention_for(target)}
+    table: dict[Any, Any] = {} if name == "backbone" else {attention: select_attention(target)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch warns of its own internals
         exported = torch.onnx.export(
@@ -71,15 +72,17 @@ def lower(program: ExportedProgram, config: NetworkConfig, name: GraphName, targ
     return model
 
 
-def parameters(model: Any) -> dict[str, Any]:
-    """Initialisers of a model that are parameters of a network, by their names in the weights file."""
+def find_parameters(model: Any) -> dict[str, Any]:
+    """Return the initialisers of a model that are parameters of a network, by their names in the weights
+    file."""
     prefixes = tuple(f"{name}." for name in GRAPHS)
     return {name: value for name, value in model.graph.initializers.items() if name.startswith(prefixes)}
 
 
-def serialised(model: Any, weights: dict[str, Place]) -> bytes:
-    """The graph with its parameters pointing into the weights file; equal models give equal bytes."""
-    for name, value in parameters(model).items():
+def serialise(model: Any, weights: dict[str, ByteRange]) -> bytes:
+    """Serialise the graph with its parameters pointing into the weights file; equal models give
+    equal bytes."""
+    for name, value in find_parameters(model).items():
         # A parameter that no graph needs in full is stored in half precision under its own name.
         key = name if name in weights else name.removesuffix(HALF)
         tensor, place = value.const_value, weights[key]
@@ -91,8 +94,8 @@ def serialised(model: Any, weights: dict[str, Place]) -> bytes:
     return bytes(ir.to_proto(model).SerializeToString(deterministic=True))
 
 
-def _examples(config: NetworkConfig, name: GraphName) -> dict[str, torch.Tensor]:
-    """Zeros of the right shapes, batch 2: torch takes 1 for a constant."""
+def _make_examples(config: NetworkConfig, name: GraphName) -> dict[str, torch.Tensor]:
+    """Make zeros of the right shapes, batch 2: torch takes 1 for a constant."""
     return {
         spec.name: torch.zeros(
             [2 if isinstance(size, str) else size for size in spec.shape], dtype=getattr(torch, spec.dtype)
@@ -107,7 +110,8 @@ def _name_outputs(model: Any, config: NetworkConfig, name: GraphName) -> None:
 
 
 def _name_batch(model: Any) -> None:
-    """torch names free sizes after a counter of its process; ours must not change from run to run."""
+    """Name the free size: torch names it after a counter of its process, and ours must not change from run to
+    run."""
     symbol = str(model.graph.inputs[0].shape[0])
     values = [value for node in model.graph for value in node.outputs]
     for value in (*model.graph.inputs, *values):
@@ -118,7 +122,7 @@ def _name_batch(model: Any) -> None:
 
 
 def _simplify(model: Any, parameters: set[str]) -> None:
-    """Fold what is constant without any parameter, and forget where in whose source a node came from."""
+    """Fold what is constant without any parameter, and remove the nodes' source locations."""
 
     def without_parameters(node: Any) -> bool | None:
         touched = any(value is not None and value.name in parameters for value in node.inputs)
@@ -135,7 +139,7 @@ def _simplify(model: Any, parameters: set[str]) -> None:
 
 
 def _name_parameters(model: Any, name: GraphName, names: set[str]) -> None:
-    """Parameters are named as in the weights file, which holds those of all three networks."""
+    """Name parameters as in the weights file, which holds those of all three networks."""
     for old, value in list(model.graph.initializers.items()):
         if old in names:
             value.name = f"{name}.{old}"

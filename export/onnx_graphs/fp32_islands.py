@@ -1,4 +1,4 @@
-"""Operators of a graph that keep full precision, whatever the rest is computed in."""
+"""Find the operators of a graph that need full precision, whatever the rest is computed in."""
 
 from __future__ import annotations
 
@@ -7,65 +7,66 @@ from collections.abc import Sequence
 from typing import Any
 
 PRODUCTS = ("Conv", "MatMul", "Gemm")
-"""Operators that compute most."""
+"""Operators with most of the computation."""
 MOVES = ("Reshape", "Squeeze", "Transpose", "Unsqueeze")
-"""Operators that a parameter goes through before it is used."""
+"""Operators that only move a parameter before it is used."""
 
-_OWNERS = ("backbone.", "sampler.", "reader.")
-"""Begin the names of parameters."""
+_PARAMETER_PREFIXES = ("backbone.", "sampler.", "reader.")
+"""Beginnings of parameters' names."""
 
 
-def users_of(graph: Any, patterns: Sequence[str]) -> set[Any]:
-    """Nodes of an onnx_ir.Graph that take a parameter whose name fits a pattern (fnmatch)."""
+def find_users(graph: Any, patterns: Sequence[str]) -> set[Any]:
+    """Find the nodes of an onnx_ir.Graph that take a parameter whose name matches a pattern (fnmatch)."""
     fitting = [
         value
         for name, value in graph.initializers.items()
         if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     ]
-    found: set[Any] = set()
+    users: set[Any] = set()
     while fitting:
         for node, _ in fitting.pop().uses():
-            found.add(node)
+            users.add(node)
             if node.op_type in MOVES:
                 fitting += node.outputs
-    return found
+    return users
 
 
-def products_of(graph: Any) -> dict[str, tuple[str, ...]]:
-    """Parameters of an onnx_ir.Graph that a product takes, in the graph's order, with the products' names.
+def find_products(graph: Any) -> dict[str, tuple[str, ...]]:
+    """Find the parameters of an onnx_ir.Graph that a product takes, in the graph's order, with the products'
+    names.
 
     Products of two activations have none, and codes of cells and ticks are constants, not parameters.
     """
-    found: dict[str, tuple[str, ...]] = {}
+    products: dict[str, tuple[str, ...]] = {}
     for node in graph:
         if node.op_type not in PRODUCTS:
             continue
         value = node.inputs[1]
         while value.producer() is not None and value.producer().op_type in MOVES:
             value = value.producer().inputs[0]
-        if value.is_initializer() and str(value.name).startswith(_OWNERS):
-            found[value.name] = (*found.get(value.name, ()), str(node.name))
-    return found
+        if value.is_initializer() and str(value.name).startswith(_PARAMETER_PREFIXES):
+            products[value.name] = (*products.get(value.name, ()), str(node.name))
+    return products
 
 
-def settled(graph: Any) -> set[Any]:
-    """Nodes of an onnx_ir.Graph that nothing it is fed has a part in, as those that make the kernels of
-    state-space layers of their parameters: an engine runs them once, when it loads the graph."""
-    fed, found = set(graph.inputs), set()
+def find_constant_nodes(graph: Any) -> set[Any]:
+    """Find the nodes of an onnx_ir.Graph that do not depend on its inputs, such as those that make the
+    kernels of state-space layers from parameters: an engine runs them once, when it loads the graph."""
+    fed, constant = set(graph.inputs), set()
     for node in graph:  # in topological order
         if fed.isdisjoint(node.inputs):
-            found.add(node)
+            constant.add(node)
         else:
             fed.update(node.outputs)
-    return found
+    return constant
 
 
-def makers_of_scores(graph: Any) -> set[Any]:
-    """The last products before each output that is a score, a place or a span; features are none of these.
+def find_score_products(graph: Any) -> set[Any]:
+    """Find the last products before each output that is a score, a position or a span; features do not count.
 
-    The memory is what is left of comparing scores, so they need all their bits.
+    The memory is decided by comparing scores, so they need all their bits.
     """
-    found: set[Any] = set()
+    products: set[Any] = set()
     waiting = [value.producer() for value in graph.outputs]
     seen: set[Any] = set()
     while waiting:
@@ -74,7 +75,7 @@ def makers_of_scores(graph: Any) -> set[Any]:
             continue
         seen.add(node)
         if node.op_type in PRODUCTS:
-            found.add(node)
+            products.add(node)
         else:
             waiting += [value.producer() for value in node.inputs if value is not None]
-    return found
+    return products

@@ -1,10 +1,10 @@
-"""TensorRT's dialect of a graph: ONNX opset 17, so that one bundle serves TensorRT 8.6 (JetPack 6.0) to 11.
+"""Rewrite a graph for TensorRT: ONNX opset 17, so that one bundle serves TensorRT 8.6 (JetPack 6.0) to 11.
 
 torch exports opset 18 or later only. Between 17 and 20 our operators changed in few ways, which are undone
-here; whatever else opset 17 does not know ends the export in a sentence.
+here; anything else that opset 17 lacks ends the export with a sentence.
 
-Two things have nothing to do with the opset: TensorRT takes a uint8 input only if a cast comes first, and
-gathers no flags.
+Two changes are independent of the opset: TensorRT takes a uint8 input only if a cast comes first, and cannot
+gather booleans.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from engines.errors import LvmError
 
 OPSET = 17
 IR_VERSION = 8
-"""What opset 17 came with, and TensorRT 8.6 was built with."""
+"""The IR version that came with opset 17, and that TensorRT 8.6 was built with."""
 
 _AXES_ARE_ATTRIBUTES = {
     "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2",
@@ -30,20 +30,20 @@ _ELEMENTWISE = {"Add", "Sub", "Mul", "Div", "Exp", "Log", "Neg", "Softplus", "Si
 
 
 def to_opset17(model: ir.Model) -> None:
-    """Rewrite `model` in place. Raises LvmError, naming the operator, where opset 17 cannot say it."""
+    """Rewrite `model` in place. Raises LvmError, naming the operator, where opset 17 cannot express it."""
     for node in list(model.graph):
         if node.domain:
             raise LvmError(f"TensorRT has no operator {node.domain}.{node.op_type}; nothing was written")
         if node.op_type in _AXES_ARE_ATTRIBUTES:
             _axes_as_attribute(node)
         elif node.op_type == "CastLike":
-            _replace(node, _node("Cast", [node.inputs[0]], to=int(_type_of(node.inputs[1]))))
+            _replace(node, _make_node("Cast", [node.inputs[0]], to=int(_find_type(node.inputs[1]))))
         elif node.op_type == "Cast":
             node.attributes.pop("saturate", None)
         elif node.op_type == "Gelu":
             _expand_gelu(node)
-        elif node.op_type == "GatherElements" and _type_of(node.inputs[0]) == ir.DataType.BOOL:
-            _gather_as_numbers(node)
+        elif node.op_type == "GatherElements" and _find_type(node.inputs[0]) == ir.DataType.BOOL:
+            _gather_flags_as_int32(node)
     _cast_pictures_first(model.graph)
     for node in model.graph:
         _check(node)
@@ -52,7 +52,7 @@ def to_opset17(model: ir.Model) -> None:
 
 
 def _axes_as_attribute(node: ir.Node) -> None:
-    """From opset 18 on these take their axes as an input."""
+    """Turn the axes into an attribute: from opset 18 on these operators take them as an input."""
     node.attributes.pop("noop_with_empty_axes", None)
     if len(node.inputs) < 2 or node.inputs[1] is None:
         return
@@ -64,42 +64,42 @@ def _axes_as_attribute(node: ir.Node) -> None:
 
 
 def _expand_gelu(node: ir.Node) -> None:
-    """Opset 20 brought the operator: x / 2 (1 + erf(x / sqrt 2))."""
+    """Expand Gelu, which came with opset 20: x / 2 (1 + erf(x / sqrt 2))."""
     approximate = node.attributes.get("approximate")
     if approximate is not None and approximate.as_string() != "none":
         raise LvmError("Gelu must not be approximate for TensorRT; nothing was written")
     x, dtype = node.inputs[0], node.outputs[0].dtype
     assert dtype is not None
-    root, half, one = (
-        _node("Constant", [], value=ir.tensor(np.asarray(value, dtype.numpy()), dtype=dtype))
+    root, half, unit = (
+        _make_node("Constant", [], value=ir.tensor(np.asarray(value, dtype.numpy()), dtype=dtype))
         for value in (0.5**0.5, 0.5, 1.0)
     )
-    scaled = _node("Mul", [x, root.outputs[0]])
-    erf = _node("Erf", [scaled.outputs[0]])
-    raised = _node("Add", [erf.outputs[0], one.outputs[0]])
-    halved = _node("Mul", [x, half.outputs[0]])
+    scaled = _make_node("Mul", [x, root.outputs[0]])
+    erf = _make_node("Erf", [scaled.outputs[0]])
+    raised = _make_node("Add", [erf.outputs[0], unit.outputs[0]])
+    halved = _make_node("Mul", [x, half.outputs[0]])
     _replace(
         node,
         root,
         half,
-        one,
+        unit,
         scaled,
         erf,
         raised,
         halved,
-        _node("Mul", [halved.outputs[0], raised.outputs[0]]),
+        _make_node("Mul", [halved.outputs[0], raised.outputs[0]]),
     )
 
 
-def _gather_as_numbers(node: ir.Node) -> None:
-    """Flags are gathered as int32: TensorRT's list of what GatherElements takes has no flags."""
-    numbers = _node("Cast", [node.inputs[0]], to=int(ir.DataType.INT32))
+def _gather_flags_as_int32(node: ir.Node) -> None:
+    """Gather booleans as int32: TensorRT's GatherElements takes no booleans."""
+    numbers = _make_node("Cast", [node.inputs[0]], to=int(ir.DataType.INT32))
     gathered = ir.node("GatherElements", [numbers.outputs[0], node.inputs[1]], node.attributes)
-    _replace(node, numbers, gathered, _node("Cast", [gathered.outputs[0]], to=int(ir.DataType.BOOL)))
+    _replace(node, numbers, gathered, _make_node("Cast", [gathered.outputs[0]], to=int(ir.DataType.BOOL)))
 
 
-def _type_of(value: ir.Value | None) -> ir.DataType:
-    """The element type; where torch left none, that of what an elementwise operator was given."""
+def _find_type(value: ir.Value | None) -> ir.DataType:
+    """Return the element type; where torch left none, that of the input of an elementwise operator."""
     assert value is not None
     constant = ir.convenience.get_const_tensor(value)
     if constant is not None:
@@ -111,16 +111,16 @@ def _type_of(value: ir.Value | None) -> ir.DataType:
         raise LvmError(
             f"the type of {value.name} is not known, which TensorRT's graph needs; nothing was written"
         )
-    return _type_of(producer.inputs[0])
+    return _find_type(producer.inputs[0])
 
 
 def _cast_pictures_first(graph: ir.Graph) -> None:
-    """A uint8 input is cast before it is turned, not after; its shape is taken from the cast as well."""
+    """Cast a uint8 input before it is transposed, not after; its shape is taken from the cast as well."""
     for value in graph.inputs:
         if value.dtype != ir.DataType.UINT8:
             continue
         users = list(value.uses())
-        cast = _node("Cast", [value], to=int(ir.DataType.FLOAT))
+        cast = _make_node("Cast", [value], to=int(ir.DataType.FLOAT))
         cast.outputs[0].dtype, cast.outputs[0].shape = ir.DataType.FLOAT, value.shape
         graph.insert_before(graph[0], cast)
         for user, index in users:
@@ -135,7 +135,7 @@ def _cast_pictures_first(graph: ir.Graph) -> None:
 
 
 def _check(node: ir.Node) -> None:
-    """Whether opset 17 has the operator, with these attributes and as many inputs."""
+    """Raise LvmError unless opset 17 has the operator, with these attributes and as many inputs."""
     try:
         schema = onnx.defs.get_schema(node.op_type, OPSET, "")
     except onnx.defs.SchemaError:
@@ -147,12 +147,12 @@ def _check(node: ir.Node) -> None:
         )
 
 
-def _node(op_type: str, inputs: list[ir.Value | None], **attributes: Any) -> ir.Node:
+def _make_node(op_type: str, inputs: list[ir.Value | None], **attributes: Any) -> ir.Node:
     return ir.node(op_type, inputs, attributes)
 
 
 def _replace(old: ir.Node, *new: ir.Node) -> None:
-    """Put `new` in the place of `old`; the last one's output takes over name, type, shape and users."""
+    """Put `new` in the place of `old`; the last output takes over name, type, shape and users."""
     before, after = old.outputs[0], new[-1].outputs[0]
     graph = old.graph
     assert graph is not None

@@ -1,8 +1,8 @@
-"""Weights in eight bits, for size: a bundle of a quarter of the bytes that computes in fp32.
+"""Store weights in eight bits: a bundle of a quarter of the bytes that computes in fp32.
 
-Each parameter that a product takes, and that is worth it, is stored as int8 with an fp32 scale for each entry
-of its first axis (torch's output channels); the graph multiplies them out again. Engines fold that when they
-load the graph, so speed and memory at run time are those of fp32.
+Each parameter that a product takes, and that is large enough, is stored as int8 with an fp32 scale for each
+entry of its first axis (torch's output channels); the graph multiplies them. Engines fold that when they load
+the graph, so speed and memory at run time are those of fp32.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ import onnx_ir as ir
 from onnx_ir.passes import common as passes
 
 from engines.spec import Array
-from export.onnx_graphs.fp32_islands import makers_of_scores, products_of, users_of
+from export.onnx_graphs.fp32_islands import find_products, find_score_products, find_users
 
 ROUNDED, SCALE = ":int8", ":scale"
-"""End the names of a parameter's rounded values and of their scales."""
-_LEAST = 1024
-"""Entries from which rounding is worth another tensor."""
-_LARGEST = 127
+"""Suffixes of a parameter's int8 values and of their scales."""
+_MIN_ENTRIES = 1024
+"""Minimum number of entries for which rounding is worth another tensor."""
+_MAX_INT8 = 127
 
 
-def rounded(array: Array) -> tuple[Array, Array]:
-    """int8 values, and fp32 scales that are broadcast over them: symmetric, for each of the first axis."""
+def round_to_int8(array: Array) -> tuple[Array, Array]:
+    """Return int8 values and fp32 scales that broadcast over them: symmetric, one scale for each entry of the
+    first axis."""
     axes = tuple(range(1, array.ndim))
-    scale = np.maximum(np.abs(array).max(axis=axes, keepdims=True) / _LARGEST, np.finfo(np.float32).tiny)
-    values = np.clip(np.rint(array / scale), -_LARGEST, _LARGEST)
+    scale = np.maximum(np.abs(array).max(axis=axes, keepdims=True) / _MAX_INT8, np.finfo(np.float32).tiny)
+    values = np.clip(np.rint(array / scale), -_MAX_INT8, _MAX_INT8)
     return values.astype(np.int8), scale.astype(np.float32)
 
 
-def restored(values: Array, scale: Array) -> Array:
-    """What the graph computes of them: fp32."""
+def restore_fp32(values: Array, scale: Array) -> Array:
+    """Return the fp32 values that the graph computes from int8 values and scales."""
     return values.astype(np.float32) * scale
 
 
@@ -43,15 +44,15 @@ def round_weights(model: Any, keep: Sequence[str] = ()) -> None:
     `keep` are patterns (fnmatch) of parameters that stay fp32, as those do whose products make scores.
     """
     graph = model.graph
-    fixed = {str(node.name) for node in makers_of_scores(graph) | users_of(graph, keep)}
-    for name, products in products_of(graph).items():
+    fixed = {str(node.name) for node in find_score_products(graph) | find_users(graph, keep)}
+    for name, products in find_products(graph).items():
         value = graph.initializers[name]
         array = value.const_value.numpy()
-        if array.size < _LEAST or array.dtype != np.float32 or fixed & set(products):
+        if array.size < _MIN_ENTRIES or array.dtype != np.float32 or fixed & set(products):
             continue
         parts = [
-            _parameter(graph, name + end, part)
-            for end, part in zip((ROUNDED, SCALE), rounded(array), strict=True)
+            _add_parameter(graph, name + end, part)
+            for end, part in zip((ROUNDED, SCALE), round_to_int8(array), strict=True)
         ]
         cast = ir.node("Cast", [parts[0]], {"to": int(ir.DataType.FLOAT)})
         back = ir.node("Mul", [cast.outputs[0], parts[1]])
@@ -64,7 +65,7 @@ def round_weights(model: Any, keep: Sequence[str] = ()) -> None:
     passes.NameFixPass()(model)
 
 
-def _parameter(graph: Any, name: str, array: Array) -> Any:
+def _add_parameter(graph: Any, name: str, array: Array) -> Any:
     tensor = ir.tensor(array, name=name)
     value = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
     value.const_value = tensor

@@ -1,4 +1,4 @@
-"""Feeds that look like a device's: for parity, and for benchmarks without a trained bundle.
+"""Draw feeds that look like a device's: for parity, and for benchmarks without a trained bundle.
 
 B batch, S image side, N sampler tokens, n reader memory tokens, d_b backbone width, P tokens in the pool.
 """
@@ -14,39 +14,39 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from engines.network_config import CELLS, NetworkConfig
 from engines.spec import Array
 
-LATEST_TICK = 180_000
-"""Ten hours of ticks: the oldest that a memory keeps."""
+MAX_TICK = 180_000
+"""Ten hours of ticks: the oldest that a memory holds."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What one query of a batch brings, and how full its memory is (0 to 1)."""
+class QueryShape:
+    """Which inputs one query of a batch has, and how full its memory is (0 to 1)."""
 
     object: bool
     activity: bool
     filled: float = 0.8
 
 
-ACTIVITY = Asked(object=True, activity=False)
-OBJECT = Asked(object=False, activity=True)
-TIME = Asked(object=True, activity=True)
-EMPTY = Asked(object=True, activity=True, filled=0.0)
-FULL = Asked(object=True, activity=False, filled=1.0)
+ACTIVITY = QueryShape(object=True, activity=False)
+OBJECT = QueryShape(object=False, activity=True)
+TIME = QueryShape(object=True, activity=True)
+EMPTY = QueryShape(object=True, activity=True, filled=0.0)
+FULL = QueryShape(object=True, activity=False, filled=1.0)
 
 
-def scenes(count: int, size: int, rng: np.random.Generator) -> Array:
-    """Drawn pictures (B, S, S, 3) uint8: lit background, boxes with edges and stripes, sensor noise."""
-    return np.stack([_scene(size, rng) for _ in range(count)])
+def draw_scenes(count: int, size: int, rng: np.random.Generator) -> Array:
+    """Draw pictures (B, S, S, 3) uint8: lit background, boxes with edges and stripes, sensor noise."""
+    return np.stack([_draw_scene(size, rng) for _ in range(count)])
 
 
-def sampler_feeds(
+def draw_sampler_feeds(
     config: NetworkConfig, pool: Array, batch: int, rng: np.random.Generator
 ) -> dict[str, Array]:
-    """Candidates drawn from `pool` (P, d_b); the memory's part is four fifths full."""
+    """Draw candidates from `pool` (P, d_b); the memory's part is four fifths full."""
     tokens = config.sampler_tokens
     valid = np.ones((batch, tokens), np.bool_)
     valid[:, : config.memory_tokens] = rng.random((batch, config.memory_tokens)) < 0.8
-    feeds: dict[str, Array] = {"features": _pick(pool, (batch, tokens), rng), "valid": valid}
+    feeds: dict[str, Array] = {"features": _draw_tokens(pool, (batch, tokens), rng), "valid": valid}
     if config.sampler_cell_code:
         feeds["cell"] = rng.integers(0, CELLS, (batch, tokens), dtype=np.int32)
     if config.sampler_novelty:
@@ -61,22 +61,24 @@ def sampler_feeds(
     return feeds
 
 
-def reader_feeds(
-    config: NetworkConfig, pool: Array, asked: Sequence[Asked], rng: np.random.Generator
+def draw_reader_feeds(
+    config: NetworkConfig, pool: Array, queries: Sequence[QueryShape], rng: np.random.Generator
 ) -> dict[str, Array]:
-    """One query for each of `asked`, over memories of tokens from `pool` (P, d_b) up to ten hours old."""
-    batch, n = len(asked), config.reader_tokens
-    filled = np.array([one.filled for one in asked])[:, None]
-    with_object = np.array([one.object for one in asked])
-    with_activity = np.array([one.activity for one in asked])
+    """Draw one query for each of `queries`, over memories of tokens from `pool` (P, d_b) up to ten
+    hours old."""
+    batch, n = len(queries), config.reader_tokens
+    filled = np.array([query.filled for query in queries])[:, None]
+    with_object = np.array([query.object for query in queries])
+    with_activity = np.array([query.activity for query in queries])
     classes = rng.integers(0, config.activities, batch)
-    query_tick, query_valid = _windows(batch, config.query_steps, rng)
+    query_tick, query_valid = _draw_windows(batch, config.query_steps, rng)
     feeds: dict[str, Array] = {
-        "memory_features": _pick(pool, (batch, n), rng),
-        "memory_tick": np.sort(rng.integers(0, LATEST_TICK, (batch, n), dtype=np.int32), axis=1),
+        "memory_features": _draw_tokens(pool, (batch, n), rng),
+        "memory_tick": np.sort(rng.integers(0, MAX_TICK, (batch, n), dtype=np.int32), axis=1),
         "memory_cell": rng.integers(0, CELLS, (batch, n), dtype=np.int32),
         "memory_valid": rng.random((batch, n)) < filled,
-        "object_tokens": _pick(pool, (batch, CELLS), rng) * with_object[:, None, None].astype(np.float32),
+        "object_tokens": _draw_tokens(pool, (batch, CELLS), rng)
+        * with_object[:, None, None].astype(np.float32),
         "object_valid": with_object,
         "activity": np.eye(config.activities, dtype=np.float32)[classes] * with_activity[:, None],
         "activity_valid": with_activity,
@@ -84,11 +86,11 @@ def reader_feeds(
         "query_valid": query_valid,
     }
     feeds["activity"] = feeds["activity"].astype(np.float32)
-    return feeds | _svd(config, batch, rng) | _queue(config, pool, filled, rng)
+    return feeds | _draw_svd(config, batch, rng) | _draw_queue(config, pool, filled, rng)
 
 
-def _scene(size: int, rng: np.random.Generator) -> Array:
-    """(S, S, 3) uint8."""
+def _draw_scene(size: int, rng: np.random.Generator) -> Array:
+    """Draw a picture (S, S, 3) uint8."""
     y, x = np.mgrid[0:size, 0:size] / size
     light = 0.6 + 0.4 * np.cos(2 * np.pi * (x * rng.random() + y * rng.random()))
     picture = light[..., None] * rng.uniform(60, 200, 3)  # (S, S, 3)
@@ -101,23 +103,23 @@ def _scene(size: int, rng: np.random.Generator) -> Array:
     return np.asarray(np.clip(noisy, 0, 255), np.uint8)
 
 
-def _pick(pool: Array, shape: tuple[int, int], rng: np.random.Generator) -> Array:
-    """Tokens of `pool` (P, d_b) in random order, each a little different: (*shape, d_b)."""
+def _draw_tokens(pool: Array, shape: tuple[int, int], rng: np.random.Generator) -> Array:
+    """Draw tokens of `pool` (P, d_b) in random order, each a little different: (*shape, d_b)."""
     tokens = pool[rng.integers(0, len(pool), shape)]
     return np.asarray(tokens + 0.05 * rng.normal(size=tokens.shape), np.float32)
 
 
-def _windows(batch: int, steps: int, rng: np.random.Generator) -> tuple[Array, Array]:
-    """Asked windows of many lengths: ticks (B, L) and valid flags (B, L), at least one step each."""
-    start = rng.integers(0, LATEST_TICK // 2, (batch, 1))
-    stride = rng.integers(1, max(2, LATEST_TICK // 2 // steps), (batch, 1))
+def _draw_windows(batch: int, steps: int, rng: np.random.Generator) -> tuple[Array, Array]:
+    """Draw windows of many lengths: ticks (B, L) and valid flags (B, L), at least one step each."""
+    start = rng.integers(0, MAX_TICK // 2, (batch, 1))
+    stride = rng.integers(1, max(2, MAX_TICK // 2 // steps), (batch, 1))
     length = rng.integers(1, steps + 1, (batch, 1))
     step = np.arange(steps)[None]
     return (start + stride * step).astype(np.int32), step < length
 
 
-def _svd(config: NetworkConfig, batch: int, rng: np.random.Generator) -> dict[str, Array]:
-    """An orthonormal basis whose last row is not there yet; nothing where the rank is 0."""
+def _draw_svd(config: NetworkConfig, batch: int, rng: np.random.Generator) -> dict[str, Array]:
+    """Draw an orthonormal basis whose last row is absent; nothing where the rank is 0."""
     rank = config.summary_rank
     if not rank:
         return {}
@@ -131,13 +133,15 @@ def _svd(config: NetworkConfig, batch: int, rng: np.random.Generator) -> dict[st
     }
 
 
-def _queue(config: NetworkConfig, pool: Array, filled: Array, rng: np.random.Generator) -> dict[str, Array]:
-    """Entries of clips that are there as often as memory tokens are, `filled` (B, 1)."""
+def _draw_queue(
+    config: NetworkConfig, pool: Array, filled: Array, rng: np.random.Generator
+) -> dict[str, Array]:
+    """Draw clip entries that are present as often as memory tokens are, `filled` (B, 1)."""
     if not config.queues:
         return {}
     batch, queue = len(filled), config.queue
     feeds: dict[str, Array] = {
-        "queue_tick": np.sort(rng.integers(0, LATEST_TICK, (batch, queue.length), dtype=np.int32))[
+        "queue_tick": np.sort(rng.integers(0, MAX_TICK, (batch, queue.length), dtype=np.int32))[
             :, ::-1
         ].copy(),
         "queue_valid": rng.random((batch, queue.length)) < filled,
@@ -146,6 +150,6 @@ def _queue(config: NetworkConfig, pool: Array, filled: Array, rng: np.random.Gen
         shape = (batch, queue.length, queue.text_slots)
         feeds["queue_text"] = rng.integers(0, config.activities, shape, dtype=np.int32)
     if "region" in config.context:
-        tokens = _pick(pool, (batch, queue.length * queue.regions), rng)
+        tokens = _draw_tokens(pool, (batch, queue.length * queue.regions), rng)
         feeds["queue_region"] = tokens.reshape(batch, queue.length, queue.regions, -1)
     return feeds

@@ -1,4 +1,4 @@
-"""What an exported graph is compared through where its target cannot run."""
+"""Load the engine that an exported graph is compared through, also where its target cannot run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from engines.tensorrt_versions import tensorrt_problem
 
 
 def load_for_comparison(bundle: Bundle, name: GraphName, target: Target) -> tuple[Engine, str | None]:
-    """An engine for the graph, and what it is where it is not the target's own.
+    """Load an engine for the graph. Return also its name where it is not the target's own.
 
     TensorRT's graphs are standard ONNX, so where there is no GPU onnxruntime on the CPU runs the same file.
     That proves the graph, not what TensorRT makes of it.

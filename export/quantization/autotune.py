@@ -1,9 +1,8 @@
-"""`--precision auto`: of the precisions that each graph may have, the fastest on this machine that holds.
+"""`--precision auto`: choose for each graph the fastest precision on this machine that passes the checks.
 
-Every candidate is written as a bundle of its own, so that what is timed is what a device loads. A candidate
-that differs from the network by more than its tolerance is out; the others run in turn, in rounds, and the
-one with the least median time wins. One that is less than 3 % faster than a finer one is not worth its
-error.
+Every candidate is written as a bundle of its own, so that what a device loads is what is timed. A candidate
+whose error is beyond the limit is out. The others run in turn, in rounds, and the lowest median time wins. A
+candidate that is less than 3 % faster than a finer precision is not worth its error.
 """
 
 from __future__ import annotations
@@ -25,30 +24,30 @@ from engines.select import load_engine
 from engines.spec import Engine, Feeds
 from engines.tensorrt_versions import tensorrt_problem
 from export.networks.model import LvmNet
-from export.parity.check import cases, check_graph
-from export.parity.sample_inputs import scenes
+from export.parity.check import check_graph, make_cases
+from export.parity.sample_inputs import draw_scenes
 from export.quantization.calibration_data import Calibration
 from export.quantization.plan import Choice, Plan
 from export.quantization.variants import Variants
 
 ROUNDS = 15
-WORTH = 0.97
+MAX_TIME_SHARE = 0.97
 """A coarser precision must take at most this share of the time of a finer one."""
-Refused = tuple[Target, GraphName, Precision]
+Rejected = tuple[Target, GraphName, Precision]
 Write = Callable[[Path, dict[tuple[Target, GraphName], Choice]], Bundle]
 """Writes a whole bundle into an empty folder and opens it."""
 
 
-def fastest(
+def choose_fastest(
     network: LvmNet,
     plan: Plan,
     variants: Variants,
     write: Write,
-    report: Callable[[str], None] = lambda words: None,
+    report: Callable[[str], None] = lambda message: None,
     *,
-    without: frozenset[Refused] = frozenset(),
+    without: frozenset[Rejected] = frozenset(),
 ) -> dict[tuple[Target, GraphName], Choice]:
-    """What each graph gets; `without` names what a later gate refused."""
+    """Choose the precision of each graph; `without` lists what a later gate rejected."""
     chosen: dict[tuple[Target, GraphName], Choice] = {}
     if "tensorrt" in plan.targets and (problem := tensorrt_problem()) is not None:
         raise Unavailable(
@@ -66,11 +65,11 @@ def fastest(
             for name in GRAPHS:
                 report(f"measuring {name} on {target}")
                 allowed = {p: b for p, b in bundles.items() if (target, name, p) not in without}
-                chosen[target, name] = _of_graph(network, name, target, allowed, variants.calibration)
+                chosen[target, name] = _choose_for_graph(network, name, target, allowed, variants.calibration)
     return chosen
 
 
-def _of_graph(
+def _choose_for_graph(
     network: LvmNet,
     name: GraphName,
     target: Target,
@@ -93,25 +92,25 @@ def _of_graph(
                 engines[precision] = engine
         if not engines:
             raise LvmError(f"no precision of {name} holds on {target}: {'; '.join(out)}")
-        feeds = _busiest(network, name)
-        ms = timed(engines, feeds)
+        feeds = _make_typical_feeds(network, name)
+        ms = time_engines(engines, feeds)
     best = next(iter(engines))
     for precision in engines:
-        if ms[precision] < WORTH * ms[best]:
+        if ms[precision] < MAX_TIME_SHARE * ms[best]:
             best = precision
-    shown = ", ".join(f"{precision} {ms[precision]:.2f}" for precision in engines)
-    return Choice(best, "; ".join([f"ms on this machine: {shown}", *out]))
+    times = ", ".join(f"{precision} {ms[precision]:.2f}" for precision in engines)
+    return Choice(best, "; ".join([f"ms on this machine: {times}", *out]))
 
 
-def _busiest(network: LvmNet, name: GraphName) -> Feeds:
-    """What a device feeds the graph most: pictures come in batches, clips and questions one by one."""
+def _make_typical_feeds(network: LvmNet, name: GraphName) -> Feeds:
+    """Return what a device feeds the graph most: pictures come in batches, clips and questions alone."""
     if name == "backbone":
-        return {"image": scenes(BATCH_FRAMES, network.config.image_size, np.random.default_rng(0))}
-    return next(iter(cases(network, name))).feeds
+        return {"image": draw_scenes(BATCH_FRAMES, network.config.image_size, np.random.default_rng(0))}
+    return next(iter(make_cases(network, name))).feeds
 
 
-def timed(engines: dict[Precision, Engine], feeds: Feeds) -> dict[Precision, float]:
-    """Median milliseconds of each engine, in interleaved rounds."""
+def time_engines(engines: dict[Precision, Engine], feeds: Feeds) -> dict[Precision, float]:
+    """Return the median milliseconds of each engine, in interleaved rounds."""
     seconds: dict[Precision, list[float]] = {precision: [] for precision in engines}
     for engine in engines.values():
         engine(feeds)
@@ -121,4 +120,4 @@ def timed(engines: dict[Precision, Engine], feeds: Feeds) -> dict[Precision, flo
             started = time.perf_counter()
             engines[precision](feeds)
             seconds[precision].append(time.perf_counter() - started)
-    return {precision: 1000 * statistics.median(found) for precision, found in seconds.items()}
+    return {precision: 1000 * statistics.median(values) for precision, values in seconds.items()}

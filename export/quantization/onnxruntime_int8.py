@@ -1,4 +1,4 @@
-"""Eight bits for onnxruntime: Q/DQ around products, by its own static quantiser."""
+"""Quantise for onnxruntime: Q/DQ around products, by its own static quantiser."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from engines.errors import LvmError
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.select import usable_cores
 from engines.spec import Array, Engine
-from export.onnx_graphs.fp32_islands import PRODUCTS, settled
-from export.quantization.int8 import Feeds, Operators, Quantised
+from export.onnx_graphs.fp32_islands import PRODUCTS, find_constant_nodes
+from export.quantization.int8 import Feeds, Operators, QuantisedGraph
 
 
 class OnnxRuntimeQuantiser:
-    """Ranges are the least and largest values that `feeds` reach, weights have a scale for each channel.
+    """Ranges are the minimum and maximum that `feeds` reach; weights have a scale for each channel.
 
-    Activations are U8 and weights S8 with seven of the eight bits: without VNNI, sums of full ones overflow
-    in a kernel's sixteen. `graph` is the fp32 file with its weights beside it; others are left there too.
+    Activations are U8 and weights S8 with seven of the eight bits: without VNNI, full sums overflow in a
+    kernel's sixteen. `graph` is the fp32 file with its weights beside it; temporary files are left there too.
     """
 
     def __init__(self, graph: Path, feeds: Feeds, keep: Sequence[str]) -> None:
@@ -36,9 +36,11 @@ class OnnxRuntimeQuantiser:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = str(self._folded)
         ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
-        self._operators = Operators.of(graph, keep)
+        self._operators = Operators.from_graph(graph, keep)
         left = {str(node.name) for node in ir.load(self._folded).graph}
-        left |= {str(node.name) for node in settled(ir.load(graph).graph)}  # computed in fp32 just now
+        left |= {
+            str(node.name) for node in find_constant_nodes(ir.load(graph).graph)
+        }  # computed in fp32 just now
         if lost := sorted(set(self._operators.fixed) - left):
             raise LvmError(
                 f"{lost[0]} cannot stay fp32 in onnxruntime, which folds it; keep another parameter"
@@ -49,14 +51,14 @@ class OnnxRuntimeQuantiser:
             augmented_model_path=str(graph.with_name("augmented.onnx")),
             calibrate_method=CalibrationMethod.MinMax,
         )
-        calibrator.collect_data(_Reader(feeds))
+        calibrator.collect_data(_FeedReader(feeds))
         self._ranges = calibrator.compute_data()
 
     @property
     def parameters(self) -> Sequence[str]:
         return list(self._operators.free)
 
-    def quantised(self, keep: Collection[str] = ()) -> Quantised:
+    def quantise(self, keep: Collection[str] = ()) -> QuantisedGraph:
         quantizer = QDQQuantizer(
             load_model_with_shape_infer(self._folded),
             per_channel=True,
@@ -65,18 +67,18 @@ class OnnxRuntimeQuantiser:
             activation_qType=QuantType.QUInt8,
             tensors_range=self._ranges,
             nodes_to_quantize=[],
-            nodes_to_exclude=self._operators.kept(keep),
+            nodes_to_exclude=self._operators.list_fp32(keep),
             extra_options={},
             op_types_to_quantize=list(PRODUCTS),
         )
         quantizer.quantize_model()
-        return Quantised(bytes(quantizer.model.model.SerializeToString(deterministic=True)))
+        return QuantisedGraph(bytes(quantizer.model.model.SerializeToString(deterministic=True)))
 
-    def load(self, quantised: Quantised) -> Engine:
+    def load(self, quantised: QuantisedGraph) -> Engine:
         return OnnxRuntimeEngine(quantised.graph, None, threads=usable_cores())
 
 
-class _Reader(CalibrationDataReader):  # type: ignore[misc]
+class _FeedReader(CalibrationDataReader):  # type: ignore[misc]
     def __init__(self, feeds: Feeds) -> None:
         self._feeds = iter(feeds)
 

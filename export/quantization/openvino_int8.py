@@ -1,4 +1,4 @@
-"""Eight bits for OpenVINO: its own representation, by nncf."""
+"""Quantise for OpenVINO: its own representation, by nncf."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from engines.errors import Unavailable
 from engines.manifest import GraphName
 from engines.select import usable_cores
 from engines.spec import Array, Engine
-from export.quantization.int8 import Feeds, Operators, Quantised
+from export.quantization.int8 import Feeds, Operators, QuantisedGraph
 
 _PRODUCTS = ("Convolution", "GroupConvolution", "MatMul")
-_BARE = "/WithoutBiases"
-"""OpenVINO takes a product with a bias apart: the product is then named so after the node."""
+_BARE_SUFFIX = "/WithoutBiases"
+"""OpenVINO splits a product with a bias; the product is then named after the node with this suffix."""
 
 
 class OpenVinoQuantiser:
-    """Ranges are the least and largest values that `feeds` reach; raises Unavailable without nncf.
+    """Ranges are the minimum and maximum that `feeds` reach; raises Unavailable without nncf.
 
-    Two habits of nncf are switched off, because they broke the reader of the default bundle (error of its
-    worst output 44 % with them, 14 % without): ranges averaged over samples cut off what few questions
-    reach, and SmoothQuant moves the spread of activations into weights.
+    Two defaults of nncf are off, because they broke the reader of the default bundle (error of its worst
+    output 44 % with them, 14 % without): ranges averaged over samples cut off what few questions reach, and
+    SmoothQuant moves the range of activations into weights.
 
-    Sums, poolings and normalisations stay as they are too. nncf would give them eight bits of their own, and
-    no parameter that is kept takes those back: with every product of the default bundle's backbone in fp32
-    they alone were off by 2.1 %, so the search for 2 % kept all of it and ended with nothing.
+    Sums, poolings and normalisations stay fp32 too. nncf would give them eight bits of their own, which no
+    parameter in `keep` undoes: with every product of the default bundle's backbone in fp32 they alone were
+    off by 2.1 %, so the search for 2 % left all of it in fp32.
     """
 
     def __init__(self, graph: Path, name: GraphName, feeds: Feeds, keep: Sequence[str]) -> None:
@@ -41,13 +41,13 @@ class OpenVinoQuantiser:
         # Not nncf.set_log_level: it sets the level of every handler that is there, the caller's too.
         logging.getLogger("nncf").setLevel(logging.ERROR)
         self._graph, self._name, self._feeds = graph, name, feeds
-        self._operators = Operators.of(graph, keep)
+        self._operators = Operators.from_graph(graph, keep)
 
     @property
     def parameters(self) -> Sequence[str]:
         return list(self._operators.free)
 
-    def quantised(self, keep: Collection[str] = ()) -> Quantised:
+    def quantise(self, keep: Collection[str] = ()) -> QuantisedGraph:
         import nncf
         import openvino as ov
         from nncf.quantization import advanced_parameters as advanced
@@ -56,14 +56,15 @@ class OpenVinoQuantiser:
         from engines.openvino_engine import core
 
         source = core().read_model(self._graph, config={"ENABLE_MMAP": False})
-        kept = set(self._operators.kept(keep))
-        # Names of this very model: what OpenVINO makes of a normalisation is numbered anew with each reading.
+        fp32_products = set(self._operators.list_fp32(keep))
+        # Names of this very model: OpenVINO numbers the parts of a normalisation anew with each reading.
         whole = [
-            str(one.get_friendly_name())
-            for one in source.get_ops()
-            if one.get_type_name() not in _PRODUCTS or one.get_friendly_name().removesuffix(_BARE) in kept
+            str(operator.get_friendly_name())
+            for operator in source.get_ops()
+            if operator.get_type_name() not in _PRODUCTS
+            or operator.get_friendly_name().removesuffix(_BARE_SUFFIX) in fp32_products
         ]
-        samples = list(_single(self._feeds))
+        samples = list(_split_batches(self._feeds))
         model = nncf.quantize(
             source,
             nncf.Dataset(samples),
@@ -79,9 +80,9 @@ class OpenVinoQuantiser:
         with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
             path = Path(folder) / "graph.xml"
             ov.save_model(model, str(path), compress_to_fp16=False)
-            return Quantised(path.read_bytes(), path.with_suffix(".bin").read_bytes())
+            return QuantisedGraph(path.read_bytes(), path.with_suffix(".bin").read_bytes())
 
-    def load(self, quantised: Quantised) -> Engine:
+    def load(self, quantised: QuantisedGraph) -> Engine:
         from engines.openvino_engine import OpenVinoEngine
 
         return OpenVinoEngine(
@@ -90,8 +91,8 @@ class OpenVinoQuantiser:
         )  # fmt: skip
 
 
-def _single(feeds: Feeds) -> Iterator[dict[str, Array]]:
-    """One sample after the other."""
-    for one in feeds:
-        for row in range(len(next(iter(one.values())))):
-            yield {name: np.ascontiguousarray(array[row : row + 1]) for name, array in one.items()}
+def _split_batches(feeds: Feeds) -> Iterator[dict[str, Array]]:
+    """Yield the samples of all feeds, each with batch 1."""
+    for feed in feeds:
+        for row in range(len(next(iter(feed.values())))):
+            yield {name: np.ascontiguousarray(array[row : row + 1]) for name, array in feed.items()}

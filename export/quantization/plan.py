@@ -1,9 +1,9 @@
-"""Which precision each graph of a bundle gets, and why.
+"""Plan which precision each graph of a bundle gets, and why.
 
 fp16 is typed into the graph, int8 is quantised for each engine by its own tool. bf16 is OpenVINO's own: the
-graph stays fp32 and the manifest tells the engine what to compute in. A target that does not know a
-precision keeps fp32 and the manifest says why, unless a person asked for just that pair. w8 is fp32 from
-weights of eight bits: smaller, and no faster.
+graph stays fp32 and the manifest tells the engine what to compute in. A target that lacks a precision stays
+fp32 and the manifest says why, unless a person asked for exactly that pair. w8 is fp32 from weights of eight
+bits: smaller, but not faster.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from engines.manifest import GRAPHS, GraphName, Precision, Target
 PRECISIONS = ("fp32", "fp16", "bf16", "w8", "int8", "auto")
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
 DEFAULT_TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
-KNOWN: dict[Target, tuple[Precision, ...]] = {
+SUPPORTED: dict[Target, tuple[Precision, ...]] = {
     "onnxruntime": ("fp32", "fp16", "w8", "int8"),
     "openvino": ("fp32", "fp16", "bf16", "w8", "int8"),
     "tensorrt": ("fp32", "fp16"),
@@ -25,7 +25,7 @@ KNOWN: dict[Target, tuple[Precision, ...]] = {
 
 @dataclass(frozen=True)
 class Choice:
-    """What one graph of one target is computed in."""
+    """The precision of one graph on one target."""
 
     precision: Precision
     why: str
@@ -33,18 +33,17 @@ class Choice:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is asked for: `precision` ("auto": by measurement) for `targets`, `keep` patterns of fp32
-    parameters.
+    """The request: `precision` ("auto": by measurement) for `targets`, `keep` patterns of fp32 parameters.
 
     `calibration` are sources for int8: demo, videos or folders; `auto` tries int8 where there are some.
-    `named`: the targets were named by a person, so one that lacks the precision is an error.
+    `explicit`: a person named the targets, so a target that lacks the precision is an error.
     """
 
     precision: str = "fp32"
     targets: tuple[Target, ...] = DEFAULT_TARGETS
     keep: tuple[str, ...] = ()
     calibration: tuple[str, ...] = ()
-    named: bool = False
+    explicit: bool = False
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
@@ -56,31 +55,36 @@ class Plan:
             )
         if self.precision not in ("auto", "int8") and self.calibration:
             raise LvmError(f"--calibration is for int8 and auto, got --precision {self.precision}")
-        lacking = [target for target in self.targets if self.precision not in (*KNOWN[target], "auto")]
-        if lacking and (self.named or len(lacking) == len(self.targets)):
+        lacking = [target for target in self.targets if self.precision not in (*SUPPORTED[target], "auto")]
+        if lacking and (self.explicit or len(lacking) == len(self.targets)):
             raise LvmError(
-                f"{lacking[0]} has no {self.precision}; it knows {', '.join(KNOWN[lacking[0]])}. "
+                f"{lacking[0]} has no {self.precision}; it knows {', '.join(SUPPORTED[lacking[0]])}. "
                 "Choose another --precision or --target"
             )
 
     def choices(self) -> dict[tuple[Target, GraphName], Choice]:
-        """What each graph gets; with "auto", before anything is measured, fp32."""
-        return {(target, name): self._of(target, name) for target in self.targets for name in GRAPHS}
+        """Choose for each graph; with "auto", before anything is measured, fp32."""
+        return {(target, name): self._choose(target, name) for target in self.targets for name in GRAPHS}
 
     def candidates(self, target: Target) -> tuple[Precision, ...]:
-        """What "auto" may choose from, fp32 first: w8 is as fast as fp32."""
-        return tuple(one for one in KNOWN[target] if one != "w8" and (one != "int8" or self.calibration))
+        """Return what "auto" may choose from, fp32 first: w8 is left out because it is no faster
+        than fp32."""
+        return tuple(
+            precision
+            for precision in SUPPORTED[target]
+            if precision != "w8" and (precision != "int8" or self.calibration)
+        )
 
-    def _of(self, target: Target, name: GraphName) -> Choice:
+    def _choose(self, target: Target, name: GraphName) -> Choice:
         if (self.precision, name) == ("bf16", "reader"):
             # OpenVINO lowers the phases of the tick code too: 5 of 100 answers changed (docs/gates.md).
             return Choice("fp32", "ticks need more than the eight bits of bf16")
-        for known in KNOWN[target]:
+        for known in SUPPORTED[target]:
             if known == self.precision:
                 return Choice(known, "asked for")
         return Choice("fp32", "" if self.precision == "auto" else f"{target} has no {self.precision}")
 
 
-def fp32(targets: tuple[Target, ...] | list[Target]) -> Plan:
-    """Everything as it was trained."""
+def make_fp32_plan(targets: tuple[Target, ...] | list[Target]) -> Plan:
+    """Plan everything in fp32."""
     return Plan(targets=tuple(targets))

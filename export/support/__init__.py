@@ -1,1 +1,1 @@
-"""Small helpers of the workbench: torch imports, error texts."""
+"""Small helpers of the workbench: torch imports, error messages."""

@@ -1,4 +1,4 @@
-"""A disk that is full, or a place that may not be written, is one sentence."""
+"""Turn errors of a full disk or an unwritable folder into one sentence."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from engines.errors import LvmError
 
 
 @contextmanager
-def written(place: Path, within: Path, remedy: str) -> Iterator[None]:
-    """Raise LvmError where something cannot be written into the folder `within`, said to be `place`.
+def explain_disk_errors(place: Path, within: Path, remedy: str) -> Iterator[None]:
+    """Raise LvmError where something cannot be written into the folder `within`; the message names `place`.
 
-    A failed write names no file; what names a file elsewhere is none of ours and goes on as it is.
+    A failed write names no file. An error that names a file elsewhere is passed on unchanged.
     """
     try:
         yield

@@ -1,4 +1,5 @@
-"""timm beside a CPU-only torch: torchvision's compiled operators may be absent, and then its import fails.
+"""Import timm beside a CPU-only torch, where torchvision's compiled operators may be missing and its import
+fails.
 
 torchvision registers shape rules for `torchvision::nms` while it is imported; where its compiled library does
 not load (the PyPI wheel beside a CPU torch), the operator does not exist and the import stops. Declaring the
@@ -19,13 +20,13 @@ _SCHEMAS = (
 
 
 def import_timm() -> ModuleType:
-    """timm, imported in a way that also works where torchvision's compiled operators are missing."""
+    """Import timm, also where torchvision's compiled operators are missing."""
     import_torchvision()
     return importlib.import_module("timm")
 
 
 def import_torchvision() -> ModuleType:
-    """torchvision, imported likewise: its networks in Python work, its own operators may not."""
+    """Import torchvision likewise: its networks in Python work, its own operators may not."""
     try:
         return importlib.import_module("torchvision")
     except RuntimeError:

@@ -39,13 +39,13 @@ def calibrate(
     from engines.bundle import Bundle
     from export.bundle.writer import write_copy
     from export.evaluation import confidence
-    from export.evaluation.report import noted
-    from export.evaluation.run_folders import OWN, events_of, results_of
+    from export.evaluation.report import summarise_for_manifest
+    from export.evaluation.run_folders import OWN, read_events, read_results
 
     if split not in ("val", "train"):
         raise LvmError(f"--split must be val or train, got {split!r}: what is tested is not to be fitted to")
     opened = Bundle.open(bundle)
-    found = results_of(results, split, OWN)
+    found = read_results(results, split, OWN)
     if found is None:
         raise LvmError(
             f"{results[0]} has no results of {OWN} on {split}; make them by: "
@@ -54,7 +54,7 @@ def calibrate(
     fitted = confidence.calibrate(found)
     kept = opened.manifest.thresholds
     thresholds = fitted.model_copy(update={"evidence": kept.evidence, "interpolate_s": kept.interpolate_s})
-    unseen = results_of([tested], "test", OWN) if tested is not None else []
+    unseen = read_results([tested], "test", OWN) if tested is not None else []
     if unseen is None:
         raise LvmError(
             f"{tested} has no results of {OWN} on test; make them by: lvm-train evaluate {bundle} "
@@ -62,16 +62,20 @@ def calibrate(
         )
     said: dict[str, float] = {}
     if split == "val":  # in the place of what a training noted of fewer videos, maybe of another memory
-        said |= noted(found, events_of(results, split, OWN) or [], thresholds.time_head, "validation")
+        said |= summarise_for_manifest(
+            found, read_events(results, split, OWN) or [], thresholds.time_head, "validation"
+        )
     if tested is not None:
-        said |= noted(unseen, events_of([tested], "test", OWN) or [], thresholds.time_head, "test")
+        said |= summarise_for_manifest(
+            unseen, read_events([tested], "test", OWN) or [], thresholds.time_head, "test"
+        )
     write_copy(opened, output, thresholds, said)
     seeds = {one.seed for one in found}
     errors = {
-        name: {"before": before.after.estimate, "after": after.after.estimate, "least": after.least}
+        name: {"before": before.after.estimate, "after": after.after.estimate, "least": after.honest_error}
         for (name, before), after in zip(
-            confidence.calibrations(found, dict.fromkeys(seeds, kept)).items(),
-            confidence.calibrations(found, dict.fromkeys(seeds, thresholds)).values(),
+            confidence.measure_calibration(found, dict.fromkeys(seeds, kept)).items(),
+            confidence.measure_calibration(found, dict.fromkeys(seeds, thresholds)).values(),
             strict=True,
         )
     }

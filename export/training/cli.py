@@ -51,7 +51,7 @@ def train(
     if config is None:
         raise LvmError("--config is missing; try --config configs/training/tiny.yaml")
     _need_workbench()
-    from edge_runtime.simulation.photo_folders import product_photos
+    from edge_runtime.simulation.photo_folders import list_product_photos
     from export.training.data.product_photos import held_out_products
     from export.training.loop.allocator import keep_freed_memory
     from export.training.loop.distributed import device_of, join_team
@@ -63,7 +63,9 @@ def train(
         changes.append(f"seed={seed}")
     recipe = load_recipe(config, changes)
     if products is not None:
-        held_out = recipe.data.held_out or held_out_products(list(product_photos(products, least=0)))
+        held_out = recipe.data.held_out or held_out_products(
+            list(list_product_photos(products, min_photos=0))
+        )
         data = recipe.data.model_copy(update={"products": products, "held_out": held_out})
         recipe = recipe.model_copy(update={"data": data})
     place = output or Path("runs") / f"{recipe.name}-{recipe.seed}"

@@ -107,25 +107,25 @@ def answers(
 ) -> dict[str, list[Result]]:
     """Results of each system, written to `output` too. Videos are seen one after the other."""
     from export.evaluation.evaluate import Evaluation
-    from export.evaluation.run_folders import TUBEDETR, save, trained_file
+    from export.evaluation.run_folders import TUBEDETR, save_evaluation, trained_file
     from export.evaluation.stream_run import Model
-    from export.evaluation.videos import caches_of, crops_of
+    from export.evaluation.videos import encode_crops, open_caches
 
-    model = Model.of_network(run.network, run.card)
+    model = Model.from_network(run.network, run.card)
     asked = _asked(data, split)
     done: dict[str, Evaluation] = {name: Evaluation([], []) for name in systems}
     with Console(stderr=True).status("") as status:
-        caches = caches_of(data, split, run.config, model.backbone, run.backbone_digest(), cache)
+        caches = open_caches(data, split, run.config, model.backbone, run.backbone_digest(), cache)
         for video in caches:
             queries = asked.get(video.name, [])
-            crops = crops_of(data, data.videos[video.name], queries, run.config, model.backbone)
+            crops = encode_crops(data, data.videos[video.name], queries, run.config, model.backbone)
             for name in systems:
                 status.update(f"{video.name}: {name}")
                 part = _one(run, model, name, video, queries, crops, device)
                 done[name].results.extend(part.results)
                 done[name].events.extend(part.events)
     for name, evaluation in done.items():
-        save(evaluation, output, split, name)
+        save_evaluation(evaluation, output, split, name)
     if TUBEDETR in done:
         said = json.dumps(run.baseline_trained())
         trained_file(output, split).write_text(said + "\n", encoding="utf-8")
@@ -171,19 +171,19 @@ def _asked(data: Dataset, split: str) -> dict[str, list[QueryRecord]]:
 def _recalls(found: dict[str, list[Result]], head: TimeHead) -> dict[str, dict[str, list[float]]]:
     """Recall@1x of each system, `[estimate, low, high]` by `type/duration`; times as the run's manifest has
     them read."""
-    from export.evaluation.report import cells, recall_1x
+    from export.evaluation.report import cell_intervals, make_recall_1x
 
     said = {}
     for name, results in found.items():
-        intervals = cells(results, recall_1x(head))
+        intervals = cell_intervals(results, make_recall_1x(head))
         said[name] = {f"{kind}/{length}": list(one[:3]) for (kind, length), one in intervals.items()}
     return said
 
 
 def _table(recalls: dict[str, dict[str, list[float]]]) -> Table:
-    from export.evaluation.report import NINE
+    from export.evaluation.report import TABLE_CELLS
 
-    names = [f"{kind}/{length}" for kind, length in NINE]
+    names = [f"{kind}/{length}" for kind, length in TABLE_CELLS]
     table = Table("system", *names, title="Recall@1x with 95 % intervals over videos", title_justify="left")
     for system, cells in recalls.items():
         row = [cells.get(name) for name in names]

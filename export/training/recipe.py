@@ -24,7 +24,7 @@ from engines.network_config import NetworkConfig
 from export.data.annotated import ANNOTATION_KNOBS
 from export.data.records import Knob
 from export.data.world_overrides import turned
-from export.support.validation_errors import said
+from export.support.validation_errors import first_complaint
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -261,7 +261,7 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LvmError(f"recipe {path} is no YAML in UTF-8: {error}") from error
     except ValidationError as error:
-        raise LvmError(f"recipe {path}: {said(error)}") from error
+        raise LvmError(f"recipe {path}: {first_complaint(error)}") from error
 
 
 def _changed(given: Any, changes: Sequence[str]) -> Any:

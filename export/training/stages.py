@@ -24,9 +24,9 @@ from export.bundle.checkpoint import save_checkpoint
 from export.bundle.class_embeddings import describe_classes
 from export.bundle.writer import ModelCard
 from export.data.token_cache import VideoCache
-from export.networks.model import LvmNet, initialised
+from export.networks.model import LvmNet, make_untrained
 from export.networks.torch_engine import TorchEngine
-from export.onnx_graphs.external_weights import part_of, weights_digest
+from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.training.backbone.task import BackboneTask, BackboneTrainer
 from export.training.data.dataset import Footage, Split, footage_of
 from export.training.data.epoch_views import Showings
@@ -85,17 +85,17 @@ class Training:
         taught = self._stage("backbone", self._backbone)
         if last == "backbone":
             return
-        network = initialised(self.recipe.network, self.recipe.seed)
-        network.backbone.load_state_dict(part_of(taught, "backbone."))
+        network = make_untrained(self.recipe.network, self.recipe.seed)
+        network.backbone.load_state_dict(select_prefix(taught, "backbone."))
         looks = range(self.recipe.data.showings)
         videos = Showings([self._videos(network, "train", look) for look in looks], self.recipe.seed)
-        tube = self._reader(videos, part_of(taught, "identity."))
+        tube = self._reader(videos, select_prefix(taught, "identity."))
         if last == "tubedetr":
             return
         held_out = self._videos(network, "val")
         learned = self._stage("lvm", lambda: self._lvm(videos, held_out, tube))
-        network.sampler.load_state_dict(part_of(learned, "sampler."))
-        network.reader.load_state_dict(part_of(learned, "reader."))
+        network.sampler.load_state_dict(select_prefix(learned, "sampler."))
+        network.reader.load_state_dict(select_prefix(learned, "reader."))
         if not self.team.rank:
             save_checkpoint(network, self._judged(network, held_out), self.folder / CHECKPOINT)
 
@@ -119,17 +119,17 @@ class Training:
         """The card with what held-out videos say: how sure answers may be, and how often they are right."""
         from export.evaluation.confidence import calibrate
         from export.evaluation.evaluate import Setting, evaluate
-        from export.evaluation.query_sets import queries_about
-        from export.evaluation.report import noted
+        from export.evaluation.query_sets import make_queries
+        from export.evaluation.report import summarise_for_manifest
         from export.evaluation.stream_run import Model
 
         card = self.card()
-        queries = queries_about(held_out, seed=self.recipe.seed)
+        queries = make_queries(held_out, seed=self.recipe.seed)
         # A memory that it was not trained with would be judged by a sampler that has learned nothing.
         setting = Setting(self.recipe.lvm.sampler, seed=self.recipe.seed)
-        found = evaluate(Model.of_network(network, card), held_out, queries, setting)
+        found = evaluate(Model.from_network(network, card), held_out, queries, setting)
         thresholds = calibrate(found.results)
-        said = noted(found.results, found.events, thresholds.time_head, "validation")
+        said = summarise_for_manifest(found.results, found.events, thresholds.time_head, "validation")
         training = card.training.model_copy(update={"results": card.training.results | said})
         return replace(card, training=training, thresholds=thresholds)
 
@@ -301,10 +301,10 @@ class Training:
         said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts}, exclude=shown)
         said = f"{said} files {_FILES[name]}" + (f" looks {LOOKS}" if looks else "")
         said = f"{said} of {self._files}" if self._files else said
-        return said if self.start is None else f"{said} from {weights_digest(self.start)}"
+        return said if self.start is None else f"{said} from {hash_weights(self.start)}"
 
     def _videos(self, network: LvmNet, split: Split, showing: int = 0) -> list[VideoCache]:
-        digest = weights_digest(network.backbone)
+        digest = hash_weights(network.backbone)
         engine = TorchEngine(network.to(self.device), "backbone")
         which = f"{split} videos" + (f", look {showing}" if showing else "")
         with self.console.status(which) as status:

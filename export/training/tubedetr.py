@@ -21,7 +21,7 @@ from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.data.video_labels import cxcywh
-from export.evaluation.cost_model import uniform_frames
+from export.evaluation.cost_model import choose_uniform_frames
 from export.networks.tubedetr import TubeDETR
 from export.training.data.epoch_views import Showings
 from export.training.loop.param_groups import reading
@@ -147,7 +147,7 @@ class TubeTask:
         first = min(first, len(cache.ticks) - 1)
         last = max(last, first + 1)
         if of_time:
-            return first + np.asarray(uniform_frames(last - first, _TIME_FRAMES), np.int64)
+            return first + np.asarray(choose_uniform_frames(last - first, _TIME_FRAMES), np.int64)
         length = min(self._recipe.frames, last - first)
         start = int(rng.integers(first, last - length + 1))
         if question.event >= 0 and rng.random() < _AT_EVENT:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.simulation.photo_folders import product_photos
+from edge_runtime.simulation.photo_folders import list_product_photos
 from engines.errors import LvmError
 from export.bundle.checkpoint import from_bundle, from_checkpoint
 from export.bundle.writer import ModelCard
 from export.networks.model import LvmNet
-from export.onnx_graphs.external_weights import weights_digest
+from export.onnx_graphs.external_weights import hash_weights
 from export.training.data.dataset import Footage
 from export.training.recipe import Data, Recipe
 
@@ -48,7 +48,7 @@ def start_of(recipe: Recipe) -> tuple[LvmNet, ModelCard]:
 def origin(start: LvmNet, card: ModelCard) -> dict[str, Any]:
     """What a manifest says of the start: which weights, and how they were learned, as far as that is told."""
     told = card.training
-    return {"weights": weights_digest(start), "recipe": told.recipe, "seed": told.seed, "data": told.data}
+    return {"weights": hash_weights(start), "recipe": told.recipe, "seed": told.seed, "data": told.data}
 
 
 def without_folders(recipe: Recipe) -> Recipe:
@@ -62,6 +62,6 @@ def held_out_by_both(card: ModelCard, data: Data, footage: Footage) -> tuple[str
     """Products that surely neither the start, which says so on its `card`, nor this training has seen."""
     before, now = set(card.training.held_out), set(footage.held_out)
     # Where the folder has products of the start's list the start may have learned from all its others.
-    if data.products is not None and before & set(product_photos(data.products, least=0)):
+    if data.products is not None and before & set(list_product_photos(data.products, min_photos=0)):
         now &= before
     return tuple(sorted(now | (before - footage.products())))

@@ -348,7 +348,7 @@ def test_a_row_that_is_too_old_goes_where_nothing_is_watched_too(tmp_path, sourc
     with Service(reader(lambda feeds: pytest.fail("asked"))) as service:
         service.add(CameraSettings("told", tmp_path, "told"))
         with ActivityRecorder(service, ActivitySettings(keep_days=1)) as recorder:
-            kept = recorder._watched["told"].log
+            kept = recorder._cameras["told"].log
             kept.put([Row(kept.new_id(), "told", "scan", "scans", 1.0, 2.0, 0.9)])
             assert len(kept) == 1
             now = time.time()
@@ -372,7 +372,7 @@ def test_an_engine_that_fails_costs_looks_and_not_the_run(tmp_path, sources, rea
         with ActivityRecorder(service, ActivitySettings()) as recorder:
             service.run()
             assert recorder.find("told", LogFilter()) == ([], False)
-            watched = recorder._watched["told"]
+            watched = recorder._cameras["told"]
         assert "not recognised" in watched.fault and watched.skipped_s >= 60
         assert camera.version.frames == 90
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from edge_runtime.catalogue.names import product_name
+from edge_runtime.catalogue.names import check_product_name
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.interfaces.cli.main import app
@@ -51,22 +51,22 @@ def edge(*words: str):
 )
 def test_what_is_no_folders_name_everywhere_is_refused(name):
     with pytest.raises(QueryError):
-        product_name(name)
+        check_product_name(name)
 
 
 def test_names_in_any_script_are_taken_and_composed():
-    assert product_name("  Müsli 500 g, (Hafer) ") == "Müsli 500 g, (Hafer)"
-    assert product_name("Mu\u0308sli") == "M\u00fcsli" and product_name("豆乳") == "豆乳"
+    assert check_product_name("  Müsli 500 g, (Hafer) ") == "Müsli 500 g, (Hafer)"
+    assert check_product_name("Mu\u0308sli") == "M\u00fcsli" and check_product_name("豆乳") == "豆乳"
 
 
 @given(st.text(max_size=100))
 def test_a_name_that_is_taken_is_one_folder_inside_the_catalogue(text):
     try:
-        name = product_name(text)
+        name = check_product_name(text)
     except QueryError:
         return
     assert os.path.basename(name) == name and name not in (".", "..") and len(os.fsencode(name)) <= 255
-    assert product_name(name) == name
+    assert check_product_name(name) == name
 
 
 # -- what is kept ------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ def test_a_photo_is_upright_bounded_and_freed_of_its_metadata(catalogue, tmp_pat
     exif[0x0112], exif[0x010E] = 6, "where I live"
     picture.save(tmp_path / "turned.jpg", exif=exif)
     catalogue.add("milk", [read_image(tmp_path / "turned.jpg")])
-    (kept,) = catalogue.photos("milk")
+    (kept,) = catalogue.list_photos("milk")
     assert b"Exif" not in kept.path.read_bytes() and b"where I live" not in kept.path.read_bytes()
     assert cv2.imread(str(kept.path), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR).shape == (
         1024,
@@ -92,16 +92,16 @@ def test_a_photo_is_upright_bounded_and_freed_of_its_metadata(catalogue, tmp_pat
 
 def test_the_same_photo_is_not_added_twice_and_new_ones_come_last(catalogue):
     assert vars(catalogue.add("milk", [photo(1), photo(1)])) == {"name": "milk", "new": 1, "photos": 1}
-    first = catalogue.photos("milk")[0]
+    first = catalogue.list_photos("milk")[0]
     assert vars(catalogue.add("milk", [photo(1), photo(2)])) == {"name": "milk", "new": 1, "photos": 2}
-    assert catalogue.photos("milk")[0] == first, "what was there is left alone"
+    assert catalogue.list_photos("milk")[0] == first, "what was there is left alone"
 
 
 def test_replaced_photos_are_the_only_ones(catalogue):
     catalogue.add("milk", [photo(1), photo(2)])
-    kept = catalogue.photos("milk")[1].path.name
+    kept = catalogue.list_photos("milk")[1].path.name
     assert catalogue.add("milk", [photo(2), photo(3)], replace=True).photos == 2
-    names = [one.path.name for one in catalogue.photos("milk")]
+    names = [one.path.name for one in catalogue.list_photos("milk")]
     assert len(names) == 2 and kept in names
 
 
@@ -121,7 +121,7 @@ def test_two_names_that_some_disk_takes_for_one_are_refused(catalogue):
     catalogue.add("tea", [photo(2)])
     with pytest.raises(QueryError, match="'Milk' already"):
         catalogue.rename("tea", "milk")
-    assert catalogue.rename("Milk", "milk") == "milk" and catalogue.products() == ["milk", "tea"]
+    assert catalogue.rename("Milk", "milk") == "milk" and catalogue.list_products() == ["milk", "tea"]
 
 
 def test_removed_and_renamed_products_are_gone_under_their_old_names(catalogue):
@@ -129,7 +129,7 @@ def test_removed_and_renamed_products_are_gone_under_their_old_names(catalogue):
     catalogue.rename("milk", "oat milk")
     with pytest.raises(QueryError, match="nearest is 'oat milk'"):
         catalogue.remove("milk")
-    assert catalogue.remove("oat milk") == 2 and catalogue.products() == []
+    assert catalogue.remove("oat milk") == 2 and catalogue.list_products() == []
     assert sorted(one.name for one in catalogue.folder.iterdir()) == [".lock"]
 
 
@@ -138,7 +138,7 @@ def test_what_a_killed_writer_left_is_no_product_and_goes(catalogue):
     for left in (".new", ".gone"):
         (catalogue.folder / left).mkdir()
         (catalogue.folder / left / "001-x.jpg").write_bytes(b"half")
-    assert catalogue.products() == ["milk"]
+    assert catalogue.list_products() == ["milk"]
     catalogue.add("tea", [photo(2)])
     assert sorted(one.name for one in catalogue.folder.iterdir()) == [".lock", "milk", "tea"]
 
@@ -152,8 +152,8 @@ def test_several_writers_lose_nothing(catalogue):
         one.start()
     for one in threads:
         one.join()
-    assert len(catalogue.photos("milk")) == 8
-    assert len({one.path.name[:3] for one in catalogue.photos("milk")}) == 8
+    assert len(catalogue.list_photos("milk")) == 8
+    assert len({one.path.name[:3] for one in catalogue.list_photos("milk")}) == 8
 
 
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
@@ -174,7 +174,9 @@ def test_a_product_is_encoded_as_its_photos_are_and_only_when_they_change(catalo
     encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
     catalogue.add("milk", [photo(1), photo(2)])
     before = encoder.encode(Product(product="milk"))
-    same = encoder.encode(Photos(photos=tuple(one.path.read_bytes() for one in catalogue.photos("milk"))))
+    same = encoder.encode(
+        Photos(photos=tuple(one.path.read_bytes() for one in catalogue.list_photos("milk")))
+    )
     np.testing.assert_array_equal(before, same)
     reads = []
     monkeypatch.setattr(
@@ -223,7 +225,7 @@ def test_a_product_goes_through_its_life_on_the_command_line(tmp_path, monkeypat
     ("words", "said"),
     [
         (["add", "x"], "name photos, or --url and --box"),
-        (["add", "x", "PHOTO", "--camera", "a"], "--camera is a running lvm-edge's"),
+        (["add", "x", "PHOTO", "--camera", "a"], "--camera needs a running lvm-edge"),
         (["add", "x", "PHOTO", "--box", "0,0,1"], "--box of a photo is X1,Y1,X2,Y2"),
         (["add", "x", "PHOTO", "--box", "0.5,0,0.1,1"], "--box: box must be x1,y1,x2,y2 in 0..1"),
         (["add", "x", "PHOTO", "--box", "0,0,1,1@3"], "without @T"),
@@ -263,8 +265,8 @@ def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
     catalogue.add("plain", [photo(1)])
     sealed.add("sealed", [photo(2)])
     assert plain_bytes(catalogue) == [True, False]
-    (one,), (other,) = sealed.photos("plain"), sealed.photos("sealed")
-    assert sealed.image(one).shape == sealed.image(other).shape == (40, 60, 3)
+    (one,), (other,) = sealed.list_photos("plain"), sealed.list_photos("sealed")
+    assert sealed.load_image(one).shape == sealed.load_image(other).shape == (40, 60, 3)
     backbone = fake_backbone(small_network())
     known = ObjectEncoder(backbone, 32, frame_at=None, catalogue=sealed).encode(Product(product="sealed"))
     assert known.shape == (49, backbone.outputs[0].shape[-1])
@@ -272,7 +274,7 @@ def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
     with pytest.raises(LvmError, match="sealed with key"):
         nobody.encode(Product(product="sealed"))
     with pytest.raises(LvmError, match="sealed with key .*, but the key given is"):
-        Catalogue(catalogue.folder, Key(b"k" * 32)).image(other)
+        Catalogue(catalogue.folder, Key(b"k" * 32)).load_image(other)
 
 
 def test_what_is_there_already_is_sealed_on_demand(catalogue, key, tmp_path):

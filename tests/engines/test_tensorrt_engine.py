@@ -19,7 +19,15 @@ from engines.manifest import GraphName
 from engines.select import choose, load_engine, load_engines
 from engines.spec import Engine
 from engines.tensorrt_versions import open_tensorrt
-from export.parity.sample_inputs import ACTIVITY, EMPTY, FULL, TIME, reader_feeds, sampler_feeds, scenes
+from export.parity.sample_inputs import (
+    ACTIVITY,
+    EMPTY,
+    FULL,
+    TIME,
+    draw_reader_feeds,
+    draw_sampler_feeds,
+    draw_scenes,
+)
 from tests.support.fake_cuda import FakeGpu, install_pycuda
 from tests.support.tensorrt_machine import (
     NAMES,
@@ -66,12 +74,12 @@ def feeds(bundle: Bundle, name: GraphName, batch: int, seed: int = 0) -> dict[st
     """What a device would send."""
     config, rng = bundle.manifest.network, np.random.default_rng(seed)
     if name == "backbone":
-        return {"image": scenes(batch, config.image_size, rng)}
+        return {"image": draw_scenes(batch, config.image_size, rng)}
     pool = rng.normal(size=(64, config.d_backbone)).astype(np.float32)
     if name == "sampler":
-        return sampler_feeds(config, pool, batch, rng)
+        return draw_sampler_feeds(config, pool, batch, rng)
     kinds = [ACTIVITY, TIME, FULL, EMPTY]
-    return reader_feeds(config, pool, [kinds[index % 4] for index in range(batch)], rng)
+    return draw_reader_feeds(config, pool, [kinds[index % 4] for index in range(batch)], rng)
 
 
 def assert_close(got: dict[str, np.ndarray], wanted: dict[str, np.ndarray]) -> None:

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import save_file
 
 from engines.errors import LvmError
-from export.evaluation.baseline import evaluate_baseline, load_baseline, window_rows
+from export.evaluation.baseline import evaluate_baseline, load_baseline, select_rows
 from export.networks.tubedetr import TubeDETR, TubeOutput
 from tests.support.evaluation_videos import cache, network_config, queries, query
 
@@ -20,27 +20,27 @@ def network(seed: int = 0) -> TubeDETR:
 
 def test_it_reads_the_frames_of_the_time_that_is_asked_about() -> None:
     ticks = cache().ticks
-    assert window_rows(query("object"), ticks, 1.0).tolist() == [10, 11, 12, 13, 14, 15]
-    assert window_rows(query("object"), ticks, 1.0, "query").tolist() == list(range(46))
-    assert window_rows(query("time"), ticks, 1.0).tolist() == list(range(46))
+    assert select_rows(query("object"), ticks, 1.0).tolist() == [10, 11, 12, 13, 14, 15]
+    assert select_rows(query("object"), ticks, 1.0, "query").tolist() == list(range(46))
+    assert select_rows(query("time"), ticks, 1.0).tolist() == list(range(46))
 
 
 def test_it_reads_no_frame_twice_and_none_beyond_the_end() -> None:
-    rows = window_rows(query("activity", t_s=40.0, t_e=60.0), cache().ticks, 1.0)
+    rows = select_rows(query("activity", t_s=40.0, t_e=60.0), cache().ticks, 1.0)
     assert rows.tolist() == list(range(40, 46))
 
 
 def test_between_two_frames_it_reads_the_nearest() -> None:
-    assert window_rows(query("activity", t_s=10.2, t_e=10.4), cache().ticks, 1.0).tolist() == [10]
+    assert select_rows(query("activity", t_s=10.2, t_e=10.4), cache().ticks, 1.0).tolist() == [10]
 
 
 def test_every_query_has_a_result_that_compares_with_the_memorys() -> None:
     results = evaluate_baseline(network(), network_config(), cache(), queries(), seed=2)
-    assert [one.qid for one in results] == [one.qid for one in queries()]
-    for one in results:
-        assert one.seed == 2 and one.evidence is None and one.presence_logit is not None
-        assert (one.score("bins") is not None) == one.happened
-        assert set(one.spans) == ({"bins"} if one.type == "time" else set())
+    assert [result.qid for result in results] == [query.qid for query in queries()]
+    for result in results:
+        assert result.seed == 2 and result.evidence is None and result.presence_logit is not None
+        assert (result.score("bins") is not None) == result.happened
+        assert set(result.spans) == ({"bins"} if result.type == "time" else set())
 
 
 def test_a_time_query_is_read_as_one_clip() -> None:

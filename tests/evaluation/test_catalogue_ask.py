@@ -7,7 +7,7 @@ import pytest
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate
 from edge_runtime.query.schema import TimeQuery
 from export.evaluation.catalogue import Moment
-from export.evaluation.catalogue_ask import Question, ask_memory, questions
+from export.evaluation.catalogue_ask import Question, ask_memory, draw_questions
 from export.evaluation.catalogue_stream import CatalogueStream
 from tests.support.products import product_folder
 
@@ -30,14 +30,14 @@ class Witness:
         return [self._time(q) if isinstance(q, TimeQuery) else self._activity(q) for q in queries]
 
     def _time(self, query):
-        found = [one for one in self.moments if query.activity in (None, one.activity)]
+        found = [moment for moment in self.moments if query.activity in (None, moment.activity)]
         spans = [SpanCandidate(start=one.start, end=one.end, confidence=0.8) for one in found]
         wrong = SpanCandidate(start=40.0, end=44.0, confidence=0.3)
         return self._answer("time", confidence=self.sure if found else 0.1, spans=(*spans, wrong))
 
     def _activity(self, query):
         middle = (query.start + query.end) / 2
-        done = next((one.activity for one in self.moments if one.holds(middle)), "weigh")
+        done = next((moment.activity for moment in self.moments if moment.holds(middle)), "weigh")
         return self._answer("activity", activities=(ActivityCandidate(activity=done, confidence=0.7),))
 
     def _answer(self, kind, confidence=0.5, **parts):
@@ -95,16 +95,16 @@ def stream(tmp_path):
 
 
 def test_the_one_photo_is_the_first_of_the_three(stream):
-    one, three = (list(questions(stream, count, draws=4, seed=1)) for count in (1, 3))
+    one, three = (list(draw_questions(stream, count, draws=4, seed=1)) for count in (1, 3))
     assert [(q.product, q.draw) for q in one] == [(q.product, q.draw) for q in three]
     assert all(a.photos[0] == b.photos[0] for a, b in zip(one, three, strict=True))
 
 
 def test_no_photo_is_shown_twice_in_one_question(stream):
-    asked = list(questions(stream, 3, draws=4, seed=1))
+    asked = list(draw_questions(stream, 3, draws=4, seed=1))
     assert all(len(set(question.photos)) == 3 for question in asked)
     assert len({question.photos for question in asked}) > 2, "draws differ"
 
 
 def test_a_product_with_few_photos_is_asked_with_what_there_is(stream):
-    assert {len(question.photos) for question in questions(stream, 7, draws=1, seed=1)} == {5}
+    assert {len(question.photos) for question in draw_questions(stream, 7, draws=1, seed=1)} == {5}

@@ -46,7 +46,9 @@ def test_moments_are_all_that_the_world_does_with_the_product(stream):
 def test_a_product_that_is_asked_about_never_just_stands_there(stream):
     parts = set(_parts(stream).values())
     for t in np.arange(0.0, SECONDS, 1.0):
-        assert not parts & {one.instance for one in stream.world.truth(float(t)).tracks if not one.active}
+        assert not parts & {
+            track.instance for track in stream.world.truth(float(t)).tracks if not track.active
+        }
 
 
 def test_the_product_is_in_the_picture_at_its_moment(casting, stream):

@@ -7,7 +7,7 @@ import pytest
 
 from engines.manifest import Scaling, Thresholds
 from export.evaluation.calibration import logit
-from export.evaluation.confidence import better_head, calibrate, calibrations, samples
+from export.evaluation.confidence import calibrate, choose_time_head, collect_samples, measure_calibration
 from export.evaluation.results import Result
 from tests.evaluation.test_report import result
 
@@ -34,7 +34,7 @@ def test_scaling_makes_the_test_answers_honest() -> None:
     thresholds = calibrate(overconfident(0))
     assert thresholds.presence_scaling.a == pytest.approx(1 / 3, abs=0.06)
     assert thresholds.presence_scaling.b == pytest.approx(-1, abs=0.2)
-    found = calibrations(overconfident(1), {0: thresholds})["presence"]
+    found = measure_calibration(overconfident(1), {0: thresholds})["presence"]
     assert found.samples == 1200
     assert found.before.estimate > 0.12 and found.after.estimate < 0.05
     assert found.after.low <= found.after.estimate <= found.after.high
@@ -52,7 +52,9 @@ def test_without_negatives_nothing_is_scaled_and_nothing_abstains() -> None:
 def test_each_seed_is_scaled_as_its_own_manifest_says() -> None:
     both = overconfident(1) + [one.model_copy(update={"seed": 5}) for one in overconfident(1)]
     own = calibrate(overconfident(0))
-    found = {seed: calibrations(both, {0: own, 5: other}) for seed, other in ((0, Thresholds()), (5, own))}
+    found = {
+        seed: measure_calibration(both, {0: own, 5: other}) for seed, other in ((0, Thresholds()), (5, own))
+    }
     assert found[5]["presence"].after.estimate < 0.05 < found[0]["presence"].after.estimate
 
 
@@ -62,26 +64,26 @@ def test_activities_are_right_where_the_first_one_is_a_label() -> None:
         result("a", 1, class_logits=(3.0, 2.0), labels=(1,)),
         result("a", 2, class_logits=(3.0, 2.0), labels=(), happened=False),
     ]
-    known = samples(some, "bins")["activity"]
+    known = collect_samples(some, "bins")["activity"]
     assert known.logits.tolist() == [2, 3, 3] and known.right.tolist() == [True, False, False]
 
 
 def test_spans_are_scaled_by_way_of_their_probability() -> None:
     some = [result("a", 0, type="time", spans=spans(0.1, 0.5, confidence=0.8))]
-    known = samples(some, "pointer")["span"]
+    known = collect_samples(some, "pointer")["span"]
     assert known.logits == pytest.approx([float(logit(0.8))]) and known.right.tolist() == [True]
-    assert samples(some, "bins")["span"].right.tolist() == [False]
+    assert collect_samples(some, "bins")["span"].right.tolist() == [False]
 
 
 def test_the_manifest_names_the_head_that_finds_more() -> None:
     bins, pointer, both = (
         [result("a", 0, type="time", spans=spans(*tious))] for tious in ((1, 0), (0, 1), (1, 1))
     )
-    assert [better_head(one) for one in (bins, pointer, both)] == ["bins", "pointer", "pointer"]
+    assert [choose_time_head(one) for one in (bins, pointer, both)] == ["bins", "pointer", "pointer"]
 
 
 def test_with_the_scaling_of_identity_nothing_changes() -> None:
-    found = calibrations(overconfident(2, 300), {0: Thresholds()})["presence"]
+    found = measure_calibration(overconfident(2, 300), {0: Thresholds()})["presence"]
     assert found.before == found.after
 
 
@@ -97,11 +99,15 @@ def test_points_are_taken_where_two_numbers_do_not_do() -> None:
 
     thresholds = calibrate(stepped(0))
     assert thresholds.presence_scaling.points
-    found = calibrations(stepped(1), {0: thresholds})["presence"]
+    found = measure_calibration(stepped(1), {0: thresholds})["presence"]
     assert found.before.estimate > 0.12 and found.after.estimate < 0.05
     assert not calibrate(overconfident(0)).presence_scaling.points  # where the line is the truth
 
 
 def test_few_samples_show_an_error_even_where_every_confidence_is_honest() -> None:
-    few, many = (calibrations(overconfident(3, n), {0: Thresholds()})["presence"] for n in (200, 4000))
-    assert 0.02 < few.least < 0.1 and many.least < few.least / 2 and many.least < many.after.estimate
+    few, many = (measure_calibration(overconfident(3, n), {0: Thresholds()})["presence"] for n in (200, 4000))
+    assert (
+        0.02 < few.honest_error < 0.1
+        and many.honest_error < few.honest_error / 2
+        and many.honest_error < many.after.estimate
+    )

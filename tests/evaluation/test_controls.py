@@ -8,32 +8,39 @@ from engines.errors import LvmError
 from engines.fake import FakeEngine
 from engines.network_config import NetworkConfig
 from engines.spec import TensorSpec
-from export.evaluation.controls import BlindReader, oracle_scores, sampler_for, uniform_scores
-from export.evaluation.stream_run import Model, watched
-from export.evaluation.targets import Remembered
+from export.evaluation.controls import (
+    BlindReader,
+    make_control_sampler,
+    make_oracle_scores,
+    make_uniform_scores,
+)
+from export.evaluation.stream_run import Model, build_memory
+from export.evaluation.targets import EvidenceIndex
 from tests.support.evaluation_videos import cache, model
 
 
-def memory_of(name: str, one: Model, order: str = "stream") -> tuple[Remembered, np.ndarray, NetworkConfig]:
+def memory_of(
+    name: str, one: Model, order: str = "stream"
+) -> tuple[EvidenceIndex, np.ndarray, NetworkConfig]:
     video = cache()
-    sampler = sampler_for(name, one.sampler, video, one.network.memory_tokens)
-    tokens = watched(one, video, sampler, order).memory.tokens()  # type: ignore[arg-type]
-    return Remembered.of(video.truth, tokens.tick, tokens.cell, video.ticks), tokens.tick, one.network
+    sampler = make_control_sampler(name, one.sampler, video, one.network.memory_tokens)
+    tokens = build_memory(one, video, sampler, order).memory.tokens()  # type: ignore[arg-type]
+    return EvidenceIndex.build(video.truth, tokens.tick, tokens.cell, video.ticks), tokens.tick, one.network
 
 
 def test_the_oracle_remembers_evidence_of_all_events_alike_and_nothing_else() -> None:
     known, ticks, network = memory_of("oracle", model())
     assert len(ticks) == network.memory_tokens == 20
-    assert known.counts().tolist() == [10, 10]
+    assert known.count_by_event().tolist() == [10, 10]
 
 
 def test_the_oracle_covers_all_events_before_it_doubles_any() -> None:
     known, _, _ = memory_of("oracle", model(memory_tokens=2))
-    assert known.counts().tolist() == [1, 1]
+    assert known.count_by_event().tolist() == [1, 1]
 
 
 def test_the_oracle_ranks_all_evidence_before_anything_else() -> None:
-    video, scores = cache(), oracle_scores(cache())
+    video, scores = cache(), make_oracle_scores(cache())
     tick, cell = np.repeat(video.ticks, CELLS), np.tile(np.arange(CELLS), len(video.ticks))
     evidence = (video.truth.evidence(tick, cell) >= 0).reshape(scores.shape)
     assert scores[evidence].min() > scores[~evidence].max()
@@ -49,7 +56,7 @@ def test_uniform_frames_are_whole_and_evenly_spread() -> None:
 
 
 def test_no_frame_is_marked_where_not_one_fits() -> None:
-    assert not uniform_scores(10, 48).any()
+    assert not make_uniform_scores(10, 48).any()
 
 
 @pytest.mark.parametrize("name", ["neural", "random", "fifo", "svd-novelty", "oracle", "uniform-frames"])
@@ -67,7 +74,7 @@ def test_where_each_token_is_judged_alone_the_memory_does_not_depend_on_the_orde
 
 def test_an_unknown_sampler_names_the_known_ones() -> None:
     with pytest.raises(LvmError, match="one of neural, random, .*, uniform-frames, got 'clever'"):
-        sampler_for("clever", model().sampler, cache(), 20)
+        make_control_sampler("clever", model().sampler, cache(), 20)
 
 
 def test_a_blind_reader_gets_zeros_for_what_is_hidden_and_all_else_unchanged() -> None:
@@ -93,5 +100,5 @@ def test_without_a_background_clips_are_taken_at_random_too() -> None:
     changes = {"svd_rank": 0, "sampler_novelty": False, "clip_candidates": 4 * CELLS}
     one, video = model(**changes), cache(**changes)
     for name in ("neural", "svd-novelty"):
-        sampler = sampler_for(name, one.sampler, video, one.network.memory_tokens)
-        assert watched(one, video, sampler, "random").memory.filled == one.network.memory_tokens
+        sampler = make_control_sampler(name, one.sampler, video, one.network.memory_tokens)
+        assert build_memory(one, video, sampler, "random").memory.filled == one.network.memory_tokens

@@ -8,24 +8,24 @@ from edge_runtime.query.schema import ActivityQuery, ObjectQuery, TimeQuery
 from engines.errors import LvmError
 from engines.fake import FakeEngine
 from engines.manifest import Scaling, Thresholds
-from export.evaluation.controls import sampler_for
+from export.evaluation.controls import make_control_sampler
 from export.evaluation.evaluate import (
     CachedObjects,
     Setting,
     evaluate,
     evaluate_video,
-    object_tokens,
-    question,
+    find_object_tokens,
+    to_query,
 )
 from export.evaluation.results import Result
-from export.evaluation.stream_run import Model, watched
+from export.evaluation.stream_run import Model, build_memory
 from tests.support.evaluation_videos import CORNERS, FRAMES, cache, model, queries, query
 
 NAMES = ("scan", "bag", "inspect")
 
 
 def by_qid(results: list[Result]) -> dict[str, Result]:
-    return {one.qid: one for one in results}
+    return {result.qid: result for result in results}
 
 
 def knowing(**outputs: np.ndarray) -> Model:
@@ -42,7 +42,7 @@ def knowing(**outputs: np.ndarray) -> Model:
 
 
 def test_a_query_becomes_the_question_that_a_person_would_ask() -> None:
-    activity, thing, time = (question(query(kind), NAMES) for kind in ("activity", "object", "time"))
+    activity, thing, time = (to_query(query(kind), NAMES) for kind in ("activity", "object", "time"))
     assert isinstance(activity, ActivityQuery) and (activity.start, activity.end) == (10, 16)
     assert isinstance(thing, ObjectQuery) and (thing.activity, thing.start) == ("scan", 10)
     assert isinstance(time, TimeQuery) and (time.activity, time.start, time.end) == ("scan", 0, FRAMES)
@@ -50,21 +50,21 @@ def test_a_query_becomes_the_question_that_a_person_would_ask() -> None:
 
 def test_every_query_has_one_result_and_every_event_its_evidence() -> None:
     found = evaluate(model(), [cache()], queries(), Setting(seed=3))
-    assert [one.qid for one in found.results] == [one.qid for one in queries()]
-    assert {one.seed for one in found.results} == {3}
-    assert [(one.video, one.event) for one in found.events] == [("v", 0), ("v", 1)]
+    assert [result.qid for result in found.results] == [query.qid for query in queries()]
+    assert {result.seed for result in found.results} == {3}
+    assert [(event.video, event.event) for event in found.events] == [("v", 0), ("v", 1)]
 
 
 def test_results_are_those_of_the_answers_that_a_device_gives() -> None:
     one, video, asked = model(), cache(), queries()
-    sampler = sampler_for("neural", one.sampler, video, one.network.memory_tokens)
+    sampler = make_control_sampler("neural", one.sampler, video, one.network.memory_tokens)
     asker = Asker(one.manifest, one.reader, CachedObjects(video, asked, {}))
-    version = watched(one, video, sampler)
+    version = build_memory(one, video, sampler)
     found = by_qid(evaluate_video(one, video, asked, Setting()).results)
-    answer = asker.ask(question(asked[0], NAMES), version)
+    answer = asker.ask(to_query(asked[0], NAMES), version)
     first = answer.activities[0].activity if answer.activities else None
     assert found[asked[0].qid].hit1 == float(first == "scan")
-    answer = asker.ask(question(query("time"), NAMES), version)
+    answer = asker.ask(to_query(query("time"), NAMES), version)
     assert found["time-0"].spans["pointer"].confidence == pytest.approx(answer.spans[0].confidence)
 
 
@@ -131,7 +131,7 @@ def test_of_what_is_not_remembered_nothing_is_found() -> None:
 
 def test_the_oracle_has_more_evidence_than_the_newest_tokens() -> None:
     counts = {
-        name: sum(one.evidence for one in evaluate(model(), [cache()], [], Setting(name)).events)
+        name: sum(event.evidence for event in evaluate(model(), [cache()], [], Setting(name)).events)
         for name in ("oracle", "fifo")
     }
     assert counts == {"oracle": 20, "fifo": 0}
@@ -148,9 +148,11 @@ def test_a_memory_by_score_is_that_of_a_network_that_does_not_spread_its_own() -
             return {"score": 1 + np.arange(feeds["cell"].shape[1], dtype=np.float32)[None]}
 
         one = Model(one.manifest, one.backbone, FakeEngine(judge, feeds, one.sampler.outputs), one.reader)
-        for way in (one, one.by_score()):
+        for way in (one, one.with_best_scores()):
             for order in ("stream", "random"):
-                version = watched(way, cache(), sampler_for("neural", way.sampler, cache(), 20), order)
+                version = build_memory(
+                    way, cache(), make_control_sampler("neural", way.sampler, cache(), 20), order
+                )
                 seconds[spread, way is one, order] = len(set(version.memory.tick.tolist()))
     for order in ("stream", "random"):
         by_score = seconds[False, True, order]
@@ -161,7 +163,7 @@ def test_a_memory_by_score_is_that_of_a_network_that_does_not_spread_its_own() -
 def test_a_query_blind_reader_does_not_know_what_is_asked_about() -> None:
     asked = [query("activity", f"{instance}", t_s=0.0, t_e=46.0, instance=instance) for instance in (0, 1)]
     seeing, blind = (
-        [one.class_logits for one in evaluate(model(), [cache()], asked, setting).results]
+        [result.class_logits for result in evaluate(model(), [cache()], asked, setting).results]
         for setting in (Setting(), Setting(blind="query"))
     )
     assert seeing[0] != seeing[1] and blind[0] == blind[1]
@@ -179,9 +181,9 @@ def test_a_memory_blind_reader_answers_alike_whatever_is_remembered() -> None:
 
 def test_an_object_is_the_cached_photo_that_its_view_names() -> None:
     video = cache()
-    assert (object_tokens(video, query("time"), {}) == video.objects[0, 4 % 3]).all()
+    assert (find_object_tokens(video, query("time"), {}) == video.objects[0, 4 % 3]).all()
     own = np.ones((49, 16), np.float32)
-    assert (object_tokens(video, query("time"), {"time-0": own}) == 1).all()
+    assert (find_object_tokens(video, query("time"), {"time-0": own}) == 1).all()
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from export.evaluation.results import (
     SpanResult,
     load_events,
     load_results,
-    same_questions,
+    require_same_queries,
     save_lines,
 )
 
@@ -69,6 +69,6 @@ def test_the_score_is_the_share_that_was_found(found: dict[str, object], score: 
 
 
 def test_runs_on_other_queries_are_not_compared() -> None:
-    same_questions([result()], [result(seed=1)])
+    require_same_queries([result()], [result(seed=1)])
     with pytest.raises(LvmError, match="1 are only in one, such as r"):
-        same_questions([result()], [result(), result(qid="r")])
+        require_same_queries([result()], [result(), result(qid="r")])

@@ -19,7 +19,7 @@ from engines.select import load_engine
 from export import cli
 from export.bundle.checkpoint import save_checkpoint
 from export.bundle.writer import write_bundle
-from export.quantization.plan import fp32
+from export.quantization.plan import make_fp32_plan
 from tests.support.export_models import card, small_config, small_network
 
 Run = Callable[..., str]
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = small_network()
     path = tmp_path_factory.mktemp("bundles") / "bundle"
-    write_bundle(network, card(network), path, fp32(["onnxruntime"]))
+    write_bundle(network, card(network), path, make_fp32_plan(["onnxruntime"]))
     return path
 
 
@@ -53,11 +53,11 @@ def refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Run
         with pytest.raises(SystemExit) as end:
             cli.main()
         out, err = capsys.readouterr()
-        said = [line for line in err.splitlines() if line.startswith("lvm-export: ")]
+        text = [line for line in err.splitlines() if line.startswith("lvm-export: ")]
         assert (end.value.code, out) == (status, ""), err
-        assert len(said) == 1 and "Traceback" not in err, err
+        assert len(text) == 1 and "Traceback" not in err, err
         assert not list(place.iterdir()), "nothing is left behind"
-        return said[0]
+        return text[0]
 
     return run
 
@@ -144,8 +144,8 @@ def test_an_output_that_cannot_be_written_is_one_sentence(
     checkpoint: Path, tmp_path: Path, refused: Run
 ) -> None:
     (tmp_path / "file").write_text("a file")
-    said = refused("--checkpoint", checkpoint, "--target", "onnxruntime", "--output", tmp_path / "file" / "b")
-    assert f"{tmp_path / 'file' / 'b'} cannot be written: " in said
+    text = refused("--checkpoint", checkpoint, "--target", "onnxruntime", "--output", tmp_path / "file" / "b")
+    assert f"{tmp_path / 'file' / 'b'} cannot be written: " in text
 
 
 @contextmanager
@@ -166,7 +166,7 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_old_bundle(
     copy = copied(bundle, tmp_path, lambda data: data)
     before = {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()}
     with largest_file(size):
-        said = refused("--checkpoint", checkpoint, "--target", "onnxruntime", "--output", copy)
-    assert f"{copy} cannot be written: " in said and "free some space" in said
+        text = refused("--checkpoint", checkpoint, "--target", "onnxruntime", "--output", copy)
+    assert f"{copy} cannot be written: " in text and "free some space" in text
     assert {path: path.read_bytes() for path in copy.rglob("*") if path.is_file()} == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []

@@ -11,10 +11,10 @@ from engines.bundle import MANIFEST, Bundle
 from engines.errors import BundleError, LvmError
 from engines.manifest import Manifest
 from engines.select import load_engine
-from export.bundle.writer import network_of, refuse_foreign, write_bundle
+from export.bundle.writer import check_output_folder, load_network, write_bundle
 from export.networks.torch_engine import TorchEngine
-from export.parity.sample_inputs import scenes
-from export.quantization.plan import fp32
+from export.parity.sample_inputs import draw_scenes
+from export.quantization.plan import make_fp32_plan
 from tests.support.export_models import card, small_network
 
 
@@ -22,7 +22,7 @@ from tests.support.export_models import card, small_network
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = small_network()
     path = tmp_path_factory.mktemp("bundles") / "one"
-    write_bundle(network, card(network), path, fp32(["onnxruntime"]))
+    write_bundle(network, card(network), path, make_fp32_plan(["onnxruntime"]))
     return path
 
 
@@ -53,13 +53,13 @@ def test_everyone_may_read_a_bundle(bundle: Path) -> None:
 
 
 def test_the_network_of_a_bundle_answers_as_before(bundle: Path) -> None:
-    image = scenes(2, 56, np.random.default_rng(1))
-    wanted = TorchEngine(small_network(), "backbone")({"image": image})["tokens"]
-    loaded = network_of(Bundle.open(bundle))
+    image = draw_scenes(2, 56, np.random.default_rng(1))
+    expected = TorchEngine(small_network(), "backbone")({"image": image})["tokens"]
+    loaded = load_network(Bundle.open(bundle))
     assert not loaded.training
-    np.testing.assert_array_equal(TorchEngine(loaded, "backbone")({"image": image})["tokens"], wanted)
+    np.testing.assert_array_equal(TorchEngine(loaded, "backbone")({"image": image})["tokens"], expected)
     with load_engine(Bundle.open(bundle), "backbone", "onnxruntime") as engine:
-        np.testing.assert_allclose(engine({"image": image})["tokens"], wanted, atol=1e-4)
+        np.testing.assert_allclose(engine({"image": image})["tokens"], expected, atol=1e-4)
 
 
 def test_equal_seeds_give_equal_bytes_and_replace_an_older_bundle(bundle: Path, tmp_path: Path) -> None:
@@ -68,12 +68,12 @@ def test_equal_seeds_give_equal_bytes_and_replace_an_older_bundle(bundle: Path, 
     (place / MANIFEST).write_text('{"format_version": 0, "network": {}, "graphs": {}}')
     (place / "old.bin").write_bytes(b"old")
     network = small_network()
-    said: list[str] = []
-    write_bundle(network, card(network), place, fp32(["onnxruntime"]), said.append)
-    assert len(said) == len(set(said)) == 9, "each step is reported once: tracing, writing, comparing"
-    found, wanted = digests(place), digests(bundle)
-    assert found.pop(MANIFEST) != wanted.pop(MANIFEST), "it holds how long a call took"
-    assert found == wanted
+    text: list[str] = []
+    write_bundle(network, card(network), place, make_fp32_plan(["onnxruntime"]), text.append)
+    assert len(text) == len(set(text)) == 9, "each step is reported once: tracing, writing, comparing"
+    found, expected = digests(place), digests(bundle)
+    assert found.pop(MANIFEST) != expected.pop(MANIFEST), "it holds how long a call took"
+    assert found == expected
     assert [path.name for path in tmp_path.iterdir()] == ["bundle"]
 
 
@@ -92,12 +92,12 @@ def test_something_else_in_the_way_is_never_touched(kind: str, tmp_path: Path, b
         place.symlink_to(bundle)
     network = small_network()
     with pytest.raises(LvmError, match="photos exists and is no bundle; name another --output"):
-        write_bundle(network, card(network), place, fp32(["onnxruntime"]))
+        write_bundle(network, card(network), place, make_fp32_plan(["onnxruntime"]))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
 def test_an_empty_folder_is_not_in_the_way(tmp_path: Path) -> None:
-    refuse_foreign(tmp_path)
+    check_output_folder(tmp_path)
 
 
 def test_an_interrupted_export_leaves_the_old_bundle(bundle: Path) -> None:
@@ -109,7 +109,7 @@ def test_an_interrupted_export_leaves_the_old_bundle(bundle: Path) -> None:
 
     network = small_network(seed=1)
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(network, card(network), bundle, fp32(["onnxruntime"]), stop)
+        write_bundle(network, card(network), bundle, make_fp32_plan(["onnxruntime"]), stop)
     assert digests(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 
@@ -124,10 +124,10 @@ def test_weights_of_another_network_are_refused(bundle: Path, tmp_path: Path) ->
     manifest = Manifest.model_validate_json(text).model_copy(update={"network": other})
     (copy / MANIFEST).write_text(manifest.model_dump_json())
     with pytest.raises(BundleError, match="weights of bundle .* do not fit its network: .*feed_forward"):
-        network_of(Bundle.open(copy))
+        load_network(Bundle.open(copy))
 
 
 def test_loading_leaves_the_random_generator_alone(bundle: Path) -> None:
     before = torch.random.get_rng_state()
-    network_of(Bundle.open(bundle))
+    load_network(Bundle.open(bundle))
     assert torch.equal(before, torch.random.get_rng_state())

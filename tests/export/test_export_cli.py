@@ -66,32 +66,32 @@ def test_a_checkpoint_becomes_a_bundle_and_the_bundle_can_be_exported_again(
 def test_a_memory_of_another_size_needs_no_other_training(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    wanted = ("--checkpoint", checkpoint, "--target", "onnxruntime", "--memory-tokens")
-    status, _, err = run(monkeypatch, capsys, *wanted, 90, "--output", tmp_path / "b")
+    expected = ("--checkpoint", checkpoint, "--target", "onnxruntime", "--memory-tokens")
+    status, _, err = run(monkeypatch, capsys, *expected, 90, "--output", tmp_path / "b")
     assert status == 0, err
     manifest = Bundle.open(tmp_path / "b").manifest
     trained = small_network().config
     assert manifest.network == trained.model_copy(update={"memory_tokens": 90}) != trained
-    status, _, err = run(monkeypatch, capsys, *wanted, 0, "--output", tmp_path / "none")
+    status, _, err = run(monkeypatch, capsys, *expected, 0, "--output", tmp_path / "none")
     assert status == 2 and "a memory of 0 tokens cannot be" in err and not (tmp_path / "none").exists()
 
 
 def test_which_relevant_tokens_leave_is_settled_without_other_training(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
-    given, wanted = ("--checkpoint", checkpoint), ("--target", "onnxruntime", "--frames", 0)
+    given, expected = ("--checkpoint", checkpoint), ("--target", "onnxruntime", "--frames", 0)
     for option, spread in (("--spread", True), ("--no-spread", False)):
         place = tmp_path / option
-        status, _, err = run(monkeypatch, capsys, *given, *wanted, option, "--output", place)
+        status, _, err = run(monkeypatch, capsys, *given, *expected, option, "--output", place)
         assert status == 0, err
         manifest = Bundle.open(place).manifest
         assert manifest.network == small_network().config.model_copy(update={"spread": spread})
         given = ("--bundle", place)
     network = small_network()
-    said = card(network)
-    unguided = said.training.model_copy(update={"recipe": json.dumps({"lvm": {"guidance": 0.0}})})
-    save_checkpoint(network, replace(said, training=unguided), tmp_path / "unguided.safetensors")
-    given = ("--checkpoint", tmp_path / "unguided.safetensors", *wanted, "--output", tmp_path / "no")
+    text = card(network)
+    unguided = text.training.model_copy(update={"recipe": json.dumps({"lvm": {"guidance": 0.0}})})
+    save_checkpoint(network, replace(text, training=unguided), tmp_path / "unguided.safetensors")
+    given = ("--checkpoint", tmp_path / "unguided.safetensors", *expected, "--output", tmp_path / "no")
     status, _, err = run(monkeypatch, capsys, *given, "--spread")
     assert status == 2 and "lvm.guidance=0" in err and not (tmp_path / "no").exists()
 
@@ -127,7 +127,7 @@ def test_preset_tiny_has_the_activities_of_the_checkout(
     status, out, _ = run(monkeypatch, capsys, *preset, "--target", "onnxruntime", "--output", tmp_path / "b")
     assert status == 0
     manifest = Bundle.open(tmp_path / "b").manifest
-    assert [one.name for one in manifest.classes] == NAMES
+    assert [activity.name for activity in manifest.classes] == NAMES
     assert manifest.training.model_dump(exclude_defaults=True) == {
         "trained": False, "recipe": "initialised", "seed": 5,
     }  # fmt: skip

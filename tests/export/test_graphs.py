@@ -10,8 +10,8 @@ import pytest
 from engines.manifest import GRAPHS, GraphName, Target
 from export.networks.model import LvmNet
 from export.networks.signatures import graph_inputs, graph_outputs
-from export.onnx_graphs.build import lower, serialised, trace
-from export.onnx_graphs.external_weights import WEIGHTS, places, save_weights
+from export.onnx_graphs.build import lower, serialise, trace
+from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_weights
 from tests.support.export_models import small_network
 
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino", "tensorrt")
@@ -35,7 +35,7 @@ def graphs(network: LvmNet, weights: Path) -> dict[tuple[GraphName, Target], onn
     for name in GRAPHS:
         program = trace(network, name)
         for target in TARGETS:
-            data = serialised(lower(program, network.config, name, target), places(weights))
+            data = serialise(lower(program, network.config, name, target), read_byte_ranges(weights))
             made[name, target] = onnx.load_model_from_string(data)
     return made
 
@@ -65,9 +65,9 @@ def test_parameters_are_torchs_bytes_in_the_shared_file(network: LvmNet, weights
             where = {entry.key: entry.value for entry in tensor.external_data}
             assert where["location"] == WEIGHTS
             start, length = int(where["offset"]), int(where["length"])
-            wanted = state[tensor.name].numpy()
-            assert tuple(tensor.dims) == wanted.shape
-            assert raw[start : start + length] == wanted.tobytes(), tensor.name
+            expected = state[tensor.name].numpy()
+            assert tuple(tensor.dims) == expected.shape
+            assert raw[start : start + length] == expected.tobytes(), tensor.name
         external = sum(t.data_location == onnx.TensorProto.EXTERNAL for t in model.graph.initializer)
         assert external == len(list(network.part(name).parameters())) + 2 * (9 if name == "backbone" else 0)
         assert inline < 40_000, (name, inline)
@@ -99,7 +99,9 @@ def test_graphs_tell_nothing_of_the_machine_that_made_them(graphs: Any) -> None:
 
 def test_equal_networks_give_equal_bytes(network: LvmNet, weights: Path, graphs: Any) -> None:
     again, other = (
-        serialised(lower(trace(one, "sampler"), one.config, "sampler", "onnxruntime"), places(weights))
+        serialise(
+            lower(trace(one, "sampler"), one.config, "sampler", "onnxruntime"), read_byte_ranges(weights)
+        )
         for one in (network, small_network())
     )
     assert again == other
@@ -141,7 +143,7 @@ def test_onnxruntime_never_materialises_the_scores_of_masked_candidates(tmp_path
     network = small_network(memory_tokens=3970)
     save_weights(network, tmp_path / WEIGHTS)
     model = lower(trace(network, "sampler"), network.config, "sampler", "onnxruntime")
-    data = serialised(model, places(tmp_path / WEIGHTS))
+    data = serialise(model, read_byte_ranges(tmp_path / WEIGHTS))
     (tmp_path / "g.onnx").write_bytes(data)
     done = subprocess.run(
         [sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True

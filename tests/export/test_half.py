@@ -14,12 +14,12 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import GRAPHS
 from engines.select import load_engine
-from export.bundle.writer import network_of, write_bundle
+from export.bundle.writer import load_network, write_bundle
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
-from export.onnx_graphs.build import lower, parameters, trace
-from export.onnx_graphs.fp16 import HALF, halve
-from export.parity.sample_inputs import scenes
+from export.onnx_graphs.build import find_parameters, lower, trace
+from export.onnx_graphs.fp16 import HALF, convert_to_fp16
+from export.parity.sample_inputs import draw_scenes
 from export.quantization.plan import Choice, Plan
 from tests.support.export_models import card, small_network
 
@@ -56,7 +56,7 @@ def types(model: Any, kind: str) -> Counter[str]:
 def test_products_are_half_and_islands_full(lowered: Any, name: str) -> None:
     model = lowered(name)
     products = sum(node.op_type in ("Conv", "MatMul", "Gemm") for node in model.graph)
-    halve(model)
+    convert_to_fp16(model)
     left = sum(types(model, kind)["FLOAT"] for kind in ("Conv", "MatMul", "Gemm"))
     assert left < products / 2, (left, products)
     for island in ("LayerNormalization", "Softmax", "Sin", "Cos", "Where", "Sigmoid"):
@@ -67,7 +67,7 @@ def test_products_are_half_and_islands_full(lowered: Any, name: str) -> None:
 def test_what_follows_a_product_does_not_go_back_and_forth(lowered: Any) -> None:
     """Nine layers of convolution, normalisation and ReLU in one stretch; means are made in fp32."""
     model = lowered("backbone")
-    halve(model)
+    convert_to_fp16(model)
     kinds = Counter(node.op_type for node in model.graph)
     assert types(model, "BatchNormalization") == {"FLOAT16": 9} and types(model, "Relu")["FLOAT"] == 0
     assert kinds["Cast"] <= 4 + 2 * kinds["AveragePool"], kinds
@@ -75,7 +75,7 @@ def test_what_follows_a_product_does_not_go_back_and_forth(lowered: Any) -> None
 
 def test_scores_are_made_in_full_precision(lowered: Any) -> None:
     model = lowered("sampler")
-    halve(model)
+    convert_to_fp16(model)
     node = model.graph.outputs[0].producer()
     while node.op_type not in ("MatMul", "Gemm"):
         node = next(value.producer() for value in node.inputs if value is not None and value.producer())
@@ -84,14 +84,14 @@ def test_scores_are_made_in_full_precision(lowered: Any) -> None:
 
 def test_parameters_that_are_kept_stay_as_they_are(lowered: Any) -> None:
     model = lowered("sampler")
-    halve(model)
-    halved = {name.removesuffix(HALF) for name in parameters(model) if name.endswith(HALF)}
+    convert_to_fp16(model)
+    halved = {name.removesuffix(HALF) for name in find_parameters(model) if name.endswith(HALF)}
     assert "sampler.layers.0.attention.query.weight" in halved, "also those that are transposed first"
-    kept = lowered("sampler")
+    retained = lowered("sampler")
     pattern = next(iter(sorted(halved)))
-    halve(kept, [pattern])
-    assert pattern in parameters(kept) and pattern + HALF not in parameters(kept)
-    assert {name + HALF for name in halved - {pattern}} <= set(parameters(kept)) | {pattern + HALF}
+    convert_to_fp16(retained, [pattern])
+    assert pattern in find_parameters(retained) and pattern + HALF not in find_parameters(retained)
+    assert {name + HALF for name in halved - {pattern}} <= set(find_parameters(retained)) | {pattern + HALF}
 
 
 def test_a_weight_that_half_precision_cannot_hold_is_refused(programs: dict[str, Any]) -> None:
@@ -102,16 +102,16 @@ def test_a_weight_that_half_precision_cannot_hold_is_refused(programs: dict[str,
     with pytest.raises(
         LvmError, match=r"backbone.stages.0.widen.weight must be at most 65504 .* --keep-fp32"
     ):
-        halve(model)
+        convert_to_fp16(model)
 
 
 @pytest.mark.parametrize("target", ["onnxruntime", "openvino"])
 def test_a_half_bundle_answers_nearly_like_its_network(network: LvmNet, bundle: Path, target: str) -> None:
-    image = scenes(2, 56, np.random.default_rng(1))
-    wanted = TorchEngine(network, "backbone")({"image": image})["tokens"]
+    image = draw_scenes(2, 56, np.random.default_rng(1))
+    expected = TorchEngine(network, "backbone")({"image": image})["tokens"]
     with load_engine(Bundle.open(bundle), "backbone", target) as engine:
         got = engine({"image": image})["tokens"]
-    assert 0 < np.abs(got - wanted).max() < 0.05
+    assert 0 < np.abs(got - expected).max() < 0.05
 
 
 def test_a_half_bundle_is_half_as_large_and_says_what_it_is(network: LvmNet, bundle: Path) -> None:
@@ -124,7 +124,7 @@ def test_a_half_bundle_is_half_as_large_and_says_what_it_is(network: LvmNet, bun
 
 
 def test_a_network_can_be_made_of_a_half_bundle_again(network: LvmNet, bundle: Path) -> None:
-    again = network_of(Bundle.open(bundle)).state_dict()
+    again = load_network(Bundle.open(bundle)).state_dict()
     for name, tensor in network.state_dict().items():
         assert again[name].dtype == tensor.dtype
         torch.testing.assert_close(again[name], tensor, rtol=1e-3, atol=1e-6)
@@ -144,7 +144,7 @@ def test_a_target_without_the_precision_keeps_fp32_and_says_why() -> None:
     assert choices["openvino", "reader"] == Choice("fp32", "ticks need more than the eight bits of bf16")
     assert choices["onnxruntime", "sampler"] == Choice("fp32", "onnxruntime has no bf16")
     with pytest.raises(LvmError, match="onnxruntime has no bf16; it knows fp32, fp16"):
-        Plan("bf16", ("onnxruntime", "openvino"), named=True)
+        Plan("bf16", ("onnxruntime", "openvino"), explicit=True)
     with pytest.raises(LvmError, match="onnxruntime has no bf16"):
         Plan("bf16", ("onnxruntime",))
 

@@ -14,15 +14,15 @@ from engines.errors import GateFailed, LvmError
 from engines.fake import FakeEngine
 from engines.manifest import GRAPHS, Manifest
 from engines.select import load_engine
-from export.bundle.writer import Verdict, network_of, write_bundle
+from export.bundle.writer import CheckResult, load_network, write_bundle
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.check import check_graph
-from export.parity.sample_inputs import scenes
+from export.parity.sample_inputs import draw_scenes
 from export.quantization import autotune as auto
 from export.quantization.calibration_data import Calibration, calibrate
 from export.quantization.plan import Choice, Plan
-from export.quantization.sensitivity import Measured
+from export.quantization.sensitivity import ErrorMeter
 from export.quantization.variants import Variants
 from tests.support.export_models import card, small_network
 
@@ -104,11 +104,11 @@ def test_int8_without_calibration_and_calibration_without_int8_are_refused() -> 
 def test_an_int8_bundle_answers_much_like_its_network(network: LvmNet, bundle: Path, target: str) -> None:
     opened = Bundle.open(bundle)
     assert {record.precision for record in opened.manifest.graphs[target].values()} == {"int8"}
-    image = scenes(2, 56, np.random.default_rng(1))
-    wanted = TorchEngine(network, "backbone")({"image": image})["tokens"]
+    image = draw_scenes(2, 56, np.random.default_rng(1))
+    expected = TorchEngine(network, "backbone")({"image": image})["tokens"]
     with load_engine(opened, "backbone", target) as engine:
         got = engine({"image": image})["tokens"]
-    cosine = float((got * wanted).sum() / np.linalg.norm(got) / np.linalg.norm(wanted))
+    cosine = float((got * expected).sum() / np.linalg.norm(got) / np.linalg.norm(expected))
     assert 0.95 < cosine < 0.999999, "near, and not the fp32 graph"
 
 
@@ -129,21 +129,21 @@ def test_where_every_operator_is_kept_openvino_answers_as_in_full_precision(
     """What has no parameter (sums, poolings, normalisations) gets no eight bits behind the search's back."""
     pytest.importorskip("nncf", reason="quantises for OpenVINO")
     held = calibration.held_out("backbone")
-    measured = Measured(TorchEngine(network, "backbone"), held)
+    measured = ErrorMeter(TorchEngine(network, "backbone"), held)
     variants = Variants(network, calibration=calibration)
     with variants._quantiser("openvino", "backbone") as quantiser:
-        assert measured.error(quantiser, quantiser.quantised()) > 1e-3
-        assert measured.error(quantiser, quantiser.quantised(quantiser.parameters)) < 1e-5
+        assert measured.error(quantiser, quantiser.quantise()) > 1e-3
+        assert measured.error(quantiser, quantiser.quantise(quantiser.parameters)) < 1e-5
 
 
 def test_a_sampler_of_state_space_layers_becomes_eight_bits_too() -> None:
     """onnxruntime folds the products that make its kernels of parameters alone: no reason to refuse it."""
     network = small_network(sampler="s5")
     calibration = calibrate(network, bare(network), ["demo?size=64x64"], frames=CLIP)
-    measured = Measured(TorchEngine(network, "sampler"), calibration.held_out("sampler"))
+    measured = ErrorMeter(TorchEngine(network, "sampler"), calibration.held_out("sampler"))
     with Variants(network, calibration=calibration)._quantiser("onnxruntime", "sampler") as quantiser:
-        assert 1e-5 < measured.error(quantiser, quantiser.quantised()) < 0.2
-        assert measured.error(quantiser, quantiser.quantised(quantiser.parameters)) < 1e-4
+        assert 1e-5 < measured.error(quantiser, quantiser.quantise()) < 0.2
+        assert measured.error(quantiser, quantiser.quantise(quantiser.parameters)) < 1e-4
 
 
 def test_the_manifest_names_the_pictures_and_the_file_of_each_graph(
@@ -157,7 +157,7 @@ def test_the_manifest_names_the_pictures_and_the_file_of_each_graph(
 
 
 def test_an_int8_bundle_keeps_weights_to_export_again(network: LvmNet, bundle: Path) -> None:
-    again = network_of(Bundle.open(bundle)).state_dict()
+    again = load_network(Bundle.open(bundle)).state_dict()
     assert again.keys() == network.state_dict().keys()
 
 
@@ -170,7 +170,7 @@ def test_int8_graphs_run_without_the_shared_weights(bundle: Path, target: str, t
     files = {name: record for name, record in manifest.files.items() if name != manifest.weights}
     changed = manifest.model_copy(update={"weights": None, "files": files})
     (bare / "manifest.json").write_text(changed.model_dump_json())
-    image = scenes(1, 56, np.random.default_rng(1))
+    image = draw_scenes(1, 56, np.random.default_rng(1))
     tokens = []
     for folder in (bundle, bare):
         with load_engine(Bundle.open(folder), "backbone", target) as engine:
@@ -184,12 +184,12 @@ def test_what_the_answer_gate_refuses_is_quantised_anew_with_half_the_error(
     monkeypatch.setattr("export.bundle.writer.calibrate", lambda *args, **options: calibration)
     seen: list[Any] = []
 
-    def judge(bundle: Bundle) -> Verdict:
+    def check(bundle: Bundle) -> CheckResult:
         seen.append(bundle.manifest.graphs["onnxruntime"])
-        return Verdict(frozenset({("onnxruntime", "sampler", "int8")} if len(seen) == 1 else ()))
+        return CheckResult(frozenset({("onnxruntime", "sampler", "int8")} if len(seen) == 1 else ()))
 
     plan = Plan("int8", ("onnxruntime",), calibration=("demo",))
-    write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)
+    write_bundle(network, card(network), tmp_path / "bundle", plan, check=check)
     before, after = (one["sampler"] for one in seen)
     assert "at most 2.0%" in before.why
     if after.precision == "int8":  # of what it had, which is less than the 2 % that it might have had
@@ -231,7 +231,9 @@ class Timed:
     """Stands for engines whose calls take as long as said."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, ms: dict[str, float], broken: set[str]) -> None:
-        monkeypatch.setattr(auto, "timed", lambda engines, feeds: {one: ms[one] for one in engines})
+        monkeypatch.setattr(
+            auto, "time_engines", lambda engines, feeds: {engine: ms[engine] for engine in engines}
+        )
         real = auto.check_graph
 
         def check(network: Any, engine: Any, name: Any, target: Any, precision: Any, reached: Any) -> Any:
@@ -271,15 +273,15 @@ def test_what_the_judge_refuses_is_left_out(
     Timed(monkeypatch, {"fp32": 2.0, "fp16": 1.0}, set())
     seen = []
 
-    def judge(bundle: Bundle) -> Verdict:
+    def check(bundle: Bundle) -> CheckResult:
         found = bundle.manifest.graphs["onnxruntime"]
         seen.append({name: record.precision for name, record in found.items()})
-        return Verdict(
+        return CheckResult(
             frozenset({("onnxruntime", "reader", "fp16")} if found["reader"].precision == "fp16" else ())
         )
 
     plan = Plan("auto", ("onnxruntime",))
-    manifest = write_bundle(network, card(network), tmp_path / "bundle", plan, judge=judge)
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", plan, check=check)
     assert [one["reader"] for one in seen] == ["fp16", "fp32"]
     got = {name: record.precision for name, record in manifest.graphs["onnxruntime"].items()}
     assert got == {"backbone": "fp16", "sampler": "fp16", "reader": "fp32"}

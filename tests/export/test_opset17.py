@@ -53,9 +53,9 @@ def test_the_shipped_graphs_answer_the_same(name) -> None:
     after = OnnxRuntimeEngine(ir.to_proto(model).SerializeToString(), bundle.weights(), threads=1)
     assert (before.inputs, before.outputs) == (after.inputs, after.outputs)
     feeds = _feeds(before, 0, 2)
-    wanted, got = before(feeds), after(feeds)
-    for output in wanted:
-        np.testing.assert_allclose(got[output], wanted[output], atol=1e-5)
+    expected, got = before(feeds), after(feeds)
+    for output in expected:
+        np.testing.assert_allclose(got[output], expected[output], atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +86,9 @@ def test_what_changed_since_opset_17_is_undone(nodes: str, inputs: str, outputs:
         feeds[one.name] = (np.abs(rng.normal(size=shape)) * 2).astype(kind)
     if "i" in feeds:
         feeds["i"] = feeds["i"] % 3
-    for wanted, got in zip(run(model, feeds), run(rewritten(model), feeds), strict=True):
-        assert wanted.dtype == got.dtype
-        np.testing.assert_allclose(got, wanted, atol=2e-3 if wanted.dtype == np.float16 else 1e-6)
+    for expected, got in zip(run(model, feeds), run(rewritten(model), feeds), strict=True):
+        assert expected.dtype == got.dtype
+        np.testing.assert_allclose(got, expected, atol=2e-3 if expected.dtype == np.float16 else 1e-6)
 
 
 def test_gelu_is_torchs() -> None:

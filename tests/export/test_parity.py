@@ -14,15 +14,15 @@ from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
 from export.bundle.presets import load_preset
 from export.bundle.writer import write_bundle
-from export.networks.model import LvmNet, initialised
+from export.networks.model import LvmNet, make_untrained
 from export.networks.signatures import graph_inputs, graph_outputs
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.attention_ops import plain_attention
-from export.onnx_graphs.build import lower, serialised, trace
-from export.onnx_graphs.external_weights import WEIGHTS, places, save_weights
-from export.parity.check import cases, check_graph, compare
-from export.parity.sample_inputs import LATEST_TICK
-from export.quantization.plan import fp32
+from export.onnx_graphs.build import lower, serialise, trace
+from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_weights
+from export.parity.check import check_graph, compare, make_cases
+from export.parity.sample_inputs import MAX_TICK
+from export.quantization.plan import make_fp32_plan
 from tests.support.export_models import card, small_network
 
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
@@ -44,7 +44,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_every_graph_answers_like_torch_on_every_target(changes: dict[str, Any], tmp_path: Path) -> None:
     network = small_network(**changes)
-    manifest = write_bundle(network, card(network), tmp_path / "bundle", fp32(TARGETS))
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(TARGETS))
     assert {(one.target, one.graph) for one in manifest.parity} == {(t, g) for t in TARGETS for g in GRAPHS}
     worst = max(manifest.parity, key=lambda one: one.max_abs_error)
     assert worst.max_abs_error < 1e-4, worst
@@ -58,12 +58,12 @@ def test_a_graph_that_forgets_the_mask_fails_and_leaves_nothing(
         return plain_attention(query, key, value)
 
     network = small_network()
-    monkeypatch.setattr("export.onnx_graphs.build.attention_for", lambda target: unmasked)
+    monkeypatch.setattr("export.onnx_graphs.build.select_attention", lambda target: unmasked)
     with pytest.raises(GateFailed) as raised:
-        write_bundle(network, card(network), tmp_path / "bundle", fp32(["onnxruntime"]))
-    said = str(raised.value)
-    assert said.startswith("onnxruntime sampler: output score differs from torch by 0."), said
-    assert "at most 0.001 allowed" in said
+        write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+    text = str(raised.value)
+    assert text.startswith("onnxruntime sampler: output score differs from torch by 0."), text
+    assert "at most 0.001 allowed" in text
     assert raised.value.exit_status == 3
     assert not list(tmp_path.iterdir())
 
@@ -73,7 +73,7 @@ def test_openvino_reads_weights_that_it_loads_late(tmp_path: Path) -> None:
     network = small_network(d_model=256, ffn=1024)
     save_weights(network, tmp_path / WEIGHTS)
     model = lower(trace(network, "sampler"), network.config, "sampler", "openvino")
-    graph = serialised(model, places(tmp_path / WEIGHTS))
+    graph = serialise(model, read_byte_ranges(tmp_path / WEIGHTS))
     weights = (tmp_path / WEIGHTS).read_bytes()
     with OpenVinoEngine(graph, weights, weights_name=WEIGHTS, precision="fp32", threads=2) as engine:
         assert check_graph(network, engine, "sampler", "openvino").max_abs_error < 1e-4
@@ -84,10 +84,10 @@ def test_the_published_swin_becomes_a_graph(tmp_path: Path) -> None:
     config = load_preset("edge").model_copy(
         update={"memory_tokens": 100, "clip_candidates": 50, "recency_tokens": 0}
     )
-    network = initialised(config, 0)
+    network = make_untrained(config, 0)
     save_weights(network, tmp_path / WEIGHTS)
     model = lower(trace(network, "backbone"), config, "backbone", "onnxruntime")
-    graph = serialised(model, places(tmp_path / WEIGHTS))
+    graph = serialise(model, read_byte_ranges(tmp_path / WEIGHTS))
     with OnnxRuntimeEngine(graph, (tmp_path / WEIGHTS).read_bytes(), threads=2) as engine:
         assert check_graph(network, engine, "backbone", "onnxruntime").max_abs_error < 1e-4
 
@@ -119,31 +119,33 @@ def test_the_smallest_forbidden_error_fails_the_gate() -> None:
 
 def test_what_a_caller_must_not_read_is_not_compared() -> None:
     network = small_network()
-    given = [case for case in cases(network, "reader") if not case.feeds["memory_valid"][0, 0]]
+    given = [case for case in make_cases(network, "reader") if not case.feeds["memory_valid"][0, 0]]
     assert given
     engine = broken(network, "reader", "pointer_offsets", 99.0)
     differences = compare(TorchEngine(network, "reader"), engine, given[:1])
-    assert max(one.error for one in differences) == 0
+    assert max(difference.error for difference in differences) == 0
 
 
 def test_cases_cover_every_kind_of_query_and_memory() -> None:
     network = small_network()
-    feeds = [case.feeds for case in cases(network, "reader")]
+    feeds = [case.feeds for case in make_cases(network, "reader")]
     kinds = {
         (bool(o), bool(a))
-        for one in feeds
-        for o, a in zip(one["object_valid"], one["activity_valid"], strict=True)
+        for feed in feeds
+        for o, a in zip(feed["object_valid"], feed["activity_valid"], strict=True)
     }
     assert kinds == {(True, False), (False, True), (True, True)}
-    filled = {float(row.mean()) for one in feeds for row in one["memory_valid"]}
+    filled = {float(row.mean()) for feed in feeds for row in feed["memory_valid"]}
     assert 0.0 in filled and 1.0 in filled and len(filled) > 2
-    assert max(int(one["memory_tick"].max()) for one in feeds) > 0.99 * LATEST_TICK
-    assert len({len(one["object_valid"]) for one in feeds}) > 1
-    assert all(np.any(one["query_valid"], axis=1).all() for one in feeds)
+    assert max(int(feed["memory_tick"].max()) for feed in feeds) > 0.99 * MAX_TICK
+    assert len({len(feed["object_valid"]) for feed in feeds}) > 1
+    assert all(np.any(feed["query_valid"], axis=1).all() for feed in feeds)
 
 
 def test_equal_networks_are_compared_on_equal_cases() -> None:
-    for one, two in zip(cases(small_network(), "sampler"), cases(small_network(), "sampler"), strict=True):
+    for one, two in zip(
+        make_cases(small_network(), "sampler"), make_cases(small_network(), "sampler"), strict=True
+    ):
         assert one.words == two.words
         for key in one.feeds:
             np.testing.assert_array_equal(one.feeds[key], two.feeds[key])

@@ -10,7 +10,7 @@ import torch
 from engines.errors import BundleError
 from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import load_weights, save_weights
-from export.parity.sample_inputs import Asked, reader_feeds
+from export.parity.sample_inputs import QueryShape, draw_reader_feeds
 from tests.support.export_models import small_network
 
 OUTLINE = "reader.heads.places.outline."
@@ -23,18 +23,20 @@ def network() -> LvmNet:
 
 def without(network: LvmNet, path: Path, *prefixes: str) -> bytes:
     save_weights(network, path)
-    kept = {
+    retained = {
         name: tensor
         for name, tensor in safetensors.torch.load_file(path).items()
         if not name.startswith(prefixes)
     }
-    return safetensors.torch.save(kept)
+    return safetensors.torch.save(retained)
 
 
 def told(network: LvmNet) -> tuple[torch.Tensor, ...]:
     rng = np.random.default_rng(0)
     pool = rng.standard_normal((50, network.config.d_backbone)).astype(np.float32)
-    feeds = reader_feeds(network.config, pool, [Asked(filled=0.7, object=True, activity=True)] * 2, rng)
+    feeds = draw_reader_feeds(
+        network.config, pool, [QueryShape(filled=0.7, object=True, activity=True)] * 2, rng
+    )
     with torch.inference_mode():
         return network.reader(**{name: torch.from_numpy(array) for name, array in feeds.items()})
 

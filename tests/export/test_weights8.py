@@ -9,11 +9,11 @@ import torch
 from engines.bundle import Bundle
 from engines.manifest import Target
 from engines.select import load_engine
-from export.bundle.writer import network_of, write_bundle
+from export.bundle.writer import load_network, write_bundle
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
-from export.onnx_graphs.weight_only import restored, rounded
-from export.parity.check import cases
+from export.onnx_graphs.weight_only import restore_fp32, round_to_int8
+from export.parity.check import make_cases
 from export.quantization.plan import Plan
 from tests.support.export_models import card, small_network
 
@@ -36,9 +36,9 @@ def test_each_channel_is_rounded_by_its_own_scale() -> None:
     array = np.random.default_rng(0).normal(size=(4, 3, 5)).astype(np.float32)
     array[1] *= 1e4
     array[2] = 0
-    values, scale = rounded(array)
+    values, scale = round_to_int8(array)
     assert values.dtype == np.int8 and scale.shape == (4, 1, 1)
-    back = restored(values, scale)
+    back = restore_fp32(values, scale)
     assert (np.abs(back - array) <= np.abs(array).max(axis=(1, 2), keepdims=True) / 254 * 1.001).all()
     assert (back[2] == 0).all() and np.abs(values).max() == 127
 
@@ -47,19 +47,19 @@ def test_each_channel_is_rounded_by_its_own_scale() -> None:
 @pytest.mark.parametrize("name", ["backbone", "sampler"])
 def test_a_graph_computes_with_the_rounded_weights(bundle: Bundle, target: Target, name: str) -> None:
     """Not with those that were trained, and with nothing else rounded."""
-    kept = network_of(bundle)
-    feeds = next(cases(kept, name)).feeds
-    wanted = TorchEngine(kept, name)(feeds)
+    retained = load_network(bundle)
+    feeds = next(make_cases(retained, name)).feeds
+    expected = TorchEngine(retained, name)(feeds)
     with load_engine(bundle, name, target) as engine:
         got = engine(feeds)
-    for output, array in wanted.items():
+    for output, array in expected.items():
         assert np.abs(got[output] - array).max() < 1e-3
 
 
 def test_the_weights_file_shrinks_and_says_what_was_kept(network: LvmNet, bundle: Bundle) -> None:
     full = sum(tensor.numel() * 4 for tensor in network.state_dict().values())
     assert bundle.manifest.files["weights.safetensors"].bytes < 0.45 * full
-    again, trained = network_of(bundle).state_dict(), network.state_dict()
+    again, trained = load_network(bundle).state_dict(), network.state_dict()
     assert again.keys() == trained.keys()
     assert torch.equal(again["reader.embed.project.weight"], trained["reader.embed.project.weight"])
     assert not torch.equal(again["backbone.mix.weight"], trained["backbone.mix.weight"])

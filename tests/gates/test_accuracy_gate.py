@@ -15,7 +15,7 @@ from export.data.query_writer import ask_all
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.results import Result, SpanResult
 from export.gates import accuracy
-from export.gates.accuracy import accuracy_of
+from export.gates.accuracy import measure_accuracy
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy
 from export.parity.relative_error import Graphs
@@ -42,7 +42,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(export: Graphs, data: Path, **settings: Any) -> Accuracy:
     given = GateSettings.model_validate({"data": data, "split": "val", **settings})
-    return accuracy_of(OnlyManifest(), NETWORK, export, dict.fromkeys(GRAPHS, "fp32"), given)
+    return measure_accuracy(OnlyManifest(), NETWORK, export, dict.fromkeys(GRAPHS, "fp32"), given)
 
 
 def test_an_untouched_export_recalls_what_its_network_recalls(data: Path) -> None:
@@ -57,7 +57,7 @@ def test_nan_on_the_labelled_set_names_its_graph(data: Path) -> None:
         outputs["presence_logit"][:] = float("nan")
 
     found = run(changed(NETWORK, "reader", change), data)
-    assert [(one.quantity, one.graph) for one in found.findings] == [("finite", "reader")]
+    assert [(finding.quantity, finding.graph) for finding in found.findings] == [("finite", "reader")]
 
 
 def test_a_folder_that_asks_nothing_of_the_split_is_said(data: Path) -> None:
@@ -81,10 +81,10 @@ def test_a_drop_beyond_the_limit_fails_with_the_name_of_its_kind(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = iter([results(80, 50), results(81, 47), results(80, 50), results(80, 48)])
-    monkeypatch.setattr(accuracy, "answers", lambda *_: next(told))
+    monkeypatch.setattr(accuracy, "collect_results", lambda *_: next(told))
     limits = {"limits": {"fp32": {"recall_drop": 0.02}}}
     found = run(graphs_of(NETWORK), data, **limits)
-    assert [one.words for one in found.findings] == [
+    assert [finding.words for finding in found.findings] == [
         "recall of 100 time questions falls from 0.500 to 0.470, by at most 0.02 expected"
     ]
     low, high = found.recall["time"].difference

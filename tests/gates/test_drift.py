@@ -15,15 +15,15 @@ from engines.errors import EngineFault, GateFailed, LvmError
 from engines.manifest import GRAPHS, GraphName
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.spec import Array
-from export.gates.drift import drift
+from export.gates.drift import measure_drift
 from export.gates.limits import GateLimits, Limits
 from export.gates.result import Drift, Finding, GateResult
-from export.gates.run import demand
+from export.gates.run import require_passed
 from export.networks.torch_engine import TorchEngine
-from export.onnx_graphs.build import lower, serialised, trace
-from export.onnx_graphs.external_weights import WEIGHTS, places, save_weights
-from export.parity.check import cases, check_graph
-from export.stream_runs.footage import Files, footage_of
+from export.onnx_graphs.build import lower, serialise, trace
+from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_weights
+from export.parity.check import check_graph, make_cases
+from export.stream_runs.footage import FileReplay, open_footage
 from tests.support.export_models import small_network
 from tests.support.gate_runs import (
     DEMO,
@@ -57,16 +57,16 @@ def only(**changes: float) -> dict[str, Any]:
 
 
 def graphs_named(found: Drift) -> set[GraphName | None]:
-    return {one.graph for one in found.findings if one.certain}
+    return {finding.graph for finding in found.findings if finding.certain}
 
 
 def first(found: Drift, quantity: str) -> Finding:
-    return next(one for one in found.findings if one.quantity == quantity)
+    return next(finding for finding in found.findings if finding.quantity == quantity)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_untouched_export_passes_whatever_is_watched_and_asked(seed: int) -> None:
-    found = watch(NETWORK, graphs_of(NETWORK), footage_of([f"{DEMO}&seed={seed}"], (), seed)[0], seed=seed)
+    found = watch(NETWORK, graphs_of(NETWORK), open_footage([f"{DEMO}&seed={seed}"], (), seed)[0], seed=seed)
     assert found.findings == ()
     assert [one.frame for one in found.checkpoints] == [4, 8, 12]
     assert found.final is not None and found.final.agreement.questions == SETTINGS.questions
@@ -112,7 +112,7 @@ def test_a_wrong_scale_is_caught(name: GraphName, output: str, factor: float) ->
 @pytest.mark.parametrize("change", [swapped, transposed])
 def test_a_permuted_cell_is_caught_by_what_is_remembered(change: Change) -> None:
     found = watch(NETWORK, changed(NETWORK, "backbone", change), **only(**BLIND_TO_TENSORS))
-    assert {"tokens", "kept"} <= {one.quantity for one in found.findings}
+    assert {"tokens", "kept"} <= {finding.quantity for finding in found.findings}
     assert graphs_named(found) == {"backbone"}
 
 
@@ -177,7 +177,7 @@ def test_an_engine_that_fails_in_mid_run_fails_the_gate_with_its_report(
         precisions=dict.fromkeys(GRAPHS, "fp32"), drift=(found,),
     )  # fmt: skip
     with pytest.raises(GateFailed, match=f"{name}, .*the engine failed") as raised:
-        demand(result, tmp_path / "gates.html")
+        require_passed(result, tmp_path / "gates.html")
     assert raised.value.exit_status == 3 and "device lost" in (tmp_path / "gates.html").read_text()
 
 
@@ -188,7 +188,7 @@ def test_a_reference_that_fails_is_no_fault_of_the_export() -> None:
     manifest = manifest_of(NETWORK)
     broken = changed(NETWORK, "sampler", lost)
     with pytest.raises(EngineFault, match="no memory"):
-        drift(manifest, broken, graphs_of(NETWORK), dict.fromkeys(GRAPHS, "fp32"), FOOTAGE, SETTINGS)
+        measure_drift(manifest, broken, graphs_of(NETWORK), dict.fromkeys(GRAPHS, "fp32"), FOOTAGE, SETTINGS)
 
 
 def test_a_nan_that_nobody_may_read_is_none() -> None:
@@ -208,9 +208,9 @@ def test_the_step_is_the_first_checkpoint_beyond_the_limit() -> None:
     found = watch(NETWORK, late, every=2)
     steps = {one.frame: one.tokens for one in found.checkpoints}
     limit = SETTINGS.limits.fp32.tokens
-    wanted = min(frame for frame, tokens in steps.items() if tokens < limit)
-    assert first(found, "tokens").frame == wanted > 2
-    assert len([one for one in found.findings if one.quantity == "tokens"]) == 1, "said once"
+    expected = min(frame for frame, tokens in steps.items() if tokens < limit)
+    assert first(found, "tokens").frame == expected > 2
+    assert len([finding for finding in found.findings if finding.quantity == "tokens"]) == 1, "said once"
 
 
 def test_a_network_that_gives_nan_itself_is_no_reference() -> None:
@@ -222,7 +222,7 @@ def test_a_network_that_gives_nan_itself_is_no_reference() -> None:
 
 def test_files_are_watched_one_after_the_other_and_again(tmp_path: Path) -> None:
     save_images(tmp_path, 5)
-    footage = footage_of([str(tmp_path), str(tmp_path)], (), 0)
+    footage = open_footage([str(tmp_path), str(tmp_path)], (), 0)
     assert len(footage) == 1
     frames, times = [], []
     for frame in footage[0].frames(2.0):
@@ -240,10 +240,10 @@ def test_real_footage_is_asked_about_what_was_remembered_of_it(tmp_path: Path) -
     photo = sorted(tmp_path.iterdir())[0]
     runs = []
     for _ in range(2):
-        footage = footage_of([str(tmp_path)], [photo], 3)[0]
-        assert isinstance(footage, Files)
+        footage = open_footage([str(tmp_path)], [photo], 3)[0]
+        assert isinstance(footage, FileReplay)
         runs.append(watch(NETWORK, graphs_of(NETWORK), footage))
-        shown = footage.asking(["a"]).objects
+        shown = footage.make_question_generator(["a"]).objects
         assert 2 <= len(shown) <= 25 and len({one.photos for one in shown}) > 2
     assert runs[0] == runs[1] and runs[0].findings == () and runs[0].frames == SETTINGS.frames
     assert set(runs[0].checkpoints[-1].agreement.by_kind) == {"activity", "object", "time"}
@@ -259,7 +259,7 @@ def test_real_footage_is_asked_about_what_was_remembered_of_it(tmp_path: Path) -
 )
 def test_what_cannot_be_watched_twice_is_refused(source: str, said: str) -> None:
     with pytest.raises(LvmError, match=said) as raised:
-        footage_of([source], (), 0)
+        open_footage([source], (), 0)
     assert "secret" not in str(raised.value)
 
 
@@ -277,10 +277,10 @@ def test_an_irrelevant_token_weighs_as_little_on_onnxruntime_as_in_torch() -> No
         path = Path(folder) / WEIGHTS
         save_weights(network, path)
         model = lower(trace(network, "reader"), network.config, "reader", "onnxruntime")
-        graph = serialised(model, places(path))
+        graph = serialise(model, read_byte_ranges(path))
         weights = path.read_bytes()
     with OnnxRuntimeEngine(graph, weights, threads=1) as engine:
-        given = next(cases(network, "reader")).feeds
-        wanted = TorchEngine(network, "reader")(given)["relevance"]
-        assert wanted.min() < -20
+        given = next(make_cases(network, "reader")).feeds
+        expected = TorchEngine(network, "reader")(given)["relevance"]
+        assert expected.min() < -20
         assert check_graph(network, engine, "reader", "onnxruntime").max_abs_error < 1e-3

@@ -39,18 +39,18 @@ MANY = list(range(2000, 2012))
 def near_tie(boxes_of_one, boxes_of_other):
     """Of two tokens of nearly equal relevance, at 100 and at 900, each reader read another one."""
     given = feeds([100, 500, 900, *MANY], [90, 480, 930])
-    wanted = answers([READ, READ, LEFT] + [READ] * len(MANY), boxes_of_one)
-    return given, wanted, answers([LEFT, READ, READ] + [READ] * len(MANY), boxes_of_other)
+    expected = answers([READ, READ, LEFT] + [READ] * len(MANY), boxes_of_one)
+    return given, expected, answers([LEFT, READ, READ] + [READ] * len(MANY), boxes_of_other)
 
 
 def test_a_box_of_a_token_that_only_one_reader_read_is_no_error():
-    given, wanted, got = near_tie([0.2, 0.5, 0.5], [0.5, 0.5, 0.8])
-    assert error_of_boxes(given, wanted, got) == 0
+    given, expected, got = near_tie([0.2, 0.5, 0.5], [0.5, 0.5, 0.8])
+    assert error_of_boxes(given, expected, got) == 0
 
 
 def test_boxes_of_tokens_that_both_read_count_whatever_else_they_read():
-    given, wanted, got = near_tie([0.2, 0.5, 0.5], [0.5, 0.6, 0.8])
-    assert error_of_boxes(given, wanted, got) == pytest.approx(0.1 / 0.5)
+    given, expected, got = near_tie([0.2, 0.5, 0.5], [0.5, 0.6, 0.8])
+    assert error_of_boxes(given, expected, got) == pytest.approx(0.1 / 0.5)
 
 
 def test_a_step_as_near_to_a_token_that_both_read_counts():
@@ -63,28 +63,28 @@ def test_a_step_as_near_to_a_token_that_both_read_counts():
 
 def test_where_both_read_the_same_every_box_counts():
     given = feeds([100, 500], [100, 500])
-    wanted, got = answers([READ, LEFT], [0.4, 0.4]), answers([READ, LEFT], [0.4, 0.8])
-    assert error_of_boxes(given, wanted, got) == pytest.approx(np.sqrt(0.5))
+    expected, got = answers([READ, LEFT], [0.4, 0.4]), answers([READ, LEFT], [0.4, 0.8])
+    assert error_of_boxes(given, expected, got) == pytest.approx(np.sqrt(0.5))
 
 
 @pytest.mark.parametrize("read", [[LEFT, LEFT, READ], [LEFT, LEFT, LEFT]], ids=["others", "none"])
 def test_a_reader_that_reads_altogether_other_tokens_is_excused_nothing(read):
     given = feeds([100, 500, 900], [90, 480, 930])
-    wanted, got = answers([READ, READ, LEFT], [0.2, 0.5, 0.5]), answers(read, [0.9, 0.9, 0.01])
-    assert error_of_boxes(given, wanted, got) > 0.5
+    expected, got = answers([READ, READ, LEFT], [0.2, 0.5, 0.5]), answers(read, [0.9, 0.9, 0.01])
+    assert error_of_boxes(given, expected, got) > 0.5
     errors = Errors()
-    errors.add(wanted, got, given)
+    errors.add(expected, got, given)
     assert errors.relative()["pointer_logits"] > 0.5
 
 
 def test_a_pointer_that_is_nan_is_no_token_left_out():
     given = feeds([100, 500, 900], [90, 480, 930])
-    wanted, got = answers([READ] * 3, [0.5] * 3), answers([READ, np.nan, READ], [0.5] * 3)
+    expected, got = answers([READ] * 3, [0.5] * 3), answers([READ, np.nan, READ], [0.5] * 3)
     errors = Errors()
-    errors.add(wanted, got, given)
+    errors.add(expected, got, given)
     assert np.isnan(errors.relative()["pointer_logits"])
 
 
 def test_a_nan_is_never_left_out_where_both_read():
-    given, wanted, got = near_tie([0.2, 0.5, 0.5], [0.5, np.nan, 0.8])
-    assert np.isnan(error_of_boxes(given, wanted, got))
+    given, expected, got = near_tie([0.2, 0.5, 0.5], [0.5, np.nan, 0.8])
+    assert np.isnan(error_of_boxes(given, expected, got))

@@ -14,12 +14,12 @@ from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
 from engines.errors import GateFailed, LvmError
-from export.gates.answer_agreement import angle_deg, compared, overlap
+from export.gates.answer_agreement import basis_angle_deg, compare_answers, memory_overlap
 from export.gates.limits import GateLimits, allowed_differences, load_settings
 from export.gates.plot import Line, plot
-from export.gates.report import page
+from export.gates.report import render_page
 from export.gates.result import Agreement, Alone, Checkpoint, Drift, Finding, GateResult
-from export.gates.run import demand, sentence
+from export.gates.run import describe_failure, require_passed
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -34,10 +34,10 @@ def memory(*places: tuple[int, int], slots: int = 6) -> TokenMemory:
 
 def test_overlap_counts_tick_and_cell_together() -> None:
     one = memory((0, 1), (0, 2), (5, 1), (5, 2))
-    assert overlap(one, one) == 1 and overlap(memory(), memory()) == 1
-    assert overlap(one, memory((0, 1), (0, 3), (5, 1), (6, 2))) == 0.5
-    assert overlap(one, memory()) == overlap(memory(), one) == 0
-    assert overlap(memory((0, 1), (0, 2)), one) == overlap(one, memory((0, 1), (0, 2))) == 0.5
+    assert memory_overlap(one, one) == 1 and memory_overlap(memory(), memory()) == 1
+    assert memory_overlap(one, memory((0, 1), (0, 3), (5, 1), (6, 2))) == 0.5
+    assert memory_overlap(one, memory()) == memory_overlap(memory(), one) == 0
+    assert memory_overlap(memory((0, 1), (0, 2)), one) == memory_overlap(one, memory((0, 1), (0, 2))) == 0.5
 
 
 def basis(*rows: tuple[float, ...], strength: tuple[float, ...] | None = None) -> OnlineSVD:
@@ -51,15 +51,15 @@ def test_the_angle_is_the_largest_between_the_two_spans(degrees: float) -> None:
     a = math.radians(degrees)
     one = basis((1, 0, 0), (0, 1, 0))
     turned = basis((0, math.cos(a), math.sin(a)), (-1, 0, 0))
-    assert angle_deg(one, turned) == pytest.approx(degrees, abs=2e-5, rel=1e-5)
-    assert angle_deg(turned, one) == pytest.approx(degrees, abs=2e-5, rel=1e-5)
+    assert basis_angle_deg(one, turned) == pytest.approx(degrees, abs=2e-5, rel=1e-5)
+    assert basis_angle_deg(turned, one) == pytest.approx(degrees, abs=2e-5, rel=1e-5)
 
 
 def test_a_missing_direction_is_a_right_angle_unless_it_is_noise() -> None:
     one, more = basis((1, 0, 0)), ((1, 0, 0), (0, 0, 1))
-    assert angle_deg(one, basis(*more)) == angle_deg(basis(*more), one) == 90
-    assert angle_deg(one, basis(*more, strength=(1.0, 0.009))) == 0
-    assert angle_deg(basis(*more, strength=(1.0, 0.011)), one) == 90
+    assert basis_angle_deg(one, basis(*more)) == basis_angle_deg(basis(*more), one) == 90
+    assert basis_angle_deg(one, basis(*more, strength=(1.0, 0.009))) == 0
+    assert basis_angle_deg(basis(*more, strength=(1.0, 0.011)), one) == 90
 
 
 def answer(kind: str, abstained: bool = False, **parts: object) -> Answer:
@@ -78,34 +78,38 @@ def named(name: str, abstained: bool = False) -> Answer:
 
 
 def test_answers_agree_when_the_same_is_told() -> None:
-    said = compared(named("scan"), named("scan"))
-    assert (said.told, said.content, said.abstained) == (True, True, True)
-    assert not compared(named("scan"), named("bag")).told
-    one_silent = compared(named("scan"), named("scan", abstained=True))
-    assert (one_silent.told, one_silent.content, one_silent.abstained) == (False, True, False)
-    both_silent = compared(named("scan", abstained=True), named("bag", abstained=True))
-    assert (both_silent.told, both_silent.content) == (True, False)
+    text = compare_answers(named("scan"), named("scan"))
+    assert (text.agrees, text.same_content, text.abstained) == (True, True, True)
+    assert not compare_answers(named("scan"), named("bag")).agrees
+    one_silent = compare_answers(named("scan"), named("scan", abstained=True))
+    assert (one_silent.agrees, one_silent.same_content, one_silent.abstained) == (False, True, False)
+    both_silent = compare_answers(named("scan", abstained=True), named("bag", abstained=True))
+    assert (both_silent.agrees, both_silent.same_content) == (True, False)
 
 
 def test_boxes_and_spans_agree_from_half_an_overlap() -> None:
     half, less = (0.0, 0.0, 0.2, 0.2), (0.0, 0.0, 0.2, 0.39)
     for box, same in ((half, True), (less, True), ((0.0, 0.0, 0.2, 0.41), False)):
-        pair = compared(
+        pair = compare_answers(
             answer("object", boxes=(TimedBox(t=1.0, box=half),)),
             answer("object", boxes=(TimedBox(t=1.0, box=box),)),
         )
-        assert pair.told is same, box
+        assert pair.agrees is same, box
     two = answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=2.0, box=half)))
-    pair = compared(two, answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=3.0, box=half))))
-    assert pair.likeness == 1 and pair.told, "which neighbours of many moments are told is no difference"
+    pair = compare_answers(
+        two, answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=3.0, box=half)))
+    )
+    assert pair.similarity == 1 and pair.agrees, "which neighbours of many moments are told is no difference"
     far = answer("object", boxes=(TimedBox(t=1.0, box=half), TimedBox(t=30.0, box=half)))
-    assert compared(two, far).likeness == pytest.approx(3 / 4), "30 s from any box of the other"
+    assert compare_answers(two, far).similarity == pytest.approx(3 / 4), "30 s from any box of the other"
     farther = answer("object", boxes=(TimedBox(t=40.0, box=half), TimedBox(t=50.0, box=half)))
-    assert compared(two, farther).likeness == 0 and not compared(two, farther).told
-    assert compared(two, answer("object")).likeness == 0
-    assert compared(answer("time", spans=(span(0, 4),)), answer("time", spans=(span(0, 7.9),))).told
-    assert not compared(answer("time", spans=(span(0, 4),)), answer("time", spans=(span(0, 8.1),))).told
-    assert not compared(answer("time", spans=(span(0, 4),)), answer("time")).told
+    assert compare_answers(two, farther).similarity == 0 and not compare_answers(two, farther).agrees
+    assert compare_answers(two, answer("object")).similarity == 0
+    assert compare_answers(answer("time", spans=(span(0, 4),)), answer("time", spans=(span(0, 7.9),))).agrees
+    assert not compare_answers(
+        answer("time", spans=(span(0, 4),)), answer("time", spans=(span(0, 8.1),))
+    ).agrees
+    assert not compare_answers(answer("time", spans=(span(0, 4),)), answer("time")).agrees
 
 
 def test_few_questions_may_differ_by_chance_but_not_many() -> None:
@@ -149,8 +153,11 @@ def test_a_wrong_file_is_one_sentence_with_its_line(tmp_path: Path, text: str, s
 
 def test_the_coarsest_precision_decides() -> None:
     limits = GateLimits()
-    assert limits.of(["fp32", "int8", "bf16"]) == limits.int8
-    assert limits.of(["fp16", "bf16"]) == limits.bf16 and limits.of(["fp32", "fp32"]) == limits.fp32
+    assert limits.for_precisions(["fp32", "int8", "bf16"]) == limits.int8
+    assert (
+        limits.for_precisions(["fp16", "bf16"]) == limits.bf16
+        and limits.for_precisions(["fp32", "fp32"]) == limits.fp32
+    )
     with pytest.raises(ValidationError, match="Extra inputs"):
         GateLimits.model_validate({"fp8": {}})
 
@@ -186,7 +193,7 @@ def finding(frame: int, **changes: object) -> Finding:
 
 
 def test_the_report_is_one_well_formed_page_without_network_or_script() -> None:
-    text = page(result(finding(2, words='less < than & "more"'), name="a<b>&c"))
+    text = render_page(result(finding(2, words='less < than & "more"'), name="a<b>&c"))
     root = ElementTree.fromstring(text.removeprefix("<!DOCTYPE html>\n"))
     assert "prefers-color-scheme: dark" in text
     tags = {element.tag for element in root.iter()}
@@ -195,9 +202,9 @@ def test_the_report_is_one_well_formed_page_without_network_or_script() -> None:
     said = " ".join(root.itertext())
     for words in ("Gates of a<b>&c", "tills & <doors>/a.mp4", 'less < than & "more"', "Failed", "sampler"):
         assert words in said, words
-    assert page(result()).count("Passed") == 1
+    assert render_page(result()).count("Passed") == 1
     ended = result().drift[0].model_copy(update={"checkpoints": (), "final": None})
-    ElementTree.fromstring(page(result().model_copy(update={"drift": (ended,)})).partition("\n")[2])
+    ElementTree.fromstring(render_page(result().model_copy(update={"drift": (ended,)})).partition("\n")[2])
 
 
 def test_lines_are_drawn_where_their_values_are() -> None:
@@ -220,8 +227,8 @@ def test_powers_of_ten_lie_at_equal_distances_where_that_is_asked() -> None:
     drawn = next(one for one in figure.iter("polyline")).attrib["points"].split()
     y0, y1, y2 = (float(pair.split(",")[1]) for pair in drawn)
     assert y0 - y1 == pytest.approx(y1 - y2, abs=0.2) and y0 > y2
-    said = [one.text for one in figure.iter("text")]
-    assert "1e-05" in said and "1e-03" in said
+    text = [one.text for one in figure.iter("text")]
+    assert "1e-05" in text and "1e-03" in text
     assert [span[0].tail for span in figure.iter("span")] == ["one", "<two>"]
 
 
@@ -229,9 +236,9 @@ def test_what_is_beyond_its_limit_stands_out() -> None:
     final = checkpoint(3, 0.7, 0.9)
     (drift,) = result().drift
     root = ElementTree.fromstring(
-        page(result().model_copy(update={"drift": (drift.model_copy(update={"final": final}),)})).partition(
-            "\n"
-        )[2]
+        render_page(
+            result().model_copy(update={"drift": (drift.model_copy(update={"final": final}),)})
+        ).partition("\n")[2]
     )
     missed = [row[0].text for row in root.iter("tr") if row.attrib.get("class") == "missed"]
     assert missed == [
@@ -252,7 +259,7 @@ def test_a_failure_names_graph_step_and_quantity_and_writes_its_report(tmp_path:
     html = tmp_path / "new" / "gates.html"
     later, earlier = finding(800, graph="reader"), finding(400)
     with pytest.raises(GateFailed) as raised:
-        demand(result(later, earlier), html)
+        require_passed(result(later, earlier), html)
     assert str(raised.value) == (
         "shop on OpenVINO CPU bf16: sampler, tills & <doors>/a.mp4 after 400 frames: "
         f"the memories share half, and 1 more; see {html}"
@@ -264,23 +271,23 @@ def test_a_failure_names_graph_step_and_quantity_and_writes_its_report(tmp_path:
 
 def test_the_sentence_begins_with_nan_and_owns_up_to_doubt() -> None:
     nan = finding(900, quantity="finite", value=None, limit=None, graph="reader", words="holds NaN")
-    assert "reader, tills & <doors>/a.mp4 after 900 frames: holds NaN, and 1 more" in sentence(
+    assert "reader, tills & <doors>/a.mp4 after 900 frames: holds NaN, and 1 more" in describe_failure(
         result(finding(400), nan)
     )
-    assert "no graph alone, most likely backbone, " in sentence(
+    assert "no graph alone, most likely backbone, " in describe_failure(
         result(finding(400, graph="backbone", certain=False))
     )
-    assert sentence(result()) == ""
+    assert describe_failure(result()) == ""
 
 
 def test_nothing_is_written_of_success_unless_asked(tmp_path: Path) -> None:
-    demand(result(), tmp_path / "gates.html")
+    require_passed(result(), tmp_path / "gates.html")
     assert not list(tmp_path.iterdir())
-    demand(result(), tmp_path / "gates.html", always=True)
+    require_passed(result(), tmp_path / "gates.html", always=True)
     assert sorted(one.name for one in tmp_path.iterdir()) == ["gates.html", "gates.json"]
 
 
 def test_a_report_that_cannot_be_written_hides_no_failure(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(GateFailed, match="the memories share half; the report could not be written to"):
-        demand(result(finding(4)), tmp_path / "file" / "gates.html")
+        require_passed(result(finding(4)), tmp_path / "file" / "gates.html")

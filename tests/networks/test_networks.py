@@ -11,8 +11,8 @@ from engines.errors import LvmError
 from engines.manifest import GRAPHS
 from export.bundle.presets import load_preset, preset_names
 from export.networks.attention import MASKED, Attention
-from export.networks.backbone import ConvBackbone, TimmBackbone, grid_tokens
-from export.networks.model import LvmNet, initialised
+from export.networks.backbone import ConvBackbone, TimmBackbone, to_grid_tokens
+from export.networks.model import LvmNet, make_untrained
 from export.networks.pretrained import load_backbone_weights
 from export.networks.signatures import graph_inputs, graph_outputs
 from export.networks.torch_engine import TorchEngine
@@ -29,17 +29,17 @@ VARIANTS: list[dict[str, Any]] = [
 ]
 
 
-def reader_inputs(network: LvmNet, *asked: feeds.Asked, seed: int = 0) -> dict[str, Tensor]:
+def reader_inputs(network: LvmNet, *asked: feeds.QueryShape, seed: int = 0) -> dict[str, Tensor]:
     rng = np.random.default_rng(seed)
     pool = rng.normal(size=(200, network.config.d_backbone)).astype(np.float32)
-    arrays = feeds.reader_feeds(network.config, pool, asked, rng)
+    arrays = feeds.draw_reader_feeds(network.config, pool, asked, rng)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
 def sampler_inputs(network: LvmNet, batch: int = 2) -> dict[str, Tensor]:
     rng = np.random.default_rng(0)
     pool = rng.normal(size=(200, network.config.d_backbone)).astype(np.float32)
-    arrays = feeds.sampler_feeds(network.config, pool, batch, rng)
+    arrays = feeds.draw_sampler_feeds(network.config, pool, batch, rng)
     return {name: torch.from_numpy(array) for name, array in arrays.items()}
 
 
@@ -49,9 +49,9 @@ def test_outputs_have_the_shapes_of_the_contract(changes: dict[str, Any]) -> Non
     rng = np.random.default_rng(0)
     pool = rng.normal(size=(100, network.config.d_backbone)).astype(np.float32)
     given = {
-        "backbone": {"image": feeds.scenes(3, network.config.image_size, rng)},
-        "sampler": feeds.sampler_feeds(network.config, pool, 3, rng),
-        "reader": feeds.reader_feeds(network.config, pool, (feeds.TIME, feeds.OBJECT, feeds.EMPTY), rng),
+        "backbone": {"image": feeds.draw_scenes(3, network.config.image_size, rng)},
+        "sampler": feeds.draw_sampler_feeds(network.config, pool, 3, rng),
+        "reader": feeds.draw_reader_feeds(network.config, pool, (feeds.TIME, feeds.OBJECT, feeds.EMPTY), rng),
     }
     for name in GRAPHS:
         assert set(given[name]) == {spec.name for spec in graph_inputs(network.config, name)}
@@ -107,7 +107,7 @@ def test_every_preset_loads_and_unknown_ones_are_named() -> None:
 
 def test_equal_seeds_give_equal_weights_and_leave_the_generator_alone() -> None:
     before = torch.random.get_rng_state()
-    one, two = initialised(small_config(), 7), initialised(small_config(), 7)
+    one, two = make_untrained(small_config(), 7), make_untrained(small_config(), 7)
     assert torch.equal(before, torch.random.get_rng_state())
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
@@ -164,7 +164,7 @@ def test_invalid_tokens_influence_no_score() -> None:
 )
 def test_masked_inputs_change_no_answer(hidden: str, flag: str) -> None:
     network = small_network()
-    inputs = reader_inputs(network, feeds.Asked(object=False, activity=False, filled=0.5), feeds.OBJECT)
+    inputs = reader_inputs(network, feeds.QueryShape(object=False, activity=False, filled=0.5), feeds.OBJECT)
     if flag == "activity_valid":
         inputs[flag][:] = False
     before = network.reader(**inputs)
@@ -187,7 +187,7 @@ def test_the_object_multiplies_the_memory(fusion: str) -> None:
 
     def memory_part(tokens: Tensor, valid: bool) -> Tensor:
         flag = torch.tensor([valid])
-        asked = embed.asked(*svd, tokens, flag, inputs["activity"], inputs["activity_valid"])
+        asked = embed.embed_question(*svd, tokens, flag, inputs["activity"], inputs["activity_valid"])
         return embed.memory(inputs["memory_features"], hot, asked, flag)
 
     other = inputs["object_tokens"].flip(1) * 2
@@ -255,10 +255,10 @@ def test_dropout_is_active_only_while_training() -> None:
 def test_feature_maps_of_both_layouts_become_the_same_tokens() -> None:
     grid = torch.randn(2, 16, 7, 7)
     nhwc = grid.permute(0, 2, 3, 1)
-    torch.testing.assert_close(grid_tokens(grid, 16, "a"), grid_tokens(nhwc, 16, "a"))
-    assert torch.equal(grid_tokens(grid, 16, "a")[0, 2 * 7 + 4], grid[0, :, 2, 4])
+    torch.testing.assert_close(to_grid_tokens(grid, 16, "a"), to_grid_tokens(nhwc, 16, "a"))
+    assert torch.equal(to_grid_tokens(grid, 16, "a")[0, 2 * 7 + 4], grid[0, :, 2, 4])
     with pytest.raises(LvmError, match=r"backbone a must give a 7x7 grid of width 16, got .*\(16, 14, 14\)"):
-        grid_tokens(torch.zeros(1, 16, 14, 14), 16, "a")
+        to_grid_tokens(torch.zeros(1, 16, 14, 14), 16, "a")
 
 
 @pytest.mark.parametrize(("name", "width"), [("mobilenetv4_conv_small", 960), ("mobilenetv3_small_050", 288)])
@@ -322,10 +322,10 @@ def test_weights_that_do_not_fit_are_refused_by_their_keys(tmp_path: Any) -> Non
     state["extra.weight"] = torch.zeros(1)
     state["bn1.weight"] = torch.zeros(3)
     save_file(state, tmp_path / "wrong.safetensors")
-    wanted = (
+    expected = (
         r"missing: conv_stem\.weight \(1\); unknown: extra\.weight \(1\); of another shape: bn1\.weight \(1\)"
     )
-    with pytest.raises(LvmError, match=wanted):
+    with pytest.raises(LvmError, match=expected):
         load_backbone_weights(backbone, tmp_path / "wrong.safetensors")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from export.networks.positions import CellCode, TickCode, cell_table, one_hot_cells
+from export.networks.positions import CellCode, TickCode, encode_cells, make_cell_table
 
 
 def exact_code(ticks: np.ndarray, width: int, base: float) -> np.ndarray:
@@ -37,7 +37,7 @@ def test_longest_wavelength_reaches_base() -> None:
 
 
 def test_cell_code_has_y_in_its_first_half_and_x_in_its_second() -> None:
-    table = cell_table(32).reshape(7, 7, 32)
+    table = make_cell_table(32).reshape(7, 7, 32)
     assert torch.equal(table[3, 0, :16], table[3, 6, :16])
     assert torch.equal(table[0, 5, 16:], table[6, 5, 16:])
     assert len(torch.unique(table.reshape(49, 32), dim=0)) == 49
@@ -45,7 +45,7 @@ def test_cell_code_has_y_in_its_first_half_and_x_in_its_second() -> None:
 
 
 def test_cell_of_an_empty_slot_may_be_anything() -> None:
-    hot = one_hot_cells(torch.tensor([[48, -1, 200]], dtype=torch.int32))
+    hot = encode_cells(torch.tensor([[48, -1, 200]], dtype=torch.int32))
     code = CellCode(16)(hot)
-    assert torch.equal(code[0, 0], cell_table(16)[48])
+    assert torch.equal(code[0, 0], make_cell_table(16)[48])
     assert not code[0, 1:].any()

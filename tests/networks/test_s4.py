@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from export.networks.hippo import legs, legs_eigenvalues, lin_eigenvalues
+from export.networks.hippo import make_legs, make_legs_eigenvalues, make_lin_eigenvalues
 from export.networks.s4 import S4D
-from export.networks.s4_chunks import chunk_size, stream
+from export.networks.s4_chunks import choose_chunk_size, run_stream
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 
@@ -23,7 +23,7 @@ def _inputs(tokens: int, dtype=torch.float64) -> torch.Tensor:
 
 
 def test_legs_is_minus_half_and_a_skew_matrix_plus_rank_one():
-    a, b = legs(16)
+    a, b = make_legs(16)
     p = np.sqrt(np.arange(16) + 0.5)
     normal = a + np.outer(p, p) + 0.5 * np.eye(16)
     assert np.abs(normal + normal.T).max() < 1e-12
@@ -31,25 +31,27 @@ def test_legs_is_minus_half_and_a_skew_matrix_plus_rank_one():
 
 
 def test_eigenvalues_of_legs_are_conjugate_pairs_with_real_part_minus_half():
-    a, _ = legs(16)
+    a, _ = make_legs(16)
     p = np.sqrt(np.arange(16) + 0.5)
-    wanted = np.linalg.eigvals(a + np.outer(p, p))
-    found = legs_eigenvalues(16)
+    expected = np.linalg.eigvals(a + np.outer(p, p))
+    found = make_legs_eigenvalues(16)
     assert len(found) == 8 and (found.imag > 0).all()
-    assert np.allclose(np.sort_complex(np.concatenate([found, found.conj()])).imag, np.sort(wanted.imag))
-    assert np.allclose(wanted.real, -0.5) and np.allclose(lin_eigenvalues(4), [-0.5, -0.5 + 1j * np.pi])
+    assert np.allclose(np.sort_complex(np.concatenate([found, found.conj()])).imag, np.sort(expected.imag))
+    assert np.allclose(expected.real, -0.5) and np.allclose(
+        make_lin_eigenvalues(4), [-0.5, -0.5 + 1j * np.pi]
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
 @pytest.mark.parametrize("init", ["legs", "lin"])
 def test_recurrence_convolution_and_chunks_agree(dtype, init):
     layer, u = _layer(dtype, init=init), _inputs(48, dtype)
-    wanted, after = layer.steps(u)
+    expected, after = layer.steps(u)
     for size in (1, 6, 16, 48):
-        y, state = stream(layer, u, None, size)
-        torch.testing.assert_close(y, wanted, atol=TOLERANCE[dtype], rtol=0)
+        y, state = run_stream(layer, u, None, size)
+        torch.testing.assert_close(y, expected, atol=TOLERANCE[dtype], rtol=0)
         torch.testing.assert_close(state, after, atol=TOLERANCE[dtype], rtol=0)
-    torch.testing.assert_close(layer(u), wanted, atol=TOLERANCE[dtype], rtol=0)
+    torch.testing.assert_close(layer(u), expected, atol=TOLERANCE[dtype], rtol=0)
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
@@ -57,7 +59,7 @@ def test_a_stream_in_parts_is_one_pass(dtype):
     layer, u = _layer(dtype), _inputs(60, dtype)
     state, found = None, []
     for part, size in zip(u.split([12, 40, 8], 1), (4, 10, 8), strict=True):
-        y, state = stream(layer, part, state, size)
+        y, state = run_stream(layer, part, state, size)
         found.append(y)
     torch.testing.assert_close(torch.cat(found, 1), layer(u), atol=TOLERANCE[dtype], rtol=0)
     torch.testing.assert_close(state, layer.steps(u)[1], atol=TOLERANCE[dtype], rtol=0)
@@ -82,13 +84,13 @@ def test_a_state_fades_instead_of_growing_over_hours():
     layer = _layer(torch.float32)
     state = None
     for _ in range(200):
-        _, state = stream(layer, torch.ones(3, 48, 6), state, 48)
+        _, state = run_stream(layer, torch.ones(3, 48, 6), state, 48)
     bound = 1 / layer.log_decay.exp().min()  # of a constant input: |B / A|
     assert state.abs().max() <= bound * 1.01
 
 
 def test_chunks_are_the_largest_divisor_that_pays():
-    assert [chunk_size(n) for n in (294, 588, 5880, 30, 127, 131)] == [98, 98, 120, 30, 127, 1]
+    assert [choose_chunk_size(n) for n in (294, 588, 5880, 30, 127, 131)] == [98, 98, 120, 30, 127, 1]
 
 
 @pytest.mark.parametrize("states", [0, 1, 7])
@@ -99,6 +101,6 @@ def test_states_come_in_pairs(states):
 
 def test_what_a_stream_cannot_be_is_said():
     with pytest.raises(ValueError, match="one-sided"):
-        stream(_layer(two_sided=True), _inputs(8), None, 4)
+        run_stream(_layer(two_sided=True), _inputs(8), None, 4)
     with pytest.raises(ValueError, match="multiple of 5, got 8"):
-        stream(_layer(), _inputs(8), None, 5)
+        run_stream(_layer(), _inputs(8), None, 5)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from export.bundle.presets import load_preset
-from export.networks.attention import Attention, DecoderLayer, bias_of
+from export.networks.attention import Attention, DecoderLayer, make_key_bias
 from export.networks.reader import Reader
 from export.networks.tubedetr import TubeDETR, TubeOutput
 from tests.support.export_models import small_config
@@ -58,16 +58,16 @@ def test_every_frame_is_a_step(fusion: str, frames: int) -> None:
 def test_one_query_token_attends_as_in_the_plain_attention() -> None:
     attention = Attention(16, 4).eval()
     query, key, value = torch.randn(6, 16), torch.randn(6, 9, 16), torch.randn(6, 9, 16)
-    bias = bias_of(torch.rand(6, 9) < 0.7)
+    bias = make_key_bias(torch.rand(6, 9) < 0.7)
     plain = attention(query[:, None], key, value, bias)[:, 0]
-    torch.testing.assert_close(attention.of_one(query, key, value, bias), plain)
+    torch.testing.assert_close(attention.attend_single(query, key, value, bias), plain)
 
 
 def test_aligned_steps_are_the_decoder_layer_with_all_other_frames_masked() -> None:
     layer = DecoderLayer(16, 4, 24, 0.0).eval()
     x, query, keys, values = torch.randn(2, 3, 16), torch.randn(2, 3, 16), *torch.randn(2, 2, 3, 7, 16)
-    step_bias, bias = torch.zeros(2, 3), bias_of(torch.rand(2, 3, 7) < 0.7)
-    aligned = layer.aligned(x, query, step_bias, keys, values, bias)
+    step_bias, bias = torch.zeros(2, 3), make_key_bias(torch.rand(2, 3, 7) < 0.7)
+    aligned = layer.attend_aligned(x, query, step_bias, keys, values, bias)
     for step in range(3):
         own = (keys[:, step], values[:, step], bias[:, step])
         torch.testing.assert_close(aligned[:, step], layer(x, query, step_bias, *own)[:, step])

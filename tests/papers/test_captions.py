@@ -10,11 +10,11 @@ import pytest
 import torch
 
 from engines.errors import LvmError
-from export.papers.detection.captions import CAPTIONS, of_frames, read_captions, varied
-from export.papers.detection.named import head_of
+from export.papers.detection.captions import CAPTIONS, align_captions, read_captions, vary_caption
+from export.papers.detection.named import make_head
 from export.papers.detection.recipe import HeadRecipe
-from export.papers.detection.tinymem import described_captions
-from export.papers.detection.train import fit, probabilities
+from export.papers.detection.tinymem import encode_captions
+from export.papers.detection.train import predict, train_head
 from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video
 
 
@@ -39,17 +39,17 @@ def test_a_line_that_is_no_caption_is_told_with_its_place(tmp_path, line):
 
 
 def test_a_frame_has_the_newest_caption_that_is_not_later_and_not_old():
-    said = [(0.4, "a"), (2.0, "b"), (9.0, "c")]
+    text = [(0.4, "a"), (2.0, "b"), (9.0, "c")]
     ticks = np.array([[0, 5], [10, 15], [20, 25], [40, 45]])  # 2 s a clip, frames a second apart
-    assert of_frames(said, ticks) == (("", "a"), ("b", "b"), ("b", ""), ("", "c"))
+    assert align_captions(text, ticks) == (("", "a"), ("b", "b"), ("b", ""), ("", "c"))
 
 
 def test_three_of_ten_captions_are_varied_by_a_word_or_two():
     rng, text = np.random.default_rng(0), "a person puts a carton into a bag"
-    changed = [one for one in (varied(text, rng) for _ in range(2000)) if one != text]
+    changed = [one for one in (vary_caption(text, rng) for _ in range(2000)) if one != text]
     assert 0.2 < len(changed) / 2000 <= 0.32  # some swaps give the same words back
     assert {len(one.split()) for one in changed} <= {6, 7, 8}
-    assert varied("one", rng) == "one"
+    assert vary_caption("one", rng) == "one"
 
 
 def _captioned(seed):
@@ -60,21 +60,21 @@ def _captioned(seed):
 
 
 def test_a_memory_of_captions_is_trained_and_needs_them():
-    head = head_of("captions-2-1", WIDTH, ACTIVITIES, ["x", "y", "z"])
-    curve = fit(head, [_captioned(0), _captioned(1)], HeadRecipe(epochs=2))
+    head = make_head("captions-2-1", WIDTH, ACTIVITIES, ["x", "y", "z"])
+    curve = train_head(head, [_captioned(0), _captioned(1)], HeadRecipe(epochs=2))
     assert np.isfinite(curve).all()
-    assert probabilities(head, _captioned(5)).shape == (60, 4, ACTIVITIES)
+    assert predict(head, _captioned(5)).shape == (60, 4, ACTIVITIES)
     assert head.parts[0].tokens_read() == 2 * 2 * 1
     with pytest.raises(LvmError, match="captions of toy-0 expected"):
-        fit(head, [toy_video(0)])
+        train_head(head, [toy_video(0)])
 
 
 def test_entries_of_captions_are_the_same_in_every_run_and_zero_without_words():
     video = _captioned(3)
-    one, two = (described_captions(video, 512, training=training) for training in (False, False))
+    one, two = (encode_captions(video, 512, training=training) for training in (False, False))
     assert np.array_equal(one, two) and one.shape == (60, 2, 512)
     silent = np.array([clip[0] == "" for clip in video.captions])
     assert not one[silent].any() and np.abs(one[~silent]).sum((1, 2)).min() > 0
-    head = head_of("captions-2-1", WIDTH, ACTIVITIES).eval()
+    head = make_head("captions-2-1", WIDTH, ACTIVITIES).eval()
     past = head.watch(video)[0](np.array([10]))
     torch.testing.assert_close(past.text[0, 0], torch.from_numpy(one[9]))

@@ -7,10 +7,10 @@ import pytest
 import torch
 
 from engines.errors import LvmError
-from export.papers.detection.average_precision import Ranking, judged
+from export.papers.detection.average_precision import Ranking, score_video
 from export.papers.detection.bank import BankAttention
-from export.papers.detection.memsvd import FirstOf, ForgettingSVD, WindowSVD
-from export.papers.detection.named import head_of, parts_of
+from export.papers.detection.memsvd import ForgettingSVD, TruncatedProjection, WindowSVD
+from export.papers.detection.named import make_head, make_parts
 from export.papers.detection.results import load_answers, save_answers
 from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video
 from tools.papers.detection import compared, found_truths, numbers_of, same_settings, trained
@@ -19,32 +19,32 @@ from tools.papers.detection_speed import PRINTED, READ, TAKEN, cost, timed
 
 
 def test_a_name_says_which_memories_a_head_has():
-    assert parts_of("none", WIDTH) == []
-    svd, online, bank = parts_of("svd-61-10+online-0.9-4+bank-18", WIDTH)
-    assert isinstance(svd, FirstOf) and (svd.whole.seconds, svd.components) == (61, 10)
+    assert make_parts("none", WIDTH) == []
+    svd, online, bank = make_parts("svd-61-10+online-0.9-4+bank-18", WIDTH)
+    assert isinstance(svd, TruncatedProjection) and (svd.whole.seconds, svd.components) == (61, 10)
     assert isinstance(online, ForgettingSVD) and (online.forgetting, online.components) == (0.9, 4)
     assert isinstance(bank, BankAttention) and len(bank.layers) == 2
-    assert head_of("rsvd-10-2", WIDTH, ACTIVITIES).parts[0].randomised
+    assert make_head("rsvd-10-2", WIDTH, ACTIVITIES).parts[0].randomised
 
 
 @pytest.mark.parametrize("name", ["", "memory-3", "svd", "bank-many", "none+bank-3"])
 def test_a_name_that_is_none_is_told(name):
     with pytest.raises(LvmError, match="a memory must be one of none, bank"):
-        parts_of(name, WIDTH)
+        make_parts(name, WIDTH)
 
 
 def test_components_of_one_svd_serve_all_smaller_numbers_of_them():
     video, clips = toy_video(), np.arange(60)
     whole = WindowSVD(8, 20.0)
-    got = FirstOf(whole, 3).watch(video)(clips).rows
+    got = TruncatedProjection(whole, 3).watch(video)(clips).rows
     assert torch.equal(got, WindowSVD(3, 20.0).watch(video)(clips).rows)
     with pytest.raises(LvmError, match="1 to 8"):
-        FirstOf(whole, 9)
+        TruncatedProjection(whole, 9)
 
 
 def test_answers_are_read_as_they_were_written(tmp_path):
     rng = np.random.default_rng(0)
-    found = [judged(video, rng.random(video.labels.shape)) for video in (toy_video(0), toy_video(1))]
+    found = [score_video(video, rng.random(video.labels.shape)) for video in (toy_video(0), toy_video(1))]
     save_answers(found, tmp_path / "new" / "svd-61-10.seed0.npz")
     for one, other in zip(found, load_answers(tmp_path / "new" / "svd-61-10.seed0.npz"), strict=True):
         assert one.video == other.video
@@ -62,11 +62,11 @@ def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
             assert seconds > 0 and none == 0
             assert again.average_precisions().tolist() == ranking.average_precisions().tolist()
             rankings.append(ranking)
-    said = compared(runs, ["none", "bank-3"], ["a", "b", "c"])
-    gain = said["svd-4-2"]["gain"]["none"]
-    assert gain[0] == pytest.approx(said["svd-4-2"]["map"][0] - said["none"]["map"][0], abs=2e-4)
+    text = compared(runs, ["none", "bank-3"], ["a", "b", "c"])
+    gain = text["svd-4-2"]["gain"]["none"]
+    assert gain[0] == pytest.approx(text["svd-4-2"]["map"][0] - text["none"]["map"][0], abs=2e-4)
     assert gain[1] <= gain[0] <= gain[2]
-    assert list(said["none"]["by_activity"]) == ["a", "b", "c"] and said["none"]["gain"] == {}
+    assert list(text["none"]["by_activity"]) == ["a", "b", "c"] and text["none"]["gain"] == {}
     assert found_truths(test) == 1
 
 
@@ -75,11 +75,11 @@ def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_preci
     videos = [toy_video(one) for one in (0, 1)]
     for video in videos:
         video.truth_labels[:, 2] = False
-    found = [judged(video, rng.random(video.labels.shape)) for video in videos]
+    found = [score_video(video, rng.random(video.labels.shape)) for video in videos]
     whole, part = Ranking(found), Ranking(found, numbers_of(["b"], ["a", "b", "c"]))
     assert part.average_precisions().tolist() == [whole.average_precisions()[1]]
-    said = compared({"none": [whole]}, [], ["a", "b", "c"])["none"]["by_activity"]
-    assert list(said) == ["a", "b"] and numbers_of([], ["a", "b"]) == [0, 1]
+    text = compared({"none": [whole]}, [], ["a", "b", "c"])["none"]["by_activity"]
+    assert list(text) == ["a", "b"] and numbers_of([], ["a", "b"]) == [0, 1]
     with pytest.raises(LvmError, match="activities must be of a, b, got 'd'"):
         numbers_of(["a", "d"], ["a", "b"])
 
@@ -142,7 +142,7 @@ def test_a_log_has_one_row_for_what_goes_on_over_several_clips():
     probability[5:9, 2, 0] = 0.4  # not sure enough
     probability[20:22, 1, 2] = 0.8
     rows = rows_of(video, probability, 0.5, ["a", "b", "c"])
-    assert [(one.row.activity, one.row.start, one.row.end, one.at) for one in rows] == [
+    assert [(row.row.activity, row.row.start, row.row.end, row.at) for row in rows] == [
         ("b", 10.0, 18.0, 11.0),
         ("c", 40.0, 44.0, 41.0),
     ]

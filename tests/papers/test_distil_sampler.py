@@ -10,7 +10,7 @@ from engines.errors import LvmError
 from engines.manifest import ActivityClass, TrainingRecord
 from export.bundle.writer import ModelCard
 from export.evaluation.stream_run import Model
-from export.networks.model import initialised
+from export.networks.model import make_untrained
 from export.training.recipe import Optimiser
 from tests.support.bundles import copied, edited
 from tests.support.training_models import toy_cache, toy_config
@@ -36,8 +36,8 @@ def test_a_lesson_is_positive_for_what_is_kept_and_for_nothing_else():
     scores = np.random.default_rng(0).normal(size=90).astype(np.float32)
     valid = np.arange(90) != 7
     far = above(scores, valid, 60)
-    kept = np.argsort(-np.where(valid, scores, -np.inf))[:60]
-    assert set(np.flatnonzero(far > 0)) == set(kept) and far[7] == 0
+    retained = np.argsort(-np.where(valid, scores, -np.inf))[:60]
+    assert set(np.flatnonzero(far > 0)) == set(retained) and far[7] == 0
     assert np.abs(far).max() <= 3
 
 
@@ -46,10 +46,10 @@ def test_relevance_is_taught_where_the_memory_is_spread():
     scores = np.random.default_rng(0).normal(size=90).astype(np.float32)
     far = above(scores, np.ones(90, np.bool_), 60, 0.0)
     assert (np.sign(far) == np.sign(scores)).all()
-    network = initialised(toy_config(spread=True, image_size=56), 0)
+    network = make_untrained(toy_config(spread=True, image_size=56), 0)
     torch.nn.init.constant_(network.sampler.score.bias, 5.0)
-    wanted = lessons(Model.of_network(network, _card(network.config.activities)), toy_cache(0)).wanted
-    assert (wanted >= 0).all() and (wanted > 0).any()
+    expected = lessons(Model.from_network(network, _card(network.config.activities)), toy_cache(0)).wanted
+    assert (expected >= 0).all() and (expected > 0).any()
 
 
 def test_while_the_memory_takes_everything_there_is_no_lesson():
@@ -79,8 +79,11 @@ def test_scores_of_a_view_come_back_in_the_lessons_order():
     torch.manual_seed(1)
     slots, clip = 300, 20
     config = toy_config(dropout=0.0, image_size=56, sampler="s5", memory_tokens=slots)
-    student = initialised(config, 0).sampler.eval()
-    student.judged = lambda features, *_: (features[..., 0], torch.zeros(()))  # of each token by itself
+    student = make_untrained(config, 0).sampler.eval()
+    student.score_candidates = lambda features, *_: (
+        features[..., 0],
+        torch.zeros(()),
+    )  # of each token by itself
     batch = {
         "features": torch.randn(2, slots + clip, config.d_backbone),
         "valid": torch.ones(2, slots + clip, dtype=torch.bool),
@@ -94,8 +97,8 @@ def test_scores_of_a_view_come_back_in_the_lessons_order():
 
 def test_a_calm_sampler_says_the_same_with_or_without_a_few_tokens(monkeypatch):
     config = toy_config(dropout=0.0, image_size=56)
-    network = initialised(config, 0)
-    material = [lessons(Model.of_network(network, _card(config.activities)), toy_cache(0))]
+    network = make_untrained(config, 0)
+    material = [lessons(Model.from_network(network, _card(config.activities)), toy_cache(0))]
     apart = {}
     monkeypatch.setattr("tools.papers.distil_sampler.MISSING", 0.1)
     for weight in (0.0, 3.0):
@@ -114,8 +117,8 @@ def test_a_calm_sampler_says_the_same_with_or_without_a_few_tokens(monkeypatch):
 
 def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():
     config = toy_config(dropout=0.0, image_size=56)
-    network = initialised(config, 0)
-    material = [lessons(Model.of_network(network, _card(config.activities)), toy_cache(0))]
+    network = make_untrained(config, 0)
+    material = [lessons(Model.from_network(network, _card(config.activities)), toy_cache(0))]
     assert material[0].wanted.shape == (12, 110)
     made = exchanged(network, 1, 0)
     assert made.config.sampler == "s5"

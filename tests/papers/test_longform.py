@@ -6,11 +6,18 @@ import numpy as np
 import pytest
 import torch
 
-from edge_runtime.simulation.activities import activity_named
+from edge_runtime.simulation.activities import find_activity
 from engines.errors import LvmError
 from export.papers.longform import train
-from export.papers.longform.train import Contrast, Fit, fitted, info_nce, pretrained, towards
-from export.papers.longform.videos import RATES, TASKS, Videos, labels_of, world_of_video
+from export.papers.longform.train import (
+    ContrastSettings,
+    FitSettings,
+    info_nce,
+    pretrain,
+    train_classifier,
+    update_average,
+)
+from export.papers.longform.videos import RATES, TASKS, Videos, make_labels, make_world
 from export.papers.networks.vis4mer import LongformConfig, LongformNet
 from tools.papers import longform
 
@@ -56,11 +63,11 @@ def test_kept_tokens_stay_in_their_order_and_are_what_they_were():
     net = _net().train()
     x = net.embed(_tokens())
     torch.manual_seed(1)
-    kept = net._kept(x, 1.0, None)
+    retained = net._keep_tokens(x, 1.0, None)
     for row in range(3):
-        places = [int((x[row] - one).abs().sum(1).argmin()) for one in kept[row]]
+        places = [int((x[row] - one).abs().sum(1).argmin()) for one in retained[row]]
         assert places == sorted(set(places)) and len(places) == 20
-        torch.testing.assert_close(kept[row], x[row, places])
+        torch.testing.assert_close(retained[row], x[row, places])
 
 
 def test_in_evaluation_the_best_tokens_are_shown():
@@ -69,7 +76,8 @@ def test_in_evaluation_the_best_tokens_are_shown():
     with torch.no_grad():
         x = net.embed(tokens)
         best = net.generator(x).topk(4, 1).indices.sort(1).values
-        torch.testing.assert_close(net._kept(x, 1.0, None), x.gather(1, best[..., None].expand(-1, -1, 16)))
+        expected = x.gather(1, best[..., None].expand(-1, -1, 16))
+        torch.testing.assert_close(net._keep_tokens(x, 1.0, None), expected)
 
 
 def test_the_copy_follows_the_first_layer_by_its_momentum():
@@ -77,7 +85,7 @@ def test_the_copy_follows_the_first_layer_by_its_momentum():
     with torch.no_grad():
         net.blocks[0].space.through.add_(1.0)
     was = net.before[1].through.clone()
-    net.follow()
+    net.update_copy()
     torch.testing.assert_close(net.before[1].through, was + 0.1)
 
 
@@ -113,16 +121,16 @@ def test_straight_through_masks_learn_to_keep_what_pays():
     torch.manual_seed(0)
     for _ in range(60):
         adam.zero_grad()
-        (-net._kept(x, 1.0, None)[..., 0].mean()).backward()
+        (-net._keep_tokens(x, 1.0, None)[..., 0].mean()).backward()
         adam.step()
     with torch.no_grad():
-        paid = net.eval()._kept(x, 1.0, None)[..., 0].mean()
+        paid = net.eval()._keep_tokens(x, 1.0, None)[..., 0].mean()
     assert paid > 1.2, paid  # the best tenth of normal numbers is 1.75 on average
 
 
 def test_equal_seeds_give_equal_judges():
-    videos, fit = _toys(8, 0), Fit(steps=3, batch=4)
-    one, two = (fitted(CONFIG, videos, fit) for _ in range(2))
+    videos, fit = _toys(8, 0), FitSettings(steps=3, batch=4)
+    one, two = (train_classifier(CONFIG, videos, fit) for _ in range(2))
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), two.parameters(), strict=True))
 
 
@@ -136,7 +144,7 @@ def test_what_belongs_together_costs_least():
 def test_keys_follow_queries_and_not_the_other_way_round():
     key, query = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
     was, leads = key.weight.clone(), query.weight.clone()
-    towards(key, query, 0.9)
+    update_average(key, query, 0.9)
     torch.testing.assert_close(key.weight, 0.9 * was + 0.1 * leads)
     assert torch.equal(query.weight, leads)
 
@@ -146,11 +154,11 @@ def test_without_labels_a_clip_learns_to_know_its_video(queue):
     videos = _toys(16, 0)
     config = LongformConfig(token_width=12, width=16, blocks=2, mask="none")
     before, after = (
-        pretrained(config, videos, Contrast(Fit(steps=steps, batch=8), short=2, queue=queue))
+        pretrain(config, videos, ContrastSettings(FitSettings(steps=steps, batch=8), short=2, queue=queue))
         for steps in (1, 3)
     )
     assert not torch.equal(before.embed[0].weight, after.embed[0].weight)
-    assert all(one.isfinite().all() for one in after.parameters())
+    assert all(parameter.isfinite().all() for parameter in after.parameters())
 
 
 def test_no_clip_is_a_negative_of_its_own_video(monkeypatch):
@@ -163,7 +171,7 @@ def test_no_clip_is_a_negative_of_its_own_video(monkeypatch):
 
     monkeypatch.setattr(train, "info_nce", noted)
     config = LongformConfig(token_width=12, width=16, blocks=2, mask="none")
-    pretrained(config, _toys(16, 0), Contrast(Fit(steps=4, batch=4), short=2, queue=16))
+    pretrain(config, _toys(16, 0), ContrastSettings(FitSettings(steps=4, batch=4), short=2, queue=16))
     assert [sum(map(len, others)) for _, others in calls] == [0, 0, 8, 8, 16, 16, 16, 16]
     for step in range(4):
         sides = calls[2 * step : 2 * step + 2]
@@ -177,11 +185,11 @@ def test_no_clip_is_a_negative_of_its_own_video(monkeypatch):
 def test_labels_say_what_the_world_does():
     found = []
     for seed in range(30):
-        world = world_of_video(seed)
-        labels = labels_of(world, 300.0)
+        world = make_world(seed)
+        labels = make_labels(world, 300.0)
         names = [event.activity for event in world.events(0.0, 300.0)]
         assert labels[1] == world.config.concurrent - 1
-        assert labels[2] == (activity_named("conceal") in names)
+        assert labels[2] == (find_activity("conceal") in names)
         assert RATES[labels[3]] == world.config.events_per_minute
         found.append(labels)
     for place, classes in enumerate(TASKS.values()):
@@ -191,18 +199,18 @@ def test_labels_say_what_the_world_does():
 @pytest.fixture
 def options(tmp_path):
     """Of the smallest run there is."""
-    said = "--train 4 --test 3 --frames 2 --seconds 20 --seeds 1 --steps 2 --width 16 --contrast-steps 1"
-    return ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "found.json"), *said.split()]
+    text = "--train 4 --test 3 --frames 2 --seconds 20 --seeds 1 --steps 2 --width 16 --contrast-steps 1"
+    return ["--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "found.json"), *text.split()]
 
 
 def test_the_tool_fills_its_tables_and_goes_on_where_it_was(options, capsys):
     assert longform.main(options) == 0
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert len(said["table"]) == 8 and set(said["curve"]) == {"0.25", "0.5", "0.75", "0.9"}
-    assert set(said["cost"]) >= {"S4, no mask", "attention, no mask"}
+    text = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(text["table"]) == 8 and set(text["curve"]) == {"0.25", "0.5", "0.75", "0.9"}
+    assert set(text["cost"]) >= {"S4, no mask", "attention, no mask"}
     assert longform.main([*options, "--parts", "table"]) == 0
     captured = capsys.readouterr()
-    assert "seed" not in captured.err and json.loads(captured.out.splitlines()[-1])["table"] == said["table"]
+    assert "seed" not in captured.err and json.loads(captured.out.splitlines()[-1])["table"] == text["table"]
     assert longform.main([*options, "--parts", "table", "--seeds", "2"]) == 0  # the seed that is missing
     told = capsys.readouterr().err.splitlines()
     assert len(told) == 8 and all(line.endswith(" / seed 1") for line in told)
@@ -213,13 +221,13 @@ def test_learning_without_labels_is_judged_with_masks_and_without(options, tmp_p
 
     def noted(config, *rest):
         shown.append((config.mask, config.features))
-        return pretrained(config, *rest)
+        return pretrain(config, *rest)
 
-    monkeypatch.setattr(longform, "pretrained", noted)
+    monkeypatch.setattr(longform, "pretrain", noted)
     assert longform.main([*options, "--parts", "lsmcl"]) == 0
     output = capsys.readouterr().out
-    said = json.loads(output.splitlines()[-1])["lsmcl"]
-    assert len(said["gain"]) == len(said["masked"]["gain"]) == 3
+    text = json.loads(output.splitlines()[-1])["lsmcl"]
+    assert len(text["gain"]) == len(text["masked"]["gain"]) == 3
     assert shown == [("none", True), ("linear", True)], "what was pre-trained is what is fitted"
     assert [name for name in json.loads((tmp_path / "found.json").read_text())["rows"]] == [
         f"{name} / seed 0"

@@ -17,7 +17,7 @@ from export.data.records import CropInVideo, QueryRecord
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.evaluate import Evaluation
 from export.evaluation.results import EventResult
-from export.evaluation.run_folders import TrainedRun, save
+from export.evaluation.run_folders import TrainedRun, save_evaluation
 from tests.evaluation.test_report import result
 from tests.support.evaluation_runs import make_run
 from tools.papers import memory_table
@@ -52,7 +52,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def command(data: Path, runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     output = tmp_path_factory.mktemp("found")
-    head = {"map": [0.5, 0.4, 0.6], "by_activity": {one.name: 0.5 for one in read(data).classes}}
+    head = {"map": [0.5, 0.4, 0.6], "by_activity": {activity.name: 0.5 for activity in read(data).classes}}
     (output / "detection.json").write_text(json.dumps({"heads": {"text-6-1": head}}))
     contexts = [str(runs["text"]), str(runs["plain"])]
     return [
@@ -200,7 +200,7 @@ def _way(folder: Path, name: str, hits: int) -> Way:
     """Of four queries in each of two videos, the first `hits` are right; of two events one is remembered."""
     results = [result(video, n, hit1=float(n < hits)) for video in "ab" for n in range(4)]
     events = [EventResult(video=video, seed=0, event=n, evidence=n) for video in "ab" for n in range(2)]
-    save(Evaluation(results, events), folder / name, "test", "lvm-net")
+    save_evaluation(Evaluation(results, events), folder / name, "test", "lvm-net")
     return Way(name, [folder / name], "lvm-net", {0: "pointer"})
 
 

@@ -7,29 +7,29 @@ import pytest
 import torch
 
 from export.papers.detection.average_precision import Ranking
-from export.papers.detection.bank import BankAttention, newest, window
+from export.papers.detection.bank import BankAttention, make_newest_rows, make_window_rows
 from export.papers.detection.head import DetectionHead
 from export.papers.detection.memsvd import (
     Basis,
     ForgettingSVD,
-    Gated,
-    Probed,
+    GatedProjection,
+    ProbedProjection,
     WindowSVD,
-    exact_basis,
-    randomised_basis,
+    make_exact_basis,
+    make_randomised_basis,
 )
 from export.papers.detection.recipe import HeadRecipe
-from export.papers.detection.train import answers, fit
+from export.papers.detection.train import evaluate_head, train_head
 from tests.support.detection_videos import ACTIVITIES, WIDTH, assert_knows_only_the_past, toy_video
 
 PARTS = {
-    "bank": lambda: BankAttention(WIDTH, newest(9)),
-    "window": lambda: BankAttention(WIDTH, window(20.0), layers=1, inner=8),
+    "bank": lambda: BankAttention(WIDTH, make_newest_rows(9)),
+    "window": lambda: BankAttention(WIDTH, make_window_rows(20.0), layers=1, inner=8),
     "svd": lambda: WindowSVD(4, 30.0),
     "randomised": lambda: WindowSVD(4, 30.0, randomised=True),
     "online": lambda: ForgettingSVD(4, 0.95),
-    "gated": lambda: Gated(ForgettingSVD(4, 0.95), WIDTH),
-    "probed": lambda: Probed(ForgettingSVD(4, 0.95), WIDTH),
+    "gated": lambda: GatedProjection(ForgettingSVD(4, 0.95), WIDTH),
+    "probed": lambda: ProbedProjection(ForgettingSVD(4, 0.95), WIDTH),
 }
 
 
@@ -53,30 +53,30 @@ def test_offline_is_online_without_forgetting_and_truncation():
 def test_forgetting_is_the_svd_of_rows_weighted_by_their_age():
     video, clip = in_double(), 3
     rows = [0.9 ** (clip - 1 - c) * video.features[c][video.valid[c]] for c in range(clip)]
-    wanted = exact_basis(np.concatenate(rows), WIDTH)
+    expected = make_exact_basis(np.concatenate(rows), WIDTH)
     got = projectors(ForgettingSVD(WIDTH, forgetting=0.9), video)[clip]
-    assert np.abs(got.numpy() - wanted.T @ wanted).max() < 1e-10
+    assert np.abs(got.numpy() - expected.T @ expected).max() < 1e-10
 
 
 def test_the_randomised_basis_spans_what_the_exact_one_does():
     rng = np.random.default_rng(0)
     planted = np.linalg.qr(rng.normal(size=(64, 5)))[0].T  # (5, 64)
     rows = rng.normal(size=(300, 5)) @ planted * 4 + 0.1 * rng.normal(size=(300, 64))
-    exact, found = exact_basis(rows, 5), randomised_basis(rows, 5)
+    exact, found = make_exact_basis(rows, 5), make_randomised_basis(rows, 5)
     assert np.linalg.svd(exact @ found.T, compute_uv=False).min() > 1 - 1e-9
-    assert (randomised_basis(rows, 5) == found).all()
+    assert (make_randomised_basis(rows, 5) == found).all()
     few = rows[:9]
-    np.testing.assert_array_equal(randomised_basis(few, 5), exact_basis(few, 5))
+    np.testing.assert_array_equal(make_randomised_basis(few, 5), make_exact_basis(few, 5))
 
 
 def test_many_rows_in_single_precision_have_the_basis_that_they_have_in_double():
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(90, 24)) * np.linspace(5, 0.5, 24)
-    single, double = (exact_basis(rows.astype(kind), 6) for kind in (np.float32, np.float64))
+    single, double = (make_exact_basis(rows.astype(kind), 6) for kind in (np.float32, np.float64))
     assert single.dtype == np.float32
     assert np.abs(single.T @ single - double.T @ double).max() < 1e-5
     flat = np.repeat(rows[:, :3], 8, axis=1).astype(np.float32)
-    assert len(exact_basis(flat, 6)) == 3  # as many as there are directions
+    assert len(make_exact_basis(flat, 6)) == 3  # as many as there are directions
 
 
 def test_the_projection_adds_what_lies_in_the_past_and_nothing_else():
@@ -95,13 +95,13 @@ def test_the_projection_adds_what_lies_in_the_past_and_nothing_else():
 
 def test_attention_is_the_same_with_the_bank_projected_and_with_the_regions_taken_to_it():
     torch.manual_seed(0)
-    part = BankAttention(WIDTH, newest(9)).eval()
+    part = BankAttention(WIDTH, make_newest_rows(9)).eval()
     for layer in part.layers:
         torch.nn.init.normal_(layer.out.weight)
     video, clips = toy_video(), np.array([0, 1, 30])
     h, past = torch.from_numpy(video.features[clips]), part.watch(video)(clips)
     added = part(h, None, past)
-    torch.testing.assert_close(part.as_printed(h, past), added)
+    torch.testing.assert_close(part.forward_as_published(h, past), added)
     assert not added[0].any() and added[1:].abs().min() > 0
 
 
@@ -122,7 +122,7 @@ def test_a_new_head_with_a_bank_says_what_it_says_without():
 def test_a_gate_opens_from_nothing_to_the_whole_projection():
     video, clips = toy_video(), np.array([40])
     plain = WindowSVD(3, 10.0)
-    gated = Gated(plain, WIDTH)
+    gated = GatedProjection(plain, WIDTH)
     h, past = torch.from_numpy(video.features[clips]), gated.watch(video)(clips)
     assert not gated(h, None, past).any()
     torch.nn.init.ones_(gated.gate)
@@ -131,7 +131,7 @@ def test_a_gate_opens_from_nothing_to_the_whole_projection():
 
 def test_probes_say_how_far_the_past_explains_each_of_them_whatever_the_region():
     """Of what was seen and does not look like the region, its projection is silent; a probe is not."""
-    part = Probed(WindowSVD(2, 10.0), WIDTH, probes=3)
+    part = ProbedProjection(WindowSVD(2, 10.0), WIDTH, probes=3)
     seen, unseen = torch.eye(WIDTH)[:2], torch.eye(WIDTH)[2:3]
     with torch.no_grad():
         part.probes.copy_(torch.stack([5 * seen[0], seen[1] + unseen[0], unseen[0]]))
@@ -148,9 +148,11 @@ def test_probes_say_how_far_the_past_explains_each_of_them_whatever_the_region()
 def test_memories_compose_and_learn_what_only_the_past_tells():
     videos = [toy_video(seed) for seed in range(6)]
     found = []
-    for parts in ([], [WindowSVD(4, 2.0), BankAttention(WIDTH, window(2.0), layers=1)]):
+    for parts in ([], [WindowSVD(4, 2.0), BankAttention(WIDTH, make_window_rows(2.0), layers=1)]):
         torch.manual_seed(0)
         head = DetectionHead(WIDTH, ACTIVITIES, parts)
-        fit(head, videos[:4], HeadRecipe(epochs=30, batch=32, learning_rate=1e-2, parts_learning_rate=None))
-        found.append(Ranking(answers(head, videos[4:])).average_precisions()[1:])
+        train_head(
+            head, videos[:4], HeadRecipe(epochs=30, batch=32, learning_rate=1e-2, parts_learning_rate=None)
+        )
+        found.append(Ranking(evaluate_head(head, videos[4:])).average_precisions()[1:])
     assert found[1].min() > found[0].max() + 0.1

@@ -13,9 +13,9 @@ from engines.network_config import NetworkConfig
 from export.bundle.checkpoint import from_checkpoint, preset_classes, save_checkpoint
 from export.bundle.presets import load_preset
 from export.bundle.writer import ModelCard
-from export.networks.model import LvmNet, initialised
+from export.networks.model import LvmNet, make_untrained
 from export.networks.torch_engine import TorchEngine
-from export.parity.sample_inputs import TIME, reader_feeds, scenes
+from export.parity.sample_inputs import TIME, draw_reader_feeds, draw_scenes
 from export.training.lvm.trainer import LvmTrainer
 from export.training.recipe import LvmRecipe, Optimiser
 
@@ -25,7 +25,7 @@ _FRAMES_AT_ONCE = 8
 
 def test_a_step_two_stages_and_a_checkpoint(tmp_path):
     config = load_preset(PRESET)
-    network = initialised(config, 0)
+    network = make_untrained(config, 0)
     trainer = _trainer(network)
     _step(trainer, config)
     network.sampler, network.reader = trainer.sampler.eval(), trainer.reader.eval()
@@ -97,7 +97,7 @@ def _batch(config: NetworkConfig) -> dict[str, Tensor]:
 def _clip(network: LvmNet) -> np.ndarray:
     """Stage 1, first half: tokens (T * 49, d_b) of a clip of drawn pictures."""
     config, engine = network.config, TorchEngine(network, "backbone")
-    pictures = scenes(_FRAMES_AT_ONCE, config.image_size, np.random.default_rng(0))
+    pictures = draw_scenes(_FRAMES_AT_ONCE, config.image_size, np.random.default_rng(0))
     parts = [engine({"image": pictures})["tokens"] for _ in range(-(-config.clip_frames // _FRAMES_AT_ONCE))]
     tokens: np.ndarray = np.concatenate(parts)[: config.clip_frames]
     return tokens.reshape(-1, config.d_backbone)
@@ -121,7 +121,7 @@ def _kept(network: LvmNet, tokens: np.ndarray) -> np.ndarray:
 
 def _query(network: LvmNet, kept: np.ndarray) -> None:
     """Stage 2: one question of time on the memory."""
-    feeds = reader_feeds(network.config, kept, [TIME], np.random.default_rng(0))
+    feeds = draw_reader_feeds(network.config, kept, [TIME], np.random.default_rng(0))
     output = TorchEngine(network, "reader")(feeds)
     assert np.isfinite(output["activity_logits"]).all()
 

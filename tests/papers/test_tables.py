@@ -14,11 +14,11 @@ from export.data.checks import read
 from export.data.query_writer import ask_all
 from export.data.world_set import world_video, write_worlds
 from export.evaluation.evaluate import Evaluation
-from export.evaluation.markdown import page, table_1
-from export.evaluation.report import NINE
+from export.evaluation.markdown import render_page, render_table_1
+from export.evaluation.report import TABLE_CELLS
 from export.evaluation.results import EventResult, Result, SpanResult
-from export.evaluation.run_folders import save
-from export.evaluation.summary import Runs, findings, first_answer
+from export.evaluation.run_folders import save_evaluation
+from export.evaluation.summary import Runs, make_recall_by_seed, summarise_runs
 from tests.evaluation.test_report import result
 from tests.support.evaluation_runs import make_run
 from tools.papers.tables import frame_loads, main
@@ -27,7 +27,7 @@ from tools.papers.tables import frame_loads, main
 def made_up(seed: int, hits: int) -> list[Result]:
     """Of four queries of each cell in each of two videos, the first `hits` are right; and one negative."""
     found: list[Result] = []
-    for kind, duration in NINE:
+    for kind, duration in TABLE_CELLS:
         for video in "ab":
             for number in range(4):
                 tiou = float(number < hits)
@@ -70,20 +70,20 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
     for seed, folder in enumerate(folders):
         events = [EventResult(video=video, seed=seed, event=0, evidence=2) for video in "ab"]
         for system, hits in (("lvm-net", 3), ("tubedetr", 2), ("random", 1)):
-            save(
+            save_evaluation(
                 Evaluation(made_up(seed, hits), events if system != "tubedetr" else []),
                 folder,
                 "test",
                 system,
             )
     other = make_run(root / "none-0", 0)
-    save(Evaluation(made_up(0, 2), []), other, "test", "lvm-net")
+    save_evaluation(Evaluation(made_up(0, 2), []), other, "test", "lvm-net")
     return [*folders, other]
 
 
 @pytest.fixture(scope="module")
 def own(runs: list[Path]) -> dict[str, Any]:
-    return findings(Runs(runs[:2]))
+    return summarise_runs(Runs(runs[:2]))
 
 
 def test_findings_are_the_intervals_of_all_seeds(own: dict[str, Any]) -> None:
@@ -104,24 +104,26 @@ def test_what_is_withheld_is_lost_to_a_person_and_right_where_nothing_happened(r
         one.model_copy(update={"abstained": not one.happened or one.qid.endswith("/0")})
         for one in made_up(7, 3)
     ]
-    save(Evaluation(told, []), folder, "test", "lvm-net")
-    found = findings(Runs([folder]))
+    save_evaluation(Evaluation(told, []), folder, "test", "lvm-net")
+    found = summarise_runs(Runs([folder]))
     assert found["recall_1x"]["lvm-net"]["activity/short"][0] == 0.75
-    assert {name: one[0] for name, one in found["as_told"].items()} == {f"{a}/{b}": 0.5 for a, b in NINE}
+    assert {name: one[0] for name, one in found["as_told"].items()} == {
+        f"{a}/{b}": 0.5 for a, b in TABLE_CELLS
+    }
     for kind in ("activity", "object", "time"):
         assert found["withheld"][kind]["happened"][0] == 0.25 and found["withheld"][kind]["never"][0] == 1
-    assert "| object | 50.0 [50.0, 50.0] |" in page(found)
+    assert "| object | 50.0 [50.0, 50.0] |" in render_page(found)
 
 
 def test_how_tightly_the_time_is_given_is_told_of_the_baseline_too(own: dict[str, Any]) -> None:
     assert set(own["windows"]) == {"lvm-net", "tubedetr"}
-    assert "| lvm-net, tight | lvm-net, loose | tubedetr, tight | tubedetr, loose |" in page(own)
+    assert "| lvm-net, tight | lvm-net, loose | tubedetr, tight | tubedetr, loose |" in render_page(own)
 
 
 def test_runs_that_differ_in_one_thing_are_compared_with_ours(runs: list[Path], own: dict[str, Any]) -> None:
-    found = findings(Runs(runs[:2], without_ocl=runs[2:]))
+    found = summarise_runs(Runs(runs[:2], without_ocl=runs[2:]))
     assert found["against"]["without-ocl"]["recall_1x"]["activity/long"]["ratio"][0] == 1.5
-    assert "Table 4" in page(found) and "Table 4" not in page(own)
+    assert "Table 4" in render_page(found) and "Table 4" not in render_page(own)
 
 
 def test_a_run_of_which_bins_tell_the_time_is_read_by_its_bins(runs: list[Path]) -> None:
@@ -133,24 +135,24 @@ def test_a_run_of_which_bins_tell_the_time_is_read_by_its_bins(runs: list[Path])
         else one.model_copy(update={"spans": {"bins": one.spans["pointer"], "pointer": wrong}})
         for one in made_up(0, 3)
     ]
-    save(Evaluation(told, []), other, "test", "lvm-net")
-    found = findings(Runs(runs[:1], without_ocl=[other]))
+    save_evaluation(Evaluation(told, []), other, "test", "lvm-net")
+    found = summarise_runs(Runs(runs[:1], without_ocl=[other]))
     assert found["recall_1x"]["without-ocl"]["time/short"][0] == 0.75
     assert found["against"]["without-ocl"]["recall_1x"]["time/short"]["difference"] == [0, 0, 0]
 
 
 def test_answers_of_a_seed_that_no_run_has_are_refused() -> None:
     with pytest.raises(LvmError, match=r"answers of seed 1 need a run of that seed, got those of \[0\]"):
-        first_answer({0: "bins"})(made_up(1, 1)[0])
+        make_recall_by_seed({0: "bins"})(made_up(1, 1)[0])
 
 
 def test_a_memory_that_was_trained_as_random_replaces_the_swapped_sampler(runs: list[Path]) -> None:
-    found = findings(Runs(runs[:2], random=runs[2:]))
+    found = summarise_runs(Runs(runs[:2], random=runs[2:]))
     assert found["random_is_trained"] and found["recall_1x"]["random"]["activity/short"][0] == 0.5
 
 
 def test_the_page_shows_printed_figures_beside_ours(own: dict[str, Any]) -> None:
-    text = page(own)
+    text = render_page(own)
     assert "| short | activity | 75.0 [75.0, 75.0] | 50.0 [50.0, 50.0] | +25.0 [+25.0, +25.0] |" in text
     assert "32.4 / 45.3 / 48.1" in text and "32.38 (56.78) / 21.42 (43.2), 1.51×" in text
     for line in text.splitlines():
@@ -158,7 +160,7 @@ def test_the_page_shows_printed_figures_beside_ours(own: dict[str, Any]) -> None
 
 
 def test_every_table_has_as_many_cells_in_each_row(own: dict[str, Any]) -> None:
-    for block in page(own).split("\n\n"):
+    for block in render_page(own).split("\n\n"):
         widths = {line.count("|") for line in block.splitlines() if line.startswith("|")}
         assert len(widths) <= 1, block
 
@@ -173,16 +175,16 @@ def test_speed_stands_beside_the_printed_minutes() -> None:
         "machine": {"cpu": "x86_64"}, "threads": 2, "backend": "onnxruntime", "window": "query",
         "stage_one_ms_a_frame": 5.0, "backbone_ms_a_frame": 4.0, "cells": {"activity/short": cell},
     }  # fmt: skip
-    text = table_1(speed)
+    text = render_table_1(speed)
     assert "| 1 | 120 | 12 | 120× [110, 130] | 12× [11, 13] | 264 / 14 (18.9×) |" in text
     assert text.count("\n| ") == 11
 
 
 def test_a_run_without_results_names_the_remedy(runs: list[Path], tmp_path: Path) -> None:
     with pytest.raises(LvmError, match="write them with lvm-train evaluate"):
-        findings(Runs([tmp_path]))
+        summarise_runs(Runs([tmp_path]))
     with pytest.raises(LvmError, match="for split val"):
-        findings(Runs(runs[:2], split="val"))
+        summarise_runs(Runs(runs[:2], split="val"))
 
 
 def test_frame_loads_count_what_each_query_reads(tmp_path: Path) -> None:
@@ -190,7 +192,9 @@ def test_frame_loads_count_what_each_query_reads(tmp_path: Path) -> None:
     ask_all(tmp_path, rules=Rules(per_cell=4))
     data = read(tmp_path)
     found = frame_loads(data, "test", 1.0)
-    counts = {kind: sum(one.type == kind for one in data.queries) for kind in ("activity", "object", "time")}
+    counts = {
+        kind: sum(query.type == kind for query in data.queries) for kind in ("activity", "object", "time")
+    }
     assert {name: one["ratio"] for name, one in found.items()} == {
         f"{kind}/short": count for kind, count in counts.items() if count
     }
@@ -216,7 +220,7 @@ def test_a_speed_that_throughput_did_not_write_is_named_before_anything_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "odd.json").write_text("[1]")
-    for name, said in (("odd.json", "it has no cells"), ("none.json", "No such file")):
+    for name, text in (("odd.json", "it has no cells"), ("none.json", "No such file")):
         monkeypatch.setattr(sys, "argv", ["tables", "--runs", "nowhere", "--speed", str(tmp_path / name)])
-        with pytest.raises(LvmError, match=f"--speed must be what tools.papers.throughput wrote .*{said}"):
+        with pytest.raises(LvmError, match=f"--speed must be what tools.papers.throughput wrote .*{text}"):
             main()

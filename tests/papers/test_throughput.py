@@ -15,7 +15,7 @@ from export.data.world_set import world_video, write_worlds
 from export.evaluation.cost_model import REST_QUERIES
 from export.evaluation.run_folders import TrainedRun
 from export.evaluation.stream_run import Model
-from export.quantization.plan import fp32
+from export.quantization.plan import make_fp32_plan
 from tests.support.evaluation_runs import make_run
 from tools.papers.throughput import (
     BASELINE,
@@ -40,7 +40,7 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Timing, TrainedRun,
     write_worlds(root / "data", [world_video(seed, minutes=0.4, split="test") for seed in (4, 5)])
     ask_all(root / "data", rules=Rules(per_cell=3, negatives=0.0))
     run = TrainedRun.open(make_run(root / "run"))
-    model = Model.of_network(run.network, run.card)
+    model = Model.from_network(run.network, run.card)
     lanes = lanes_of(run, model, root / "data", "test", root / "cache")
     network, frames = run.baseline()
     timing = answer_in_turns(lanes, network, frames, run.config, model.backbone, LEAST, "query")
@@ -115,7 +115,7 @@ def test_a_bundle_of_another_training_is_refused(
     """Its network may be alike; its memory would be asked by what another one remembered."""
     run = timed[1]
     other = TrainedRun.open(make_run(tmp_path / "other", seed=1))
-    write_bundle(other.network, other.card, tmp_path / "bundle", fp32(["onnxruntime"]))
+    write_bundle(other.network, other.card, tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
     arguments = Namespace(run=run.folder, bundle=tmp_path / "bundle", threads=1)
     with pytest.raises(LvmError, match="must be an export of .*, it has another seed"):
         measure(arguments)

@@ -6,17 +6,17 @@ import pytest
 import torch
 from torch import Tensor
 
-from export.networks.clip_entries import PerEntry, compressed
+from export.networks.clip_entries import EntryCompression, count_compressed
 from export.papers.networks.memory_attention import (
     Entries,
     MemoryProjection,
     Reach,
     RollingEntries,
-    frame_distances,
-    layer_plan,
-    memory_scores,
+    make_frame_distances,
+    make_layer_plan,
+    score_memory,
 )
-from export.papers.networks.remembering import Remembering, TinyMemConfig, roi_regions
+from export.papers.networks.remembering import MemoryTransformer, TinyMemConfig, align_regions
 from export.papers.networks.trunks import Clip, MultiscaleTrunk, PlainViT, Trunk
 from export.support.torch_compat import import_torchvision
 
@@ -44,7 +44,9 @@ def _mvit() -> MultiscaleTrunk:
     return MultiscaleTrunk(body).eval()
 
 
-def _memory(trunk: Trunk, model: Remembering, *, valid: bool = True, seed: int = 1) -> dict[str, Entries]:
+def _memory(
+    trunk: Trunk, model: MemoryTransformer, *, valid: bool = True, seed: int = 1
+) -> dict[str, Entries]:
     generator = torch.Generator().manual_seed(seed)
     flags = torch.full((2, CONFIG.length), valid)
     width = trunk.out_width(trunk.depth - 1)
@@ -65,7 +67,7 @@ TRUNKS = {"vit": _vit, "mvit": _mvit}
 def test_without_a_memory_the_network_says_exactly_what_it_says_alone(make):
     trunk = make()
     alone = trunk if isinstance(trunk, PlainViT) else trunk.body
-    model = Remembering(trunk, CONFIG).eval()
+    model = MemoryTransformer(trunk, CONFIG).eval()
     with torch.inference_mode():
         assert torch.equal(model(_video()).logits, alone(_video()))
 
@@ -74,20 +76,20 @@ def test_without_a_memory_the_network_says_exactly_what_it_says_alone(make):
 def test_with_an_empty_memory_the_wrapped_network_equals_the_unwrapped(make):
     trunk = make()
     alone = trunk if isinstance(trunk, PlainViT) else trunk.body
-    model = Remembering(trunk, CONFIG).eval()
+    model = MemoryTransformer(trunk, CONFIG).eval()
     with torch.inference_mode():
-        said = model(_video(), _memory(trunk, model, valid=False))
-        torch.testing.assert_close(said.logits, alone(_video()), rtol=1e-5, atol=1e-6)
-        assert said.regions.shape == (2, 4, trunk.out_width(trunk.depth - 1))
+        text = model(_video(), _memory(trunk, model, valid=False))
+        torch.testing.assert_close(text.logits, alone(_video()), rtol=1e-5, atol=1e-6)
+        assert text.regions.shape == (2, 4, trunk.out_width(trunk.depth - 1))
         other = model(_video(), _memory(trunk, model, valid=False, seed=9))
-        assert torch.equal(said.logits, other.logits), "what is not valid must not matter"
+        assert torch.equal(text.logits, other.logits), "what is not valid must not matter"
 
 
 @pytest.mark.parametrize("make", TRUNKS.values(), ids=TRUNKS)
 @pytest.mark.parametrize("kind", ["text", "region"])
 def test_every_kind_of_memory_changes_what_is_said(make, kind):
     trunk = make()
-    model = Remembering(trunk, CONFIG).eval()
+    model = MemoryTransformer(trunk, CONFIG).eval()
     with torch.inference_mode():
         before = model(_video(), _memory(trunk, model)).logits
         after = _memory(trunk, model) | {kind: _memory(trunk, model, seed=5)[kind]}
@@ -97,15 +99,15 @@ def test_every_kind_of_memory_changes_what_is_said(make, kind):
 def test_what_a_clip_leaves_is_what_the_next_one_reads():
     """Region tokens of two clips through a rolling queue, and gradients reach everything that is new."""
     trunk = _vit()
-    model = Remembering(trunk, CONFIG)
+    model = MemoryTransformer(trunk, CONFIG)
     queue = RollingEntries(Reach(2, 2, trunk.frames), 4, 32)
     memory = _memory(trunk, model)
     for _ in range(3):
         read = queue.read(["a", "b"], _video())
-        said = model(_video(), memory | {"region": read})
-        queue.push(said.regions, ["a", "b"])
+        text = model(_video(), memory | {"region": read})
+        queue.push(text.regions, ["a", "b"])
     assert read.valid.tolist() == [[True, False]] * 2
-    said.logits.square().sum().backward()
+    text.logits.square().sum().backward()
     for name, parameter in [*model.memories.named_parameters(), ("regions", model.regions)]:
         if name == "regions" or "match" in name and parameter.grad is None:
             continue  # the newest tokens teach only what reads them, the clip after
@@ -117,7 +119,7 @@ def test_the_published_mvit_v2_s_loads_and_stays_what_it_is():
     models = import_torchvision().models.video
     with torch.device("meta"):
         published = models.mvit_v2_s().state_dict()
-        model = Remembering(MultiscaleTrunk(models.mvit_v2_s()), TinyMemConfig())
+        model = MemoryTransformer(MultiscaleTrunk(models.mvit_v2_s()), TinyMemConfig())
     assert sum(tensor.numel() for tensor in published.values()) == 34_537_744
     named = {f"trunk.body.{name}": tensor.shape for name, tensor in published.items()}
     own = {name: tensor.shape for name, tensor in model.state_dict().items()}
@@ -158,12 +160,12 @@ def test_a_fine_tuned_videomae_state_dict_loads():
 @pytest.mark.parametrize("tokens", [1, 2, 5, 16, 32])
 def test_a_projection_halves_each_entry_and_mixes_none(tokens):
     """Kernel 3, stride 2, padding 1, one group a channel, no bias."""
-    conv = PerEntry(6)
+    conv = EntryCompression(6)
     assert list(conv.state_dict()) == ["conv.weight"] and conv.conv.groups == 6
     torch.nn.init.normal_(conv.conv.weight)
     x = torch.randn(2, 3, tokens, 6)
     out = conv(x)
-    assert out.shape == (2, 3, compressed(tokens), 6)
+    assert out.shape == (2, 3, count_compressed(tokens), 6)
     torch.testing.assert_close(out[:, 1:2], conv(x[:, 1:2]), msg="once, when it is pushed, is enough")
     changed = x.clone()
     changed[:, 0, :, 2] += 1
@@ -174,12 +176,12 @@ def test_a_projection_halves_each_entry_and_mixes_none(tokens):
 @pytest.mark.parametrize(("length", "stride", "frames"), [(1, 1, 4), (3, 1, 8), (3, 2, 8), (2, 5, 16)])
 def test_relative_positions_are_clip_steps_times_frames_and_frames(length, stride, frames):
     reach = Reach(length, stride, frames)
-    distance = frame_distances(reach, frames, spread=True).view(frames, length, frames)
+    distance = make_frame_distances(reach, frames, spread=True).view(frames, length, frames)
     for now in range(frames):
         for entry in range(length):
             for then in range(frames):
-                wanted = (1 + stride * entry) * frames + now - then
-                assert distance[now, entry, then] == wanted
+                expected = (1 + stride * entry) * frames + now - then
+                assert distance[now, entry, then] == expected
     assert int(distance.min()) >= 1 and int(distance.max()) < reach.distances
 
 
@@ -189,22 +191,22 @@ def test_relative_positions_of_memory_are_in_time_only_and_none_for_class_tokens
     q = torch.randn(1, 2, 1, 4).expand(1, 2, 5, 4)  # one query at each frame, and a class token
     frame, placed = torch.tensor([0, 1, 2, 3, 3]), torch.tensor([True] * 4 + [False])
     keys = keys._replace(k=torch.zeros_like(keys.k))
-    scores = memory_scores(q, frame, placed, keys, 0.5)
-    wanted = 0.5 * torch.einsum("bhqe,qme->bhqm", q[:, :, :4], projection.positions[projection.distance])
-    torch.testing.assert_close(scores[:, :, :4], wanted)
+    scores = score_memory(q, frame, placed, keys, 0.5)
+    expected = 0.5 * torch.einsum("bhqe,qme->bhqm", q[:, :, :4], projection.positions[projection.distance])
+    torch.testing.assert_close(scores[:, :, :4], expected)
     assert not scores[:, :, 4].any()
 
 
 def test_layer_plans():
-    assert layer_plan(16, ("text", "region")) == {**dict.fromkeys(range(1, 15, 2), "text"), 15: "region"}
-    long = layer_plan(16, ("text", "region"), of_regions=0.75)
+    assert make_layer_plan(16, ("text", "region")) == {**dict.fromkeys(range(1, 15, 2), "text"), 15: "region"}
+    long = make_layer_plan(16, ("text", "region"), of_regions=0.75)
     assert list(long.values()) == ["text"] * 2 + ["region"] * 6 and max(long) == 15
-    assert layer_plan(4, ("dense",), share=1.0) == dict.fromkeys(range(4), "dense")
-    assert layer_plan(24, ("text",)) == dict.fromkeys(range(1, 24, 2), "text")
+    assert make_layer_plan(4, ("dense",), share=1.0) == dict.fromkeys(range(4), "dense")
+    assert make_layer_plan(24, ("text",)) == dict.fromkeys(range(1, 24, 2), "text")
     with pytest.raises(ValueError, match="share must be in"):
-        layer_plan(4, ("text",), share=0)
+        make_layer_plan(4, ("text",), share=0)
     with pytest.raises(ValueError, match="kinds must be one alone or text and region"):
-        layer_plan(4, ("text", "dense"))
+        make_layer_plan(4, ("text", "dense"))
 
 
 def test_a_rolling_queue_masks_what_another_video_left():
@@ -227,7 +229,7 @@ def test_a_rolling_queue_keeps_no_gradient_and_no_more_than_is_read():
 
 
 def test_tokens_are_counted_as_the_keys_of_past_clips_in_all_layers():
-    model = Remembering(_vit(), CONFIG)
+    model = MemoryTransformer(_vit(), CONFIG)
     # Two of four layers: six captions make three tokens, four regions two; two entries of each.
     assert model.plan == {1: "text", 3: "region"}
     assert model.tokens_read() == 2 * 3 + 2 * 2
@@ -250,6 +252,6 @@ def test_roi_features_are_the_tokens_where_the_box_lies():
     tokens = torch.zeros(1, 2, 4, 4, 3)
     tokens[:, :, 1, 2, 0] = 1.0  # row 1, column 2
     boxes = torch.tensor([[[0.5, 0.25, 0.75, 0.5], [0.0, 0.75, 0.25, 1.0], [0.5, 0.25, 0.75, 0.5]]])
-    regions = roi_regions(tokens, boxes, torch.tensor([[True, True, False]]))
+    regions = align_regions(tokens, boxes, torch.tensor([[True, True, False]]))
     assert regions.shape == (1, 3, 3)
     assert float(regions[0, 0, 0]) > 0.5 and not regions[0, 1].any() and not regions[0, 2].any()

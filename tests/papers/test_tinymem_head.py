@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from engines.errors import LvmError
-from export.bundle.class_embeddings import described
-from export.networks.attention import bias_of
-from export.papers.detection.average_precision import Ranking, mean_ap
+from export.bundle.class_embeddings import embed_descriptions
+from export.networks.attention import make_key_bias
+from export.papers.detection.average_precision import Ranking, mean_ap_interval
 from export.papers.detection.head import DetectionHead
-from export.papers.detection.named import ClipSize, head_of, parts_of
+from export.papers.detection.named import ClipSize, make_head, make_parts
 from export.papers.detection.recipe import HeadRecipe
-from export.papers.detection.tinymem import TinyMem, TinyMemRule, named_activities
-from export.papers.detection.train import answers, fit
-from export.papers.networks.dense_memory import Compression, dense_tokens
+from export.papers.detection.tinymem import TinyMem, TinyMemRule, encode_activities
+from export.papers.detection.train import evaluate_head, train_head
+from export.papers.networks.dense_memory import Compression, count_dense_tokens
 from export.papers.networks.memory_attention import Entries
 from tests.support.detection_videos import (
     ACTIVITIES,
@@ -60,13 +60,13 @@ def test_what_is_not_there_says_nothing(sources):
     regions, valid = torch.from_numpy(video.features[:2]), torch.from_numpy(video.valid[:2])
     past = part.watch(video)(np.array([0, 1]))
     with torch.inference_mode():
-        said = part(regions, valid, past)
+        text = part(regions, valid, past)
         x = regions
         for layer in part.layers:
-            x = layer(x, bias_of(valid), None, FRAMES)
+            x = layer(x, make_key_bias(valid), None, FRAMES)
         alone = part.out(part.norm(x))
-    torch.testing.assert_close(said[0], alone[0])
-    assert not torch.allclose(said[1], alone[1], atol=1e-5)
+    torch.testing.assert_close(text[0], alone[0])
+    assert not torch.allclose(text[1], alone[1], atol=1e-5)
 
 
 def test_region_memory_learns_what_only_the_clip_before_tells():
@@ -75,8 +75,8 @@ def test_region_memory_learns_what_only_the_clip_before_tells():
     score = {}
     for name, parts in (("none", []), ("region", [_part(("region",), length=2)])):
         head = DetectionHead(WIDTH, ACTIVITIES, parts)
-        fit(head, train, HeadRecipe(epochs=25, learning_rate=2e-3))
-        score[name] = float(mean_ap([Ranking(answers(head, test))]).estimate)
+        train_head(head, train, HeadRecipe(epochs=25, learning_rate=2e-3))
+        score[name] = float(mean_ap_interval([Ranking(evaluate_head(head, test))]).estimate)
     assert score["region"] > score["none"] + 0.1, score
 
 
@@ -84,8 +84,8 @@ def test_text_entries_are_the_likeliest_classes_and_repeat():
     part = _part(("text",), slots=6, classes=2)
     train = [toy_video(seed) for seed in range(3)]
     part.prepare(train, HeadRecipe(epochs=60, learning_rate=1e-2, parts_learning_rate=None))
-    one = named_activities(part._seen._labels, toy_video(7), part.rule)
-    assert np.array_equal(one, named_activities(part._seen._labels, toy_video(7), part.rule))
+    one = encode_activities(part._encoder._labels, toy_video(7), part.rule)
+    assert np.array_equal(one, encode_activities(part._encoder._labels, toy_video(7), part.rule))
     assert one.shape == (60, 6) and one.min() >= 0 and one.max() < ACTIVITIES
     assert all(len(np.unique(clip)) <= 2 for clip in one)
     doing = toy_video(7).clip_labels[:, 0]
@@ -95,9 +95,9 @@ def test_text_entries_are_the_likeliest_classes_and_repeat():
 def test_what_makes_entries_is_not_trained_with_the_head():
     part = _part(("text", "region"))
     part.prepare([toy_video()], HeadRecipe(epochs=1))
-    before = [parameter.clone() for parameter in part._seen._labels.parameters()]
-    fit(DetectionHead(WIDTH, ACTIVITIES, [_Prepared(part)]), [toy_video()], HeadRecipe(epochs=1))
-    assert all(torch.equal(a, b) for a, b in zip(before, part._seen._labels.parameters(), strict=True))
+    before = [parameter.clone() for parameter in part._encoder._labels.parameters()]
+    train_head(DetectionHead(WIDTH, ACTIVITIES, [_Prepared(part)]), [toy_video()], HeadRecipe(epochs=1))
+    assert all(torch.equal(a, b) for a, b in zip(before, part._encoder._labels.parameters(), strict=True))
     assert not any("_labels" in name for name, _ in part.named_parameters())
 
 
@@ -106,7 +106,7 @@ class _Prepared(TinyMem):
 
     def __init__(self, part: TinyMem) -> None:
         super().__init__(WIDTH, DOING, part.rule, regions=REGIONS, frames=FRAMES)
-        self._seen = part._seen
+        self._encoder = part._encoder
 
     def prepare(self, videos, recipe):
         pass
@@ -114,7 +114,7 @@ class _Prepared(TinyMem):
 
 def test_dense_memory_compresses_and_learns_from_the_newest_entry_only():
     """MeMViT's kernel (7, 3, 3) and stride (4, 2, 2): of two frames of 7 x 7 sixteen tokens are left."""
-    assert dense_tokens(2) == 16 and dense_tokens(16, 14) == 4 * 7 * 7
+    assert count_dense_tokens(2) == 16 and count_dense_tokens(16, 14) == 4 * 7 * 7
     compression = Compression(WIDTH)
     entries = torch.randn(2, 3, FRAMES, 49, WIDTH)
     small = compression(entries)
@@ -142,7 +142,7 @@ def test_dense_memory_compresses_and_learns_from_the_newest_entry_only():
 )
 def test_memory_tokens_are_the_keys_of_past_clips_in_all_layers(name, tokens):
     """Two of four layers read: four slots of text make two tokens, six regions three, a clip sixteen."""
-    (part,) = parts_of(name, WIDTH, DOING)
+    (part,) = make_parts(name, WIDTH, DOING)
     assert part.tokens_read() == tokens
 
 
@@ -153,13 +153,13 @@ def test_heads_are_made_for_the_clips_that_they_are_asked_about(name):
     """The toy's clips have other numbers of regions and frames than the tools' default."""
     video, size = toy_video(), ClipSize(REGIONS, FRAMES)
     assert (size.regions, size.frames) != (ClipSize().regions, ClipSize().frames)
-    (part,) = parts_of(name, WIDTH, DOING, size)
+    (part,) = make_parts(name, WIDTH, DOING, size)
     past = part.watch(video)(np.array([40]))
     assert sum(part._keys(layer, past).k.shape[2] for layer in part.plan) == part.tokens_read()
 
 
 def test_dense_memory_begins_as_a_mean_and_learns_from_the_newest_entry_or_from_all():
-    (part,), (whole,) = (parts_of(name, WIDTH, DOING) for name in ("dense-3-1", "whole-3-1"))
+    (part,), (whole,) = (make_parts(name, WIDTH, DOING) for name in ("dense-3-1", "whole-3-1"))
     tokens = torch.rand(2, 3, 2, 49, WIDTH)
     for one, learned in ((part, [True, False, False]), (whole, [True, True, True])):
         keys = next(iter(one.memories.values()))
@@ -171,15 +171,15 @@ def test_dense_memory_begins_as_a_mean_and_learns_from_the_newest_entry_or_from_
 
 
 def test_tiny_reads_at_least_five_times_fewer_tokens_than_dense():
-    (tiny,), (dense,) = (parts_of(name, WIDTH, DOING) for name in ("tiny-12-1", "dense-12-1"))
+    (tiny,), (dense,) = (make_parts(name, WIDTH, DOING) for name in ("tiny-12-1", "dense-12-1"))
     assert dense.tokens_read() >= 5 * tiny.tokens_read()
     assert tiny.plan == {1: "text", 3: "region"} and set(dense.plan.values()) == {"dense"}
 
 
 def test_layers_alone_have_no_memory_and_other_names_are_told():
-    head = head_of("layers", WIDTH, ACTIVITIES, DOING)
+    head = make_head("layers", WIDTH, ACTIVITIES, DOING)
     assert head.parts[0].tokens_read() == 0
-    assert head_of("tiny-2-1", WIDTH, ACTIVITIES).parts[0].table.shape[0] == ACTIVITIES
+    assert make_head("tiny-2-1", WIDTH, ACTIVITIES).parts[0].table.shape[0] == ACTIVITIES
     for name in (
         "tiny",
         "text-2",
@@ -191,11 +191,11 @@ def test_layers_alone_have_no_memory_and_other_names_are_told():
         "online-2-10",
     ):
         with pytest.raises(LvmError, match="a memory must be one of none, bank"):
-            parts_of(name, WIDTH, DOING)
+            make_parts(name, WIDTH, DOING)
 
 
 def test_descriptions_start_close_where_they_share_words():
-    table = described(
+    table = embed_descriptions(
         ["scanning an item", "weighing an item", "putting it into a bag", "Scanning  an ITEM"], 512
     )
     near = table @ table.T
@@ -203,7 +203,7 @@ def test_descriptions_start_close_where_they_share_words():
     assert near[0, 1] > 0.4 and abs(near[0, 2]) < 0.2 and near[0, 3] > 0.999
     assert np.array_equal(
         table,
-        described(
+        embed_descriptions(
             ["scanning an item", "weighing an item", "putting it into a bag", "Scanning  an ITEM"], 512
         ),
     )

@@ -13,12 +13,12 @@ from edge_runtime.config.privacy import PrivacySettings
 from edge_runtime.frame import Frame
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.persistence import StateFolder, arrays_of, load_snapshot
-from edge_runtime.privacy.run_gate import Gate
-from edge_runtime.privacy.saved_settings import FILE, load_memo
+from edge_runtime.privacy.run_gate import RunGate
+from edge_runtime.privacy.saved_settings import FILE, load_saved_settings
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.runtime import Service
-from edge_runtime.sources.base import Counting
+from edge_runtime.sources.base import BaseSource
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 from tests.support.cameras import watching
@@ -34,7 +34,7 @@ def folder(tmp_path):
         yield held
 
 
-class Camera(Counting):
+class Camera(BaseSource):
     """A live source that counts what it hands out, 50 pictures a second; times go on from `start`."""
 
     decoded = 0
@@ -85,7 +85,7 @@ def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
     time.sleep(0.3)
     assert Camera.decoded == decoded and camera.version.frames == frames
     camera.pictures.ring.push(Frame(np.zeros((4, 4, 3), np.uint8), 5.0))  # one that was on its way
-    assert camera.pictures.ring.find(1e9) is None and load_memo(folder.folder).paused
+    assert camera.pictures.ring.find(1e9) is None and load_saved_settings(folder.folder).paused
     with pytest.raises(QueryError, match="paused for privacy: no picture is read again"):
         camera.ask(BOX)
     camera.header = camera.header.model_copy(update={"epoch": camera.header.epoch - 1000})
@@ -93,7 +93,7 @@ def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
     _wait(lambda: camera.version.frames >= frames + 2)
     camera.stop()
     thread.join(5)
-    assert Camera.opened == 2 and not load_memo(folder.folder).paused
+    assert Camera.opened == 2 and not load_saved_settings(folder.folder).paused
     (gap,) = [one for one in camera.version.coverage.gaps_explained() if one[1] - one[0] > 500]
     assert gap[2] == "paused"
     assert camera.snapshot().header.seen == Camera.decoded
@@ -130,7 +130,7 @@ def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
 
 def test_the_configuration_can_start_it_paused(engines, folder):
     service = watching(engines, DEMO, folder, privacy=PrivacySettings(paused=True))
-    assert service.privacy.paused and load_memo(folder.folder).paused
+    assert service.privacy.paused and load_saved_settings(folder.folder).paused
     thread = threading.Thread(target=service.run, args=(5,), daemon=True)
     thread.start()
     time.sleep(0.2)
@@ -180,50 +180,51 @@ def test_by_http_with_the_right_content_type_only(engines, tmp_path):
         wanted = 413 if len(body) > 4096 else 422
         assert reply.status_code == wanted and not service.privacy.paused, body
     assert client.post("/api/v1/privacy", json={"paused": True}).json()["paused"] is True
-    assert service.privacy.paused and load_memo(tmp_path).paused
+    assert service.privacy.paused and load_saved_settings(tmp_path).paused
     assert client.post("/api/v1/privacy", json={"paused": True, "camera": "x"}).status_code == 422
     service.folder.__exit__(None, None, None)
 
 
 def test_edits_are_done_by_the_run_or_where_there_is_none_by_the_caller():
     interrupted = threading.Event()
-    gate = Gate(interrupted.set)
+    gate = RunGate(interrupted.set)
     assert gate.edit(lambda: threading.current_thread().name) == "MainThread"
     names: list[str] = []
     with gate.run():
-        asked = threading.Thread(
-            target=lambda: names.append(gate.edit(lambda: threading.current_thread().name)), name="asker"
+        editor = threading.Thread(
+            target=lambda: names.append(gate.edit(lambda: threading.current_thread().name)), name="editor"
         )
-        asked.start()
+        editor.start()
         assert interrupted.wait(5) and names == []
-        gate.settle()
-        asked.join(5)
+        gate.do_pending_edits()
+        editor.join(5)
     assert names == ["MainThread"]
 
 
-def test_an_edit_that_fails_fails_for_the_one_who_asked():
-    gate = Gate(lambda: None)
+def test_an_edit_that_fails_raises_in_the_thread_that_called_it():
+    interrupted = threading.Event()
+    gate = RunGate(interrupted.set)
     errors: list[str] = []
 
-    def ask() -> None:
+    def edit() -> None:
         try:
             gate.edit(lambda: int("x"))
         except ValueError as error:
             errors.append(str(error))
 
     with gate.run():
-        asked = threading.Thread(target=ask)
-        asked.start()
-        _wait(lambda: gate._edits)
-    asked.join(5)
+        editor = threading.Thread(target=edit)
+        editor.start()
+        assert interrupted.wait(5)
+    editor.join(5)
     assert "invalid literal" in errors[0]
 
 
 def test_an_edit_that_the_run_never_comes_to_is_a_sentence_and_is_not_done_later(monkeypatch):
     monkeypatch.setattr("edge_runtime.privacy.run_gate.EDIT_TIMEOUT_S", 0.01)
-    gate, done = Gate(lambda: None), []
+    gate, done = RunGate(lambda: None), []
     with gate.run():  # which hangs in its disk
         with pytest.raises(LvmError, match="busy for 0.01 s.*nothing was changed"):
             gate.edit(lambda: done.append(1))
-        gate.settle()
+        gate.do_pending_edits()
     assert done == []

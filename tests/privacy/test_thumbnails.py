@@ -29,8 +29,8 @@ def _watched(thumbnails: Thumbnails, count: int, *, slots: int = 20) -> Ingest:
     network = small_network(memory_tokens=slots)
     ingest = Ingest(network, fake_backbone(network), make_sampler("fifo", None), empty_version(network))
     for frame in frames(count):
-        thumbnails.offer(frame)
-        thumbnails.keep(ingest.push([frame]))
+        thumbnails.add(frame)
+        thumbnails.update(ingest.push([frame]))
     return ingest
 
 
@@ -120,7 +120,7 @@ def test_forgotten_pictures_are_gone_also_those_that_wait(tmp_path):
     ingest = _watched(thumbnails, 11, slots=600)  # two clips of four and three frames that wait
     assert thumbnails.forget(20, 100) == 4
     assert _names(tmp_path) == ["0.jpg", "10.jpg", "15.jpg", "5.jpg"]
-    thumbnails.keep(ingest.push(frames(1, start=11)))
+    thumbnails.update(ingest.push(frames(1, start=11)))
     assert _names(tmp_path) == ["0.jpg", "10.jpg", "15.jpg", "5.jpg"]
 
 
@@ -139,7 +139,7 @@ def test_an_unchanged_memory_costs_nothing(tmp_path, monkeypatch):
     thumbnails = Thumbnails(tmp_path, _settings())
     version = _watched(thumbnails, 8).version
     monkeypatch.setattr(Thumbnails, "prune", lambda self: pytest.fail("pruned"))
-    thumbnails.keep(replace(version, frames=9))
+    thumbnails.update(replace(version, frames=9))
     assert np.all(version.memory.valid)
 
 

@@ -314,7 +314,7 @@ def test_another_source_or_sampler_or_bundle_on_the_same_state_is_refused(open_c
     _run(open_camera("mine"), 3)
     with pytest.raises(StateError, match="belongs to source demo"):
         open_camera("mine", "demo?seed=4")
-    with pytest.raises(StateError, match="chosen by sampler neural, not fifo"):
+    with pytest.raises(StateError, match="made with sampler neural, not fifo"):
         open_camera("mine", sampler="fifo")
     bundle = Bundle.open(edited(copied(tmp_path), lambda d: d["network"].update(svd_forgetting=0.5)))
     other = Engines(bundle, engines.choice, engines.backbone, engines.sampler, engines.reader)

@@ -3,9 +3,9 @@
 import pytest
 
 import edge_runtime.service.camera as module
-from edge_runtime.config.paths import cameras_root, state_of, state_root
+from edge_runtime.config.paths import cameras_root, default_state_folder, state_root
 from edge_runtime.config.schema import Config, load_config
-from edge_runtime.interfaces.cli.locate import found_state, found_states
+from edge_runtime.interfaces.cli.locate import resolve_state, resolve_states
 from edge_runtime.persistence import Header, StateError, belongs, check_belongs, load_snapshot
 from edge_runtime.service.camera_settings import CameraSettings, make_camera_settings, make_source_settings
 from edge_runtime.service.runtime import Service
@@ -68,9 +68,9 @@ def test_a_memory_among_the_products_of_the_catalogue_is_refused(written, named)
 def test_the_state_of_a_source_that_is_named_lies_where_it_always_did(written, tmp_path):
     empty = Config()
     for source in ("0", "demo", "rtsp://user:secret@host/live"):
-        assert make_source_settings(empty, source, None, None).state == state_of(source)
+        assert make_source_settings(empty, source, None, None).state == default_state_folder(source)
     video = make_source_settings(empty, str(tmp_path / "v.mp4"), None, None)
-    assert video.state == state_of(str(tmp_path / "v.mp4"))
+    assert video.state == default_state_folder(str(tmp_path / "v.mp4"))
     assert make_source_settings(empty, "0", tmp_path, None).state == tmp_path
     assert (
         make_source_settings(empty, "rtsp://user:secret@host/live", None, None).display_name
@@ -78,18 +78,20 @@ def test_the_state_of_a_source_that_is_named_lies_where_it_always_did(written, t
     )
     config = written(f"state: {{directory: {tmp_path}/here}}\ncameras: {{lane: {{source: 3}}}}")
     assert make_camera_settings(config)["lane"].state == tmp_path / "here"
-    assert make_camera_settings(written("cameras: {lane: {source: 3}}"))["lane"].state == state_of("3")
+    assert make_camera_settings(written("cameras: {lane: {source: 3}}"))[
+        "lane"
+    ].state == default_state_folder("3")
 
 
 def test_no_folder_is_named_after_a_password_and_one_that_was_is_found_again():
     for source in ("rtsp://kiosk:hunter22@host", "http://host/v?token=hunter22"):
-        now = state_of(source)
-        assert "hunter22" not in now.name and now == state_of(source)
+        now = default_state_folder(source)
+        assert "hunter22" not in now.name and now == default_state_folder(source)
         before = now.with_name(
             ("kiosk-hunter22-host" if "kiosk" in source else "v-token-hunter22") + now.name[-9:]
         )
         before.mkdir(parents=True)
-        assert state_of(source) == before
+        assert default_state_folder(source) == before
 
 
 def test_each_of_several_cameras_has_a_folder_of_its_name(written, tmp_path):
@@ -148,39 +150,39 @@ def test_whose_memory_is_meant(tmp_path):
     root = tmp_path / "kiosk"
     for name in ("left", "right"):
         _remember(CameraSettings(f"demo?seed={len(name)}", root / name, name))
-    assert found_states(root, None, None) == {"left": root / "left", "right": root / "right"}
-    assert found_state(root, "right", None) == root / "right"
-    assert found_state(root / "left", None, None) == root / "left"
+    assert resolve_states(root, None, None) == {"left": root / "left", "right": root / "right"}
+    assert resolve_state(root, "right", None) == root / "right"
+    assert resolve_state(root / "left", None, None) == root / "left"
     with pytest.raises(LvmError, match="name one of the cameras with --camera: left, right"):
-        found_state(root, None, None)
+        resolve_state(root, None, None)
     with pytest.raises(LvmError, match="knows no camera 'middle'; there are left, right"):
-        found_state(root, "middle", None)
-    assert found_state(tmp_path / "nothing", None, None) == tmp_path / "nothing"
+        resolve_state(root, "middle", None)
+    assert resolve_state(tmp_path / "nothing", None, None) == tmp_path / "nothing"
 
 
 def test_the_only_memory_in_a_folder_is_meant_by_its_folder(tmp_path):
     _remember(CameraSettings("demo", tmp_path / "kiosk" / "lane", "lane"))
-    assert found_state(tmp_path / "kiosk", None, None) == tmp_path / "kiosk" / "lane"
+    assert resolve_state(tmp_path / "kiosk", None, None) == tmp_path / "kiosk" / "lane"
 
 
 def test_without_a_folder_the_newest_memory_is_meant_unless_it_is_one_of_several(tmp_path):
     with pytest.raises(LvmError, match="no memory found"):
-        found_state(None, None, None)
+        resolve_state(None, None, None)
     _remember(CameraSettings("demo", state_root() / "demo-1"))
-    assert found_state(None, None, None) == state_root() / "demo-1"
+    assert resolve_state(None, None, None) == state_root() / "demo-1"
     _remember(CameraSettings("demo", cameras_root() / "left", "left"))
-    assert found_state(None, None, None) == cameras_root() / "left"
+    assert resolve_state(None, None, None) == cameras_root() / "left"
     _remember(CameraSettings("demo?seed=1", cameras_root() / "right", "right"))
     with pytest.raises(LvmError, match="--camera: left, right"):
-        found_state(None, None, None)
-    assert found_state(None, "right", None) == cameras_root() / "right"
+        resolve_state(None, None, None)
+    assert resolve_state(None, "right", None) == cameras_root() / "right"
 
 
 def test_a_configuration_says_where_its_memories_lie(written, tmp_path):
     written(f"state: {{directory: {tmp_path}/d}}\ncameras: {{a: {{source: 0}}, b: {{source: 1}}}}")
-    assert found_state(None, "b", tmp_path / "c.yaml") == tmp_path / "d" / "b"
+    assert resolve_state(None, "b", tmp_path / "c.yaml") == tmp_path / "d" / "b"
     with pytest.raises(LvmError, match="--camera: a, b"):
-        found_state(None, None, tmp_path / "c.yaml")
+        resolve_state(None, None, tmp_path / "c.yaml")
 
 
 def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(written, tmp_path, monkeypatch):

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from edge_runtime.config.schema import Config
-from edge_runtime.interfaces.cli.run import _Reload
+from edge_runtime.interfaces.cli.run import _Reloader
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
@@ -63,7 +63,9 @@ def test_only_a_file_that_was_not_reloaded_is_said_not_to_be(service, tmp_path, 
     late = replace(lane1, name="late", state=tmp_path / "taken")
     config.write_text("version: 1\nhttp: {enabled: false}\nactivities: {enabled: false}\n")
     with accompanied(Run(service, wanted({}))) as run:
-        reload = _Reload(run, config, lambda _: [lane1, replace(lane1, name="b", state=tmp_path / "b"), late])
+        reload = _Reloader(
+            run, config, lambda _: [lane1, replace(lane1, name="b", state=tmp_path / "b"), late]
+        )
         (problem,) = reload()
         assert problem.startswith("late: ") and list(service.cameras) == ["lane1", "b"]
         assert [one.getMessage() for one in caplog.records] == [problem]

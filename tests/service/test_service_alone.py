@@ -123,7 +123,7 @@ def test_of_many_who_remove_a_camera_one_does_and_the_others_are_told(watch, set
             told.append(str(error))
 
     threads = [threading.Thread(target=remove) for _ in range(8)]
-    with service._changing:
+    with service._lock:
         for one in threads:
             one.start()
     for one in threads:

@@ -147,7 +147,7 @@ def test_a_frame_whose_camera_failed_while_no_snapshot_fits_is_in_the_journal(
             camera.folder.disk.create = full
             raise RuntimeError("a bug, after the frame was taken and before it was kept")
 
-    camera.privacy.thumbnails.keep = fails_once
+    camera.privacy.thumbnails.update = fails_once
     running = Running(service, stay=True)
     running.until(lambda: camera.version.frames >= 9, "9 frames")
     running.stop()

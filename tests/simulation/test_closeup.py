@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from edge_runtime.simulation.activities import ACTIVITIES, activity_named
+from edge_runtime.simulation.activities import ACTIVITIES, find_activity
 from edge_runtime.simulation.closeup import CLOSEUPS
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.schedule import Event
@@ -43,7 +43,7 @@ def changed(world: World, t: float) -> NDArray[np.bool_]:
 @pytest.mark.parametrize("activity", CLOSEUPS)
 def test_the_box_of_a_close_up_lies_around_its_pixels(activity: str) -> None:
     world = near_world()
-    for event in [one for one in close_ups(world, 60) if one.activity == activity_named(activity)][:4]:
+    for event in [event for event in close_ups(world, 60) if event.activity == find_activity(activity)][:4]:
         rows, columns = np.nonzero(changed(world, half_way(event)))
         pixels = np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]) / (
             320,
@@ -86,6 +86,6 @@ def test_what_a_close_up_hides_is_not_in_the_truth() -> None:
 
 def test_a_scan_shows_its_line_near_the_camera_too() -> None:
     world = near_world(noise=0.0, flicker=0.0)
-    event = next(e for e in close_ups(world, 60) if e.activity == activity_named("scan"))
+    event = next(e for e in close_ups(world, 60) if e.activity == find_activity("scan"))
     red = (world.frame(half_way(event), SIZE) == (255, 24, 20)).all(axis=2)
     assert red.sum() > 200

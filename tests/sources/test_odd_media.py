@@ -34,7 +34,7 @@ from edge_runtime.sources import open_source
 from engines.errors import LvmError
 path = sys.argv[1]
 try:
-    {door}
+    {call}
 except LvmError as error:
     print(json.dumps({{"error": str(error)}}))
 """
@@ -45,8 +45,8 @@ def cap_address_space() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (4 << 30, 4 << 30))
 
 
-def outcome(door: str, path: Path) -> dict[str, object]:
-    program = PROGRAM.format(door=door.strip().replace("\n", "\n    "))
+def outcome(call: str, path: Path) -> dict[str, object]:
+    program = PROGRAM.format(call=call.strip().replace("\n", "\n    "))
     # Not ru_maxrss: it begins with the peak of this process.
     program += "print(next(line.split()[1] for line in open('/proc/self/status') if 'VmHWM' in line))\n"
     env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
@@ -61,23 +61,23 @@ def outcome(door: str, path: Path) -> dict[str, object]:
     )
     assert done.returncode == 0, f"{path.name}: {done.returncode} {done.stderr[-500:]}"
     assert "Traceback" not in done.stderr, done.stderr
-    said, peak_kb = done.stdout.splitlines()[-2:]
+    line, peak_kb = done.stdout.splitlines()[-2:]
     seconds = time.monotonic() - began
     return {
         "file": path.name,
         "s": seconds,
         "mb": int(peak_kb) / 1024,
         "err": done.stderr,
-        **json.loads(said),
+        **json.loads(line),
     }
 
 
 @pytest.mark.media
-@pytest.mark.parametrize("door", [OPEN, READ], ids=["open_source", "read_image"])
-def test_no_hostile_file_crashes_hangs_or_eats_memory(door):
+@pytest.mark.parametrize("call", [OPEN, READ], ids=["open_source", "read_image"])
+def test_no_hostile_file_crashes_hangs_or_eats_memory(call):
     paths = sorted((real_media() / "odd").iterdir())
     with ThreadPoolExecutor(2) as pool:
-        outcomes = list(pool.map(lambda path: outcome(door, path), paths))
+        outcomes = list(pool.map(lambda path: outcome(call, path), paths))
     for each in outcomes:
         print({key: round(value, 2) if isinstance(value, float) else value for key, value in each.items()})
     kinds = Counter(

@@ -228,11 +228,11 @@ def an_address_that_swallows_packets_is_found_out_quickly():
         for each in full:
             each.setblocking(False)
             each.connect_ex(("127.0.0.1", port))
-        for attempt, least, most in ((1, 0.4, 0.9), (8, 1.2, 1.9)):
+        for attempt, shortest, longest in ((1, 0.4, 0.9), (8, 1.2, 1.9)):
             began = time.monotonic()
             with pytest.raises(LvmError, match=r"rtsp://\*\*\*@127.0.0.1:\d+ cannot be reached: .*time"):
                 probe(f"rtsp://u:s3cret@127.0.0.1:{port}", attempt)
-            assert least < time.monotonic() - began < most
+            assert shortest < time.monotonic() - began < longest
         for each in full:
             each.close()
     probe("udp://127.0.0.1", 1)

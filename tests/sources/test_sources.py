@@ -57,7 +57,7 @@ def test_a_rate_must_be_positive(fps, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "shown"),
+    ("text", "expected"),
     [
         ("rtsp://cam.local:554/live", "rtsp://cam.local:554/live"),
         ("rtsp://user:pass@cam/live", "rtsp://***@cam/live"),
@@ -68,8 +68,8 @@ def test_a_rate_must_be_positive(fps, tmp_path):
         ("/videos/a@b.mp4", "/videos/a@b.mp4"),
     ],
 )
-def test_names_show_no_credentials(text, shown):
-    assert redact(text) == (shown or "rtspsrc location=rtsp://***@cam/a latency=0 ! decodebin")
+def test_names_show_no_credentials(text, expected):
+    assert redact(text) == (expected or "rtspsrc location=rtsp://***@cam/a latency=0 ! decodebin")
 
 
 def test_skipped_packets_do_not_flood_the_log(caplog):

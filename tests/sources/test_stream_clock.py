@@ -128,8 +128,8 @@ def test_waits_double_up_to_a_cap_with_jitter_and_begin_anew():
     backoff = Backoff(0.1, 0.8, random.Random(1))
     for _ in range(2):
         waits = [backoff.next() for _ in range(50)]
-        for wait, most in zip(waits, [0.1, 0.2, 0.4] + [0.8] * 47, strict=True):
-            assert most / 2 <= wait <= most
+        for wait, longest in zip(waits, [0.1, 0.2, 0.4] + [0.8] * 47, strict=True):
+            assert longest / 2 <= wait <= longest
         assert len(set(waits[3:])) > 40
         backoff.reset()
     with pytest.raises(ValueError, match="waits must grow"):

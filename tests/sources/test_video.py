@@ -277,5 +277,5 @@ def test_real_videos_resume_with_the_same_pixels():
             with VideoFile(path, sample_fps=1.0, start=start) as video:
                 resumed = list(video)
             assert [frame.t for frame in resumed] == [frame.t for frame in rest], path.name
-            for one, other in zip(resumed, rest, strict=True):
-                assert np.array_equal(one.image, other.image), (path.name, one.t)
+            for frame, other in zip(resumed, rest, strict=True):
+                assert np.array_equal(frame.image, other.image), (path.name, frame.t)

@@ -13,7 +13,7 @@ from edge_runtime.simulation.activities import ACTIVITIES
 from engines.manifest import ActivityClass, Thresholds, TrainingRecord
 from export.bundle.checkpoint import save_checkpoint
 from export.bundle.writer import ModelCard
-from export.networks.model import initialised
+from export.networks.model import make_untrained
 from export.networks.tubedetr import TubeDETR
 from tests.support.export_models import small_config
 
@@ -33,7 +33,7 @@ def make_run(
     recipe = {"tubedetr": {"stride": 3, "frames": frames, "optimiser": {"steps": 60}}, "lvm": lvm}
     record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)
     card = ModelCard("small", classes, record, thresholds)
-    save_checkpoint(initialised(config, seed), card, folder / "checkpoint.safetensors")
+    save_checkpoint(make_untrained(config, seed), card, folder / "checkpoint.safetensors")
     torch.manual_seed(seed)
     said = f"{json.dumps(recipe)} from 0123"
     save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors", {"recipe": said})

@@ -17,7 +17,7 @@ from export.data.records import CropView, EventRecord, QueryRecord, TrackRecord
 from export.data.token_cache import VideoCache, cached
 from export.data.video_labels import VideoTruth
 from export.evaluation.stream_run import Model
-from export.networks.model import LvmNet, initialised
+from export.networks.model import LvmNet, make_untrained
 from tests.support.fakes import fake_backbone, small_network
 
 FRAMES = 46
@@ -47,12 +47,12 @@ def trained_like(seed: int = 0, **changes: object) -> tuple[LvmNet, ModelCard]:
     """A network with untrained weights that does not mark its answers as such."""
     names = ("scan", "bag", "inspect")
     classes = tuple(ActivityClass(name=name, doing=name) for name in names)
-    network = initialised(network_config(**changes), seed)
+    network = make_untrained(network_config(**changes), seed)
     return network, ModelCard("small", classes, TrainingRecord(trained=True, recipe="none", seed=seed))
 
 
 def model(seed: int = 0, **changes: object) -> Model:
-    return Model.of_network(*trained_like(seed, **changes))
+    return Model.from_network(*trained_like(seed, **changes))
 
 
 @functools.cache

@@ -9,7 +9,7 @@ import torch
 from engines.manifest import ActivityClass, TrainingRecord
 from engines.network_config import NetworkConfig
 from export.bundle.writer import ModelCard
-from export.networks.model import LvmNet, initialised
+from export.networks.model import LvmNet, make_untrained
 
 SMALL: dict[str, Any] = {
     "backbone": "conv",
@@ -40,7 +40,7 @@ def small_config(**changes: Any) -> NetworkConfig:
 
 def small_network(seed: int = 0, **changes: Any) -> LvmNet:
     """A small network whose normalisations, and what begins as nothing, are not at their initial values."""
-    network = initialised(small_config(**changes), seed)
+    network = make_untrained(small_config(**changes), seed)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():
         if "norm" in name and tensor.is_floating_point():

@@ -14,20 +14,20 @@ from engines.fake import FakeEngine
 from engines.manifest import GRAPHS, ActivityClass, GraphName, Manifest
 from engines.spec import Array, Engine, Feeds
 from export.evaluation.stream_run import Model
-from export.gates.drift import drift
+from export.gates.drift import measure_drift
 from export.gates.limits import GateSettings
 from export.gates.result import Drift
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity.relative_error import Graphs
-from export.stream_runs.footage import Demo, Footage
+from export.stream_runs.footage import DemoReplay, ReplaySource
 from tests.support.export_models import card, small_network
 
 torch.set_num_threads(1)  # toys are too small for two
 
 DEMO = "demo?size=64x64"
 SETTINGS = GateSettings(frames=12, every=4, asked=9, questions=18, sources=(DEMO,))
-FOOTAGE = Demo(DEMO)
+FOOTAGE = DemoReplay(DEMO)
 Change = Callable[[dict[str, Array]], None]
 
 
@@ -38,16 +38,16 @@ def toy(seed: int = 0) -> LvmNet:
 
 def manifest_of(network: LvmNet) -> Manifest:
     classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
-    return Model.of_network(network, replace(card(network), classes=classes)).manifest
+    return Model.from_network(network, replace(card(network), classes=classes)).manifest
 
 
 def graphs_of(network: LvmNet) -> dict[GraphName, Engine]:
     return {name: TorchEngine(network, name) for name in GRAPHS}
 
 
-def watch(network: LvmNet, export: Graphs, footage: Footage | None = None, **settings: Any) -> Drift:
+def watch(network: LvmNet, export: Graphs, footage: ReplaySource | None = None, **settings: Any) -> Drift:
     """The drift of `export` against `network`, all in fp32."""
-    return drift(
+    return measure_drift(
         manifest_of(network),
         graphs_of(network),
         export,

@@ -261,7 +261,7 @@ NOON = datetime(2026, 11, 22, 12, 0).timestamp()  # by the machine's own clock
 
 
 @pytest.mark.parametrize(
-    "text, wanted",
+    "text, expected",
     [
         ("60", 60.0),
         ("0.5", 0.5),
@@ -275,9 +275,9 @@ NOON = datetime(2026, 11, 22, 12, 0).timestamp()  # by the machine's own clock
         ("2026-11-22T11:00+02:00", datetime(2026, 11, 22, 9, tzinfo=timezone.utc).timestamp()),
     ],
 )
-def test_times_are_seconds_or_what_the_clock_showed(text, wanted):
-    epoch = 0.0 if wanted < 100 else NOON - 7200
-    assert moment(text, name="--from", epoch=epoch, now=NOON) == pytest.approx(wanted - epoch)
+def test_times_are_seconds_or_what_the_clock_showed(text, expected):
+    epoch = 0.0 if expected < 100 else NOON - 7200
+    assert moment(text, name="--from", epoch=epoch, now=NOON) == pytest.approx(expected - epoch)
 
 
 @pytest.mark.parametrize("text", ["", "nan", "inf", "25:00", "12:60", "noon", "2026-13-01T00:00", "9" * 400])

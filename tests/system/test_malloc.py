@@ -149,15 +149,15 @@ loaded = [[] for _ in range(1_000_000)]
 gc.collect()
 if sys.argv[1] == "alone":
     freeze_loaded_objects()
-most, being_answered = 0, collections.deque(maxlen=10_000)  # so long that they are no young garbage
+peak, being_answered = 0, collections.deque(maxlen=10_000)  # so long that they are no young garbage
 for _ in range(200_000):
     being_answered.append(Request())
-    most = max(most, Request.there)
-print(most)
+    peak = max(peak, Request.there)
+print(peak)
 """
 
 
-@pytest.mark.parametrize("kind, least, most", [("plain", 190_000, 200_000), ("alone", 10_000, 120_000)])
-def test_cycles_are_found_sooner_where_what_is_loaded_is_left_alone(kind, least, most):
+@pytest.mark.parametrize("kind, lowest, highest", [("plain", 190_000, 200_000), ("alone", 10_000, 120_000)])
+def test_cycles_are_found_sooner_where_what_is_loaded_is_left_alone(kind, lowest, highest):
     result = subprocess.run([sys.executable, "-c", LOADED, kind], check=True, capture_output=True, text=True)
-    assert least <= int(result.stdout) <= most
+    assert lowest <= int(result.stdout) <= highest

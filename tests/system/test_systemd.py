@@ -27,7 +27,7 @@ UNIT = ROOT / "configs" / "systemd" / "lvm-edge.service"
 
 
 @contextlib.contextmanager
-def door(address: str):
+def bind_socket(address: str):
     """systemd's end of the socket; `@` begins an abstract name."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as bound:
         bound.bind("\0" + address[1:] if address.startswith("@") else address)
@@ -35,10 +35,10 @@ def door(address: str):
         yield bound
 
 
-def _until(bound: socket.socket, wanted: str) -> list[str]:
+def _until(bound: socket.socket, expected: str) -> list[str]:
     got, end = [bound.recv(4096).decode()], time.monotonic() + 20
-    while got[-1] != wanted:
-        assert time.monotonic() < end, f"{wanted} did not come, but {got[-5:]}"
+    while got[-1] != expected:
+        assert time.monotonic() < end, f"{expected} did not come, but {got[-5:]}"
         got.append(bound.recv(4096).decode())
     return got
 
@@ -49,7 +49,7 @@ def address(request, tmp_path):
 
 
 def test_ready_status_life_and_stopping_arrive(address):
-    with door(address) as bound:
+    with bind_socket(address) as bound:
         with notify_systemd(Notifier(address, watchdog_s=0.1), lambda: True, lambda: "all\nis well"):
             got = _until(bound, "WATCHDOG=1") + _until(bound, "WATCHDOG=1")
         got += _until(bound, "STOPPING=1")
@@ -60,7 +60,7 @@ def test_the_sign_of_life_stops_when_nothing_gets_done_and_comes_back(tmp_path, 
     now = [0.0]
     watchdog = Watchdog(clock=lambda: now[0])
     address = str(tmp_path / "notify")
-    with door(address) as bound:
+    with bind_socket(address) as bound:
         with notify_systemd(Notifier(address, watchdog_s=0.04), watchdog.is_alive, lambda: ""):
             _until(bound, "WATCHDOG=1")
             watchdog.begin()
@@ -96,7 +96,7 @@ def test_an_idle_camera_is_no_reason_to_restart():
 
 def test_a_question_about_life_that_fails_is_no_life(tmp_path, caplog):
     address = str(tmp_path / "notify")
-    with door(address) as bound:
+    with bind_socket(address) as bound:
         with notify_systemd(Notifier(address, watchdog_s=0.04), lambda: 1 / 0 > 0, lambda: ""):
             time.sleep(0.2)
         assert "WATCHDOG=1" not in _until(bound, "STOPPING=1")
@@ -116,7 +116,7 @@ def test_systemd_that_is_gone_ends_nothing(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "environment, wanted",
+    "environment, expected",
     [
         ({}, None),
         ({"WATCHDOG_USEC": "3000000"}, 3.0),
@@ -127,8 +127,8 @@ def test_systemd_that_is_gone_ends_nothing(tmp_path, caplog):
     ],
     ids=range(6),
 )  # fmt: skip
-def test_the_watchdog_is_wanted_of_this_process_only(environment, wanted):
-    assert Notifier.from_environment(environment).watchdog_s == wanted
+def test_the_watchdog_is_wanted_of_this_process_only(environment, expected):
+    assert Notifier.from_environment(environment).watchdog_s == expected
 
 
 @timed
@@ -146,7 +146,7 @@ def test_the_real_process_tells_and_stops_within_two_seconds(tmp_path):
         "--source",
         "demo?size=64x48&speed=10",
     ]
-    with door(address) as bound:
+    with bind_socket(address) as bound:
         process = subprocess.Popen(
             [*command, "--no-http", "--backend", "onnxruntime"],
             env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
@@ -169,12 +169,12 @@ def test_the_real_process_tells_and_stops_within_two_seconds(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "told, after_s, lines", [(False, 4, 0), (False, 6, 1), (True, 590, 0), (True, 610, 1)]
+    "notified, after_s, lines", [(False, 4, 0), (False, 6, 1), (True, 590, 0), (True, 610, 1)]
 )
 def test_a_journal_gets_a_line_in_ten_minutes_a_terminals_pipe_one_in_five_seconds(
-    tmp_path, monkeypatch, capsys, told, after_s, lines
+    tmp_path, monkeypatch, capsys, notified, after_s, lines
 ):
-    if told:
+    if notified:
         monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
     clock = [100.0]
     monkeypatch.setattr(
@@ -217,9 +217,9 @@ def test_systemd_understands_the_unit(unit):
     done = subprocess.run(
         ["systemd-analyze", "verify", str(unit)], capture_output=True, text=True, timeout=60
     )
-    said = [line for line in done.stderr.splitlines() if str(unit) in line or "lvm-edge.service" in line]
+    messages = [line for line in done.stderr.splitlines() if str(unit) in line or "lvm-edge.service" in line]
     newer = re.compile(r"Unknown key( name)? '(RestartSteps|RestartMaxDelaySec)'")
-    assert [line for line in said if not newer.search(line)] == [], done.stderr
+    assert [line for line in messages if not newer.search(line)] == [], done.stderr
 
 
 def test_systemd_counts_little_that_the_unit_leaves_open(unit):

@@ -37,21 +37,21 @@ def test_stages_and_snapshots_of_a_camera_are_told_at_metrics(tmp_path):
         service.run()
         page = TestClient(make_app(service)).get("/metrics").text
         saves = camera.folder.save_seconds.read()[0][-1]
-    found = {
-        (one.name, *(one.labels[key] for key in ("stage", "le") if key in one.labels)): one.value
+    samples = {
+        (sample.name, *(sample.labels[key] for key in ("stage", "le") if key in sample.labels)): sample.value
         for family in text_string_to_metric_families(page)
-        for one in family.samples
-        if one.name.startswith(("lvm_stage", "lvm_state_save")) and one.labels["camera"] == "lane1"
+        for sample in family.samples
+        if sample.name.startswith(("lvm_stage", "lvm_state_save")) and sample.labels["camera"] == "lane1"
     }
-    batches = found["lvm_stage_seconds_count", "backbone"]
+    batches = samples["lvm_stage_seconds_count", "backbone"]
     # Batches of 8, the last of a clip and of the source smaller.
-    assert batches == found["lvm_stage_seconds_count", "prepare"] == 6
-    assert found["lvm_stage_seconds_count", "remember"] == batches
-    assert found["lvm_stage_seconds_count", "sampler"] == FRAMES // CLIP
-    assert found["lvm_stage_seconds_count", "background"] == FRAMES // CLIP
-    assert found["lvm_stage_seconds_count", "journal"] == batches
-    whole = found["lvm_stage_seconds_sum", "remember"]
-    assert 0 < found["lvm_stage_seconds_sum", "background"] <= whole
-    assert found["lvm_state_save_seconds_count",] == saves >= 2
-    slow = found["lvm_state_save_seconds_bucket", "5.0"] - found["lvm_state_save_seconds_bucket", "2.0"]
-    assert slow >= 1 and found["lvm_state_save_seconds_sum",] > 4
+    assert batches == samples["lvm_stage_seconds_count", "prepare"] == 6
+    assert samples["lvm_stage_seconds_count", "remember"] == batches
+    assert samples["lvm_stage_seconds_count", "sampler"] == FRAMES // CLIP
+    assert samples["lvm_stage_seconds_count", "background"] == FRAMES // CLIP
+    assert samples["lvm_stage_seconds_count", "journal"] == batches
+    whole = samples["lvm_stage_seconds_sum", "remember"]
+    assert 0 < samples["lvm_stage_seconds_sum", "background"] <= whole
+    assert samples["lvm_state_save_seconds_count",] == saves >= 2
+    slow = samples["lvm_state_save_seconds_bucket", "5.0"] - samples["lvm_state_save_seconds_bucket", "2.0"]
+    assert slow >= 1 and samples["lvm_state_save_seconds_sum",] > 4

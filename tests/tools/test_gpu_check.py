@@ -14,7 +14,7 @@ import pytest
 from engines.bundle import Bundle
 from engines.cuda import driver_problem, open_cuda
 from engines.tensorrt_versions import open_tensorrt
-from export.bundle.writer import network_of
+from export.bundle.writer import load_network
 from tests.support.tensorrt_machine import fake_machine, tensorrt_bundle
 from tools.gpu import parts as gpu_parts
 from tools.gpu.report import Part, attempt, markdown
@@ -50,7 +50,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A bundle on a machine with a fake GPU, where torch's network stays on the CPU."""
     made = tensorrt_bundle(tmp_path)
     fake_machine(monkeypatch, tmp_path, "10.3.0")
-    monkeypatch.setattr(gpu_parts, "_reference", network_of)
+    monkeypatch.setattr(gpu_parts, "_reference", load_network)
     monkeypatch.setattr(gpu_parts, "torch_problem", lambda: None)
     monkeypatch.setattr(gpu_parts, "GRAPHS", ("sampler",))
     return made
@@ -66,7 +66,7 @@ def test_plans_are_built_once_and_compared(place: Path) -> None:
 
 def test_a_graph_that_differs_fails_its_part(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def another(bundle: Bundle):
-        network = network_of(bundle)
+        network = load_network(bundle)
         network.sampler.load_state_dict({k: 1.01 * v for k, v in network.sampler.state_dict().items()})
         return network
 

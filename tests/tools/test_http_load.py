@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from edge_runtime.config.access_tokens import hash_of, new_token
+from edge_runtime.config.access_tokens import hash_token, new_token
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.http.server import HttpServer
@@ -18,7 +18,7 @@ REFUSED = {"hung up on", "gone in the middle", "held until the end", "401", "404
 @pytest.fixture
 def target(tmp_path):
     token = new_token()
-    tokens = [{"name": "load", "token_hash": hash_of(token)}]
+    tokens = [{"name": "load", "token_hash": hash_token(token)}]
     settings = HttpSettings.model_validate({"tokens": tokens, "queries_per_s": None})
     with small_service(tmp_path) as service:
         with HttpServer(service, "127.0.0.1:0", Run(service, Config(http=settings))) as server:

@@ -19,9 +19,9 @@ from export.data.files import QUERIES, write_lines
 from export.data.query_writer import ask_all
 from export.data.records import CropInVideo
 from export.data.world_set import world_video, write_worlds
-from export.evaluation.run_folders import SYSTEMS, TrainedRun, baselines_of, events_of, results_of
+from export.evaluation.run_folders import SYSTEMS, TrainedRun, read_baselines, read_events, read_results
 from export.evaluation.stream_run import Model
-from export.evaluation.videos import caches_of, crops_of
+from export.evaluation.videos import encode_crops, open_caches
 from export.quantization.plan import Plan
 from export.training.evaluate_cli import answers, register
 from tests.support.evaluation_runs import make_run
@@ -54,10 +54,10 @@ def test_all_systems_answer_all_queries_of_the_split(run: Path, data: Path) -> N
     assert set(said["systems"]) == set(SYSTEMS) and said["split"] == "test"
     asked = {one.qid for one in read(data).queries if one.video == "L1-4"}
     for system in SYSTEMS:
-        results = results_of([run], "test", system)
+        results = read_results([run], "test", system)
         assert results is not None and {one.qid for one in results} == asked
         assert {one.seed for one in results} == {7}
-        assert (events_of([run], "test", system) is None) == (system == "tubedetr")
+        assert (read_events([run], "test", system) is None) == (system == "tubedetr")
     cells = said["systems"]["lvm-net"]
     assert set(cells) <= {f"{kind}/short" for kind in ("activity", "object", "time")} and cells
     assert all(0 <= low <= estimate <= high <= 1 for estimate, low, high in cells.values())
@@ -76,27 +76,27 @@ def test_a_bundle_is_evaluated_and_nothing_is_written_into_it(run: Path, data: P
         assert isinstance(found.exception, LvmError) and said in str(found.exception)
     assert invoke(bundle, "--data", data, "--output", tmp_path / "o").exit_code == 0
     assert invoke(run, "--data", data, "--system", "lvm-net").exit_code == 0
-    ours, runs = (results_of([folder], "test", "lvm-net") for folder in (tmp_path / "o", run))
+    ours, runs = (read_results([folder], "test", "lvm-net") for folder in (tmp_path / "o", run))
     assert ours and runs and [one.class_logits for one in ours] == [one.class_logits for one in runs]
     assert sorted(bundle.rglob("*")) == before
 
 
 def test_a_video_is_seen_once_by_each_backbone(run: Path, data: Path, tmp_path: Path) -> None:
     opened, folder = TrainedRun.open(run), read(data)
-    model = Model.of_network(opened.network, opened.card)
+    model = Model.from_network(opened.network, opened.card)
     for digest in ("one", "one", "two"):
-        caches = list(caches_of(folder, "test", opened.config, model.backbone, digest, tmp_path))
+        caches = list(open_caches(folder, "test", opened.config, model.backbone, digest, tmp_path))
         assert [cache.name for cache in caches] == ["L1-4"] and len(caches[0].ticks) == 60
     assert len(list(tmp_path.glob("*/L1-4/tokens.npy"))) == 2
 
 
 def test_crops_out_of_the_video_are_encoded_by_the_backbone(run: Path, data: Path, tmp_path: Path) -> None:
     opened, folder = TrainedRun.open(run), read(data)
-    model = Model.of_network(opened.network, opened.card)
+    model = Model.from_network(opened.network, opened.card)
     query = next(one for one in folder.queries if one.type == "activity")
     crops = [CropInVideo(tick5=tick, box=(0.1, 0.1, 0.5, 0.9)) for tick in (50, 50, 200)]
     asked = [query.model_copy(update={"qid": str(i), "crop": crop}) for i, crop in enumerate(crops)]
-    tokens = crops_of(folder, folder.videos[query.video], asked, opened.config, model.backbone)
+    tokens = encode_crops(folder, folder.videos[query.video], asked, opened.config, model.backbone)
     assert tokens["0"].shape == (49, opened.config.d_backbone)
     assert (tokens["0"] == tokens["1"]).all() and not np.allclose(tokens["0"], tokens["2"])
 
@@ -150,7 +150,7 @@ def test_a_baseline_that_does_not_say_how_it_was_trained_is_refused(run: Path, t
 def test_results_say_whose_the_baseline_is(run: Path, data: Path, tmp_path: Path) -> None:
     found = invoke(run, "--data", data, "--system", "tubedetr", "--output", tmp_path)
     assert found.exit_code == 0, found.output
-    assert baselines_of([tmp_path], "test") == [{"run": str(run), "steps": 60}]
+    assert read_baselines([tmp_path], "test") == [{"run": str(run), "steps": 60}]
     found = invoke(run, "--data", data, "--system", "lvm-net", "--baseline", run)
     assert isinstance(found.exception, LvmError) and "add --system tubedetr" in str(found.exception)
 

@@ -18,7 +18,7 @@ from export.data.records import CropFile, CropInVideo, QueryRecord, Video
 from export.data.user_dataset import own_set
 from export.data.video_labels import VideoTruth
 from export.data.world_set import world_of, world_video, write_worlds
-from export.evaluation.videos import caches_of, crops_of
+from export.evaluation.videos import encode_crops, open_caches
 from export.training.data.dataset import WorldFootage, footage_of
 from export.training.data.product_photos import photos_to_learn_from
 from export.training.data.scenes import NOTHING
@@ -270,7 +270,7 @@ def test_a_box_at_the_very_end_shows_the_last_picture(place):
         seen.append(given["image"][0].astype(int))
         return engine(given)
 
-    crops_of(data, data.videos["a.mp4"], [asked], CONFIG, backbone)
+    encode_crops(data, data.videos["a.mp4"], [asked], CONFIG, backbone)
     assert np.abs(seen[0] - cut(119)).mean() < 12
 
 
@@ -376,7 +376,7 @@ def test_worlds_and_files_may_share_a_split(place, tmp_path):
     with (tmp_path / "videos.jsonl").open("a") as file:
         file.write(f"{film}\n")
     engine = fake_backbone(WORLDLY)
-    found = list(caches_of(read(tmp_path), "test", WORLDLY, engine, "digest", tmp_path / "cache"))
+    found = list(open_caches(read(tmp_path), "test", WORLDLY, engine, "digest", tmp_path / "cache"))
     assert [(one.name, len(one.tokens)) for one in found] == [("L1-1", 60), ("film", 24)]
 
 

@@ -19,8 +19,8 @@ from engines.manifest import TrainingRecord
 from export.bundle.checkpoint import from_checkpoint, save_checkpoint
 from export.bundle.writer import ModelCard, write_bundle
 from export.networks.model import LvmNet
-from export.onnx_graphs.external_weights import part_of, weights_digest
-from export.quantization.plan import fp32
+from export.onnx_graphs.external_weights import hash_weights, select_prefix
+from export.quantization.plan import make_fp32_plan
 from export.training.data.dataset import WorldFootage
 from export.training.loop.distributed import Team
 from export.training.lvm.task import LvmTask
@@ -88,7 +88,7 @@ def test_the_checkpoint_holds_what_the_stages_learned(place):
     taught = load_file(run / "backbone.safetensors")
     identity = network.reader.embed.likeness.identity
     for part, module in (("backbone.", network.backbone), ("identity.", identity)):
-        values = part_of(taught, part)
+        values = select_prefix(taught, part)
         assert values.keys() == module.state_dict().keys()
         assert all(torch.equal(module.state_dict()[name], value) for name, value in values.items())
     learned = load_file(run / "lvm.safetensors")
@@ -114,7 +114,7 @@ def test_the_checkpoint_says_how_it_was_made(place):
 
 def test_the_checkpoint_becomes_a_bundle(place, tmp_path):
     network, card = from_checkpoint(place / "run" / CHECKPOINT)
-    write_bundle(network, card, tmp_path / "bundle", fp32(["onnxruntime"]))
+    write_bundle(network, card, tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
     assert Bundle.open(tmp_path / "bundle").manifest.training.trained
 
 
@@ -301,7 +301,7 @@ def test_a_manifest_says_what_it_was_started_from_and_not_where_that_lay(place, 
     said, (network, before) = one.card().training, from_checkpoint(start)
     assert str(place) not in said.model_dump_json() and json.loads(said.recipe)["start"] == CHECKPOINT
     told = json.loads(said.data)["start"]
-    assert told["weights"] == weights_digest(network) and told["recipe"] == before.training.recipe
+    assert told["weights"] == hash_weights(network) and told["recipe"] == before.training.recipe
     assert Recipe.model_validate(json.loads(said.recipe) | {"network": recipe.network, "data": {}}).seed == 3
 
 

@@ -72,7 +72,7 @@ def answer_picture(memory: Memory) -> Any:
     figure = memory.plot(answer)
     (axes,) = figure.axes
     said = f"{answer.answer} ({answer.confidence:.0%}); truth: {shown.truth}"
-    axes.set_title(f"{shown.words} {said}", fontsize=10)
+    axes.set_title(f"{shown.text} {said}", fontsize=10)
     return figure
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.interfaces.cli.check_config import schema_of_config
+from edge_runtime.interfaces.cli.check_config import make_config_schema
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -43,7 +43,7 @@ The tables below are made from the program by `python -m tools.docs.config_refer
 
 def page() -> str:
     """The whole page as Markdown."""
-    schema = schema_of_config()
+    schema = make_config_schema()
     return "\n".join([HEAD, *_section("", schema, schema["$defs"], {})]).rstrip() + "\n"
 
 

@@ -18,7 +18,7 @@ from rich.console import Console
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.panel import Panel
 from edge_runtime.interfaces.cli.query_text import parse_line
-from edge_runtime.interfaces.cli.run_console import sentence
+from edge_runtime.interfaces.cli.run_console import format_answer
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
@@ -71,7 +71,7 @@ def main(place: Path) -> None:
         for question in asked:  # an engine's first call for a kind of question costs more than any other
             service.ask(parse_line(question))
         for question in asked:
-            panel.said.append((question, sentence(service.ask(parse_line(question)))))
+            panel.exchanges.append((question, format_answer(service.ask(parse_line(question)))))
         console.print(panel)
     place.write_text(console.export_svg(title="lvm-edge run --source demo"), encoding="utf-8")
 

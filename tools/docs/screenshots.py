@@ -20,7 +20,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from edge_runtime.interfaces.cli.demo_questions import demo_questions
+from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError, Unavailable
@@ -45,7 +45,7 @@ def product_photo(service: Service, folder: Path) -> tuple[Path, str]:
     """A photo of the product that something was done with a while ago, and what that was."""
     camera = next(iter(service.cameras.values()))
     until = (camera.version.coverage.end or 0) * 0.9
-    asked = demo_questions(camera.settings.source, until)[2]
+    asked = make_demo_questions(camera.settings.source, until)[2]
     wanted = asked.query.object  # type: ignore[union-attr]
     assert isinstance(wanted, Photos)
     file = folder / "product.png"

@@ -26,13 +26,13 @@ from engines.select import find_backend_problems, load_engine
 from engines.spec import Engine, Feeds
 from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import tensorrt_problem
-from export.bundle.writer import network_of
+from export.bundle.writer import load_network
 from export.gates.limits import GateSettings
-from export.gates.run import run_bundle, sentence
+from export.gates.run import describe_failure, run_bundle
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
 from export.parity import sample_inputs as feeds
-from export.parity.check import cases, compare, tolerance
+from export.parity.check import compare, make_cases, max_error
 from tools.gpu.report import Figures, attempt
 
 ROOT = Path(__file__).parents[2]
@@ -137,8 +137,8 @@ def parity(place: Path, backend: str, precision: Precision) -> Figures:
     figures: Figures = {}
     for name in GRAPHS:
         with load_engine(bundle, name, backend) as engine:
-            found = compare(TorchEngine(network, name), engine, list(cases(network, name)))
-        worst, allowed = max(found, key=lambda one: one.error), tolerance(precision)
+            found = compare(TorchEngine(network, name), engine, list(make_cases(network, name)))
+        worst, allowed = max(found, key=lambda one: one.error), max_error(precision)
         figures[name] = {"max_abs_error": worst.error, "output": worst.output, "tolerance": allowed}
         if not worst.error <= allowed:
             figures["wrong"] = f"{name}: {worst.output} differs by {worst.error:.3g} ({worst.case})"
@@ -160,7 +160,7 @@ def drift(place: Path, backend: str) -> Figures:
             "tokens": run.final.tokens,
             "errors": {name: one.error for name, one in run.final.alone.items()},
         }
-    return figures if result.passed else figures | {"wrong": sentence(result)}
+    return figures if result.passed else figures | {"wrong": describe_failure(result)}
 
 
 def speed(place: Path, name: GraphName, rounds: int) -> Figures:
@@ -191,7 +191,7 @@ def _reference(bundle: Bundle) -> LvmNet:
     """The fp32 network on the GPU, without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
-    return network_of(bundle).cuda()
+    return load_network(bundle).cuda()
 
 
 class _Compiled(TorchEngine):
@@ -229,11 +229,11 @@ def _sample(bundle: Bundle, name: GraphName, batch: int) -> Feeds:
     """Feeds like a device's."""
     config, rng = bundle.manifest.network, np.random.default_rng(0)
     if name == "backbone":
-        return {"image": feeds.scenes(batch, config.image_size, rng)}
+        return {"image": feeds.draw_scenes(batch, config.image_size, rng)}
     pool = rng.normal(size=(256, config.d_backbone)).astype(np.float32)
     if name == "sampler":
-        return feeds.sampler_feeds(config, pool, batch, rng)
-    return feeds.reader_feeds(config, pool, [feeds.TIME] * batch, rng)
+        return feeds.draw_sampler_feeds(config, pool, batch, rng)
+    return feeds.draw_reader_feeds(config, pool, [feeds.TIME] * batch, rng)
 
 
 def _warm(engine: Engine, given: Feeds) -> Figures:

@@ -29,15 +29,15 @@ from export.data.checks import read
 from export.data.files import CLASSES, EVENTS, TRACKS, VIDEOS
 from export.data.records import Classes
 from export.evaluation.run_folders import TrainedRun
-from export.papers.detection.average_precision import Ranking, mean_ap, mean_ap_gain
+from export.papers.detection.average_precision import Ranking, mean_ap_gain_interval, mean_ap_interval
 from export.papers.detection.captions import CAPTIONS
 from export.papers.detection.clips import ClipRule, RegionVideo
-from export.papers.detection.named import ClipSize, head_of, parts_of
+from export.papers.detection.named import ClipSize, make_head, make_parts
 from export.papers.detection.recipe import HeadRecipe
-from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, with_region_tokens
+from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
 from export.papers.detection.results import load_answers, save_answers
-from export.papers.detection.train import answers, fit
-from export.papers.detection.videos import region_videos
+from export.papers.detection.train import evaluate_head, train_head
+from export.papers.detection.videos import load_region_videos
 from tools.console import finish, progress, run_tool, show
 
 
@@ -50,7 +50,7 @@ def seen(
     cache = arguments.cache or arguments.output / "cache"
     with progress(sum(video.split in ("train", arguments.split) for video in data.videos.values())) as step:
         train, test = (
-            region_videos(run, data, split, cache, rule, lambda name: step(name))
+            load_region_videos(run, data, split, cache, rule, lambda name: step(name))
             for split in ("train", arguments.split)
         )
     return train, test, [one.name for one in data.classes]
@@ -81,9 +81,7 @@ def with_learned_regions(
     torch.manual_seed(0)
     module = RegionTokens(train[0].tokens.shape[-1], arguments.regions, arguments.frames)
     fit_region_tokens(module, train, recipe_of(arguments, 0))
-    return [with_region_tokens(module, one) for one in train], [
-        with_region_tokens(module, one) for one in test
-    ]
+    return [replace_regions(module, one) for one in train], [replace_regions(module, one) for one in test]
 
 
 def trained(
@@ -103,10 +101,10 @@ def trained(
         started = time.process_time()
         torch.manual_seed(seed)
         width, classes = train[0].features.shape[-1], train[0].labels.shape[-1]
-        head = head_of(name, width, classes, doing, size_of(train))
-        fit(head, train, recipe_of(arguments, seed))
+        head = make_head(name, width, classes, doing, size_of(train))
+        train_head(head, train, recipe_of(arguments, seed))
         seconds = time.process_time() - started
-        save_answers(answers(head, test), path)
+        save_answers(evaluate_head(head, test), path)
     return Ranking(load_answers(path), activities), seconds
 
 
@@ -152,15 +150,15 @@ def compared(
     for name, rankings in runs.items():
         by_class = sum(one.average_precisions() for one in rankings) / len(rankings)
         out[name] = {
-            "map": [round(value, 4) for value in mean_ap(rankings)[:3]],
-            "seeds": [round(float(mean_ap([one]).estimate), 4) for one in rankings],
+            "map": [round(value, 4) for value in mean_ap_interval(rankings)[:3]],
+            "seeds": [round(float(mean_ap_interval([one]).estimate), 4) for one in rankings],
             "by_activity": {
                 label: round(float(ap), 3)
                 for label, ap in zip(classes, by_class, strict=True)
                 if not math.isnan(ap)  # it never happens
             },
             "gain": {
-                other: [round(value, 4) for value in mean_ap_gain(rankings, runs[other])[:3]]
+                other: [round(value, 4) for value in mean_ap_gain_interval(rankings, runs[other])[:3]]
                 for other in against
                 if other in runs and other != name
             },
@@ -194,7 +192,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     for name in arguments.heads:
-        parts_of(name, 8)  # a slip is told before hours of training
+        make_parts(name, 8)  # a slip is told before hours of training
     run = TrainedRun.open(arguments.model)
     same_settings(arguments, run.backbone_digest())
     train, test, classes = seen(run, arguments)

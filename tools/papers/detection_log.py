@@ -25,8 +25,8 @@ from export.data.checks import read
 from export.data.files import Dataset
 from export.evaluation.run_folders import TrainedRun
 from export.papers.detection.clips import Real, RegionVideo
-from export.papers.detection.named import head_of
-from export.papers.detection.train import fit, probabilities
+from export.papers.detection.named import make_head
+from export.papers.detection.train import predict, train_head
 from tools.console import finish, run_tool
 from tools.papers.detection import options, recipe_of, seen, size_of, with_learned_regions
 from tools.quality.activities import Told, judged
@@ -78,13 +78,13 @@ def main() -> None:
     if arguments.learned_regions:
         train, test = with_learned_regions(train, test, arguments)
     torch.manual_seed(arguments.seed)
-    head = head_of(arguments.head, train[0].features.shape[-1], len(names), size=size_of(train))
-    fit(head, train, recipe_of(arguments, arguments.seed))
+    head = make_head(arguments.head, train[0].features.shape[-1], len(names), size=size_of(train))
+    train_head(head, train, recipe_of(arguments, arguments.seed))
     log = _Log(data, names)
-    known = [(video, probabilities(head, video)) for video in train]
+    known = [(video, predict(head, video)) for video in train]
     thresholds = [round(float(one), 2) for one in np.arange(0.1, 0.91, 0.05)]
     best = max(thresholds, key=lambda one: log.judge(known, one)["tiou_0.3"]["f1"])
-    result = log.judge([(video, probabilities(head, video)) for video in test], best)
+    result = log.judge([(video, predict(head, video)) for video in test], best)
     finish({"head": arguments.head, "learned_regions": arguments.learned_regions, "threshold": best} | result)
 
 

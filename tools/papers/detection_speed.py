@@ -29,10 +29,16 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
-from export.papers.detection.bank import BankAttention, newest
+from export.papers.detection.bank import BankAttention, make_newest_rows
 from export.papers.detection.clips import RegionVideo
-from export.papers.detection.head import Before, DetectionHead, MemoryPart
-from export.papers.detection.memsvd import Basis, ForgettingSVD, Probed, exact_basis, randomised_basis
+from export.papers.detection.head import DetectionHead, MemoryPart, ReadPast
+from export.papers.detection.memsvd import (
+    Basis,
+    ForgettingSVD,
+    ProbedProjection,
+    make_exact_basis,
+    make_randomised_basis,
+)
 from export.papers.detection.past import Rows
 from tools.console import finish, progress, run_tool, show
 
@@ -52,11 +58,11 @@ class AsPrinted(MemoryPart):
         super().__init__()
         self.part = part
 
-    def watch(self, video: RegionVideo) -> Before:
+    def watch(self, video: RegionVideo) -> ReadPast:
         return self.part.watch(video)
 
     def forward(self, regions: Tensor, valid: Tensor, past: Rows) -> Tensor:
-        return self.part.as_printed(regions, past)
+        return self.part.forward_as_published(regions, past)
 
 
 def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> dict[str, Call]:
@@ -65,7 +71,7 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
     new = rng.normal(size=(REGIONS, width)).astype(np.float32)
     regions, valid = torch.from_numpy(new)[None], torch.ones(1, REGIONS, dtype=torch.bool)
     rows = Rows(torch.from_numpy(bank)[None], torch.ones(1, len(bank), dtype=torch.bool))
-    attention = BankAttention(width, newest(len(bank)), inner=inner)
+    attention = BankAttention(width, make_newest_rows(len(bank)), inner=inner)
     svd = OnlineSVD.empty(COMPONENTS, width, forgetting=0.95, dtype=np.float32)
     for at in range(0, min(len(bank), 60), REGIONS):
         svd = svd.update(bank[at : at + REGIONS])
@@ -78,7 +84,7 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
         return lambda: Basis(torch.from_numpy(np.ascontiguousarray(found()))[None])
 
     projection = ForgettingSVD(COMPONENTS)
-    probed = Probed(projection, width)
+    probed = ProbedProjection(projection, width)
     return {
         NONE: asked(None),
         PRINTED: asked(AsPrinted(attention), lambda: rows),
@@ -87,16 +93,16 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
         ONLINE: asked(projection, basis(lambda: svd.update(new).basis)),
         PROBED: asked(probed, basis(lambda: svd.basis)),
         PROBED_ONLINE: asked(probed, basis(lambda: svd.update(new).basis)),
-        RANDOMISED: asked(projection, basis(lambda: randomised_basis(bank, COMPONENTS))),
-        EXACT: asked(projection, basis(lambda: exact_basis(bank, COMPONENTS))),
+        RANDOMISED: asked(projection, basis(lambda: make_randomised_basis(bank, COMPONENTS))),
+        EXACT: asked(projection, basis(lambda: make_exact_basis(bank, COMPONENTS))),
     }
 
 
 def cost(width: int, inner: int, seconds: float) -> dict[str, dict[str, float]]:
     """FLOPs of one clip and parameters of each head, its classifier taken off. SVDs are no part of a head."""
     calls = heads(width, inner, seconds, np.random.default_rng(0))
-    attention = _numbers(BankAttention(width, newest(), inner=inner))
-    probed = _numbers(Probed(ForgettingSVD(COMPONENTS), width))
+    attention = _numbers(BankAttention(width, make_newest_rows(), inner=inner))
+    probed = _numbers(ProbedProjection(ForgettingSVD(COMPONENTS), width))
     parameters = {PRINTED: attention, TAKEN: attention, READ: 0, PROBED: probed}
     nothing = _flops(calls[NONE])
     return {

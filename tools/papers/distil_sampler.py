@@ -39,11 +39,11 @@ from engines.network_config import NetworkConfig
 from export.bundle.checkpoint import from_bundle, save_checkpoint
 from export.data.checks import read
 from export.data.token_cache import VideoCache
-from export.evaluation.stream_run import Model, watched
-from export.evaluation.videos import caches_of
-from export.networks.model import LvmNet, initialised
+from export.evaluation.stream_run import Model, build_memory
+from export.evaluation.videos import open_caches
+from export.networks.model import LvmNet, make_untrained
 from export.networks.s5 import S5Sampler
-from export.onnx_graphs.external_weights import weights_digest
+from export.onnx_graphs.external_weights import hash_weights
 from export.training.loop.trainer import schedule
 from export.training.recipe import Optimiser
 from tools.console import finish, run_tool
@@ -90,7 +90,7 @@ class _Teacher:
 def lessons(model: Model, cache: VideoCache) -> Lessons:
     """All rounds of one video."""
     teacher = _Teacher(make_sampler("neural", model.sampler))
-    watched(model, cache, Sampler("teacher", teacher, prefilters=True, scores_relevance=True))
+    build_memory(model, cache, Sampler("teacher", teacher, prefilters=True, scores_relevance=True))
     threshold = RELEVANT if model.network.spread else None
     rows = []
     for memory, clip, novelty, scores in teacher.notes:
@@ -191,7 +191,9 @@ def lacking(batch: Mapping[str, Tensor], slots: int) -> View:
 def judged(student: S5Sampler, view: View, state: Tensor) -> tuple[Tensor, Tensor]:
     """Scores (V, n) in the lesson's order, and the next state."""
     seen = view.batch
-    scores, after = student.judged(seen["features"], seen["valid"], seen["cell"], seen["novelty"], state)
+    scores, after = student.score_candidates(
+        seen["features"], seen["valid"], seen["cell"], seen["novelty"], state
+    )
     assert after is not None
     return torch.zeros_like(scores).scatter(1, view.order, scores), after
 
@@ -210,7 +212,7 @@ def exchanged(network: LvmNet, layers: int, seed: int) -> LvmNet:
     config = NetworkConfig.model_validate(
         network.config.model_dump() | {"sampler": "s5", "sampler_layers": layers}
     )
-    made = initialised(config, seed)
+    made = make_untrained(config, seed)
     made.backbone.load_state_dict(network.backbone.state_dict())
     made.reader.load_state_dict(network.reader.state_dict())
     return made
@@ -233,10 +235,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     refuse_teacher(Bundle.open(given.bundle).manifest.network, given.bundle)
     network, card = from_bundle(given.bundle)
-    model = Model.of_network(network, card)
+    model = Model.from_network(network, card)
     data = read(given.data)
-    caches = caches_of(
-        data, given.split, network.config, model.backbone, weights_digest(network.backbone), given.cache
+    caches = open_caches(
+        data, given.split, network.config, model.backbone, hash_weights(network.backbone), given.cache
     )
     material = [lessons(model, cache) for cache in caches]
     made = exchanged(network, given.layers, given.seed)

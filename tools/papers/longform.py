@@ -36,8 +36,14 @@ from edge_runtime.persistence import model_digest
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.select import load_engines
-from export.papers.longform.train import Contrast, Fit, accuracy, fitted, pretrained
-from export.papers.longform.videos import TASKS, Videos, videos_of
+from export.papers.longform.train import (
+    ContrastSettings,
+    FitSettings,
+    predict_correct,
+    pretrain,
+    train_classifier,
+)
+from export.papers.longform.videos import TASKS, Videos, load_videos
 from export.papers.networks.vis4mer import LongformConfig
 from tools.console import finish, run_tool, show
 
@@ -137,11 +143,11 @@ class Study:
     def _right(self, config: LongformConfig, among: Videos, seed: int, contrast: bool = False) -> Any:
         given, start = self.given, None
         if contrast:
-            fit = Fit(steps=given.contrast_steps, seed=seed)
-            stem = Contrast(fit, short=max(1, given.frames // 5), queue=given.queue)
-            start = pretrained(config, self.train, stem)
-        judge = fitted(config, among, Fit(steps=given.steps, seed=seed), start)
-        return accuracy(judge, self.test).tolist()
+            fit = FitSettings(steps=given.contrast_steps, seed=seed)
+            stem = ContrastSettings(fit, short=max(1, given.frames // 5), queue=given.queue)
+            start = pretrain(config, self.train, stem)
+        judge = train_classifier(config, among, FitSettings(steps=given.steps, seed=seed), start)
+        return predict_correct(judge, self.test).tolist()
 
 
 def curve(study: Study) -> dict[str, Any]:
@@ -227,7 +233,7 @@ def _print(result: dict[str, Any]) -> None:
 def _videos(given: argparse.Namespace, bundle: Bundle, count: int, first: int) -> Videos:
     _, engines = load_engines(bundle, "onnxruntime", threads=1)
     size = bundle.manifest.network.image_size
-    videos = videos_of(
+    videos = load_videos(
         range(first, first + count), engines["backbone"], model_digest(bundle), given.cache, size=size,
         frames=given.frames, seconds=given.seconds,
     )  # fmt: skip
@@ -276,7 +282,7 @@ def _costs(base: LongformConfig, videos: Videos, rounds: int = 3, batch: int = 4
         for name, config in rows.items():
             started = time.process_time()
             with torch.autograd.graph.saved_tensors_hooks(_Held.pack(held, name), lambda tensor: tensor):
-                fitted(config, few, Fit(steps=1, batch=batch))
+                train_classifier(config, few, FitSettings(steps=1, batch=batch))
             if number:
                 spent[name].append(time.process_time() - started)
     return {

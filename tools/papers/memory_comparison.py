@@ -14,11 +14,11 @@ from typing import Any
 from engines.errors import LvmError
 from engines.manifest import TimeHead
 from export.evaluation import bootstrap, report
-from export.evaluation.markdown import Json, percent, section
+from export.evaluation.markdown import Json, format_percent, render_section
 from export.evaluation.report import TYPES
-from export.evaluation.results import EventResult, Result, same_questions
-from export.evaluation.run_folders import events_of, results_of
-from export.evaluation.summary import first_answer
+from export.evaluation.results import EventResult, Result, require_same_queries
+from export.evaluation.run_folders import read_events, read_results
+from export.evaluation.summary import make_recall_by_seed
 
 ALL = "all"
 """Questions of every kind together."""
@@ -45,24 +45,28 @@ def compared(ways: Sequence[Way], split: str) -> dict[str, Any]:
     said: dict[str, Any] = {}
     for way in ways:
         results, events = found[way.name]
-        same_questions(results, found[base][0])
+        require_same_queries(results, found[base][0])
         scores = _by_kind(way, results)
         said[way.name] = {
-            "seeds": list(report.seeds_of(results)),
-            "recall_1x": {kind: list(bootstrap.mean(one)[:3]) for kind, one in scores.items()},
-            "coverage": list(report.coverage(events)[:3]),
+            "seeds": list(report.list_seeds(results)),
+            "recall_1x": {kind: list(bootstrap.mean_interval(one)[:3]) for kind, one in scores.items()},
+            "coverage": list(report.coverage_interval(events)[:3]),
         }
         if way.name != base:
             theirs = _by_kind(ways[0], found[base][0])
             pairs = {kind: (scores[kind], theirs[kind]) for kind in scores}
-            said[way.name]["gain"] = {k: list(bootstrap.difference(*pair)[:3]) for k, pair in pairs.items()}
-            said[way.name]["ratio"] = {k: list(bootstrap.ratio(*pair)[:3]) for k, pair in pairs.items()}
+            said[way.name]["gain"] = {
+                k: list(bootstrap.difference_interval(*pair)[:3]) for k, pair in pairs.items()
+            }
+            said[way.name]["ratio"] = {
+                k: list(bootstrap.ratio_interval(*pair)[:3]) for k, pair in pairs.items()
+            }
     return said
 
 
 def _answers(way: Way, split: str) -> tuple[list[Result], list[EventResult]]:
-    results = results_of(way.folders, split, way.system)
-    events = events_of(way.folders, split, way.system)
+    results = read_results(way.folders, split, way.system)
+    events = read_events(way.folders, split, way.system)
     if not results or not events:
         places = ", ".join(map(str, way.folders))
         raise LvmError(
@@ -73,9 +77,9 @@ def _answers(way: Way, split: str) -> tuple[list[Result], list[EventResult]]:
 
 
 def _by_kind(way: Way, results: Sequence[Result]) -> dict[str, bootstrap.Scores]:
-    metric = first_answer(way.heads)
+    metric = make_recall_by_seed(way.heads)
     parts = {kind: [one for one in results if kind in (one.type, ALL)] for kind in KINDS}
-    found = {kind: report.scores_of(some, metric) for kind, some in parts.items()}
+    found = {kind: report.to_scores(some, metric) for kind, some in parts.items()}
     return {kind: scores for kind, scores in found.items() if scores is not None}
 
 
@@ -93,14 +97,14 @@ def table(title: str, said: str, rows: Json, costs: Json, activity: Json, over: 
         lines.append(
             [
                 name,
-                *(percent(one["recall_1x"].get(kind)) for kind in KINDS),
-                percent(one.get("gain", {}).get(ALL), signed=True),
-                percent(one["coverage"]),
-                percent(activity.get(name)),
-                f"{cost['state_bytes']:,}" if cost else percent(None),
-                f"{cost['clip_ms']:.1f}" if cost else percent(None),
-                f"{cost['question_ms']:.1f}" if cost else percent(None),
+                *(format_percent(one["recall_1x"].get(kind)) for kind in KINDS),
+                format_percent(one.get("gain", {}).get(ALL), signed=True),
+                format_percent(one["coverage"]),
+                format_percent(activity.get(name)),
+                f"{cost['state_bytes']:,}" if cost else format_percent(None),
+                f"{cost['clip_ms']:.1f}" if cost else format_percent(None),
+                f"{cost['question_ms']:.1f}" if cost else format_percent(None),
                 str(len(one["seeds"])),
             ]
         )
-    return section(title, said, header, lines)
+    return render_section(title, said, header, lines)

@@ -24,7 +24,7 @@ from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from export.data.records import QueryRecord
 from export.data.token_cache import VideoCache
-from export.evaluation.evaluate import CachedObjects, Crops, question
+from export.evaluation.evaluate import CachedObjects, Crops, to_query
 
 
 @dataclass
@@ -101,8 +101,8 @@ def costs(
             for lane in _turned(list(lanes.values()), number):
                 names = [one.name for one in lane.engines.bundle.manifest.classes]
                 if not number:  # what is kept of a version to answer faster is made by the first question
-                    lane.asker.ask(question(query, names), lane.ingest.version)
-                lane.ask(query.type, question(query, names))
+                    lane.asker.ask(to_query(query, names), lane.ingest.version)
+                lane.ask(query.type, to_query(query, names))
         return {name: lane.said() for name, lane in lanes.items()}
     finally:
         for lane in lanes.values():

@@ -37,8 +37,8 @@ from export.data.files import EVENTS, QUERIES, Dataset
 from export.data.records import Split
 from export.evaluation.run_folders import CHECKPOINT, OWN, TrainedRun, is_bundle, results_file
 from export.evaluation.stream_run import Model
-from export.evaluation.videos import caches_of, crops_of
-from export.onnx_graphs.external_weights import weights_digest
+from export.evaluation.videos import encode_crops, open_caches
+from export.onnx_graphs.external_weights import hash_weights
 from export.quantization.plan import Plan
 from export.training.evaluate_cli import answers
 from tools.console import finish, run_tool
@@ -95,21 +95,21 @@ class Comparison:
     def costs(self, ways: dict[str, tuple[Bundle, str]], run: Path, each: int) -> dict[str, Any]:
         """Of all ways in turns, on the first video of the split."""
         opened = TrainedRun.open(run)
-        model = Model.of_network(opened.network, opened.card)
+        model = Model.from_network(opened.network, opened.card)
         digest = opened.backbone_digest()
         cache = next(
-            iter(caches_of(self.data, self.split, opened.config, model.backbone, digest, self.cache))
+            iter(open_caches(self.data, self.split, opened.config, model.backbone, digest, self.cache))
         )
         queries = [one for one in self.data.queries if one.video == cache.name]
         video = self.data.videos[cache.name]
-        crops = crops_of(self.data, video, queries, opened.config, model.backbone)
+        crops = encode_crops(self.data, video, queries, opened.config, model.backbone)
         return costs(ways, cache, queries, each, crops)
 
 
 def answered_by(run: TrainedRun) -> str:
     """All of a run that its answers depend on: bundles of equal weights may differ in memory slots."""
     card, config = run.card, run.config
-    said = f"{weights_digest(run.network)} {config.model_dump_json()} {card.thresholds.model_dump_json()}"
+    said = f"{hash_weights(run.network)} {config.model_dump_json()} {card.thresholds.model_dump_json()}"
     return hashlib.sha256(said.encode()).hexdigest()[:16]
 
 

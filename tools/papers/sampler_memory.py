@@ -22,9 +22,9 @@ from typing import Any
 
 from engines.manifest import Target
 from engines.network_config import NetworkConfig
-from export.networks.model import initialised
-from export.onnx_graphs.build import lower, serialised, trace
-from export.onnx_graphs.external_weights import WEIGHTS, places, save_tensors
+from export.networks.model import make_untrained
+from export.onnx_graphs.build import lower, serialise, trace
+from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_tensors
 from tools.console import finish, run_tool, show
 
 PAPER_TOKENS = 11_760
@@ -103,12 +103,14 @@ def write_sampler(
             sampler_cell_code=False, sampler_novelty=False, activities=1,
         ) | changes
     )  # fmt: skip
-    network = initialised(config, seed=0)
+    network = make_untrained(config, seed=0)
     own = {name: one for name, one in network.state_dict().items() if name.startswith("sampler.")}
     save_tensors(own, folder / WEIGHTS)
     program = trace(network, "sampler")
     for target in targets:
-        graph = serialised(lower(program, network.config, "sampler", target), places(folder / WEIGHTS))
+        graph = serialise(
+            lower(program, network.config, "sampler", target), read_byte_ranges(folder / WEIGHTS)
+        )
         (folder / f"{target}.onnx").write_bytes(graph)
     return config
 

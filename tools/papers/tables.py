@@ -1,4 +1,4 @@
-"""Run folders of several seeds become docs/results.md and one JSON object.
+"""Run folders of several seeds become docs/lab/results.md and one JSON object.
 
     lvm-train evaluate runs/tiny-0 --data DATA --system all     (for each seed)
     python -m tools.papers.throughput --run runs/tiny-0 --bundle my-bundle --data DATA --output query.json
@@ -22,10 +22,10 @@ from engines.errors import LvmError
 from export.data.checks import read
 from export.data.files import Dataset
 from export.data.records import Split
-from export.evaluation.cost_model import REST_QUERIES, REST_VIDEO_S, count_loads, frames_read
-from export.evaluation.markdown import page
-from export.evaluation.report import NINE
-from export.evaluation.summary import Runs, findings
+from export.evaluation.cost_model import REST_QUERIES, REST_VIDEO_S, count_frame_reads, list_read_frames
+from export.evaluation.markdown import render_page
+from export.evaluation.report import TABLE_CELLS
+from export.evaluation.summary import Runs, summarise_runs
 from tools.console import finish, run_tool
 from tools.papers import memory_table
 
@@ -35,16 +35,16 @@ def frame_loads(data: Dataset, split: Split, fps: float) -> dict[str, dict[str, 
     videos = [video for video in data.videos.values() if video.split == split]
     names = {video.video for video in videos}
     found = {}
-    for kind, duration in NINE:
+    for kind, duration in TABLE_CELLS:
         queries = [
             one for one in data.queries if (one.type, one.duration) == (kind, duration) and one.video in names
         ]
         if not queries:
             continue
-        each = sum(len(frames_read(one, fps)) for one in queries) / len(queries)
+        each = sum(len(list_read_frames(one, fps)) for one in queries) / len(queries)
         found[f"{kind}/{duration}"] = {
             "frames_a_query": each,
-            "ratio": count_loads(videos, queries, fps).ratio,
+            "ratio": count_frame_reads(videos, queries, fps).ratio,
             "rest_ratio": REST_QUERIES * min(each, REST_VIDEO_S * fps) / (REST_VIDEO_S * fps),
         }
     return found
@@ -76,17 +76,17 @@ def main() -> int:
     parser.add_argument(
         "--speed", type=Path, nargs="*", default=[], help="what tools.papers.throughput wrote"
     )
-    parser.add_argument("--output", type=Path, default=Path("docs/results.md"))
+    parser.add_argument("--output", type=Path, default=Path("docs/lab/results.md"))
     arguments = parser.parse_args()
     speeds = [speed_of(one) for one in arguments.speed]
-    found: dict[str, Any] = findings(
+    found: dict[str, Any] = summarise_runs(
         Runs(arguments.runs, arguments.random, arguments.without_ocl, arguments.split)
     )
     loads = None
     if arguments.data is not None:
         loads = frame_loads(read(arguments.data), arguments.split, arguments.fps)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(page(found, loads, speeds), encoding="utf-8")
+    arguments.output.write_text(render_page(found, loads, speeds), encoding="utf-8")
     finish({"output": str(arguments.output), **found, "loads": loads, "speeds": speeds})
     return 0
 

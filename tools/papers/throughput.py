@@ -46,13 +46,20 @@ from engines.spec import Engine
 from export.data.checks import read
 from export.data.records import DURATION_S, QueryRecord, Split
 from export.data.token_cache import VideoCache
-from export.evaluation.baseline import asked, clip_length, read_rows, window_rows
-from export.evaluation.cost_model import LEAST_MEASURED, REST_VIDEO_S, Cost, Window, rest_cost, speed_up
-from export.evaluation.evaluate import CachedObjects, question
+from export.evaluation.baseline import choose_clip_length, read_rows, select_rows, to_clip_query
+from export.evaluation.cost_model import (
+    MIN_MEASURED,
+    REST_VIDEO_S,
+    Cost,
+    Window,
+    compare_costs,
+    extrapolate_to_rest,
+)
+from export.evaluation.evaluate import CachedObjects, to_query
 from export.evaluation.paper_figures import Cell
 from export.evaluation.run_folders import TrainedRun
-from export.evaluation.stream_run import Model, watched
-from export.evaluation.videos import caches_of
+from export.evaluation.stream_run import Model, build_memory
+from export.evaluation.videos import open_caches
 from export.networks.tubedetr import TubeDETR
 from tools.console import finish, run_tool, show
 
@@ -149,10 +156,10 @@ def answer_in_turns(
             if timing.count(query) >= least:
                 continue
             timing.add(OURS, query, share)
-            rows = window_rows(query, lane.cache.ticks, config.sample_fps, window)
-            given = asked(config, lane.cache, query, {})
+            rows = select_rows(query, lane.cache.ticks, config.sample_fps, window)
+            given = to_clip_query(config, lane.cache, query, {})
             started = time.perf_counter()
-            read_rows(network, clip_length(query, rows, clip_frames), lane.cache, rows, given)
+            read_rows(network, choose_clip_length(query, rows, clip_frames), lane.cache, rows, given)
             cached = time.perf_counter() - started
             timing.add(CACHED, query, cached)
             timing.add(BASELINE, query, cached + see(backbone, pool, len(rows)))
@@ -181,9 +188,9 @@ def costs(
         long = DURATION_S[cell[1]] if cell[0] != "time" and window == "query" else None
         seconds = {system: timing.seconds[system][cell] for system in SYSTEMS}
         found[cell] = {
-            OURS: rest_cost(seconds[OURS], once_s=once * frames),
-            BASELINE: rest_cost(seconds[BASELINE], window_s=long),
-            CACHED: rest_cost(seconds[CACHED], once_s=backbone * frames, window_s=long),
+            OURS: extrapolate_to_rest(seconds[OURS], once_s=once * frames),
+            BASELINE: extrapolate_to_rest(seconds[BASELINE], window_s=long),
+            CACHED: extrapolate_to_rest(seconds[CACHED], once_s=backbone * frames, window_s=long),
         }
     return found
 
@@ -195,8 +202,8 @@ def summary(found: dict[Cell, dict[str, Cost]]) -> dict[str, Any]:
             "minutes": {system: cost.total_s / 60 for system, cost in one.items()},
             "query_ms": {system: 1e3 * float(cost.query_s.mean()) for system, cost in one.items()},
             "measured": len(one[OURS].query_s),
-            "speed_up": list(speed_up(one[BASELINE], one[OURS])),
-            "speed_up_cached": list(speed_up(one[CACHED], one[OURS])),
+            "speed_up": list(compare_costs(one[BASELINE], one[OURS])),
+            "speed_up_cached": list(compare_costs(one[CACHED], one[OURS])),
         }
         for (kind, duration), one in found.items()
     }
@@ -209,18 +216,18 @@ def lanes_of(run: TrainedRun, model: Model, data: Path, split: Split, cache: Pat
     engine may be int8.
     """
     folder = read(data)
-    backbone = Model.of_network(run.network, run.card).backbone
+    backbone = Model.from_network(run.network, run.card).backbone
     names = [one.name for one in model.manifest.classes]
     lanes = []
-    for video in caches_of(folder, split, run.config, backbone, run.backbone_digest(), cache):
+    for video in open_caches(folder, split, run.config, backbone, run.backbone_digest(), cache):
         queries = [one for one in folder.queries if one.video == video.name]
         if not queries:
             continue
         order = np.random.default_rng(0).permutation(len(queries))
         queries = [queries[int(i)] for i in order]
-        version = watched(model, video, make_sampler("neural", model.sampler))
+        version = build_memory(model, video, make_sampler("neural", model.sampler))
         asker = Asker(model.manifest, model.reader, CachedObjects(video, queries, {}))
-        lanes.append(Lane(video, version, asker, queries, [question(one, names) for one in queries]))
+        lanes.append(Lane(video, version, asker, queries, [to_query(one, names) for one in queries]))
     if not lanes:
         raise LvmError(f"{data} asks nothing of split {split}: run python -m export.data queries {data}")
     return lanes
@@ -238,7 +245,7 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
             raise LvmError(f"{arguments.bundle} must be an export of {arguments.run}, it has another {what}")
     engines = Engines.load(bundle, arguments.backend, arguments.threads)
     cache = arguments.cache or arguments.run.parent / "cache"
-    model = Model.of_engines(engines)
+    model = Model.from_engines(engines)
     lanes = lanes_of(run, model, arguments.data, cast(Split, arguments.split), cache)
     baseline, clip_frames = run.baseline()
     once, backbone = stage_one(model, arguments.clips)
@@ -269,7 +276,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="tokens of videos; default beside the run")
     parser.add_argument("--backend", default="onnxruntime")
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--queries", type=int, default=LEAST_MEASURED, help="measured in each cell")
+    parser.add_argument("--queries", type=int, default=MIN_MEASURED, help="measured in each cell")
     parser.add_argument("--clips", type=int, default=4, help="of stage 1 to time, before and after")
     parser.add_argument(
         "--window", default="query", choices=["query", "property"], help="frames that the baseline reads"

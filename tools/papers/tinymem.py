@@ -23,7 +23,7 @@ import torch
 
 from export.evaluation.run_folders import TrainedRun
 from export.papers.detection.average_precision import Ranking
-from export.papers.detection.named import DEFAULT_SIZE, ClipSize, parts_of
+from export.papers.detection.named import DEFAULT_SIZE, ClipSize, make_parts
 from export.papers.detection.tinymem import TinyMem
 from tools.console import finish, progress, run_tool, show
 from tools.papers.detection import (
@@ -68,7 +68,7 @@ def queue_of(said: str) -> tuple[int, int]:
 
 def tokens_read(name: str, width: int, size: ClipSize = DEFAULT_SIZE) -> int:
     """Memory tokens of the head called `name` for one clip."""
-    parts = parts_of(name, width, ["one"], size)
+    parts = make_parts(name, width, ["one"], size)
     return sum(part.tokens_read() for part in parts if isinstance(part, TinyMem))
 
 

@@ -33,7 +33,7 @@ from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_pool import Engines
-from edge_runtime.simulation.activities import activity_named
+from edge_runtime.simulation.activities import find_activity
 from edge_runtime.simulation.schedule import Event
 from edge_runtime.sources.demo import parse_demo
 from engines.bundle import Bundle
@@ -179,11 +179,11 @@ def pairs(
 
 
 def is_named(name: str, event: Event) -> bool:
-    return activity_named(name) == event.activity
+    return find_activity(name) == event.activity
 
 
 def is_named_or_pair(name: str, event: Event) -> bool:
-    pair = {activity_named(one) for one in PAIR}
+    pair = {find_activity(one) for one in PAIR}
     return is_named(name, event) or (name in PAIR and event.activity in pair)
 
 

@@ -43,7 +43,7 @@ from engines.bundle import Bundle
 from engines.manifest import GraphName, Manifest
 from engines.select import load_engine
 from engines.spec import Array, Engine, Feeds
-from export.gates.answer_agreement import Place, likeness, places_of
+from export.gates.answer_agreement import TokenPosition, answer_similarity, list_positions
 from tools.console import finish, progress, run_tool, show
 from tools.demo_queries import KINDS, questions
 
@@ -74,7 +74,7 @@ class Remembering(Engine):
 class Scored:
     """What a sampler said last: the scores of its candidates by tick and cell."""
 
-    scores: dict[Place, float] = field(default_factory=dict)
+    scores: dict[TokenPosition, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -89,7 +89,7 @@ class Lane:
     overlap: list[float] = field(default_factory=list)
     distances: list[float] = field(default_factory=list)
     features: list[float] = field(default_factory=list)
-    likeness: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
+    answer_similarity: dict[str, list[float]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
 
 @dataclass(frozen=True)
@@ -97,8 +97,8 @@ class Stepped:
     """What came of one clip: its tokens, their novelty by place, the places that the memory now holds."""
 
     features: NDArray[np.float32]  # (T, 49, d)
-    novelty: dict[Place, float]
-    places: set[Place]
+    novelty: dict[TokenPosition, float]
+    places: set[TokenPosition]
 
 
 def make_lane(manifest: Manifest, engines: dict[GraphName, Engine]) -> Lane:
@@ -109,7 +109,7 @@ def make_lane(manifest: Manifest, engines: dict[GraphName, Engine]) -> Lane:
     def run_graph(memory: TokenMemory, clip: Tokens, novelty: Novelty, state: Arrays) -> SamplerOutput:
         output = sampler.run(memory, clip, novelty, state)
         real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)])
-        places = places_of(memory.tick, memory.cell) + places_of(clip.tick, clip.cell)
+        places = list_positions(memory.tick, memory.cell) + list_positions(clip.tick, clip.cell)
         pairs = zip(places, output.scores, real, strict=True)
         scored.scores = {place: float(value) for place, value, valid in pairs if valid}
         return output
@@ -122,10 +122,10 @@ def load(bundle: Bundle, name: str, stack: ExitStack) -> Lane:
     """`name` is a backend of the runtime or "torch", the network that the graphs were made from."""
     names: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
     if name == "torch":
-        from export.bundle.writer import network_of
+        from export.bundle.writer import load_network
         from export.networks.torch_engine import TorchEngine
 
-        network = network_of(bundle)
+        network = load_network(bundle)
         engines: dict[GraphName, Engine] = {graph: TorchEngine(network, graph) for graph in names}
     else:
         engines = {graph: load_engine(bundle, graph, name) for graph in names}
@@ -140,18 +140,20 @@ def step(lane: Lane, manifest: Manifest, version: Version, clip: Clip) -> tuple[
     ingest = Ingest(manifest.network, lane.backbone, lane.sampler, version)
     after = ingest.push_images(clip.images, clip.times)
     features = np.concatenate([one["tokens"] for one in lane.backbone.answered])
-    places = set(places_of(after.memory.tokens().tick, after.memory.tokens().cell))
+    places = set(list_positions(after.memory.tokens().tick, after.memory.tokens().cell))
     return Stepped(features, _novelty(version, features, clip.times), places), after
 
 
-def _novelty(version: Version, features: NDArray[np.float32], times: list[float]) -> dict[Place, float]:
+def _novelty(
+    version: Version, features: NDArray[np.float32], times: list[float]
+) -> dict[TokenPosition, float]:
     half, ticks = round_to_half(features), [to_tick(t) for t in times]
     if version.background is None:
         return {}
     residual = version.background.frame_residual(half)
     clip = replace(version, pending=tuple(half), pending_residual=tuple(residual), pending_ticks=tuple(ticks))
     tokens = clip_tokens(half, ticks)
-    return dict(zip(places_of(tokens.tick, tokens.cell), clip.clip_novelty().tolist(), strict=True))
+    return dict(zip(list_positions(tokens.tick, tokens.cell), clip.clip_novelty().tolist(), strict=True))
 
 
 def compare(lane: Lane, stepped: Stepped, first: Lane, wanted: Stepped) -> None:
@@ -162,7 +164,7 @@ def compare(lane: Lane, stepped: Stepped, first: Lane, wanted: Stepped) -> None:
     lane.distances += [_missed_by(place, lane, stepped, first) for place in wanted.places - stepped.places]
 
 
-def _missed_by(place: Place, loser: Lane, kept: Stepped, keeper: Lane) -> float:
+def _missed_by(place: TokenPosition, loser: Lane, kept: Stepped, keeper: Lane) -> float:
     """How far below the last that was taken `place` lies, in the engine that did not keep it; where the
     memory is spread, how far the two engines' scores differ at most."""
     scores = loser.scored.scores
@@ -269,7 +271,7 @@ def _ask(lanes: Sequence[Lane], version: Version, asked: dict[str, list[Any]]) -
         wanted = lanes[0].asker.ask_all(queries, version)
         for lane in lanes[1:]:
             pairs = zip(wanted, lane.asker.ask_all(queries, version), strict=True)
-            lane.likeness[kind] += [likeness(a, b) for a, b in pairs]
+            lane.likeness[kind] += [answer_similarity(a, b) for a, b in pairs]
 
 
 def _print(reference: str, found: dict[str, dict[str, Any]]) -> None:

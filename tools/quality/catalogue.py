@@ -26,12 +26,12 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.persistence import model_digest
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.activities import ACTIVITIES
-from edge_runtime.simulation.photo_folders import product_photos
+from edge_runtime.simulation.photo_folders import list_product_photos
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import Manifest
-from export.evaluation.catalogue import Outcome, estimate
-from export.evaluation.catalogue_ask import BASELINES, PHOTOS, outcomes_of
+from export.evaluation.catalogue import Outcome, estimate_mean
+from export.evaluation.catalogue_ask import BASELINES, PHOTOS, evaluate_stream
 from export.evaluation.catalogue_stream import Casting, make_stream
 from export.training.data.product_photos import held_out_products
 from tools.console import finish, progress, run_tool, show
@@ -49,11 +49,11 @@ def casting_of(manifest: Manifest, products: Path, train_products: Path | None) 
 
     `folders`: all of `products` that are not in `train_products`. Else `manifest`, as held out; and `rule`
     where it names none of them, as of another folder than the one that was trained on: then nothing says that
-    the bundle was not trained on who is asked about. Raises LvmError as product_photos does.
+    the bundle was not trained on who is asked about. Raises LvmError as list_product_photos does.
     """
-    names = tuple(product_photos(products))
+    names = tuple(list_product_photos(products))
     if train_products is not None:
-        others = tuple(product_photos(train_products))
+        others = tuple(list_product_photos(train_products))
         asked = tuple(name for name in names if name not in others)
         return Casting(products, asked, train_products, others), "folders"
     held_out: Sequence[str] = [name for name in manifest.training.held_out if name in names]
@@ -118,7 +118,7 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _table(outcomes: Sequence[Outcome], method: str, measures: Sequence[str]) -> dict[str, Any]:
     return {
-        name: {one: estimate(outcomes, count, method, one).as_json() for one in measures}
+        name: {one: estimate_mean(outcomes, count, method, one).to_json() for one in measures}
         for name, count in NUMBERS.items()
     }
 
@@ -156,7 +156,7 @@ def run(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> list
                     others=arguments.others,
                     backgrounds=arguments.backgrounds,
                 )
-                notes.add(seed, outcomes_of(engines, stream, seed, arguments.draws))
+                notes.add(seed, evaluate_stream(engines, stream, seed, arguments.draws))
             step(f"stream {seed}")
     engines.close()
     return [one for seed in seeds for one in notes.done[seed]]

@@ -21,7 +21,7 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from export.gates.limits import GateSettings, load_settings
 from export.gates.result import GateResult
-from export.gates.run import demand, run_bundle
+from export.gates.run import require_passed, run_bundle
 from tools.console import finish, progress, run_tool, show
 
 
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _print(result)
     failed = None
     try:
-        demand(result, arguments.report, always=True)
+        require_passed(result, arguments.report, always=True)
     except LvmError as error:  # what was found is said all the same
         failed = error
     if failed is not None:

@@ -1,4 +1,4 @@
-"""docs/reliability.md by one command: every fault, how often it was injected, what it cost.
+"""docs/lab/reliability.md by one command: every fault, how often it was injected, what it cost.
 
     python -m tools.reliability --folder runs/reliability
 
@@ -34,7 +34,7 @@ from tools.console import finish
 from tools.reliability.page import page
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGE = ROOT / "docs" / "reliability.md"
+PAGE = ROOT / "docs" / "lab" / "reliability.md"
 DISK_TESTS = (
     "tests/persistence/test_power_cut.py::test_a_full_disk_costs_nothing_but_what_a_kill_meanwhile_would",
     "tests/persistence/test_power_cut.py::test_a_snapshot_that_does_not_fit_leaves_no_crumbs",

@@ -30,7 +30,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_runtime.config.access_tokens import hash_of, new_token
+from edge_runtime.config.access_tokens import hash_token, new_token
 
 QUESTION = b'{"type": "object", "activity": "scan"}'
 HOSTILE_ADDRESS = "127.0.0.2"
@@ -281,7 +281,7 @@ def main() -> int:
             "http": {
                 "listen": f"127.0.0.1:{given.port}",
                 "queries_per_s": None,
-                "tokens": [{"name": "load", "token_hash": hash_of(target.token or "")}],
+                "tokens": [{"name": "load", "token_hash": hash_token(target.token or "")}],
             },
         }
         config.write_text(json.dumps(settings))

@@ -1,4 +1,4 @@
-"""docs/reliability.md as text, from what the parts of `tools/reliability/__main__.py` said."""
+"""docs/lab/reliability.md as text, from what the parts of `tools/reliability/__main__.py` said."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEAD = """# What each fault costs
 
 Made by `python -m tools.reliability`: every fault injected into the real thing, what was lost, and how long
 it took until all was well again. [reliability-sources.md](reliability-sources.md) and
-[reliability-state.md](reliability-state.md) tell how that is done, [unattended.md](unattended.md) how it is
+[reliability-state.md](reliability-state.md) tell how that is done, [unattended.md](../unattended.md) how it is
 run.
 
 Machine: {machine}, shared with other work. One seed each.
@@ -61,7 +61,7 @@ _TAIL = """
   of 2026-11-22, what is loaded out of Python's garbage collection since the 23rd, and holes are given back
   since later that day.
 - The soak's video is the demo's; no recorded shop was soaked. Real films were watched for memory only
-  ([unattended.md](unattended.md)).
+  ([deployment.md](deployment.md#memory-and-threads-over-hours-2026-11-22-and-23)).
 """
 
 

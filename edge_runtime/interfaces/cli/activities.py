@@ -1,4 +1,4 @@
-"""`lvm-edge activities`: what was recognised, from the log of a state folder or of a running process."""
+"""`lvm-edge activities`: show the activity log of a state folder or of a running lvm-edge."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.table import Table
 
 from edge_runtime.activity.row import Row, format_csv
 from edge_runtime.activity.sqlite_store import FILE, LogFilter, find_rows, open_read_only
-from edge_runtime.interfaces.cli.completion import among
-from edge_runtime.interfaces.cli.locate import found_states, key_of
+from edge_runtime.interfaces.cli.completion import complete_from
+from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
-from edge_runtime.interfaces.cli.remote import Server, server_of
+from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.query.timestamps import moment
@@ -37,7 +37,9 @@ def activities(
     end: Annotated[str | None, typer.Option("--to", help="as --from")] = None,
     text: Annotated[str, typer.Option(help="words that name or describe the activity")] = "",
     limit: Annotated[int, typer.Option(help="rows at most, the newest")] = 100,
-    format: Annotated[str, typer.Option(help="table, csv or json", autocompletion=among(*FORMATS))] = "table",
+    format: Annotated[
+        str, typer.Option(help="table, csv or json", autocompletion=complete_from(*FORMATS))
+    ] = "table",
     state: State = None,
     config: Configuration = None,
     key: KeyFile = None,
@@ -50,26 +52,26 @@ def activities(
         raise LvmError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
     if limit < 1:
         raise LvmError(f"--limit must be at least 1, got {limit}")
-    server = server_of(url, token, ca, state=state, config=config, key=key)
+    server = resolve_server(url, token, ca, state=state, config=config, key=key)
     if server is not None:
-        rows, more = _over_http(server, camera, start, end, text, limit)
+        rows, more = _call_server(server, camera, start, end, text, limit)
     else:
-        secret, found = key_of(config, key), found_states(state, camera, config)
-        read = [_rows(folder, secret, start, end, text, limit) for folder in found.values()]
-        every = sorted((row for rows in read for row in rows), key=lambda row: (row.written_at, row.id))
+        secret, folders = resolve_key(config, key), resolve_states(state, camera, config)
+        logs = [_read_rows(folder, secret, start, end, text, limit) for folder in folders.values()]
+        every = sorted((row for log in logs for row in log), key=lambda row: (row.written_at, row.id))
         rows, more = [row.as_json() for row in every[::-1][:limit]], len(every) > limit
     if format == "json":
         print(json.dumps({"activities": rows, "more": more}))
     elif format == "csv":
         print(format_csv(rows), end="")
     else:
-        _show(rows, more)
+        _print_table(rows, more)
 
 
-def _rows(
+def _read_rows(
     folder: Path, key: Key | None, start: str | None, end: str | None, text: str, limit: int
 ) -> list[Row]:
-    """Of one folder, one more than `limit` where there are so many."""
+    """Return rows of one log, at most `limit` + 1: the extra row tells that there are more."""
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
@@ -88,19 +90,19 @@ def _rows(
         raise LvmError(f"{file} cannot be read: {error}") from None
 
 
-def _over_http(
+def _call_server(
     server: Server, camera: str | None, start: str | None, end: str | None, text: str, limit: int
 ) -> tuple[list[dict[str, Any]], bool]:
-    asked = {"camera": camera, "from": start, "to": end, "text": text or None, "limit": limit}
-    query = urllib.parse.urlencode({name: value for name, value in asked.items() if value is not None})
-    told = server.call("GET", f"/api/v1/activities?{query}")
+    parameters = {"camera": camera, "from": start, "to": end, "text": text or None, "limit": limit}
+    query = urllib.parse.urlencode({name: value for name, value in parameters.items() if value is not None})
+    response = server.call("GET", f"/api/v1/activities?{query}")
     try:
-        return list(told["activities"]), bool(told["more"])
+        return list(response["activities"]), bool(response["more"])
     except (KeyError, TypeError):
-        raise server.not_understood() from None
+        raise server.bad_response() from None
 
 
-def _show(rows: list[dict[str, Any]], more: bool) -> None:
+def _print_table(rows: list[dict[str, Any]], more: bool) -> None:
     console = Console(highlight=False)
     if not rows:
         console.print("no such activity is logged")

@@ -1,4 +1,4 @@
-"""`lvm-edge ask`: one question to a saved memory or to a running process."""
+"""`lvm-edge ask`: ask a saved memory or a running lvm-edge a question."""
 
 from __future__ import annotations
 
@@ -14,37 +14,39 @@ from rich.console import Console
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.cli import completion
-from edge_runtime.interfaces.cli.locate import catalogue_of, found_state, key_of
+from edge_runtime.interfaces.cli.locate import resolve_catalogue, resolve_key, resolve_state
 from edge_runtime.interfaces.cli.options import Ca, Configuration, KeyFile, OneCamera, State, Token, Url
-from edge_runtime.interfaces.cli.query_text import Words
-from edge_runtime.interfaces.cli.remote import Server, curl_command, server_of
+from edge_runtime.interfaces.cli.query_text import QueryText
+from edge_runtime.interfaces.cli.remote import Server, make_curl_command, resolve_server
 from edge_runtime.persistence import StateError, load_snapshot, model_digest
 from edge_runtime.persistence.encryption import Key
-from edge_runtime.privacy.saved_settings import zones_of
+from edge_runtime.privacy.saved_settings import load_zones
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.query.timestamps import moment, shown, span
 from edge_runtime.service.wall_clock import on_clock
-from edge_runtime.sources import frame_at, is_live
+from edge_runtime.sources import is_live, read_frame_at
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
 
 
 def ask(
-    type: Annotated[str, typer.Argument(help="activity, object or time", autocompletion=completion.kind)],
+    type: Annotated[
+        str, typer.Argument(help="activity, object or time", autocompletion=completion.complete_question_type)
+    ],
     object: Annotated[
         list[Path] | None, typer.Option("--object", help="photo of the object; may be repeated")
     ] = None,
     box: Annotated[
-        str | None, typer.Option(help="X1,Y1,X2,Y2@T: what lies there in the picture at T")
+        str | None, typer.Option(help="X1,Y1,X2,Y2@T: the object in this box of the picture at T")
     ] = None,
     product: Annotated[
-        str | None, typer.Option(help="name in the catalogue", autocompletion=completion.product)
+        str | None, typer.Option(help="name in the catalogue", autocompletion=completion.complete_product)
     ] = None,
     activity: Annotated[
-        str | None, typer.Option(help="name of the activity", autocompletion=completion.activity)
+        str | None, typer.Option(help="name of the activity", autocompletion=completion.complete_activity)
     ] = None,
     start: Annotated[
         str | None, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")
@@ -57,14 +59,14 @@ def ask(
     token: Token = None,
     ca: Ca = None,
     print_curl_command: Annotated[
-        bool, typer.Option("--print-curl-command", help="print the question for curl and do not ask it")
+        bool, typer.Option("--print-curl-command", help="print a curl command instead of asking")
     ] = False,
-    bundle: Annotated[Path | None, typer.Option(help="bundle, if it has moved since")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="bundle, if it has been moved")] = None,
     backend: Annotated[
         str,
         typer.Option(
             help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime",
-            autocompletion=completion.backend,
+            autocompletion=completion.complete_backend,
         ),
     ] = "auto",
     catalogue: Annotated[
@@ -74,52 +76,52 @@ def ask(
     as_json: Annotated[bool, typer.Option("--json", help="the whole answer as JSON")] = False,
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
-    server = server_of(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
-    epoch = partial(_epoch, server, camera, state, config, key)
-    first, last = (_second(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
-    words = Words(type, object or (), box, product, activity, first, last, camera)
+    server = resolve_server(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
+    epoch = partial(_find_epoch, server, camera, state, config, key)
+    first, last = (_to_seconds(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
+    question = QueryText(type, object or (), box, product, activity, first, last, camera)
     if print_curl_command:
-        print(curl_command(words, server or Server(f"http://{HttpSettings().listen}", token, ca)))
+        print(make_curl_command(question, server or Server(f"http://{HttpSettings().listen}", token, ca)))
         return
     if server is not None:
-        answer = server.ask(words)
+        answer = server.ask(question)
     else:
-        query = words.query()  # what is wrong with the question comes before what is wrong with the memory
-        secret = key_of(config, key)
-        products = catalogue_of(config, catalogue)
-        answer = _from_state(query, found_state(state, camera, config), secret, bundle, backend, products)
+        query = question.query()  # an error of the question comes before one of the memory
+        secret = resolve_key(config, key)
+        products = resolve_catalogue(config, catalogue)
+        answer = _ask_state(query, resolve_state(state, camera, config), secret, bundle, backend, products)
     print_answer(answer, as_json)
 
 
-def _second(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
-    """Seconds of the stream; `epoch` is asked only where a clock was meant. Raises LvmError."""
+def _to_seconds(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
+    """Return a time in seconds of the stream; `epoch` is called only for a time of day. Raises LvmError."""
     try:
         return None if text is None else float(text)
     except ValueError:
         return moment(str(text), name=name, epoch=epoch())
 
 
-def _epoch(
+def _find_epoch(
     server: Server | None, camera: str | None, state: Path | None, config: Path | None, key: Path | None
 ) -> float | None:
-    """When second 0 of the stream was; None of a recording. Raises LvmError."""
+    """Return the Unix time of second 0 of the stream, None for a recording. Raises LvmError."""
     if server is None:
-        saved = load_snapshot(found_state(state, camera, config), key=key_of(config, key))
+        saved = load_snapshot(resolve_state(state, camera, config), key=resolve_key(config, key))
         return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
-    told = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
+    status = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
     try:
-        return float(told["coverage"]["epoch"]) if told["live"] else None
+        return float(status["coverage"]["epoch"]) if status["live"] else None
     except (KeyError, TypeError, ValueError):
-        raise server.not_understood() from None
+        raise server.bad_response() from None
 
 
-def _from_state(
+def _ask_state(
     query: AnyQuery, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path
 ) -> Answer:
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
-    header, zones = saved.header, zones_of(folder)
+    header, zones = saved.header, load_zones(folder)
     opened = Bundle.open(bundle or Path(header.bundle))
     if model_digest(opened) != header.model:
         raise StateError(
@@ -131,14 +133,14 @@ def _from_state(
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: zones.burn(frame_at(header.source, t)),
+            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t)),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:
-    """For a person, or as one line of JSON."""
+    """Print an answer as text, or as one line of JSON."""
     if as_json:
         print(answer.model_dump_json())
         return
@@ -148,14 +150,16 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         console.print(f"  or {candidate.activity} ({candidate.confidence:.0%})", markup=False)
     epoch = answer.coverage.epoch
     word, others = ("at best", answer.spans[:1]) if answer.abstained else ("or", answer.spans[1:])
-    for one in others:
-        console.print(f"  {word} {span(one.start, one.end, epoch)} ({one.confidence:.0%})", markup=False)
+    for other in others:
+        console.print(
+            f"  {word} {span(other.start, other.end, epoch)} ({other.confidence:.0%})", markup=False
+        )
     for box in answer.boxes[:8]:
         corners = ", ".join(f"{v:.2f}" for v in box.box)
         at = f"{shown(box.t, epoch)}{' s' if epoch is None else ''}"
         console.print(f"  {at}: {corners}{' (between)' if box.interpolated else ''}", markup=False)
     if answer.evidence:
-        times = sorted({round(one.t, 1) for one in answer.evidence})
+        times = sorted({round(token.t, 1) for token in answer.evidence})
         seen = [f"{t:g}" if epoch is None else shown(t, epoch) for t in times]
         console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
     covered = answer.coverage

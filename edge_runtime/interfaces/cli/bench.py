@@ -1,4 +1,4 @@
-"""`lvm-edge bench`: a table for people, and as last line of standard output one JSON object for programs."""
+"""`lvm-edge bench`: print a table for people and, as the last line, one JSON object for programs."""
 
 from __future__ import annotations
 
@@ -23,16 +23,19 @@ def bench(
     bundle: BundleFolder = None,
     backend: Annotated[str, typer.Option(help="one backend instead of all that run here")] = "all",
     rounds: Annotated[
-        int | None, typer.Option(help="rounds of four clips (30), with --cameras of every number (3)")
+        int | None, typer.Option(help="rounds of four clips; default: 30, with --cameras 3")
     ] = None,
-    questions: Annotated[int, typer.Option(help="questions of each kind to each engine")] = 300,
+    questions: Annotated[int, typer.Option(help="questions of each type for each backend")] = 300,
     threads: Annotated[int | None, typer.Option(help="threads of each engine; default: all cores")] = None,
     cameras: Annotated[
-        int | None, typer.Option(help="instead: how 1, 2, 4 … up to so many cameras get along")
+        int | None, typer.Option(help="measure 1, 2, 4 … up to this many cameras instead")
     ] = None,
-    seconds: Annotated[float, typer.Option(help="seconds of each measurement of --cameras")] = 8.0,
+    seconds: Annotated[float, typer.Option(help="with --cameras: seconds of each measurement")] = 8.0,
     density: Annotated[
-        bool, typer.Option("--density/--no-density", help="with --cameras: how many fit at their rate")
+        bool,
+        typer.Option(
+            "--density/--no-density", help="with --cameras: how many cameras keep up at their frame rate"
+        ),
     ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="only the JSON line")] = False,
 ) -> None:
@@ -52,10 +55,10 @@ def bench(
     choice = choose("auto" if backend == "all" else backend, opened.manifest)
     auto = {"backend": choice.backend, "why": choice.why, "threads": threads or usable_cores()}
     if cameras is not None:
-        found = _cameras(opened, choice.backend, cameras, rounds, seconds, threads, density)
+        results = _bench_cameras(opened, choice.backend, cameras, rounds, seconds, threads, density)
         if not as_json:
-            Console(highlight=False).print(_cameras_table(found))
-        print(json.dumps({**auto, **found}))
+            Console(highlight=False).print(_cameras_table(results))
+        print(json.dumps({**auto, **results}))
         return
     names = [choice.backend]
     if backend == "all":
@@ -71,11 +74,11 @@ def bench(
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
     if not as_json:
-        Console(highlight=False).print(_table(engines))
+        Console(highlight=False).print(_engines_table(engines))
     print(json.dumps({**auto, **engines[choice.backend], "engines": engines}))
 
 
-def _cameras(
+def _bench_cameras(
     bundle: Bundle,
     backend: str,
     cameras: int,
@@ -100,7 +103,7 @@ def _cameras(
         )
 
 
-def _cameras_table(found: dict[str, Any]) -> Table:
+def _cameras_table(results: dict[str, Any]) -> Table:
     table = Table(title="demo cameras, as fast as they go")
     for name in (
         "cameras",
@@ -112,20 +115,20 @@ def _cameras_table(found: dict[str, Any]) -> Table:
         "one more stalls",
     ):
         table.add_column(name, justify="right")
-    for count, one in found["demo"].items():
-        stalled = found["stalled"][count]
+    for count, demo in results["demo"].items():
+        stalled = results["stalled"][count]
         table.add_row(
             count,
-            f"{one['frames_per_s']:.0f}",
-            f"{one['frames_per_s'] / int(count):.1f}",
-            f"{one['fairness']:.2f}",
-            f"{one['ratio']:.2f}",
-            f"{one['cpu_ms_per_frame']:.1f}",
+            f"{demo['frames_per_s']:.0f}",
+            f"{demo['frames_per_s'] / int(count):.1f}",
+            f"{demo['fairness']:.2f}",
+            f"{demo['ratio']:.2f}",
+            f"{demo['cpu_ms_per_frame']:.1f}",
             f"{stalled['ratio']:.2f} of it, {stalled['fairness']:.2f}",
         )
-    if "density" in found:
+    if "density" in results:
         table.add_section()
-        for point in found["density"]["curve"]:
+        for point in results["density"]["curve"]:
             table.add_row(
                 f"{point['cameras']} live × {point['speed']}",
                 f"{point['frames_per_s']:.0f}",
@@ -135,11 +138,11 @@ def _cameras_table(found: dict[str, Any]) -> Table:
                 f"{point['cpu_ms_per_frame']:.1f}",
                 f"{point['dropped']:.2%} dropped",
             )
-        table.add_row("most that fit", f"{found['density']['most_cameras']}")
+        table.add_row("most that fit", f"{results['density']['most_cameras']}")
     return table
 
 
-def _table(engines: dict[str, dict[str, Any]]) -> Table:
+def _engines_table(engines: dict[str, dict[str, Any]]) -> Table:
     table = Table(title="medians of one interleaved run")
     table.add_column("")
     for name in engines:
@@ -154,8 +157,8 @@ def _table(engines: dict[str, dict[str, Any]]) -> Table:
         ("state, bytes", lambda e: f"{e['state']['bytes']:,}"),
         ("resident, MB", lambda e: f"{e['rss']['bytes'] / 1e6:.0f}"),
     )
-    for name, show in rows:
-        table.add_row(name, *(show(one) for one in engines.values()))
+    for name, format_cell in rows:
+        table.add_row(name, *(format_cell(engine) for engine in engines.values()))
     return table
 
 

@@ -1,4 +1,4 @@
-"""`lvm-edge check-config`: whether a configuration is sound, and what it means."""
+"""`lvm-edge check-config`: check a configuration and print the settings that it gives."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import yaml
 
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.service.camera_settings import make_camera_settings, merge_camera_settings
-from edge_runtime.sources import canonical, is_demo, is_live
-from edge_runtime.system.secrets import masked
+from edge_runtime.sources import canonicalise, is_demo, is_live
+from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
 
 
@@ -22,62 +22,65 @@ def check_config(
         Path | None, typer.Argument(help="YAML configuration, or the name of one that ships")
     ] = None,
     show: Annotated[
-        bool, typer.Option("--show", help="print all settings as they will be, secrets blanked")
+        bool, typer.Option("--show", help="print all settings in effect, without secrets")
     ] = False,
     schema: Annotated[bool, typer.Option("--schema", help="print the JSON schema of configurations")] = False,
 ) -> None:
-    """Check a configuration without starting anything. Exit status 2, with file and line, where it is wrong;
-    what is missing on this machine only is a note, since it may be meant for another."""
+    """Check a configuration without starting anything. Exit status 2, with file and line, if it is wrong.
+    What is only missing on this machine is a note, since the configuration may be meant for another
+    machine."""
     if schema:
-        print(json.dumps(schema_of_config(), indent=2))
+        print(json.dumps(make_config_schema(), indent=2))
         return
     if file is None:
         raise LvmError("name the configuration: lvm-edge check-config FILE")
     config = load_config(file)
     if show:
-        print(masked(yaml.safe_dump(effective(config), sort_keys=False, allow_unicode=True)), end="")
-    for said in absent(config):
-        typer.echo(f"{file}: note: {masked(said)}", err=True)
+        print(
+            mask_secrets(yaml.safe_dump(resolve_settings(config), sort_keys=False, allow_unicode=True)),
+            end="",
+        )
+    for note in find_missing(config):
+        typer.echo(f"{file}: note: {mask_secrets(note)}", err=True)
     if not show:
         cameras = ", ".join(config.cameras) or "no cameras: name one with --camera or --source"
         print(f"{file}: sound; {cameras}")
 
 
-def schema_of_config() -> dict[str, Any]:
-    """For editors, which complete and check with it."""
+def make_config_schema() -> dict[str, Any]:
+    """Return the JSON schema of configurations, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
-def effective(config: Config) -> dict[str, Any]:
-    """Every setting with its value, written or not, for each camera with what `defaults` and the sections for
-    all say; tokens and credentials are blanked."""
-    shown = config.model_dump(mode="json", by_alias=True)
-    for name, camera in shown["cameras"].items():
-        holds = merge_camera_settings(config, name)
+def resolve_settings(config: Config) -> dict[str, Any]:
+    """Return every setting in effect, also of each camera. Tokens and credentials are blanked."""
+    settings = config.model_dump(mode="json", by_alias=True)
+    for name, camera in settings["cameras"].items():
+        merged_camera = merge_camera_settings(config, name)
         camera |= {
-            "sampler": holds.sampler,
-            "sample_fps": holds.sample_fps,
-            "save_interval_s": holds.save_interval_s,
-            "privacy": holds.privacy.model_dump(mode="json"),
+            "sampler": merged_camera.sampler,
+            "sample_fps": merged_camera.sample_fps,
+            "save_interval_s": merged_camera.save_interval_s,
+            "privacy": merged_camera.privacy.model_dump(mode="json"),
         }
-    return shown
+    return settings
 
 
-def absent(config: Config) -> Iterator[str]:
-    """What the configuration names and this machine has not, a sentence each."""
+def find_missing(config: Config) -> Iterator[str]:
+    """Yield a message for each thing that the configuration names and this machine lacks."""
     for name, camera in config.cameras.items():
-        spec = canonical(str(camera.source))
+        spec = canonicalise(str(camera.source))
         device = f"/dev/video{spec}" if spec.isdecimal() else spec
         if device.startswith("/dev/video"):
             if not Path(device).exists():
                 yield f"cameras.{name}.source: there is no {device} here"
         elif not is_live(spec) and not is_demo(spec) and not Path(spec.removeprefix("follow:")).exists():
             yield f"cameras.{name}.source: there is no file {spec} here"
-    named = {"model.bundle": config.model.bundle, "objects.catalogue": config.objects.catalogue}
-    named["state.encryption.key_file"] = config.state.encryption.key_file
-    for place, path in named.items():
+    paths = {"model.bundle": config.model.bundle, "objects.catalogue": config.objects.catalogue}
+    paths["state.encryption.key_file"] = config.state.encryption.key_file
+    for setting, path in paths.items():
         if path is not None and not path.exists():
-            yield f"{place}: there is no {path} here"
+            yield f"{setting}: there is no {path} here"
     key = config.state.encryption.key_file
     if key is None or key.exists():
         try:

@@ -1,4 +1,4 @@
-"""`lvm-edge completion`: the script that lets a shell complete commands and options."""
+"""`lvm-edge completion`: print a shell's completion script. Also the completers of option values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHELLS = ("bash", "zsh", "fish")
 
 
 def completion(
-    shell: Annotated[str, typer.Argument(help="bash, zsh or fish", autocompletion=among(*SHELLS))],
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish", autocompletion=complete_from(*SHELLS))],
 ) -> None:
     """Print the completion script of a shell: eval "$(lvm-edge completion bash)", or put it where the shell
     looks. lvm-edge --install-completion does that for the shell that calls it."""
@@ -29,31 +29,27 @@ def completion(
 
 
 Completer = Callable[[str], list[str]]
-"""Values that begin with what is typed so far."""
+"""Returns the values that begin with the text typed so far."""
 
 
-def among(*words: str) -> Completer:
+def complete_from(*words: str) -> Completer:
     return lambda incomplete: [word for word in words if word.startswith(incomplete)]
 
 
-def activity(incomplete: str) -> list[str]:
-    """Names of activities that the bundle which ships knows; another one may know others."""
+def complete_activity(incomplete: str) -> list[str]:
+    """Complete the activities of the shipped bundle; another bundle may have others."""
     classes = Bundle.open(default_bundle()).manifest.classes
-    return among(*(one.name for one in classes))(incomplete)
+    return complete_from(*(activity.name for activity in classes))(incomplete)
 
 
-def product(incomplete: str) -> list[str]:
-    """Names in the catalogue that is asked where none is named; none where it cannot be read."""
+def complete_product(incomplete: str) -> list[str]:
+    """Complete the products of the default catalogue; none if it cannot be read."""
     try:
-        return among(*Catalogue(catalogue_root()).products())(incomplete)
-    except LvmError:  # a shell that completes has nobody to tell
+        return complete_from(*Catalogue(catalogue_root()).list_products())(incomplete)
+    except LvmError:  # a completer must print no error
         return []
 
 
-backend = among(*get_args(BackendName))
-
-
-sampler = among(*get_args(SamplerName))
-
-
-kind = among("activity", "object", "time")
+complete_backend = complete_from(*get_args(BackendName))
+complete_sampler = complete_from(*get_args(SamplerName))
+complete_question_type = complete_from("activity", "object", "time")

@@ -1,8 +1,8 @@
-"""Three questions about what the demo has just shown, with the truth beside the answers.
+"""Make three questions about the demo's last event, and compare answers with the ground truth.
 
-The demo world knows what happened, so that a person without a camera sees questions, answers and truth. An
-answer is right by the rules of the field: the first activity, boxes that overlap by more than 0.3 in the
-mean, a span that overlaps by more than 0.3.
+The simulated world knows what happened, so a person without a camera can see how good the answers are. An
+answer is right if its first activity is, if its boxes have a mean IoU above 0.3, or if its first span has an
+IoU above 0.3.
 """
 
 from __future__ import annotations
@@ -13,69 +13,68 @@ from dataclasses import dataclass
 from edge_runtime.query.answers import Answer, Box
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, Photos, TimeQuery
 from edge_runtime.simulation.activities import ACTIVITIES
-from edge_runtime.simulation.product_photo import product_photo
 from edge_runtime.simulation.schedule import Event
 from edge_runtime.simulation.space import area
 from edge_runtime.simulation.world import World
 from edge_runtime.sources.demo import parse_demo
 
-_LOOK_BACK_S = 600.0
-_OVERLAP = 0.3
+_SEARCH_S = 600.0
+_MIN_IOU = 0.3
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A question in words and as a query, what really happened, and whether an answer says so."""
+class DemoQuestion:
+    """A question as text and as a query, with the truth and a function that tells if an answer is right."""
 
-    words: str
+    text: str
     query: AnyQuery
     truth: str
-    right: Callable[[Answer], bool]
+    is_right: Callable[[Answer], bool]
 
 
-def demo_questions(spec: str, until: float) -> list[Shown]:
-    """One question of each kind about the last event that ended before `until` seconds; none if none did."""
-    world = parse_demo(spec).world()
+def make_demo_questions(spec: str, until: float) -> list[DemoQuestion]:
+    """Return a question of each type about the last event that ended before `until` s; none if none did."""
+    world = parse_demo(spec).make_world()
     ended = [
-        one
-        for one in world.events(max(0.0, until - _LOOK_BACK_S), until)
-        if 0 <= one.start < one.end <= until
+        event
+        for event in world.events(max(0.0, until - _SEARCH_S), until)
+        if 0 <= event.start < event.end <= until
     ]
     if not ended:
         return []
-    event = max(ended, key=lambda one: one.end)
-    activity, photo = ACTIVITIES[event.activity], Photos(photos=(_photo(world, event),))
+    event = max(ended, key=lambda event: event.end)
+    activity, photo = ACTIVITIES[event.activity], Photos(photos=(_draw_photo(world, event),))
     span = f"{event.start:.1f} to {event.end:.1f} s"
     return [
-        Shown(
+        DemoQuestion(
             f"what was done with this product from {span}?",
             ActivityQuery.model_validate({"object": photo, "from": event.start, "to": event.end}),
             activity.name,
             lambda answer: bool(answer.activities) and answer.activities[0].activity == activity.name,
         ),
-        Shown(
+        DemoQuestion(
             f"where was the product of {activity.name} from {span}?",
             ObjectQuery.model_validate({"activity": activity.name, "from": event.start, "to": event.end}),
-            _place(world, event),
-            lambda answer: _overlap(answer, world, event) > _OVERLAP,
+            _describe_place(world, event),
+            lambda answer: _mean_box_iou(answer, world, event) > _MIN_IOU,
         ),
-        Shown(
+        DemoQuestion(
             f"when was {activity.name} done with this product?",
             TimeQuery.model_validate({"activity": activity.name, "object": photo}),
             span,
-            lambda answer: bool(answer.spans) and _shared_time(answer, event) > _OVERLAP,
+            lambda answer: bool(answer.spans) and _span_iou(answer, event) > _MIN_IOU,
         ),
     ]
 
 
-def _overlap(answer: Answer, world: World, event: Event) -> float:
-    """Mean IoU of the told boxes with where the product was then; 0 where none was told during the event."""
-    found = []
-    for told in answer.boxes:
-        for track in world.truth(told.t).active:
+def _mean_box_iou(answer: Answer, world: World, event: Event) -> float:
+    """Return the mean IoU of the answer's boxes with the true ones; 0 if it has none during the event."""
+    ious = []
+    for box in answer.boxes:
+        for track in world.truth(box.t).active:
             if (track.instance, track.activity) == (event.instance, event.activity):
-                found.append(_iou(told.box, track.box))
-    return sum(found) / len(found) if found else 0.0
+                ious.append(_iou(box.box, track.box))
+    return sum(ious) / len(ious) if ious else 0.0
 
 
 def _iou(a: Box, b: Box) -> float:
@@ -83,19 +82,19 @@ def _iou(a: Box, b: Box) -> float:
     return shared / (area(a) + area(b) - shared)
 
 
-def _shared_time(answer: Answer, event: Event) -> float:
-    """Intersection over union of the first span with the event."""
+def _span_iou(answer: Answer, event: Event) -> float:
+    """Return the IoU of the answer's first span with the event."""
     span = answer.spans[0]
     shared = max(0.0, min(span.end, event.end) - max(span.start, event.start))
     return shared / (span.end - span.start + event.end - event.start - shared)
 
 
-def _photo(world: World, event: Event) -> bytes:
-    """Another picture of the product than any that was filmed, as a catalogue would have it."""
-    return product_photo(world, event.instance, world.query_views(event.instance)[0])
+def _draw_photo(world: World, event: Event) -> bytes:
+    """Return a photo of the product that is in no frame of the video, as in a catalogue."""
+    return world.encode_photo(event.instance, world.query_views(event.instance)[0])
 
 
-def _place(world: World, event: Event) -> str:
+def _describe_place(world: World, event: Event) -> str:
     t = (event.start + event.end) / 2
     for track in world.truth(t).active:
         if track.instance == event.instance:

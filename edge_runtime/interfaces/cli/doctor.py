@@ -1,4 +1,4 @@
-"""`lvm-edge doctor`: what this machine has, what it lacks and how to get it; exit status 4 for a problem."""
+"""`lvm-edge doctor`: list what this machine has and lacks, and what to do; exit status 4 for a problem."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.text import Text
 
 from edge_runtime.config.paths import default_bundle, state_root
 from edge_runtime.interfaces.cli.options import BundleFolder
-from edge_runtime.interfaces.doctor.finding import Finding
+from edge_runtime.interfaces.doctor.machine import Finding
 from engines.bundle import Bundle
 from engines.errors import Unavailable
 from engines.select import choose, find_backend_problems, usable_cores
@@ -35,14 +35,18 @@ def doctor(
     bundle: BundleFolder = None,
     as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
 ) -> None:
-    """Look at the machine, the packages, the cameras, the backends and the bundle, and say what to do."""
-    from edge_runtime.interfaces.doctor.look import look
+    """Check the machine, the packages, the cameras, the backends and the bundle, and say what to do."""
+    from edge_runtime.interfaces.doctor.checks import run_checks
 
-    found = _machine() | {"packages": _packages(), "cameras": _cameras(), "gstreamer": _gstreamer()}
+    facts = _describe_machine() | {
+        "packages": _package_versions(),
+        "cameras": _list_cameras(),
+        "gstreamer": _gstreamer_status(),
+    }
     opened = Bundle.open(bundle or default_bundle())
     manifest = opened.manifest
     choice = choose("auto", manifest)
-    found |= {
+    facts |= {
         "backends": {name: reason or "ready" for name, reason in find_backend_problems(manifest).items()},
         "auto": choice.backend,
         "why": choice.why,
@@ -55,33 +59,33 @@ def doctor(
             "targets": sorted(manifest.graphs),
         },
     }
-    findings = list(look(opened.path, find_backend_problems(manifest), state_root()))
+    findings = list(run_checks(opened.path, find_backend_problems(manifest), state_root()))
     if as_json:
-        print(json.dumps(found | {"findings": [one.as_json() for one in findings]}))
+        print(json.dumps(facts | {"findings": [finding.as_json() for finding in findings]}))
     else:
-        _print(found, findings)
-    problems = [one for one in findings if one.state == "problem"]
+        _print(facts, findings)
+    problems = [finding for finding in findings if finding.state == "problem"]
     if problems:
-        raise Unavailable("; ".join(f"{one.what}: {one.found}" for one in problems))
+        raise Unavailable("; ".join(f"{problem.what}: {problem.found}" for problem in problems))
 
 
-def _print(found: dict[str, Any], findings: Sequence[Finding]) -> None:
+def _print(facts: dict[str, Any], findings: Sequence[Finding]) -> None:
     table = Table.grid(padding=(0, 3))
-    for name, value in found.items():
+    for name, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
-        for row, (key, one) in enumerate(rows):
+        for row, (key, fact) in enumerate(rows):
             # Text: pip's [extra] must not be read as markup.
-            table.add_row(name if row == 0 else "", Text(str(key)), Text(str(one)))
+            table.add_row(name if row == 0 else "", Text(str(key)), Text(str(fact)))
     console = Console(highlight=False, soft_wrap=True)
     console.print(table)
     console.print()
-    for one in findings:
-        console.print(f"{MARKS[one.state]} {one.what}: {one.found}", markup=False)
-        if one.do is not None:
-            console.print(f"     {one.do}", markup=False)
+    for finding in findings:
+        console.print(f"{MARKS[finding.state]} {finding.what}: {finding.found}", markup=False)
+        if finding.do is not None:
+            console.print(f"     {finding.do}", markup=False)
 
 
-def _machine() -> dict[str, Any]:
+def _describe_machine() -> dict[str, Any]:
     release = Path("/etc/nv_tegra_release")
     disk = shutil.disk_usage(state_root().anchor or "/")
     return {
@@ -95,7 +99,7 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _packages() -> dict[str, str]:
+def _package_versions() -> dict[str, str]:
     versions = {}
     for name in _PACKAGES:
         try:
@@ -105,11 +109,11 @@ def _packages() -> dict[str, str]:
     return versions
 
 
-def _cameras() -> list[str]:
+def _list_cameras() -> list[str]:
     return sorted(str(path) for path in Path("/dev").glob("video*"))
 
 
-def _gstreamer() -> str:
+def _gstreamer_status() -> str:
     from edge_runtime.sources.base import Unsupported
     from edge_runtime.sources.gstreamer import find_gstreamer
 

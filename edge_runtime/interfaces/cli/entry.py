@@ -1,18 +1,18 @@
-"""Entry point of `lvm-edge`: signals to a run are kept before what takes long is imported."""
+"""Entry point of `lvm-edge`: defers signals to a run before it imports anything slow."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 
-from edge_runtime.interfaces.cli.signals import kept
+from edge_runtime.interfaces.cli.signals import defer_signals
 
 
 def main() -> None:
-    with kept() if "run" in sys.argv[1:] else contextlib.nullcontext():
-        from edge_runtime.interfaces.cli.main import program
+    with defer_signals() if "run" in sys.argv[1:] else contextlib.nullcontext():
+        from edge_runtime.interfaces.cli.main import run_process
 
-        program()
+        run_process()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How every program of the project ends: wrong use and wrong input are a sentence each and an exit status."""
+"""Run a command line and end the process: an error is a message of one line and an exit status."""
 
 from __future__ import annotations
 
@@ -13,69 +13,70 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from edge_runtime.system.logs import without_secrets
-from edge_runtime.system.secrets import masked
+from edge_runtime.system.logs import remove_secrets
+from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
 
 
 def run_app(app: typer.Typer, name: str) -> None:
-    """Run a typer app and exit: 0 done, the error's own status, 2 for wrong use, 130 for Ctrl-C."""
+    """Run a typer app and exit: 0 on success, an LvmError's own status, 2 for wrong use, 130 for Ctrl-C."""
     try:
         sys.exit(app(standalone_mode=False, prog_name=name) or 0)
     except LvmError as error:
-        _end(name, error.exit_status, *error.sentences)
+        _exit(name, error.exit_status, *error.sentences)
     except typer.Abort:
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read our output has gone (for example `| head`); there is nobody left to tell.
+        # The reader of our output has gone (for example `| head`).
         sys.stderr.close()
         sys.exit(0)
     except OSError as error:
-        # A path that the system refuses: too long, not allowed, gone in the meantime.
+        # A path that cannot be used: too long, not permitted, removed in the meantime.
         if error.filename is None:
             _crash(error)
-        _end(name, 2, f"{str(error.filename)[:200]}: {error.strerror}")
+        _exit(name, 2, f"{str(error.filename)[:200]}: {error.strerror}")
     except Exception as error:
-        # typer's own errors of use share no public class, but this method.
+        # typer's usage errors share no public class, but they share this method.
         if not hasattr(error, "format_message"):
             _crash(error)
-        said = error.format_message()
-        if "\n" in said:  # the help, for a call without arguments
-            print(said, file=sys.stderr)
+        message = error.format_message()
+        if "\n" in message:  # the help, for a call without arguments
+            print(message, file=sys.stderr)
             sys.exit(2)
         context = getattr(error, "ctx", None)
         command = context.command_path if context is not None else name
-        _end(name, 2, f"{said.rstrip('.')}; see {command} --help")
+        _exit(name, 2, f"{message.rstrip('.')}; see {command} --help")
 
 
-def leave_threads(ended: SystemExit) -> None:
-    """End the process here and now, as `ended` says, if another of its threads is still at work; else return.
+def exit_despite_threads(ended: SystemExit) -> None:
+    """End the process at once with the status of `ended` if a daemon thread is still running; else return.
 
-    Those are daemons: one that waits for a typed line, or hangs in a driver. Python does not wait for them,
-    but takes itself down around them. A thread that came back from FFmpeg just then called into an
-    interpreter that was no more, and a run that had saved everything ended by SIGSEGV (seen once, with a
-    camera that never says a word).
+    Such a thread waits for a typed line, or hangs in a driver. Python does not wait for daemon threads, but
+    finalises the interpreter under them. Once, a thread that returned from FFmpeg at that moment called into
+    the finalised interpreter, and a run that had saved everything ended with SIGSEGV (with a camera that
+    sends nothing).
     """
-    hanging = [one for one in threading.enumerate() if one.daemon and one is not threading.current_thread()]
-    if not hanging or not (ended.code is None or isinstance(ended.code, int)):
+    current = threading.current_thread()
+    daemons = [thread for thread in threading.enumerate() if thread.daemon and thread is not current]
+    if not daemons or not (ended.code is None or isinstance(ended.code, int)):
         return
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
-        with contextlib.suppress(OSError, ValueError):  # whoever read it has gone, or it is closed
+        with contextlib.suppress(OSError, ValueError):  # its reader has gone, or it is closed
             stream.flush()
     os._exit(ended.code or 0)
 
 
 def _crash(error: BaseException) -> NoReturn:
-    """End as Python does, traceback and status 1, but for the secrets that stand in it."""
-    # Secrets of several lines first, then the lines one by one, since a long text takes long to search.
-    told = masked("".join(traceback.format_exception(error)))
-    sys.stderr.write("\n".join(without_secrets(line) for line in told.split("\n")))
+    """End as Python does, with traceback and status 1, but without secrets."""
+    # Secrets of several lines first; then line by line, since a long text takes long to search.
+    text = mask_secrets("".join(traceback.format_exception(error)))
+    sys.stderr.write("\n".join(remove_secrets(line) for line in text.split("\n")))
     sys.exit(1)
 
 
-def _end(name: str, status: int, *sentences: str) -> NoReturn:
+def _exit(name: str, status: int, *messages: str) -> NoReturn:
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
-    for sentence in sentences:
-        console.print(f"{name}: {' '.join(masked(sentence).splitlines())}", markup=False)
+    for message in messages:
+        console.print(f"{name}: {' '.join(mask_secrets(message).splitlines())}", markup=False)
     sys.exit(status)

@@ -1,4 +1,4 @@
-"""`lvm-edge forget`: remove what was watched between two times, from memory and from disk."""
+"""`lvm-edge forget`: remove an interval from memory and disk."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 
 from edge_runtime.config.schema import load_config
-from edge_runtime.interfaces.cli.locate import found_state, key_of
+from edge_runtime.interfaces.cli.locate import resolve_key, resolve_state
 from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, Url
-from edge_runtime.interfaces.cli.remote import Server, server_of
+from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.memory.forgetting import checked_span
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.query.timestamps import moment
@@ -23,7 +23,7 @@ from edge_runtime.system.logs import forget_lines
 
 def forget(
     start: Annotated[str, typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]")],
-    end: Annotated[str, typer.Option("--to", help="as --from; what lies at it is kept")],
+    end: Annotated[str, typer.Option("--to", help="as --from; not included")],
     state: Annotated[
         Path | None, typer.Option(help="folder of the memory; default: the one written last")
     ] = None,
@@ -31,32 +31,35 @@ def forget(
     url: Url = None,
     token: Token = None,
     ca: Ca = None,
-    config: Annotated[Path | None, typer.Option(help="YAML that names state, key and log")] = None,
+    config: Annotated[
+        Path | None, typer.Option(help="YAML configuration that names state, key and log")
+    ] = None,
     key: KeyFile = None,
     log: Annotated[Path | None, typer.Option(help="log file to remove the interval from")] = None,
     reset_background: Annotated[
-        bool, typer.Option("--reset-background", help="empty what is usual in each cell too")
+        bool, typer.Option("--reset-background", help="also reset the background model")
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="what was done as one JSON object")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the result as one JSON object")] = False,
 ) -> None:
     """Forget an interval: tokens, pending frames, thumbnails, activities, log lines and the previous
     snapshot."""
-    server = server_of(url, token, ca, state=state, key=key, log=log, config=config)
+    server = resolve_server(url, token, ca, state=state, key=key, log=log, config=config)
     if server is not None:
-        told = _over_http(server, start, end, camera, reset_background)
+        result = _call_server(server, start, end, camera, reset_background)
     else:
-        told = _in_folder(start, end, state, camera, config, key, log, reset_background)
+        result = _forget_in_folder(start, end, state, camera, config, key, log, reset_background)
     if as_json:
-        print(json.dumps(told))
+        print(json.dumps(result))
         return
     print(
-        f"forgotten: {told['start']:.1f} to {told['end']:.1f} s, {told['tokens']} tokens, "
-        f"{told['pending_frames']} frames of the running clip, {told['thumbnails']} thumbnails, "
-        f"{told['activities']} activities, {told['log_lines']} log lines; what remains: {told['remains']}"
+        f"forgotten: {result['start']:.1f} to {result['end']:.1f} s, {result['tokens']} tokens, "
+        f"{result['pending_frames']} frames of the running clip, {result['thumbnails']} thumbnails, "
+        f"{result['activities']} activities, {result['log_lines']} log lines; "
+        f"what remains: {result['remains']}"
     )
 
 
-def _in_folder(
+def _forget_in_folder(
     start: str,
     end: str,
     state: Path | None,
@@ -68,7 +71,7 @@ def _in_folder(
 ) -> dict[str, Any]:
     if config is not None:
         log = log or load_config(config).logs.file
-    folder, key = found_state(state, camera, config), key_of(config, key_file)
+    folder, key = resolve_state(state, camera, config), resolve_key(config, key_file)
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}: there is nothing to forget")
@@ -79,14 +82,14 @@ def _in_folder(
         moment(text, name=name, epoch=epoch, since=since) for text, name in ((start, "--from"), (end, "--to"))
     )
     checked_span(first, last)
-    told = forget_in_folder(folder, first, last, key=key, reset_background=reset)
+    forgotten = forget_in_folder(folder, first, last, key=key, reset_background=reset)
     lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
-    return {**told.as_json(), "log_lines": lines, "state": str(folder)}
+    return {**forgotten.as_json(), "log_lines": lines, "state": str(folder)}
 
 
-def _over_http(server: Server, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
+def _call_server(server: Server, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
     body: dict[str, Any] = {"from": start, "to": end, "reset_background": reset}
     if camera is not None:
         body["camera"] = camera
-    told: dict[str, Any] = server.call("POST", "/api/v1/forget", body)
-    return told
+    result: dict[str, Any] = server.call("POST", "/api/v1/forget", body)
+    return result

@@ -1,4 +1,4 @@
-"""`lvm-edge init`: a first configuration, asked for on a terminal or given as options."""
+"""`lvm-edge init`: write a first configuration, from options or from questions on a terminal."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ import typer
 
 from edge_runtime.config.paths import state_root
 from edge_runtime.config.schema import load_config
-from edge_runtime.sources import canonical
-from edge_runtime.sources.discovery import present
+from edge_runtime.sources import canonicalise
+from edge_runtime.sources.discovery import list_cameras
 from edge_runtime.system.text import printable
 from engines.durable import fsync_folder
 from engines.errors import LvmError, Unavailable
 
 FILE_MODE = 0o600
-"""An address may hold a password."""
+"""A source address may hold a password."""
 
 _TEMPLATE = """\
-# Made by lvm-edge init. What else can be said: lvm-edge check-config --show, docs/configuration.md.
+# Made by lvm-edge init. All settings: lvm-edge check-config --show, docs/configuration.md.
 #   lvm-edge check-config {file}
 #   lvm-edge run --config {file}          kill -HUP PID reads the cameras again
 version: 1
 
-# By name: the folder of each memory is called so.
+# By name, which is also the name of the folder of its memory.
 cameras:
 {cameras}
-# privacy zones, for every camera: what lies in them is never seen
+# privacy zones for every camera: they are blacked out
 #defaults:
 #  privacy: {{zones: {{keypad: [[0.6, 0.7], [0.8, 0.7], [0.8, 0.95], [0.6, 0.95]]}}}}
 
 model:
-  backend: auto                   # the best that this machine has
+  backend: auto                   # the best one on this machine
 {state}
 http:
   enabled: {http}
   listen: {listen}
-  # beyond this machine only with tokens: lvm-edge token new
+  # other machines need a token: lvm-edge token new
 
 # photos of products that questions may name; default: catalogue under $LVM_EDGE_STATE
 #objects: {{catalogue: /etc/lvm-edge/catalogue}}
@@ -51,73 +51,74 @@ http:
 
 
 def init(
-    file: Annotated[Path, typer.Argument(help="where the configuration is written")] = Path("lvm-edge.yaml"),
+    file: Annotated[Path, typer.Argument(help="file to write the configuration to")] = Path("lvm-edge.yaml"),
     source: Annotated[
-        list[str] | None, typer.Option(help="[NAME=]what to watch, as for run; may be repeated")
+        list[str] | None, typer.Option(help="[NAME=]source to watch, as for run; may be repeated")
     ] = None,
-    state: Annotated[Path | None, typer.Option(help="folder of the memories; default: this user's")] = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT of the HTTP door")] = "127.0.0.1:8971",
+    state: Annotated[
+        Path | None, typer.Option(help="folder of the memories; default: that of this user")
+    ] = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT of the HTTP server")] = "127.0.0.1:8971",
     no_http: Annotated[bool, typer.Option("--no-http", help="do not listen")] = False,
-    force: Annotated[bool, typer.Option("--force", help="replace a file that is there")] = False,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
-    """Write a first configuration. Asks on a terminal what no option says; elsewhere it takes the cameras
-    that there are."""
+    """Write a first configuration. On a terminal, asks for what no option gives; elsewhere it takes the
+    cameras that are connected."""
     if file.exists() and not force:
         raise LvmError(f"{file} exists already: name another file, or --force to replace it")
-    named = source or _sources()
+    sources = source or _usable_cameras()
     if not source and _is_terminal():
-        named = _asked(named)
-        state = state or _asked_state()
-    if not named:
+        sources = _ask_sources(sources)
+        state = state or _ask_state()
+    if not sources:
         raise Unavailable("no camera was found here: name what to watch with --source")
-    _write(file, _text(file, _cameras(named), state, listen, not no_http), force)
-    print(
-        f"{file}: written, {len(named)} camera{'s' if len(named) > 1 else ''}; lvm-edge run --config {file}"
-    )
+    _write(file, _render(file, _name_cameras(sources), state, listen, not no_http), force)
+    cameras = f"{len(sources)} camera{'s' if len(sources) > 1 else ''}"
+    print(f"{file}: written, {cameras}; lvm-edge run --config {file}")
 
 
 def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
 
 
-def _sources() -> list[str]:
-    return [one.source for one in present() if one.problem is None]
+def _usable_cameras() -> list[str]:
+    return [one.source for one in list_cameras() if one.problem is None]
 
 
-def _asked(found: Sequence[str]) -> list[str]:
-    for one in present():
+def _ask_sources(defaults: Sequence[str]) -> list[str]:
+    for one in list_cameras():
         typer.echo(
             f"  {one.source:8} {one.name} at {one.path}" + (f" ({one.problem})" if one.problem else "")
         )
     answer: str = typer.prompt(
-        "What to watch (camera numbers, files or addresses, with blanks between; demo needs none)",
-        default=" ".join(found) or "demo",
+        "What to watch (camera numbers, files or addresses, separated by blanks; demo needs none)",
+        default=" ".join(defaults) or "demo",
     )
     return answer.split()
 
 
-def _asked_state() -> Path | None:
+def _ask_state() -> Path | None:
     answer: str = typer.prompt("Folder of the memories", default=str(state_root()))
     return None if answer == str(state_root()) else Path(answer)
 
 
-def _cameras(named: Sequence[str]) -> dict[str, str]:
-    """Sources by the camera's name: what stands before =, else camera1, camera2, …"""
+def _name_cameras(sources: Sequence[str]) -> dict[str, str]:
+    """Return the sources by camera name: the name before =, else camera1, camera2, …"""
     cameras: dict[str, str] = {}
-    for number, one in enumerate(named, 1):
-        name, spec = _named(one, f"camera{number}")
+    for number, source in enumerate(sources, 1):
+        name, spec = _split_name(source, f"camera{number}")
         if name in cameras:
             raise LvmError(f"two cameras are called {name}: give each a name, NAME=SOURCE")
-        # Paths become absolute: the service that reads this starts elsewhere.
-        cameras[name] = canonical(spec)
+        # Absolute paths: the service that reads this may start in another folder.
+        cameras[name] = canonicalise(spec)
     return cameras
 
 
-def _named(one: str, otherwise: str) -> tuple[str, str]:
-    """Name and source of `[NAME=]SOURCE`. Raises LvmError where what stands before = can be no name."""
-    name, equals, spec = one.partition("=")
-    if not equals or set("/:?") & set(name) or Path(one).exists():  # the = belongs to an address or a file
-        return otherwise, one
+def _split_name(source: str, default: str) -> tuple[str, str]:
+    """Split `[NAME=]SOURCE` into name and source. Raises LvmError for an invalid name."""
+    name, equals, spec = source.partition("=")
+    if not equals or set("/:?") & set(name) or Path(source).exists():  # = is part of an address or a filename
+        return default, source
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not spec:
         raise LvmError(
             f"NAME=SOURCE needs a name of up to 64 letters, digits, - _ and ., got {printable(name[:70])!r}"
@@ -125,24 +126,28 @@ def _named(one: str, otherwise: str) -> tuple[str, str]:
     return name, spec
 
 
-def _text(file: Path, cameras: dict[str, str], state: Path | None, listen: str, http: bool) -> str:
-    lines = [
-        f"  {name}:\n    source: {spec if spec.isdecimal() else _quoted(spec)}\n"
+def _render(file: Path, cameras: dict[str, str], state: Path | None, listen: str, http: bool) -> str:
+    cameras_yaml = [
+        f"  {name}:\n    source: {spec if spec.isdecimal() else _quote(spec)}\n"
         for name, spec in cameras.items()
     ]
-    where = "" if state is None else f"\nstate:\n  directory: {_quoted(os.path.abspath(state))}\n"
+    state_yaml = "" if state is None else f"\nstate:\n  directory: {_quote(os.path.abspath(state))}\n"
     return _TEMPLATE.format(
-        file=file, cameras="".join(lines), state=where, listen=_quoted(listen), http=json.dumps(http)
+        file=file,
+        cameras="".join(cameras_yaml),
+        state=state_yaml,
+        listen=_quote(listen),
+        http=json.dumps(http),
     )
 
 
-def _quoted(text: str) -> str:
-    """As YAML; what looks like ${NAME} stays the environment's."""
+def _quote(text: str) -> str:
+    """Return `text` as a YAML string. ${NAME} in it still refers to the environment."""
     return json.dumps(text, ensure_ascii=False)
 
 
 def _write(file: Path, text: str, force: bool) -> None:
-    """Whole or not at all, and only what check-config accepts. Raises LvmError."""
+    """Write the file atomically, if check-config accepts it. Raises LvmError."""
     try:
         descriptor, fresh = tempfile.mkstemp(prefix=f".{file.name}.", dir=file.absolute().parent)
         try:
@@ -155,7 +160,7 @@ def _write(file: Path, text: str, force: bool) -> None:
             if force:
                 os.replace(fresh, file)
             else:
-                os.link(fresh, file)  # which fails where there is one meanwhile
+                os.link(fresh, file)  # fails if the file exists by now
             fsync_folder(file.absolute().parent)
         finally:
             Path(fresh).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""`lvm-edge key`: keys for the encryption of what is kept on disk."""
+"""`lvm-edge key`: make and identify keys for encryption on disk."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from edge_runtime.persistence.private_files import FILE_MODE
 from engines.durable import fsync_folder
 from engines.errors import LvmError
 
-app = typer.Typer(no_args_is_help=True, help="Make and name keys for the encryption of what is kept on disk.")
+app = typer.Typer(no_args_is_help=True, help="Make and identify keys for encryption on disk.")
 
 File = Annotated[Path, typer.Argument(help="file of the key")]
 
 
 @app.command("new")
 def new(file: File) -> None:
-    """Make a new key in FILE, which must not exist yet. Whoever loses it loses the memory."""
+    """Make a new key in FILE, which must not exist yet. Without the key, the memory is lost."""
     try:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         with open(os.open(file, flags, FILE_MODE), "w", encoding="ascii") as opened:
@@ -36,8 +36,8 @@ def new(file: File) -> None:
 
 
 @app.command("id")
-def identity(file: File) -> None:
-    """Print which key FILE holds, as sealed files name it."""
+def print_id(file: File) -> None:
+    """Print the id of the key in FILE, which encrypted files refer to."""
     key = find_key(file)
     assert key is not None
     print(key.id.hex())

@@ -1,4 +1,4 @@
-"""Questions typed while the panel runs: keys are read one by one, so that redrawing does not tear them."""
+"""Read questions while a run goes on: keys typed into its panel, or lines from a pipe."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from edge_runtime.query.schema import MAX_QUESTION_BYTES
 
 _POLL_S = 0.1
 MAX_TYPED_BYTES = 10_000
-"""Of a line that is typed; a question in words is not longer (queries.py)."""
+"""Of a typed line; a question in words is not longer (query_text.py)."""
 
 
 class KeyReader:
     """Calls `on_change(line so far)` after each key and `on_line(line)` at Enter, in a thread of its own.
 
-    Only for a terminal; the terminal's mode is restored on exit. Ctrl-C stays a signal.
+    Reads key by key, so that redrawing the panel does not garble the line. Only for a terminal, whose mode is
+    restored on exit. Ctrl-C stays a signal.
     """
 
     def __init__(self, on_change: Callable[[str], None], on_line: Callable[[str], None]) -> None:
@@ -53,11 +54,11 @@ class KeyReader:
             if not data:
                 return
             if data.startswith(b"\x1b"):
-                continue  # an arrow or function key comes as one sequence, and there is nowhere to go
+                continue  # an arrow or function key: the cursor does not move
             for key in data:
-                self._key(bytes([key]))
+                self._handle_key(bytes([key]))
 
-    def _key(self, key: bytes) -> None:
+    def _handle_key(self, key: bytes) -> None:
         if key in b"\r\n":
             line, self._line = self._line.decode(errors="replace").strip(), b""
             self._on_change("")
@@ -65,7 +66,7 @@ class KeyReader:
                 self._on_line(line)
             return
         if key in b"\x7f\x08":
-            # A letter, which in UTF-8 is one byte and those that continue it.
+            # Remove a character: in UTF-8, one byte and those that continue it.
             while self._line and self._line[-1] & 0xC0 == 0x80:
                 self._line = self._line[:-1]
             self._line = self._line[:-1]
@@ -77,16 +78,16 @@ class KeyReader:
 
 
 class LineReader:
-    """Whole lines from a pipe, each to `on_line`. The end of the pipe ends nothing else.
+    """Calls `on_line` with each line from a pipe. The end of the pipe ends nothing else.
 
-    Of a line longer than `most` bytes only so many and one more are kept, so that whoever takes it refuses it
-    for its length; a pipe without a line break costs no more memory than that.
+    A line longer than `max_bytes` is cut to one byte more, so that `on_line` can refuse it for its length. So
+    input without line breaks takes little memory.
     """
 
-    def __init__(self, on_line: Callable[[str], None], most: int = MAX_QUESTION_BYTES) -> None:
+    def __init__(self, on_line: Callable[[str], None], max_bytes: int = MAX_QUESTION_BYTES) -> None:
         self._on_line = on_line
-        self._most = most
-        self._begun = bytearray()
+        self._max_bytes = max_bytes
+        self._line = bytearray()
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._read, name="lines", daemon=True)
 
@@ -101,7 +102,7 @@ class LineReader:
         self._thread.join(timeout=1)
 
     def _read(self) -> None:
-        # Not sys.stdin: a thread that waits inside it makes Python abort when the process ends.
+        # Not sys.stdin.readline: a thread that waits in it makes Python abort when the process ends.
         if sys.stdin is None:
             return
         descriptor = sys.stdin.fileno()
@@ -111,17 +112,17 @@ class LineReader:
             data = os.read(descriptor, 1 << 16)
             first, *others = data.split(b"\n")
             self._add(first)
-            for following in others:
-                self._said()
-                self._add(following)
+            for part in others:
+                self._finish_line()
+                self._add(part)
             if not data:
-                self._said()
+                self._finish_line()
                 return
 
     def _add(self, part: bytes) -> None:
-        self._begun += part[: self._most + 1 - len(self._begun)]
+        self._line += part[: self._max_bytes + 1 - len(self._line)]
 
-    def _said(self) -> None:
-        line, self._begun = self._begun.decode(errors="replace").strip(), bytearray()
+    def _finish_line(self) -> None:
+        line, self._line = self._line.decode(errors="replace").strip(), bytearray()
         if line and not self._done.is_set():
             self._on_line(line)

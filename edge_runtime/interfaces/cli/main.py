@@ -1,6 +1,6 @@
-"""`lvm-edge`: thin commands that parse, call and print. Logging is set up here (and by `run` from its YAML).
+"""`lvm-edge`: the commands. Logging is set up here (and by `run` from its configuration).
 
-Exit status: 0 done, 2 wrong use or input, 3 a gate failed, 4 something needed is missing on this machine.
+Exit status: 0 success, 2 wrong use or input, 3 a gate failed, 4 something is missing on this machine.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from edge_runtime.interfaces.cli import (
     token,
     warmup,
 )
-from edge_runtime.interfaces.cli.error_exit import leave_threads, run_app
-from edge_runtime.system.logs import LogSettings, set_up
+from edge_runtime.interfaces.cli.error_exit import exit_despite_threads, run_app
+from edge_runtime.system.logs import LogSettings, set_up_logging
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -38,59 +38,55 @@ app = typer.Typer(
 )
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "init": (init.init, "Write a first configuration."),
-    "check-config": (check_config.check_config, "Say what is wrong with a configuration."),
-    "run": (run.run, "Watch, remember, and answer meanwhile."),
+    "check-config": (check_config.check_config, "Check a configuration."),
+    "run": (run.run, "Watch, remember and answer questions."),
     "ask": (ask.ask, "Ask what was done, where something was, or when."),
     "activities": (activities.activities, "Show, search or export what was recognised."),
     "status": (status.status, "Show what is remembered."),
-    "doctor": (doctor.doctor, "Look at this machine, and say what to do about it."),
-    "bench": (bench.bench, "Measure how fast it is here."),
-    "warmup": (warmup.warmup, "Build TensorRT's plans before the first start."),
+    "doctor": (doctor.doctor, "Check this machine, and say what to do."),
+    "bench": (bench.bench, "Measure the speed on this machine."),
+    "warmup": (warmup.warmup, "Build TensorRT plans before the first start."),
     "forget": (forget.forget, "Remove what was watched in an interval."),
     "completion": (completion.completion, "Print the completion script of a shell."),
 }
 GROUPS = {
     "catalogue": (catalogue.app, "Keep the products that questions may name."),
     "key": (key.app, "Make keys for encryption on disk."),
-    "token": (token.app, "Make tokens for those who ask over HTTP."),
+    "token": (token.app, "Make access tokens for HTTP."),
 }
-for _name, (_function, _said) in COMMANDS.items():
-    app.command(_name, short_help=_said)(_function)
-for _name, (_group, _said) in GROUPS.items():
-    app.add_typer(_group, name=_name, short_help=_said)
+for _name, (_function, _help) in COMMANDS.items():
+    app.command(_name, short_help=_help)(_function)
+for _name, (_group, _help) in GROUPS.items():
+    app.add_typer(_group, name=_name, short_help=_help)
 
 
 @app.callback()
 def _common(
     context: typer.Context,
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log what is done")] = False,
-    log_file: Annotated[Path | None, typer.Option(help="log to this file too, bounded in size")] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log more")] = False,
+    log_file: Annotated[Path | None, typer.Option(help="log to this file too, limited in size")] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="one JSON object for each record")] = False,
 ) -> None:
-    said = LogSettings(file=log_file, level="info" if verbose else "warning", json_lines=log_json)
-    set_up(said)
-    # What was said here goes before what a configuration says later.
-    context.obj = {name: getattr(said, name) for name in _given(verbose, log_file, log_json)}
-
-
-def _given(verbose: bool, log_file: Path | None, log_json: bool) -> list[str]:
+    settings = LogSettings(file=log_file, level="info" if verbose else "warning", json_lines=log_json)
+    set_up_logging(settings)
+    # Options given here override the configuration that `run` reads later.
     given = {"level": verbose, "file": log_file is not None, "json_lines": log_json}
-    return [name for name, is_given in given.items() if is_given]
+    context.obj = {name: getattr(settings, name) for name, is_given in given.items() if is_given}
 
 
 def main() -> None:
-    """Parse and do."""
+    """Parse the command line, run the command and exit."""
     run_app(app, "lvm-edge")
 
 
-def program() -> None:
-    """`main` in a process of its own; `start.main` is the entry point of `lvm-edge`."""
+def run_process() -> None:
+    """Run `main` as the whole process: exit although daemon threads may hang."""
     try:
         main()
     except SystemExit as ended:
-        leave_threads(ended)
+        exit_despite_threads(ended)
         raise
 
 
 if __name__ == "__main__":
-    program()
+    run_process()

@@ -1,4 +1,4 @@
-"""What a person sees while it runs: one panel, redrawn in place, with a line to type questions into."""
+"""Draw the panel of a run on a terminal, with a line to type questions into."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
 
-SHOWN_ANSWERS = 6
+MAX_ANSWERS = 6
 
 
 class Panel:
-    """Draws a service: one camera in full, several as a line each, and why some are not watched yet.
+    """Renders a service: one camera in full, several in a line each, and why some are not watched yet.
 
-    `typed` is the question being typed, `said` the last questions and answers.
+    `typed` is the question being typed, `exchanges` the last questions and answers.
     """
 
     def __init__(self, service: Service, address: str | None = None) -> None:
@@ -32,7 +32,7 @@ class Panel:
         self._address = address
         self._rates: dict[str, Rate] = {}
         self.typed = ""
-        self.said: deque[tuple[str, str]] = deque(maxlen=SHOWN_ANSWERS)
+        self.exchanges: deque[tuple[str, str]] = deque(maxlen=MAX_ANSWERS)
 
     def __rich__(self) -> RenderableType:
         cameras, late = self._service.cameras_and_errors
@@ -41,24 +41,24 @@ class Panel:
             camera = next(iter(cameras.values()))
             parts += [self._numbers(camera), self._bars(camera)]
         else:
-            parts += self._lines(cameras)
+            parts += self._table(cameras)
         for name, error in late.items():
             parts.append(Text(f"{name} is not watched yet: {error}", style="red"))
         parts.append(Text(""))
-        for question, answer in self.said:
+        for question, answer in self.exchanges:
             parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))
             parts.append(Text(f"  {answer}", style="cyan"))
         parts.append(Text.assemble(("> ", "bold green"), self.typed, ("▏", "dim")))
-        shown = next(iter(cameras)) if len(cameras) == 1 else f"{len(cameras)} cameras"
-        title = f"[bold]lvm-edge[/] · {escape(shown)} · {self._service.engines.choice.backend}"
+        label = next(iter(cameras)) if len(cameras) == 1 else f"{len(cameras)} cameras"
+        title = f"[bold]lvm-edge[/] · {escape(label)} · {self._service.engines.choice.backend}"
         return Box(Group(*parts), title=title, subtitle=self._subtitle(), border_style="blue")
 
     def frames_per_s(self, camera: CameraRun) -> float:
-        """Sampled frames per second over the last calls."""
-        return self._rates.setdefault(camera.name, Rate()).of(camera.version.frames)
+        """Return the sampled frames per second over the last calls."""
+        return self._rates.setdefault(camera.name, Rate()).update(camera.version.frames)
 
-    def _lines(self, cameras: dict[str, CameraRun]) -> list[RenderableType]:
-        """A line for each camera, and one below for each thing that is wrong."""
+    def _table(self, cameras: dict[str, CameraRun]) -> list[RenderableType]:
+        """Return a table with a row for each camera, and a line for each problem."""
         parts: list[RenderableType] = []
         table = Table(box=None, padding=(0, 2), header_style="dim")
         table.add_column("camera", overflow="fold")
@@ -68,13 +68,13 @@ class Panel:
             version = camera.version
             table.add_row(
                 Text(name),
-                _condition(camera),
+                _format_condition(camera),
                 f"{self.frames_per_s(camera):.1f}",
                 f"{version.frames:,}",
                 f"{camera.header.dropped:,}",
-                _clock(version.coverage.end),
+                _format_time(version.coverage.end),
                 f"{version.memory.filled}/{version.memory.slots}",
-                _clock(compute_oldest_age_s(version)),
+                _format_time(compute_oldest_age_s(version)),
                 str(len(version.coverage.gaps)),
             )
             error = self._service.camera_error(name)
@@ -90,8 +90,8 @@ class Panel:
         background = version.background
         table = Table.grid(padding=(0, 3))
         rows = [
-            ("frames seen", f"{header.seen:,}", "stream", _clock(coverage.end)),
-            ("used", f"{version.frames:,}", "oldest token", _clock(age)),
+            ("frames seen", f"{header.seen:,}", "stream", _format_time(coverage.end)),
+            ("used", f"{version.frames:,}", "oldest token", _format_time(age)),
             ("dropped", f"{header.dropped:,}", "gaps", str(len(coverage.gaps))),
             ("frames/s", f"{self.frames_per_s(camera):.1f}", "SVD rank", _rank(version)),
             (
@@ -101,8 +101,8 @@ class Panel:
                 f"{_novelty(version):.2f}" if background else "-",
             ),
         ]
-        for left, one, right, two in rows:
-            table.add_row(Text(left, style="dim"), one, Text(right, style="dim"), two)
+        for left, left_value, right, right_value in rows:
+            table.add_row(Text(left, style="dim"), left_value, Text(right, style="dim"), right_value)
         if camera.privacy.activities is not None:
             table.add_row(Text("activity", style="dim"), camera.privacy.activities.latest())
         for problem in camera.problems:
@@ -120,9 +120,9 @@ class Panel:
             table.add_row(Text(name, style="dim"), ProgressBar(total, done, width=40), f"{done}/{total}")
         duration = camera.source.duration if camera.source else None
         if duration:
-            at = min(version.coverage.end or 0.0, duration)
-            left = f"{_clock(at)} of {_clock(duration)}"
-            table.add_row(Text("file", style="dim"), ProgressBar(duration, at, width=40), left)
+            position = min(version.coverage.end or 0.0, duration)
+            progress = f"{_format_time(position)} of {_format_time(duration)}"
+            table.add_row(Text("file", style="dim"), ProgressBar(duration, position, width=40), progress)
         return table
 
     def _subtitle(self) -> str:
@@ -131,19 +131,19 @@ class Panel:
 
 
 class Rate:
-    """Frames per second over the last few looks."""
+    """Frames per second over the last updates."""
 
     def __init__(self) -> None:
         self._marks: deque[tuple[float, int]] = deque(maxlen=32)
 
-    def of(self, frames: int) -> float:
+    def update(self, frames: int) -> float:
         now = time.monotonic()
         self._marks.append((now, frames))
         then, before = self._marks[0]
         return (frames - before) / (now - then) if now > then else 0.0
 
 
-def _condition(camera: CameraRun) -> Text:
+def _format_condition(camera: CameraRun) -> Text:
     good = camera.condition in ("running", "ended", "starting", "waiting")
     return Text(camera.condition, style="green" if good else "yellow")
 
@@ -154,13 +154,13 @@ def _rank(version: Version) -> str:
 
 
 def _novelty(version: Version) -> float:
-    """Highest novelty of the newest frame's cells: near 1 where something new is seen."""
+    """Return the highest novelty of the cells of the newest frame: near 1 if something is new."""
     if not version.pending or version.background is None:
         return 0.0
     return float(version.clip_novelty()[-CELLS:].max())
 
 
-def _clock(seconds: float | None) -> str:
+def _format_time(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     whole = int(seconds)

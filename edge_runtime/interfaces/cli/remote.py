@@ -1,4 +1,4 @@
-"""Calls to a running lvm-edge: JSON there and back, and every refusal as the sentence that it is."""
+"""Call the HTTP API of a running lvm-edge. Its error messages are raised as LvmError."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from edge_runtime.interfaces.cli.query_text import Words
+from edge_runtime.interfaces.cli.query_text import QueryText
 from edge_runtime.query.answers import Answer
-from edge_runtime.system.secrets import keep_secret
+from edge_runtime.system.secrets import register_secret
 from engines.errors import LvmError, Unavailable
 
 EXAMPLE = "http://127.0.0.1:8971"
 TOKEN = "LVM_EDGE_TOKEN"
-"""Environment variable with the token of a service that wants one."""
+"""Environment variable with the access token."""
 _TIMEOUT_S = 60.0
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
-    """A token is not carried to wherever an answer points."""
+    """Follows no redirect, which would send the token to another server."""
 
     def redirect_request(self, *_: Any) -> None:
         return None
@@ -34,43 +34,42 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
 @dataclass(frozen=True)
 class Server:
-    """A running lvm-edge: its address, the token that it wants, and what to check its https by."""
+    """A running lvm-edge: its address, the access token, and the certificate to verify it with."""
 
     url: str
     token: str | None = field(default=None, repr=False)
     ca: Path | None = None
-    """File with a certificate."""
+    """File of a certificate in PEM, for https."""
 
     def call(self, method: str, path: str, body: object = None) -> Any:
-        """What it answers to the request, as Python values.
+        """Send a request and return the JSON of the response.
 
-        Raises LvmError for an address that is none and with what it refuses, Unavailable where nobody answers.
+        Raises LvmError with the server's message or for an invalid address, Unavailable if nothing answers.
         """
         data = None if body is None else json.dumps(body).encode()
         try:
             request = urllib.request.Request(
-                _checked(self.url) + path, data, _headers(self.token), method=method
+                _check_url(self.url) + path, data, _make_headers(self.token), method=method
             )
-            with _opener(self.ca).open(request, timeout=_TIMEOUT_S) as reply:
-                return json.loads(reply.read())
+            with _make_opener(self.ca).open(request, timeout=_TIMEOUT_S) as response:
+                return json.loads(response.read())
         except urllib.error.HTTPError as error:
-            raise LvmError(f"{self.url}: {_said(error)}") from None
+            raise LvmError(f"{self.url}: {_error_message(error)}") from None
         except json.JSONDecodeError:
-            raise self.not_understood() from None
+            raise self.bad_response() from None
         except (ValueError, http.client.InvalidURL) as error:
             raise LvmError(f"--url must be like {EXAMPLE}, got {self.url!r}: {error}") from None
         except (OSError, http.client.HTTPException) as error:
-            raise self._silent(getattr(error, "reason", error)) from None
+            raise self._no_answer(getattr(error, "reason", error)) from None
 
-    def ask(self, words: Words) -> Answer:
-        """As `call`, for a question."""
+    def ask(self, question: QueryText) -> Answer:
+        """Ask a question. Raises as `call`."""
         try:
-            return Answer.model_validate(self.call("POST", "/api/v1/query", _fields(words)))
+            return Answer.model_validate(self.call("POST", "/api/v1/query", _make_body(question)))
         except ValidationError:
-            raise self.not_understood() from None
+            raise self.bad_response() from None
 
-    def _silent(self, reason: object) -> LvmError:
-        """What to say where no answer came."""
+    def _no_answer(self, reason: object) -> LvmError:
         if isinstance(reason, ssl.SSLCertVerificationError):
             return LvmError(
                 f"the certificate of {self.url} is not trusted here, {reason.verify_message}; "
@@ -78,61 +77,60 @@ class Server:
             )
         return Unavailable(f"no lvm-edge answers at {self.url}: {reason}")
 
-    def not_understood(self) -> LvmError:
-        """What to say of an answer that is none."""
-        return LvmError(f"{self.url} gave no answer that this version understands")
+    def bad_response(self) -> LvmError:
+        return LvmError(f"{self.url} gave an answer that this version does not understand")
 
 
-def server_of(url: str | None, token: str | None, ca: Path | None, **here: object) -> Server | None:
-    """The running lvm-edge that --url names, None without.
+def resolve_server(url: str | None, token: str | None, ca: Path | None, **local: object) -> Server | None:
+    """Return the running lvm-edge that --url names, or None.
 
-    `here` are values of options that name something on this machine instead. Raises LvmError for both.
+    `local` are options that name something on this machine instead. Raises LvmError if both are given.
     """
     if url is None:
         return None
-    named = [name for name, value in here.items() if value is not None]
-    if named:
-        raise LvmError(f"name --url or --{named[0]}, not both: a running lvm-edge has its own")
+    given = [name for name, value in local.items() if value is not None]
+    if given:
+        raise LvmError(f"name --url or --{given[0]}, not both: a running lvm-edge has its own")
     return Server(url, token, ca)
 
 
-def curl_command(words: Words, server: Server) -> str:
-    """The same question for curl; photos go as files, the token is that of LVM_EDGE_TOKEN."""
-    parts = ["curl", "--fail-with-body", _checked(server.url) + "/api/v1/query"]
+def make_curl_command(question: QueryText, server: Server) -> str:
+    """Return a question as a curl command; photos are sent as files, the token is $LVM_EDGE_TOKEN."""
+    parts = ["curl", "--fail-with-body", _check_url(server.url) + "/api/v1/query"]
     if server.ca is not None:
         parts += ["--cacert", str(server.ca)]
-    if words.photos:
-        without = {key: value for key, value in _fields(words).items() if key != "object"}
+    if question.photos:
+        without = {key: value for key, value in _make_body(question).items() if key != "object"}
         parts += ["--form-string", f"query={json.dumps(without)}"]
-        for photo in words.photos:
+        for photo in question.photos:
             parts += ["--form", f'photos=@"{photo}"']
     else:
-        parts += ["--json", json.dumps(_fields(words))]
+        parts += ["--json", json.dumps(_make_body(question))]
     command = " ".join(map(shlex.quote, parts))
     return f'{command} -H "Authorization: Bearer ${TOKEN}"' if server.token else command
 
 
-def _fields(words: Words) -> dict[str, Any]:
-    return words.body() | ({"camera": words.camera} if words.camera else {})
+def _make_body(question: QueryText) -> dict[str, Any]:
+    return question.body() | ({"camera": question.camera} if question.camera else {})
 
 
-def _checked(url: str) -> str:
+def _check_url(url: str) -> str:
     if not url.startswith(("http://", "https://")):
         raise LvmError(f"--url must be like {EXAMPLE}, got {url!r}")
     return url.rstrip("/")
 
 
-def _headers(token: str | None) -> dict[str, str]:
+def _make_headers(token: str | None) -> dict[str, str]:
     headers = {"Content-Type": "application/json", "X-LVM-Edge": "1"}
     if token:
         if not (token.isascii() and token.isprintable()):
             raise LvmError("the token has characters that no token has; copy it again")
-        keep_secret(token)
+        register_secret(token)
         headers["Authorization"] = f"Bearer {token}"
     return headers
 
 
-def _opener(ca: Path | None) -> urllib.request.OpenerDirector:
+def _make_opener(ca: Path | None) -> urllib.request.OpenerDirector:
     handlers: list[urllib.request.BaseHandler] = [_NoRedirect()]
     if ca is not None:
         try:
@@ -143,9 +141,9 @@ def _opener(ca: Path | None) -> urllib.request.OpenerDirector:
     return urllib.request.build_opener(*handlers)
 
 
-def _said(error: urllib.error.HTTPError) -> str:
+def _error_message(error: urllib.error.HTTPError) -> str:
     try:
-        said = str(json.loads(error.read())["error"])
+        message = str(json.loads(error.read())["error"])
     except (ValueError, KeyError, TypeError):
         return f"status {error.code}"
-    return f"{said}; set {TOKEN} in the environment" if error.code == 401 else said
+    return f"{message}; set {TOKEN} in the environment" if error.code == 401 else message

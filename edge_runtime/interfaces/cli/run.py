@@ -1,4 +1,4 @@
-"""`lvm-edge run`: watch one source or several cameras, remember, answer."""
+"""`lvm-edge run`: watch a source or several cameras, remember, and answer questions."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.cli import completion
 from edge_runtime.interfaces.cli.options import BundleFolder
-from edge_runtime.interfaces.cli.run_console import Session
-from edge_runtime.interfaces.cli.signals import kept
+from edge_runtime.interfaces.cli.run_console import RunConsole
+from edge_runtime.interfaces.cli.signals import defer_signals
 from edge_runtime.interfaces.startup import accompanied
 from edge_runtime.persistence.encryption import find_key
-from edge_runtime.service.camera_settings import CameraSettings, make_source_settings
+from edge_runtime.service.camera_settings import CameraSettings, make_camera_settings, make_source_settings
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
-from edge_runtime.system.logs import set_up
-from edge_runtime.system.malloc import leave_loaded_alone
+from edge_runtime.system.logs import set_up_logging
+from edge_runtime.system.malloc import freeze_loaded_objects
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -38,58 +38,64 @@ def run(
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML configuration")] = None,
     bundle: BundleFolder = None,
-    state: Annotated[Path | None, typer.Option(help="folder in which the memory is kept")] = None,
+    state: Annotated[Path | None, typer.Option(help="folder of the memory")] = None,
     backend: Annotated[
         str | None,
         typer.Option(
             help="auto, tensorrt, onnxruntime-cuda, openvino or onnxruntime",
-            autocompletion=completion.backend,
+            autocompletion=completion.complete_backend,
         ),
     ] = None,
     sampler: Annotated[
         str | None,
-        typer.Option(help="neural, svd-novelty, random or fifo", autocompletion=completion.sampler),
+        typer.Option(help="neural, svd-novelty, random or fifo", autocompletion=completion.complete_sampler),
     ] = None,
     http: Annotated[str | None, typer.Option(help="HOST:PORT to listen on")] = None,
     no_http: Annotated[bool, typer.Option("--no-http", help="do not listen")] = False,
-    for_: Annotated[float | None, typer.Option("--for", help="end after so many seconds of stream")] = None,
-    stay: Annotated[bool, typer.Option("--stay", help="keep answering when the source has ended")] = False,
+    for_: Annotated[
+        float | None, typer.Option("--for", help="end after this many seconds of the stream")
+    ] = None,
+    stay: Annotated[bool, typer.Option("--stay", help="go on answering when the source has ended")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="answers and the summary as JSON lines")] = False,
 ) -> None:
-    """Watch a source, or every camera of a configuration, remember it in a fixed number of tokens and answer
-    questions meanwhile. SIGHUP reads the configuration's cameras and its broker again."""
+    """Watch a source, or all cameras of a configuration, remember it in a fixed number of tokens and answer
+    questions. SIGHUP reads the cameras and the broker from the configuration again."""
     if for_ is not None and not 0 < for_ < float("inf"):
         raise LvmError(f"--for must be a number of seconds above 0, got {for_}")
     if camera is not None and source is not None:
         raise LvmError("name --camera or --source, not both")
     settings = load_config(config) if config else Config()
-    set_up(settings.logs.model_copy(update=context.obj or {}))
-    named = str(camera) if camera is not None else source
+    set_up_logging(settings.logs.model_copy(update=context.obj or {}))
+    single = str(camera) if camera is not None else source
     cameras = (
-        [make_source_settings(settings, named, state, sampler)]
-        if named
-        else _configured(settings, state, sampler)
+        [make_source_settings(settings, single, state, sampler)]
+        if single
+        else _configured_cameras(settings, state, sampler)
     )
     model = settings.model
-    with kept():
+    with defer_signals():
         opened = Bundle.open(bundle or model.bundle or default_bundle())
         engines = Engines.load(opened, backend or model.backend, model.threads)
         with Service(engines, key=find_key(settings.state.encryption.key_file)) as service:
             _add_all(service, cameras)
             file = config if config is not None and config.exists() else None
             started = Run(service, settings, file, listen=http, no_http=no_http)
-            if config is not None and not named:
-                started.reload = _Reload(started, config, lambda read: _configured(read, state, sampler))
+            if config is not None and not single:
+                started.reload = _Reloader(
+                    started, config, lambda read: _configured_cameras(read, state, sampler)
+                )
             with accompanied(started):
-                leave_loaded_alone()
-                Session(started, as_json=as_json).run(for_, stay)
+                freeze_loaded_objects()
+                RunConsole(started, as_json=as_json).run(for_, stay)
             for error in service.pending.errors.values():
                 raise error
 
 
-class _Reload:
-    """Cameras and broker as the file has them now. A file that is wrong is said, and changes nothing. What
-    cannot be done to one camera is said as well, and done to the others."""
+class _Reloader:
+    """Applies the cameras and the broker of the configuration file as it is now. Returns the problems.
+
+    An invalid file changes nothing. A problem with one camera does not affect the others.
+    """
 
     def __init__(
         self, started: Run, config: Path, cameras_of: Callable[[Config], list[CameraSettings]]
@@ -99,7 +105,7 @@ class _Reload:
 
     def __call__(self) -> list[str]:
         try:
-            with self._lock:  # SIGHUP is one thread's, PUT /api/v1/config another's
+            with self._lock:  # SIGHUP and PUT /api/v1/config use different threads
                 read = load_config(self._config)
                 problems = self._started.service.apply(self._cameras_of(read))
                 problems += self._started.apply_settings(read)
@@ -111,7 +117,7 @@ class _Reload:
         return problems
 
 
-def _configured(settings: Config, state: Path | None, sampler: str | None) -> list[CameraSettings]:
+def _configured_cameras(settings: Config, state: Path | None, sampler: str | None) -> list[CameraSettings]:
     cameras = list(make_camera_settings(settings, state, sampler).values())
     if not cameras:
         raise LvmError(
@@ -121,7 +127,7 @@ def _configured(settings: Config, state: Path | None, sampler: str | None) -> li
 
 
 def _add_all(service: Service, cameras: list[CameraSettings]) -> None:
-    """Add every camera that can be; the others are awaited. Raises the first reason where none could."""
+    """Add all cameras; those that fail are tried again later. Raises the first error if all fail."""
     for settings in cameras:
         error = service.pending.try_add(settings)
         if error is not None and len(cameras) > 1:

@@ -1,4 +1,4 @@
-"""One `lvm-edge run` before a person's or a program's eyes: what is shown, typed, said at the end."""
+"""The terminal side of `lvm-edge run`: panel or plain lines, typed questions, signals and the summary."""
 
 from __future__ import annotations
 
@@ -16,50 +16,50 @@ from rich.live import Live
 
 from edge_runtime.interfaces.cli.line_input import KeyReader, LineReader
 from edge_runtime.interfaces.cli.panel import Panel
-from edge_runtime.interfaces.cli.query_text import typed
-from edge_runtime.interfaces.cli.signals import came
+from edge_runtime.interfaces.cli.query_text import parse_line
+from edge_runtime.interfaces.cli.signals import take_deferred
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.timestamps import shown
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.service.status import make_camera_status, make_status, read_resident_bytes
 from edge_runtime.sources import is_demo
-from edge_runtime.system.systemd import Notifier, watched
+from edge_runtime.system.systemd import Notifier, notify_systemd
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 5.0
-_TO_JOURNAL_EVERY_S = 600.0
-"""Under systemd, which has the state line anyway: its journal is kept, on flash, for months."""
+_JOURNAL_EVERY_S = 600.0
+"""Under systemd, which shows the state line anyway: its journal is on flash, and kept for months."""
 
 
-class Session:
-    """Shows a run. What it can reload is reloaded, by the thread that runs, at each SIGHUP."""
+class RunConsole:
+    """Shows a run and answers typed questions. SIGHUP reloads the run in the main thread."""
 
     def __init__(self, run: Run, *, as_json: bool) -> None:
         self._service = run.service
-        self._accompanied = run
+        self._run = run
         self._json = as_json
         self._out = Console(soft_wrap=True, highlight=False, emoji=False)
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         self._panel = Panel(run.service, run.address)
         self._notifier = Notifier.from_environment()
-        self._report_every_s = _TO_JOURNAL_EVERY_S if self._notifier else _REPORT_EVERY_S
-        self._reported = time.monotonic()
+        self._report_every_s = _JOURNAL_EVERY_S if self._notifier else _REPORT_EVERY_S
+        self._last_report = time.monotonic()
 
     def run(self, seconds: float | None, stay: bool) -> None:
-        """Until the service has nothing left to watch, or a signal. Raises what `Service.run` raises."""
-        self._say_start()
-        told = watched(self._notifier, self._alive, self._state_line)
+        """Run until all sources have ended or a signal arrives. Raises what `Service.run` raises."""
+        self._print_start()
+        watchdog = notify_systemd(self._notifier, self._alive, self._state_line)
         try:
-            with self._signals(), self._screen(), told:
-                self._service.run(seconds, self._progress, stay=stay)
+            with self._signals(), self._screen(), watchdog:
+                self._service.run(seconds, self._print_progress, stay=stay)
         except LvmError:
-            if len(self._service.cameras) > 1:  # the others have something to say
-                self._summary()
+            if len(self._service.cameras) > 1:  # the other cameras have results
+                self._print_summary()
             raise
-        self._summary()
+        self._print_summary()
 
     @contextlib.contextmanager
     def _signals(self) -> Iterator[None]:
@@ -70,40 +70,40 @@ class Session:
             self._service.call_soon(self._reload)
 
         def pause(number: int, frame: object) -> None:
-            wanted = number == signal.SIGUSR1
-            self._service.call_soon(lambda: self._pause(wanted))
+            paused = number == signal.SIGUSR1
+            self._service.call_soon(lambda: self._pause(paused))
 
         handlers: dict[signal.Signals, Callable[[int, object], None]]
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
         handlers |= {signal.SIGUSR1: pause, signal.SIGUSR2: pause}
-        if self._accompanied.reload is not None:
+        if self._run.reload is not None:
             handlers[signal.SIGHUP] = reload
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
         if signal.SIGHUP not in handlers and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nothing to read again
+            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nothing to reload
         try:
-            self._obey(came())
+            self._handle_early(take_deferred())
             yield
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
 
-    def _obey(self, early: list[signal.Signals]) -> None:
-        """Signals that came before anything ran. A pause is done here, before a camera is opened."""
+    def _handle_early(self, early: list[signal.Signals]) -> None:
+        """Handle signals that arrived before the run. A pause begins here, before any camera is opened."""
         for number in early:
             if number != signal.SIGHUP:
                 self._pause(number == signal.SIGUSR1)
-            elif self._accompanied.reload is not None:
+            elif self._run.reload is not None:
                 self._service.call_soon(self._reload)
             else:
                 signal.raise_signal(number)
 
     def _reload(self) -> None:
-        assert self._accompanied.reload is not None
-        self._accompanied.reload()
+        assert self._run.reload is not None
+        self._run.reload()
 
     def _pause(self, paused: bool) -> None:
-        """Every camera, also those to come: SIGUSR1 begins a privacy pause, SIGUSR2 ends it."""
+        """Begin (SIGUSR1) or end (SIGUSR2) a privacy pause of every camera, also of those added later."""
         self._service.pending.paused = paused
         for name in self._service.cameras:
             try:
@@ -112,12 +112,12 @@ class Session:
                 log.error("%s: %s", name, error)
 
     def _alive(self) -> bool:
-        """For systemd's watchdog: whether what has come gets done."""
+        """Whether frames and calls make progress, for systemd's watchdog."""
         cameras = self._service.cameras.values()
         return self._service.pool.is_alive() and all(camera.watchdog.is_alive() for camera in cameras)
 
     def _state_line(self) -> str:
-        """How it goes, in one line for `systemctl status`; it changes seldom."""
+        """Return the state in one line for `systemctl status`. It changes rarely."""
         cameras, late = self._service.cameras_and_errors
         lines = [
             f"{camera.name}: paused for privacy"
@@ -130,7 +130,7 @@ class Session:
 
     @contextlib.contextmanager
     def _screen(self) -> Iterator[None]:
-        """The panel and a typing line on a terminal; plain lines in and out elsewhere."""
+        """Show the panel and its input line on a terminal; read and print plain lines elsewhere."""
         if self._json or not self._out.is_terminal:
             with LineReader(self._answer_line):
                 yield
@@ -139,57 +139,57 @@ class Session:
             if not sys.stdin.isatty():
                 yield
                 return
-            with KeyReader(self._type, self._answer_typed):
+            with KeyReader(self._set_typed, self._answer_typed):
                 yield
 
-    def _type(self, line: str) -> None:
+    def _set_typed(self, line: str) -> None:
         self._panel.typed = line
 
     def _ask(self, line: str) -> Answer:
-        return self._service.ask(typed(line))
+        return self._service.ask(parse_line(line))
 
     def _answer_typed(self, line: str) -> None:
         try:
-            self._panel.said.append((line, sentence(self._ask(line))))
+            self._panel.exchanges.append((line, format_answer(self._ask(line))))
         except LvmError as error:
-            self._panel.said.append((line, str(error)))
+            self._panel.exchanges.append((line, str(error)))
 
     def _answer_line(self, line: str) -> None:
         try:
             answer = self._ask(line)
-            text = answer.model_dump_json() if self._json else sentence(answer)
+            text = answer.model_dump_json() if self._json else format_answer(answer)
         except LvmError as error:
             text = json.dumps({"error": str(error)}) if self._json else f"lvm-edge: {error}"
         self._out.print(text, markup=False)
 
-    def _say_start(self) -> None:
-        for sentence in self._accompanied.messages:
-            self._err.print(sentence, markup=False)
-        if self._accompanied.address is not None and not self._out.is_terminal:
-            self._err.print(f"answers at {self._accompanied.address}", markup=False)
+    def _print_start(self) -> None:
+        for message in self._run.messages:
+            self._err.print(message, markup=False)
+        if self._run.address is not None and not self._out.is_terminal:
+            self._err.print(f"answers at {self._run.address}", markup=False)
         for camera in self._service.cameras.values():
-            self._panel.frames_per_s(camera)  # from here on: the first line that tells a rate has one
+            self._panel.frames_per_s(camera)  # start counting, so that the first line has a rate
             if camera.resumed is not None:
                 at = camera.header.resume_at()
                 self._err.print(
-                    f"{self._of(camera)}resumed from {camera.folder.folder} at {at:.1f} s", markup=False
+                    f"{self._prefix(camera)}resumed from {camera.folder.folder} at {at:.1f} s", markup=False
                 )
 
-    def _of(self, camera: CameraRun) -> str:
-        """Before what is said of one of several cameras: its name."""
+    def _prefix(self, camera: CameraRun) -> str:
+        """Return the camera's name as the start of a line, if there are several cameras."""
         return f"{camera.name}: " if len(self._service.cameras) > 1 else ""
 
-    def _progress(self) -> None:
+    def _print_progress(self) -> None:
         if self._out.is_terminal and not self._json:
             return
         now = time.monotonic()
-        if now - self._reported < self._report_every_s:
+        if now - self._last_report < self._report_every_s:
             return
-        self._reported = now
+        self._last_report = now
         for camera in self._service.cameras.values():
-            self._err.print(self._of(camera) + self._line(camera), markup=False)
+            self._err.print(self._prefix(camera) + self._progress_line(camera), markup=False)
 
-    def _line(self, camera: CameraRun) -> str:
+    def _progress_line(self, camera: CameraRun) -> str:
         version = camera.version
         memory = f"{version.memory.filled}/{version.memory.slots}"
         condition = "" if camera.condition == "running" else f"{camera.condition}, "
@@ -201,18 +201,18 @@ class Session:
 
     # -- the end -------------------------------------------------------------------------------------------
 
-    def _summary(self) -> None:
+    def _print_summary(self) -> None:
         cameras = list(self._service.cameras.values())
         trained = self._service.engines.bundle.manifest.training.trained
         if self._json:
             self._out.print(json.dumps(self._as_json(cameras)), markup=False)
             return
         for camera in cameras:
-            self._say_end(camera)
+            self._print_end(camera)
         if not trained:
             self._out.print("the bundle is untrained: answers have the right form and no meaning")
         for camera in cameras:
-            self._show_truth(camera)
+            self._print_truth(camera)
         for camera in cameras[:1]:
             self._out.print(
                 f"ask it: lvm-edge ask time --activity NAME --object PHOTO --state {camera.folder.folder}",
@@ -228,49 +228,51 @@ class Session:
             "resident_bytes": read_resident_bytes(),
         }
         if len(cameras) == 1:
-            return self._remembered(cameras[0]) | about
-        found = {
+            return self._status(cameras[0]) | about
+        statuses = {
             camera.name: make_camera_status(camera, self._service.camera_error(camera.name))
-            | self._remembered(camera)
+            | self._status(camera)
             for camera in cameras
         }
-        return {"cameras": found} | about
+        return {"cameras": statuses} | about
 
-    def _remembered(self, camera: CameraRun) -> dict[str, Any]:
+    def _status(self, camera: CameraRun) -> dict[str, Any]:
         folder = camera.folder.folder
         status = make_status(camera.snapshot(), folder).as_json()
         return status | {"state": str(folder), "paused": camera.paused}
 
-    def _say_end(self, camera: CameraRun) -> None:
-        status = self._remembered(camera)
+    def _print_end(self, camera: CameraRun) -> None:
+        status = self._status(camera)
         coverage = status["coverage"]
         watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
         self._out.print(
-            f"{self._of(camera)}watched {watched}, {status['frames']} frames, "
+            f"{self._prefix(camera)}watched {watched}, {status['frames']} frames, "
             f"remembers {status['tokens']} of {status['slots']} tokens, "
             f"{status['state_bytes']:,} bytes in {status['state']}",
             markup=False,
         )
 
-    def _show_truth(self, camera: CameraRun) -> None:
-        """For the demo, which knows: three questions, the answers and what really happened."""
+    def _print_truth(self, camera: CameraRun) -> None:
+        """For the demo: print three questions with their answers and the truth."""
         end, spec = camera.version.coverage.end, camera.settings.source
         if not is_demo(spec) or end is None:
             return
-        from edge_runtime.interfaces.cli.demo_questions import demo_questions
+        from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
 
-        shown = demo_questions(spec, end)
-        for one, answer in zip(shown, camera.ask_all([s.query for s in shown]), strict=True):
-            verdict = "right" if not answer.abstained and one.right(answer) else "wrong"
+        questions = make_demo_questions(spec, end)
+        answers = camera.ask_all([question.query for question in questions])
+        for question, answer in zip(questions, answers, strict=True):
+            verdict = "right" if not answer.abstained and question.is_right(answer) else "wrong"
             self._out.print(
-                f"? {self._of(camera)}{one.words}\n  {sentence(answer)}\n  truth: {one.truth}: {verdict}",
+                f"? {self._prefix(camera)}{question.text}\n  {format_answer(answer)}\n"
+                f"  truth: {question.truth}: {verdict}",
                 markup=False,
             )
 
 
-def sentence(answer: Answer) -> str:
-    """An answer in one line for a person."""
-    times = sorted({round(one.t, 1) for one in answer.evidence[:4]})
+def format_answer(answer: Answer) -> str:
+    """Return an answer in one line."""
+    times = sorted({round(token.t, 1) for token in answer.evidence[:4]})
     epoch = answer.coverage.epoch
     seen = ", ".join(f"{t:g} s" if epoch is None else shown(t, epoch) for t in times)
     rests = f", rests on {seen}" if times and not answer.abstained else ""

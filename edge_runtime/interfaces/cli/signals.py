@@ -1,8 +1,7 @@
-"""Signals that come while there is nobody yet to obey them: kept, for whoever does later.
+"""Defer signals that arrive before their handlers are installed.
 
-Loading the program and its networks takes seconds, and what SIGUSR1, SIGUSR2 and SIGHUP do to a process that
-says nothing is to end it: the privacy pause that somebody asked for would be lost with it. This module
-imports nothing that takes long.
+Loading the program and its networks takes seconds. By default SIGUSR1, SIGUSR2 and SIGHUP end a process, and
+a privacy pause requested by such a signal would be lost. This module imports nothing slow.
 """
 
 from __future__ import annotations
@@ -11,23 +10,23 @@ import contextlib
 import signal
 from collections.abc import Iterator
 
-KEPT = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
-_came: list[signal.Signals] = []
+DEFERRED = (signal.SIGUSR1, signal.SIGUSR2, signal.SIGHUP)
+_received: list[signal.Signals] = []
 
 
-def _keep(number: int, frame: object) -> None:
-    _came.append(signal.Signals(number))
+def _record(number: int, frame: object) -> None:
+    _received.append(signal.Signals(number))
 
 
 @contextlib.contextmanager
-def kept() -> Iterator[None]:
-    """Meanwhile these signals end nothing, and are there for `came`. Main thread only.
+def defer_signals() -> Iterator[None]:
+    """Record the signals that arrive in this context, for `take_deferred`. Main thread only.
 
-    SIGHUP is left as it is where somebody ignores it (nohup).
+    A signal that is ignored (SIGHUP under nohup) stays ignored.
     """
     before = {
-        number: signal.signal(number, _keep)
-        for number in KEPT
+        number: signal.signal(number, _record)
+        for number in DEFERRED
         if signal.getsignal(number) is not signal.SIG_IGN
     }
     try:
@@ -37,14 +36,14 @@ def kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def came() -> list[signal.Signals]:
-    """Those kept until now, each once; call it when the handlers that obey are in place.
+def take_deferred() -> list[signal.Signals]:
+    """Return the signals received so far, each once; call it when their handlers are installed.
 
-    Several that came during one long call are told in the order of their numbers, not in their own, so that
-    nobody knows whether a pause came after its end: then it did.
+    The order in which they arrived is unknown, since Python delivers signals that wait in the order of their
+    numbers. So if both a pause and its end arrived, the pause holds.
     """
-    found = [number for number in KEPT if number in _came]
-    _came.clear()
-    if signal.SIGUSR1 in found and signal.SIGUSR2 in found:
-        found.remove(signal.SIGUSR2)
-    return found
+    received = [number for number in DEFERRED if number in _received]
+    _received.clear()
+    if signal.SIGUSR1 in received and signal.SIGUSR2 in received:
+        received.remove(signal.SIGUSR2)
+    return received

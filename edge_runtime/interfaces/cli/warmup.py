@@ -1,7 +1,7 @@
-"""`lvm-edge warmup`: build in the factory what a device would build at its first start.
+"""`lvm-edge warmup`: build TensorRT plans before the first start, for example in the factory.
 
-Only TensorRT builds anything: one plan for each graph of the bundle, minutes on a small device. The last line
-of standard output is one JSON object.
+One plan for each graph of the bundle; this takes minutes on a small device. Other backends need no building.
+The last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engines.select import choose
 def warmup(
     bundle: BundleFolder = None,
     workspace_mib: Annotated[
-        int | None, typer.Option(help="scratch memory that TensorRT's kernels may use; default: all there is")
+        int | None, typer.Option(help="scratch memory for TensorRT's kernels; default: no limit")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="only the JSON line")] = False,
 ) -> None:
@@ -41,7 +41,7 @@ def warmup(
         loaded = load_tensorrt(
             opened, name, workspace_bytes=None if workspace_mib is None else workspace_mib << 20
         )
-        # Closed before the next one is built: a small device has memory for one or the other.
+        # Close it before the next build: a small device has no memory for both.
         loaded.engine.close()
         plans[name] = {
             "built": loaded.plan.built,
@@ -58,6 +58,6 @@ def _table(plans: dict[str, dict[str, Any]]) -> Table:
     table = Table("graph", "what was done", "bytes", "plan", title="TensorRT plans")
     for name, plan in plans.items():
         done = f"built in {plan['seconds']:.1f} s" if plan["built"] else "was there"
-        path = plan["path"] or "could not be kept: each start builds it again"
+        path = plan["path"] or "could not be saved: each start builds it again"
         table.add_row(name, done, f"{plan['bytes']:,}", Text(path))
     return table

@@ -1,1 +1,1 @@
-"""What `lvm-edge doctor` looks at, each thing with what it means and what to do."""
+"""The checks of `lvm-edge doctor`: each finding says what it means and what to do."""

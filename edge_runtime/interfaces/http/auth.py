@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from edge_runtime.config.access_tokens import Holder, Role, may
+from edge_runtime.config.access_tokens import Holder, Role, role_allows
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.http.errors import Refusal, refused
 
@@ -232,7 +232,7 @@ class Access:
 
     def __init__(self, settings: HttpSettings, hosts: Hosts | None = None) -> None:
         """Without `hosts` any name will do."""
-        self.tokens = settings.holders()
+        self.tokens = settings.access_tokens()
         self.sessions = Sessions()
         self._hosts = hosts
         per_s = settings.queries_per_s
@@ -252,7 +252,7 @@ class Access:
         if needed is not None:
             if holder is None:
                 raise NotKnown("this needs a token: Authorization: Bearer …, or sign in on the page")
-            if not may(holder.role, needed):
+            if not role_allows(holder.role, needed):
                 raise NotAllowed(f"this is for the role {needed}, and this token has {holder.role}")
         # Without tokens whoever asks is on this machine, and could take its time in any other way.
         if (asking.method, asking.path) == ("POST", QUERY) and self.tokens and holder is not None:
@@ -263,7 +263,7 @@ class Access:
     def sign_in(self, token: str, client: str) -> Holder:
         """Whose token it is. Raises NotKnown, TooMany where the address has guessed too often."""
         where = address_key(client)
-        holder = self.tokens.holder(token)
+        holder = self.tokens.find_holder(token)
         # With too many failures behind it an address gets in only with what it came in with before: else
         # guessing could go on, or whoever shares the address with somebody who guesses would be shut out.
         if wait := self._failed.wait_s(where):

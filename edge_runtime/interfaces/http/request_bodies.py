@@ -21,7 +21,7 @@ from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.interfaces.http.errors import Busy, TooLarge
 from edge_runtime.query.schema import MAX_QUESTION_BYTES
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.validation import first_problem
+from edge_runtime.system.validation import describe_first_problem
 from engines.errors import LvmError
 
 T = TypeVar("T")
@@ -85,7 +85,7 @@ def validated(make: Callable[[], T]) -> T:
     try:
         return make()
     except ValidationError as error:
-        raise LvmError(f"not understood: {first_problem(error)}") from None
+        raise LvmError(f"not understood: {describe_first_problem(error)}") from None
 
 
 class _InMemory(MultiPartParser):

@@ -1,1 +1,1 @@
-"""The door for scripts and notebooks: one memory in one process, without a service around it."""
+"""The Python API: a memory in a script or a notebook, without a service."""

@@ -1,4 +1,4 @@
-"""A memory in a script or a notebook: watch or push pictures, ask, save.
+"""The Python API: watch a source or push images, ask questions, save and load.
 
     from edge_runtime import Memory
 
@@ -6,8 +6,8 @@
         memory.watch("video.mp4")
         print(memory.time("scan", "milk.jpg").answer)
 
-What it remembers is what `lvm-edge run` remembers of the same pictures, bit for bit, and asking changes
-nothing of it. For one thread.
+A Memory is bit for bit the same as that of `lvm-edge run` for the same images, and questions do not change
+it. Not thread-safe.
 """
 
 from __future__ import annotations
@@ -29,7 +29,13 @@ from edge_runtime.config.paths import catalogue_root, default_bundle
 from edge_runtime.frame import Frame, to_tick
 from edge_runtime.ingest.frame_loop import Pass
 from edge_runtime.ingest.pipeline import Ingest, batch_size, preprocess
-from edge_runtime.interfaces.python.object_argument import Box, Image, Wanted, picture, wanted
+from edge_runtime.interfaces.python.object_argument import (
+    Box,
+    Image,
+    ObjectArgument,
+    check_image,
+    parse_object,
+)
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import Header, Snapshot, StateError, StateFolder, load_snapshot, model_digest
@@ -51,17 +57,17 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 
 PUSHED = "pictures of a Python program"
-"""The source of a memory that was pushed to, in its state."""
+"""The `source` in the state of a memory with pushed images."""
 
-Path_ = str | Path
+AnyPath = str | Path
 
 
 class Memory(AbstractContextManager["Memory"]):
-    """What was seen, in the fixed number of tokens of `bundle` (default: the one that ships).
+    """A memory with the fixed number of tokens of `bundle` (default: the one that ships).
 
-    `sampler` is neural, svd-novelty, random or fifo; `catalogue` the folder of products that questions name,
-    `key` the file of the key that they are sealed with, by default that of the environment.
-    Close it, or use it in a `with`, to give the engines back. Raises LvmError where something is missing.
+    `sampler` is neural, svd-novelty, random or fifo. `catalogue` is the folder of products that questions may
+    name, `key` the file of the key that they are encrypted with (default: that of the environment). Close it,
+    or use it in a `with` statement, to release the engines. Raises LvmError if something is missing.
     """
 
     _header: Header
@@ -69,20 +75,20 @@ class Memory(AbstractContextManager["Memory"]):
     _clock: SampleClock
     _last_t: float | None
     _last_tick: int
-    _waiting: list[tuple[Image, float]]
-    """Pushed pictures of a batch that is not full yet, as the backbone sees them, with their seconds."""
-    _now: Version | None
-    """With those that wait; None where nobody has asked since the last one."""
+    _pending: list[tuple[Image, float]]
+    """Pushed images of a batch that is not full yet: preprocessed, with their times in seconds."""
+    _preview: Version | None
+    """Cache of `version` with the pushed images that wait; None if it must be computed again."""
 
     def __init__(
         self,
-        bundle: Path_ | None = None,
+        bundle: AnyPath | None = None,
         *,
         backend: str = "auto",
         threads: int | None = None,
         sampler: str = "neural",
-        catalogue: Path_ | None = None,
-        key: Path_ | None = None,
+        catalogue: AnyPath | None = None,
+        key: AnyPath | None = None,
     ) -> None:
         opened = Bundle.open(Path(bundle) if bundle is not None else default_bundle())
         self._engines = Engines.load(opened, backend, threads)
@@ -90,28 +96,28 @@ class Memory(AbstractContextManager["Memory"]):
         self._sampler = make_sampler(sampler, self._engines.sampler)
         settings = CameraSettings(PUSHED, Path(), sampler=sampler)
         self._source: str | None = None
-        """What this is the memory of; None while it is of nothing."""
+        """The source of this memory; None while it is empty."""
         self._ring = FrameRing()
         folder = Path(catalogue) if catalogue is not None else catalogue_root()
         products = Catalogue(folder, find_key(Path(key) if key is not None else None))
         size = self._manifest.network.image_size
-        objects = ObjectEncoder(self._engines.backbone, size, frame_at=self._shown_at, catalogue=products)
+        objects = ObjectEncoder(self._engines.backbone, size, frame_at=self._frame_at, catalogue=products)
         self._asker = Asker(self._manifest, self._engines.reader, objects)
         self._begin(make_header(settings, opened, None), empty_version(self._manifest.network))
 
     @classmethod
     def load(
-        cls, folder: Path_, bundle: Path_ | None = None, *, key: Path_ | None = None, **more: Any
+        cls, folder: AnyPath, bundle: AnyPath | None = None, *, key: AnyPath | None = None, **options: Any
     ) -> Memory:
-        """What was saved in `folder`, by `save` or by `lvm-edge run`; `more` as for a new memory.
+        """Load what `save` or `lvm-edge run` saved in `folder`; `options` as for a new memory.
 
-        Raises StateError where nothing was, or it was saved with another bundle.
+        Raises StateError if nothing was saved there, or it was saved with another bundle.
         """
         saved = load_snapshot(Path(folder), key=find_key(Path(key) if key is not None else None))
         if saved is None:
             raise StateError(f"no memory in {folder}; save one there first")
         header = saved.header
-        memory = cls(bundle or header.bundle, key=key, **({"sampler": header.sampler} | more))
+        memory = cls(bundle or header.bundle, key=key, **({"sampler": header.sampler} | options))
         try:
             if model_digest(memory._engines.bundle) != header.model:
                 raise StateError(
@@ -125,46 +131,47 @@ class Memory(AbstractContextManager["Memory"]):
         memory._begin(header, saved.version)
         return memory
 
-    # -- seeing --------------------------------------------------------------------------------------------
+    # -- watching ------------------------------------------------------------------------------------------
 
-    def watch(self, source: Path_ | int, seconds: float | None = None) -> Memory:
-        """Take in a source: whatever `lvm-edge run --source` takes, or a camera's number.
+    def watch(self, source: AnyPath | int, seconds: float | None = None) -> Memory:
+        """Watch a source: whatever `lvm-edge run --source` takes, or a camera's number.
 
-        Until it ends, or for `seconds` of it; a camera without them until it is interrupted. The same source
-        again goes on where it was left. Raises LvmError where it cannot be read, or another one was watched.
+        Watches until it ends, or for `seconds` of it; a camera without `seconds` until Ctrl-C. If the same
+        source was watched before, continues where that ended. Raises LvmError if it cannot be read, or if
+        another source was watched before.
         """
         spec = canonicalise(str(source))
         if seconds is not None and not 0 < seconds < float("inf"):
             raise LvmError(f"seconds must be a number above 0, got {seconds}")
-        shown = redact(spec) if is_live(spec) else spec
-        self._check_source(shown)
-        self._settle()
+        name = redact(spec) if is_live(spec) else spec
+        self._check_source(name)
+        self._flush()
         if self._header.last_t is None:
             self._header = self._header.model_copy(update={"epoch": time.time()})
         start = self._header.resume_at()
-        if is_live(spec) and self._header.last_t is not None:  # what was not watched meanwhile is a gap
+        if is_live(spec) and self._header.last_t is not None:  # the time since then is a gap
             start = max(start, time.time() - self._header.epoch)
         limit = None if seconds is None else start + seconds
         opened = open_source(spec, sample_fps=self._header.sample_fps, start=start)
-        self._source = shown
-        self._header = self._header.model_copy(update={"source": shown})
+        self._source = name
+        self._header = self._header.model_copy(update={"source": name})
         seen = self._header.seen
-        taking = Pass(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
+        frames = Pass(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
         with opened:
-            for one in taking:
-                self._ring.push(one.newest)
-                taken = {"last_t": one.newest.t, "seen": seen + one.seen}
-                self._header = self._header.model_copy(update=taken)
-        self._header = self._header.model_copy(update={"ended": not opened.live and not taking.limited})
+            for batch in frames:
+                self._ring.push(batch.newest)
+                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen}
+                self._header = self._header.model_copy(update=progress)
+        self._header = self._header.model_copy(update={"ended": not opened.live and not frames.limited})
         return self
 
     def push(self, image: Image, t: float) -> bool:
-        """Take in a picture (H, W, 3) uint8 RGB that was shown at `t` seconds; times must grow.
+        """Add an image (H, W, 3) uint8 RGB of the time `t` in seconds; times must grow.
 
-        False where it was not sampled: the bundle looks at one picture a period, and passes over the others
-        as it does with a video's. Raises LvmError for what is no picture or does not grow.
+        Returns False if it was not sampled: as of a video, one image in each sampling period is used. Raises
+        LvmError for an invalid image or time.
         """
-        frame = Frame(picture(image, "a pushed picture"), float(t))
+        frame = Frame(check_image(image, "a pushed picture"), float(t))
         self._check_source(PUSHED)
         last = self._last_t
         if not np.isfinite(frame.t) or (last is not None and frame.t <= last):
@@ -173,110 +180,113 @@ class Memory(AbstractContextManager["Memory"]):
         self._header = self._header.model_copy(update={"seen": self._header.seen + 1})
         if not self._clock.accept(frame.t) or to_tick(frame.t) <= self._last_tick:
             return False
-        self._source, self._now = PUSHED, None
+        self._source, self._preview = PUSHED, None
         self._last_tick = to_tick(frame.t)
         self._ring.push(frame)
-        self._waiting.append((preprocess(frame, self._manifest.network.image_size).copy(), frame.t))
+        self._pending.append((preprocess(frame, self._manifest.network.image_size).copy(), frame.t))
         network = self._manifest.network
-        if len(self._waiting) == batch_size(len(self._ingest.version.pending), network.clip_frames):
-            self._settle()
+        if len(self._pending) == batch_size(len(self._ingest.version.pending), network.clip_frames):
+            self._flush()
         return True
 
     # -- asking --------------------------------------------------------------------------------------------
 
     def activity(
         self,
-        object: Wanted | None = None,
+        object: ObjectArgument | None = None,
         *,
         box: Box | None = None,
         at: float | None = None,
         start: float | None = None,
         end: float | None = None,
     ) -> Answer:
-        """What was done with an object between `start` and `end` seconds?
+        """Ask what was done with an object between `start` and `end` seconds.
 
-        `object` is a photo (path, bytes or RGB array), several in a list, or a product's name; or else `box`
-        (x1, y1, x2, y2 in 0..1) is where it lies in the picture shown `at` seconds. Raises QueryError.
+        `object` is a photo (path, bytes or RGB array), several in a list, or the name of a product.
+        Alternatively, `box` (x1, y1, x2, y2 in 0..1) is its place in the frame `at` seconds.
+        Raises QueryError.
         """
-        return self._put(ActivityQuery, object=wanted(object, box, at), start=start, end=end)
+        return self._ask_query(ActivityQuery, object=parse_object(object, box, at), start=start, end=end)
 
     def object(self, activity: str, *, start: float | None = None, end: float | None = None) -> Answer:
-        """Where was what this activity was done on? Raises QueryError."""
-        return self._put(ObjectQuery, activity=activity, start=start, end=end)
+        """Ask where the object of this activity was. Raises QueryError."""
+        return self._ask_query(ObjectQuery, activity=activity, start=start, end=end)
 
     def time(
         self,
         activity: str | None = None,
-        object: Wanted | None = None,
+        object: ObjectArgument | None = None,
         *,
         box: Box | None = None,
         at: float | None = None,
         start: float | None = None,
         end: float | None = None,
     ) -> Answer:
-        """When was this done with the object; without an activity: when was anything done with it?
+        """Ask when this was done with the object; without an activity, when anything was done with it.
 
-        Objects are named as for `activity`. Raises QueryError.
+        The object is given as for `activity`. Raises QueryError.
         """
-        return self._put(TimeQuery, activity=activity, object=wanted(object, box, at), start=start, end=end)
+        return self._ask_query(
+            TimeQuery, activity=activity, object=parse_object(object, box, at), start=start, end=end
+        )
 
     def ask(self, question: AnyQuery | Mapping[str, Any] | str) -> Answer:
-        """Answer a question as every door takes it: its JSON, as text or as values. Raises QueryError."""
+        """Ask a question in the JSON that every interface takes, as text or as a dict. Raises QueryError."""
         if isinstance(question, Mapping):
             question = json.dumps(dict(question))
         if isinstance(question, str):
             question = parse_query(question)
         return on_clock(self._asker.ask(question, self.version), self._header)
 
-    def _put(self, kind: type[ActivityQuery | ObjectQuery | TimeQuery], **fields: Any) -> Answer:
+    def _ask_query(self, kind: type[ActivityQuery | ObjectQuery | TimeQuery], **fields: Any) -> Answer:
         try:
             return self.ask(kind.model_validate(fields))
         except ValidationError as error:
             raise QueryError(f"question not understood: {error.errors()[0]['msg']}") from None
 
-    # -- what there is -------------------------------------------------------------------------------------
+    # -- contents ------------------------------------------------------------------------------------------
 
     @property
     def activities(self) -> list[str]:
-        """Names of the activities that can be asked about."""
-        return [one.name for one in self._manifest.classes]
+        """Names of the activities that questions may use."""
+        return [activity.name for activity in self._manifest.classes]
 
     @property
     def version(self) -> Version:
-        """Everything known now; immutable. Pushed pictures that wait for their batch are in it too."""
-        if not self._waiting:
+        """The current state of the memory, immutable; includes pushed images that wait for their batch."""
+        if not self._pending:
             return self._ingest.version
-        if self._now is None:
-            # Beside the memory: whoever asks in mid-batch must not change how the pictures are batched.
-            beside = self._new_ingest(self._ingest.version)
+        if self._preview is None:
+            # In a second ingest: a question must not change the batches of the first.
+            ingest = self._new_ingest(self._ingest.version)
             try:
-                images, times = zip(*self._waiting, strict=True)
-                self._now = beside.push_images(images, times)
+                images, times = zip(*self._pending, strict=True)
+                self._preview = ingest.push_images(images, times)
             finally:
-                beside.close()
-        return self._now
+                ingest.close()
+        return self._preview
 
     def status(self) -> dict[str, Any]:
-        """The fields of `lvm-edge status`."""
+        """Return the fields of `lvm-edge status`."""
         return make_status(self._snapshot(), Path()).as_json()
 
-    def save(self, folder: Path_) -> int:
-        """Write the memory to `folder`, for `load`, `lvm-edge ask --state` and `lvm-edge run`. Returns bytes.
+    def save(self, folder: AnyPath) -> int:
+        """Save to `folder`, for `load`, `lvm-edge ask --state` and `lvm-edge run`. Returns the size in bytes.
 
-        Raises StateError where that cannot be, or another memory lies there.
+        Raises StateError if that fails, or if the folder holds another memory.
         """
-        self._settle()
-        with StateFolder(Path(folder)) as place:
-            there = place.load()
-            if there is not None and (there.header.model, there.header.source) != (
+        self._flush()
+        with StateFolder(Path(folder)) as state:
+            saved = state.load()
+            if saved is not None and (saved.header.model, saved.header.source) != (
                 self._header.model,
                 self._header.source,
             ):
-                raise StateError(f"{folder} has the memory of {there.header.source}; name another folder")
-            return place.save(self._snapshot())
+                raise StateError(f"{folder} has the memory of {saved.header.source}; name another folder")
+            return state.save(self._snapshot())
 
     def close(self) -> None:
-        """Give the engines back. What was not saved is gone."""
+        """Release the engines. What was not saved is lost."""
         self._ingest.close()
         self._engines.close()
 
@@ -298,9 +308,9 @@ class Memory(AbstractContextManager["Memory"]):
         return memory_html(self.version, repr(self))
 
     def plot(self, answer: Answer | None = None) -> Any:
-        """A matplotlib figure: what is remembered over time, and an answer in it.
+        """Return a matplotlib figure of the tokens over time, and of an answer.
 
-        Raises Unavailable where matplotlib is not installed.
+        Raises Unavailable if matplotlib is not installed.
         """
         from edge_runtime.interfaces.python.plot import plot_memory
 
@@ -313,9 +323,9 @@ class Memory(AbstractContextManager["Memory"]):
         self._clock = SampleClock(header.sample_fps)
         self._last_t = header.last_t
         if header.last_t is not None:
-            self._clock.accept(header.last_t)  # its period has its picture already
+            self._clock.accept(header.last_t)  # its sampling period has its image already
         self._last_tick = -(1 << 62) if version.last_tick is None else version.last_tick
-        self._waiting, self._now = [], None
+        self._pending, self._preview = [], None
         self._ingest = self._new_ingest(version)
 
     def _new_ingest(self, version: Version) -> Ingest:
@@ -323,13 +333,13 @@ class Memory(AbstractContextManager["Memory"]):
         period = 1 / self._header.sample_fps
         return Ingest(network, engines.backbone, self._sampler, version, period=period)
 
-    def _settle(self) -> None:
-        """Take in what waits for its batch."""
-        if not self._waiting:
+    def _flush(self) -> None:
+        """Process the pushed images that wait for their batch."""
+        if not self._pending:
             return
-        images, times = zip(*self._waiting, strict=True)
+        images, times = zip(*self._pending, strict=True)
         self._ingest.push_images(images, times)
-        self._waiting, self._now = [], None
+        self._pending, self._preview = [], None
         self._header = self._header.model_copy(update={"last_t": times[-1]})
 
     def _check_source(self, source: str) -> None:
@@ -339,14 +349,14 @@ class Memory(AbstractContextManager["Memory"]):
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._header, self.version)
 
-    def _shown_at(self, t: float) -> Frame:
+    def _frame_at(self, t: float) -> Frame:
         frame = self._ring.find(t)
         if frame is not None and t - frame.t <= 1 / self._header.sample_fps:
             return frame
-        gone = f"the picture at {t:g} s is no longer here"
+        message = f"the picture at {t:g} s is no longer here"
         if self._source in (None, PUSHED):
-            raise QueryError(f"{gone}: only the newest are kept; use a photo")
+            raise QueryError(f"{message}: only the newest are kept; use a photo")
         try:
             return read_frame_at(str(self._source), t)
         except LvmError as error:
-            raise QueryError(f"{gone} ({error})") from error
+            raise QueryError(f"{message} ({error})") from error

@@ -1,4 +1,4 @@
-"""What is remembered, and an answer in it, as a matplotlib figure."""
+"""Plot a memory, and an answer from it, with matplotlib."""
 
 from __future__ import annotations
 
@@ -12,31 +12,29 @@ from edge_runtime.query.answers import Answer
 from engines.errors import Unavailable
 
 
-def plotted(version: Version, answer: Answer | None) -> Any:
-    """Time against cells of the picture; the darker, the more telling. Raises Unavailable without matplotlib."""
+def plot_memory(version: Version, answer: Answer | None) -> Any:
+    """Plot tokens as time against cell, darker for a higher score. Raises Unavailable without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise Unavailable('plots need matplotlib: pip install "lvm-edge[plot]"') from error
     tokens, coverage = version.memory, version.coverage
-    figure = Figure(figsize=(9, 3), layout="constrained")  # not pyplot, which would keep each one
+    figure = Figure(figsize=(9, 3), layout="constrained")  # not pyplot, which keeps every figure
     axes = figure.subplots()
     valid = tokens.valid
     t = tokens.tick[valid] / TICKS_PER_SECOND
     score = tokens.score[valid].astype(np.float64)
     shade = np.argsort(np.argsort(score)) / max(len(score) - 1, 1)
     axes.scatter(t, tokens.cell[valid], c=shade, cmap="Blues", vmin=-0.4, s=12, label="remembered")
-    for start, end, why in coverage.gaps_explained():
-        axes.axvspan(start, end, color="0.85", label=f"not watched{f' ({why})' if why else ''}")
+    for start, end, reason in coverage.gaps_explained():
+        axes.axvspan(start, end, color="0.85", label=f"not watched{f' ({reason})' if reason else ''}")
     if answer is not None:
-        for place, span in enumerate(answer.spans):
-            axes.axvspan(span.start, span.end, color="tab:green", alpha=0.35 / (1 + place))
+        for rank, span in enumerate(answer.spans):
+            axes.axvspan(span.start, span.end, color="tab:green", alpha=0.35 / (1 + rank))
         for box in answer.boxes:
             axes.axvline(box.t, color="tab:green", alpha=0.3)
-        rests = sorted({(one.t, one.cell) for one in answer.evidence})
-        axes.scatter(
-            *zip(*rests, strict=True), marker="s", facecolors="none", edgecolors="tab:red"
-        ) if rests else None
+        if evidence := sorted({(token.t, token.cell) for token in answer.evidence}):
+            axes.scatter(*zip(*evidence, strict=True), marker="s", facecolors="none", edgecolors="tab:red")
         axes.set_title(f"{answer.answer} ({answer.confidence:.0%})", fontsize=10)
     if coverage.start is not None and coverage.end is not None and coverage.end > coverage.start:
         axes.set_xlim(coverage.start, coverage.end)

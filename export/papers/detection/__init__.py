@@ -1,1 +1,1 @@
-"""Online activity detection: which activities are being done now, by which region, knowing only the past."""
+"""Online activity detection: which activities are going on now, in which region, knowing only the past."""

@@ -1,4 +1,4 @@
-"""Mean average precision as AVA counts it: of boxes in each frame at IoU 0.5, or of whole clips.
+"""Compute mean average precision as AVA does: of boxes in each frame at IoU 0.5, or of whole clips.
 
 Letters: n clips, R regions, C activities, N answers, V videos, H answers that hit, D draws of videos.
 
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,8 @@ PLAN = Plan(resamples=2000)
 
 
 @dataclass(frozen=True)
-class Judged:
-    """The answers about one video: `score` and `hit` (N, C), and how many `truths` (C,) there were to hit."""
+class VideoScores:
+    """The answers about a video: `score` and `hit` (N, C), and how many `truths` (C,) there were to hit."""
 
     video: str
     score: Real
@@ -37,23 +38,23 @@ class Judged:
     truths: Whole
 
 
-def judged(video: RegionVideo, probability: NDArray[np.floating]) -> Judged:
-    """Answers (n, R, C) about a video: by boxes where its regions have boxes, else by clips."""
+def score_video(video: RegionVideo, probability: NDArray[np.floating]) -> VideoScores:
+    """Score answers (n, R, C) about a video: by boxes where its regions have boxes, else by clips."""
     score = np.asarray(probability, np.float64)
     if score.shape != video.labels.shape or not np.isfinite(score[video.valid]).all():
         raise LvmError(
             f"{video.name} needs a finite score for each region and activity {video.labels.shape}, "
             f"got {score.shape}: look at the head"
         )
-    return _of_clips(video, score) if video.box is None else _of_boxes(video, score, video.box)
+    return _score_clips(video, score) if video.box is None else _score_boxes(video, score, video.box)
 
 
-def _of_clips(video: RegionVideo, score: Real) -> Judged:
+def _score_clips(video: RegionVideo, score: Real) -> VideoScores:
     best = np.where(video.valid[..., None], score, 0.0).max(axis=1)  # (n, C)
-    return Judged(video.name, best, video.clip_labels, video.clip_labels.sum(axis=0))
+    return VideoScores(video.name, best, video.clip_labels, video.clip_labels.sum(axis=0))
 
 
-def _of_boxes(video: RegionVideo, score: Real, box: NDArray[np.float32]) -> Judged:
+def _score_boxes(video: RegionVideo, score: Real, box: NDArray[np.float32]) -> VideoScores:
     hit = np.zeros(score.shape, np.bool_)
     for clip in np.unique(video.truth_clip):
         row = np.flatnonzero(video.truth_clip == clip)
@@ -61,12 +62,12 @@ def _of_boxes(video: RegionVideo, score: Real, box: NDArray[np.float32]) -> Judg
         iou = box_iou(box[clip, region][:, None], video.truth_box[row][None])  # (r, g)
         for activity in np.flatnonzero(video.truth_labels[row].any(axis=0)):
             free = video.truth_labels[row, activity].copy()  # (g,)
-            for one in np.argsort(-score[clip, region, activity], kind="stable"):
-                open_iou = np.where(free, iou[one], 0)
+            for candidate in np.argsort(-score[clip, region, activity], kind="stable"):
+                open_iou = np.where(free, iou[candidate], 0)
                 if len(open_iou) and open_iou.max() >= BOX_IOU:
-                    hit[clip, region[one], activity] = True
+                    hit[clip, region[candidate], activity] = True
                     free[open_iou.argmax()] = False
-    return Judged(video.name, score[video.valid], hit[video.valid], video.truth_labels.sum(axis=0))
+    return VideoScores(video.name, score[video.valid], hit[video.valid], video.truth_labels.sum(axis=0))
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,8 @@ class _Curve:
     truths: Whole
 
     def average_precision(self, counts: Whole) -> Real:
-        """For how often each video was drawn (D, V); NaN where nothing was there to hit. (D,)"""
+        """Return average precision for how often each video was drawn (D, V); NaN where there was nothing to
+        hit. (D,)"""
         drawn = counts[:, self.video]  # (D, H)
         right = drawn.cumsum(axis=1)
         precision = right / np.maximum(right + counts @ self.before.T, 1)
@@ -91,25 +93,25 @@ class _Curve:
 class Ranking:
     """The answers about several videos, ranked once: average precision of any draw of them.
 
-    `activities` are the numbers of those that count, all where nobody says.
+    `activities` are the numbers of those that count; None for all.
     """
 
-    def __init__(self, answers: Sequence[Judged], activities: Sequence[int] | None = None) -> None:
-        ordered = sorted(answers, key=lambda one: one.video)
-        self.videos = [one.video for one in ordered]
+    def __init__(self, answers: Sequence[VideoScores], activities: Sequence[int] | None = None) -> None:
+        ordered = sorted(answers, key=lambda scores: scores.video)
+        self.videos = [scores.video for scores in ordered]
         if len(set(self.videos)) < len(self.videos) or not ordered:
             raise LvmError(f"each video must be judged once, got {', '.join(self.videos) or 'none'}")
         chosen = range(len(ordered[0].truths)) if activities is None else activities
-        self._curves = [_curve(ordered, activity) for activity in chosen]
+        self._curves = [_make_curve(ordered, activity) for activity in chosen]
 
     def average_precisions(self) -> Real:
-        """Of each activity over all videos, NaN where it never happens. (C,)"""
+        """Return the average precision of each activity over all videos, NaN where it never happens. (C,)"""
         once = np.ones((1, len(self.videos)), np.int64)
         return np.array([curve.average_precision(once)[0] for curve in self._curves])
 
     def mean_average_precision(self, counts: Whole) -> Real:
-        """Over the activities that happen, NaN where none does, for how often each video was drawn (D, V).
-        (D,)"""
+        """Return the mean over the activities that happen, NaN where none does, for how often each video was
+        drawn (D, V). (D,)"""
         every = np.stack([curve.average_precision(counts) for curve in self._curves])  # (C, D)
         known = ~np.isnan(every)
         count = known.sum(axis=0)
@@ -117,38 +119,38 @@ class Ranking:
         return np.asarray(np.where(count > 0, mean, np.nan))
 
 
-def _curve(answers: Sequence[Judged], activity: int) -> _Curve:
-    scores = [one.score[:, activity] for one in answers]
-    hits = [one.hit[:, activity] for one in answers]
+def _make_curve(answers: Sequence[VideoScores], activity: int) -> _Curve:
+    scores = [answer.score[:, activity] for answer in answers]
+    hits = [answer.hit[:, activity] for answer in answers]
     video = np.concatenate([np.full(int(hit.sum()), number) for number, hit in enumerate(hits)])
-    found = np.concatenate([score[hit] for score, hit in zip(scores, hits, strict=True)])  # (H,)
-    order = np.argsort(-found, kind="stable")
+    hit_scores = np.concatenate([score[hit] for score, hit in zip(scores, hits, strict=True)])  # (H,)
+    order = np.argsort(-hit_scores, kind="stable")
     wrong = [np.sort(-score[~hit]) for score, hit in zip(scores, hits, strict=True)]
-    before = [np.searchsorted(one, -found[order], side="right") for one in wrong]
-    truths = np.array([one.truths[activity] for one in answers])
+    before = [np.searchsorted(wrong_scores, -hit_scores[order], side="right") for wrong_scores in wrong]
+    truths = np.array([answer.truths[activity] for answer in answers])
     return _Curve(video[order].astype(np.int64), np.stack(before, axis=1), truths)
 
 
-def mean_ap(runs: Sequence[Ranking], plan: Plan = PLAN) -> Interval:
-    """mAP over the same videos, one ranking a training seed, with its interval over videos (and seeds)."""
-    return bootstrap.counted([run.mean_average_precision for run in runs], _videos(runs), plan)
+def mean_ap_interval(runs: Sequence[Ranking], plan: Plan = PLAN) -> Interval:
+    """Return the mAP over the same videos, one ranking a training seed, with its interval over videos (and
+    seeds)."""
+    return bootstrap.joint_interval(
+        [run.mean_average_precision for run in runs], _require_same_videos(runs), plan
+    )
 
 
-def mean_ap_gain(ours: Sequence[Ranking], theirs: Sequence[Ranking], plan: Plan = PLAN) -> Interval:
-    """mAP of ours - theirs on the same draws of videos and seeds."""
-    _videos([*ours, *theirs])
+def mean_ap_gain_interval(ours: Sequence[Ranking], theirs: Sequence[Ranking], plan: Plan = PLAN) -> Interval:
+    """Return the mAP of ours - theirs on the same draws of videos and seeds."""
+    _require_same_videos([*ours, *theirs])
 
-    def between(one: Ranking, other: Ranking, counts: Whole) -> Real:
-        return one.mean_average_precision(counts) - other.mean_average_precision(counts)
+    def subtract(own: Ranking, other: Ranking, counts: Whole) -> Real:
+        return own.mean_average_precision(counts) - other.mean_average_precision(counts)
 
-    pairs = [
-        lambda counts, one=one, other=other: between(one, other, counts)
-        for one, other in zip(ours, theirs, strict=True)
-    ]
-    return bootstrap.counted(pairs, _videos(ours), plan)
+    pairs = [partial(subtract, own, other) for own, other in zip(ours, theirs, strict=True)]
+    return bootstrap.joint_interval(pairs, _require_same_videos(ours), plan)
 
 
-def _videos(runs: Sequence[Ranking]) -> list[str]:
+def _require_same_videos(runs: Sequence[Ranking]) -> list[str]:
     if any(run.videos != runs[0].videos for run in runs):
         raise LvmError("all runs must be judged on the same videos, got different ones: evaluate again")
     return runs[0].videos

@@ -15,21 +15,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.networks.attention import bias_of
+from export.networks.attention import make_key_bias
 from export.papers.detection.clips import RegionVideo
-from export.papers.detection.head import Before, MemoryPart
+from export.papers.detection.head import MemoryPart, ReadPast
 from export.papers.detection.past import NewestRows, Rows, WindowRows
 
-RowsOf = Callable[[RegionVideo], Before]
+MakeRows = Callable[[RegionVideo], ReadPast]
 
 
-def newest(count: int = 183) -> RowsOf:
-    """The online bank: so many rows, first in, first out. 183 are 61 s of three regions a second."""
+def make_newest_rows(count: int = 183) -> MakeRows:
+    """Return the online bank: `count` rows, first in, first out. 183 are 61 s of three regions a second."""
     return lambda video: NewestRows(video, count)
 
 
-def window(seconds: float) -> RowsOf:
-    """The bank of a window of the past."""
+def make_window_rows(seconds: float) -> MakeRows:
+    """Return the bank of a window of the past."""
     return lambda video: WindowRows(video, seconds)
 
 
@@ -44,52 +44,53 @@ class BankLayer(nn.Module):
         self.norm = nn.LayerNorm(inner)
         self.out = nn.Linear(inner, width)
         self.dropout = nn.Dropout(dropout)
-        # LFB's: the first head of a training is the one without memory.
+        # As in LFB: training starts from the head without memory.
         nn.init.zeros_(self.out.weight)
         nn.init.zeros_(self.out.bias)
 
     def forward(self, regions: Tensor, past: Rows) -> Tensor:
-        """regions (B, R, d) → (B, R, d). As `projected`, with the few regions taken to the many rows."""
+        """Attend from regions (B, R, d) to the bank, (B, R, d). As `forward_projected`, but projects the few
+        regions instead of the many rows."""
         sought = self.query(regions) @ self.key.weight  # (B, R, d)
         mean = self._weights(sought @ past.rows.transpose(1, 2), past) @ past.rows  # (B, R, d)
         return self._added(self.value(mean), past)
 
-    def projected(self, regions: Tensor, past: Rows) -> Tensor:
-        """As it is printed: keys and values of all rows are computed."""
+    def forward_projected(self, regions: Tensor, past: Rows) -> Tensor:
+        """Attend as the paper does: keys and values of all rows are computed."""
         scores = self.query(regions) @ self.key(past.rows).transpose(1, 2)  # (B, R, N)
         return self._added(self._weights(scores, past) @ self.value(past.rows), past)
 
     def _weights(self, scores: Tensor, past: Rows) -> Tensor:
         scale = float(self.query.out_features) ** -0.5
-        return torch.softmax(scores * scale + bias_of(past.valid)[:, None], dim=-1)
+        return torch.softmax(scores * scale + make_key_bias(past.valid)[:, None], dim=-1)
 
     def _added(self, seen: Tensor, past: Rows) -> Tensor:
         added: Tensor = self.dropout(self.out(functional.relu(self.norm(seen))))
-        # What an empty bank says is nothing.
+        # An empty bank adds nothing.
         return added * past.valid.any(dim=1)[:, None, None]
 
 
 class BankAttention(MemoryPart):
     """Layers of attention to one bank. `inner` is the width of queries, keys and values (default d)."""
 
-    def __init__(self, width: int, rows_of: RowsOf, layers: int = 2, inner: int | None = None) -> None:
+    def __init__(self, width: int, rows_of: MakeRows, layers: int = 2, inner: int | None = None) -> None:
         super().__init__()
         self.rows_of = rows_of
         self.layers = nn.ModuleList(BankLayer(width, inner or width) for _ in range(layers))
 
-    def watch(self, video: RegionVideo) -> Before:
+    def watch(self, video: RegionVideo) -> ReadPast:
         return self.rows_of(video)
 
     def forward(self, regions: Tensor, valid: Tensor, past: Rows) -> Tensor:
         return self._through(regions, past, projected=False)
 
-    def as_printed(self, regions: Tensor, past: Rows) -> Tensor:
-        """As `forward`, with every row projected, which is what the papers count."""
+    def forward_as_published(self, regions: Tensor, past: Rows) -> Tensor:
+        """Compute `forward` with every row projected, which is what the papers count."""
         return self._through(regions, past, projected=True)
 
     def _through(self, regions: Tensor, past: Rows, projected: bool) -> Tensor:
         h = regions
         for layer in self.layers:
             assert isinstance(layer, BankLayer)
-            h = h + (layer.projected(h, past) if projected else layer(h, past))
+            h = h + (layer.forward_projected(h, past) if projected else layer(h, past))
         return h - regions

@@ -1,4 +1,4 @@
-"""captions.jsonl of a data folder: what a captioner said of its videos, one line a caption.
+"""Read captions.jsonl of a data folder: a captioner's texts about its videos, one caption a line.
 
     {"video": "v1", "t": 12.4, "text": "a person scans a carton"}
 
@@ -20,12 +20,12 @@ from export.data.files import Enough, Problems, read_lines
 from export.data.records import Record
 
 CAPTIONS = "captions.jsonl"
-CHANGED = 0.3
+VARIED_SHARE = 0.3
 """Share of captions that are varied while a network is trained (TinyMem, caption augmentation)."""
 
 
 class CaptionRecord(Record):
-    """One caption: what is said of `video` at second `t`."""
+    """One caption: the text about `video` at second `t`."""
 
     video: str = Field(min_length=1)
     t: float = Field(ge=0)
@@ -33,51 +33,54 @@ class CaptionRecord(Record):
 
 
 Captions = dict[str, list[tuple[float, str]]]
-"""Of each video its captions by time."""
+"""Captions of each video, by time."""
 
 
 def read_captions(root: Path) -> Captions:
-    """The captions of a data folder, none where it has no such file. Raises LvmError with file and line."""
-    found: Captions = {}
+    """Read the captions of a data folder, none if it has no such file. Raises LvmError with file and line."""
+    captions: Captions = {}
     if not (root / CAPTIONS).exists():
-        return found
+        return captions
     problems = Problems(1)
     try:
-        for _, one in read_lines(root, CAPTIONS, CaptionRecord, problems):
-            found.setdefault(one.video, []).append((one.t, one.text))
+        for _, caption in read_lines(root, CAPTIONS, CaptionRecord, problems):
+            captions.setdefault(caption.video, []).append((caption.t, caption.text))
     except Enough:
         raise LvmError(f"{root / CAPTIONS} cannot be used: {problems.found[0]}") from None
-    return {video: sorted(said) for video, said in found.items()}
+    return {video: sorted(lines) for video, lines in captions.items()}
 
 
-def of_frames(said: Sequence[tuple[float, str]], ticks: NDArray[np.int64]) -> tuple[tuple[str, ...], ...]:
-    """The caption of each frame of each clip, ticks (n, T): the newest that is no older than a clip lasts.
+def align_captions(
+    captions: Sequence[tuple[float, str]], ticks: NDArray[np.int64]
+) -> tuple[tuple[str, ...], ...]:
+    """Return the caption of each frame of each clip, ticks (n, T): the newest that is no older than a clip
+    lasts.
 
-    Nothing that is said later than the frame; "" where nothing was said in time.
+    A caption later than the frame never counts; "" where there is no caption in time.
     """
-    times = np.array([t for t, _ in said])
+    times = np.array([t for t, _ in captions])
     lasts = (np.median(np.diff(ticks[:, 0])) if len(ticks) > 1 else TICKS_PER_SECOND) / TICKS_PER_SECOND
     out = []
     for clip in ticks / TICKS_PER_SECOND:
         newest = np.searchsorted(times, clip + 1e-6, side="right") - 1  # (T,)
         out.append(
             tuple(
-                said[at][1] if at >= 0 and t - times[at] <= lasts else ""
+                captions[at][1] if at >= 0 and t - times[at] <= lasts else ""
                 for at, t in zip(newest, clip, strict=True)
             )
         )
     return tuple(out)
 
 
-def varied(text: str, rng: np.random.Generator) -> str:
-    """The caption with one or two words deleted or swapped, in `CHANGED` of all cases."""
+def vary_caption(text: str, rng: np.random.Generator) -> str:
+    """Delete or swap one or two words of the caption, in `VARIED_SHARE` of all cases."""
     words = text.split()
-    if len(words) < 2 or rng.random() >= CHANGED:
+    if len(words) < 2 or rng.random() >= VARIED_SHARE:
         return text
     for _ in range(int(rng.integers(1, 3))):
-        one, other = rng.choice(len(words), 2, replace=False)
+        first, other = rng.choice(len(words), 2, replace=False)
         if rng.random() < 0.5:
-            words[one], words[other] = words[other], words[one]
+            words[first], words[other] = words[other], words[first]
         elif len(words) > 2:
-            del words[one]
+            del words[first]
     return " ".join(words)

@@ -1,12 +1,13 @@
-"""A video as the detection task sees it: clips of a few frames, the regions of each, what each one is doing.
+"""A video for the detection task: clips of a few frames, the regions of each, and the activity of each
+region.
 
 Letters: F frames, T frames of a clip, n clips, R regions of a clip, P = 49 cells, d width of a token, C
 activities, G boxes of the truth.
 
-A clip ends at its moment, the newest frame, as a device knows nothing later. Its regions are the annotated
-boxes of that moment, whether or not anything is done with them: what stands there and is not touched has to
-be told from what is. Of more than R boxes those stay whose cells are the most novel to the runtime's own
-background, which knows no label either.
+The moment of a clip is its newest frame, as a device knows nothing later. Its regions are the annotated boxes
+of that moment, whether or not they are handled: what only stands there has to be told from what is handled.
+Of more than R boxes those stay whose cells are the most novel to the runtime's own background, which knows no
+label either.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from export.data.cells import cell_shares
 from export.data.files import Dataset, Tracks
 from export.data.records import EventRecord
 from export.data.token_cache import VideoCache
-from export.papers.detection.captions import Captions, of_frames
+from export.papers.detection.captions import Captions, align_captions
 
 Real = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -31,7 +32,7 @@ Index = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class ClipRule:
-    """`frames` of a clip; `regions` of a clip at most."""
+    """`frames` of a clip; maximum `regions` of a clip."""
 
     frames: int = 2
     regions: int = 6
@@ -45,7 +46,7 @@ class RegionVideo:
     (n, R, d), zero where `valid` (n, R) is false; `box` (n, R, 4) xyxy, None for learned regions, which have
     none; `labels` (n, R, C) what each region is doing; `clip_labels` (n, C) what is being done at all.
     The truth, of regions or not: `truth_clip` (G,), `truth_box` (G, 4), `truth_labels` (G, C). `captions`
-    (n, T) of a captioner, "" where it said nothing, None where the data folder has none.
+    (n, T) of a captioner, "" where it is silent, None where the data folder has none.
     """
 
     name: str
@@ -66,18 +67,19 @@ class RegionVideo:
 
     @property
     def seconds(self) -> float:
-        """From one clip to the next."""
+        """Seconds from one clip to the next."""
         return float(np.median(np.diff(self.tick))) / TICKS_PER_SECOND if len(self) > 1 else 0.0
 
 
-def region_video(
+def make_region_video(
     cache: VideoCache,
     data: Dataset,
     network: NetworkConfig,
     rule: ClipRule | None = None,
     captions: Captions | None = None,
 ) -> RegionVideo:
-    """The cached video with the regions of its annotated boxes; what does not fill a clip is left out.
+    """Make the cached video with the regions of its annotated boxes; frames that do not fill a clip are left
+    out.
 
     The boxes of a moment are those at its very tick: annotate them at the times of sampled frames.
     """
@@ -88,35 +90,36 @@ def region_video(
     tokens = cache.tokens[: len(ends) * rule.frames].reshape(-1, rule.frames, *cache.tokens.shape[1:])
     tick = cache.ticks[ends]
     events, tracks = data.events[cache.name], data.tracks[cache.name]
-    clip, box, labels = _boxes(tick, tracks, events, len(data.classes))
-    novelty = frame_novelty(cache, network)[ends]  # (n, 49)
-    place = _most_novel(clip, box, novelty, rule.regions)  # (n, R)
+    clip, box, labels = _find_boxes(tick, tracks, events, len(data.classes))
+    novelty = measure_novelty(cache, network)[ends]  # (n, 49)
+    place = _choose_regions(clip, box, novelty, rule.regions)  # (n, R)
     valid = place >= 0
     doing = labels.any(axis=1)
     chosen = np.where(valid[..., None], box[place], 0) if len(box) else np.zeros((*place.shape, 4))
-    said = (valid[..., None] & labels[place]) if len(box) else np.zeros((*place.shape, len(data.classes)))
+    doing_now = (
+        (valid[..., None] & labels[place]) if len(box) else np.zeros((*place.shape, len(data.classes)))
+    )
     return RegionVideo(
         cache.name,
         tick,
         tokens,
-        roi_features(tokens, chosen.astype(np.float32), valid),
+        pool_regions(tokens, chosen.astype(np.float32), valid),
         valid,
         chosen.astype(np.float32),
-        said.astype(np.bool_),
-        _going_on(tick, events, len(data.classes)),
+        doing_now.astype(np.bool_),
+        _label_clips(tick, events, len(data.classes)),
         clip[doing],
         box[doing],
         labels[doing],
         None
         if said_of is None
-        else of_frames(said_of, cache.ticks[: len(ends) * rule.frames].reshape(-1, rule.frames)),
+        else align_captions(said_of, cache.ticks[: len(ends) * rule.frames].reshape(-1, rule.frames)),
     )
 
 
-def roi_features(tokens: NDArray[np.float16], box: Real, valid: Flags) -> Real:
-    """RoI pooling: the mean of tokens (n, T, 49, d) over boxes (n, R, 4), by the area of each cell that a
-    box covers, and over the clip's frames; 0 where not `valid` (n, R). (n, R, d)
-    """
+def pool_regions(tokens: NDArray[np.float16], box: Real, valid: Flags) -> Real:
+    """Pool regions: the mean of tokens (n, T, 49, d) over boxes (n, R, 4), by the area of each cell that a
+    box covers, and over the clip's frames; 0 where not `valid` (n, R). (n, R, d)"""
     share = cell_shares(box).astype(np.float32)  # (n, R, 49)
     total = share.sum(axis=-1, keepdims=True)
     weight = np.divide(share, total, out=np.zeros_like(share), where=(total > 0) & valid[..., None])
@@ -124,8 +127,9 @@ def roi_features(tokens: NDArray[np.float16], box: Real, valid: Flags) -> Real:
     return np.stack(pooled)
 
 
-def frame_novelty(cache: VideoCache, network: NetworkConfig) -> Real:
-    """Novelty of each cell of each frame to the runtime's background before it; of whole clips. (F, 49)"""
+def measure_novelty(cache: VideoCache, network: NetworkConfig) -> Real:
+    """Measure the novelty of each cell of each frame to the runtime's background before it; of whole clips.
+    (F, 49)"""
     step, out = network.clip_frames, []
     for clip in range(cache.clips):
         known = cache.background(clip, network)
@@ -138,36 +142,37 @@ def frame_novelty(cache: VideoCache, network: NetworkConfig) -> Real:
     return np.concatenate(out)
 
 
-def _boxes(
+def _find_boxes(
     tick: Index, tracks: Tracks, events: tuple[EventRecord, ...], classes: int
 ) -> tuple[Index, Real, Flags]:
-    """All boxes at the moments (n,): clip (G,), box (G, 4), what is being done with each (G, C)."""
+    """Return all boxes at the moments (n,): clip (G,), box (G, 4), activities of each (G, C)."""
     row = np.flatnonzero(np.isin(tracks.tick5, tick))
     row = row[np.argsort(tracks.tick5[row], kind="stable")]
     at, instance = tracks.tick5[row], tracks.instance[row]
     labels = np.zeros((len(row), classes), np.bool_)
     for event in events:
         # The same product may also stand on the shelf: only the box that is handled is labelled.
-        first, last = _ticks(event)
+        first, last = _find_ticks(event)
         ours = (instance == event.instance) & tracks.active[row] & (at >= first) & (at < last)
         labels[ours, event.activity] = True
     return np.searchsorted(tick, at), tracks.box[row], labels
 
 
-def _going_on(tick: Index, events: tuple[EventRecord, ...], classes: int) -> Flags:
+def _label_clips(tick: Index, events: tuple[EventRecord, ...], classes: int) -> Flags:
     out = np.zeros((len(tick), classes), np.bool_)
     for event in events:
-        first, last = _ticks(event)
+        first, last = _find_ticks(event)
         out[(tick >= first) & (tick < last), event.activity] = True
     return out
 
 
-def _ticks(event: EventRecord) -> tuple[int, int]:
+def _find_ticks(event: EventRecord) -> tuple[int, int]:
     return round(event.t_s * TICKS_PER_SECOND), round(event.t_e * TICKS_PER_SECOND)
 
 
-def _most_novel(clip: Index, box: Real, novelty: Real, regions: int) -> Index:
-    """Which boxes (G,) are the regions of each clip, in order of place, -1 where there is none. (n, R)"""
+def _choose_regions(clip: Index, box: Real, novelty: Real, regions: int) -> Index:
+    """Choose which boxes (G,) are the regions of each clip, sorted by position, -1 where there is none. (n,
+    R)"""
     share = cell_shares(box)  # (G, 49)
     total = np.maximum(share.sum(axis=1), 1e-9)
     score = (share * novelty[clip]).sum(axis=1) / total  # (G,)

@@ -1,4 +1,4 @@
-"""The head of online activity detection: regions of a clip and what is remembered → logits of each region.
+"""The head of online activity detection: regions of a clip and a memory → logits of each region.
 
 Letters: B clips, R regions, d width of a region, C activities.
 
@@ -22,32 +22,32 @@ from export.papers.detection.clips import Index, RegionVideo
 if TYPE_CHECKING:  # it trains heads
     from export.papers.detection.recipe import HeadRecipe
 
-_RARE = -3.0
-"""First bias of every activity, one region in twenty: that little happens needs no learning."""
+_INITIAL_BIAS = -3.0
+"""Initial bias of every activity, one region in twenty: that little happens needs no learning."""
 
-Before = Callable[[Index], Any]
-"""What one memory holds before the clips with these numbers (B,) of one video: a (named) tuple of tensors
+ReadPast = Callable[[Index], Any]
+"""Returns what a memory holds before the clips with these numbers (B,) of a video: a (named) tuple of tensors
 whose first axis is B."""
 
 
 class MemoryPart(nn.Module, ABC):
-    """One memory with its read-out.
+    """A memory with its read-out.
 
     `watch` is called once for a video; what it gives must rest on nothing of a clip or after it, and needs no
     gradient. Its tuples are joined along their first axis, so their other sizes must not depend on the video.
     """
 
     def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
-        """Called once before the head is trained on `videos`, for what has to be learned before `watch`."""
+        """Learn what is needed before `watch`; called once before the head is trained on `videos`."""
         return None
 
     @abstractmethod
-    def watch(self, video: RegionVideo) -> Before:
-        """What is known of `video` before each of its clips."""
+    def watch(self, video: RegionVideo) -> ReadPast:
+        """Return what is known of `video` before each of its clips."""
 
     @abstractmethod
     def forward(self, regions: Tensor, valid: Tensor, past: Any) -> Tensor:
-        """regions (B, R, d), valid (B, R) bool, past as `watch` gives it → what is added (B, R, d)."""
+        """Return what is added to the regions (B, R, d): valid (B, R) bool, past as `watch` gives it."""
 
 
 class DetectionHead(nn.Module):
@@ -61,19 +61,19 @@ class DetectionHead(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(width, activities)
-        nn.init.constant_(self.classifier.bias, _RARE)
+        nn.init.constant_(self.classifier.bias, _INITIAL_BIAS)
 
     def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
-        """As each part prepares."""
+        """Prepare each part."""
         for part in self.parts:
             part.prepare(videos, recipe)  # type: ignore[operator]
 
-    def watch(self, video: RegionVideo) -> list[Before]:
-        """As each part watches it."""
+    def watch(self, video: RegionVideo) -> list[ReadPast]:
+        """Let each part watch the video."""
         return [part.watch(video) for part in self.parts]  # type: ignore[operator]
 
     def forward(self, regions: Tensor, valid: Tensor, pasts: Sequence[Any]) -> Tensor:
-        """regions (B, R, d), valid (B, R), the past of each part → logits (B, R, C)."""
+        """Return logits (B, R, C): regions (B, R, d), valid (B, R), the past of each part."""
         for part, past in zip(self.parts, pasts, strict=True):
             regions = regions + part(regions, valid, past)
         logits: Tensor = self.classifier(self.dropout(self.norm(regions)))

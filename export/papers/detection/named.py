@@ -1,4 +1,4 @@
-"""Heads by their names, for tools: `none`, `bank-183`, `svd-61-10`, `online-0.9-10+bank-183`.
+"""Make heads by name, for tools: `none`, `bank-183`, `svd-61-10`, `online-0.9-10+bank-183`.
 
 A name is the kind of a memory and its numbers, several memories joined by `+`:
 
@@ -26,75 +26,81 @@ from functools import lru_cache
 from typing import Any
 
 from engines.errors import LvmError
-from export.papers.detection.bank import BankAttention, newest, window
+from export.papers.detection.bank import BankAttention, make_newest_rows, make_window_rows
 from export.papers.detection.head import DetectionHead, MemoryPart
-from export.papers.detection.memsvd import FirstOf, ForgettingSVD, Gated, Probed, WindowSVD
+from export.papers.detection.memsvd import (
+    ForgettingSVD,
+    GatedProjection,
+    ProbedProjection,
+    TruncatedProjection,
+    WindowSVD,
+)
 from export.papers.detection.tinymem import Source, TinyMem, TinyMemRule
 
-_GREATEST = 100_000
-"""Number in a name: rows, seconds, entries."""
-_MOST = 32
-"""Components of an exact SVD that is computed once for all smaller numbers of them."""
+_MAX_NUMBER = 100_000
+"""Largest number in a name: rows, seconds, entries."""
+_MAX_COMPONENTS = 32
+"""Components of an exact SVD that is computed once for all smaller numbers."""
 
 
 @lru_cache(maxsize=1)
-def _whole_svd(seconds: float) -> WindowSVD:
-    """Nothing of it is learned, so heads of several seeds and numbers of components may share it."""
-    return WindowSVD(_MOST, seconds)
+def _make_shared_svd(seconds: float) -> WindowSVD:
+    """Make an SVD without learned parts, shared by heads of several seeds and numbers of components."""
+    return WindowSVD(_MAX_COMPONENTS, seconds)
 
 
-def _svd(width: int, seconds: float, components: float) -> MemoryPart:
-    return FirstOf(_whole_svd(seconds), int(components))
+def _make_svd(width: int, seconds: float, components: float) -> MemoryPart:
+    return TruncatedProjection(_make_shared_svd(seconds), int(components))
 
 
 @lru_cache(maxsize=1)
-def _randomised(width: int, seconds: float, components: float) -> MemoryPart:
+def _make_randomised(width: int, seconds: float, components: float) -> MemoryPart:
     return WindowSVD(int(components), seconds, randomised=True)
 
 
 @lru_cache(maxsize=1)
-def _online(width: int, forgetting: float, components: float) -> MemoryPart:
+def _make_online(width: int, forgetting: float, components: float) -> MemoryPart:
     if forgetting > 1:
         raise ValueError("what is older must not count more")
     return ForgettingSVD(int(components), forgetting)
 
 
 KINDS: dict[str, Callable[..., MemoryPart]] = {
-    "bank": lambda width, count: BankAttention(width, newest(int(count))),
-    "window": lambda width, seconds: BankAttention(width, window(seconds)),
-    "svd": _svd,
-    "rsvd": _randomised,
-    "online": _online,
-    "gsvd": lambda width, *numbers: Gated(_svd(width, *numbers), width),
-    "gonline": lambda width, *numbers: Gated(_online(width, *numbers), width),
-    "psvd": lambda width, *numbers: Probed(_svd(width, *numbers), width),
-    "ponline": lambda width, *numbers: Probed(_online(width, *numbers), width),
+    "bank": lambda width, count: BankAttention(width, make_newest_rows(int(count))),
+    "window": lambda width, seconds: BankAttention(width, make_window_rows(seconds)),
+    "svd": _make_svd,
+    "rsvd": _make_randomised,
+    "online": _make_online,
+    "gsvd": lambda width, *numbers: GatedProjection(_make_svd(width, *numbers), width),
+    "gonline": lambda width, *numbers: GatedProjection(_make_online(width, *numbers), width),
+    "psvd": lambda width, *numbers: ProbedProjection(_make_svd(width, *numbers), width),
+    "ponline": lambda width, *numbers: ProbedProjection(_make_online(width, *numbers), width),
 }
 """A memory by the width of a region and the numbers of its name."""
 
 
 TINY: dict[str, Callable[..., TinyMemRule]] = {
-    "text": lambda length, stride, slots=4: _rule("text", length, stride, slots=int(slots)),
-    "captions": lambda length, stride: _rule("captions", length, stride),
-    "region": lambda length, stride: _rule("region", length, stride),
-    "tokens": lambda length, stride, regions=16: _rule("tokens", length, stride, regions=int(regions)),
+    "text": lambda length, stride, slots=4: _make_rule("text", length, stride, slots=int(slots)),
+    "captions": lambda length, stride: _make_rule("captions", length, stride),
+    "region": lambda length, stride: _make_rule("region", length, stride),
+    "tokens": lambda length, stride, regions=16: _make_rule("tokens", length, stride, regions=int(regions)),
     "tiny": lambda length, stride, slots=4: TinyMemRule(
         length=int(length), stride=int(stride), slots=int(slots)
     ),
-    "dense": lambda length, stride: _rule("dense", length, stride),
-    "whole": lambda length, stride: _rule("dense", length, stride, pipelined=False),
+    "dense": lambda length, stride: _make_rule("dense", length, stride),
+    "whole": lambda length, stride: _make_rule("dense", length, stride, pipelined=False),
     "layers": lambda: TinyMemRule(sources=(), length=1),
 }
 """TinyMem and what it is compared with, by the numbers of its name."""
 
 
-def _rule(source: Source, length: float, stride: float, **more: Any) -> TinyMemRule:
+def _make_rule(source: Source, length: float, stride: float, **more: Any) -> TinyMemRule:
     return TinyMemRule(sources=(source,), length=int(length), stride=int(stride), **more)
 
 
 @dataclass(frozen=True)
 class ClipSize:
-    """Of the clips that a head is asked about."""
+    """The size of the clips that a head is asked about."""
 
     regions: int = 6
     frames: int = 2
@@ -103,29 +109,30 @@ class ClipSize:
 DEFAULT_SIZE = ClipSize()
 
 
-def parts_of(
+def make_parts(
     name: str, width: int, doing: Sequence[str] = (), size: ClipSize = DEFAULT_SIZE
 ) -> list[MemoryPart]:
-    """The memories of the head called `name`; LvmError where there is none.
+    """Make the memories of the head called `name`. Raises LvmError for an unknown name.
 
-    `doing` describes each activity, which is what text memory holds; where nobody says, their numbers do.
+    `doing` describes each activity, which text memory holds; without it, the activities' numbers are used.
     """
-    return [] if name == "none" else [_part(one, width, doing, size) for one in name.split("+")]
+    return [] if name == "none" else [_make_part(part, width, doing, size) for part in name.split("+")]
 
 
-def head_of(
+def make_head(
     name: str, width: int, activities: int, doing: Sequence[str] | None = None, size: ClipSize = DEFAULT_SIZE
 ) -> DetectionHead:
-    """The head called `name`, with new weights from torch's generator. LvmError where there is none."""
-    said = doing or [f"activity {number}" for number in range(activities)]
-    return DetectionHead(width, activities, parts_of(name, width, said, size))
+    """Make the head called `name`, with new weights from torch's generator. Raises LvmError for an unknown
+    name."""
+    descriptions = doing or [f"activity {number}" for number in range(activities)]
+    return DetectionHead(width, activities, make_parts(name, width, descriptions, size))
 
 
-def _part(name: str, width: int, doing: Sequence[str], size: ClipSize) -> MemoryPart:
+def _make_part(name: str, width: int, doing: Sequence[str], size: ClipSize) -> MemoryPart:
     kind, *words = name.split("-")
     try:
         numbers = [float(word) for word in words]
-        if not all(0 < number <= _GREATEST for number in numbers):
+        if not all(0 < number <= _MAX_NUMBER for number in numbers):
             raise ValueError
         if kind in TINY:
             rule = TINY[kind](*numbers)

@@ -1,4 +1,4 @@
-"""What was seen before a clip, read out of a whole video: the rows of the newest regions, or of a window.
+"""Read what was seen before a clip from a whole video: the rows of the newest regions, or of a window.
 
 Letters: n clips of the video, B clips that are asked for, R regions, N rows, d width.
 """
@@ -22,7 +22,7 @@ class Rows(NamedTuple):
 
 
 class NewestRows:
-    """The newest `count` region rows before a clip: a first-in, first-out bank."""
+    """Reads the newest `count` region rows before a clip: a first-in, first-out bank."""
 
     def __init__(self, video: RegionVideo, count: int) -> None:
         self._count = count
@@ -36,15 +36,15 @@ class NewestRows:
         place = self._first[clips][:, None] - self._count + np.arange(self._count)  # (B, N)
         valid = place >= 0
         place = np.where(valid, place, -1)
-        return _rows(self._rows[place], valid)
+        return _to_rows(self._rows[place], valid)
 
 
 class WindowRows:
-    """The region rows of the `seconds` before a clip, the clip itself not among them."""
+    """Reads the region rows of the `seconds` before a clip, without the clip itself."""
 
     def __init__(self, video: RegionVideo, seconds: float) -> None:
         self._video = video
-        self._steps = clips_in(video, seconds)
+        self._steps = count_clips(video, seconds)
 
     def __call__(self, clips: Index) -> Rows:
         video = self._video
@@ -54,13 +54,13 @@ class WindowRows:
         valid = video.valid[at] & there[..., None]  # (B, W, R)
         rows = np.where(valid[..., None], video.features[at], 0)
         flat = len(clips), -1
-        return _rows(rows.reshape(*flat, rows.shape[-1]), valid.reshape(flat))
+        return _to_rows(rows.reshape(*flat, rows.shape[-1]), valid.reshape(flat))
 
 
-def clips_in(video: RegionVideo, seconds: float) -> int:
-    """How many clips of a video a window has, at least one."""
+def count_clips(video: RegionVideo, seconds: float) -> int:
+    """Return how many clips of a video a window has, at least 1."""
     return max(1, round(seconds / max(video.seconds, 1e-9)))
 
 
-def _rows(rows: np.ndarray, valid: np.ndarray) -> Rows:
+def _to_rows(rows: np.ndarray, valid: np.ndarray) -> Rows:
     return Rows(torch.from_numpy(rows), torch.from_numpy(valid))

@@ -11,7 +11,7 @@ class HeadRecipe:
 
     `parts_learning_rate` is that of the memories' own layers (None: as of the rest). A linear classifier of
     frozen features wants steps several times as large and more of them; with those of attention it is
-    far from trained after 8 epochs, and what a memory adds cannot be told from that.
+    far from trained after 8 epochs, and what a memory adds cannot be seen in that.
     """
 
     epochs: int = 16

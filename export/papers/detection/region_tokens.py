@@ -1,4 +1,4 @@
-"""Region tokens that are learned: where nobody draws boxes, a few queries look for what matters in a clip.
+"""Learn region tokens: without annotated boxes, a few queries find what matters in a clip.
 
 Letters: B clips, T frames of a clip, P = 49 cells, K = T P tokens, R queries, d width, C activities.
 
@@ -20,11 +20,11 @@ from edge_runtime.frame import CELLS
 from export.networks.attention import Attention, FeedForward
 from export.papers.detection.clips import Index, RegionVideo
 from export.papers.detection.recipe import HeadRecipe
-from export.papers.detection.train import descend, places_of
+from export.papers.detection.train import list_clips, minimise
 
 
 class RegionTokens(nn.Module):
-    """Tokens of a clip → R region tokens of the same width."""
+    """Turns the tokens of a clip into R region tokens of the same width."""
 
     def __init__(self, width: int, regions: int = 8, frames: int = 2, heads: int = 4) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class RegionTokens(nn.Module):
         self.feed_forward = FeedForward(width, 2 * width, 0.1)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """tokens (B, T, 49, d) → (B, R, d)."""
+        """Attend to tokens (B, T, 49, d): (B, R, d)."""
         count, frames, cells, width = tokens.shape
         place = (self.frame[:, None] + self.cell).reshape(1, frames * cells, width)
         values = tokens.reshape(count, -1, width)  # (B, K, d)
@@ -49,11 +49,11 @@ class RegionTokens(nn.Module):
 def fit_region_tokens(
     module: RegionTokens, videos: Sequence[RegionVideo], recipe: HeadRecipe | None = None
 ) -> list[float]:
-    """Trains `module` in place with a linear classifier of clips; the mean loss of each epoch."""
+    """Train `module` in place with a linear classifier of clips. Return the mean loss of each epoch."""
     recipe = recipe or HeadRecipe()
     torch.manual_seed(recipe.seed)
     classifier = nn.Linear(videos[0].tokens.shape[-1], videos[0].clip_labels.shape[1])
-    place = places_of(videos)
+    place = list_clips(videos)
 
     def loss_of(rows: Index) -> Tensor:
         tokens = np.stack([videos[v].tokens[c] for v, c in place[rows]]).astype(np.float32)
@@ -62,14 +62,14 @@ def fit_region_tokens(
         return functional.binary_cross_entropy_with_logits(best, torch.from_numpy(labels))
 
     module.train()
-    curve = descend(classifier.parameters(), len(place), recipe, loss_of, module.parameters())
+    curve = minimise(classifier.parameters(), len(place), recipe, loss_of, module.parameters())
     module.eval()
     return curve
 
 
 @torch.no_grad()
-def with_region_tokens(module: RegionTokens, video: RegionVideo, batch: int = 256) -> RegionVideo:
-    """The video with the learned tokens for its regions. They have no boxes, so clips are what is judged."""
+def replace_regions(module: RegionTokens, video: RegionVideo, batch: int = 256) -> RegionVideo:
+    """Replace the video's regions by the learned tokens. They have no boxes, so clips are scored."""
     parts = [
         module(torch.from_numpy(video.tokens[at : at + batch].astype(np.float32))).numpy()
         for at in range(0, len(video), batch)

@@ -1,4 +1,4 @@
-"""Answers of a head on disk: one file for each head and training seed, read again for intervals."""
+"""Store answers of a head on disk: a file for each head and training seed, read again for intervals."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from export.papers.detection.average_precision import Judged
+from export.papers.detection.average_precision import VideoScores
 
 
-def save_answers(answers: Sequence[Judged], path: Path) -> None:
-    """Write `path` (.npz), whole or not at all."""
+def save_answers(answers: Sequence[VideoScores], path: Path) -> None:
+    """Write `path` (.npz), completely or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     arrays = {
-        f"{number}/{name}": np.asarray(getattr(one, name))
-        for number, one in enumerate(answers)
+        f"{number}/{name}": np.asarray(getattr(scores, name))
+        for number, scores in enumerate(answers)
         for name in ("video", "score", "hit", "truths")
     }
     part = path.with_suffix(".part")
@@ -24,12 +24,12 @@ def save_answers(answers: Sequence[Judged], path: Path) -> None:
     part.replace(path)
 
 
-def load_answers(path: Path) -> list[Judged]:
-    """What `save_answers` wrote."""
+def load_answers(path: Path) -> list[VideoScores]:
+    """Load what `save_answers` wrote."""
     with np.load(path, allow_pickle=False) as arrays:
         count = len({name.split("/")[0] for name in arrays.files})
         return [
-            Judged(
+            VideoScores(
                 str(arrays[f"{number}/video"]),
                 arrays[f"{number}/score"],
                 arrays[f"{number}/hit"],

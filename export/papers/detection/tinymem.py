@@ -6,12 +6,12 @@ activities, d width.
 The kinds of memory, each an entry a clip, l entries every s clips:
 
     text     the clip's likeliest activities in words, without a captioner (`memory.recurrent_state`)
-    captions what a captioner said of its frames, where the data folder has captions.jsonl
+    captions a captioner's texts about its frames, where the data folder has captions.jsonl
     region   the features of its boxes (RoI)
     tokens   learned region tokens of the whole clip
     dense    all its tokens, compressed: MeMViT's memory, the baseline
 
-Text and region together have a layer each. What the words are told from is a classifier of regions without
+Text and region together have a layer each. The words come from a classifier of regions without
 any memory, trained on the same videos first; learned tokens are trained first, too. Both are frozen then, so
 entries of the past never go stale.
 """
@@ -31,24 +31,24 @@ from torch.nn import functional
 
 from edge_runtime.memory.recurrent_state import read_offsets, share_slots
 from engines.errors import LvmError
-from export.bundle.class_embeddings import described
-from export.networks.attention import bias_of
-from export.networks.clip_entries import compressed
-from export.papers.detection.captions import varied
+from export.bundle.class_embeddings import embed_descriptions
+from export.networks.attention import make_key_bias
+from export.networks.clip_entries import count_compressed
+from export.papers.detection.captions import vary_caption
 from export.papers.detection.clips import Index, RegionVideo
-from export.papers.detection.head import Before, DetectionHead, MemoryPart
+from export.papers.detection.head import DetectionHead, MemoryPart, ReadPast
 from export.papers.detection.recipe import HeadRecipe
-from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, with_region_tokens
-from export.papers.detection.train import fit, probabilities
-from export.papers.networks.dense_memory import DenseProjection, dense_tokens
+from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
+from export.papers.detection.train import predict, train_head
+from export.papers.networks.dense_memory import DenseProjection, count_dense_tokens
 from export.papers.networks.memory_attention import (
     Entries,
     MemoryKeys,
     MemoryProjection,
     Reach,
-    attended,
-    layer_plan,
-    memory_scores,
+    attend,
+    make_layer_plan,
+    score_memory,
 )
 
 Source = Literal["text", "captions", "region", "tokens", "dense"]
@@ -57,8 +57,8 @@ _HEADS = 4
 
 @dataclass(frozen=True)
 class TinyMemRule:
-    """Which memories, how many entries, every so-manieth clip; `slots` T and `classes` K of text, `regions`
-    of learned tokens, `layers` of which `share` read a memory."""
+    """The memories: their sources, number of entries, every how many clips; `slots` T and `classes` K of
+    text, `regions` of learned tokens, `layers` of which `share` read a memory."""
 
     sources: tuple[Source, ...] = ("text", "region")
     length: int = 12
@@ -73,8 +73,8 @@ class TinyMemRule:
     """Whether dense memory learns its compression from the newest entry alone, as MeMViT does."""
 
 
-class EntriesBefore(NamedTuple):
-    """What is read before each of B clips; what a head does not read has no tokens."""
+class PastEntries(NamedTuple):
+    """The entries before each of B clips; what a head does not read has no tokens."""
 
     text: Tensor  # (B, l, T) int64 classes, or (B, l, frames, W) of captions
     region: Tensor  # (B, l, n, d)
@@ -96,54 +96,56 @@ class TinyMem(MemoryPart):
         super().__init__()
         self.rule = rule
         self.regions, self.frames = regions, frames
-        table = described(doing, rule.text_width) * rule.text_width**0.5
+        table = embed_descriptions(doing, rule.text_width) * rule.text_width**0.5
         self.register_buffer("table", torch.from_numpy(table), persistent=False)  # (C, W)
-        self.plan = _plan(rule)
+        self.plan = _make_plan(rule)
         reach = Reach(rule.length, rule.stride, frames)
         of_clip = {"region": regions, "tokens": rule.regions}
         self.memories = nn.ModuleDict()
         for layer, source in self.plan.items():
             if source in ("text", "captions"):
                 slots, spread = (rule.slots, False) if source == "text" else (frames, True)
-                one: nn.Module = MemoryProjection(rule.text_width, width, _HEADS, reach, slots, spread=spread)
+                memory: nn.Module = MemoryProjection(
+                    rule.text_width, width, _HEADS, reach, slots, spread=spread
+                )
             elif source == "dense":
-                one = DenseProjection(width, _HEADS, reach, pipelined=rule.pipelined)
+                memory = DenseProjection(width, _HEADS, reach, pipelined=rule.pipelined)
             else:
-                one = MemoryProjection(width, width, _HEADS, reach, of_clip[source], spread=False)
-            self.memories[str(layer)] = one
+                memory = MemoryProjection(width, width, _HEADS, reach, of_clip[source], spread=False)
+            self.memories[str(layer)] = memory
         self.layers = nn.ModuleList(_Layer(width) for _ in range(rule.layers))
         self.norm = nn.LayerNorm(width)
         self.out = nn.Linear(width, width)
-        nn.init.zeros_(self.out.weight)  # the first head of a training is the one without memory
+        nn.init.zeros_(self.out.weight)  # training starts from the head without memory
         nn.init.zeros_(self.out.bias)
-        self._seen = _Seen(width, len(doing), rule, frames)
+        self._encoder = _EntryEncoder(width, len(doing), rule, frames)
 
     def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe) -> None:
-        """Train what makes entries of clips, which then stays as it is."""
-        self._seen.prepare(videos, recipe, set(self.plan.values()))
+        """Train what makes entries of clips; afterwards it is frozen."""
+        self._encoder.prepare(videos, recipe, set(self.plan.values()))
 
-    def watch(self, video: RegionVideo) -> Before:
-        return self._seen.of(video, set(self.plan.values()), training=self.training)
+    def watch(self, video: RegionVideo) -> ReadPast:
+        return self._encoder.encode(video, set(self.plan.values()), training=self.training)
 
     def tokens_read(self) -> int:
-        """Memory tokens of one clip by our definition: keys of past clips, added over the layers."""
+        """Count the memory tokens of a clip by our definition: keys of past clips, added over the layers."""
         each = {
-            "text": compressed(self.rule.slots),
-            "captions": compressed(self.frames),
-            "region": compressed(self.regions),
-            "tokens": compressed(self.rule.regions),
-            "dense": dense_tokens(self.frames),
+            "text": count_compressed(self.rule.slots),
+            "captions": count_compressed(self.frames),
+            "region": count_compressed(self.regions),
+            "tokens": count_compressed(self.rule.regions),
+            "dense": count_dense_tokens(self.frames),
         }
         return sum(self.rule.length * each[source] for source in self.plan.values())
 
-    def forward(self, regions: Tensor, valid: Tensor, past: EntriesBefore) -> Tensor:
-        x, bias = regions, bias_of(valid)
+    def forward(self, regions: Tensor, valid: Tensor, past: PastEntries) -> Tensor:
+        x, bias = regions, make_key_bias(valid)
         for number, layer in enumerate(self.layers):
             x = layer(x, bias, self._keys(number, past), self.frames)
         added: Tensor = self.out(self.norm(x))
         return added
 
-    def _keys(self, number: int, past: EntriesBefore) -> MemoryKeys | None:
+    def _keys(self, number: int, past: PastEntries) -> MemoryKeys | None:
         source = self.plan.get(number)
         if source is None:
             return None
@@ -158,7 +160,7 @@ class TinyMem(MemoryPart):
 
 
 class _Layer(nn.Module):
-    """Pre-norm attention, to memory too where there is one, and MLP."""
+    """Pre-norm attention, also to memory if there is one, and MLP."""
 
     def __init__(self, width: int, dropout: float = 0.1) -> None:
         super().__init__()
@@ -178,17 +180,17 @@ class _Layer(nn.Module):
         scale = q.shape[-1] ** -0.5
         scores, of_memory = (scale * q) @ k.transpose(-1, -2) + bias[:, None, None], None
         if memory is not None:
-            # Regions are told at the clip's moment, its newest frame.
+            # Regions belong to the clip's newest frame.
             frame = torch.full((regions,), frames - 1)
-            of_memory = memory_scores(q, frame, torch.ones(regions, dtype=torch.bool), memory, scale)
-        seen = attended(scores, v, of_memory, memory).transpose(1, 2).flatten(2)
+            of_memory = score_memory(q, frame, torch.ones(regions, dtype=torch.bool), memory, scale)
+        seen = attend(scores, v, of_memory, memory).transpose(1, 2).flatten(2)
         x = x + self.dropout(self.proj(seen))
         out: Tensor = x + self.dropout(self.outer(functional.gelu(self.inner(self.norm2(x)))))
         return out
 
 
-class _Seen:
-    """Makes entries of videos. No part of what is trained with the head."""
+class _EntryEncoder:
+    """Makes entries of videos. Not trained with the head."""
 
     def __init__(self, width: int, activities: int, rule: TinyMemRule, frames: int) -> None:
         self._rule, self._frames, self._width = rule, frames, width
@@ -197,67 +199,67 @@ class _Seen:
 
     def prepare(self, videos: Sequence[RegionVideo], recipe: HeadRecipe, sources: set[Source]) -> None:
         if "text" in sources:
-            fit(self._labels, videos, recipe)
+            train_head(self._labels, videos, recipe)
         if "tokens" in sources:
             fit_region_tokens(self._tokens, videos, recipe)
 
-    def of(self, video: RegionVideo, sources: set[Source], *, training: bool) -> Before:
+    def encode(self, video: RegionVideo, sources: set[Source], *, training: bool) -> ReadPast:
         nothing = np.zeros((len(video), 0), np.float32)
         text: NDArray[np.generic] = nothing
         if "text" in sources:
-            text = named_activities(self._labels, video, self._rule)
+            text = encode_activities(self._labels, video, self._rule)
         elif "captions" in sources:
-            text = described_captions(video, self._rule.text_width, training=training)
+            text = encode_captions(video, self._rule.text_width, training=training)
         region: NDArray[np.float32] = nothing
         if "region" in sources:
             region = video.features
         elif "tokens" in sources:
-            region = with_region_tokens(self._tokens, video).features
-        return _before(text, region, video.tokens if "dense" in sources else nothing, self._rule)
+            region = replace_regions(self._tokens, video).features
+        return _make_reader(text, region, video.tokens if "dense" in sources else nothing, self._rule)
 
 
-def named_activities(labels: DetectionHead, video: RegionVideo, rule: TinyMemRule) -> NDArray[np.int64]:
-    """The text entry of each clip without a captioner: classes (n, T).
+def encode_activities(labels: DetectionHead, video: RegionVideo, rule: TinyMemRule) -> NDArray[np.int64]:
+    """Return the text entry of each clip without a captioner: classes (n, T).
 
     Probabilities of the regions, averaged over those that are there; the annotated boxes stand for a detector
     that is certain of each. The K likeliest classes share T slots by largest remainder.
     """
-    likely = probabilities(labels, video)  # (n, R, C), 0 where there is no region
+    likely = predict(labels, video)  # (n, R, C), 0 where there is no region
     mean = likely.sum(1) / np.maximum(video.valid.sum(1), 1)[:, None]
-    return np.stack([share_slots(one, rule.slots, rule.classes) for one in mean]).astype(np.int64)
+    return np.stack([share_slots(shares, rule.slots, rule.classes) for shares in mean]).astype(np.int64)
 
 
-def described_captions(video: RegionVideo, width: int, *, training: bool) -> NDArray[np.float32]:
-    """The text entry of each clip, of a captioner's words: (n, frames, W), 0 where it said nothing.
+def encode_captions(video: RegionVideo, width: int, *, training: bool) -> NDArray[np.float32]:
+    """Return the text entry of each clip from a captioner's words: (n, frames, W), 0 where there are none.
 
     In training some captions are varied. Raises LvmError where there are none.
     """
     if video.captions is None:
         raise LvmError(f"captions of {video.name} expected for a memory of captions: write captions.jsonl")
     rng = np.random.default_rng(zlib.crc32(video.name.encode()))
-    said = [text for clip in video.captions for text in clip]
-    texts = [varied(text, rng) for text in said] if training else said
+    spoken = [text for clip in video.captions for text in clip]
+    texts = [vary_caption(text, rng) for text in spoken] if training else spoken
     kinds, place = np.unique(texts, return_inverse=True)
-    rows = described([str(one) for one in kinds], width) * np.float32(width**0.5)
+    rows = embed_descriptions([str(kind) for kind in kinds], width) * np.float32(width**0.5)
     return np.asarray(rows[place].reshape(len(video), -1, width), np.float32)
 
 
-def _before(
+def _make_reader(
     text: NDArray[np.generic], region: NDArray[np.generic], dense: NDArray[np.generic], rule: TinyMemRule
-) -> Callable[[Index], EntriesBefore]:
+) -> Callable[[Index], PastEntries]:
     back = read_offsets(rule.length, rule.stride)
 
-    def before(clips: Index) -> EntriesBefore:
+    def before(clips: Index) -> PastEntries:
         at = clips[:, None] - back  # (B, l)
         valid = at >= 0
         at = np.maximum(at, 0)
 
         def read(of_clips: NDArray[np.generic], dtype: torch.dtype) -> Tensor:
-            found = of_clips[at]
-            found[~valid] = 0
-            return torch.from_numpy(found).to(dtype)
+            values = of_clips[at]
+            values[~valid] = 0
+            return torch.from_numpy(values).to(dtype)
 
-        return EntriesBefore(
+        return PastEntries(
             read(text, torch.float32 if text.dtype == np.float32 else torch.int64),
             read(region, torch.float32),
             read(dense, torch.float32),
@@ -267,12 +269,12 @@ def _before(
     return before
 
 
-def _plan(rule: TinyMemRule) -> dict[int, Source]:
+def _make_plan(rule: TinyMemRule) -> dict[int, Source]:
     if not rule.sources:
         return {}
-    words = [source for source in rule.sources if source in ("text", "captions")]
-    if len(rule.sources) == 2 and len(words) == 1 and "region" in rule.sources:
-        plan = layer_plan(rule.layers, ("text", "region"), share=rule.share)
-        return {layer: "region" if kind == "region" else words[0] for layer, kind in plan.items()}
+    text_sources = [source for source in rule.sources if source in ("text", "captions")]
+    if len(rule.sources) == 2 and len(text_sources) == 1 and "region" in rule.sources:
+        plan = make_layer_plan(rule.layers, ("text", "region"), share=rule.share)
+        return {layer: "region" if kind == "region" else text_sources[0] for layer, kind in plan.items()}
     (source,) = rule.sources
-    return dict.fromkeys(layer_plan(rule.layers, ("dense",), share=rule.share), source)
+    return dict.fromkeys(make_layer_plan(rule.layers, ("dense",), share=rule.share), source)

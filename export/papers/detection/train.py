@@ -1,4 +1,4 @@
-"""Heads of the detection task: trained on frozen region features, and what they answer.
+"""Train heads of the detection task on frozen region features, and answer with them.
 
 Letters: B clips of a batch, n clips of a video, R regions, C activities.
 
@@ -17,35 +17,35 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.papers.detection.average_precision import Judged, judged
+from export.papers.detection.average_precision import VideoScores, score_video
 from export.papers.detection.clips import Index, Real, RegionVideo
-from export.papers.detection.head import Before, DetectionHead
+from export.papers.detection.head import DetectionHead, ReadPast
 from export.papers.detection.recipe import HeadRecipe
 
-_FAR = -1e4
-"""Logit of a region that is not there."""
+_ABSENT_LOGIT = -1e4
+"""Logit of a region that is absent."""
 
 
-def places_of(videos: Sequence[RegionVideo]) -> Index:
-    """Every clip of every video: (video, clip). (N, 2)"""
+def list_clips(videos: Sequence[RegionVideo]) -> Index:
+    """List every clip of every video: (video, clip). (N, 2)"""
     return np.array([(v, c) for v, video in enumerate(videos) for c in range(len(video))], np.int64)
 
 
-class _Feed:
+class _Batches:
     """Batches of clips of several videos with their pasts."""
 
     def __init__(self, head: DetectionHead, videos: Sequence[RegionVideo]) -> None:
         self._videos = videos
         self._before = [head.watch(video) for video in videos]
-        self.place = places_of(videos)
+        self.place = list_clips(videos)
 
     def batch(self, rows: Index) -> tuple[RegionBatch, list[Any]]:
-        """Clips number `rows` of `place`."""
+        """Return clips number `rows` of `place`, and their pasts."""
         place = self.place[rows]
         parts = [(int(v), place[place[:, 0] == v, 1]) for v in np.unique(place[:, 0])]
-        pasts = [pasts_of(self._before[v], clips) for v, clips in parts]
-        joined = [_joined([past[part] for past in pasts]) for part in range(len(pasts[0]))]
-        return RegionBatch.of([(self._videos[v], clips) for v, clips in parts]), joined
+        pasts = [read_pasts(self._before[v], clips) for v, clips in parts]
+        joined = [_join([past[part] for past in pasts]) for part in range(len(pasts[0]))]
+        return RegionBatch.from_clips([(self._videos[v], clips) for v, clips in parts]), joined
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class RegionBatch:
     has_boxes: bool
 
     @classmethod
-    def of(cls, parts: Sequence[tuple[RegionVideo, Index]]) -> RegionBatch:
-        """These clips of these videos."""
+    def from_clips(cls, parts: Sequence[tuple[RegionVideo, Index]]) -> RegionBatch:
+        """Join these clips of these videos."""
 
         def joined(name: str) -> Tensor:
             return torch.from_numpy(np.concatenate([getattr(video, name)[clips] for video, clips in parts]))
@@ -70,29 +70,29 @@ class RegionBatch:
         return cls(features, valid, joined("labels"), joined("clip_labels"), has_boxes=boxes)
 
 
-def pasts_of(before: Sequence[Before], clips: Index) -> list[Any]:
-    """The past of each part of a head before these clips of one video."""
-    return [one(clips) for one in before]
+def read_pasts(before: Sequence[ReadPast], clips: Index) -> list[Any]:
+    """Return the past of each part of a head before these clips of a video."""
+    return [read_past(clips) for read_past in before]
 
 
 def detection_loss(logits: Tensor, batch: RegionBatch) -> Tensor:
-    """logits (B, R, C) → mean binary cross-entropy, of regions or of clips."""
+    """Return the mean binary cross-entropy of logits (B, R, C), of regions or of clips."""
     if batch.has_boxes:
         return functional.binary_cross_entropy_with_logits(
             logits[batch.valid], batch.labels[batch.valid].float()
         )
-    best = logits.masked_fill(~batch.valid[..., None], _FAR).amax(dim=1)  # (B, C)
+    best = logits.masked_fill(~batch.valid[..., None], _ABSENT_LOGIT).amax(dim=1)  # (B, C)
     return functional.binary_cross_entropy_with_logits(best, batch.clip_labels.float())
 
 
-def descend(
+def minimise(
     parameters: Iterable[nn.Parameter],
     count: int,
     recipe: HeadRecipe,
     loss_of: Callable[[Index], Tensor],
     parts: Iterable[nn.Parameter] = (),
 ) -> list[float]:
-    """Minimise the loss of batches of `count` samples, told by their numbers; its mean in each epoch.
+    """Minimise the loss of batches of `count` samples, given by their numbers. Return its mean in each epoch.
 
     `parts` are parameters of memories, which have a learning rate of their own.
     """
@@ -111,10 +111,7 @@ def descend(
         [{"params": group, "lr": rate} for group, rate in groups], weight_decay=recipe.weight_decay
     )
     schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        [rate for _, rate in groups],
-        total_steps=recipe.epochs * steps,
-        pct_start=recipe.warm_up,
+        optimiser, [rate for _, rate in groups], total_steps=recipe.epochs * steps, pct_start=recipe.warm_up
     )
     curve = []
     for _ in range(recipe.epochs):
@@ -130,11 +127,13 @@ def descend(
     return curve
 
 
-def fit(head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe | None = None) -> list[float]:
-    """Trains `head` in place; the mean loss of each epoch."""
+def train_head(
+    head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe | None = None
+) -> list[float]:
+    """Train `head` in place. Return the mean loss of each epoch."""
     recipe = recipe or HeadRecipe()
     head.prepare(videos, recipe)
-    feed = _Feed(head, videos)
+    feed = _Batches(head, videos)
 
     def loss_of(rows: Index) -> Tensor:
         batch, pasts = feed.batch(rows)
@@ -142,31 +141,31 @@ def fit(head: DetectionHead, videos: Sequence[RegionVideo], recipe: HeadRecipe |
 
     head.train()
     rest = [*head.norm.parameters(), *head.classifier.parameters()]
-    curve = descend(rest, len(feed.place), recipe, loss_of, head.parts.parameters())
+    curve = minimise(rest, len(feed.place), recipe, loss_of, head.parts.parameters())
     head.eval()
     return curve
 
 
 @torch.no_grad()
-def probabilities(head: DetectionHead, video: RegionVideo, batch: int = 256) -> Real:
-    """What a trained head says of each region, 0 where there is none. (n, R, C)"""
+def predict(head: DetectionHead, video: RegionVideo, batch: int = 256) -> Real:
+    """Return a trained head's probabilities of each region, 0 where there is none. (n, R, C)"""
     head.eval()
     before, out = head.watch(video), []
     for start in range(0, len(video), batch):
         clips = np.arange(start, min(start + batch, len(video)))
-        one = RegionBatch.of([(video, clips)])
-        logits = head(one.features, one.valid, pasts_of(before, clips))
-        out.append(torch.sigmoid(logits).masked_fill(~one.valid[..., None], 0).numpy())
+        region_batch = RegionBatch.from_clips([(video, clips)])
+        logits = head(region_batch.features, region_batch.valid, read_pasts(before, clips))
+        out.append(torch.sigmoid(logits).masked_fill(~region_batch.valid[..., None], 0).numpy())
     return np.concatenate(out)
 
 
-def answers(head: DetectionHead, videos: Sequence[RegionVideo]) -> list[Judged]:
-    """A head's answers about videos, judged."""
-    return [judged(video, probabilities(head, video)) for video in videos]
+def evaluate_head(head: DetectionHead, videos: Sequence[RegionVideo]) -> list[VideoScores]:
+    """Score a head's answers about videos."""
+    return [score_video(video, predict(head, video)) for video in videos]
 
 
-def _joined(pasts: Sequence[Any]) -> Any:
-    """Tuples of tensors of several videos, one after the other."""
+def _join(pasts: Sequence[Any]) -> Any:
+    """Join tuples of tensors of several videos."""
     columns = [torch.cat(column) for column in zip(*pasts, strict=True)]
     kind = type(pasts[0])
     return kind(*columns) if hasattr(kind, "_fields") else kind(columns)

@@ -1,4 +1,4 @@
-"""The videos of a data folder as the detection task sees them: a frozen backbone's tokens, cached."""
+"""Load the videos of a data folder for the detection task: a frozen backbone's tokens, cached."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from export.data.files import Dataset
 from export.data.records import Split
 from export.evaluation.run_folders import TrainedRun
 from export.evaluation.stream_run import Model
-from export.evaluation.videos import caches_of
+from export.evaluation.videos import open_caches
 from export.papers.detection.captions import read_captions
-from export.papers.detection.clips import ClipRule, RegionVideo, region_video
+from export.papers.detection.clips import ClipRule, RegionVideo, make_region_video
 
 
-def region_videos(
+def load_region_videos(
     run: TrainedRun,
     data: Dataset,
     split: Split,
@@ -22,10 +22,9 @@ def region_videos(
     rule: ClipRule | None = None,
     report: Callable[[str], None] = lambda video: None,
 ) -> list[RegionVideo]:
-    """Every video of one split. `run` is a bundle or a finished training, whose backbone sees them; what it
-    has seen already is taken from the folder `cache`. LvmError where the split is empty.
-    """
-    model = Model.of_network(run.network, run.card)
-    caches = caches_of(data, split, run.config, model.backbone, run.backbone_digest(), cache, report)
+    """Load every video of a split. The backbone of `run`, a bundle or a finished training, encodes them; the
+    folder `cache` holds what it has encoded before. Raises LvmError where the split is empty."""
+    model = Model.from_network(run.network, run.card)
+    caches = open_caches(data, split, run.config, model.backbone, run.backbone_digest(), cache, report)
     captions = read_captions(data.root)
-    return [region_video(one, data, run.config, rule, captions) for one in caches]
+    return [make_region_video(video_cache, data, run.config, rule, captions) for video_cache in caches]

@@ -1,1 +1,1 @@
-"""Long-form video understanding: what a whole video is, told from minutes of tokens at once (S5)."""
+"""Long-form video understanding: labels of a whole video, from minutes of tokens at once (S5)."""

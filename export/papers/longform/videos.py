@@ -1,4 +1,4 @@
-"""Videos of the checkout world with labels of the video as a whole, as tokens of a bundle's backbone.
+"""Make videos of the checkout world with labels of the whole video, as tokens of a bundle's backbone.
 
 Letters: V videos, F frames spread evenly over a video, P cells (49, or fewer pooled ones), d token width.
 
@@ -21,14 +21,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from edge_runtime.simulation.activities import activity_named
+from edge_runtime.simulation.activities import find_activity
 from edge_runtime.simulation.config import WorldConfig
-from edge_runtime.simulation.layout import layout_of
+from edge_runtime.simulation.layout import make_layout
 from edge_runtime.simulation.world import World
 from engines.spec import Engine
 
 TASKS: dict[str, int] = {"layout": 4, "shift": 3, "concealed": 2, "busy": 3}
-"""Names of the tasks and how many classes each has."""
+"""Names of the tasks and their numbers of classes."""
 RATES = (1.0, 2.0, 4.0)
 """Events a minute of each pair of hands."""
 _BATCH = 10
@@ -48,7 +48,7 @@ class Videos:
         return Videos(self.tokens[:count], self.labels[:count])
 
     def pooled(self, side: int) -> Videos:
-        """With means over parts of each frame, side x side of them, in the place of its 7 x 7 cells."""
+        """Average parts of each frame, side x side of them, in place of its 7 x 7 cells."""
         videos, frames, _, width = self.tokens.shape
         cells = torch.from_numpy(self.tokens.astype(np.float32)).reshape(-1, 7, 7, width)
         parts = torch.nn.functional.adaptive_avg_pool2d(cells.permute(0, 3, 1, 2), side)
@@ -56,19 +56,19 @@ class Videos:
         return Videos(parts.numpy().astype(np.float16), self.labels)
 
 
-def world_of_video(seed: int) -> World:
-    """Its shift and how busy it is are drawn by `seed`, as its layout is."""
+def make_world(seed: int) -> World:
+    """Make a world; its shift, activity rate and layout are drawn from `seed`."""
     rng = np.random.default_rng([seed, 71])
     hands, rate = int(rng.integers(1, 4)), RATES[int(rng.integers(len(RATES)))]
     return World(WorldConfig(seed=seed, concurrent=hands, events_per_minute=rate))
 
 
-def labels_of(world: World, seconds: float) -> NDArray[np.int64]:
-    """The four labels of the first `seconds` of a world."""
+def make_labels(world: World, seconds: float) -> NDArray[np.int64]:
+    """Return the four labels of the first `seconds` of a world."""
     config = world.config
-    layout = layout_of(config.seed, config.view_variety)
+    layout = make_layout(config.seed, config.view_variety)
     swapped = layout.scanner[0] > layout.scale[0]
-    hidden = activity_named("conceal")
+    hidden = find_activity("conceal")
     concealed = any(event.activity == hidden for event in world.events(0.0, seconds))
     return np.array(
         [
@@ -81,7 +81,7 @@ def labels_of(world: World, seconds: float) -> NDArray[np.int64]:
     )
 
 
-def videos_of(
+def load_videos(
     seeds: Sequence[int],
     backbone: Engine,
     digest: str,
@@ -92,25 +92,27 @@ def videos_of(
     size: int = 224,
     report: Callable[[int], None] = lambda done: None,
 ) -> Videos:
-    """Videos of `seeds`; what lies in `folder`, of the backbone that `digest` names, is taken from there."""
+    """Load videos of `seeds`; the files in `folder` of the backbone named `digest` are reused."""
     folder.mkdir(parents=True, exist_ok=True)
     tokens, labels = [], []
     for number, seed in enumerate(seeds):
-        said = f"longform 1 {digest} {seed} {frames} {seconds} {size}"
-        place = folder / f"{hashlib.sha256(said.encode()).hexdigest()[:16]}.npy"
-        world = world_of_video(seed)
+        key = f"longform 1 {digest} {seed} {frames} {seconds} {size}"
+        place = folder / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.npy"
+        world = make_world(seed)
         if not place.exists():
             part = place.with_suffix(".part.npy")
-            np.save(part, _tokens(world, backbone, frames, seconds, size))
+            np.save(part, _encode_video(world, backbone, frames, seconds, size))
             part.replace(place)
         tokens.append(np.load(place))
-        labels.append(labels_of(world, seconds))
+        labels.append(make_labels(world, seconds))
         report(number + 1)
     return Videos(np.stack(tokens), np.stack(labels))
 
 
-def _tokens(world: World, backbone: Engine, frames: int, seconds: float, size: int) -> NDArray[np.float16]:
-    """(F, 49, d)"""
+def _encode_video(
+    world: World, backbone: Engine, frames: int, seconds: float, size: int
+) -> NDArray[np.float16]:
+    """Return the tokens (F, 49, d)."""
     times = (np.arange(frames) + 0.5) * seconds / frames
     made = []
     for start in range(0, frames, _BATCH):

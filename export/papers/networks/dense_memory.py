@@ -18,15 +18,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from export.networks.attention import bias_of
+from export.networks.attention import make_key_bias
 from export.networks.positions import GRID
-from export.papers.networks.memory_attention import Entries, MemoryKeys, Reach, frame_distances
+from export.papers.networks.memory_attention import Entries, MemoryKeys, Reach, make_frame_distances
 
 _KERNEL, _STRIDE, _PADDING = (7, 3, 3), (4, 2, 2), (3, 1, 1)
 
 
-def dense_tokens(frames: int, side: int = GRID) -> int:
-    """Tokens that an entry of `frames` pictures of side x side tokens becomes."""
+def count_dense_tokens(frames: int, side: int = GRID) -> int:
+    """Return how many tokens an entry of `frames` pictures of side x side tokens becomes."""
     sizes = (frames, side, side)
     t, h, w = (
         (size + 2 * pad - kernel) // stride + 1
@@ -36,7 +36,7 @@ def dense_tokens(frames: int, side: int = GRID) -> int:
 
 
 class Compression(nn.Module):
-    """(B, l, t, 49, d) -> (B, l, tokens, d), one depthwise convolution for all entries."""
+    """Compresses (B, l, t, 49, d) to (B, l, tokens, d), by one depthwise convolution for all entries."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
@@ -45,36 +45,33 @@ class Compression(nn.Module):
             self.conv.weight.fill_(1 / math.prod(_KERNEL))
 
     def forward(self, entries: Tensor) -> Tensor:
-        return compressed_by([self], entries)[0]
+        return compress([self], entries)[0]
 
 
-def compressed_by(
-    compressions: Sequence[Compression], entries: Tensor, *, pipelined: bool = True
-) -> list[Tensor]:
-    """What each makes of entries (B, l, t, 49, d): (B, l, tokens, d).
+def compress(compressions: Sequence[Compression], entries: Tensor, *, pipelined: bool = True) -> list[Tensor]:
+    """Compress entries (B, l, t, 49, d) by each of `compressions`: (B, l, tokens, d).
 
-    `pipelined`, only that of the newest one comes with gradient.
+    If `pipelined`, only the newest entry carries a gradient.
     """
     if not pipelined:
-        return _compressed(compressions, entries)
-    newest = _compressed(compressions, entries[:, :1])
+        return _convolve(compressions, entries)
+    newest = _convolve(compressions, entries[:, :1])
     if entries.shape[1] == 1:
         return newest
     with torch.no_grad():
-        older = _compressed(compressions, entries[:, 1:])
+        older = _convolve(compressions, entries[:, 1:])
     return [torch.cat(pair, 1) for pair in zip(newest, older, strict=True)]
 
 
-def _compressed(compressions: Sequence[Compression], entries: Tensor) -> list[Tensor]:
-    """The convolutions as one matrix a channel, from all cells to all tokens: on a processor that is a few
-    times as fast as torch's own for single channels, forward and backward.
-    """
+def _convolve(compressions: Sequence[Compression], entries: Tensor) -> list[Tensor]:
+    """Convolve by one matrix a channel, from all cells to all tokens: on a CPU a few times as fast as torch's
+    own convolution of single channels, forward and backward."""
     batch, count, t, cells, width = entries.shape
-    # Not kept as a tensor: one that was made in inference mode could not be learned with later.
-    places = torch.from_numpy(_places(t)).to(entries.device)
+    # Not stored as a tensor: a tensor made in inference mode could not be used in training later.
+    places = torch.from_numpy(_find_kernel_places(t)).to(entries.device)
     matrices = []
-    for one in compressions:
-        weight = one.conv.weight.flatten(1)
+    for compression in compressions:
+        weight = compression.conv.weight.flatten(1)
         outside = weight.new_zeros(width, 1)
         matrices.append(torch.cat([weight, outside], 1)[:, places])  # (d, t 49, tokens)
     rows = entries.reshape(batch * count, t * cells, width).permute(2, 0, 1)  # (d, B l, t 49)
@@ -84,8 +81,9 @@ def _compressed(compressions: Sequence[Compression], entries: Tensor) -> list[Te
 
 
 @lru_cache(maxsize=8)
-def _places(t: int) -> NDArray[np.int64]:
-    """The place in the flat kernel of each cell of t pictures, for each token; -1 outside. (t 49, tokens)"""
+def _find_kernel_places(t: int) -> NDArray[np.int64]:
+    """Return the place in the flat kernel of each cell of t pictures, for each token; -1 outside. (t 49,
+    tokens)"""
     places = []
     for size, kernel, stride, pad in zip((t, GRID, GRID), _KERNEL, _STRIDE, _PADDING, strict=True):
         token = np.arange((size + 2 * pad - kernel) // stride + 1)
@@ -98,7 +96,7 @@ def _places(t: int) -> NDArray[np.int64]:
 
 
 class DenseProjection(nn.Module):
-    """Entries of all tokens to keys and values of one attention layer."""
+    """Projects entries of all tokens to keys and values of one attention layer."""
 
     distance: Tensor
 
@@ -110,14 +108,14 @@ class DenseProjection(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.positions = nn.Parameter(torch.zeros(reach.distances, width // heads))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        distance = frame_distances(reach, dense_tokens(reach.frames), spread=False)
+        distance = make_frame_distances(reach, count_dense_tokens(reach.frames), spread=False)
         self.register_buffer("distance", distance, persistent=False)  # (T, M)
 
     def forward(self, entries: Entries) -> MemoryKeys:
-        """tokens (B, l, t, 49, d), valid (B, l)."""
-        keys, values = compressed_by([self.keys, self.values], entries.tokens, pipelined=self.pipelined)
+        """Project tokens (B, l, t, 49, d), valid (B, l)."""
+        keys, values = compress([self.keys, self.values], entries.tokens, pipelined=self.pipelined)
         k, v = self.norm(keys), self.norm(values)
-        bias = bias_of(entries.valid)[..., None].expand(-1, -1, k.shape[2]).flatten(1)  # (B, M)
+        bias = make_key_bias(entries.valid)[..., None].expand(-1, -1, k.shape[2]).flatten(1)  # (B, M)
         return MemoryKeys(self._heads(k), self._heads(v), bias, self.positions, self.distance)
 
     def _heads(self, x: Tensor) -> Tensor:

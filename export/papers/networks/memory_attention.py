@@ -20,8 +20,8 @@ import torch
 from torch import Tensor, nn
 
 from edge_runtime.memory.recurrent_state import queue_length, read_offsets
-from export.networks.attention import MASKED, bias_of
-from export.networks.clip_entries import PerEntry, compressed
+from export.networks.attention import MASKED, make_key_bias
+from export.networks.clip_entries import EntryCompression, count_compressed
 
 Kind = Literal["text", "region", "dense"]
 
@@ -52,12 +52,12 @@ class Reach(NamedTuple):
 
     @property
     def distances(self) -> int:
-        """Distances in frames that there can be: the oldest entry's first frame to a clip's last."""
+        """Number of possible distances in frames: the oldest entry's first frame to a clip's last."""
         return (queue_length(self.length, self.stride) + 1) * self.frames
 
 
-def frame_distances(reach: Reach, tokens: int, spread: bool) -> Tensor:
-    """Frames from each memory token to each frame of the clip, (T, l tokens) int64, at least 1.
+def make_frame_distances(reach: Reach, tokens: int, spread: bool) -> Tensor:
+    """Return the frames from each memory token to each frame of the clip, (T, l tokens) int64, at least 1.
 
     A token of an entry that is `spread` over its clip stands for its share of the frames (the caption of a
     frame, a slice of a dense memory); otherwise it stands for the whole clip and counts as its middle.
@@ -72,7 +72,7 @@ def frame_distances(reach: Reach, tokens: int, spread: bool) -> Tensor:
 
 
 class MemoryProjection(nn.Module):
-    """Entries of one kind of memory to keys and values of one attention layer.
+    """Projects entries of one kind of memory to keys and values of one attention layer.
 
     A linear layer matches their width where it is another one (text: 512).
     """
@@ -93,23 +93,24 @@ class MemoryProjection(nn.Module):
         super().__init__()
         self.heads = heads
         self.match = nn.Linear(d_in, width) if d_in != width or bias else None
-        self.keys = PerEntry(width)
-        self.values = PerEntry(width)
+        self.keys = EntryCompression(width)
+        self.values = EntryCompression(width)
         self.norm = nn.LayerNorm(width)
         self.positions = nn.Parameter(torch.zeros(reach.distances, width // heads))
         nn.init.trunc_normal_(self.positions, std=0.02)
-        distance = frame_distances(reach, compressed(tokens), spread)
+        distance = make_frame_distances(reach, count_compressed(tokens), spread)
         self.register_buffer("distance", distance, persistent=False)  # (T, M)
 
     def forward(self, entries: Entries, table: Tensor | None = None) -> MemoryKeys:
-        """tokens (B, l, n, d_in), valid (B, l); with a `table` (C, d_in) tokens (B, l, n) are its rows."""
+        """Project tokens (B, l, n, d_in), valid (B, l); with a `table` (C, d_in), tokens (B, l, n) are its
+        rows."""
         x = entries.tokens if table is None else table
         if self.match is not None:
             x = self.match(x)
         if table is not None:
             x = x[entries.tokens]  # (B, l, n, d)
         k, v = self.norm(self.keys(x)), self.norm(self.values(x))  # (B, l, ceil(n / 2), d)
-        bias = bias_of(entries.valid)[..., None].expand(-1, -1, k.shape[2]).flatten(1)  # (B, M)
+        bias = make_key_bias(entries.valid)[..., None].expand(-1, -1, k.shape[2]).flatten(1)  # (B, M)
         return MemoryKeys(self._heads(k), self._heads(v), bias, self.positions, self.distance)
 
     def _heads(self, x: Tensor) -> Tensor:
@@ -118,8 +119,8 @@ class MemoryProjection(nn.Module):
         return split.transpose(1, 2)  # (B, H, M, E)
 
 
-def memory_scores(q: Tensor, frame: Tensor, placed: Tensor, memory: MemoryKeys, scale: float) -> Tensor:
-    """Scores of the memory's keys for queries q (B, H, Q, E), (B, H, Q, M).
+def score_memory(q: Tensor, frame: Tensor, placed: Tensor, memory: MemoryKeys, scale: float) -> Tensor:
+    """Return scores (B, H, Q, M) of the memory's keys for queries q (B, H, Q, E).
 
     `frame` (Q,) is the frame of the clip in which a query is, `placed` (Q,) False where it is in none, as a
     class token: that one has no relative positions, as it has none in the network's own attention.
@@ -131,14 +132,14 @@ def memory_scores(q: Tensor, frame: Tensor, placed: Tensor, memory: MemoryKeys, 
     return scores + scale * relative + memory.bias.to(q.dtype)[:, None, None]
 
 
-def attended(
+def attend(
     scores: Tensor, v: Tensor, of_memory: Tensor | None, memory: MemoryKeys | None, regions: int = 0
 ) -> Tensor:
-    """softmax over memory and clip, (B, H, Q, E).
+    """Apply softmax over memory and clip, (B, H, Q, E).
 
     scores (B, H, Q, K), v (B, H, K, E), of_memory (B, H, Q, M). The last `regions` of queries and keys are
-    region tokens: they look at everything, and the clip's own tokens do not look at them. So a network says
-    what it said before it was given any; in the paper, which trains them from the start, all see all.
+    region tokens: they attend to everything, and the clip's own tokens do not attend to them. So a network
+    answers as it did without any; in the paper, which trains them from the start, all attend to all.
     """
     if regions:
         hidden = scores.new_zeros(scores.shape[2:])
@@ -150,10 +151,10 @@ def attended(
     return weights @ torch.cat([memory.v, v], 2)
 
 
-def layer_plan(
+def make_layer_plan(
     layers: int, kinds: tuple[Kind, ...], *, share: float = 0.5, of_regions: float | None = None
 ) -> dict[int, Kind]:
-    """Which layers read which memory, by layer number.
+    """Choose which layers read which memory, by layer number.
 
     `share` of the layers, evenly spread, the last one among them. Text and region together: region memory on
     the last of them and text on the rest, or region on the last `of_regions` of them (TinyMem: 0.75 where
@@ -173,7 +174,7 @@ def layer_plan(
 
 
 class RollingEntries:
-    """The queue of a batch whose rows go on through videos: what another video left is masked, then gone.
+    """The queue of a batch whose rows go on through videos: entries of another video are masked, then gone.
 
     For training on clips in order. Entries are kept without gradient.
     """
@@ -183,12 +184,12 @@ class RollingEntries:
         self._entries: list[tuple[Tensor, list[str]]] = []  # oldest first: (B, n, d), the video of each row
 
     def push(self, tokens: Tensor, videos: list[str]) -> None:
-        """The clip's entry, (B, n, d), and whose video each row was."""
+        """Add the clip's entry, (B, n, d), and the video of each row."""
         self._entries.append((tokens.detach(), list(videos)))
         del self._entries[: -queue_length(self._reach.length, self._reach.stride)]
 
     def read(self, videos: list[str], like: Tensor) -> Entries:
-        """What the next clip of each row's video reads; `like` gives dtype and device."""
+        """Return what the next clip of each row's video reads; `like` gives dtype and device."""
         nothing = like.new_zeros(len(videos), *self._shape)
         tokens, valid = [], []
         for back in read_offsets(self._reach.length, self._reach.stride).tolist():

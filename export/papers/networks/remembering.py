@@ -3,7 +3,7 @@
 B batch, l entries, R region tokens, d width.
 
 TinyMem around any `Trunk`: the network's own parameters stay where they are, so published weights load into
-it; what is new lies beside them. With a memory of which nothing is valid it says what the network says alone.
+it; new parameters are apart. With a memory that has no valid entry it answers like the network alone.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.networks.clip_entries import compressed
+from export.networks.clip_entries import count_compressed
 from export.papers.networks.memory_attention import (
     Entries,
     Kind,
     MemoryKeys,
     MemoryProjection,
     Reach,
-    layer_plan,
+    make_layer_plan,
 )
 from export.papers.networks.trunks import Trunk
 
 
 @dataclass(frozen=True)
 class TinyMemConfig:
-    """Which memory, how far it reaches and how large an entry is. The defaults are the paper's.
+    """The memory, how far it reaches and how large an entry is. The defaults are the paper's.
 
     `share` of the layers read a memory; of them the last one, or the last `of_regions`, region memory.
     """
@@ -46,22 +46,24 @@ class TinyMemConfig:
 
 
 @dataclass(frozen=True)
-class Said:
-    """`logits` (B, C) of the clip and its region tokens (B, R, d), the clip's entry for the clips to come."""
+class ClipOutput:
+    """`logits` (B, C) of the clip, and its region tokens (B, R, d): the clip's entry for later clips."""
 
     logits: Tensor
     regions: Tensor
 
 
-class Remembering(nn.Module):
+class MemoryTransformer(nn.Module):
     """`trunk` with memory: learned region tokens run along, and some layers read past entries."""
 
     def __init__(self, trunk: Trunk, config: TinyMemConfig) -> None:
         super().__init__()
         self.config = config
         self.trunk = trunk
-        self.plan = layer_plan(trunk.depth, config.kinds, share=config.share, of_regions=config.of_regions)
-        self.remembered = max((one for one, kind in self.plan.items() if kind == "region"), default=None)
+        self.plan = make_layer_plan(
+            trunk.depth, config.kinds, share=config.share, of_regions=config.of_regions
+        )
+        self.entry_layer = max((layer for layer, kind in self.plan.items() if kind == "region"), default=None)
         """The layer whose region tokens are a clip's entry: the last one that reads them."""
         self.regions = nn.Parameter(torch.randn(config.regions, trunk.in_width()) * 0.02)
         reach = Reach(config.length, config.stride, trunk.frames)
@@ -69,8 +71,9 @@ class Remembering(nn.Module):
             {str(layer): self._projection(layer, kind, reach) for layer, kind in self.plan.items()}
         )
 
-    def forward(self, video: Tensor, memory: Mapping[Kind, Entries] | None = None) -> Said:
-        """video as the trunk takes it, memory by kind; None: the network alone, without region tokens too."""
+    def forward(self, video: Tensor, memory: Mapping[Kind, Entries] | None = None) -> ClipOutput:
+        """Run video as the trunk takes it with memory by kind; None: the trunk alone, without region tokens
+        too."""
         clip = self.trunk.begin(video)
         if memory is not None and "region" in self.config.kinds:
             tokens = self.regions.expand(clip.x.shape[0], -1, -1).to(clip.x.dtype)
@@ -78,13 +81,16 @@ class Remembering(nn.Module):
         entry = clip.region_tokens
         for number in range(self.trunk.depth):
             clip = self.trunk.layer(number, clip, self._keys(number, memory))
-            if number == self.remembered:
+            if number == self.entry_layer:
                 entry = clip.region_tokens
-        return Said(self.trunk.finish(clip), entry)
+        return ClipOutput(self.trunk.finish(clip), entry)
 
     def tokens_read(self) -> int:
-        """Memory tokens of one clip by our definition: keys of past clips, added over the layers."""
-        each = {"text": compressed(self.config.text_slots), "region": compressed(self.config.regions)}
+        """Count the memory tokens of a clip by our definition: keys of past clips, added over the layers."""
+        each = {
+            "text": count_compressed(self.config.text_slots),
+            "region": count_compressed(self.config.regions),
+        }
         return sum(self.config.length * each[kind] for kind in self.plan.values())
 
     def _keys(self, number: int, memory: Mapping[Kind, Entries] | None) -> MemoryKeys | None:
@@ -101,12 +107,13 @@ class Remembering(nn.Module):
             return MemoryProjection(
                 config.text_width, width, heads, reach, config.text_slots, spread=True, bias=True
             )
-        d_in = trunk.out_width(cast(int, self.remembered))
+        d_in = trunk.out_width(cast(int, self.entry_layer))
         return MemoryProjection(d_in, width, heads, reach, config.regions, spread=False)
 
 
-def roi_regions(tokens: Tensor, boxes: Tensor, valid: Tensor, size: int = 7) -> Tensor:
-    """Region entries where there is a detector: 3-D RoIAlign of a clip's output tokens, one token a box.
+def align_regions(tokens: Tensor, boxes: Tensor, valid: Tensor, size: int = 7) -> Tensor:
+    """Make region entries where there is a detector: 3-D RoIAlign of a clip's output tokens, a token for each
+    box.
 
     tokens (B, t, h, w, d), boxes (B, R, 4) xyxy of the picture, valid (B, R) -> (B, R, d), 0 where not valid.
     Each box is sampled bilinearly at `size` x `size` points and averaged over them and over the clip's frames

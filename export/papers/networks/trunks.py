@@ -1,4 +1,4 @@
-"""Video transformers layer by layer, so that a memory can be put into their attention.
+"""Run video transformers layer by layer, so that a memory can be put into their attention.
 
 B batch, N = t h w tokens of the clip (and a class token), R region tokens at the end of them, d width,
 H heads, E = d / H.
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.papers.networks.memory_attention import MemoryKeys, attended, memory_scores
+from export.papers.networks.memory_attention import MemoryKeys, attend, score_memory
 
 Grid = tuple[int, int, int]
 
@@ -29,7 +29,7 @@ class Clip(NamedTuple):
 
     @property
     def own(self) -> Tensor:
-        """Without the region tokens."""
+        """The tokens without the region tokens."""
         return self.x[:, : self.x.shape[1] - self.regions]
 
     @property
@@ -39,36 +39,37 @@ class Clip(NamedTuple):
 
 
 class Trunk(Protocol):
-    """What a memory needs of a video transformer."""
+    """What a memory needs from a video transformer."""
 
     depth: int
     frames: int  # T of a clip, in steps of the patch embedding
 
     def width(self, layer: int) -> int:
-        """Width of keys and values of a layer."""
+        """Return the width of keys and values of a layer."""
 
     def out_width(self, layer: int) -> int:
-        """Width of the tokens that a layer gives."""
+        """Return the width of the tokens that a layer gives."""
 
     def in_width(self) -> int:
-        """Width of the tokens before the first layer."""
+        """Return the width of the tokens before the first layer."""
 
     def heads(self, layer: int) -> int: ...
 
     def begin(self, video: Tensor) -> Clip:
-        """Patches of a clip with their positions."""
+        """Make the patches of a clip with their positions."""
 
     def layer(self, number: int, clip: Clip, memory: MemoryKeys | None) -> Clip:
-        """One layer; with `memory` its attention reads that, too."""
+        """Run one layer; with `memory` its attention reads that, too."""
 
     def finish(self, clip: Clip) -> Tensor:
-        """What the network says of the clip, (B, C)."""
+        """Return the network's logits of the clip, (B, C)."""
 
 
-def frame_of_queries(
+def find_query_frames(
     count: int, classes: int, grid: Grid, regions: int, frames: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """The frame (Q,) of each query and whether it is in one (Q,): class and region tokens are in none."""
+    """Return the frame (Q,) of each query and whether it is in a frame (Q,): class and region
+    tokens are not."""
     own = count - classes - regions
     t = torch.arange(grid[0], device=device).repeat_interleave(own // grid[0]) * frames // grid[0]
     none = torch.full((1,), frames - 1, device=device)
@@ -84,7 +85,7 @@ def frame_of_queries(
 
 
 class PlainAttention(nn.Module):
-    """VideoMAE's: one matrix for queries, keys and values, biases for queries and values only."""
+    """VideoMAE's attention: one matrix for queries, keys and values, biases for queries and values only."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -95,16 +96,16 @@ class PlainAttention(nn.Module):
         self.proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor, grid: Grid, regions: int, frames: int, memory: MemoryKeys | None) -> Tensor:
-        """x (B, N + R, d) -> the same."""
+        """Attend from x (B, N + R, d), of the same shape."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.v_bias), self.v_bias])
         qkv = functional.linear(x, self.qkv.weight, bias).reshape(*x.shape[:2], 3, self.heads, -1)
         q, k, v = qkv.permute(2, 0, 3, 1, 4)  # (B, H, N, E) each
         scale = q.shape[-1] ** -0.5
         scores, of_memory = (scale * q) @ k.transpose(-1, -2), None
         if memory is not None:
-            where = frame_of_queries(x.shape[1], 0, grid, regions, frames, x.device)
-            of_memory = memory_scores(q, *where, memory, scale)
-        seen = attended(scores, v, of_memory, memory, regions).transpose(1, 2).flatten(2)
+            where = find_query_frames(x.shape[1], 0, grid, regions, frames, x.device)
+            of_memory = score_memory(q, *where, memory, scale)
+        seen = attend(scores, v, of_memory, memory, regions).transpose(1, 2).flatten(2)
         out: Tensor = self.proj(seen)
         return out
 
@@ -158,7 +159,7 @@ class PlainViT(nn.Module):
         self._width, self._heads, side = width, heads, size // patch
         self.grid: Grid = (self.frames, side, side)
         self.patch_embed = _Patches(width, tubelet, patch)
-        self.register_buffer("pos_embed", _sinusoids(self.frames * side * side, width), persistent=False)
+        self.register_buffer("pos_embed", _make_sinusoids(self.frames * side * side, width), persistent=False)
         self.blocks = nn.ModuleList(PlainBlock(width, heads, ratio) for _ in range(depth))
         self.fc_norm = nn.LayerNorm(width, eps=1e-6)
         self.head = nn.Linear(width, classes)
@@ -176,7 +177,7 @@ class PlainViT(nn.Module):
         return self._heads
 
     def begin(self, video: Tensor) -> Clip:
-        """video (B, 3, T, S, S)"""
+        """Embed video (B, 3, T, S, S)."""
         patches = self.patch_embed.proj(video).flatten(2).transpose(1, 2)  # (B, N, d)
         return Clip(patches + self.pos_embed.to(patches.dtype), self.grid)
 
@@ -188,15 +189,15 @@ class PlainViT(nn.Module):
         return logits
 
     def forward(self, video: Tensor) -> Tensor:
-        """video (B, 3, T, S, S) -> logits (B, C), without any memory."""
+        """Return logits (B, C) of video (B, 3, T, S, S), without any memory."""
         clip = self.begin(video)
         for number in range(self.depth):
             clip = self.layer(number, clip, None)
         return self.finish(clip)
 
 
-def _sinusoids(count: int, width: int) -> Tensor:
-    """(1, N, d) as VideoMAE has them: sine on even, cosine on odd channels."""
+def _make_sinusoids(count: int, width: int) -> Tensor:
+    """Return (1, N, d) as in VideoMAE: sine on even, cosine on odd channels."""
     at = torch.arange(count, dtype=torch.float64)[:, None]
     channel = torch.arange(width)
     phase = at / 10_000.0 ** (2 * (channel // 2) / width)
@@ -207,7 +208,7 @@ def _sinusoids(count: int, width: int) -> Tensor:
 
 
 class MultiscaleTrunk(nn.Module):
-    """torchvision's MViT (v2: pooled attention with relative positions), walked through layer by layer."""
+    """torchvision's MViT (v2: pooled attention with relative positions), run layer by layer."""
 
     def __init__(self, body: Any) -> None:
         super().__init__()
@@ -228,7 +229,7 @@ class MultiscaleTrunk(nn.Module):
         return int(self.body.blocks[layer].attn.num_heads)
 
     def begin(self, video: Tensor) -> Clip:
-        """video (B, 3, T, S, S)"""
+        """Embed video (B, 3, T, S, S)."""
         patches = self.body.conv_proj(video).flatten(2).transpose(1, 2)
         encoding = self.body.pos_encoding
         return Clip(encoding(patches), (encoding.temporal_size, *encoding.spatial_size))
@@ -238,13 +239,13 @@ class MultiscaleTrunk(nn.Module):
         return logits
 
     def layer(self, number: int, clip: Clip, memory: MemoryKeys | None) -> Clip:
-        """torchvision's MultiscaleBlock, with the region tokens left out of what is pooled."""
+        """Run torchvision's MultiscaleBlock, without the region tokens in what is pooled."""
         block, r = self.body.blocks[number], clip.regions
         x = clip.x
         normed = block.norm1(x)
         seen, grid = self._attention(block.attn, normed, clip.grid, r, memory)
         x = x if block.project is None or not block.proj_after_attn else block.project(normed)
-        skip = x if block.pool_skip is None else _pooled(block.pool_skip, x, clip.grid, r)[0]
+        skip = x if block.pool_skip is None else _pool(block.pool_skip, x, clip.grid, r)[0]
         x = skip + block.stochastic_depth(seen)
         normed = block.norm2(x)
         out = x if block.project is None or block.proj_after_attn else block.project(normed)
@@ -253,21 +254,21 @@ class MultiscaleTrunk(nn.Module):
     def _attention(
         self, attn: Any, x: Tensor, grid: Grid, r: int, memory: MemoryKeys | None
     ) -> tuple[Tensor, Grid]:
-        """torchvision's MultiscaleAttention, with region tokens and memory."""
+        """Run torchvision's MultiscaleAttention, with region tokens and memory."""
         batch, count, _ = x.shape
         split = attn.qkv(x).reshape(batch, count, 3, attn.num_heads, attn.head_dim)
         q, k, v = split.transpose(1, 3).unbind(dim=2)  # (B, H, N, E) each
-        k, k_grid = _pooled(attn.pool_k, k, grid, r)
-        v, _ = _pooled(attn.pool_v, v, grid, r)
-        q, grid = _pooled(attn.pool_q, q, grid, r)
+        k, k_grid = _pool(attn.pool_k, k, grid, r)
+        v, _ = _pool(attn.pool_v, v, grid, r)
+        q, grid = _pool(attn.pool_q, q, grid, r)
         scores = torch.matmul(attn.scaler * q, k.transpose(2, 3))
         if attn.rel_pos_h is not None:
-            scores = _with_positions(attn, scores, q, grid, k_grid, r)
+            scores = _add_positions(attn, scores, q, grid, k_grid, r)
         of_memory = None
         if memory is not None:
-            where = frame_of_queries(q.shape[2], 1, grid, r, self.frames, x.device)
-            of_memory = memory_scores(q, *where, memory, attn.scaler)
-        seen = attended(scores, v, of_memory, memory, r)
+            where = find_query_frames(q.shape[2], 1, grid, r, self.frames, x.device)
+            of_memory = score_memory(q, *where, memory, attn.scaler)
+        seen = attend(scores, v, of_memory, memory, r)
         if attn.residual_pool:
             seen = (
                 seen + q
@@ -278,8 +279,8 @@ class MultiscaleTrunk(nn.Module):
         return attn.project(joined), grid
 
 
-def _pooled(pool: Any, x: Tensor, grid: Grid, r: int) -> tuple[Tensor, Grid]:
-    """x (..., 1 + N + R, d), of which the N are pooled."""
+def _pool(pool: Any, x: Tensor, grid: Grid, r: int) -> tuple[Tensor, Grid]:
+    """Pool the N of x (..., 1 + N + R, d)."""
     if pool is None:
         return x, grid
     if not r:
@@ -292,7 +293,7 @@ def _pooled(pool: Any, x: Tensor, grid: Grid, r: int) -> tuple[Tensor, Grid]:
     return torch.cat([inner, rest], -2), pooled
 
 
-def _with_positions(attn: Any, scores: Tensor, q: Tensor, q_grid: Grid, k_grid: Grid, r: int) -> Tensor:
+def _add_positions(attn: Any, scores: Tensor, q: Tensor, q_grid: Grid, k_grid: Grid, r: int) -> Tensor:
     from torchvision.models.video.mvit import _add_rel_pos
 
     tables = (attn.rel_pos_h, attn.rel_pos_w, attn.rel_pos_t)

@@ -24,7 +24,7 @@ from export.training.lvm.relaxed_topk import capped_simplex, gumbel_like
 
 Mask = Literal["none", "random", "linear", "transformer", "stacked"]
 Mixer = Literal["s4", "attention"]
-STACKED = 2
+STACKED_LAYERS = 2
 """Transformer layers of the stacked generator."""
 _HEADS = 4
 
@@ -47,7 +47,7 @@ class LongformConfig:
 
     @property
     def out(self) -> int:
-        """Width of what a video becomes."""
+        """Width of a video's vector."""
         return self.width >> self.blocks
 
 
@@ -66,7 +66,7 @@ class MixingBlock(nn.Module):
         self.halve = nn.Linear(width, width // 2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """x (B, L, d) -> (B, L / 2, d / 2)."""
+        """Mix x (B, L, d) to (B, L / 2, d / 2)."""
         if self.space is not None:
             gated = nn.functional.glu(self.mix(nn.functional.gelu(self.space(self.norm(x)))), -1)
             x = x + self.dropout(gated)
@@ -78,11 +78,11 @@ class MixingBlock(nn.Module):
 
 
 class MaskGenerator(nn.Module):
-    """Scores of tokens (B, L, d) -> (B, L)."""
+    """Scores tokens (B, L, d): (B, L)."""
 
     def __init__(self, width: int, kind: Mask) -> None:
         super().__init__()
-        layers = {"linear": 0, "transformer": 1, "stacked": STACKED}[kind]
+        layers = {"linear": 0, "transformer": 1, "stacked": STACKED_LAYERS}[kind]
         self.layers = nn.ModuleList(EncoderLayer(width, _HEADS, 2 * width, 0.0) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.score = nn.Linear(width, 1)
@@ -95,12 +95,12 @@ class MaskGenerator(nn.Module):
 
 
 class LongformNet(nn.Module):
-    """A video's tokens (B, L, d_b) become one vector (B, out)."""
+    """Turns a video's tokens (B, L, d_b) into a vector (B, out)."""
 
     def __init__(self, config: LongformConfig) -> None:
         super().__init__()
         self.config = config
-        # What all videos share is most of a token: without taking it off, nothing was learned in 150 steps.
+        # Most of a token is common to all videos: unless that is removed, nothing is learned in 150 steps.
         self.common = nn.BatchNorm1d(config.token_width, affine=False)
         self.embed = nn.Sequential(nn.Linear(config.token_width, config.width), nn.LayerNorm(config.width))
         self.blocks = nn.ModuleList(
@@ -110,62 +110,63 @@ class LongformNet(nn.Module):
         self.generator = MaskGenerator(config.width, config.mask) if learned else None
         self.before: nn.Module | None = None
         if learned and config.features:
-            self.before = copy.deepcopy(self._first())
+            self.before = copy.deepcopy(self._first_block())
             self.before.requires_grad_(False)
 
     def forward(
         self, tokens: Tensor, temperature: float = 1.0, generator: torch.Generator | None = None
     ) -> Tensor:
-        """`generator` draws random masks; in evaluation learned ones take the best tokens without noise."""
+        """Run the stack. `generator` draws random masks; in evaluation learned masks take the best tokens
+        without noise."""
         x = self.embed(self.common(tokens.transpose(1, 2)).transpose(1, 2))  # (B, L, d)
         if self.config.mask != "none":
-            x = self._kept(x, temperature, generator)
+            x = self._keep_tokens(x, temperature, generator)
         for block in self.blocks:
             x = block(x)
         seen: Tensor = x.mean(1)
         return seen
 
-    def follow(self) -> None:
-        """After each step of training: the copy becomes m copy + (1 - m) original."""
+    def update_copy(self) -> None:
+        """Update the copy after each training step: m copy + (1 - m) original."""
         if self.before is None:
             return
         with torch.no_grad():
-            for own, of_stack in zip(self.before.parameters(), self._first().parameters(), strict=True):
+            for own, of_stack in zip(self.before.parameters(), self._first_block().parameters(), strict=True):
                 own.mul_(self.config.momentum).add_(of_stack, alpha=1 - self.config.momentum)
 
-    def _first(self) -> nn.Module:
+    def _first_block(self) -> nn.Module:
         block = self.blocks[0]
         assert isinstance(block, MixingBlock)
         if block.space is None:
             raise ValueError("attention has no S4 features to make masks from: set features=False")
         return nn.Sequential(block.norm, block.space)
 
-    def _seen(self, x: Tensor) -> Tensor:
-        """What the generator looks at: tokens, or features through which no gradient goes. (B, L, d)"""
+    def _make_features(self, x: Tensor) -> Tensor:
+        """Return the generator's input: tokens, or features through which no gradient goes. (B, L, d)"""
         if self.before is None:
             return x
         with torch.no_grad():
             seen: Tensor = self.before(x)
         return seen
 
-    def _kept(self, x: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
-        """x (B, L, d) -> the K kept tokens in their order (B, K, d), the same with and without training."""
+    def _keep_tokens(self, x: Tensor, temperature: float, generator: torch.Generator | None) -> Tensor:
+        """Select K tokens of x (B, L, d) in their order (B, K, d), the same with and without training."""
         count = x.shape[1]
         k = max(1 << self.config.blocks, round((1 - self.config.hidden) * count))
         if self.generator is None:
             chosen = torch.rand(x.shape[:2], generator=generator).to(x.device).topk(k, 1).indices
-            return _taken(x, chosen.sort(1).values)
-        scores = self.generator(self._seen(x))  # (B, L)
+            return _gather(x, chosen.sort(1).values)
+        scores = self.generator(self._make_features(x))  # (B, L)
         keys = scores + gumbel_like(scores) if self.training else scores
         chosen = keys.detach().argsort(dim=1, descending=True, stable=True)[:, :k].sort(1).values
-        kept = _taken(x, chosen)
+        tokens = _gather(x, chosen)
         if not self.training:
-            return kept
+            return tokens
         share = capped_simplex(keys, k, temperature, torch.ones_like(keys, dtype=torch.bool))
         weight = share.gather(1, chosen)[..., None]
-        return kept * (1 + weight - weight.detach())  # straight through
+        return tokens * (1 + weight - weight.detach())  # straight through
 
 
-def _taken(x: Tensor, index: Tensor) -> Tensor:
-    """x (B, L, d), index (B, K) -> (B, K, d)."""
+def _gather(x: Tensor, index: Tensor) -> Tensor:
+    """Take the tokens index (B, K) of x (B, L, d): (B, K, d)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[2]))

@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from edge_runtime.simulation.activities import ACTIVITIES
-from edge_runtime.simulation.photo_folders import product_photos
+from edge_runtime.simulation.photo_folders import list_product_photos
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
 from engines.network_config import NetworkConfig
@@ -114,7 +114,9 @@ class WorldFootage:
 
     def products(self) -> set[str]:
         folder = self._data.products
-        return set() if folder is None else set(product_photos(folder, least=0)) - set(self.held_out)
+        return (
+            set() if folder is None else set(list_product_photos(folder, min_photos=0)) - set(self.held_out)
+        )
 
     def count(self, split: Split) -> int:
         return len(self._seeds(split))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.simulation.product_images import Photographed
+from edge_runtime.simulation.product_images import PhotographedFaces
 from edge_runtime.simulation.rng import Use, mix, unit
 
 TINTS = 12
@@ -26,7 +26,7 @@ _TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, 
 class TintedFaces:
     """`faces`, each product of them in one of the hues, by `seed`; the same on every photograph of it."""
 
-    def __init__(self, faces: Photographed, seed: int) -> None:
+    def __init__(self, faces: PhotographedFaces, seed: int) -> None:
         self._faces = faces
         self._seed = seed
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.simulation.photo_folders import drawn, product_photos
+from edge_runtime.simulation.photo_folders import count_drawn, list_product_photos
 from engines.errors import LvmError
 from export.data.once_cache import made_once, short
 from export.training.data.photo_augmentation import Image, augmented, paste, relit
@@ -40,11 +40,11 @@ def photos_to_learn_from(
 
     Raises LvmError for a name in `held_out` that the folder lacks: a slip would train on the test.
     """
-    folders = product_photos(folder, least=0 if some_ask else 2)
+    folders = list_product_photos(folder, min_photos=0 if some_ask else 2)
     if unknown := sorted(set(held_out) - set(folders)):
         raise LvmError(f"held-out products must be sub-folders of {folder}, got {', '.join(unknown)}")
     kept = {
-        name: photos[: drawn(len(photos))] if some_ask else photos
+        name: photos[: count_drawn(len(photos))] if some_ask else photos
         for name, photos in folders.items()
         if name not in held_out
     }

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from edge_runtime.simulation.photo_folders import make_world, product_photos
+from edge_runtime.simulation.photo_folders import list_product_photos, make_world
 from edge_runtime.simulation.rng import Use, mix, unit
 from edge_runtime.simulation.world import World
 from export.data.world_overrides import turned
@@ -62,5 +62,5 @@ def world_with(data: Data, seed: int) -> World:
         config = config.model_copy(update={"concurrent": min(3, config.activities)})
     if not real or data.products is None:
         return make_world(config, backgrounds=behind)
-    only = [name for name in product_photos(data.products) if name not in data.held_out]
+    only = [name for name in list_product_photos(data.products) if name not in data.held_out]
     return make_world(config, data.products, behind, only, lambda faces: TintedFaces(faces, seed))

@@ -38,7 +38,7 @@ def _prepared(_worker: int) -> None:
     """Beside the process that learns, one OpenCV thread is enough. Photographs are shown often."""
     import cv2
 
-    from edge_runtime.simulation.photo_folders import keep_photographs
+    from edge_runtime.simulation.photo_folders import set_photo_cache
 
     cv2.setNumThreads(1)
-    keep_photographs(4096)
+    set_photo_cache(4096)

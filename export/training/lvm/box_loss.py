@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from export.data.token_cache import VideoCache
-from export.networks.box_head import Places
-from export.networks.positions import one_hot_cells
+from export.networks.box_head import BoxHead
+from export.networks.positions import encode_cells
 from export.training.lvm import losses
 
 _COUNT = 512
@@ -50,8 +50,10 @@ class ShownTokens:
         }
 
 
-def outline_loss(places: Places, batch: Mapping[str, Tensor]) -> Tensor:
+def outline_loss(places: BoxHead, batch: Mapping[str, Tensor]) -> Tensor:
     """Of the tokens in `batch`; 0 where there are none."""
-    told = places.outlines(batch["outline_features"], one_hot_cells(batch["outline_cell"]))  # (S, 4)
+    told = places.predict_product_boxes(
+        batch["outline_features"], encode_cells(batch["outline_cell"])
+    )  # (S, 4)
     target = batch["outline_place"]
     return losses.boxes(told, target, torch.ones_like(target[:, 0], dtype=torch.bool))

@@ -103,7 +103,7 @@ class LvmTrainer(nn.Module):
             both["cell"] if self.network.sampler_cell_code else None,
             both["novelty"] if self.network.sampler_novelty else None,
         )
-        scores, state = self.sampler.judged(*given, carried.get("carried"))
+        scores, state = self.sampler.score_candidates(*given, carried.get("carried"))
         return scores, {} if state is None else {"carried": state}
 
     # -- what is asked -------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.interfaces.cli.query_text import typed
+from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.persistence import load_snapshot
 from tests.support.cameras import two_seconds
 from tests.support.held_up import timed
@@ -166,7 +166,7 @@ def test_bench_measures_several_cameras():
 
 
 def test_a_typed_question_may_name_its_camera():
-    assert typed("object --activity scan --camera left").camera == "left"
-    assert typed("object --activity scan").camera is None
-    asked = typed('{"camera": "left", "type": "object", "activity": "scan"}')
-    assert asked.camera == "left" and asked.query == typed("object --activity scan").query
+    assert parse_line("object --activity scan --camera left").camera == "left"
+    assert parse_line("object --activity scan").camera is None
+    asked = parse_line('{"camera": "left", "type": "object", "activity": "scan"}')
+    assert asked.camera == "left" and asked.query == parse_line("object --activity scan").query

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from edge_runtime.interfaces.cli.signals import came, kept
+from edge_runtime.interfaces.cli.signals import defer_signals, take_deferred
 
 ROOT = Path(__file__).parents[3]
 ENTRY = "import sys; sys.argv[0] = 'lvm-edge'; from edge_runtime.interfaces.cli.entry import main; main()"
@@ -63,10 +63,10 @@ def test_what_was_kept_is_told_once(sent, obeyed):
     before = signal.getsignal(signal.SIGUSR1)
     hangup = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # under nohup it is ignored, and stays so
     try:
-        with kept():
+        with defer_signals():
             for number in sent:
                 signal.raise_signal(number)
-            assert came() == obeyed and came() == []
+            assert take_deferred() == obeyed and take_deferred() == []
     finally:
         signal.signal(signal.SIGHUP, hangup)
     assert signal.getsignal(signal.SIGUSR1) is before
@@ -75,8 +75,8 @@ def test_what_was_kept_is_told_once(sent, obeyed):
 def test_who_ignores_a_hangup_goes_on_ignoring_it():
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        with kept():
+        with defer_signals():
             signal.raise_signal(signal.SIGHUP)
-            assert came() == []
+            assert take_deferred() == []
     finally:
         signal.signal(signal.SIGHUP, before)

@@ -11,12 +11,12 @@ from fastapi.testclient import TestClient
 from pydantic import ValidationError
 from typer.testing import CliRunner
 
-from edge_runtime.config.access_tokens import ROLES, Holder, Tokens, hash_of
+from edge_runtime.config.access_tokens import ROLES, AccessTokens, Holder, hash_token
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.cli.main import app as cli
-from edge_runtime.interfaces.cli.query_text import Words
-from edge_runtime.interfaces.cli.remote import Server, curl_command
+from edge_runtime.interfaces.cli.query_text import QueryText
+from edge_runtime.interfaces.cli.remote import Server, make_curl_command
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.auth import (
     LASTS_S,
@@ -43,7 +43,7 @@ OURS = {"X-LVM-Edge": "1"}
 
 
 def _settings(**other) -> HttpSettings:
-    tokens = [{"name": role, "role": role, "token_hash": hash_of(token)} for role, token in TOKENS.items()]
+    tokens = [{"name": role, "role": role, "token_hash": hash_token(token)} for role, token in TOKENS.items()]
     return HttpSettings.model_validate({"tokens": tokens, **other})
 
 
@@ -105,10 +105,10 @@ def test_a_forged_token_is_nobody(client, header):
 
 
 def test_every_token_is_compared_whichever_fits():
-    tokens = Tokens((hash_of(token), Holder(role, role)) for role, token in TOKENS.items())
+    tokens = AccessTokens((hash_token(token), Holder(role, role)) for role, token in TOKENS.items())
     for role, token in TOKENS.items():
-        assert tokens.holder(token) == Holder(role, role)
-    assert tokens.holder("") is None and not Tokens(())
+        assert tokens.find_holder(token) == Holder(role, role)
+    assert tokens.find_holder("") is None and not AccessTokens(())
 
 
 def test_the_page_signs_in_for_a_cookie_that_no_script_reads(client):
@@ -238,7 +238,7 @@ def test_what_leaves_carries_the_headers_of_safety(client):
     "token, words",
     [
         ({}, "one of both"),
-        ({"token": "a" * 20, "token_hash": hash_of("a")}, "one of both"),
+        ({"token": "a" * 20, "token_hash": hash_token("a")}, "one of both"),
         ({"token": "correct horse"}, "16 to 200 characters"),
         ({"token": 1234567890123456789}, "must be text"),
         ({"token_hash": "sha256:12"}, "token_hash"),
@@ -263,7 +263,7 @@ def test_a_new_token_comes_with_the_lines_that_let_it_in(tmp_path):
     token, yaml = re.fullmatch(r"token: (\S+)\n(http:\n.*)", said, re.DOTALL).groups()
     file = tmp_path / "c.yaml"
     file.write_text(yaml)
-    assert load_config(file).http.holders().holder(token) == Holder("till 3", "operator")
+    assert load_config(file).http.access_tokens().find_holder(token) == Holder("till 3", "operator")
     assert token not in yaml and len(token) > 40
 
 
@@ -282,7 +282,7 @@ def certificate(tmp_path_factory):
 def test_over_tls_with_a_token_it_is_asked_from_the_command_line(service, certificate):
     cert, key = certificate
     run = Run(service, Config(http=_settings(tls={"cert": cert, "key": key})))
-    words = Words("object", activity="scan")
+    words = QueryText("object", activity="scan")
     with HttpServer(service, "127.0.0.1:0", run) as server:
         assert server.address.startswith("https://127.0.0.1:")
         assert Server(server.address, TOKENS["viewer"], cert).ask(words).type == "object"
@@ -335,6 +335,6 @@ def test_what_is_no_certificate_is_one_sentence(service, tmp_path):
 
 
 def test_the_question_is_told_as_a_command_of_curl(tmp_path):
-    told = curl_command(Words("object", activity="it's", camera="a"), Server("http://h:1/", "lvm_x"))
+    told = make_curl_command(QueryText("object", activity="it's", camera="a"), Server("http://h:1/", "lvm_x"))
     assert told.endswith('-H "Authorization: Bearer $LVM_EDGE_TOKEN"') and "http://h:1/api/v1/query" in told
     assert """'{"type": "object", "activity": "it'"'"'s", "camera": "a"}'""" in told

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
 import edge_runtime.interfaces.http.routes.events as events_room
-from edge_runtime.config.access_tokens import hash_of, new_token
+from edge_runtime.config.access_tokens import hash_token, new_token
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.http.app import make_app
@@ -144,7 +144,7 @@ def test_what_holds_is_told_without_credentials(configured, service):
     client, _, _ = configured
     told = client.get("/api/v1/config")
     assert "10.0.0.5" in told.text and "hunter2" not in told.text
-    token = {"name": "a", "token_hash": hash_of("b" * 40)}
+    token = {"name": "a", "token_hash": hash_token("b" * 40)}
     run = Run(service, Config(http=HttpSettings.model_validate({"tokens": [token]})))
     guarded = TestClient(make_app(service, run), headers={"Authorization": "Bearer " + "b" * 40})
     assert guarded.get("/api/v1/config").json()["http"]["tokens"][0]["token_hash"] == "***"
@@ -362,7 +362,7 @@ def test_a_listener_who_reads_nothing_is_cut_off_and_delays_nobody(service, serv
 
 def test_without_a_token_nobody_listens(service):
     token = new_token()
-    tokens = [{"name": "a", "token_hash": hash_of(token)}]
+    tokens = [{"name": "a", "token_hash": hash_token(token)}]
     run = Run(service, Config(http=HttpSettings.model_validate({"tokens": tokens})))
     with HttpServer(service, "127.0.0.1:0", run) as server:
         with pytest.raises(InvalidStatus) as refused:

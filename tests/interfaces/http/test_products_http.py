@@ -79,7 +79,7 @@ def test_a_product_is_added_shown_listed_and_removed(client):
 def test_what_a_camera_shows_is_added_as_it_was_shown_zones_burnt_in(client, catalogue, service):
     body = {"camera": "demo?size=64x48", "box": [0.25, 0, 0.75, 1], "t": 3}
     assert client.put(f"{ROUTE}/milk", json=body).json()["photos"] == 1
-    (kept,) = catalogue.photos("milk")
+    (kept,) = catalogue.list_photos("milk")
     image = read_image(kept.path)
     assert image.shape == (48, 32, 3)
     assert image[:, :12].std() < 3 < image[:, 20:].std(), "the veiled half is flat, the other one is not"
@@ -91,7 +91,7 @@ def test_a_form_brings_photos_as_they_are(client, catalogue):
     files = [("photos", (f"{n}.png", base64.b64decode(in_base64(photo(n))))) for n in (1, 2)]
     reply = client.put(f"{ROUTE}/milk", files=files, data={"box": "0,0,0.5,0.5"})
     assert reply.json() == {"name": "milk", "new": 2, "photos": 2}
-    assert read_image(catalogue.photos("milk")[0].path).shape == (20, 30, 3)
+    assert read_image(catalogue.list_photos("milk")[0].path).shape == (20, 30, 3)
     reply = client.put(f"{ROUTE}/milk", files=files[:1], data={"replace": "true"})
     assert reply.json() == {"name": "milk", "new": 1, "photos": 1}
     for wrong, said in (
@@ -102,7 +102,7 @@ def test_a_form_brings_photos_as_they_are(client, catalogue):
     ):
         reply = client.put(f"{ROUTE}/tea", **wrong)
         assert reply.status_code == 422 and said in reply.json()["error"]
-    assert catalogue.products() == ["milk"]
+    assert catalogue.list_products() == ["milk"]
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_form_brings_photos_as_they_are(client, catalogue):
 def test_what_cannot_be_added_is_one_sentence(client, catalogue, name, body, status, said):
     reply = client.put(f"{ROUTE}/{name}", json=body)
     assert reply.status_code == status and said in reply.json()["error"]
-    assert catalogue.products() == []
+    assert catalogue.list_products() == []
 
 
 def test_a_product_that_is_not_there_is_not_found(client, catalogue):
@@ -132,7 +132,7 @@ def test_a_product_that_is_not_there_is_not_found(client, catalogue):
     for reply in (client.get(f"{ROUTE}/mlik/photo.jpg"), client.delete(f"{ROUTE}/mlik")):
         assert reply.status_code == 404 and "nearest is 'milk'" in reply.json()["error"]
     assert client.delete(f"{ROUTE}/..%2Fstate").status_code == 404
-    assert catalogue.products() == ["milk"]
+    assert catalogue.list_products() == ["milk"]
 
 
 def test_while_watching_is_paused_no_picture_gets_into_the_catalogue(client, catalogue, service):
@@ -142,4 +142,4 @@ def test_while_watching_is_paused_no_picture_gets_into_the_catalogue(client, cat
             assert client.put(f"{ROUTE}/milk", json=body).status_code == status
     finally:
         service.resume()
-    assert catalogue.products() == []
+    assert catalogue.list_products() == []

@@ -66,7 +66,7 @@ def test_what_is_watched_or_pushed_is_the_memory_of_a_run_bit_for_bit(ran, memor
 def test_asking_in_mid_batch_changes_nothing(ran):
     with opened() as one:
         pushed(one, ask_at=19)
-        one._settle()
+        one._flush()
         assert same(one.version, ran[1])
 
 

@@ -10,7 +10,7 @@ from random import Random
 import cv2
 import numpy as np
 
-from edge_runtime.interfaces.cli.query_text import typed
+from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.query.schema import parse_query
 from tools.fuzzing.mutate import any_bytes, json_tree
 from tools.fuzzing.small import Small
@@ -62,7 +62,7 @@ class Target:
 
     def run(self, data: bytes) -> None:
         try:
-            question = typed(data.decode()).query
+            question = parse_line(data.decode()).query
         except UnicodeDecodeError:
             question = parse_query(data)
         answer = self._service.ask(question).model_dump(mode="json")

@@ -10,7 +10,7 @@ import os
 import signal
 from pathlib import Path
 
-from edge_runtime.interfaces.cli.main import program
+from edge_runtime.interfaces.cli.main import run_process
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.spec import Array, Feeds
 
@@ -32,4 +32,4 @@ def engines_that_fail(flag: Path) -> None:
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     engines_that_fail(Path(os.environ["SOAK_ENGINE_FAULT"]))
-    program()
+    run_process()

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from edge_runtime.query.answers import Answer
-from edge_runtime.simulation.product_photo import product_photo
 from edge_runtime.sources.demo import parse_demo
 from tools.reliability.soaking.process import Edge
 
@@ -30,7 +29,7 @@ class Questions:
     """Each kind in turn, to each camera in turn; the same ones from the first second to the last."""
 
     def __init__(self, cameras: list[str], demo: str) -> None:
-        photo = base64.b64encode(product_photo(parse_demo(demo).make_world(), 0, side_px=128)).decode()
+        photo = base64.b64encode(parse_demo(demo).make_world().encode_photo(0, side_px=128)).decode()
         about = {"photos": [photo]}
         kinds: list[dict[str, object]] = [
             {"type": "activity", "object": about},

@@ -18,7 +18,7 @@ from fastapi.responses import Response
 from pydantic import BaseModel, ConfigDict, TypeAdapter, WithJsonSchema, model_validator
 from starlette.concurrency import run_in_threadpool
 
-from edge_runtime.catalogue.photos import MAX_PHOTOS, cut_out, encode_photo
+from edge_runtime.catalogue.photos import MAX_PHOTOS, crop_image, encode_photo
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.imaging.jpeg import Image
@@ -126,16 +126,16 @@ def _add_reading(app: FastAPI, products: Products) -> None:
     @app.get("/api/v1/catalogue/{name}", **told(ProductShown))
     def product(name: str) -> dict[str, Any]:
         """The photos that stand for a product, in their order."""
-        return {"name": name, "photos": _existing(products(), name).sizes(name)}
+        return {"name": name, "photos": _existing(products(), name).describe_photos(name)}
 
     @app.get("/api/v1/catalogue/{name}/photo.jpg", response_class=Response)
     def photo(name: str, number: Annotated[int, Query(ge=1, le=MAX_PHOTOS)] = 1) -> Response:
         """One of a product's photos, the first unless told otherwise, as the catalogue would keep it."""
         catalogue = _existing(products(), name)
-        photos = catalogue.photos(name)
+        photos = catalogue.list_photos(name)
         if number > len(photos):
             raise Unknown(printable(f"product {name[:100]!r} has {len(photos)} photos, not {number}"))
-        return Response(encode_photo(catalogue.image(photos[number - 1])), media_type="image/jpeg")
+        return Response(encode_photo(catalogue.load_image(photos[number - 1])), media_type="image/jpeg")
 
 
 def _renamed(catalogue: Catalogue, name: str, wanted: str) -> dict[str, Any]:
@@ -144,7 +144,7 @@ def _renamed(catalogue: Catalogue, name: str, wanted: str) -> dict[str, Any]:
 
 def _existing(catalogue: Catalogue, name: str) -> Catalogue:
     try:
-        catalogue.known(name)
+        catalogue.check_known(name)
     except QueryError as error:
         raise Unknown(str(error)) from None
     return catalogue
@@ -156,7 +156,7 @@ def _added(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> 
     else:
         part = _checked(body.box, 0.0)
         photos = _photos(body.photos)
-        images = [cut_out(read_image(photo), part.box) for photo in photos.photos]
+        images = [crop_image(read_image(photo), part.box) for photo in photos.photos]
     return dict(vars(catalogue.add(name, images, replace=body.replace)))
 
 
@@ -165,11 +165,11 @@ def _shown(service: Service, body: AddBody) -> Image:
     camera = service.camera() if body.camera is None else camera_of(service, body.camera)
     wanted = _checked(body.box, body.t or 0.0)
     if body.t is not None:
-        return cut_out(camera.pictures.read_at(body.t).image, wanted.box)
+        return crop_image(camera.pictures.read_at(body.t).image, wanted.box)
     newest = camera.pictures.newest()
     if newest is None:
         raise Unknown(f"camera {camera.name} has no picture now")
-    return cut_out(newest.frame.image, wanted.box)
+    return crop_image(newest.frame.image, wanted.box)
 
 
 def _photos(given: list[str] | list[bytes]) -> Photos:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from edge_runtime.config.access_tokens import MOST_CHARACTERS, Role
+from edge_runtime.config.access_tokens import MAX_TOKEN_CHARACTERS, Role
 from edge_runtime.interfaces.http.auth import COOKIE, LASTS_S, Access, session_of
 from edge_runtime.interfaces.http.openapi import json_of, takes
 from edge_runtime.interfaces.http.request_bodies import Held
@@ -15,7 +15,7 @@ from engines.errors import LvmError
 class SignIn(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    token: str = Field(min_length=1, max_length=MOST_CHARACTERS)
+    token: str = Field(min_length=1, max_length=MAX_TOKEN_CHARACTERS)
 
 
 class Session(BaseModel):

@@ -162,10 +162,10 @@ def test_a_pipe_without_an_end_of_line_is_cut_and_what_follows_is_whole(pipe):
         if len(lines) == 2:
             two.set()
 
-    with LineReader(on_line, most=100_000) as reader:
+    with LineReader(on_line, max_bytes=100_000) as reader:
         for _ in range(40):
             pipe.write(b"x" * 50_000)
-        assert len(reader._begun) <= 100_001
+        assert len(reader._line) <= 100_001
         pipe.write(b"\nnext\n")
         assert two.wait(_PATIENCE_S)
     assert lines == ["x" * 100_001, "next"]

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 
 from engines.errors import LvmError
-from export.evaluation.clip_inference import Asked, cut, read_window
+from export.evaluation.clip_inference import ClipQuery, read_window, split_clips
 from export.networks.tubedetr import TubeDETR, TubeOutput
 from tests.support.export_models import small_config
 
-ASKED = Asked(torch.zeros(49, 24), True, torch.eye(5)[2], False)
+ASKED = ClipQuery(torch.zeros(49, 24), True, torch.eye(5)[2], False)
 
 
 def telling(**given: Tensor) -> TubeOutput:
@@ -35,7 +35,7 @@ def window(count: int) -> tuple[Tensor, Tensor]:
 
 
 def test_clips_do_not_overlap_and_leave_no_frame_out() -> None:
-    clips = cut(*window(7), 3)
+    clips = split_clips(*window(7), 3)
     assert clips.valid.tolist() == [[True] * 3, [True] * 3, [True, False, False]]
     assert clips.frames[:, :, 0, 0][clips.valid].tolist() == list(range(7))
     assert clips.tick[clips.valid].tolist() == [1000 + 5 * index for index in range(7)]
@@ -81,14 +81,14 @@ def test_a_span_ends_with_its_last_frame() -> None:
 
 def test_a_window_without_frames_is_refused() -> None:
     with pytest.raises(LvmError, match="got 0 frames, 0 ticks"):
-        cut(torch.zeros(0, 49, 24), torch.zeros(0, dtype=torch.int32), 3)
+        split_clips(torch.zeros(0, 49, 24), torch.zeros(0, dtype=torch.int32), 3)
 
 
 def test_the_network_answers_a_window_as_it_answers_its_clips() -> None:
     torch.manual_seed(0)
     network = TubeDETR(small_config()).eval()
     tokens, ticks = torch.randn(8, 49, 24), window(8)[1]
-    asked = Asked(torch.randn(49, 24), True, torch.zeros(5), True)
+    asked = ClipQuery(torch.randn(49, 24), True, torch.zeros(5), True)
     both = read_window(network, tokens, ticks, asked, clip_frames=4)
     halves = [read_window(network, tokens[i : i + 4], ticks[i : i + 4], asked, 4) for i in (0, 4)]
     joined = np.concatenate([half.boxes_xyxy for half in halves])

@@ -5,8 +5,8 @@ import json
 import torch
 from torch.nn import functional
 
-from export.networks.model import initialised
-from export.networks.product_similarity import Likeness
+from export.networks.model import make_untrained
+from export.networks.product_similarity import ProductSimilarity
 from export.networks.reader import Embedding
 from export.networks.tubedetr import TubeDETR
 from tests.support.training_models import toy_config
@@ -21,23 +21,23 @@ def embedded(embed, features, photo, given=True):
     rank = CONFIG.summary_rank
     basis, strength = torch.zeros(1, rank, D), torch.zeros(1, rank)
     valid = torch.tensor([given])
-    asked = embed.asked(basis, strength, photo[None], valid, activity, valid)
+    asked = embed.embed_question(basis, strength, photo[None], valid, activity, valid)
     hot = functional.one_hot(torch.zeros(1, len(features), dtype=torch.long), 49)
     return embed.memory(features[None], hot, asked, valid)
 
 
 def test_nothing_is_added_at_first():
     torch.manual_seed(0)
-    likeness = Likeness(D, 8)
-    assert not likeness(torch.randn(2, 5, D), likeness.of(torch.randn(2, D))).any()
+    likeness = ProductSimilarity(D, 8)
+    assert not likeness(torch.randn(2, 5, D), likeness.embed(torch.randn(2, D))).any()
 
 
 def test_what_is_added_is_the_cosine_of_identities():
     torch.manual_seed(0)
-    likeness = Likeness(D, 8)
+    likeness = ProductSimilarity(D, 8)
     torch.nn.init.normal_(likeness.direction)
     shown, other = torch.randn(2, D)
-    added = likeness(torch.stack([shown, other])[None], likeness.of(shown[None]))[0]
+    added = likeness(torch.stack([shown, other])[None], likeness.embed(shown[None]))[0]
     a, b = (likeness.identity(one) for one in (shown, other))
     torch.testing.assert_close(added[0], likeness.direction)
     torch.testing.assert_close(added[1], functional.cosine_similarity(a, b, dim=0) * likeness.direction)
@@ -55,7 +55,7 @@ def test_a_question_without_a_product_is_told_nothing_of_likeness():
 
 
 def test_identities_are_not_learned_from_questions():
-    for network in (initialised(CONFIG, 0).reader, TubeDETR(CONFIG)):
+    for network in (make_untrained(CONFIG, 0).reader, TubeDETR(CONFIG)):
         still = {name for name, one in network.named_parameters() if not one.requires_grad}
         assert still == {"embed.likeness.identity.weight", "embed.likeness.identity.bias"}
 

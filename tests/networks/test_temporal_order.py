@@ -5,9 +5,9 @@ import json
 import pytest
 import torch
 
-from export.networks.model import initialised
+from export.networks.model import make_untrained
 from export.networks.reader import Reader
-from export.networks.temporal_order import Order, lateness
+from export.networks.temporal_order import RelativeTime, seconds_after_neighbours
 from tests.support.training_models import toy_config
 
 SURE, NOT = 20.0, -20.0
@@ -15,7 +15,9 @@ SURE, NOT = 20.0, -20.0
 
 def told(ticks, relevance, valid=None):
     there = torch.ones(1, len(ticks), dtype=torch.bool) if valid is None else torch.tensor([valid])
-    return lateness(torch.tensor([ticks], dtype=torch.int32), torch.tensor([relevance]), there)[0]
+    return seconds_after_neighbours(
+        torch.tensor([ticks], dtype=torch.int32), torch.tensor([relevance]), there
+    )[0]
 
 
 def test_a_token_is_late_by_its_seconds_after_the_mean_of_the_relevant_ones():
@@ -37,7 +39,7 @@ def test_nothing_relevant_around_gives_a_number():
 
 
 def test_when_it_was_makes_no_difference_but_the_order_does():
-    order, tokens = Order(8), torch.randn(1, 3, 8)
+    order, tokens = RelativeTime(8), torch.randn(1, 3, 8)
     torch.nn.init.normal_(order.change.weight)
     tick, sure = torch.tensor([[5, 30, 40]], dtype=torch.int32), torch.full((1, 3), SURE)
     there = torch.ones(1, 3, dtype=torch.bool)
@@ -50,8 +52,8 @@ def test_when_it_was_makes_no_difference_but_the_order_does():
 def test_it_is_nothing_at_first_and_learned():
     plain = toy_config(image_size=56, reader_candidates=20)
     without, reader = (
-        initialised(plain, 0).reader,
-        initialised(plain.model_copy(update={"order": True}), 0).reader,
+        make_untrained(plain, 0).reader,
+        make_untrained(plain.model_copy(update={"order": True}), 0).reader,
     )
     missing, unexpected = reader.load_state_dict(without.state_dict(), strict=False)
     assert missing == ["order.change.weight", "order.change.bias"] and not unexpected
