@@ -157,8 +157,9 @@ def test_frames_of_a_batch_that_was_not_full_are_left_for_the_resumed_run(open_c
     backbone, begun = camera.ingest.backbone, threading.Event()
 
     def counted(feeds):
-        begun.set()
-        return backbone(feeds)
+        outputs = backbone(feeds)
+        begun.set()  # only now: a stop gives up calls that still wait for their turn
+        return outputs
 
     camera.ingest.backbone = FakeEngine(counted, backbone.inputs, backbone.outputs)
     monkeypatch.setattr(module, "open_source", lambda *_, **__: Ending(camera.stop, begun))

@@ -48,7 +48,7 @@ def test_a_camera_that_is_taken_in_meanwhile_is_not_in_neither(service, tmp_path
 
     def errors(awaited):
         if not taking:  # between the look at one and at the other
-            taking.append(threading.Thread(target=awaited.take_in, args=(late,)))
+            taking.append(threading.Thread(target=awaited.try_add, args=(late,)))
             taking[0].start()
             taking[0].join(1.0)
         return real(awaited)
