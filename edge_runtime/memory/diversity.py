@@ -31,7 +31,7 @@ REDUNDANT = np.finfo(np.float32).min
 """The score of a redundant token: none is lower, and the memory takes finite numbers only."""
 _TICK_DISTANCE, _CELL_DISTANCE = 2, 5
 """Distances are tenths of a second: the next cell is as far as half a second. With 0.25, 1 and 2 s answers
-were about as often right (docs/measurements.md)."""
+were about as often right (docs/lab/bundle.md)."""
 _INFINITE = np.iinfo(np.int64).max
 _WINDOW = 16
 _NEIGHBOURS = np.concatenate([np.arange(-_WINDOW, 0), np.arange(1, _WINDOW + 1)])

@@ -7,7 +7,7 @@
     lock                     held by the process that writes here
 
 Arrays are exactly those of a `Version` and steps are taken again as they were taken, so a resumed run goes on
-bit for bit. Nothing is unpickled. docs/reliability-state.md tells why it is so and what was measured.
+bit for bit. Nothing is unpickled. docs/reliability-state.md tells why it is so.
 
 `snapshot.py` what a snapshot holds and its bytes, `header.py` and `checks.py` what of it is believed,
 `records.py` a step as bytes, `journal.py` records in a file, `load.py` from files to a state, `folder.py`

@@ -80,7 +80,7 @@ def evidence_ticks(tick: Ticks, inside: NDArray[np.bool_], steps: int) -> Ticks:
 
     Those stay whose ticks come first when read from their last bit: of steady moments every second, fourth
     or eighth. The order is the tick's own, so one token more or less moves one step; thinned evenly by rank
-    it moved nearly all (docs/gates.md).
+    it moved nearly all (docs/lab/gates.md).
     """
     moments = np.unique(tick[inside])
     if len(moments) <= steps:

@@ -7,7 +7,7 @@ watched.
       limits:
         int8: {answers: 0.97}
 
-docs/gates.md says what each quantity is and how the defaults were found.
+docs/gates.md says what each quantity is, docs/lab/gates.md how the defaults were found.
 """
 
 from __future__ import annotations

@@ -77,7 +77,7 @@ class Plan:
 
     def _choose(self, target: Target, name: GraphName) -> Choice:
         if (self.precision, name) == ("bf16", "reader"):
-            # OpenVINO lowers the phases of the tick code too: 5 of 100 answers changed (docs/gates.md).
+            # OpenVINO lowers the phases of the tick code too: 5 of 100 answers changed (docs/lab/gates.md).
             return Choice("fp32", "ticks need more than the eight bits of bf16")
         for known in SUPPORTED[target]:
             if known == self.precision:

@@ -20,7 +20,7 @@ from export.quantization.int8 import Feeds, QuantisedGraph, Quantiser
 MAX_ERROR = 0.02
 """Largest error of an output, |got - expected| / |expected|, that a quantised graph starts with.
 
-With 5 % the default bundle lost 4 of 100 answers about time (docs/precision.md).
+With 5 % the default bundle lost 4 of 100 answers about time (docs/lab/precision.md).
 """
 _FOR_RANKING = 4
 """Number of feeds that each operator alone is measured on."""

@@ -1,4 +1,4 @@
-"""The catalogue: what is taken in and how it is kept, and that questions always see it as it is now."""
+"""The catalogue: how photos are added and stored, and that questions see every change."""
 
 import json
 import os
@@ -69,7 +69,7 @@ def test_a_name_that_is_taken_is_one_folder_inside_the_catalogue(text):
     assert check_product_name(name) == name
 
 
-# -- what is kept ------------------------------------------------------------------------------------------
+# -- stored photos -----------------------------------------------------------------------------------------
 
 
 def test_a_photo_is_upright_bounded_and_freed_of_its_metadata(catalogue, tmp_path):
@@ -80,14 +80,14 @@ def test_a_photo_is_upright_bounded_and_freed_of_its_metadata(catalogue, tmp_pat
     exif[0x0112], exif[0x010E] = 6, "where I live"
     picture.save(tmp_path / "turned.jpg", exif=exif)
     catalogue.add("milk", [read_image(tmp_path / "turned.jpg")])
-    (kept,) = catalogue.list_photos("milk")
-    assert b"Exif" not in kept.path.read_bytes() and b"where I live" not in kept.path.read_bytes()
-    assert cv2.imread(str(kept.path), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR).shape == (
+    (stored,) = catalogue.list_photos("milk")
+    assert b"Exif" not in stored.path.read_bytes() and b"where I live" not in stored.path.read_bytes()
+    assert cv2.imread(str(stored.path), cv2.IMREAD_IGNORE_ORIENTATION | cv2.IMREAD_COLOR).shape == (
         1024,
         307,
         3,
     )
-    assert kept.path.stat().st_mode & 0o077 == 0, "photos are their owner's only"
+    assert stored.path.stat().st_mode & 0o077 == 0, "photos are their owner's only"
 
 
 def test_the_same_photo_is_not_added_twice_and_new_ones_come_last(catalogue):
@@ -99,10 +99,10 @@ def test_the_same_photo_is_not_added_twice_and_new_ones_come_last(catalogue):
 
 def test_replaced_photos_are_the_only_ones(catalogue):
     catalogue.add("milk", [photo(1), photo(2)])
-    kept = catalogue.list_photos("milk")[1].path.name
+    stored = catalogue.list_photos("milk")[1].path.name
     assert catalogue.add("milk", [photo(2), photo(3)], replace=True).photos == 2
-    names = [one.path.name for one in catalogue.list_photos("milk")]
-    assert len(names) == 2 and kept in names
+    names = [file.path.name for file in catalogue.list_photos("milk")]
+    assert len(names) == 2 and stored in names
 
 
 def test_more_photos_than_a_question_takes_are_refused_and_nothing_is_added(catalogue):
@@ -130,7 +130,7 @@ def test_removed_and_renamed_products_are_gone_under_their_old_names(catalogue):
     with pytest.raises(QueryError, match="nearest is 'oat milk'"):
         catalogue.remove("milk")
     assert catalogue.remove("oat milk") == 2 and catalogue.list_products() == []
-    assert sorted(one.name for one in catalogue.folder.iterdir()) == [".lock"]
+    assert sorted(path.name for path in catalogue.folder.iterdir()) == [".lock"]
 
 
 def test_what_a_killed_writer_left_is_no_product_and_goes(catalogue):
@@ -140,7 +140,7 @@ def test_what_a_killed_writer_left_is_no_product_and_goes(catalogue):
         (catalogue.folder / left / "001-x.jpg").write_bytes(b"half")
     assert catalogue.list_products() == ["milk"]
     catalogue.add("tea", [photo(2)])
-    assert sorted(one.name for one in catalogue.folder.iterdir()) == [".lock", "milk", "tea"]
+    assert sorted(path.name for path in catalogue.folder.iterdir()) == [".lock", "milk", "tea"]
 
 
 def test_several_writers_lose_nothing(catalogue):
@@ -148,12 +148,12 @@ def test_several_writers_lose_nothing(catalogue):
         catalogue.add("milk", [photo(number)])
 
     threads = [threading.Thread(target=write, args=(number,)) for number in range(8)]
-    for one in threads:
-        one.start()
-    for one in threads:
-        one.join()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert len(catalogue.list_photos("milk")) == 8
-    assert len({one.path.name[:3] for one in catalogue.list_photos("milk")}) == 8
+    assert len({file.path.name[:3] for file in catalogue.list_photos("milk")}) == 8
 
 
 def test_a_folder_that_cannot_be_used_is_one_sentence(tmp_path):
@@ -174,9 +174,8 @@ def test_a_product_is_encoded_as_its_photos_are_and_only_when_they_change(catalo
     encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
     catalogue.add("milk", [photo(1), photo(2)])
     before = encoder.encode(Product(product="milk"))
-    same = encoder.encode(
-        Photos(photos=tuple(one.path.read_bytes() for one in catalogue.list_photos("milk")))
-    )
+    photos = tuple(photo.path.read_bytes() for photo in catalogue.list_photos("milk"))
+    same = encoder.encode(Photos(photos=photos))
     np.testing.assert_array_equal(before, same)
     reads = []
     monkeypatch.setattr(
@@ -208,10 +207,10 @@ def test_a_folder_that_was_filled_by_hand_is_a_product_too(catalogue):
 
 def test_a_product_goes_through_its_life_on_the_command_line(tmp_path, monkeypatch):
     monkeypatch.setenv("LVM_EDGE_STATE", str(tmp_path / "state"))
-    one, two = saved(tmp_path / "1.png", photo(1)), saved(tmp_path / "2.png", photo(2))
+    first, second = saved(tmp_path / "1.png", photo(1)), saved(tmp_path / "2.png", photo(2))
     assert edge("list").output == "no products yet\n"
-    assert edge("add", "Oat milk", one, two).output == "Oat milk: 2 new, 2 photos\n"
-    edge("add", "Oat milk", one, "--box", "0,0,0.5,0.5")
+    assert edge("add", "Oat milk", first, second).output == "Oat milk: 2 new, 2 photos\n"
+    edge("add", "Oat milk", first, "--box", "0,0,0.5,0.5")
     assert json.loads(edge("list", "--json").output) == {"products": [{"name": "Oat milk", "photos": 3}]}
     rows = json.loads(edge("show", "Oat milk", "--json").output)["photos"]
     assert [(row["width"], row["height"]) for row in rows] == [(60, 40), (60, 40), (30, 20)]
@@ -222,7 +221,7 @@ def test_a_product_goes_through_its_life_on_the_command_line(tmp_path, monkeypat
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         (["add", "x"], "name photos, or --url and --box"),
         (["add", "x", "PHOTO", "--camera", "a"], "--camera needs a running lvm-edge"),
@@ -236,11 +235,11 @@ def test_a_product_goes_through_its_life_on_the_command_line(tmp_path, monkeypat
         (["show", "nothing", "--catalogue", "c"], "c has no products"),
     ],
 )
-def test_wrong_use_is_one_sentence_and_makes_nothing(words, said, tmp_path, monkeypatch):
+def test_wrong_use_is_one_sentence_and_makes_nothing(words, message, tmp_path, monkeypatch):
     monkeypatch.setenv("LVM_EDGE_STATE", str(tmp_path / "state"))
     there = saved(tmp_path / "p.png", photo(1))
     done = edge(*(there if word == "PHOTO" else word for word in words))
-    assert isinstance(done.exception, LvmError) and said in str(done.exception)
+    assert isinstance(done.exception, LvmError) and message in str(done.exception)
     assert not (tmp_path / "state").exists()
 
 
@@ -257,7 +256,7 @@ def key(tmp_path):
 
 def plain_bytes(catalogue) -> list[bool]:
     """For each file of a photo whether it begins like a JPEG."""
-    return [one.read_bytes()[:2] == b"\xff\xd8" for one in sorted(catalogue.folder.glob("*/*.jpg"))]
+    return [path.read_bytes()[:2] == b"\xff\xd8" for path in sorted(catalogue.folder.glob("*/*.jpg"))]
 
 
 def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
@@ -265,8 +264,8 @@ def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
     catalogue.add("plain", [photo(1)])
     sealed.add("sealed", [photo(2)])
     assert plain_bytes(catalogue) == [True, False]
-    (one,), (other,) = sealed.list_photos("plain"), sealed.list_photos("sealed")
-    assert sealed.load_image(one).shape == sealed.load_image(other).shape == (40, 60, 3)
+    (plain,), (encrypted,) = sealed.list_photos("plain"), sealed.list_photos("sealed")
+    assert sealed.load_image(plain).shape == sealed.load_image(encrypted).shape == (40, 60, 3)
     backbone = fake_backbone(small_network())
     known = ObjectEncoder(backbone, 32, frame_at=None, catalogue=sealed).encode(Product(product="sealed"))
     assert known.shape == (49, backbone.outputs[0].shape[-1])
@@ -274,7 +273,7 @@ def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
     with pytest.raises(LvmError, match="sealed with key"):
         nobody.encode(Product(product="sealed"))
     with pytest.raises(LvmError, match="sealed with key .*, but the key given is"):
-        Catalogue(catalogue.folder, Key(b"k" * 32)).load_image(other)
+        Catalogue(catalogue.folder, Key(b"k" * 32)).load_image(encrypted)
 
 
 def test_what_is_there_already_is_sealed_on_demand(catalogue, key, tmp_path):
@@ -289,6 +288,6 @@ def test_what_is_there_already_is_sealed_on_demand(catalogue, key, tmp_path):
     assert not any(plain_bytes(catalogue)) and (by_hand / "tea.png").read_bytes()[:8] == b"LVMSEAL1"
     again = edge("seal", "--catalogue", str(catalogue.folder), "--key", str(key))
     assert again.output == "0 photos were sealed\n"
-    shown = edge("show", "tea", "--catalogue", str(catalogue.folder), "--key", str(key), "--json")
-    (row,) = json.loads(shown.output)["photos"]
+    result = edge("show", "tea", "--catalogue", str(catalogue.folder), "--key", str(key), "--json")
+    (row,) = json.loads(result.output)["photos"]
     assert (row["width"], row["height"]) == (60, 40)

@@ -19,13 +19,13 @@ def _written(folder, text):
     return path
 
 
-def _said(folder, text) -> str:
+def _error_message(folder, text) -> str:
     path = _written(folder, text)
     with pytest.raises(LvmError) as caught:
         load_config(path)
-    said = str(caught.value)
-    assert said.startswith(str(path)) and said.isprintable() and len(said) < 700
-    return said.removeprefix(str(path))
+    message = str(caught.value)
+    assert message.startswith(str(path)) and message.isprintable() and len(message) < 700
+    return message.removeprefix(str(path))
 
 
 @pytest.mark.parametrize("path", sorted(configs().glob("*.yaml")), ids=lambda path: path.name)
@@ -65,24 +65,24 @@ def test_what_is_written_is_what_is_meant(tmp_path):
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_its_line(tmp_path, text, line, words):
-    said = _said(tmp_path, text)
-    assert said.startswith(f":{line}: ") and words in said
+    message = _error_message(tmp_path, text)
+    assert message.startswith(f":{line}: ") and words in message
 
 
 @pytest.mark.parametrize("text", ["[]", "- a\n", "hello", "3", "false"])
 def test_what_is_no_mapping_is_refused(tmp_path, text):
-    assert "top level" in _said(tmp_path, text)
+    assert "top level" in _error_message(tmp_path, text)
 
 
 @pytest.mark.parametrize("text", ["version: &v 1\ncameras: *v\n", "a: &a [1]\nb: [*a, *a]\n", "*a"])
 def test_aliases_are_refused(tmp_path, text):
-    assert "alias" in _said(tmp_path, text)
+    assert "alias" in _error_message(tmp_path, text)
 
 
 @pytest.mark.parametrize("name", ["../up", "a/b", ".", "-a", "two words", "a" * 65, "''"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
-    said = _said(tmp_path, f"cameras:\n  {name}:\n    source: 0\n")
-    assert said.startswith(":2: ") and "letters, digits" in said
+    message = _error_message(tmp_path, f"cameras:\n  {name}:\n    source: 0\n")
+    assert message.startswith(":2: ") and "letters, digits" in message
 
 
 @pytest.mark.parametrize(
@@ -104,11 +104,11 @@ def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     ids=range(12),
 )
 def test_what_is_no_yaml_is_one_sentence_with_its_line(tmp_path, text):
-    assert re.match(r":\d: not YAML: .", _said(tmp_path, text))
+    assert re.match(r":\d: not YAML: .", _error_message(tmp_path, text))
 
 
 def test_what_is_no_text_is_one_sentence(tmp_path):
-    assert "cannot be read" in _said(tmp_path, b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+    assert "cannot be read" in _error_message(tmp_path, b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
 
 
 def test_a_large_file_is_refused_before_it_is_read(tmp_path):
@@ -144,8 +144,8 @@ def test_no_form_of_a_configuration_shows_a_cameras_credentials(tmp_path, source
     camera, settings = config.cameras["lane"], make_camera_settings(config)["lane"]
     assert camera.source == settings.source == source
     dumps = (str(config.model_dump()), config.model_dump_json())
-    for shown in (*dumps, repr(config), repr(camera), repr(settings)):
-        assert "hunter22" not in shown
+    for text in (*dumps, repr(config), repr(camera), repr(settings)):
+        assert "hunter22" not in text
     assert camera.model_dump()["source"].endswith("***" if "?" in source else "@10.0.0.5/live")
     zero = load_config(_written(tmp_path, "cameras: {a: {source: 0}}"))
     assert zero.cameras["a"].model_dump()["source"] == 0

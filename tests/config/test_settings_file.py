@@ -1,4 +1,4 @@
-"""What a person's YAML may cost, what it may take from the environment, and what is said when it is wrong."""
+"""What a person's YAML may cost, what it may take from the environment, and the errors when it is wrong."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ def _read(file, text, **environment):
     return read_settings(file, Shop, environment)
 
 
-def _said(file, text, **environment) -> str:
+def _error_message(file, text, **environment) -> str:
     with pytest.raises(LvmError) as caught:
         _read(file, text, **environment)
-    said = str(caught.value)
-    assert said.startswith(f"{file}:") and said.isprintable() and len(said) < 900
+    message = str(caught.value)
+    assert message.startswith(f"{file}:") and message.isprintable() and len(message) < 900
     assert caught.value.__cause__ is None  # its text would be in a traceback
     assert caught.value.exit_status == 2
-    return said.removeprefix(f"{file}:")
+    return message.removeprefix(f"{file}:")
 
 
 # -- bounds ------------------------------------------------------------------------------------------------
@@ -98,7 +98,7 @@ def _said(file, text, **environment) -> str:
     ids=range(20),
 )
 def test_what_is_too_much_or_no_plain_yaml_is_refused_with_its_line(file, text, words):
-    assert _said(file, text).startswith(words)
+    assert _error_message(file, text).startswith(words)
 
 
 @pytest.fixture
@@ -112,12 +112,12 @@ def alone():
 
 def test_a_file_at_the_limit_costs_a_moment(file, alone):
     started = time.thread_time()  # not that of what other tests have left running
-    _said(file, "- " * (MAX_CONFIG_BYTES // 2 - 1))
-    _said(file, "[" * MAX_CONFIG_BYTES)
-    _said(file, "{" * MAX_CONFIG_BYTES)
-    _said(file, "a:\n" + "- [x, {y: z}]\n" * (MAX_CONFIG_BYTES // 14 - 1))
-    _said(file, "'" + "''" * (MAX_CONFIG_BYTES // 2 - 1))
-    _said(file, '"' + "\\\n" * (MAX_CONFIG_BYTES // 2 - 1))
+    _error_message(file, "- " * (MAX_CONFIG_BYTES // 2 - 1))
+    _error_message(file, "[" * MAX_CONFIG_BYTES)
+    _error_message(file, "{" * MAX_CONFIG_BYTES)
+    _error_message(file, "a:\n" + "- [x, {y: z}]\n" * (MAX_CONFIG_BYTES // 14 - 1))
+    _error_message(file, "'" + "''" * (MAX_CONFIG_BYTES // 2 - 1))
+    _error_message(file, '"' + "\\\n" * (MAX_CONFIG_BYTES // 2 - 1))
     assert time.thread_time() - started < 10
 
 
@@ -156,11 +156,11 @@ def test_a_key_is_the_word_that_is_written(file, text):
     ],
 )  # fmt: skip
 def test_what_is_wrong_is_named_with_line_place_and_nearest_word(file, text, words):
-    assert _said(file, text).startswith(words)
+    assert _error_message(file, text).startswith(words)
 
 
 def test_an_unknown_word_of_a_megabyte_is_not_repeated(file):
-    assert len(_said(file, "? " + "x" * 200_000 + "\n: 1")) < 500
+    assert len(_error_message(file, "? " + "x" * 200_000 + "\n: 1")) < 500
 
 
 # -- the environment ---------------------------------------------------------------------------------------
@@ -207,12 +207,14 @@ def test_what_the_environment_holds_is_text_and_no_yaml(file):
     ],
 )  # fmt: skip
 def test_a_missing_or_misspelt_variable_is_one_sentence_with_its_line(file, text, words):
-    assert _said(file, text).startswith(words)
+    assert _error_message(file, text).startswith(words)
 
 
 def test_the_environment_cannot_blow_a_configuration_up(file):
     many = "rows: [" + "'${BIG}'," * 4000 + "]"
-    assert "the environment makes the configuration longer than" in _said(file, many, BIG="x" * 100_000)
+    assert "the environment makes the configuration longer than" in _error_message(
+        file, many, BIG="x" * 100_000
+    )
 
 
 SECRET = "S3cr et/pass@word"
@@ -233,8 +235,8 @@ SECRET = "S3cr et/pass@word"
 )
 @pytest.mark.parametrize("password", [SECRET, SECRET * 20, "\x1b]0;" + SECRET, SECRET + "\n" + SECRET[::-1]])
 def test_a_value_of_the_environment_is_in_no_error(file, text, password):
-    said = _said(file, text, PASSWORD=password)
-    assert "word" not in said and "S3cr" not in said and "drow" not in said
+    message = _error_message(file, text, PASSWORD=password)
+    assert "word" not in message and "S3cr" not in message and "drow" not in message
 
 
 def test_a_secret_is_blanked_in_every_form_that_it_takes(file):
@@ -274,10 +276,10 @@ def test_any_text_is_settings_or_one_sentence_without_the_environment(tmp_path_f
     try:
         read_settings(file, Shop, {"A": value})
     except LvmError as error:
-        said = str(error)
-        assert said.isprintable() and len(said) < 900
-        assert re.match(r":\d+: .", said.removeprefix(str(file)))
-        assert value not in said or value in text
+        message = str(error)
+        assert message.isprintable() and len(message) < 900
+        assert re.match(r":\d+: .", message.removeprefix(str(file)))
+        assert value not in message or value in text
 
 
 @pytest.mark.parametrize("error", [KeyError, OSError, RuntimeError])
@@ -292,6 +294,11 @@ def test_a_crash_keeps_its_traceback_and_loses_its_secrets(error, capsys):
     with pytest.raises(SystemExit) as ended, pytest.MonkeyPatch.context() as patched:
         patched.setattr("sys.argv", ["app"])
         run_app(app, "app")
-    said = capsys.readouterr().err
-    assert ended.value.code == 1 and "Traceback" in said and error.__name__ in said and "in crash" in said
-    assert "hunter22" not in said and "other-pw" not in said and "***" in said
+    message = capsys.readouterr().err
+    assert (
+        ended.value.code == 1
+        and "Traceback" in message
+        and error.__name__ in message
+        and "in crash" in message
+    )
+    assert "hunter22" not in message and "other-pw" not in message and "***" in message

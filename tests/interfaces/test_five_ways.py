@@ -51,8 +51,8 @@ def broker(folder: Path) -> Iterator[Broker | None]:
     if MOSQUITTO is None:
         yield None
         return
-    with Broker(folder) as one:
-        yield one
+    with Broker(folder) as broker:
+        yield broker
 
 
 @pytest.fixture(scope="module")
@@ -78,9 +78,9 @@ def photo(folder: Path) -> Path:
 
 
 def questions(photo: Path) -> dict[str, dict[str, Any]]:
-    shown = {"photos": [base64.b64encode(photo.read_bytes()).decode()]}
+    photos = {"photos": [base64.b64encode(photo.read_bytes()).decode()]}
     return {
-        "activity": {"type": "activity", "object": shown, "from": 5, "to": 80},
+        "activity": {"type": "activity", "object": photos, "from": 5, "to": 80},
         "object": {"type": "object", "activity": "scan"},
         "time": {"type": "time", "activity": "scan", "object": {"box": [0.3, 0.3, 0.7, 0.8], "t": 20}},
         "product": {"type": "time", "object": {"product": PRODUCT}, "from": 5, "to": 80},
@@ -95,8 +95,8 @@ OPTIONS = {
 }
 
 
-def said(answer: dict[str, Any]) -> dict[str, Any]:
-    """Without what differs from one asking to the next."""
+def comparable(answer: dict[str, Any]) -> dict[str, Any]:
+    """Return an answer without the fields that differ between two calls."""
     return {key: value for key, value in answer.items() if key != "milliseconds"}
 
 
@@ -108,13 +108,13 @@ def asked(
     question = questions(photo)[request.param]
     answer = run.service.ask(parse_request(json.dumps(question)))
     assert answer.evidence and answer.coverage.end in (80, SECONDS)
-    return request.param, question, said(answer.model_dump(mode="json"))
+    return request.param, question, comparable(answer.model_dump(mode="json"))
 
 
 def test_http(run: Run, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
     _, question, answer = asked
-    found = httpx.post(f"{run.address}/api/v1/query", json=question, timeout=30)
-    assert found.status_code == 200 and said(found.json()) == answer
+    response = httpx.post(f"{run.address}/api/v1/query", json=question, timeout=30)
+    assert response.status_code == 200 and comparable(response.json()) == answer
 
 
 def test_http_with_the_photo_as_a_file(run: Run, photo: Path) -> None:
@@ -122,8 +122,10 @@ def test_http_with_the_photo_as_a_file(run: Run, photo: Path) -> None:
     answer = run.service.ask(parse_request(json.dumps(question)))
     bare = json.dumps({key: value for key, value in question.items() if key != "object"})
     files = {"photos": ("photo.png", photo.read_bytes(), "image/png")}
-    found = httpx.post(f"{run.address}/api/v1/query", data={"query": bare}, files=files, timeout=30)
-    assert found.status_code == 200 and said(found.json()) == said(answer.model_dump(mode="json"))
+    response = httpx.post(f"{run.address}/api/v1/query", data={"query": bare}, files=files, timeout=30)
+    assert response.status_code == 200 and comparable(response.json()) == comparable(
+        answer.model_dump(mode="json")
+    )
 
 
 @pytest.mark.parametrize("way", ["--state", "--url"])
@@ -137,7 +139,7 @@ def test_the_command_line(
     asking = ["ask", *words, way, where, *products, "--backend", "onnxruntime", "--json"]
     done = CliRunner().invoke(app, asking)
     assert done.exit_code == 0, done.output
-    assert said(json.loads(done.output.splitlines()[-1])) == answer
+    assert comparable(json.loads(done.output.splitlines()[-1])) == answer
 
 
 def test_mqtt(run: Run, broker: Broker | None, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
@@ -148,21 +150,21 @@ def test_mqtt(run: Run, broker: Broker | None, asked: tuple[str, dict[str, Any],
         topic = f"lvm/query/response/{kind}"
         ear.say("lvm/query/request", json.dumps({"id": kind, **question}))
         until(lambda: ear.all(topic), "the answer")
-        found = json.loads(ear.all(topic)[0])
-    assert said({key: value for key, value in found.items() if key in answer}) == answer
+        message = json.loads(ear.all(topic)[0])
+    assert comparable({key: value for key, value in message.items() if key in answer}) == answer
 
 
 def test_python(folder: Path, photo: Path, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
     kind, _, answer = asked
     products = folder / "catalogue"
     with Memory.load(folder / "state", backend="onnxruntime", threads=1, catalogue=products) as memory:
-        found = {
+        result = {
             "activity": lambda: memory.activity(photo, start=5, end=80),
             "object": lambda: memory.object("scan"),
             "time": lambda: memory.time("scan", box=(0.3, 0.3, 0.7, 0.8), at=20),
             "product": lambda: memory.time(object=PRODUCT, start=5, end=80),
         }[kind]()
-    assert said(found.model_dump(mode="json")) == answer
+    assert comparable(result.model_dump(mode="json")) == answer
 
 
 def test_the_page(run: Run, photo: Path) -> None:
@@ -171,7 +173,7 @@ def test_the_page(run: Run, photo: Path) -> None:
     A box in the picture is no question of its own there: what was seen in it is cut out and sent as a photo.
     """
     expected = {
-        kind: said(run.service.ask(parse_request(json.dumps(question))).model_dump(mode="json"))
+        kind: comparable(run.service.ask(parse_request(json.dumps(question))).model_dump(mode="json"))
         for kind, question in questions(photo).items()
     }
     with chromium() as browser:
@@ -188,22 +190,22 @@ def test_the_page(run: Run, photo: Path) -> None:
         page.wait_for_selector("#chosen canvas")
         page.click("#zoom-all")
         drag(page, "#track", (5 / SECONDS, 0.4), (80 / SECONDS, 0.4))
-        found = {"activity": ask("activity")}
+        results = {"activity": ask("activity")}
         page.get_by_label(re.compile("When was it")).check()
         page.select_option("#catalogue", PRODUCT)
-        found["product"] = ask("product")
+        results["product"] = ask("product")
         page.get_by_label(re.compile("Where was it")).check()
         page.get_by_label("All", exact=True).check()
         page.select_option("#activity", "scan")
-        found["object"] = ask("object")
+        results["object"] = ask("object")
         page.close()
-    for kind, (question, answer) in found.items():
-        wanted = questions(photo)[kind]
+    for kind, (question, answer) in results.items():
+        question_body = questions(photo)[kind]
         assert {"from": question.get("from"), "to": question.get("to")} == {
-            "from": wanted.get("from"),
-            "to": wanted.get("to"),
+            "from": question_body.get("from"),
+            "to": question_body.get("to"),
         }
-        assert said(answer) == expected[kind], kind
-        shown = "It was not seen." if answer["abstained"] else f"{100 * answer['confidence']:.0f} %"
-        assert shown in seen[kind], kind
+        assert comparable(answer) == expected[kind], kind
+        text = "It was not seen." if answer["abstained"] else f"{100 * answer['confidence']:.0f} %"
+        assert text in seen[kind], kind
     assert wrong == []

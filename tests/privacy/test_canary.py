@@ -29,12 +29,12 @@ ZONED = {"pad": canary.ZONE}
 # Tells every file that Python opens for writing, by an audit hook that is there before the program is.
 WATCH = """
 import os, sys
-told = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+log = os.open(sys.argv.pop(1), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 def hook(event, given):
     if event == "open" and isinstance(given[0], (str, bytes)):
         path, mode, flags = given
         if (flags or 0) & (os.O_WRONLY | os.O_RDWR | os.O_CREAT) or set(str(mode)) & set("wax+"):
-            os.write(told, os.fsencode(os.path.abspath(os.fsdecode(path))) + b"\\n")
+            os.write(log, os.fsencode(os.path.abspath(os.fsdecode(path))) + b"\\n")
 sys.addaudithook(hook)
 sys.argv[0] = "lvm-edge"
 from edge_runtime.interfaces.cli.main import main
@@ -61,9 +61,9 @@ def _may_trace(folder: Path) -> bool:
 
 def _run(folder: Path, video: Path) -> tuple[Path, set[str]]:
     """A whole run whose every folder lies in `folder`; the files that were opened for writing."""
-    home, temporary, told = folder / "home", folder / "tmp", folder.parent / f"{folder.name}.opened"
-    for one in (home, temporary, folder / "work"):
-        one.mkdir(parents=True)
+    home, temporary, log = folder / "home", folder / "tmp", folder.parent / f"{folder.name}.opened"
+    for path in (home, temporary, folder / "work"):
+        path.mkdir(parents=True)
     (folder / "work" / "c.yaml").write_text(
         f"cameras:\n  lane:\n    source: {video}\n"
         "http: {enabled: false}\nmodel: {threads: 1, backend: onnxruntime}\n"
@@ -73,7 +73,7 @@ def _run(folder: Path, video: Path) -> tuple[Path, set[str]]:
     command: list[object] = [
         sys.executable,
         folder.parent / "watch.py",
-        told,
+        log,
         "-v",
         "run",
         "--config",
@@ -95,14 +95,14 @@ def _run(folder: Path, video: Path) -> tuple[Path, set[str]]:
         text=True, timeout=110,
     )  # fmt: skip
     assert done.returncode == 0 and f"{SECONDS} frames" in done.stdout, done.stdout + done.stderr
-    opened = set(told.read_text().splitlines())
+    opened = set(log.read_text().splitlines())
     assert opened, "the audit hook has seen nothing"
     if traced:
         for line in trace.read_text(errors="replace").splitlines():
-            found = re.search(r'(?:open|openat|creat)\(.*?"(.*?)"(.*)\) = \d+', line)
-            if found and re.search(r"O_WRONLY|O_RDWR|O_CREAT|creat", line):
-                opened.add(os.path.join(folder / "work", found[1]))
-    opened.discard(str(told))
+            match = re.search(r'(?:open|openat|creat)\(.*?"(.*?)"(.*)\) = \d+', line)
+            if match and re.search(r"O_WRONLY|O_RDWR|O_CREAT|creat", line):
+                opened.add(os.path.join(folder / "work", match[1]))
+    opened.discard(str(log))
     return folder, opened
 
 
@@ -118,14 +118,14 @@ def test_the_search_finds_the_canary_however_it_was_kept():
     whole = canary.picture(3, shown=True)
     small = cv2.resize(whole, (160, 120), interpolation=cv2.INTER_AREA)
     bgr = cv2.cvtColor(whole, cv2.COLOR_RGB2BGR)
-    kept = [
+    encoded = [
         whole.tobytes(), bgr.tobytes(), whole.transpose(2, 0, 1).tobytes(), small.tobytes(),
         cv2.resize(whole, (224, 224), interpolation=cv2.INTER_AREA).tobytes(),
         cv2.cvtColor(whole, cv2.COLOR_RGB2GRAY).tobytes(), whole.astype(np.float32).tobytes(),
         b"junk" + cv2.imencode(".png", bgr)[1].tobytes(),
         b"junk" + cv2.imencode(".jpg", cv2.resize(bgr, (120, 90)))[1].tobytes(),
     ]  # fmt: skip
-    assert [canary.in_bytes(b"x" * 7 + data) for data in kept] == [True] * len(kept)
+    assert [canary.in_bytes(b"x" * 7 + data) for data in encoded] == [True] * len(encoded)
     without = canary.picture(3, shown=False)
     others = [without.tobytes(), cv2.imencode(".jpg", without)[1].tobytes(), os.urandom(300_000)]
     assert [canary.in_bytes(data) for data in others] == [False] * len(others)
@@ -180,7 +180,7 @@ def test_what_lies_in_a_zone_is_in_no_input_no_ring_and_no_picture(video, engine
     stopped = [
         load_zones(tmp_path).mask_frame(read_frame_at(str(video), t)) for t in (6.0, 20.0)
     ]  # `ask` without a run
-    for frame in [*(one for one in ring if one.t in SHOWN), *fetched, *stopped]:
+    for frame in [*(frame for frame in ring if frame.t in SHOWN), *fetched, *stopped]:
         assert canary.in_image(frame.image) == (not zones), frame.t
         assert canary.in_pixels(frame.image.tobytes()) == (not zones)
     if zones:

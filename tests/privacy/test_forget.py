@@ -47,13 +47,13 @@ def _lvm(*arguments, status: int = 0) -> Done:
     out, err, code = io.StringIO(), io.StringIO(), 0
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
         try:
-            cli.app([str(one) for one in arguments], standalone_mode=False)
+            cli.app([str(argument) for argument in arguments], standalone_mode=False)
         except LvmError as error:
             code = error.exit_status
             err.write(str(error))
         finally:
             root = logging.getLogger()
-            for handler in [one for one in root.handlers if getattr(one, "of_lvm_edge", False)]:
+            for handler in [handler for handler in root.handlers if getattr(handler, "of_lvm_edge", False)]:
                 root.removeHandler(handler)
     assert code == status, out.getvalue() + err.getvalue()
     return Done(out.getvalue(), err.getvalue())
@@ -91,12 +91,12 @@ def state(pristine, tmp_path):
 def test_nothing_of_the_interval_is_left_in_any_file(state, span):
     before = load_snapshot(state)
     rows = _rows_between(before, *span)
-    kept = set(_rows_between(before, -1, span[0] - 1) + _rows_between(before, span[1] + 1, 1e6))
+    retained = set(_rows_between(before, -1, span[0] - 1) + _rows_between(before, span[1] + 1, 1e6))
     assert rows and any(row in _every_byte(state) for row in rows)
-    told = json.loads(_lvm("forget", "--state", state, "--from", span[0], "--to", span[1], "--json").stdout)
+    result = json.loads(_lvm("forget", "--state", state, "--from", span[0], "--to", span[1], "--json").stdout)
     data = _every_byte(state)
-    assert not [row for row in rows if row.strip(b"\0") and row in data and row not in kept]
-    assert told["tokens"] + 49 * told["pending_frames"] == len(rows) and told["thumbnails"] > 0
+    assert not [row for row in rows if row.strip(b"\0") and row in data and row not in retained]
+    assert result["tokens"] + 49 * result["pending_frames"] == len(rows) and result["thumbnails"] > 0
     names = {path.name for path in state.iterdir() if not path.name.startswith("memory.journal.")}
     assert names <= {FILE, "lock", "thumbnails", "privacy.json"}
     assert load_snapshot(state).version.last_tick == before.version.last_tick
@@ -110,10 +110,10 @@ def test_nothing_is_left_either_where_a_kill_came_between_two_renames(state):
     (state / PREVIOUS).hardlink_to(state / FILE)  # the snapshot has its second name, the new one not yet its
     before = load_snapshot(state)
     rows = _rows_between(before, 20, 50)
-    kept = set(_rows_between(before, -1, 19) + _rows_between(before, 51, 1e6))
+    retained = set(_rows_between(before, -1, 19) + _rows_between(before, 51, 1e6))
     _lvm("forget", "--state", state, "--from", 20, "--to", 50)
     data = _every_byte(state)
-    assert rows and not [row for row in rows if row.strip(b"\0") and row in data and row not in kept]
+    assert rows and not [row for row in rows if row.strip(b"\0") and row in data and row not in retained]
 
 
 def test_a_question_about_it_is_told_so_and_one_beside_it_is_not(state):
@@ -123,7 +123,7 @@ def test_a_question_about_it_is_told_so_and_one_beside_it_is_not(state):
     assert inside["abstained"] and inside["reason"] == "that time was forgotten on request"
     around = json.loads(_lvm(*ask, "--from", "10", "--to", "60").stdout)
     assert around["coverage"]["gaps"] == [{"from": 20, "to": 50, "reason": "forgotten"}]
-    assert not [one for one in around["evidence"] if 20 <= one["t"] < 50]
+    assert not [token for token in around["evidence"] if 20 <= token["t"] < 50]
     status = json.loads(_lvm("status", "--state", state, "--json").stdout)
     assert status["coverage"]["gaps"] == [{"from": 20.0, "to": 50.0, "reason": "forgotten"}]
 
@@ -131,8 +131,8 @@ def test_a_question_about_it_is_told_so_and_one_beside_it_is_not(state):
 @pytest.mark.parametrize("span, reset", [((20, 50), False), ((92, 97), False), ((0, 99), True)], ids=str)
 def test_what_is_left_resumes(engines, state, span, reset):
     options = ["--reset-background"] if reset else []
-    said = _lvm("forget", "--state", state, "--from", span[0], "--to", span[1], *options).stdout
-    assert ("emptied too and learns anew" in said) == reset
+    output = _lvm("forget", "--state", state, "--from", span[0], "--to", span[1], *options).stdout
+    assert ("emptied too and learns anew" in output) == reset
     with StateFolder(state) as held:
         service = watching(engines, DEMO, held)
         assert (service.version.background.cell_means is None) == reset
@@ -177,8 +177,8 @@ def test_a_running_process_forgets_by_its_door_and_goes_on(engines, tmp_path):
 
 def test_a_folder_in_use_names_the_door(engines, state):
     with StateFolder(state):
-        said = _lvm("forget", "--state", state, "--from", "1", "--to", "9", status=2).stderr
-    assert "in use by a running lvm-edge; ask it over HTTP with --url" in said
+        output = _lvm("forget", "--state", state, "--from", "1", "--to", "9", status=2).stderr
+    assert "in use by a running lvm-edge; ask it over HTTP with --url" in output
     assert load_snapshot(state).version.coverage.gaps == ()
 
 
@@ -202,12 +202,12 @@ def test_how_much_of_the_background_was_of_the_interval_is_told(state):
     version = load_snapshot(state).version  # 100 s: three clips and ten frames of the fourth
     shares = {}
     for span in ((0, 30), (30, 60), (60, 90), (0, 90), (95, 100)):
-        _, told = forget_span(version, *span, clip_s=30, clip_frames=30)
-        shares[span] = (told.svd_share, told.cell_share)
+        _, result = forget_span(version, *span, clip_s=30, clip_frames=30)
+        shares[span] = (result.svd_share, result.cell_share)
     assert shares[0, 90] == pytest.approx((1, 1), abs=0.05) and shares[95, 100] == (0, 0)
     # The cell means are 0.81 of the first clip, 0.09 of the second and 0.1 of the third.
-    found = [shares[span][1] for span in ((0, 30), (30, 60), (60, 90))]
-    assert found == pytest.approx([0.81, 0.09, 0.10], abs=0.02)
+    cell_shares = [shares[span][1] for span in ((0, 30), (30, 60), (60, 90))]
+    assert cell_shares == pytest.approx([0.81, 0.09, 0.10], abs=0.02)
     svd = [shares[span][0] for span in ((0, 30), (30, 60), (60, 90))]
     assert sum(svd) == pytest.approx(1, abs=0.05) and svd[0] <= svd[1] <= svd[2]
 
@@ -278,7 +278,7 @@ def test_forgetting_a_version_that_knows_nothing_changes_nothing():
     from tests.support.fakes import small_network
 
     version = empty_version(small_network())
-    after, told = forget_span(version, 0, 10, clip_s=4, clip_frames=4)
-    assert after == replace(version) and told.tokens == 0 and "less than 0.1 %" in told.remains()
+    after, result = forget_span(version, 0, 10, clip_s=4, clip_frames=4)
+    assert after == replace(version) and result.tokens == 0 and "less than 0.1 %" in result.remains()
     with pytest.raises(LvmError):
         forget_span(version, 10, 10, clip_s=4, clip_frames=4)

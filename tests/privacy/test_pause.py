@@ -62,9 +62,9 @@ def camera(engines, folder, monkeypatch):
     return watching(engines, CAMERA, folder)
 
 
-def _wait(found, seconds: float = 20.0):
+def _wait(condition, seconds: float = 20.0):
     end = time.monotonic() + seconds
-    while not found():
+    while not condition():
         assert time.monotonic() < end, "it did not happen"
         time.sleep(0.01)
 
@@ -94,7 +94,7 @@ def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
     camera.stop()
     thread.join(5)
     assert Camera.opened == 2 and not load_saved_settings(folder.folder).paused
-    (gap,) = [one for one in camera.version.coverage.gaps_explained() if one[1] - one[0] > 500]
+    (gap,) = [gap for gap in camera.version.coverage.gaps_explained() if gap[1] - gap[0] > 500]
     assert gap[2] == "paused"
     assert camera.snapshot().header.seen == Camera.decoded
 
@@ -155,8 +155,8 @@ def test_a_recording_stands_still_and_goes_on_bit_for_bit(engines, folder, tmp_p
         whole = watching(engines, DEMO, other)
         whole.run(45)
     assert paused and service.version.frames == 45 and service.version.coverage.gaps == ()
-    one, two = arrays_of(service.version), arrays_of(whole.version)
-    assert all(one[name].tobytes() == two[name].tobytes() for name in two)
+    resumed, uncut = arrays_of(service.version), arrays_of(whole.version)
+    assert all(resumed[name].tobytes() == uncut[name].tobytes() for name in uncut)
 
 
 def test_a_note_that_cannot_be_read_is_no_leave_to_watch(engines, folder):
@@ -177,8 +177,8 @@ def test_by_http_with_the_right_content_type_only(engines, tmp_path):
     assert reply.status_code == 422 and not service.privacy.paused
     for body in ("", "{}", '{"paused": "yes"}', '{"paused": true, "x": 1}', "[" * 9000):
         reply = client.post("/api/v1/privacy", content=body, headers={"content-type": "application/json"})
-        wanted = 413 if len(body) > 4096 else 422
-        assert reply.status_code == wanted and not service.privacy.paused, body
+        expected = 413 if len(body) > 4096 else 422
+        assert reply.status_code == expected and not service.privacy.paused, body
     assert client.post("/api/v1/privacy", json={"paused": True}).json()["paused"] is True
     assert service.privacy.paused and load_saved_settings(tmp_path).paused
     assert client.post("/api/v1/privacy", json={"paused": True, "camera": "x"}).status_code == 422

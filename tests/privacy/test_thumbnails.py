@@ -52,9 +52,9 @@ def test_pictures_of_remembered_moments_only_and_for_the_owner_only(tmp_path):
     assert (tmp_path / FOLDER).stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / FOLDER).iterdir()} == {0o600}
     t = min(ticks) / 5
-    shown = read_image(thumbnails.read(t))
-    assert shown.shape == (32, 32, 3) and thumbnails.times()[0] == t and thumbnails.read(999) is None
-    assert abs(shown.mean() - frames(9)[int(t)].image.mean()) < 10
+    picture = read_image(thumbnails.read(t))
+    assert picture.shape == (32, 32, 3) and thumbnails.times()[0] == t and thumbnails.read(999) is None
+    assert abs(picture.mean() - frames(9)[int(t)].image.mean()) < 10
 
 
 def test_number_bytes_and_age_are_bounded(tmp_path):
@@ -89,9 +89,9 @@ def test_pictures_that_a_wrong_clock_wrote_age_from_when_it_is_right(tmp_path, m
 
 def test_switched_off_what_was_kept_is_removed(tmp_path, caplog):
     _watched(Thumbnails(tmp_path, _settings()), 8)
-    kept = len(_names(tmp_path))
+    count = len(_names(tmp_path))
     Thumbnails(tmp_path, ThumbnailSettings())
-    assert not (tmp_path / FOLDER).exists() and f"{kept} that were kept before are removed" in caplog.text
+    assert not (tmp_path / FOLDER).exists() and f"{count} that were kept before are removed" in caplog.text
 
 
 def test_what_is_half_written_or_foreign_goes_at_the_next_start(tmp_path):

@@ -167,5 +167,5 @@ def test_a_zone_that_is_none_is_named_with_its_line(tmp_path, zone, words):
     path.write_text(f"{HEAD}        pad: {zone}\n")
     with pytest.raises(LvmError) as caught:
         load_config(path)
-    said = str(caught.value)
-    assert said.startswith(f"{path}:7: cameras.lane.privacy.zones.pad") and words in said
+    message = str(caught.value)
+    assert message.startswith(f"{path}:7: cameras.lane.privacy.zones.pad") and words in message

@@ -15,7 +15,7 @@ from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.runtime import Service
 from tests.support.cameras import fake_engines
-from tools.docs.grafana import PANELS, PLACE, dashboard, text
+from tools.docs.grafana import FILE, PANELS, make_dashboard, render_dashboard
 
 PROMETHEUS = configs() / "prometheus"
 ALARMS = Path(__file__).parents[1] / "data" / "alerts.yml"
@@ -38,8 +38,8 @@ def test_every_metric_that_a_panel_names_exists(tmp_path):
 
 
 def test_the_file_is_current_and_its_panels_do_not_overlap():
-    assert PLACE.read_text() == text(), "run python -m tools.docs.grafana"
-    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in dashboard()["panels"]]
+    assert FILE.read_text() == render_dashboard(), "run python -m tools.docs.grafana"
+    places = [tuple(panel["gridPos"][key] for key in "xy") for panel in make_dashboard()["panels"]]
     assert len(set(places)) == len(places) == len(PANELS)
 
 

@@ -1,10 +1,16 @@
 """The documentation: size, links, and that every page has its place in the site."""
 
 import re
+import shlex
 from pathlib import Path
 
+import click
 import pytest
+import typer
 import yaml
+
+from edge_runtime.interfaces.cli.main import app
+from tools.docs.tutorial import BLOCK, find_commands
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -84,3 +90,52 @@ def test_the_pages_for_users_stay_short():
 @pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
 def test_every_code_block_is_closed(page):
     assert len(re.findall(r"^```", page.read_text(), re.M)) % 2 == 0
+
+
+def _lvm_edge_commands(page: Path) -> list[str]:
+    """Return the commands of a page's code blocks that begin with lvm-edge, without what the shell adds."""
+    blocks = re.findall(r"^```(?:sh|console|text)\n(.*?)^```", page.read_text(), re.M | re.S)
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    found = []
+    for line in lines:
+        line = re.split(r"\s+(?:#|>|\||&)", line)[0]
+        line = re.sub(r"^(?:\w+=\S+ )*(?:sudo )?(?:\S*/bin/)?(?=lvm-edge )", "", line)
+        if line.startswith("lvm-edge ") and not line.endswith("\\"):
+            found.append(line)
+    return found
+
+
+@pytest.mark.parametrize("page", [README, *PAGES], ids=lambda page: page.name)
+def test_the_commands_of_a_page_are_those_of_the_program(page):
+    """Commands and options exist; values are not looked at."""
+    for line in _lvm_edge_commands(page):
+        command, arguments = typer.main.get_command(app), shlex.split(line)[1:]
+        context = click.Context(command)
+        while isinstance(command, click.Group):
+            parser = command.make_parser(context)
+            parser.allow_interspersed_args = False
+            _, arguments, _ = parser.parse_args(arguments)
+            assert arguments and arguments[0] in command.commands, f"{page.name}: {line}"
+            command = command.commands[arguments[0]]
+            context, arguments = click.Context(command, parent=context), arguments[1:]
+        try:
+            command.make_parser(context).parse_args(arguments)
+        except click.UsageError as error:
+            pytest.fail(f"{page.name}: {line}: {error}")
+
+
+def test_the_modules_that_pages_run_are_there():
+    missing = set()
+    for page in [README, ROOT / "CONTRIBUTING.md", *PAGES]:
+        for name in re.findall(r"python -m ((?:tools|export|edge_runtime)[\w.]*)", page.read_text()):
+            path = ROOT.joinpath(*name.rstrip(".").split("."))
+            if not (path.with_suffix(".py").is_file() or (path / "__main__.py").is_file()):
+                missing.add(f"{page.name}: {name}")
+    assert not missing
+
+
+def test_every_command_of_the_tutorial_has_its_output():
+    blocks = BLOCK.findall((DOCS / "tutorial.md").read_text())
+    assert len(blocks) >= 4
+    for _, body in blocks:
+        assert find_commands(body) and len(body.splitlines()) > len(find_commands(body))

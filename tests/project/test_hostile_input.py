@@ -33,7 +33,7 @@ from edge_runtime.sources.growing_file import GrowingVideo
 from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.logs import _Lines
+from edge_runtime.system.logs import _LineFormatter
 from edge_runtime.system.secrets import register_secret
 from engines.errors import LvmError
 from tests.support.media import write_video
@@ -293,7 +293,7 @@ def test_a_secret_is_in_no_log_line_and_no_traceback():
         raise ValueError("no such camera rtsp://me:hunter22@host")
     except ValueError:
         record = logging.LogRecord("x", logging.ERROR, "f", 1, "failed for %s", ("hunter22",), sys.exc_info())
-    text = _Lines().format(record)
+    text = _LineFormatter().format(record)
     assert "hunter22" not in text and "ERROR x: failed for ***" in text
     assert "ValueError: no such camera rtsp://***@host" in text
 

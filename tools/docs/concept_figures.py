@@ -29,15 +29,15 @@ SIDE = 7
 DPI = 100
 
 
-def grid_picture(memory: Memory) -> Any:
-    """The moment of which most is remembered: its picture, and the same with the cells that were kept."""
+def draw_grid(memory: Memory) -> Any:
+    """Draw the moment of which most is remembered: its picture, and the same with the remembered cells."""
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
 
-    kept = memory.version.memory
-    ticks, cells = kept.tick[kept.valid], kept.cell[kept.valid]
-    found, counts = np.unique(ticks, return_counts=True)
-    tick = int(found[np.argmax(counts)])
+    tokens = memory.version.memory
+    ticks, cells = tokens.tick[tokens.valid], tokens.cell[tokens.valid]
+    moments, counts = np.unique(ticks, return_counts=True)
+    tick = int(moments[np.argmax(counts)])
     image = read_frame_at(DEMO, tick / TICKS_PER_SECOND).image  # (H, W, 3)
     height, width = image.shape[:2]
     figure = Figure(figsize=(9, 2.9), layout="constrained")
@@ -53,7 +53,7 @@ def grid_picture(memory: Memory) -> Any:
     return figure
 
 
-def memory_picture(memory: Memory) -> Any:
+def draw_memory(memory: Memory) -> Any:
     """What is remembered of all ten minutes, and when something really happened."""
     figure = memory.plot()
     (axes,) = figure.axes
@@ -64,26 +64,26 @@ def memory_picture(memory: Memory) -> Any:
     return figure
 
 
-def answer_picture(memory: Memory) -> Any:
+def draw_answer(memory: Memory) -> Any:
     """When something was done with a product, what that rests on, and the truth."""
-    shown = make_demo_questions(DEMO, SECONDS)[2]
-    assert isinstance(shown.query.object, Photos)  # type: ignore[union-attr]
-    answer = memory.ask(shown.query)
+    question = make_demo_questions(DEMO, SECONDS)[2]
+    assert isinstance(question.query.object, Photos)  # type: ignore[union-attr]
+    answer = memory.ask(question.query)
     figure = memory.plot(answer)
     (axes,) = figure.axes
-    said = f"{answer.answer} ({answer.confidence:.0%}); truth: {shown.truth}"
-    axes.set_title(f"{shown.text} {said}", fontsize=10)
+    result = f"{answer.answer} ({answer.confidence:.0%}); truth: {question.truth}"
+    axes.set_title(f"{question.text} {result}", fontsize=10)
     return figure
 
 
 PICTURES = {
-    "concept-grid.png": grid_picture,
-    "concept-memory.png": memory_picture,
-    "concept-answer.png": answer_picture,
+    "concept-grid.png": draw_grid,
+    "concept-memory.png": draw_memory,
+    "concept-answer.png": draw_answer,
 }
 
 
-def draw(folder: Path) -> dict[str, int]:
+def draw_all(folder: Path) -> dict[str, int]:
     """All of them. Returns their bytes by name."""
     with Memory(backend="onnxruntime", threads=1) as memory:
         memory.watch(DEMO, seconds=SECONDS)
@@ -98,7 +98,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, default=Path("docs"))
-    print(json.dumps({"pictures": draw(parser.parse_args().folder)}))
+    print(json.dumps({"pictures": draw_all(parser.parse_args().folder)}))
 
 
 if __name__ == "__main__":

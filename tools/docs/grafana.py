@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PLACE = Path(__file__).parents[2] / "configs" / "grafana" / "lvm-edge.json"
+FILE = Path(__file__).parents[2] / "configs" / "grafana" / "lvm-edge.json"
 SOURCE = {"type": "prometheus", "uid": "${source}"}
 WIDE, HIGH = 8, 7
 
@@ -85,7 +85,7 @@ PANELS: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def dashboard() -> dict[str, Any]:
+def make_dashboard() -> dict[str, Any]:
     """As Grafana imports it; the data source and the cameras are chosen on top."""
     cameras = {
         "name": "camera",
@@ -105,11 +105,11 @@ def dashboard() -> dict[str, Any]:
         "time": {"from": "now-6h", "to": "now"},
         "refresh": "30s",
         "templating": {"list": [{"name": "source", "type": "datasource", "query": "prometheus"}, cameras]},
-        "panels": [_panel(number, *one) for number, one in enumerate(PANELS)],
+        "panels": [_make_panel(number, *panel) for number, panel in enumerate(PANELS)],
     }
 
 
-def _panel(number: int, title: str, unit: str, query: str, legend: str) -> dict[str, Any]:
+def _make_panel(number: int, title: str, unit: str, query: str, legend: str) -> dict[str, Any]:
     return {
         "id": number + 1,
         "type": "timeseries",
@@ -121,14 +121,14 @@ def _panel(number: int, title: str, unit: str, query: str, legend: str) -> dict[
     }
 
 
-def text() -> str:
-    return json.dumps(dashboard(), indent=1) + "\n"
+def render_dashboard() -> str:
+    return json.dumps(make_dashboard(), indent=1) + "\n"
 
 
 def main() -> int:
-    PLACE.parent.mkdir(parents=True, exist_ok=True)
-    PLACE.write_text(text())
-    print(json.dumps({"written": str(PLACE), "panels": len(PANELS)}))
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(render_dashboard())
+    print(json.dumps({"written": str(FILE), "panels": len(PANELS)}))
     return 0
 
 

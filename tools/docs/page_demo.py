@@ -2,7 +2,7 @@
 
     python -m tools.docs.page_demo --past 1500
 
-serves the page until it is stopped. Its past has a gap that nobody watched and one that was forgotten.
+serves the page until it is stopped. Its past has a gap that was not watched and a gap that was forgotten.
 """
 
 from __future__ import annotations
@@ -103,9 +103,9 @@ def _fill(catalogue: Catalogue, past: float) -> None:
     """Products that something was done with, by what: the demo's have no names."""
     for name, until in (("Seen early", past * 0.5), ("Seen late", past * 0.9)):
         for asked in make_demo_questions("demo?seed=0", until)[:1]:
-            wanted = asked.query.object  # type: ignore[union-attr]
-            assert isinstance(wanted, Photos)
-            catalogue.add(name, [read_image(wanted.photos[0])])
+            product = asked.query.object  # type: ignore[union-attr]
+            assert isinstance(product, Photos)
+            catalogue.add(name, [read_image(product.photos[0])])
 
 
 def _wait_for(service: Service, past: float) -> None:

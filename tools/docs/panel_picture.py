@@ -34,11 +34,11 @@ AFTER_S = 1800.0
 WITHIN_S = 600.0
 
 
-def event_in_view() -> tuple[Event, float, Box]:
+def find_event_in_view() -> tuple[Event, float, Box]:
     """The first event that begins after AFTER_S and whose product is visible in its middle, that moment in
     seconds, and where the product is then: xyxy, normalised."""
     world = parse_demo(DEMO).make_world()
-    for event in sorted(world.events(AFTER_S, AFTER_S + WITHIN_S), key=lambda one: one.start):
+    for event in sorted(world.events(AFTER_S, AFTER_S + WITHIN_S), key=lambda event: event.start):
         middle = float(round((event.start + event.end) / 2))
         for track in world.truth(middle).active:
             if event.start >= AFTER_S and track.instance == event.instance:
@@ -46,7 +46,7 @@ def event_in_view() -> tuple[Event, float, Box]:
     raise SystemExit(f"of {WITHIN_S:g} s of the demo no product is in view")
 
 
-def questions(event: Event, t: float, box: Box) -> list[str]:
+def make_questions(event: Event, t: float, box: Box) -> list[str]:
     """As a person types them: what was done with it, where was it, when was that done."""
     name, boxed = ACTIVITIES[event.activity].name, f"{','.join(f'{side:.2f}' for side in box)}@{t:g}"
     span = f"--from {event.start:.0f} --to {event.end:.0f}"
@@ -61,13 +61,13 @@ def main(place: Path) -> None:
     console = Console(
         record=True, width=108, file=io.StringIO(), force_terminal=True, color_system="truecolor"
     )
-    event, t, box = event_in_view()
+    event, t, box = find_event_in_view()
     engines = Engines.load(Bundle.open(default_bundle()))
     with tempfile.TemporaryDirectory() as state, Service(engines) as service:
         camera = service.add(CameraSettings(DEMO, Path(state)))
         panel = Panel(service, "http://127.0.0.1:8971")
         service.run(event.end + 5, lambda: panel.frames_per_s(camera))
-        asked = questions(event, t, box)
+        asked = make_questions(event, t, box)
         for question in asked:  # an engine's first call for a kind of question costs more than any other
             service.ask(parse_line(question))
         for question in asked:

@@ -33,28 +33,28 @@ README_BYTES = 300_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def chromium() -> str:
-    """The browser of this machine. Raises Unavailable."""
-    found = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if found is None:
+def find_chromium() -> str:
+    """Return the path of this machine's browser. Raises Unavailable."""
+    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
+    if path is None:
         raise Unavailable("there is no Chromium here: apt install chromium")
-    return found
+    return path
 
 
-def product_photo(service: Service, folder: Path) -> tuple[Path, str]:
-    """A photo of the product that something was done with a while ago, and what that was."""
+def save_product_photo(service: Service, folder: Path) -> tuple[Path, str]:
+    """Save a photo of a product that was handled a while ago; return its path and the activity."""
     camera = next(iter(service.cameras.values()))
     until = (camera.version.coverage.end or 0) * 0.9
     asked = make_demo_questions(camera.settings.source, until)[2]
-    wanted = asked.query.object  # type: ignore[union-attr]
-    assert isinstance(wanted, Photos)
+    product = asked.query.object  # type: ignore[union-attr]
+    assert isinstance(product, Photos)
     file = folder / "product.png"
-    file.write_bytes(wanted.photos[0])
+    file.write_bytes(product.photos[0])
     return file, asked.query.activity or ""
 
 
 class Scenes:
-    """What is photographed of one page. Each scene begins where the one before it has left the page."""
+    """What is photographed of a page. Each scene begins where the scene before it left the page."""
 
     def __init__(self, page: Any, photo: Path, activity: str) -> None:
         self.page, self._photo, self._activity = page, photo, activity
@@ -90,13 +90,13 @@ class Scenes:
         """A range in the gap that nobody watched, dragged."""
         page = self.page
         page.click("#zoom-all")
-        told = page.evaluate("fetch('/api/v1/memory?camera=lane 1').then((reply) => reply.json())")[
+        coverage = page.evaluate("fetch('/api/v1/memory?camera=lane 1').then((reply) => reply.json())")[
             "coverage"
         ]
-        gap = next(one for one in told["gaps"] if "reason" not in one)
+        gap = next(gap for gap in coverage["gaps"] if "reason" not in gap)
         long = gap["to"] - gap["from"]
         track = page.locator("#track").bounding_box()
-        wide, y = track["width"] / told["to"], track["y"] + 50
+        wide, y = track["width"] / coverage["to"], track["y"] + 50
         page.mouse.move(track["x"] + (gap["from"] + 0.2 * long) * wide, y)
         page.mouse.down()
         page.mouse.move(track["x"] + (gap["from"] + 0.7 * long) * wide, y, steps=4)
@@ -133,7 +133,7 @@ class Scenes:
 SCENES = ("start", "answer", "boxes", "unwatched", "catalogue", "object", "paused")
 
 
-def shots(
+def take_screenshots(
     browser: Any, address: str, service: Service, output: Path, photo: Path, activity: str, only: str = ""
 ) -> list[Path]:
     made: list[Path] = []
@@ -158,30 +158,32 @@ def shots(
     return made
 
 
-def coarser(image: Any, bits: int) -> Any:
-    """(H, W, 3) uint8 with `bits` of each colour told apart: of those alike the most frequent stands for all,
-    so that the grounds of the page keep their colours exactly."""
+def reduce_colours(image: Any, bits: int) -> Any:
+    """Return the image (H, W, 3) uint8 with `bits` for each channel; of similar colours the most frequent
+    stays, so that the page's backgrounds keep their colours exactly."""
     flat = image.reshape(-1, 3).astype(np.int64)
     alike = (flat >> (8 - bits)) @ (1 << 16, 1 << 8, 1)
     both, counts = np.unique(alike << 24 | flat @ (1 << 16, 1 << 8, 1), return_counts=True)
     order = np.lexsort((counts, both >> 24))
     last = np.append(np.diff(both[order] >> 24) != 0, True)
-    known, shown = both[order][last] >> 24, both[order][last] & 0xFFFFFF
-    found = shown[np.searchsorted(known, alike)]
+    known, colours = both[order][last] >> 24, both[order][last] & 0xFFFFFF
+    pixels = colours[np.searchsorted(known, alike)]
     return (
-        np.stack((found >> 16, found >> 8 & 255, found & 255), axis=-1).astype(np.uint8).reshape(image.shape)
+        np.stack((pixels >> 16, pixels >> 8 & 255, pixels & 255), axis=-1)
+        .astype(np.uint8)
+        .reshape(image.shape)
     )
 
 
-def readme_picture(shot: Path, file: Path) -> int:
-    """A picture of at most 300 kB: the noise of the demo's camera costs most of a PNG, so it is shown smaller
-    and with fewer colours until it fits. Returns its bytes."""
+def write_readme_picture(shot: Path, file: Path) -> int:
+    """Write a picture of at most 300 kB and return its bytes: smaller and with fewer colours until it fits,
+    because the noise of the demo's camera takes most of a PNG."""
     image = cv2.imread(str(shot))
     assert image is not None
     for width, bits in ((1440, 5), (1200, 5), (1200, 4), (1000, 4), (800, 4)):
         height = round(image.shape[0] * width / image.shape[1])
         small = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
-        done, data = cv2.imencode(".png", coarser(small, bits), [cv2.IMWRITE_PNG_COMPRESSION, 9])
+        done, data = cv2.imencode(".png", reduce_colours(small, bits), [cv2.IMWRITE_PNG_COMPRESSION, 9])
         assert done
         if len(data) <= README_BYTES:
             file.write_bytes(data.tobytes())
@@ -201,7 +203,7 @@ def main() -> None:
     try:
         from playwright.sync_api import sync_playwright
 
-        executable = chromium()
+        executable = find_chromium()
     except ImportError:
         sys.exit("playwright is not installed: pip install playwright")
     except Unavailable as error:
@@ -209,14 +211,16 @@ def main() -> None:
     asked.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
         with served(Path(folder), asked.past, cameras=2) as (address, service):
-            photo, activity = product_photo(service, Path(folder))
+            photo, activity = save_product_photo(service, Path(folder))
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            made = shots(browser, address, service, asked.output, photo, activity, asked.only)
+            made = take_screenshots(browser, address, service, asked.output, photo, activity, asked.only)
             browser.close()
-    told = {file.name: file.stat().st_size for file in made}
+    sizes = {file.name: file.stat().st_size for file in made}
     if asked.readme:
-        told[asked.readme.name] = readme_picture(asked.output / "desktop-light-answer.png", asked.readme)
-    print(json.dumps({"pictures": told}))
+        sizes[asked.readme.name] = write_readme_picture(
+            asked.output / "desktop-light-answer.png", asked.readme
+        )
+    print(json.dumps({"pictures": sizes}))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import Source
-from edge_runtime.sources.camera import Camera
+from edge_runtime.sources.camera import V4l2Camera
 from edge_runtime.sources.supervised import SupervisedSource
 from engines.errors import Unavailable
 from tools.fakes.http_camera import HttpServer
@@ -214,7 +214,7 @@ class Plugged(FaultyCamera):
 
     def source(self, sample_fps: float) -> Source:
         def opened(start: float) -> Source:
-            return Camera("usb", self._connect, sample_fps=sample_fps, start=start)
+            return V4l2Camera("usb", self._connect, sample_fps=sample_fps, start=start)
 
         return SupervisedSource(opened, "usb", sample_fps=sample_fps)
 

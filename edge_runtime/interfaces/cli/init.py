@@ -82,13 +82,14 @@ def _is_terminal() -> bool:
 
 
 def _usable_cameras() -> list[str]:
-    return [one.source for one in list_cameras() if one.problem is None]
+    return [camera.source for camera in list_cameras() if camera.problem is None]
 
 
 def _ask_sources(defaults: Sequence[str]) -> list[str]:
-    for one in list_cameras():
+    for camera in list_cameras():
         typer.echo(
-            f"  {one.source:8} {one.name} at {one.path}" + (f" ({one.problem})" if one.problem else "")
+            f"  {camera.source:8} {camera.name} at {camera.path}"
+            + (f" ({camera.problem})" if camera.problem else "")
         )
     answer: str = typer.prompt(
         "What to watch (camera numbers, files or addresses, separated by blanks; demo needs none)",

@@ -1,4 +1,4 @@
-"""Several cameras as people and programs use them: one real process, its lines, its signals, its doors."""
+"""Several cameras as people and programs use them: one real process, its lines, signals and interfaces."""
 
 import contextlib
 import json
@@ -25,10 +25,10 @@ SCAN = '{"type": "object", "activity": "scan", "camera": "%s"}\n'
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
-def _wait_for(found, what: str, seconds: float = 40):
+def _wait_for(condition, what: str, seconds: float = 40):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if value := found():
+        if value := condition():
             return value
         time.sleep(0.05)
     raise AssertionError(f"{what} did not come in {seconds} s")
@@ -64,8 +64,8 @@ def _config(folder: Path, cameras: dict[str, str]) -> Path:
 
 
 def _frames(folder: Path, name: str) -> int:
-    found = load_snapshot(folder / "states" / name)
-    return found.version.frames if found else 0
+    snapshot = load_snapshot(folder / "states" / name)
+    return snapshot.version.frames if snapshot else 0
 
 
 @timed
@@ -91,7 +91,7 @@ def test_several_cameras_run_are_asked_reloaded_paused_and_stopped(tmp_path):
 
             def listed() -> dict:
                 with urllib.request.urlopen(address + "/api/v1/cameras", timeout=10) as reply:
-                    return {one["camera"]: one for one in json.loads(reply.read())["cameras"]}
+                    return {row["camera"]: row for row in json.loads(reply.read())["cameras"]}
 
             assert listed()["a"]["condition"] == "running" and listed()["mute"]["frames"] == 0
             pause = urllib.request.Request(address + "/api/v1/cameras/b/paused", b"true", method="PUT")
@@ -134,14 +134,14 @@ def test_a_run_over_files_ends_when_all_have_ended_and_each_is_asked_by_name(tmp
     assert done.stderr.splitlines()[-1].startswith("lvm-edge: there is no source")
     states = tmp_path / "states"
     status = json.loads(_lvm("status", "--state", states, "--json").stdout)["cameras"]
-    assert {name: (one["frames"], one["ended"]) for name, one in status.items()} == {
+    assert {name: (row["frames"], row["ended"]) for name, row in status.items()} == {
         "long": (25, True), "short": (9, True)
     }  # fmt: skip
     ask = ["ask", "object", "--activity", "scan", "--json"]
     answer = json.loads(_lvm(*ask, "--config", config, "--camera", "short").stdout)
     assert answer["coverage"] == {"from": 0, "to": 9, "gaps": []}
     again = _lvm("run", "--config", config, "--no-http", "--json", status=2)
-    seen = {name: (one["frames"], one["seen"]) for name, one in json.loads(again.stdout)["cameras"].items()}
+    seen = {name: (row["frames"], row["seen"]) for name, row in json.loads(again.stdout)["cameras"].items()}
     assert seen == {"short": (9, 18), "long": (25, 50), "none": (0, 0)}
 
 
@@ -157,10 +157,10 @@ def test_a_camera_whose_memory_cannot_be_used_keeps_no_other_from_watching(tmp_p
 
 def test_bench_measures_several_cameras():
     options = ["--seconds", 0.3, "--rounds", 1, "--no-density", "--backend", "onnxruntime", "--threads", 1]
-    found = json.loads(_lvm("bench", "--cameras", 2, *options).stdout.splitlines()[-1])
-    assert found["threads"] == 1 and list(found["demo"]) == list(found["stalled"]) == ["1", "2"]
-    assert found["same_in_any_batch"] in (True, False)
-    two = found["demo"]["2"]
+    result = json.loads(_lvm("bench", "--cameras", 2, *options).stdout.splitlines()[-1])
+    assert result["threads"] == 1 and list(result["demo"]) == list(result["stalled"]) == ["1", "2"]
+    assert result["same_in_any_batch"] in (True, False)
+    two = result["demo"]["2"]
     assert len(two["each"]) == 2 and 0 <= two["fairness"] <= 1 and two["frames_per_s"] > 0
     assert sum(two["each"]) == pytest.approx(two["frames_per_s"]) and two["cpu_ms_per_frame"] > 0
 

@@ -53,10 +53,10 @@ def running(*arguments):
             process.kill()
 
 
-def _wait_for(found, what: str, seconds: float = 20):
+def _wait_for(condition, what: str, seconds: float = 20):
     end = time.monotonic() + seconds
     while time.monotonic() < end:
-        if value := found():
+        if value := condition():
             return value
         time.sleep(0.02)
     raise AssertionError(f"{what} did not come in {seconds} s")
@@ -121,26 +121,26 @@ def test_an_answer_for_people_begins_with_the_answer(state):
 
 def test_the_status_of_a_folder_without_a_memory_is_0_frames(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        found = json.loads(lvm("status", "--state", folder, "--json").stdout)
-        assert found["frames"] == 0 and found["state"] == str(folder)
+        result = json.loads(lvm("status", "--state", folder, "--json").stdout)
+        assert result["frames"] == 0 and result["state"] == str(folder)
     assert not (tmp_path / "nowhere").exists()
 
 
 def test_doctor_names_the_backends_and_the_choice():
-    found = json.loads(lvm("doctor", "--json").stdout)
-    assert found["backends"]["onnxruntime"] == "ready" and found["backends"][found["auto"]] == "ready"
-    assert found["bundle"]["trained"] is True and found["cores"] >= 1
+    result = json.loads(lvm("doctor", "--json").stdout)
+    assert result["backends"]["onnxruntime"] == "ready" and result["backends"][result["auto"]] == "ready"
+    assert result["bundle"]["trained"] is True and result["cores"] >= 1
 
 
 def test_the_last_line_of_bench_is_one_json_object():
     done = lvm("bench", "--rounds", 1, "--questions", 2, "--backend", "onnxruntime", "--threads", 1)
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["backend"] == "onnxruntime" and list(found["engines"]) == ["onnxruntime"]
-    assert found["ingest"]["ratio"] > 0 and found["ingest"]["frames_per_s"] > 0
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["backend"] == "onnxruntime" and list(result["engines"]) == ["onnxruntime"]
+    assert result["ingest"]["ratio"] > 0 and result["ingest"]["frames_per_s"] > 0
     for kind in ("activity", "object", "time"):
-        assert 0 < found["query"][kind]["p50_ms"] <= found["query"][kind]["p99_ms"]
-    assert found["sampler"]["ms"] > 0 and found["svd"]["ms"] > 0
-    assert found["state"]["bytes"] > 0 and found["rss"]["bytes"] > 0
+        assert 0 < result["query"][kind]["p50_ms"] <= result["query"][kind]["p99_ms"]
+    assert result["sampler"]["ms"] > 0 and result["svd"]["ms"] > 0
+    assert result["state"]["bytes"] > 0 and result["rss"]["bytes"] > 0
 
 
 # -- while it runs -----------------------------------------------------------------------------------------
@@ -193,9 +193,10 @@ def test_a_run_that_is_ended_goes_on_as_the_uninterrupted_one(tmp_path, whole, n
     done = load_snapshot(cut).version.frames
     assert 12 <= done < 64
     lvm("run", "--source", PACED, "--state", cut, "--for", 64 - done, *options)
-    one, two = load_snapshot(cut).version, load_snapshot(whole).version
-    assert one.frames == two.frames == 64 and one.coverage == two.coverage
-    first, second = arrays_of(one), arrays_of(two)
+    cut_version, whole_version = load_snapshot(cut).version, load_snapshot(whole).version
+    assert cut_version.frames == whole_version.frames == 64
+    assert cut_version.coverage == whole_version.coverage
+    first, second = arrays_of(cut_version), arrays_of(whole_version)
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
 
 
@@ -210,8 +211,8 @@ def test_a_video_is_watched_to_its_end_and_a_box_in_it_is_asked_later(tmp_path):
 
 def test_a_running_process_answers_over_http_as_on_its_state(tmp_path, wrong):
     run = ["run", "--source", FAST, "--for", 9]
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        address = f"127.0.0.1:{taken.getsockname()[1]}"
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"127.0.0.1:{listener.getsockname()[1]}"
         status, line = wrong(*run, "--state", tmp_path / "x", "--http", address)
         assert status == 2 and "choose another port or --no-http" in line
     url = f"http://{address}"
@@ -242,13 +243,13 @@ def test_on_a_terminal_a_question_is_typed_into_the_panel(tmp_path):
         "--no-http",
     ]
     environment = _environment(COLUMNS="160", LINES="40", TERM="xterm")
-    shown = b""
+    output = b""
 
     def says(words: bytes) -> bool:
-        nonlocal shown
+        nonlocal output
         while select.select([master], [], [], 0)[0]:
-            shown += os.read(master, 65536)
-        return words in shown
+            output += os.read(master, 65536)
+        return words in output
 
     with subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, env=environment) as process:
         try:

@@ -47,11 +47,11 @@ def test_python_bindings_without_gstreamer_behind_them_are_none(tmp_path, monkey
 
 
 @pytest.mark.parametrize(
-    ("said", "state", "words"),
+    ("printed", "state", "words"),
     [("yes", "ok", "synchronised"), ("no", "note", "may be wrong"), (None, "note", "unknown whether")],
 )
-def test_the_clock(said, state, words, monkeypatch):
-    monkeypatch.setattr(machine, "run_command", lambda command: said)
+def test_the_clock(printed, state, words, monkeypatch):
+    monkeypatch.setattr(machine, "run_command", lambda command: printed)
     finding = machine.check_clock()
     assert finding.state == state and words in finding.found
 
@@ -77,11 +77,11 @@ def test_a_governor_that_keeps_it_slow_is_noted(driver, state, monkeypatch, tmp_
 
 
 def test_the_port_is_free_or_taken():
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        number = taken.getsockname()[1]
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        number = listener.getsockname()[1]
         assert machine.check_port(number=number).state == "ok", "nobody listens yet"
-        taken.listen()
+        listener.listen()
         finding = machine.check_port(number=number)
     assert finding.state == "note" and f"127.0.0.1:{number}" in finding.found and "--http" in finding.do
 

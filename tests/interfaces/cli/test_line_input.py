@@ -14,13 +14,13 @@ _PATIENCE_S = 5
 
 
 class Keyboard:
-    """A terminal whose other end we type on; knows what the reader said."""
+    """A terminal whose other end we type on; records the calls of the reader."""
 
     def __init__(self, monkeypatch) -> None:
         self.master, self.slave = pty.openpty()
         self.stdin = os.fdopen(self.slave, "r")
         monkeypatch.setattr(sys, "stdin", self.stdin)
-        self.shown: list[str] = []
+        self.typed: list[str] = []
         self.lines: list[str] = []
         self._entered = threading.Event()
 
@@ -37,7 +37,7 @@ class Keyboard:
         return self.lines[-1]
 
     def reader(self) -> KeyReader:
-        return KeyReader(self.shown.append, self.on_line)
+        return KeyReader(self.typed.append, self.on_line)
 
     def close(self) -> None:
         self.stdin.close()
@@ -75,8 +75,8 @@ def test_a_line_is_what_was_typed_and_not_taken_back(keyboard, keys, line):
 def test_letters_of_several_bytes_may_come_apart(keyboard):
     with keyboard.reader():
         for byte in "é":
-            for one in byte.encode():
-                os.write(keyboard.master, bytes([one]))
+            for code in byte.encode():
+                os.write(keyboard.master, bytes([code]))
         assert keyboard.type(b"") == "é"
 
 
@@ -84,17 +84,17 @@ def test_arrow_keys_type_nothing(keyboard):
     with keyboard.reader():
         keyboard.type(b"first")
         for key in (b"\x1b[A", b"\x1bOP", b"\x1b[3~"):
-            count = len(keyboard.shown)
+            count = len(keyboard.typed)
             os.write(keyboard.master, key)
             threading.Event().wait(0.05)
-            assert len(keyboard.shown) == count
+            assert len(keyboard.typed) == count
         assert keyboard.type(b"second") == "second"
 
 
 def test_what_is_typed_is_shown_key_by_key_and_gone_after_enter(keyboard):
     with keyboard.reader():
         keyboard.type(b"abc")
-    assert keyboard.shown == ["a", "ab", "abc", ""]
+    assert keyboard.typed == ["a", "ab", "abc", ""]
 
 
 def test_an_empty_line_asks_nothing(keyboard):

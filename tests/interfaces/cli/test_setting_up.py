@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from edge_runtime.config.paths import configs
 from edge_runtime.config.schema import BackendName, Config, SamplerName, load_config
 from edge_runtime.config.yaml_loader import InvalidSettings, _Loader, _ValueBuilder
-from edge_runtime.interfaces.cli import init as init_room
+from edge_runtime.interfaces.cli import init as init_module
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.service.camera_settings import make_camera_settings
@@ -46,7 +46,7 @@ def test_what_is_written_is_sound_and_means_what_was_said(tmp_path):
                 f"clip={tmp_path}/a video.mp4", "--state", tmp_path / 'a "state"', "--no-http")  # fmt: skip
     assert done.exit_code == 0, done.exception
     config = load_config(file)
-    assert {name: str(one.source) for name, one in config.cameras.items()} == {
+    assert {name: str(camera.source) for name, camera in config.cameras.items()} == {
         "door": "rtsp://u:p@10.0.0.1/x?a=1#b", "camera2": "0", "clip": f"{tmp_path}/a video.mp4",
     }  # fmt: skip
     assert config.state.directory == tmp_path / 'a "state"' and not config.http.enabled
@@ -77,20 +77,20 @@ def test_without_a_terminal_it_takes_the_cameras_that_there_are(tmp_path, monkey
         CameraDevice("2", "/dev/video2", "Cam"),
         CameraDevice("4", "/dev/video4", "Other", "this user may not", "x"),
     ]
-    monkeypatch.setattr(init_room, "list_cameras", lambda: there)
+    monkeypatch.setattr(init_module, "list_cameras", lambda: there)
     assert edge("init", tmp_path / "a.yaml").exit_code == 0
-    assert [one.source for one in load_config(tmp_path / "a.yaml").cameras.values()] == [2]
-    monkeypatch.setattr(init_room, "list_cameras", lambda: [])
+    assert [camera.source for camera in load_config(tmp_path / "a.yaml").cameras.values()] == [2]
+    monkeypatch.setattr(init_module, "list_cameras", lambda: [])
     assert "no camera was found here" in refused("init", tmp_path / "b.yaml")
 
 
 def test_on_a_terminal_it_asks(tmp_path, monkeypatch):
-    monkeypatch.setattr(init_room, "list_cameras", lambda: [CameraDevice("2", "/dev/video2", "HD Cam")])
-    monkeypatch.setattr(init_room, "_is_terminal", lambda: True)
+    monkeypatch.setattr(init_module, "list_cameras", lambda: [CameraDevice("2", "/dev/video2", "HD Cam")])
+    monkeypatch.setattr(init_module, "_is_terminal", lambda: True)
     done = edge("init", tmp_path / "a.yaml", answers=f"2 demo\n{tmp_path}/state\n")
     assert "HD Cam at /dev/video2" in done.output and done.exit_code == 0
     config = load_config(tmp_path / "a.yaml")
-    assert [one.source for one in config.cameras.values()] == [2, "demo"]
+    assert [camera.source for camera in config.cameras.values()] == [2, "demo"]
     assert config.state.directory == tmp_path / "state"
 
 
@@ -109,17 +109,17 @@ def test_a_sound_configuration_is_told_with_what_is_missing_here(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("model:\n  sampler: nural\n", "edge.yaml:2: model.sampler: Input should be 'neural', 'svd-novelty'"),
         ("model: {backend: tensorflow}\n", "edge.yaml:1: model.backend: Input should be 'auto', 'tensorrt'"),
         ("camera:\n  a: 3\n", "did you mean cameras?"),
     ],
 )
-def test_a_wrong_one_is_refused_with_its_line(tmp_path, text, said):
+def test_a_wrong_one_is_refused_with_its_line(tmp_path, text, message):
     file = tmp_path / "edge.yaml"
     file.write_text(text)
-    assert said in refused("check-config", file)
+    assert message in refused("check-config", file)
 
 
 def test_everything_that_is_wrong_is_said_at_once_line_by_line(tmp_path):
@@ -143,12 +143,12 @@ def test_shown_is_what_holds_for_each_camera_and_is_a_configuration_that_means_t
         "cameras:\n  a: {source: demo}\n"
         "  b: {source: demo, sampler: random, privacy: {zones: {door: [[0, 0], [0, 1], [1, 1]]}}}\n"
     )
-    shown = tmp_path / "shown.yaml"
-    shown.write_text(edge("check-config", file, "--show").stdout)
-    a, b = (load_config(shown).cameras[name] for name in "ab")
+    settings = tmp_path / "shown.yaml"
+    settings.write_text(edge("check-config", file, "--show").stdout)
+    a, b = (load_config(settings).cameras[name] for name in "ab")
     assert (a.sampler, a.save_interval_s, list(a.privacy.zones)) == ("fifo", 5, ["till"])
     assert (b.sampler, b.save_interval_s, sorted(b.privacy.zones)) == ("random", 5, ["door", "till"])
-    assert make_camera_settings(load_config(shown)) == make_camera_settings(load_config(file))
+    assert make_camera_settings(load_config(settings)) == make_camera_settings(load_config(file))
 
 
 def test_shown_settings_are_whole_sound_and_without_secrets(tmp_path, monkeypatch):
@@ -159,9 +159,9 @@ def test_shown_settings_are_whole_sound_and_without_secrets(tmp_path, monkeypatc
         "cameras:\n  a:\n    source: rtsp://u:${DOOR_PASSWORD}@10.0.0.1/x\n"
         "http: {tokens: [{name: page, role: admin, token: '${EDGE_TOKEN}'}]}\n"
     )
-    shown = edge("check-config", file, "--show").stdout
-    assert "geheim" not in shown and "tttt" not in shown and "save_interval_s: 1.0" in shown
-    (tmp_path / "shown.yaml").write_text(shown.replace("token: '**********'", "token: " + "x" * 40))
+    output = edge("check-config", file, "--show").stdout
+    assert "geheim" not in output and "tttt" not in output and "save_interval_s: 1.0" in output
+    (tmp_path / "shown.yaml").write_text(output.replace("token: '**********'", "token: " + "x" * 40))
     assert load_config(tmp_path / "shown.yaml").state == Config().state
 
 
@@ -228,12 +228,13 @@ def test_each_camera_is_found_once_with_what_is_in_its_way(tmp_path, monkeypatch
         (about / "name").write_text(f"{name}\n")
         (about / "index").write_text(f"{index}\n")
     (dev / "video10").touch()
-    found = list_cameras(dev, system)
-    assert [(one.source, one.name) for one in found] == [
+    cameras = list_cameras(dev, system)
+    assert [(camera.source, camera.name) for camera in cameras] == [
         ("0", "HD Cam"), ("csi://2", "vi-output, imx219 9-0010"), ("10", "a camera without a name"),
     ]  # fmt: skip
-    assert all(one.problem is None for one in found)
+    assert all(camera.problem is None for camera in cameras)
     monkeypatch.setattr("edge_runtime.sources.discovery.os.access", lambda path, mode: False)
     assert all(
-        "may not open" in one.problem and "usermod -aG" in one.remedy for one in list_cameras(dev, system)
+        "may not open" in camera.problem and "usermod -aG" in camera.remedy
+        for camera in list_cameras(dev, system)
     )

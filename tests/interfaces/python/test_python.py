@@ -1,4 +1,4 @@
-"""Memory, the door for scripts: it remembers what a run remembers, and asking changes nothing of it."""
+"""Memory, the Python API: it remembers what a run remembers, and asking changes nothing of it."""
 
 import re
 import subprocess
@@ -59,27 +59,27 @@ def pushed(into: Memory, ask_at: int | None = None) -> Memory:
 
 def test_what_is_watched_or_pushed_is_the_memory_of_a_run_bit_for_bit(ran, memory):
     assert same(memory.version, ran[1])
-    with opened() as one:
-        assert same(pushed(one).version, ran[1])
+    with opened() as memory:
+        assert same(pushed(memory).version, ran[1])
 
 
 def test_asking_in_mid_batch_changes_nothing(ran):
-    with opened() as one:
-        pushed(one, ask_at=19)
-        one._flush()
-        assert same(one.version, ran[1])
+    with opened() as memory:
+        pushed(memory, ask_at=19)
+        memory._flush()
+        assert same(memory.version, ran[1])
 
 
 def test_pictures_between_two_samples_are_passed_over(memory):
-    with opened() as one:
-        taken = [one.push(photo(k), k / 4) for k in range(12)]
-        assert taken == [k % 4 == 0 for k in range(12)]
-        assert one.version.frames == 3 and one.status()["seen"] == 12
+    with opened() as memory:
+        sampled = [memory.push(photo(k), k / 4) for k in range(12)]
+        assert sampled == [k % 4 == 0 for k in range(12)]
+        assert memory.version.frames == 3 and memory.status()["seen"] == 12
 
 
 def test_a_memory_is_saved_and_goes_on_as_if_nothing_had_been(ran, tmp_path):
-    with opened() as one:
-        one.watch(DEMO, 20).save(tmp_path / "state")
+    with opened() as memory:
+        memory.watch(DEMO, 20).save(tmp_path / "state")
     with Memory.load(tmp_path / "state", backend="onnxruntime", threads=1) as two:
         assert same(two.watch(DEMO, SECONDS - 20).version, ran[1])
         with pytest.raises(LvmError, match=f"this memory is of {re.escape(DEMO)}; make another Memory"):
@@ -87,8 +87,8 @@ def test_a_memory_is_saved_and_goes_on_as_if_nothing_had_been(ran, tmp_path):
 
 
 def test_the_state_of_a_run_is_read_and_a_saved_one_is_asked(ran, tmp_path, memory):
-    with Memory.load(ran[0], backend="onnxruntime", threads=1) as one:
-        assert same(one.version, ran[1])
+    with Memory.load(ran[0], backend="onnxruntime", threads=1) as memory:
+        assert same(memory.version, ran[1])
     memory.save(tmp_path / "mine")
     code = [sys.executable, "-m", "edge_runtime.interfaces.cli.main", "ask", "object", "--activity", "scan"]
     done = subprocess.run(
@@ -103,18 +103,18 @@ def test_an_object_is_named_in_any_way_and_means_the_same(tmp_path):
     catalogue = Catalogue(tmp_path / "catalogue")
     (catalogue.folder / "Oat milk").mkdir(parents=True)
     saved(catalogue.folder / "Oat milk" / "1.png", image)
-    with opened(catalogue=catalogue.folder) as one:
-        one.watch(DEMO, 30)
+    with opened(catalogue=catalogue.folder) as memory:
+        memory.watch(DEMO, 30)
         ways = (path, Path(path), Path(path).read_bytes(), image, [image], [path, image], "Oat milk")
-        told = [one.activity(way).model_dump(exclude={"milliseconds"}) for way in ways]
-        assert all(answer == told[0] for answer in told[1:])
-        shown = one._ring.find(29).image
-        box = one.time(box=(0, 0, 1, 1), at=29).model_dump(exclude={"milliseconds"})
-        assert box == one.time(object=shown).model_dump(exclude={"milliseconds"})
+        answers = [memory.activity(way).model_dump(exclude={"milliseconds"}) for way in ways]
+        assert all(answer == answers[0] for answer in answers[1:])
+        image = memory._ring.find(29).image
+        box = memory.time(box=(0, 0, 1, 1), at=29).model_dump(exclude={"milliseconds"})
+        assert box == memory.time(object=image).model_dump(exclude={"milliseconds"})
 
 
 @pytest.mark.parametrize(
-    ("ask", "said"),
+    ("ask", "message"),
     [
         (lambda m: m.activity(), "name the object once"),
         (lambda m: m.activity("x", box=(0, 0, 1, 1), at=1), "name the object once"),
@@ -137,22 +137,22 @@ def test_an_object_is_named_in_any_way_and_means_the_same(tmp_path):
         (lambda m: Memory.load("nowhere"), "no memory in nowhere"),
     ],
 )
-def test_what_cannot_be_done_is_one_sentence(memory, ask, said, tmp_path, monkeypatch):
+def test_what_cannot_be_done_is_one_sentence(memory, ask, message, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("LVM_EDGE_STATE", str(tmp_path))
-    with pytest.raises(LvmError, match=re.escape(said)):
+    with pytest.raises(LvmError, match=re.escape(message)):
         ask(memory)
 
 
 def test_times_grow_and_sources_exist():
-    with opened() as one:
+    with opened() as memory:
         with pytest.raises(LvmError, match="there is no source"):
-            one.watch("missing.mp4")
-        one.push(photo(1), 5)
+            memory.watch("missing.mp4")
+        memory.push(photo(1), 5)
         for t in (5, 3, float("nan"), float("inf")):
             with pytest.raises(LvmError, match="newer than the one before, at 5.0 s"):
-                one.push(photo(1), t)
-        assert one.version.frames == 1
+                memory.push(photo(1), t)
+        assert memory.version.frames == 1
 
 
 def test_another_memory_is_not_written_over(memory, tmp_path):
