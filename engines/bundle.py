@@ -1,4 +1,4 @@
-"""A bundle: everything that a device needs to run one trained model.
+"""Read and verify a bundle: everything that a device needs to run one trained model.
 
     manifest.json
     graphs/<target>/<name>.onnx     backbone, sampler, reader
@@ -32,7 +32,7 @@ MAX_MANIFEST_BYTES = 8 << 20
 MAX_ENTRIES = 1000
 """Files of one archive."""
 MAX_DIRECTORY_BYTES = 1 << 20
-"""Of the list of files at an archive's end, which is read before anything can be checked."""
+"""Size of the list of files at an archive's end, which is read before anything can be checked."""
 ARCHIVE_SUFFIX = ".lvm"
 
 Buffer = bytes | memoryview
@@ -50,15 +50,15 @@ class _Directory:
         self._root = root
 
     def read(self, path: str, limit: int) -> Buffer:
-        place = self._root
-        for part in _safe(path).parts:
-            place = place / part
-            if place.is_symlink():
+        file_path = self._root
+        for part in _check_path(path).parts:
+            file_path = file_path / part
+            if file_path.is_symlink():
                 raise BundleError(f"bundle {self._root}: {path} is or lies behind a link; copy the real file")
         try:
-            # Of the file that is open, not of what the path means meanwhile. Not to block: opening a pipe
-            # would wait for somebody who writes into it.
-            file = os.open(place, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+            # The status of the open file, as the path may change meanwhile. NONBLOCK because opening a pipe
+            # would wait for a writer.
+            file = os.open(file_path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(file)
                 if not stat.S_ISREG(status.st_mode):
@@ -97,11 +97,11 @@ class _Archive:
 
     def read(self, path: str, limit: int) -> Buffer:
         try:
-            info = self._zip.getinfo(str(_safe(path)))
+            info = self._zip.getinfo(str(_check_path(path)))
         except KeyError:
             raise BundleError(f"bundle {self._file}: {path} is missing; pack it again") from None
         if info.compress_type != zipfile.ZIP_STORED or info.flag_bits & 1:
-            # What is stored as it is cannot be larger than the archive.
+            # A stored file cannot be larger than the archive.
             raise BundleError(f"bundle {self._file}: {path} is compressed or encrypted; pack it again")
         if info.file_size > limit:
             raise BundleError(
@@ -139,29 +139,29 @@ class Bundle:
         return bundle
 
     def read(self, name: str) -> Buffer:
-        """Verified bytes of one file of the manifest."""
+        """Return the verified bytes of one file of the manifest."""
         record = self.manifest.files.get(name)
         if record is None:
             raise BundleError(f"bundle {self.path}: {name} is not in the manifest")
         data = self._files.read(name, record.bytes)
-        found = hashlib.sha256(data).hexdigest()
-        if found != record.sha256:
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != record.sha256:
             raise BundleError(
                 f"bundle {self.path}: {name} is damaged (SHA-256 {record.sha256[:12]}… expected, "
-                f"{found[:12]}… found); export or copy it again"
+                f"{digest[:12]}… found); export or copy it again"
             )
         return data
 
     def graph(self, target: Target, name: GraphName) -> tuple[Buffer, Precision]:
-        """Verified bytes and precision of one graph, which asks nothing of a backend that it should not.
+        """Return the verified bytes and the precision of one graph, checked by `graph_check`.
 
         Raises BundleError where `target` was not exported, or the graph is not of the kind that we export.
         """
         graphs = self.manifest.graphs.get(target)
         if graphs is None:
-            have = ", ".join(sorted(self.manifest.graphs))
+            targets = ", ".join(sorted(self.manifest.graphs))
             raise BundleError(
-                f"bundle {self.path} has no graphs for {target}, only for {have}; "
+                f"bundle {self.path} has no graphs for {target}, only for {targets}; "
                 f"export it with lvm-export --bundle {self.path} --target {target}"
             )
         record = graphs[name]
@@ -178,12 +178,12 @@ class Bundle:
         return data, record.precision
 
     def own_weights(self, target: Target, name: GraphName) -> Buffer | None:
-        """Verified bytes of the weights that belong to one graph alone; None where it has none beside it."""
+        """Return the verified weights that belong to one graph alone; None where it has none."""
         data = self.manifest.graphs[target][name].data
         return None if data is None else self.read(data)
 
     def weights(self) -> Buffer | None:
-        """Verified bytes of the shared weights, None where the graphs carry their own."""
+        """Return the verified shared weights, None where the graphs carry their own."""
         return None if self.manifest.weights is None else self.read(self.manifest.weights)
 
 
@@ -196,7 +196,7 @@ def pack(directory: Path, archive: Path) -> None:
 
 
 def _short(error: Exception) -> str:
-    """What zipfile says; it repeats whole names out of the file."""
+    """Return zipfile's message, escaped and short: it repeats whole names from the file."""
     return ascii(str(error))[1:-1][:200]
 
 
@@ -219,7 +219,7 @@ def _check_directory(file: Path) -> None:
             )
 
 
-def _safe(path: str) -> PurePosixPath:
+def _check_path(path: str) -> PurePosixPath:
     pure = PurePosixPath(path)
     if not path or pure.is_absolute() or ".." in pure.parts or "\\" in path or "\0" in path:
         raise BundleError(f"bundle paths must stay inside the bundle, got {path!r}")

@@ -1,8 +1,8 @@
-"""The little that an engine needs of CUDA, through whichever package is installed.
+"""Offer the part of CUDA that an engine needs, through whichever package is installed.
 
-cuda-bindings (also as cuda-python) is taken first, as it can capture graphs; pycuda, which some Jetson
-images bring, runs the same without. Neither is imported before the driver was asked through ctypes: a machine
-without a driver gets a sentence.
+cuda-bindings (also as cuda-python) is preferred, as it can capture graphs; pycuda, which some Jetson images
+bring, works without. The driver is checked through ctypes before either is imported: a machine without a
+driver gets a sentence.
 
 Device 0 of this process is used; CUDA_VISIBLE_DEVICES says which one that is.
 """
@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engines.errors import EngineFault, Missing
+from engines.errors import EngineFault, Unavailable
 
 _NO_DEVICE = 100
 _OUT_OF_MEMORY = 2
@@ -34,12 +34,12 @@ class CudaFault(EngineFault):
 
 
 class CudaOutOfMemory(CudaFault):
-    """The device, or what can be pinned of the host, has too little memory left."""
+    """The device, or the host's memory that can be pinned, has too little left."""
 
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a plan is tied to: name and compute capability, as "8.7"."""
+    """The GPU that a plan is tied to: name and compute capability, as "8.7"."""
 
     name: str
     compute_capability: str
@@ -59,25 +59,25 @@ class Cuda(ABC):
 
     @abstractmethod
     def active(self) -> AbstractContextManager[None]:
-        """The calling thread may use the device inside of it. All other methods but `gpu` need it."""
+        """Let the calling thread use the device inside `with`. All other methods but `gpu` need it."""
 
     @abstractmethod
     def stream(self) -> int:
-        """A new stream."""
+        """Create a stream."""
 
     @abstractmethod
     def free_stream(self, stream: int) -> None: ...
 
     @abstractmethod
     def allocate(self, size: int) -> int:
-        """`size` bytes on the device."""
+        """Allocate `size` bytes on the device."""
 
     @abstractmethod
     def free(self, address: int) -> None: ...
 
     @abstractmethod
     def pinned(self, size: int) -> Bytes:
-        """`size` bytes of host memory that the device reads and writes by itself."""
+        """Allocate `size` bytes of host memory that the device reads and writes by itself."""
 
     @abstractmethod
     def free_pinned(self, memory: Bytes) -> None: ...
@@ -92,11 +92,11 @@ class Cuda(ABC):
 
     @abstractmethod
     def wait(self, stream: int) -> None:
-        """Until everything that was enqueued is done."""
+        """Wait until everything that was enqueued is done."""
 
     @abstractmethod
     def capture(self, stream: int, enqueue: Callable[[], None]) -> Any:
-        """What `enqueue` puts into the stream, as a graph to replay; nothing of it runs now."""
+        """Capture what `enqueue` puts into the stream as a graph to replay; nothing runs now."""
 
     @abstractmethod
     def replay(self, graph: Any, stream: int) -> None:
@@ -107,9 +107,9 @@ class Cuda(ABC):
 
 
 def driver_problem() -> str | None:
-    """Why no GPU can be used here, in words; None where one can.
+    """Return why no GPU can be used here; None where it can.
 
-    TensorRT may end the process where there is no driver, so this asks the driver itself.
+    TensorRT may end the process where there is no driver, so this calls the driver itself.
     """
     try:
         driver = ctypes.CDLL("libcuda.so.1")
@@ -128,7 +128,7 @@ def driver_problem() -> str | None:
 
 
 def package_problem() -> str | None:
-    """Why device memory cannot be reached from Python, in words; None where it can. Imports nothing."""
+    """Return why device memory cannot be reached from Python; None where it can. Imports nothing."""
     if any(_installed(name) for name in ("cuda.bindings", "cuda.cudart", "pycuda")):
         return None
     return "neither cuda-bindings nor pycuda is installed (pip install cuda-bindings)"
@@ -143,17 +143,17 @@ def _installed(module: str) -> bool:
 
 @cache
 def open_cuda() -> Cuda:
-    """CUDA through the installed package, one for the process. Raises Missing in one sentence."""
+    """Return the process's CUDA, through the installed package. Raises Unavailable in one sentence."""
     reason = driver_problem() or package_problem()
     if reason is not None:
-        raise Missing(f"CUDA cannot be used here: {reason}")
+        raise Unavailable(f"CUDA cannot be used here: {reason}")
     runtime = _runtime_bindings()
     if runtime is not None:
         return _Bindings(runtime)
     try:
         import pycuda.driver as driver
     except ImportError as error:
-        raise Missing(
+        raise Unavailable(
             f"CUDA cannot be used here: neither cuda-bindings nor pycuda can be imported ({error})"
         ) from error
     return _PyCuda(driver)
@@ -171,7 +171,7 @@ def _runtime_bindings() -> Any:
 
 
 class _Bindings(Cuda):
-    """CUDA's runtime API: every thread has the device's primary context at once."""
+    """CUDA's runtime API: every thread has the device's primary context already."""
 
     can_capture = True
 
@@ -189,7 +189,7 @@ class _Bindings(Cuda):
         return nullcontext()
 
     def stream(self) -> int:
-        # A blocking stream would wait for whatever else the process does on the default stream.
+        # A blocking stream would wait for the process's other work on the default stream.
         flags = self._runtime.cudaStreamNonBlocking
         (stream,) = self._call(self._runtime.cudaStreamCreateWithFlags(flags))
         return int(stream)
@@ -229,7 +229,7 @@ class _Bindings(Cuda):
         try:
             enqueue()
         except BaseException:
-            # Whatever became of the capture, the stream must leave it; the first error is what counts.
+            # The stream must leave the capture in any case; the first error is the one to raise.
             ended = self._runtime.cudaStreamEndCapture(stream)
             if int(ended[0]) == 0:
                 self._call(self._runtime.cudaGraphDestroy(ended[1]))
@@ -248,15 +248,15 @@ class _Bindings(Cuda):
         self._call(self._runtime.cudaGraphExecDestroy(graph))
 
     def _call(self, result: Sequence[Any]) -> tuple[Any, ...]:
-        """The values that a call returned after its status."""
+        """Return the values that follow a call's status. Raises CudaFault."""
         status, values = result[0], tuple(result[1:])
         if int(status) == 0:
             return values
-        said = self._runtime.cudaGetErrorString(status)[1]
-        words = said.decode() if isinstance(said, bytes) else str(said)
+        text = self._runtime.cudaGetErrorString(status)[1]
+        message = text.decode() if isinstance(text, bytes) else str(text)
         if int(status) == _OUT_OF_MEMORY:
-            raise CudaOutOfMemory(f"CUDA: {words}")
-        raise CudaFault(f"CUDA: {words} (error {int(status)})")
+            raise CudaOutOfMemory(f"CUDA: {message}")
+        raise CudaFault(f"CUDA: {message} (error {int(status)})")
 
 
 class _PyCuda(Cuda):

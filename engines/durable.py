@@ -1,4 +1,4 @@
-"""Files that must survive a power cut."""
+"""Make changes to files survive a power cut."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def fsync_folder(folder: Path) -> None:
-    """Make what was created, renamed or removed in `folder` last. Raises OSError."""
+    """Make the creations, renamings and removals in `folder` durable. Raises OSError."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

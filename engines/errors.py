@@ -2,21 +2,21 @@
 
 LvmError             base; wrong use or wrong input, exit status 2
 ├─ BundleError       a bundle is damaged, foreign or incomplete
-├─ EngineFault         a backend failed while it ran a graph
+├─ EngineFault       a backend failed while it ran a graph
 ├─ GateFailed        an exported graph does not answer like its network, exit status 3
-└─ Missing           this machine lacks something: a package, a device, a driver, exit status 4
+└─ Unavailable       this machine lacks something: a package, a device, a driver, exit status 4
    └─ CannotBuild      this machine cannot make its own form of a graph: too little memory
 """
 
 
 class LvmError(Exception):
-    """Base of every error that the command line shows as one sentence: expected, got, what to do."""
+    """Base of every error that is shown as one sentence: what was expected, what came, what to do."""
 
     exit_status = 2
 
     @property
     def sentences(self) -> tuple[str, ...]:
-        """What the command line says; several where several things are wrong at once."""
+        """The sentences to show; several where several things are wrong at once."""
         return (str(self),)
 
 
@@ -34,24 +34,24 @@ class GateFailed(LvmError):
     exit_status = 3
 
 
-class Missing(LvmError):
+class Unavailable(LvmError):
     """Something that was asked for is not on this machine: a package, a camera, a driver."""
 
     exit_status = 4
 
 
-class CannotBuild(Missing):
+class CannotBuild(Unavailable):
     """A backend cannot make this machine's form of a graph: too little memory, an operator that it lacks."""
 
 
 def first_line(error: Exception) -> str:
-    """What a backend says first, as part of our sentence: at most 300 letters.
+    """Return the first line of a backend's error, at most 300 letters, for a sentence of ours.
 
-    It repeats names of the graph, in which there may be anything: control characters are written out.
+    It may repeat any name from a graph, so control characters are escaped.
     """
     return printable((str(error).strip().splitlines() or [type(error).__name__])[0][:300])
 
 
 def printable(text: str) -> str:
-    """`text` with line breaks and control characters written out: one line, and no orders to a terminal."""
+    """Escape line breaks and control characters: one line, and no control sequences for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

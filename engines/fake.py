@@ -1,4 +1,4 @@
-"""An engine made of a callable, for tests and for users who want to see what the runtime feeds."""
+"""Make an engine of a callable, for tests and for users who want to see the runtime's feeds."""
 
 from __future__ import annotations
 

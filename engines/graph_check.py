@@ -1,11 +1,9 @@
-"""What a graph of a bundle may ask of a backend, checked in its bytes before any backend sees them.
+"""Check the bytes of a bundle's graph before any backend sees them.
 
-A bundle's hashes say that it is whole,
-not that it is kind. So before a graph is loaded: its size and shape are
-bounded, its operators are ONNX's own or the few that our exporter writes, its weights lie in the bundle's one
-weights file and nowhere else,
-and nothing in it loops without end. ONNX is read here without the onnx package,
-which the device does not have; only what is checked is decoded.
+A bundle's hashes say that it is complete, not that it is harmless. So before a graph is loaded, its size and
+shapes must be bounded, its operators ONNX's own or the few others that our exporter writes, its weights in
+the bundle's one weights file and nowhere else, and it must not loop. ONNX is read here without the onnx
+package, which the device does not have; only what is checked is decoded.
 """
 
 from __future__ import annotations
@@ -22,15 +20,15 @@ MAX_NODES = 50_000
 """A Swin transformer exported operator by operator has 7,500."""
 MAX_TENSORS = 50_000
 MAX_DEPTH = 4
-"""Graphs within graphs."""
+"""Levels of graphs within graphs."""
 MAX_ELEMENTS = 1 << 31
-"""Of one tensor, or of one stated shape."""
+"""Elements of one tensor, or of one declared shape."""
 MAX_XML_BYTES = 64 << 20
 
-STANDARD = frozenset({"", "ai.onnx"})
-OWN = {"com.microsoft": frozenset({"MultiHeadAttention", "QuantizeLinear", "DequantizeLinear"})}
+STANDARD_DOMAINS = frozenset({"", "ai.onnx"})
+OWN_OPERATORS = {"com.microsoft": frozenset({"MultiHeadAttention", "QuantizeLinear", "DequantizeLinear"})}
 """Operators beyond the standard that the exporter writes. Others may read files or wait for libraries."""
-ENDLESS = frozenset({"Loop", "Scan", "SequenceMap"})
+LOOPS = frozenset({"Loop", "Scan", "SequenceMap"})
 
 _EXTERNAL = 1
 
@@ -48,7 +46,7 @@ def check_openvino(xml: Buffer) -> None:
     data = bytes(xml)
     if len(data) > MAX_XML_BYTES:
         raise BundleError(f"graph has {len(data)} bytes, {MAX_XML_BYTES} expected at most")
-    if b"<!" in data.replace(b"<!--", b""):  # document types and entities: never written, and a known bomb
+    if b"<!" in data.replace(b"<!--", b""):  # document types and entities: never exported, and a known attack
         raise BundleError("graph is no OpenVINO graph: it declares a document type or entities")
     try:
         layers = list(ElementTree.fromstring(data).iter("layer"))
@@ -59,7 +57,7 @@ def check_openvino(xml: Buffer) -> None:
     for layer in layers:
         kind, version = layer.get("type", ""), layer.get("version", "")
         if re.fullmatch(r"opset\d+", version) is None or kind in {"Loop", "TensorIterator"}:
-            raise BundleError(f"graph has a layer {_named(kind)} of {_named(version)}, which is not allowed")
+            raise BundleError(f"graph has a layer {_quote(kind)} of {_quote(version)}, which is not allowed")
 
 
 class _Onnx:
@@ -111,11 +109,11 @@ class _Onnx:
                 domain = _text(value)
             elif number == 5:
                 self._attribute(value, depth)
-        if domain in STANDARD:
-            if kind in ENDLESS:
+        if domain in STANDARD_DOMAINS:
+            if kind in LOOPS:
                 raise BundleError(f"graph has the operator {kind}, which may run without end")
-        elif kind not in OWN.get(domain, ()):
-            raise BundleError(f"graph has the operator {_named(domain)}.{_named(kind)}, which is not allowed")
+        elif kind not in OWN_OPERATORS.get(domain, ()):
+            raise BundleError(f"graph has the operator {_quote(domain)}.{_quote(kind)}, which is not allowed")
 
     def _attribute(self, data: memoryview, depth: int) -> None:
         for number, value in _fields(data):
@@ -140,8 +138,8 @@ class _Onnx:
                 dims += _integers(value)
             elif number == 13 and isinstance(value, memoryview):
                 outside = True
-                key, said = _entry(value)
-                external[key] = said
+                key, text = _entry(value)
+                external[key] = text
             elif number == 14 and value == _EXTERNAL:
                 outside = True
         _check_shape(dims)
@@ -154,7 +152,7 @@ class _Onnx:
         location = entry.get("location", "")
         if self._weights is None or location != self._weights:
             raise BundleError(
-                f"graph wants weights from {_named(location)}, "
+                f"graph needs weights from {_quote(location)}, "
                 f"expected {self._weights or 'none outside of it'}"
             )
         try:
@@ -163,12 +161,12 @@ class _Onnx:
             offset, length = -1, -1
         if not (0 <= offset and 0 <= length and offset + length <= self._weights_bytes):
             raise BundleError(
-                f"graph wants weights from beyond the {self._weights_bytes} bytes of {location}"
+                f"graph needs weights from beyond the {self._weights_bytes} bytes of {location}"
             )
 
 
 def _check_value(data: memoryview) -> None:
-    """A stated input, output or intermediate: type (2), tensor (1), shape (2), dimensions (1), value (1)."""
+    """Check a declared value: type (2), tensor (1), shape (2), dimensions (1), size (1)."""
     for path in _down(data, (2, 1, 2)):
         dims = [
             size
@@ -203,7 +201,7 @@ def _check_shape(dims: list[int]) -> None:
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Number and value of each field of one message: an integer, or bytes."""
+    """Yield number and value of each field of one message: an integer, or bytes."""
     at, end = 0, len(data)
     while at < end:
         tag, at = _varint(data, at)
@@ -239,16 +237,16 @@ def _varint(data: memoryview, at: int) -> tuple[int, int]:
 
 
 def _integers(value: int | memoryview) -> list[int]:
-    """One number, or several packed ones."""
+    """Return the numbers of a field: one, or several packed."""
     if isinstance(value, int):
         return [_signed(value)]
-    found, at = [], 0
+    numbers, at = [], 0
     while at < len(value):
-        one, at = _varint(value, at)
-        found.append(_signed(one))
-        if len(found) > 64:
+        number, at = _varint(value, at)
+        numbers.append(_signed(number))
+        if len(numbers) > 64:
             raise BundleError("graph has a tensor of more than 64 dimensions")
-    return found
+    return numbers
 
 
 def _signed(value: int) -> int:
@@ -264,6 +262,6 @@ def _text(value: memoryview) -> str:
     return bytes(value[:1000]).decode("utf-8", "replace")
 
 
-def _named(text: str) -> str:
-    """As a person may read it: short, quoted, without control characters."""
+def _quote(text: str) -> str:
+    """Quote a name for a person: short, without control characters."""
     return ascii(text[:80])

@@ -1,4 +1,4 @@
-"""What a bundle says of itself: shapes, classes, files, precisions, how it was trained and checked.
+"""Define a bundle's manifest: shapes, classes, files, precisions, how it was trained and checked.
 
 The manifest is the only thing that device and workbench share about a model: the networks in `export/` are
 rebuilt from `NetworkConfig`, the memory in `edge_runtime/` is sized by it. Unknown keys are refused, so that
@@ -17,25 +17,25 @@ from engines.network_config import NetworkConfig, Printable, Strict
 FORMAT_VERSION = 1
 MAX_FILES = 256
 MAX_BYTES = 1 << 32
-"""Of all files of a bundle together."""
+"""Bytes of all files of a bundle together."""
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,7}")
 
 
-def _plain_path(path: str) -> str:
-    """Paths that mean the same on every system, whatever it thinks of case, dots and slashes."""
+def _check_plain_path(path: str) -> str:
+    """Allow paths that mean the same on every system, whatever its rules for case, dots and slashes."""
     if len(path) > 200 or _PLAIN_PATH.fullmatch(path) is None:
         raise ValueError(f"bundle paths must stay inside the bundle and be plain names, got {path[:80]!a}")
     return path
 
 
-PlainPath = Annotated[str, AfterValidator(_plain_path)]
+PlainPath = Annotated[str, AfterValidator(_check_plain_path)]
 Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 GraphName = Literal["backbone", "sampler", "reader"]
 GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
 """The graphs of a bundle, in the order in which a frame and a question pass them."""
 Target = Literal["onnxruntime", "openvino", "tensorrt"]
 Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
-"""What a graph is computed in; w8: fp32, from weights that are stored in eight bits."""
+"""What a graph is computed in; w8: fp32, from weights that are stored as 8-bit integers."""
 TimeHead = Literal["bins", "pointer"]
 
 
@@ -72,10 +72,10 @@ class ParityRecord(Strict):
     feeds: str = Field(description="the batch sizes or shapes that were compared")
     max_abs_error: float
     error: float | None = Field(
-        default=None, description="relative, of the worst output, where `tolerance` is about that: w8, int8"
+        default=None, description="relative, of the worst output, where `tolerance` is relative: w8, int8"
     )
     tolerance: float
-    cosine: float | None = Field(default=None, description="least cosine of an output with torch's")
+    cosine: float | None = Field(default=None, description="lowest cosine of an output with torch's")
     ms: float | None = Field(default=None, description="median of one call on the exporting machine")
     compared_through: str | None = Field(
         default=None,
@@ -93,8 +93,8 @@ class AnswersRecord(Strict):
     source: Printable
     frames: int = Field(ge=0)
     questions: int = Field(ge=0)
-    answers: float = Field(description="share to which the same is told")
-    contents: float = Field(description="share in which the same is said, whether or not either dared to")
+    answers: float = Field(description="share of equal answers")
+    contents: float = Field(description="share of equal contents, whether or not either abstained")
     tokens: float = Field(description="share of remembered tokens that both hold")
     angle_deg: float | None = Field(default=None, description="between the SVD bases")
     box_iou: float | None = None
@@ -102,7 +102,7 @@ class AnswersRecord(Strict):
 
 
 class TrainingRecord(Strict):
-    """How the weights came about. `trained: false` marks every answer."""
+    """How the weights were trained. `trained: false` marks every answer."""
 
     trained: bool
     recipe: str
@@ -118,16 +118,15 @@ Logit = Annotated[float, Field(ge=-1e4, le=1e4)]
 
 
 class Scaling(Strict):
-    """What makes a probability honest, fitted on validation videos: sigmoid(a * logit + b) (Platt), or where
-    there are `points` the sigmoid of the line through them, logit to honest logit; beyond its ends `a` is the
-    slope."""
+    """Calibrates a probability, fitted on validation videos: sigmoid(a * logit + b) (Platt), or where there
+    are `points` the sigmoid of the line through them, logit to calibrated logit, with slope `a` beyond."""
 
     a: float = Field(default=1.0, ge=0, le=1e4, description="0 or more: scaling must not reverse an order")
     b: float = Field(default=0.0, ge=-1e4, le=1e4)
     points: tuple[tuple[Logit, Logit], ...] = Field(default=(), max_length=64)
 
     @model_validator(mode="after")
-    def _rising(self) -> Scaling:
+    def _check_rising(self) -> Scaling:
         for (x1, y1), (x2, y2) in zip(self.points, self.points[1:], strict=False):
             if not (x1 < x2 and y1 < y2):
                 raise ValueError("points must rise in both: scaling must not reverse an order")
@@ -169,10 +168,10 @@ class Manifest(Strict):
     attributions: tuple[str, ...] = ()
 
     @model_validator(mode="after")
-    def _complete(self) -> Manifest:
+    def _check_complete(self) -> Manifest:
         if len(self.classes) != self.network.activities:
             raise ValueError(f"classes must be {self.network.activities}, got {len(self.classes)}")
-        if len({one.name for one in self.classes}) != len(self.classes):
+        if len({activity.name for activity in self.classes}) != len(self.classes):
             raise ValueError("class names must differ from one another")
         if self.weights is not None and "/" in self.weights:
             raise ValueError(f"weights must lie beside the manifest, got {self.weights}")

@@ -1,4 +1,4 @@
-"""Everything that fixes the shapes and the meaning of a model's three graphs.
+"""Define the configuration that fixes the shapes and the meaning of a model's three graphs.
 
 `export/` builds the networks from it, `edge_runtime/` sizes the memory by it; a bundle's manifest holds it.
 """
@@ -12,7 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 CELLS = 49
 """Tokens of a frame: 7 rows of 7."""
 MAX_STORED = 1 << 28
-"""Numbers that memory and running clip hold at once: 1 GiB of float32."""
+"""Numbers that memory and running clip may hold together: 1 GiB of float32."""
 ContextName = Literal["svd", "text", "region"]
 CONTEXTS: tuple[ContextName, ...] = ("svd", "text", "region")
 SamplerKind = Literal["neural", "s5"]
@@ -20,14 +20,14 @@ SAMPLERS: tuple[SamplerKind, ...] = ("neural", "s5")
 _SVD_ONLY: tuple[ContextName, ...] = ("svd",)
 
 
-def _printable(text: str) -> str:
-    """Shown on terminals, so without orders to one."""
+def _check_printable(text: str) -> str:
+    """Refuse control characters: names are shown on terminals."""
     if not text.isprintable():
         raise ValueError(f"a name must be printable, got {text[:80]!a}")
     return text
 
 
-Printable = Annotated[str, AfterValidator(_printable)]
+Printable = Annotated[str, AfterValidator(_check_printable)]
 
 
 class Strict(BaseModel):
@@ -61,8 +61,8 @@ class NetworkConfig(Strict):
     dropout: float = Field(default=0.1, ge=0, lt=1)
     memory_tokens: int = Field(ge=1, le=1_000_000, description="m: slots of the memory")
     clip_frames: int = Field(ge=1, le=4096, description="T: sampled frames between two memory updates")
-    clip_candidates: int = Field(ge=1, description="most novel tokens of a clip that the sampler judges")
-    recency_tokens: int = Field(ge=0, description="newest tokens that the reader gets unjudged")
+    clip_candidates: int = Field(ge=1, description="most novel tokens of a clip that the sampler scores")
+    recency_tokens: int = Field(ge=0, description="newest tokens that the reader gets without a score")
     reader_candidates: int = Field(
         default=0, ge=0, description="most relevant tokens that one question reads; 0: all"
     )
@@ -76,8 +76,8 @@ class NetworkConfig(Strict):
     activities: int = Field(ge=1, le=10_000, description="C: classes")
     sample_fps: float = Field(default=1.0, ge=1e-4, le=5)
     horizon_s: float = Field(default=36_000, gt=0, le=1e9, description="older tokens leave the memory")
-    # What came later is left out where it is at its default: a bundle without it stays the same model, and
-    # older versions of lvm-edge read it.
+    # Fields below were added later and are left out at their default: a bundle without them stays the same
+    # model, and older versions of lvm-edge read it.
     sampler: SamplerKind = Field(
         default="neural",
         exclude_if=lambda sampler: sampler == "neural",
@@ -95,7 +95,7 @@ class NetworkConfig(Strict):
     context: tuple[ContextName, ...] = Field(
         default=_SVD_ONLY,
         exclude_if=lambda context: context == _SVD_ONLY,
-        description="what the reader gets beside the memory; svd: summary tokens, where there is a rank",
+        description="what the reader gets besides the memory; svd: summary tokens, where there is a rank",
     )
     queue: QueueConfig = Field(
         default=QueueConfig(),
@@ -105,13 +105,13 @@ class NetworkConfig(Strict):
     likeness: bool = Field(
         default=False,
         exclude_if=lambda likeness: not likeness,
-        description="whether the reader is told how alike a token and the asked product are, by the head "
-        "with which the backbone learned to tell products apart",
+        description="whether the reader gets the similarity of a token and the asked product, by the head "
+        "with which the backbone learned to distinguish products",
     )
     order: bool = Field(
         default=False,
         exclude_if=lambda order: not order,
-        description="whether the reader is told early from late among the relevant tokens around one",
+        description="whether the reader gets the relative temporal position among relevant tokens nearby",
     )
     spread: bool = Field(
         default=False,
@@ -121,7 +121,7 @@ class NetworkConfig(Strict):
     )
 
     @model_validator(mode="after")
-    def _shapes_fit(self) -> NetworkConfig:
+    def _check_shapes(self) -> NetworkConfig:
         clip_tokens = self.clip_frames * CELLS
         if self.clip_candidates > clip_tokens:
             raise ValueError(f"clip_candidates must be at most {clip_tokens}, got {self.clip_candidates}")
@@ -137,7 +137,7 @@ class NetworkConfig(Strict):
             raise ValueError(f"d_model must be a multiple of 4 (2-D sine code), got {self.d_model}")
         if not self.svd_rank and self.clip_candidates < clip_tokens:
             raise ValueError(
-                f"without svd_rank nothing can thin a clip: clip_candidates must be {clip_tokens}, "
+                f"without svd_rank nothing can prefilter a clip: clip_candidates must be {clip_tokens}, "
                 f"got {self.clip_candidates}"
             )
         if self.sampler_novelty and not self.svd_rank:
@@ -165,7 +165,7 @@ class NetworkConfig(Strict):
 
     @property
     def sampler_tokens(self) -> int:
-        """N: memory and thinned clip together."""
+        """N: memory and prefiltered clip together."""
         return self.memory_tokens + self.clip_candidates
 
     @property

@@ -1,4 +1,4 @@
-"""onnxruntime behind the `Engine` contract: CPU everywhere, CUDA where its provider is installed."""
+"""Run graphs on onnxruntime: CPU everywhere, CUDA where its provider is installed."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ class OnnxRuntimeEngine(Engine):
     ) -> None:
         options = session_options(threads)
         try:
-            held = attach_weights(options, bytes(graph), weights)
+            arrays = attach_weights(options, bytes(graph), weights)
             self._session = ort.InferenceSession(bytes(graph), options, providers=[provider])
         except Exception as error:  # a dozen unrelated types, all for an unusable graph or weights
             raise BundleError(f"onnxruntime cannot load the graph: {first_line(error)}") from error
-        del held  # the session has copied what it needs
+        del arrays  # the session has copied what it needs
         if provider not in self._session.get_providers():
-            # It goes on with the CPU, and says so in its log only.
+            # onnxruntime falls back to the CPU, and only logs it.
             raise CannotBuild(
                 f"onnxruntime has {provider} but cannot start it here, as a library of its is missing "
                 "(CUDA and cuDNN of the versions that it was built with)"
@@ -64,7 +64,7 @@ class OnnxRuntimeEngine(Engine):
 
 
 def session_options(threads: int) -> Any:
-    """Session options in one place: explicit threads, no spinning threads beside the camera's decoder."""
+    """Return session options: explicit threads, and none that spin beside the camera's decoder."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -78,10 +78,10 @@ def session_options(threads: int) -> Any:
 
 
 def attach_weights(options: Any, graph: bytes, weights: Buffer | None) -> list[Any]:
-    """Give the initialisers that a graph keeps in `weights.safetensors` from memory, by name.
+    """Add the initialisers that a graph has in `weights.safetensors` from memory, by name.
 
     onnxruntime refuses names that the graph does not have, and a graph uses only its own part of the weights.
-    Returns what must stay alive until the session is made.
+    Returns values that must stay alive until the session is made.
     """
     if weights is None:
         return []
@@ -96,7 +96,7 @@ def attach_weights(options: Any, graph: bytes, weights: Buffer | None) -> list[A
 
 
 def safetensors_views(data: Buffer) -> dict[str, Array]:
-    """Arrays of a safetensors file as views of `data`: nothing is copied, nothing is executed."""
+    """Return the arrays of a safetensors file as views of `data`: nothing is copied or executed."""
     size = int.from_bytes(bytes(data[:8]), "little")
     header = json.loads(bytes(data[8 : 8 + size]))
     views = {}
@@ -110,7 +110,7 @@ def safetensors_views(data: Buffer) -> dict[str, Array]:
 
 
 def providers() -> tuple[str, ...]:
-    """Execution providers of the installed onnxruntime."""
+    """Return the execution providers of the installed onnxruntime."""
     return tuple(ort.get_available_providers())
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO behind the `Engine` contract: the fastest backend on x86 CPUs. Imported only when it is chosen."""
+"""Run graphs on OpenVINO, the fastest backend on x86 CPUs. Imported only when it is chosen."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 
 from engines.bundle import Buffer
-from engines.errors import BundleError, Missing, first_line
+from engines.errors import BundleError, Unavailable, first_line
 from engines.manifest import Precision
 from engines.spec import Array, Engine, Feeds, TensorSpec
 
 try:
     import openvino as ov
 except ImportError as error:
-    raise Missing(
+    raise Unavailable(
         'OpenVINO is not installed; pip install "lvm-edge[openvino]" or choose another --backend'
     ) from error
 
@@ -39,7 +39,7 @@ class OpenVinoEngine(Engine):
         precision: Precision,
         threads: int,
     ) -> None:
-        """`own` are the weights of a graph in OpenVINO's representation; ONNX finds its own in `weights`."""
+        """Load a graph. `own` are the weights of one in OpenVINO's format; ONNX finds them in `weights`."""
         hint = _HINTS[precision]
         settings: dict[str, str | int] = {
             "INFERENCE_PRECISION_HINT": hint,
@@ -48,7 +48,7 @@ class OpenVinoEngine(Engine):
             "PERFORMANCE_HINT": "LATENCY",
         }
         if precision == "w8":
-            # Else it would round activations to eight bits too wherever it finds weights of eight bits.
+            # Else it would also round activations to eight bits wherever weights have eight bits.
             settings["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 0
         try:
             if own is not None:
@@ -61,13 +61,13 @@ class OpenVinoEngine(Engine):
         self.inputs = tuple(_spec(port) for port in self._compiled.inputs)
         self.outputs = tuple(_spec(port) for port in self._compiled.outputs)
         self.backend = f"OpenVINO CPU {hint}"
-        self._spare: list[Any] = []
-        """Requests that nobody uses now: as many as ever ran at once, however many threads ask."""
+        self._free_requests: list[Any] = []
+        """Infer requests that are free now: as many as ever ran at once, however many threads call."""
 
     def _run(self, feeds: Feeds) -> dict[str, Array]:
-        # An infer request serves one call at a time; asking and ingest each get their own.
+        # An infer request serves one call at a time; questions and ingest each get their own.
         try:
-            request = self._spare.pop()
+            request = self._free_requests.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
         try:
@@ -77,13 +77,13 @@ class OpenVinoEngine(Engine):
                 for index, spec in enumerate(self.outputs)
             }
         finally:
-            self._spare.append(request)
+            self._free_requests.append(request)
 
 
 def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings: dict[str, Any]) -> Any:
-    """OpenVINO looks for external weights beside the graph only, so both are laid side by side.
+    """Compile an ONNX graph. OpenVINO looks for external weights beside it, so both go to one folder.
 
-    They must lie there until the model is compiled: large tensors are read no earlier.
+    They must stay there until the model is compiled: large tensors are read no earlier.
     """
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
         path = Path(folder) / "graph.onnx"
@@ -96,11 +96,11 @@ def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings:
 
 @cache
 def core() -> Any:
-    """One for the process, never closed.
+    """Return the process's one core, which is never closed.
 
-    OpenVINO gives the thread that opens a core another stack for signals and takes it away when the core
-    goes. Of two cores that go in the order in which they came, the second leaves the thread the stack of the
-    first, which is gone: the next signal that Python handles would end the process.
+    OpenVINO gives the thread that opens a core another stack for signals and removes it with the core. When
+    two cores are closed in the order in which they were opened, the thread is left with the stack of the
+    first, which is freed: the next signal that Python handles would end the process.
     """
     return ov.Core()
 

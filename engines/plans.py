@@ -1,14 +1,14 @@
-"""Plans built on this device, kept beside the bundle: a cache that may be lost at any time.
+"""Cache the TensorRT plans built on this device, beside the bundle. The cache may be lost at any time.
 
 A file is one line of JSON (what the plan was built from and for, its length and SHA-256) and the plan. Only
-a plan whose line says exactly what is wanted is handed out: one of another GPU, of another TensorRT, of an
-older export or cut off by a power switch is as good as none, and is replaced.
+a plan with exactly the requested line is used: one of another GPU, of another TensorRT, of an older export or
+cut off by a power switch counts as none, and is replaced.
 
     kiosk-bundle.plans/backbone-orin-8.7.plan     one for each graph and kind of GPU
     kiosk-bundle.plans/timings-orin-8.7.plan      what kernels took, so that the next build is faster
     kiosk-bundle.plans/lock                       held while building
 
-Where the bundle's place cannot be written, plans go to the user's cache folder; both are read.
+Where the bundle's folder cannot be written, plans go to the user's cache folder; both are read.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _MAX_HEADER_BYTES = 1 << 16
 _TIMINGS = "timings"
 
 Build = Callable[[bytes], tuple[bytes, bytes]]
-"""From the timings of earlier builds (or nothing) to a plan and the timings to keep."""
+"""Takes the timings of earlier builds (or b"") and returns a plan and the timings to store."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +55,14 @@ class PlanKey:
 
     @property
     def file_name(self) -> str:
-        """One for each graph and kind of GPU, so that what is stale is overwritten."""
+        """One name for each graph and kind of GPU, so that a stale plan is overwritten."""
         gpu = re.sub(r"[^a-z0-9]+", "-", self.gpu.lower()).strip("-")[:60]
         return f"{self.graph}-{gpu}-{self.compute_capability}.plan"
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A plan, where it lies (None: nowhere could be written) and whether it was built just now."""
+    """A plan, its file (None: it could not be written) and whether it was built just now."""
 
     data: bytes
     path: Path | None
@@ -73,10 +73,10 @@ class PlanCache:
     """The plans of one bundle. Safe under several processes and under a kill at any moment."""
 
     def __init__(self, bundle: Path) -> None:
-        self.folders = (beside(bundle), in_user_cache(bundle))
+        self.folders = (folder_beside(bundle), folder_in_cache(bundle))
 
     def load(self, key: PlanKey) -> Plan | None:
-        """The plan with exactly this key, None where there is none."""
+        """Return the plan with exactly this key, None where there is none."""
         for folder in self.folders:
             path = folder / key.file_name
             data = _read(path, key)
@@ -85,51 +85,50 @@ class PlanCache:
         return None
 
     def get(self, key: PlanKey, build: Build, *, fresh: bool = False) -> Plan:
-        """The plan with this key, built if there is none; `fresh` builds it in any case.
+        """Return the plan with this key, built if there is none; `fresh` builds it in any case.
 
-        While another process builds, this one waits and then takes what that one made: two builds on one GPU
-        would spoil each other's timings. What `build` raises is passed on, and nothing is written then.
+        While another process builds, this one waits and then uses that plan: two builds on one GPU would
+        spoil each other's timings. What `build` raises is passed on, and nothing is written then.
         """
-        found = None if fresh else self.load(key)
-        if found is not None:
-            return found
+        plan = None if fresh else self.load(key)
+        if plan is not None:
+            return plan
         folder = next((folder for folder in self.folders if _writable(folder)), None)
         timings = replace(key, graph=_TIMINGS, digest="", precision="", shapes="")
         if folder is None:
-            log.warning("plans cannot be kept in any of %s: each start builds them", self._places())
+            log.warning(
+                "plans cannot be stored in %s: each start builds them", " or ".join(map(str, self.folders))
+            )
             return Plan(build(b"")[0], None, built=True)
         with _locked(folder / "lock"):
-            found = None if fresh else self.load(key)
-            if found is not None:
-                return found
-            plan, measured = build(_read(folder / timings.file_name, timings) or b"")
+            plan = None if fresh else self.load(key)
+            if plan is not None:
+                return plan
+            data, measured = build(_read(folder / timings.file_name, timings) or b"")
             _write(folder / timings.file_name, timings, measured)
-            kept = _write(folder / key.file_name, key, plan)
-        return Plan(plan, folder / key.file_name if kept else None, built=True)
-
-    def _places(self) -> str:
-        return " and ".join(map(str, self.folders))
+            written = _write(folder / key.file_name, key, data)
+        return Plan(data, folder / key.file_name if written else None, built=True)
 
 
-def beside(bundle: Path) -> Path:
-    """The folder of plans beside a bundle directory or archive."""
-    place = bundle.absolute()
-    return place.with_name(place.name + ".plans")
+def folder_beside(bundle: Path) -> Path:
+    """Return the folder of plans beside a bundle directory or archive."""
+    path = bundle.absolute()
+    return path.with_name(path.name + ".plans")
 
 
-def in_user_cache(bundle: Path) -> Path:
-    """The folder of plans of a bundle whose own place cannot be written."""
+def folder_in_cache(bundle: Path) -> Path:
+    """Return the folder of plans of a bundle whose own folder cannot be written."""
     root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(str(bundle.absolute()).encode()).hexdigest()[:12]
     return root / "lvm-edge" / "plans" / digest
 
 
 def _read(path: Path, key: PlanKey) -> bytes | None:
-    """What was stored under exactly this key; None for anything else, whatever it is."""
+    """Return what was stored under exactly this key; None for anything else."""
     try:
         with path.open("rb") as file:
             if not _trusted(os.fstat(file.fileno())):
-                log.warning("plan %s is not used: others than you and root may have written it", path)
+                log.warning("plan %s is not used: users other than you and root may have written it", path)
                 return None
             line = file.readline(_MAX_HEADER_BYTES)
             data = file.read()
@@ -139,19 +138,24 @@ def _read(path: Path, key: PlanKey) -> bytes | None:
 
 
 def _trusted(info: os.stat_result) -> bool:
-    """A plan is code: it must be a plain file of this user or root that nobody else may write."""
+    """Whether a file may be used: a plan is code, so only this user or root may be able to write it."""
     others = stat.S_IWGRP | stat.S_IWOTH
     return stat.S_ISREG(info.st_mode) and info.st_uid in (0, os.geteuid()) and not info.st_mode & others
 
 
 def _header(key: PlanKey, data: bytes) -> bytes:
-    told = {"format": _FORMAT, **asdict(key), "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
-    return json.dumps(told, sort_keys=True).encode() + b"\n"
+    fields = {
+        "format": _FORMAT,
+        **asdict(key),
+        "bytes": len(data),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    return json.dumps(fields, sort_keys=True).encode() + b"\n"
 
 
 def _write(path: Path, key: PlanKey, data: bytes) -> bool:
-    """Write as a whole or not at all; False, and a warning, where the disk refuses: it is only a cache."""
-    fresh = path.with_name(path.name + ".new")  # one name: what a killed build left is written over
+    """Write as a whole or not at all. Returns False, with a warning, where that fails: it is only a cache."""
+    fresh = path.with_name(path.name + ".new")  # one name: the rest of a killed build is overwritten
     try:
         fresh.unlink(missing_ok=True)
         descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -165,7 +169,7 @@ def _write(path: Path, key: PlanKey, data: bytes) -> bool:
         fsync_folder(path.parent)
     except OSError as error:
         fresh.unlink(missing_ok=True)
-        log.warning("%s cannot be kept: %s", path, error.strerror)
+        log.warning("%s cannot be written: %s", path, error.strerror)
         return False
     return True
 
@@ -181,7 +185,7 @@ def _writable(folder: Path) -> bool:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Held by one process at a time; the system lets it go when that process ends, however it ends."""
+    """Hold the lock, as one process at a time; the system releases it when a process ends in any way."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,7 +1,7 @@
-"""Which backend runs a bundle on this machine, and why.
+"""Choose the backend that runs a bundle on this machine, and load it.
 
 `auto` takes the best that the machine has: TensorRT, onnxruntime CUDA, OpenVINO, onnxruntime CPU. Where
-TensorRT cannot build a bundle's plans here, for want of memory above all, `auto` goes on to the next.
+TensorRT cannot build a bundle's plans, usually for lack of memory, `auto` goes on to the next.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from engines.bundle import Bundle
-from engines.errors import CannotBuild, LvmError, Missing
+from engines.errors import CannotBuild, LvmError, Unavailable
 from engines.manifest import GRAPHS, GraphName, Manifest, Target
 from engines.onnxruntime_engine import OnnxRuntimeEngine, providers
 from engines.spec import Engine
@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Choice:
-    """A backend by name, and in words why it and not a better one."""
+    """A backend by name, and a sentence why it and not a better one."""
 
     backend: str
     why: str
@@ -88,13 +88,13 @@ _BACKENDS = {  # best first
 BACKENDS = tuple(_BACKENDS)
 
 
-def target_of(backend: str) -> Target:
-    """Whose graphs of a bundle the backend runs."""
+def find_target(backend: str) -> Target:
+    """Return the target whose graphs of a bundle the backend runs."""
     return _BACKENDS[backend].target
 
 
-def available(manifest: Manifest) -> dict[str, str | None]:
-    """For each backend, best first: None if it can run the bundle here, else the reason why not."""
+def find_backend_problems(manifest: Manifest) -> dict[str, str | None]:
+    """Return for each backend, best first, None if it can run the bundle here, else why not."""
     reasons: dict[str, str | None] = {}
     for name, backend in _BACKENDS.items():
         reasons[name] = backend.missing()
@@ -103,33 +103,33 @@ def available(manifest: Manifest) -> dict[str, str | None]:
     return reasons
 
 
-def choose(wanted: str, manifest: Manifest, failed: Mapping[str, str] | None = None) -> Choice:
-    """The backend for `wanted`, "auto" or a name. Raises Missing if it cannot run here.
+def choose(requested: str, manifest: Manifest, failed: Mapping[str, str] | None = None) -> Choice:
+    """Choose the backend for `requested`, "auto" or a name. Raises Unavailable if it cannot run here.
 
-    `failed` are backends that were tried in vain, with the reason.
+    `failed` maps backends that were tried in vain to the reason.
     """
-    if wanted != "auto" and wanted not in _BACKENDS:
-        raise LvmError(f"--backend must be auto or one of {', '.join(BACKENDS)}, got {wanted!r}")
-    reasons = available(manifest) | dict(failed or {})
-    if wanted != "auto":
-        if (reason := reasons[wanted]) is not None:
-            raise Missing(f"backend {wanted} cannot run here: {reason}")
-        return Choice(wanted, "asked for")
+    if requested != "auto" and requested not in _BACKENDS:
+        raise LvmError(f"--backend must be auto or one of {', '.join(BACKENDS)}, got {requested!r}")
+    reasons = find_backend_problems(manifest) | dict(failed or {})
+    if requested != "auto":
+        if (reason := reasons[requested]) is not None:
+            raise Unavailable(f"backend {requested} cannot run here: {reason}")
+        return Choice(requested, "asked for")
     skipped: list[str] = []
     for name, reason in reasons.items():
         if reason is None:
             return Choice(name, "; ".join(skipped) or "the best there is")
         skipped.append(f"no {name}: {reason}")
-    raise Missing(f"no backend can run this bundle here: {'; '.join(skipped)}")
+    raise Unavailable(f"no backend can run this bundle here: {'; '.join(skipped)}")
 
 
 def load_engines(
-    bundle: Bundle, wanted: str = "auto", *, threads: int | None = None
+    bundle: Bundle, requested: str = "auto", *, threads: int | None = None
 ) -> tuple[Choice, dict[GraphName, Engine]]:
-    """All graphs of the bundle on one backend. `auto` goes on to the next where one cannot build them."""
+    """Load all graphs of the bundle on one backend. `auto` tries the next where one cannot build them."""
     failed: dict[str, str] = {}
     while True:
-        choice = choose(wanted, bundle.manifest, failed)
+        choice = choose(requested, bundle.manifest, failed)
         loaded: dict[GraphName, Engine] = {}
         try:
             for name in GRAPHS:
@@ -137,7 +137,7 @@ def load_engines(
         except CannotBuild as error:
             for engine in loaded.values():
                 engine.close()
-            if wanted != "auto":
+            if requested != "auto":
                 raise
             log.warning("%s cannot be used: %s", choice.backend, error)
             failed[choice.backend] = str(error)
@@ -151,5 +151,5 @@ def load_engine(bundle: Bundle, name: GraphName, backend: str, *, threads: int |
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on (containers and taskset give fewer than the machine has)."""
+    """Count the cores that this process may run on (containers and taskset give fewer than there are)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

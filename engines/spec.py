@@ -1,4 +1,4 @@
-"""The contract of every execution backend: named tensors in, named tensors out, checked before the backend.
+"""Define the contract of execution backends: named tensors in, named tensors out, checked before the backend.
 
 Adding a backend means subclassing `Engine` with one method, `_run`.
 """
@@ -52,6 +52,10 @@ class Engine(ABC):
         Raises EngineFault when the backend fails.
         """
         check_feeds(self.inputs, feeds)
+        return self.run_checked(feeds)
+
+    def run_checked(self, feeds: Feeds) -> dict[str, Array]:
+        """Run feeds that `check_feeds` has passed already. Raises EngineFault when the backend fails."""
         try:
             return self._run(feeds)
         except (LvmError, ValueError):
@@ -64,7 +68,7 @@ class Engine(ABC):
         """Run checked feeds; return fresh arrays, one for each of `outputs`."""
 
     def close(self) -> None:
-        """Give back what the backend holds. A closed engine must not be called."""
+        """Release what the backend holds. A closed engine must not be called."""
         return None
 
     def __enter__(self) -> Engine:
@@ -91,10 +95,10 @@ def check_feeds(specs: tuple[TensorSpec, ...], feeds: Feeds) -> None:
             raise ValueError(f"{spec} expected, got {type(array).__name__}")
         if array.dtype.name != spec.dtype or array.ndim != len(spec.shape):
             raise ValueError(f"{spec} expected, got {array.dtype.name}{array.shape}")
-        for wanted, got in zip(spec.shape, array.shape, strict=True):
-            if isinstance(wanted, int):
-                if wanted != got:
+        for expected, got in zip(spec.shape, array.shape, strict=True):
+            if isinstance(expected, int):
+                if expected != got:
                     raise ValueError(f"{spec} expected, got {array.dtype.name}{array.shape}")
-            elif free.setdefault(wanted, (got, spec.name))[0] != got:
-                first, where = free[wanted]
-                raise ValueError(f"{spec}: {wanted} is {first} in {where}, got shape {array.shape}")
+            elif free.setdefault(expected, (got, spec.name))[0] != got:
+                first, where = free[expected]
+                raise ValueError(f"{spec}: {expected} is {first} in {where}, got shape {array.shape}")

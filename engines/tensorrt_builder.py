@@ -1,4 +1,4 @@
-"""From an ONNX graph and its weights to a plan: TensorRT's form of the graph for one kind of GPU."""
+"""Build a plan, TensorRT's form of a graph for one kind of GPU, from an ONNX graph and its weights."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ from engines.tensorrt_versions import TensorRT
 class BatchRange:
     """Batch sizes that one optimisation profile allows, and the one that it is tuned for."""
 
-    least: int
-    best: int
-    most: int
+    min: int
+    opt: int
+    max: int
 
     @property
     def fixed(self) -> bool:
-        return self.least == self.most
+        return self.min == self.max
 
     def __str__(self) -> str:
-        return str(self.best) if self.fixed else f"{self.least}..{self.best}..{self.most}"
+        return str(self.opt) if self.fixed else f"{self.min}..{self.opt}..{self.max}"
 
 
 BATCHES: dict[GraphName, tuple[BatchRange, ...]] = {
-    # Ingest sends eight pictures, fewer at the end of a clip; a photo's mosaic brings its own number.
+    # Ingest sends eight frames, fewer at the end of a clip; a photo's mosaic has its own number.
     "backbone": (BatchRange(1, 8, 16),),
-    # One clip is judged at a time.
+    # One clip is scored at a time.
     "sampler": (BatchRange(1, 1, 1),),
     # A person asks one question; programs send up to sixteen, which are padded to the next size.
     "reader": (BatchRange(1, 1, 1), BatchRange(4, 4, 4), BatchRange(16, 16, 16)),
@@ -41,12 +41,12 @@ BATCHES: dict[GraphName, tuple[BatchRange, ...]] = {
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a plan is built from beside graph and weights."""
+    """What a plan is built from besides graph and weights."""
 
     precision: Precision
     batches: tuple[BatchRange, ...]
     workspace_bytes: int | None = None
-    """Scratch memory that kernels may ask for; None: whatever the device has."""
+    """Scratch memory that kernels may use; None: whatever the device has."""
 
 
 @dataclass(frozen=True)
@@ -64,9 +64,9 @@ def build_plan(
 
     Raises BundleError where the graph is none, CannotBuild where TensorRT or this machine cannot do it.
     """
-    if not trt.reads(recipe.precision):
+    if not trt.supports(recipe.precision):
         raise CannotBuild(f"TensorRT {trt.version} has no {recipe.precision}; export with --precision fp16")
-    trt.journal.forget()
+    trt.messages.clear()
     builder = trt.library.Builder(trt.logger)
     network = builder.create_network(trt.network_flags())
     parser = trt.library.OnnxParser(network, trt.logger)
@@ -81,7 +81,7 @@ def build_plan(
         _add_profiles(builder, config, network, recipe.batches)
         cache = config.create_timing_cache(timings)
         if cache is None or not config.set_timing_cache(cache, ignore_mismatch=False):
-            # Timings that TensorRT does not take are no reason to fail, it measures again.
+            # Timings that TensorRT does not accept are no reason to fail: it measures again.
             config.set_timing_cache(config.create_timing_cache(b""), ignore_mismatch=False)
         plan = builder.build_serialized_network(network, config)
         if plan is None:
@@ -92,24 +92,24 @@ def build_plan(
 def _parse(
     trt: TensorRT, parser: Any, folder: Path, graph: Buffer, weights: Buffer | None, weights_name: str
 ) -> None:
-    """TensorRT looks for external weights beside the graph only, so both are laid side by side."""
+    """Parse the graph. TensorRT looks for external weights beside it only, so both go to one folder."""
     path = folder / "graph.onnx"
     path.write_bytes(graph)
     if weights is not None:
         (folder / weights_name).write_bytes(weights)
     if parser.parse_from_file(str(path)):
         return
-    if parser.num_errors == 0:  # what is no ONNX at all is told to the log only, in some versions
-        raise BundleError(f"TensorRT cannot read the graph: {trt.journal.last()}")
+    if parser.num_errors == 0:  # some versions only log that a file is no ONNX at all
+        raise BundleError(f"TensorRT cannot read the graph: {trt.messages.last()}")
     error = parser.get_error(0)
-    said = " ".join(error.desc().split())[:300]
+    message = " ".join(error.desc().split())[:300]
     if error.code() == trt.library.ErrorCode.MODEL_DESERIALIZE_FAILED:
-        raise BundleError(f"TensorRT cannot read the graph: {said}")
-    raise CannotBuild(f"TensorRT {trt.version} cannot take over the graph: {said}")
+        raise BundleError(f"TensorRT cannot read the graph: {message}")
+    raise CannotBuild(f"TensorRT {trt.version} cannot convert the graph: {message}")
 
 
 def _add_profiles(builder: Any, config: Any, network: Any, batches: tuple[BatchRange, ...]) -> None:
-    """One profile for each range; all of a graph's inputs have their batch first and nothing else free."""
+    """Add a profile for each range; in all of a graph's inputs only the first axis, the batch, is free."""
     for batch in batches:
         profile = builder.create_optimization_profile()
         for index in range(network.num_inputs):
@@ -117,16 +117,16 @@ def _add_profiles(builder: Any, config: Any, network: Any, batches: tuple[BatchR
             rest = tuple(tensor.shape)[1:]
             if any(size < 0 for size in rest):
                 raise BundleError(f"graph input {tensor.name} must be free in its batch only, got {rest}")
-            shapes = ((size, *rest) for size in (batch.least, batch.best, batch.most))
+            shapes = ((size, *rest) for size in (batch.min, batch.opt, batch.max))
             profile.set_shape(tensor.name, *shapes)
         if config.add_optimization_profile(profile) < 0:
             raise CannotBuild(f"TensorRT refuses a batch of {batch}")
 
 
 def _failed(trt: TensorRT) -> CannotBuild:
-    if trt.journal.out_of_memory:
+    if trt.messages.out_of_memory:
         return CannotBuild(
-            f"out of memory while TensorRT built its plan ({trt.journal.last()}); end other programs, "
+            f"out of memory while TensorRT built its plan ({trt.messages.last()}); end other programs, "
             "or give it less with lvm-edge warmup --workspace-mib"
         )
-    return CannotBuild(f"TensorRT cannot build a plan: {trt.journal.last()}")
+    return CannotBuild(f"TensorRT cannot build a plan: {trt.messages.last()}")

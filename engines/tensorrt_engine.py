@@ -1,4 +1,4 @@
-"""TensorRT behind the `Engine` contract: runs a plan on the GPU that it was built for.
+"""Run a TensorRT plan on the GPU that it was built for, behind the `Engine` contract.
 
 Everything is allocated once: pinned host memory, device memory and one execution context for each
 optimisation profile, all on one stream of the engine's own. Where a profile has one batch size, copies and
@@ -37,25 +37,25 @@ class TensorRTEngine(Engine):
     """One plan, ready to run. Calls from several threads run one after the other."""
 
     def __init__(self, trt: TensorRT, cuda: Cuda, plan: bytes, batches: tuple[BatchRange, ...]) -> None:
-        """`batches` are those that the plan was built with.
+        """Load a plan; `batches` are those that it was built with.
 
         Raises ForeignPlan where TensorRT refuses the plan, CannotBuild where memory is short.
         """
         self._cuda = cuda
         self._lock = threading.Lock()
-        held = ExitStack()
+        resources = ExitStack()
         try:
             with cuda.active():
-                self._lanes = _lanes(trt, cuda, plan, batches, held)
+                self._profiles = _load_profiles(trt, cuda, plan, batches, resources)
         except CudaOutOfMemory as error:
-            _release(cuda, held)
+            _release(cuda, resources)
             raise CannotBuild(f"the GPU has too little memory for the engine ({error})") from error
         except BaseException:
-            _release(cuda, held)
+            _release(cuda, resources)
             raise
-        self._release = weakref.finalize(self, _release, cuda, held)
+        self._release = weakref.finalize(self, _release, cuda, resources)
         self._release.atexit = False  # the driver may be gone by then, and takes everything with it
-        first = self._lanes[0]
+        first = self._profiles[0]
         self.inputs, self.outputs = _specs(first.inputs), _specs(first.outputs)
         self.backend = f"TensorRT {trt.version}"
 
@@ -65,22 +65,22 @@ class TensorRTEngine(Engine):
         with self._lock, self._cuda.active():
             if not self._release.alive:
                 raise EngineFault(f"{self.backend}: the engine was closed")
-            for lane, start, count in _pieces(self._lanes, batch):
-                lane.run(feeds, results, start, count)
+            for profile, start, count in _pieces(self._profiles, batch):
+                profile.run(feeds, results, start, count)
         return results
 
     def close(self) -> None:
         with self._lock:
-            self._lanes = ()
+            self._profiles = ()
             self._release()
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """One input or output of one lane: where its rows lie on the host and on the device."""
+    """One input or output of one profile: where its rows lie on the host and on the device."""
 
     name: str
-    host: Array  # (most, ...), pinned
+    host: Array  # (max, ...), pinned
     raw: Bytes  # the same memory
     device: int
 
@@ -88,8 +88,8 @@ class _Tensor:
         return self.raw[: count * (self.raw.size // len(self.host))]
 
 
-class _Lane:
-    """One optimisation profile: its context, its memory, and its CUDA graph where the batch is fixed."""
+class _Profile:
+    """One optimisation profile: its context, its memory, and its CUDA graph where the batch size is fixed."""
 
     def __init__(
         self,
@@ -106,10 +106,12 @@ class _Lane:
         self.graph: Any = None
 
     def run(self, feeds: Feeds, results: dict[str, Array], start: int, count: int) -> None:
-        """Rows `start` to `start + count` of the feeds into the same rows of the results."""
+        """Run rows `start` to `start + count` of the feeds, into the same rows of the results."""
         for tensor in self.inputs:
             tensor.host[:count] = feeds[tensor.name][start : start + count]
-        size = self.batch.most if self.batch.fixed else count  # what is left below are rows of earlier calls
+        size = (
+            self.batch.max if self.batch.fixed else count
+        )  # the rows after `count` are those of earlier calls
         if self.graph is not None:
             self._cuda.replay(self.graph, self._stream)
         else:
@@ -120,7 +122,7 @@ class _Lane:
             results[tensor.name][start : start + count] = tensor.host[:count]
 
     def shape(self, size: int) -> None:
-        """Tell TensorRT the batch that comes; it takes long, so only where it changes."""
+        """Set the batch size that comes; it takes long, so only where it changes."""
         if size == self._shaped:
             return
         for tensor in self.inputs:
@@ -137,103 +139,107 @@ class _Lane:
             self._cuda.download(tensor.rows(size), tensor.device, self._stream)
 
     def warm(self) -> None:
-        """One run on zeros: what TensorRT sets up late is done before the first frame and any capture."""
-        size = self.batch.best
+        """Run once on zeros: TensorRT's late set-up is done before the first frame and any capture."""
+        size = self.batch.opt
         self.shape(size)
         self.enqueue(size)
         self._cuda.wait(self._stream)
 
     def capture(self) -> None:
-        """Keep a graph to replay. Some plans cannot be captured; they are enqueued each time."""
+        """Capture a graph to replay. Some plans cannot be captured; they are enqueued each time."""
         try:
-            self.graph = self._cuda.capture(self._stream, lambda: self.enqueue(self.batch.most))
+            self.graph = self._cuda.capture(self._stream, lambda: self.enqueue(self.batch.max))
         except EngineFault as error:
             log.info("no CUDA graph for a batch of %s: %s", self.batch, error)
             self.warm()  # whether the stream still works
 
 
-def _lanes(
-    trt: TensorRT, cuda: Cuda, plan: bytes, batches: tuple[BatchRange, ...], held: ExitStack
-) -> tuple[_Lane, ...]:
-    """Lanes of all profiles, warmed up. `held` gives back what they hold."""
-    trt.journal.forget()
+def _load_profiles(
+    trt: TensorRT, cuda: Cuda, plan: bytes, batches: tuple[BatchRange, ...], resources: ExitStack
+) -> tuple[_Profile, ...]:
+    """Lanes of all profiles, warmed up. `resources` gives back what they hold."""
+    trt.messages.clear()
     runtime = trt.library.Runtime(trt.logger)
     engine = runtime.deserialize_cuda_engine(plan)
     if engine is None:
-        raise ForeignPlan(f"TensorRT {trt.version} does not accept the plan: {trt.journal.last()}")
-    _keep_until_released(held, runtime, engine)
+        raise ForeignPlan(f"TensorRT {trt.version} does not accept the plan: {trt.messages.last()}")
+    _keep_until_released(resources, runtime, engine)
     stream = cuda.stream()
-    held.callback(cuda.free_stream, stream)
-    lanes = []
+    resources.callback(cuda.free_stream, stream)
+    profiles = []
     for index, batch in enumerate(batches):
         context = engine.create_execution_context()
         if context is None:
-            raise CannotBuild(f"the GPU has too little memory for the engine ({trt.journal.last()})")
+            raise CannotBuild(f"the GPU has too little memory for the engine ({trt.messages.last()})")
         if not context.set_optimization_profile_async(index, stream):
-            raise ForeignPlan(f"the plan has no profile {index}: {trt.journal.last()}")
-        tensors = _tensors(trt, cuda, engine, context, batch.most, held)
-        _keep_until_released(held, context)
+            raise ForeignPlan(f"the plan has no profile {index}: {trt.messages.last()}")
+        tensors = _tensors(trt, cuda, engine, context, batch.max, resources)
+        _keep_until_released(resources, context)
         cuda.wait(stream)
-        lane = _Lane(cuda, context, stream, batch, *tensors)
-        lane.warm()
+        profile = _Profile(cuda, context, stream, batch, *tensors)
+        profile.warm()
         if batch.fixed and cuda.can_capture:
-            lane.capture()
-            if lane.graph is not None:
-                held.callback(cuda.free_graph, lane.graph)
-        lanes.append(lane)
-    return tuple(lanes)
+            profile.capture()
+            if profile.graph is not None:
+                resources.callback(cuda.free_graph, profile.graph)
+        profiles.append(profile)
+    return tuple(profiles)
 
 
-def _keep_until_released(held: ExitStack, *objects: Any) -> None:
+def _keep_until_released(resources: ExitStack, *objects: Any) -> None:
     """Contexts go before their engine, and that before its runtime: as the stack unwinds."""
-    for one in objects:
-        held.callback(lambda _: None, one)
+    for item in objects:
+        resources.callback(lambda _: None, item)
 
 
 def _tensors(
-    trt: TensorRT, cuda: Cuda, engine: Any, context: Any, most: int, held: ExitStack
+    trt: TensorRT, cuda: Cuda, engine: Any, context: Any, max_batch: int, resources: ExitStack
 ) -> tuple[tuple[_Tensor, ...], tuple[_Tensor, ...]]:
-    """Memory for every input and output, its device addresses told to the context."""
+    """Allocate memory for every input and output, and set its device addresses in the context."""
     names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
     inputs = [name for name in names if engine.get_tensor_mode(name) == trt.library.TensorIOMode.INPUT]
     for name in inputs:
-        context.set_input_shape(name, (most, *tuple(engine.get_tensor_shape(name))[1:]))
+        context.set_input_shape(name, (max_batch, *tuple(engine.get_tensor_shape(name))[1:]))
 
     def tensor(name: str) -> _Tensor:
         # The context knows all sizes of an output once it knows those of the inputs.
         shape = tuple(context.get_tensor_shape(name))
-        if any(size < 0 for size in shape) or shape[:1] != (most,):
+        if any(size < 0 for size in shape) or shape[:1] != (max_batch,):
             raise EngineFault(f"{name} must be free in its batch only, TensorRT makes it {shape}")
         dtype = np.dtype(trt.dtype_name(engine.get_tensor_dtype(name)))
         size = math.prod(shape) * dtype.itemsize
         device = cuda.allocate(size)
-        held.callback(cuda.free, device)
+        resources.callback(cuda.free, device)
         raw = cuda.pinned(size)
-        held.callback(cuda.free_pinned, raw)
+        resources.callback(cuda.free_pinned, raw)
         raw[:] = 0
         if not context.set_tensor_address(name, device):
             raise EngineFault(f"TensorRT refuses memory for {name}")
         return _Tensor(name, raw.view(dtype).reshape(shape), raw, device)
 
-    told = {name: tensor(name) for name in names}
-    return tuple(told[name] for name in inputs), tuple(told[name] for name in names if name not in inputs)
+    tensors = {name: tensor(name) for name in names}
+    outputs = [name for name in names if name not in inputs]
+    return tuple(tensors[name] for name in inputs), tuple(tensors[name] for name in outputs)
 
 
-def _pieces(lanes: tuple[_Lane, ...], batch: int) -> Iterator[tuple[_Lane, int, int]]:
-    """Lane, first row and count of each piece: the least lane that holds the rest, else the largest one."""
+def _pieces(profiles: tuple[_Profile, ...], batch: int) -> Iterator[tuple[_Profile, int, int]]:
+    """Cut a batch into pieces: yields the smallest profile that holds the rest, first row and count."""
     start = 0
     while start < batch:
         rest = batch - start
-        lane = next((lane for lane in lanes if lane.batch.most >= rest), lanes[-1])
-        count = min(rest, lane.batch.most)
-        yield lane, start, count
+        profile = next((profile for profile in profiles if profile.batch.max >= rest), profiles[-1])
+        count = min(rest, profile.batch.max)
+        yield profile, start, count
         start += count
 
 
 def _specs(tensors: tuple[_Tensor, ...]) -> tuple[TensorSpec, ...]:
-    return tuple(TensorSpec(one.name, one.host.dtype.name, ("batch", *one.host.shape[1:])) for one in tensors)
+    return tuple(
+        TensorSpec(tensor.name, tensor.host.dtype.name, ("batch", *tensor.host.shape[1:]))
+        for tensor in tensors
+    )
 
 
-def _release(cuda: Cuda, held: ExitStack) -> None:
+def _release(cuda: Cuda, resources: ExitStack) -> None:
     with cuda.active():
-        held.close()
+        resources.close()

@@ -1,4 +1,4 @@
-"""A bundle's graph on TensorRT: the plan from the cache, or built now and kept."""
+"""Load a bundle's graph on TensorRT, with a plan from the cache, or built now and stored."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from engines.tensorrt_versions import TensorRT, open_tensorrt
 log = logging.getLogger(__name__)
 
 _BUILDER = 1
-"""Raise it when the builder asks something else of TensorRT: plans of before are then stale."""
+"""Increase it when the builder's settings change: earlier plans are then stale."""
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """An engine, its plan, and the seconds that building took (0: it was there)."""
+    """An engine, its plan, and the seconds that building took (0: it was in the cache)."""
 
     engine: TensorRTEngine
     plan: Plan
@@ -34,7 +34,7 @@ class Loaded:
 def load_tensorrt(bundle: Bundle, name: GraphName, *, workspace_bytes: int | None = None) -> Loaded:
     """Load one graph, building its plan where this device has none.
 
-    Raises Missing where TensorRT cannot run here, CannotBuild where it cannot build this graph.
+    Raises Unavailable where TensorRT cannot run here, CannotBuild where it cannot build this graph.
     """
     trt, cuda = open_tensorrt(), open_cuda()
     graph, precision = bundle.graph("tensorrt", name)
@@ -63,8 +63,8 @@ def load_tensorrt(bundle: Bundle, name: GraphName, *, workspace_bytes: int | Non
     except ForeignPlan as error:
         if plan.built:
             raise CannotBuild(f"{name}: {error}") from error
-        # What the key cannot see has changed, such as the driver.
-        log.warning("the kept plan of %s is not accepted (%s); building it again", name, error)
+        # Something that is not in the key has changed, such as the driver.
+        log.warning("the stored plan of %s is not accepted (%s); building it again", name, error)
     plan = cache.get(key, build, fresh=True)
     try:
         return Loaded(TensorRTEngine(trt, cuda, plan.data, recipe.batches), plan, build_s)
@@ -73,7 +73,7 @@ def load_tensorrt(bundle: Bundle, name: GraphName, *, workspace_bytes: int | Non
 
 
 def plan_key(bundle: Bundle, name: GraphName, precision: Precision, trt: TensorRT, gpu: Gpu) -> PlanKey:
-    """What the plan of this graph depends on, on this device."""
+    """Return what the plan of this graph depends on, on this device."""
     manifest = bundle.manifest
     files = [manifest.graphs["tensorrt"][name].path, *([manifest.weights] if manifest.weights else [])]
     hashes = "".join(manifest.files[file].sha256 for file in files)

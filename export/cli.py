@@ -20,7 +20,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from edge_runtime.interfaces.cli.error_exit import run_app
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from engines.manifest import Manifest, Target
 from engines.network_config import CONTEXTS, SAMPLERS, ContextName
 from export.quantization.plan import DEFAULT_TARGETS, TARGETS, Plan
@@ -186,7 +186,7 @@ def _load_gate_settings(file: Path | None, frames: int | None) -> GateSettings |
 def _require_workbench() -> None:
     lacking = [name for name in _REQUIRED_PACKAGES if importlib.util.find_spec(name) is None]
     if lacking:
-        raise Missing(f'{", ".join(lacking)} not installed; pip install "lvm-edge[export]"')
+        raise Unavailable(f'{", ".join(lacking)} not installed; pip install "lvm-edge[export]"')
 
 
 def _load_source(

@@ -23,7 +23,7 @@ def rng() -> np.random.Generator:
 def engines():
     """The default bundle's, for onnxruntime with one thread."""
     from edge_runtime.config.paths import default_bundle
-    from edge_runtime.service.engine_set import Engines
+    from edge_runtime.service.engine_pool import Engines
     from engines.bundle import Bundle
 
     loaded = Engines.load(Bundle.open(default_bundle()), "onnxruntime", threads=1)

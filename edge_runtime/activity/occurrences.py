@@ -1,4 +1,4 @@
-"""Detections of one look after the other, joined to occurrences: what goes on, what has ended."""
+"""Join the detections of successive passes to occurrences: what goes on, what has ended."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Literal
 from edge_runtime.activity.recognizer import Detection
 from edge_runtime.activity.row import Row
 
-KEPT = 64
-"""Ended occurrences that a later look may still find again."""
+MAX_RECENT = 64
+"""Occurrences that a later pass may still detect again."""
 
 
 @dataclass(frozen=True)
@@ -30,83 +30,83 @@ class _Occurrence:
 
 
 class Occurrences:
-    """Those of one camera. `made` gives the row of a new one from its class and times."""
+    """The occurrences of one camera. `make_row` makes the row of a new one from its start and end."""
 
     def __init__(
-        self, names: Sequence[str], doing: Sequence[str], made: Callable[[float, float], Row]
+        self, names: Sequence[str], doing: Sequence[str], make_row: Callable[[float, float], Row]
     ) -> None:
-        self._names, self._doing, self._made = names, doing, made
-        self._known: list[_Occurrence] = []
+        self._names, self._doing, self._make_row = names, doing, make_row
+        self._recent: list[_Occurrence] = []
 
-    def remember(self, rows: Iterable[Row]) -> None:
-        """Rows from before a restart, so that what they tell is not told again."""
+    def restore(self, rows: Iterable[Row]) -> None:
+        """Take rows from before a restart, so that their occurrences are not logged again."""
         for row in rows:
-            named = [name for name in (row.activity, *row.alternatives) if name in self._names]
-            if named:
-                self._known.append(
-                    _Occurrence(row, {self._names.index(name): row.confidence for name in named})
-                )
+            known = [name for name in (row.activity, *row.alternatives) if name in self._names]
+            if known:
+                scores = {self._names.index(name): row.confidence for name in known}
+                self._recent.append(_Occurrence(row, scores))
 
     def join(self, detections: Iterable[Detection], until: float, gap: float) -> list[Change]:
-        """Take in what a look that ended at `until` seconds found. What was seen up to `gap` seconds before
-        its end goes on; all else has ended."""
+        """Add the detections of a pass that ended at `until` seconds.
+
+        What was seen less than `gap` seconds before `until` goes on; all else has ended.
+        """
         changes: list[Change] = []
-        for one in detections:
-            changes += self._taken(one, until, gap)
-        changes += self._ended(until - gap)
-        self._known = self._known[-KEPT:]
+        for detection in detections:
+            changes += self._add(detection, until, gap)
+        changes += self._end_before(until - gap)
+        self._recent = self._recent[-MAX_RECENT:]
         return changes
 
     def close(self) -> list[Change]:
-        """Nothing goes on any more."""
-        return self._ended(float("inf"))
+        """End all occurrences."""
+        return self._end_before(float("inf"))
 
     def forget(self, start: float, end: float) -> None:
         """Drop what shares time with [start, end)."""
-        self._known = [one for one in self._known if not one.row.matches((), start, end)]
+        self._recent = [known for known in self._recent if not known.row.matches((), start, end)]
 
     @property
     def ongoing(self) -> list[Row]:
-        return [one.row for one in self._known if one.row.ongoing]
+        return [known.row for known in self._recent if known.row.ongoing]
 
-    def _taken(self, found: Detection, until: float, gap: float) -> list[Change]:
-        known = next((one for one in reversed(self._known) if self._meets(one, found, gap)), None)
+    def _add(self, detection: Detection, until: float, gap: float) -> list[Change]:
+        known = next(
+            (known for known in reversed(self._recent) if self._is_same(known, detection, gap)), None
+        )
         if known is None:
-            row = self._named(self._made(found.start, found.end), found.scores)
-            self._known.append(_Occurrence(row, dict(found.scores)))
+            row = self._name(self._make_row(detection.start, detection.end), detection.scores)
+            self._recent.append(_Occurrence(row, dict(detection.scores)))
             return [Change("new", None, row)]
-        for activity, score in found.scores.items():
+        for activity, score in detection.scores.items():
             known.scores[activity] = max(score, known.scores.get(activity, 0.0))
         before = known.row
-        row = dataclasses.replace(
-            before, start=min(before.start, found.start), end=max(before.end, found.end)
-        )
-        # An activity that had seemed over goes on after all.
-        row = dataclasses.replace(
-            row, ongoing=before.ongoing or (row.end > before.end and row.end >= until - gap)
-        )
-        known.row = self._named(row, known.scores)
+        start, end = min(before.start, detection.start), max(before.end, detection.end)
+        # An activity that seemed to have ended may go on after all.
+        ongoing = before.ongoing or (end > before.end and end >= until - gap)
+        row = dataclasses.replace(before, start=start, end=end, ongoing=ongoing)
+        known.row = self._name(row, known.scores)
         return [] if known.row == before else [Change("update", before, known.row)]
 
-    def _meets(self, known: _Occurrence, found: Detection, gap: float) -> bool:
-        best = max(known.scores, key=lambda one: known.scores[one])
-        near = found.start - known.row.end <= gap and known.row.start - found.end <= gap
-        return near and (best in found.scores or found.best in known.scores)
+    def _is_same(self, known: _Occurrence, detection: Detection, gap: float) -> bool:
+        best = max(known.scores, key=lambda activity: known.scores[activity])
+        near = detection.start - known.row.end <= gap and known.row.start - detection.end <= gap
+        return near and (best in detection.scores or detection.best in known.scores)
 
-    def _named(self, row: Row, scores: dict[int, float]) -> Row:
-        best, *others = sorted(scores, key=lambda one: -scores[one])
+    def _name(self, row: Row, scores: dict[int, float]) -> Row:
+        best, *others = sorted(scores, key=lambda activity: -scores[activity])
         return dataclasses.replace(
             row,
             activity=self._names[best],
             description=self._doing[best],
             confidence=scores[best],
-            alternatives=tuple(self._names[one] for one in others),
+            alternatives=tuple(self._names[activity] for activity in others),
         )
 
-    def _ended(self, before: float) -> list[Change]:
+    def _end_before(self, t: float) -> list[Change]:
         changes = []
-        for one in self._known:
-            if one.row.ongoing and one.row.end < before:
-                was, one.row = one.row, dataclasses.replace(one.row, ongoing=False)
-                changes.append(Change("end", was, one.row))
+        for known in self._recent:
+            if known.row.ongoing and known.row.end < t:
+                before, known.row = known.row, dataclasses.replace(known.row, ongoing=False)
+                changes.append(Change("end", before, known.row))
         return changes

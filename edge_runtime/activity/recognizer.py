@@ -1,10 +1,10 @@
-"""What was done in a window of the stream: one object question a class, and what its answer rests on.
+"""Recognise what was done in a window of the stream: one object question a class, and the answers' evidence.
 
-The reader has no question "what is being done now". But it tells for each activity whether it was seen in a
-window (`presence`, trained with windows in which it was not), and which remembered tokens say so. The moments
-of those tokens are the time; two activities that rest on the same tokens are one occurrence, of which the
-likelier gives the name. docs/lab/activities.md has the figures.
-
+The reader has no question "what is being done now". But for each activity it says whether it was seen in a
+window (`presence`, trained with windows in which it was not), and which remembered tokens are the evidence.
+The times of those tokens are the time of the activity. Two activities with the same evidence are one
+occurrence, named after the likelier one. docs/activities.md has the figures.
+occurrence, named after the likelier one. docs/lab/activities.md has the figures.
 Letters: n tokens, C classes.
 """
 
@@ -25,23 +25,23 @@ from edge_runtime.system.errors import QueryError
 from engines.manifest import Manifest
 from engines.spec import Engine
 
-QUESTIONS_AT_ONCE = 2
-"""Of one reader run: a person's question waits behind two of them, and more together are no faster."""
+QUESTIONS_PER_RUN = 2
+"""Questions of one reader run: a person's question waits behind them, and more together are no faster."""
 TICK_SHARE = 0.1
-"""A moment counts that carries at least this share of the attention of the strongest."""
+"""A tick counts if it has at least this share of the strongest tick's attention."""
 GROUP_SHARE = 0.2
-"""Of several groups of moments those count that carry this share of the strongest one's attention."""
+"""A group of ticks counts if it has at least this share of the strongest group's attention."""
 SAME_EVIDENCE = 0.3
-"""Two activities that share so much of attention and of time are one occurrence with two names."""
+"""Two activities that share this much of their attention and time are one occurrence with two names."""
 
-_ONE_OCCURRENCE_S = 4.0
-"""Moments of one activity that lie closer together are of one occurrence; the last seconds are remembered
-densely, so it is less than boxes are bridged over."""
+_MAX_GAP_S = 4.0
+"""Times of one activity that lie closer together are one occurrence. The last seconds are remembered densely,
+so it is shorter than the gap that boxes are bridged over."""
 
 
 @dataclass(frozen=True)
 class Detection:
-    """`scores` are the activities that it may be, by their class, with their confidence; times in seconds."""
+    """An activity in time. `scores` maps each class that it may be to its confidence; times in seconds."""
 
     scores: dict[int, float]
     start: float
@@ -49,7 +49,7 @@ class Detection:
 
     @property
     def best(self) -> int:
-        return max(self.scores, key=lambda one: self.scores[one])
+        return max(self.scores, key=lambda activity: self.scores[activity])
 
 
 @dataclass(frozen=True)
@@ -62,59 +62,69 @@ class _Candidate:
     evidence: NDArray[np.float64]  # (n,) sums to 1
 
 
-class Recogniser:
-    """Looks at versions. For one thread."""
+class ActivityRecogniser:
+    """Recognises activities in versions of a memory. For one thread."""
 
     def __init__(self, manifest: Manifest, reader: Engine) -> None:
         self._manifest = manifest
         self._asker = Asker(manifest, reader, _NoObjects())
-        self.names = tuple(one.name for one in manifest.classes)
-        self.doing = tuple(one.doing for one in manifest.classes)
+        self.names = tuple(activity.name for activity in manifest.classes)
+        self.doing = tuple(activity.doing for activity in manifest.classes)
 
-    def look(
-        self, version: Version, start: float, end: float, *, least: float, period: float | None = None
+    def detect(
+        self,
+        version: Version,
+        start: float,
+        end: float,
+        *,
+        min_confidence: float,
+        period: float | None = None,
     ) -> list[Detection]:
-        """What was done in [start, end) seconds with a confidence of at least `least`, by start.
+        """Return what was done in [start, end) seconds with at least `min_confidence`, by start.
 
         `period` is the time in seconds that a frame stands for. Raises EngineFault.
         """
         period = period or 1 / self._manifest.network.sample_fps
         candidates = [
-            one for told in self._told(version, start, end) for one in self._candidates(told, least, period)
+            candidate
+            for result in self._ask(version, start, end)
+            for candidate in self._find_candidates(result, min_confidence, period)
         ]
-        return sorted(_named(candidates), key=lambda one: one.start)
+        return sorted(_merge(candidates), key=lambda detection: detection.start)
 
-    def presences(self, version: Version, start: float, end: float) -> NDArray[np.float64]:
-        """How certain it is of each class that it was done in [start, end) seconds. (C,)"""
-        return np.array([told.answer.confidence for told in self._told(version, start, end)])
+    def estimate_presence(self, version: Version, start: float, end: float) -> NDArray[np.float64]:
+        """Return for each class the confidence that it was done in [start, end) seconds. (C,)"""
+        return np.array([result.answer.confidence for result in self._ask(version, start, end)])
 
     def forget(self) -> None:
-        """Let go of what was kept of a version."""
+        """Drop what was derived from a version."""
         self._asker.forget()
 
-    def gap(self, period: float) -> float:
-        """Seconds between two moments up to which they belong to one occurrence."""
-        return max(_ONE_OCCURRENCE_S, 2 * period)
+    def max_gap(self, period: float) -> float:
+        """Return the longest time in seconds between two moments of one occurrence."""
+        return max(_MAX_GAP_S, 2 * period)
 
-    def _told(self, version: Version, start: float, end: float) -> Iterator[AnswerWithOutputs]:
+    def _ask(self, version: Version, start: float, end: float) -> Iterator[AnswerWithOutputs]:
         window = {"from": start, "to": end}
         queries = [ObjectQuery.model_validate({"activity": name, **window}) for name in self.names]
-        for first in range(0, len(queries), QUESTIONS_AT_ONCE):
-            yield from self._asker.answer_with_outputs(queries[first : first + QUESTIONS_AT_ONCE], version)
+        for first in range(0, len(queries), QUESTIONS_PER_RUN):
+            yield from self._asker.answer_with_outputs(queries[first : first + QUESTIONS_PER_RUN], version)
 
-    def _candidates(self, told: AnswerWithOutputs, least: float, period: float) -> Iterator[_Candidate]:
-        if not told.outputs:
+    def _find_candidates(
+        self, result: AnswerWithOutputs, min_confidence: float, period: float
+    ) -> Iterator[_Candidate]:
+        if not result.outputs:
             return
         presence = float(
-            decode.calibrated(told.outputs["presence_logit"], self._manifest.thresholds.presence_scaling)
+            decode.calibrated(result.outputs["presence_logit"], self._manifest.thresholds.presence_scaling)
         )
-        if presence < least:
+        if presence < min_confidence:
             return
-        weight = np.where(told.resolved.inside, told.outputs["evidence"], 0).astype(np.float64)  # (n,)
-        times = told.context.tick / TICKS_PER_SECOND  # (n,)
-        groups = _groups(times, weight, self.gap(period))
+        weight = np.where(result.resolved.inside, result.outputs["evidence"], 0).astype(np.float64)  # (n,)
+        times = result.context.tick / TICKS_PER_SECOND  # (n,)
+        groups = _group(times, weight, self.max_gap(period))
         strongest = max((share for _, _, share in groups), default=0.0)
-        activity = told.resolved.activity
+        activity = result.resolved.activity
         assert activity is not None, "an object question names an activity"
         for low, high, share in groups:
             if share < GROUP_SHARE * strongest:
@@ -123,54 +133,54 @@ class Recogniser:
             yield _Candidate(
                 activity=activity,
                 presence=presence,
-                strength=float(told.outputs["presence_logit"]) + float(np.log(share / strongest)),
-                start=max(low - period / 2, told.resolved.covered.start or 0.0),
+                strength=float(result.outputs["presence_logit"]) + float(np.log(share / strongest)),
+                start=max(low - period / 2, result.resolved.covered.start or 0.0),
                 end=high + period / 2,
                 evidence=own / own.sum(),
             )
 
 
-def _groups(
+def _group(
     times: NDArray[np.float64], weight: NDArray[np.float64], gap: float
 ) -> list[tuple[float, float, float]]:
-    """times (n,) and weight (n,) -> first and last moment and weight of what is at most `gap` s apart."""
-    moments, place = np.unique(times, return_inverse=True)
-    shares = np.bincount(place, weight)
+    """Group times (n,) that are at most `gap` s apart. Returns first and last time and weight of each."""
+    moments, index = np.unique(times, return_inverse=True)
+    shares = np.bincount(index, weight)
     if not shares.size or shares.max() <= 0:
         return []
-    found: list[tuple[float, float, float]] = []
+    groups: list[tuple[float, float, float]] = []
     for moment, share in zip(moments, shares, strict=True):
         if share < TICK_SHARE * shares.max():
             continue
-        if found and moment - found[-1][1] <= gap:
-            low, _, before = found.pop()
-            found.append((low, float(moment), before + float(share)))
+        if groups and moment - groups[-1][1] <= gap:
+            low, _, before = groups.pop()
+            groups.append((low, float(moment), before + float(share)))
         else:
-            found.append((float(moment), float(moment), float(share)))
-    return found
+            groups.append((float(moment), float(moment), float(share)))
+    return groups
 
 
-def _named(candidates: Sequence[_Candidate]) -> list[Detection]:
-    """One detection for what rests on the same tokens at the same time, named after the strongest."""
-    kept: list[tuple[_Candidate, dict[int, float]]] = []
-    for one in sorted(candidates, key=lambda candidate: -candidate.strength):
-        for other, scores in kept:
-            if _same(one, other):
-                scores.setdefault(one.activity, min(one.presence, scores[other.activity]))
+def _merge(candidates: Sequence[_Candidate]) -> list[Detection]:
+    """Merge candidates with the same evidence at the same time, under the strongest of them."""
+    merged: list[tuple[_Candidate, dict[int, float]]] = []
+    for candidate in sorted(candidates, key=lambda candidate: -candidate.strength):
+        for stronger, scores in merged:
+            if _has_same_evidence(candidate, stronger):
+                scores.setdefault(candidate.activity, min(candidate.presence, scores[stronger.activity]))
                 break
         else:
-            kept.append((one, {one.activity: one.presence}))
-    return [Detection(scores, one.start, one.end) for one, scores in kept]
+            merged.append((candidate, {candidate.activity: candidate.presence}))
+    return [Detection(scores, strongest.start, strongest.end) for strongest, scores in merged]
 
 
-def _same(a: _Candidate, b: _Candidate) -> bool:
+def _has_same_evidence(a: _Candidate, b: _Candidate) -> bool:
     shared = min(a.end, b.end) - max(a.start, b.start)
     union = max(a.end, b.end) - min(a.start, b.start)
     return shared >= SAME_EVIDENCE * union and np.minimum(a.evidence, b.evidence).sum() >= SAME_EVIDENCE
 
 
 class _NoObjects:
-    """Object questions show none."""
+    """An encoder for questions that show no object."""
 
     def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
         raise QueryError("recognising asks without a photo")

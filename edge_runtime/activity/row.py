@@ -1,4 +1,4 @@
-"""One recognised occurrence of an activity, as it is logged, told and exported."""
+"""Hold one recognised occurrence of an activity as a row of the log, and format it as JSON and CSV."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ COLUMNS = (
 
 @dataclass(frozen=True)
 class Row:
-    """`start` and `end` are seconds of the camera's stream; while `ongoing`, `end` is what was seen so far.
+    """One occurrence. `start` and `end` are seconds of the camera's stream; `end` grows while `ongoing`.
 
-    `alternatives` are activities that rest on the same evidence and could be meant as well. `epoch` is the
+    `alternatives` are activities with the same evidence, which it may be as well. `epoch` is the
     wall-clock time of the stream's second 0, None for a recording; `written_at` is seconds since 1970.
     """
 
@@ -36,7 +36,7 @@ class Row:
     written_at: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """For doors; `from_at` and `to_at` are null for a recording."""
+        """Return the row for the interfaces; `from_at` and `to_at` are null for a recording."""
         at = (None, None) if self.epoch is None else (self.epoch + self.start, self.epoch + self.end)
         return {
             "id": self.id,
@@ -53,11 +53,11 @@ class Row:
         }
 
     def text(self) -> str:
-        """What a search looks into: lower case, so that it finds either."""
+        """Return the text that is searched: in lower case, so that a search ignores case."""
         return "\n".join((self.activity, *self.alternatives, self.description)).casefold()
 
     def matches(self, words: Iterable[str], start: float | None, end: float | None) -> bool:
-        """Whether it has all `words`, lower case, and shares time with [start, end)."""
+        """Whether the row has all `words`, lower case, and shares time with [start, end)."""
         text = self.text()
         inside = (start is None or self.end > start) and (end is None or self.start < end)
         return inside and all(word in text for word in words)
@@ -68,7 +68,7 @@ def row_to_bytes(row: Row) -> bytes:
 
 
 def row_from_bytes(data: bytes) -> Row:
-    """Raises ValueError where it is none."""
+    """Return the row of `row_to_bytes`. Raises ValueError for other bytes."""
     try:
         fields = json.loads(data)
         return Row(**{**fields, "alternatives": tuple(fields["alternatives"])})
@@ -76,8 +76,8 @@ def row_from_bytes(data: bytes) -> Row:
         raise ValueError(f"not a row of the activity log: {error}") from None
 
 
-def as_csv(rows: Iterable[dict[str, Any]], *, head: bool = True) -> str:
-    """Rows as `Row.as_json` gives them, as CSV (RFC 4180) with a line of names."""
+def format_csv(rows: Iterable[dict[str, Any]], *, head: bool = True) -> str:
+    """Format rows of `Row.as_json` as CSV (RFC 4180), with a line of names where `head`."""
     out = io.StringIO()
     writer = csv.writer(out)
     if head:
@@ -92,5 +92,5 @@ def _cell(value: Any) -> Any:
         value = " ".join(value)
     if value is None or isinstance(value, bool):
         return "" if value is None else str(value).lower()
-    # A name that a spreadsheet would take for a formula stays a name.
+    # A quote keeps a spreadsheet from taking a name for a formula.
     return f"'{value}" if isinstance(value, str) and value[:1] in "=+-@\t\r" and value else value

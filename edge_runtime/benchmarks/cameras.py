@@ -1,15 +1,15 @@
-"""How several cameras get along here: demo cameras as fast as they go, one that stalls, and how many fit.
+"""Measure several cameras on this machine: demo cameras at full speed, one that stalls, and how many fit.
 
 Three measurements, each a run of the real `Service` with a memory and a state folder for each camera:
 
-`demo`     n demo cameras, each drawing its pictures as fast as they are taken: frames a second of each, all
-           together against one camera, and the slowest camera's share of the fastest's.
+`demo`     n demo cameras, each drawing its pictures as fast as they are ingested: frames a second of each,
+           all together against one camera, and the slowest camera's share of the fastest's.
 `stalled`  the same with one more camera whose source hangs after its first frames.
-`density`  n live cameras at the bundle's rate, whose pictures are there already (640 × 360): what is dropped
-           because a newer picture came first. Where all threads fit but the machine is not full, their clocks
-           run faster, and a camera at twice the rate counts as two.
+`density`  n live cameras at the bundle's rate, whose pictures are drawn in advance (640 × 360): the share
+           that is dropped because a newer picture came first. Where all threads fit but the machine is not
+           full, their clocks run faster, and a camera at twice the rate counts as two.
 
-`same_in_any_batch` says whether the backbone gives a picture the same bits alone and in company: if so, live
+`same_in_any_batch` says whether the backbone gives a picture the same bits alone and in a batch: if so, live
 cameras that share calls remember exactly what each would have remembered alone.
 """
 
@@ -27,7 +27,7 @@ import numpy as np
 from edge_runtime.frame import Frame
 from edge_runtime.ingest.pipeline import BATCH_FRAMES, preprocess
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources import open_source
@@ -42,20 +42,20 @@ from engines.select import load_engine
 Progress = Callable[[str], None]
 
 WARM_S = 2.0
-LEAST_FRAMES = 5 * BATCH_FRAMES
-"""Frames of each demo camera before a measurement ends: they come in batches, fairness is told from them."""
-MOST_DROPS = 0.01
-"""Share of sampled frames that may be dropped where cameras are said to fit."""
+MIN_FRAMES = 5 * BATCH_FRAMES
+"""Frames of each demo camera before a measurement ends: they come in batches, and fairness is their ratio."""
+MAX_DROPS = 0.01
+"""Share of sampled frames that may be dropped where cameras count as fitting."""
 DENSITY_CAMERAS = (1, 2, 4, 8, 16, 32, 64)
 DENSITY_SPEEDS = (2, 4, 8, 16, 32)
-"""How much faster the clocks of the most cameras run, one after the other, until it is too much."""
+"""How much faster the clocks of the largest number of cameras run, until it is too much."""
 
 
 SLOW: DropReason = "slow consumer"
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """What each camera did in `elapsed` seconds, and what the process spent on it in seconds of CPU time."""
 
     elapsed: float
@@ -63,8 +63,8 @@ class Measured:
     remembered: tuple[int, ...]
     late: tuple[int, ...]
 
-    def since(self, before: Measured) -> Measured:
-        return Measured(
+    def since(self, before: Measurement) -> Measurement:
+        return Measurement(
             self.elapsed - before.elapsed,
             self.cpu_s - before.cpu_s,
             tuple(b - a for a, b in zip(before.remembered, self.remembered, strict=True)),
@@ -84,8 +84,8 @@ class Measured:
         return self.frames / self.elapsed
 
 
-class Ready(BaseSource):
-    """A live camera whose pictures are there already, one every second of a clock that runs `speed` fast."""
+class ReadyCamera(BaseSource):
+    """A live camera with pictures drawn in advance, one a second of a clock that runs `speed` times fast."""
 
     def __init__(self, pictures: Sequence[Frame], *, start: float, speed: float, phase: float) -> None:
         super().__init__("ready", live=True)
@@ -102,7 +102,7 @@ class Ready(BaseSource):
             k += 1
 
 
-class Stalling(BaseSource):
+class StallingCamera(BaseSource):
     """Hangs after its first frames, until it is closed."""
 
     def __init__(self, pictures: Sequence[Frame]) -> None:
@@ -119,7 +119,7 @@ class Stalling(BaseSource):
 def bench_cameras(
     bundle: Bundle,
     backend: str,
-    most: int,
+    max_cameras: int,
     *,
     rounds: int,
     seconds: float,
@@ -127,25 +127,25 @@ def bench_cameras(
     density: bool,
     progress: Progress,
 ) -> dict[str, Any]:
-    """Everything measured with 1, 2, 4 … `most` demo cameras, in alternating rounds of `seconds` each."""
+    """Measure 1, 2, 4 … `max_cameras` demo cameras, in alternating rounds of `seconds` each."""
     pictures = _pictures(16)
-    counts = sorted({n for n in (1, 2, 4, 8, 16, 32) if n < most} | {most})
-    demo: dict[int, list[Measured]] = {count: [] for count in counts}
-    stalled: dict[int, list[Measured]] = {count: [] for count in counts}
+    counts = sorted({n for n in (1, 2, 4, 8, 16, 32) if n < max_cameras} | {max_cameras})
+    demo: dict[int, list[Measurement]] = {count: [] for count in counts}
+    stalled: dict[int, list[Measurement]] = {count: [] for count in counts}
     for number in range(rounds):
         for count in counts:
             progress(f"round {number + 1} of {rounds}: {count} demo cameras")
             demo[count].append(_demo(bundle, backend, threads, count, seconds))
             progress(f"round {number + 1} of {rounds}: {count} demo cameras beside one that stalls")
             stalled[count].append(_demo(bundle, backend, threads, count, seconds, pictures))
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         "same_in_any_batch": _same_in_any_batch(bundle, backend, threads, pictures),
         "demo": {str(count): _rates(demo[count], demo[counts[0]]) for count in counts},
         "stalled": {str(count): _rates(stalled[count], demo[count]) for count in counts},
     }
     if density:
-        found["density"] = _density(bundle, backend, threads, seconds, pictures, progress)
-    return found
+        results["density"] = _density(bundle, backend, threads, seconds, pictures, progress)
+    return results
 
 
 def _same_in_any_batch(bundle: Bundle, backend: str, threads: int | None, pictures: Sequence[Frame]) -> bool:
@@ -171,19 +171,19 @@ def _demo(
     count: int,
     seconds: float,
     stalling: Sequence[Frame] | None = None,
-) -> Measured:
-    def opened(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
+) -> Measurement:
+    def open_camera(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
         if stalling is not None and spec.startswith("udp:"):
             return SupervisedSource(
-                lambda at: Stalling(stalling), spec, sample_fps=sample_fps, settings=settings
+                lambda at: StallingCamera(stalling), spec, sample_fps=sample_fps, settings=settings
             )
         return open_source(spec, sample_fps=sample_fps, start=start, settings=settings)
 
     sources = [f"demo?seed={seed}" for seed in range(count)]
     if stalling is not None:
         sources.append("udp://stalled")
-    all_of_them = _run(bundle, backend, threads, sources, opened, seconds, counted=count)
-    return replace(all_of_them, remembered=all_of_them.remembered[:count], late=all_of_them.late[:count])
+    result = _run(bundle, backend, threads, sources, open_camera, seconds, counted=count)
+    return replace(result, remembered=result.remembered[:count], late=result.late[:count])
 
 
 def _density(
@@ -200,9 +200,9 @@ def _density(
     for count, speed in points:
         progress(f"{count} live cameras at {speed} times the rate")
         curve.append(_live(bundle, backend, threads, count, speed, seconds, pictures))
-        if curve[-1]["dropped"] > MOST_DROPS:
+        if curve[-1]["dropped"] > MAX_DROPS:
             break
-    fits = [point["cameras"] * point["speed"] for point in curve if point["dropped"] <= MOST_DROPS]
+    fits = [point["cameras"] * point["speed"] for point in curve if point["dropped"] <= MAX_DROPS]
     return {"curve": curve, "most_cameras": max(fits, default=0)}
 
 
@@ -215,11 +215,11 @@ def _live(
     seconds: float,
     pictures: Sequence[Frame],
 ) -> dict[str, Any]:
-    def opened(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
+    def open_camera(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
         phase = int(spec.rpartition("/")[2]) * 0.618 % 1
 
         def ready(at: float) -> Source:
-            return Ready(pictures, start=at, speed=speed * sample_fps, phase=phase)
+            return ReadyCamera(pictures, start=at, speed=speed * sample_fps, phase=phase)
 
         return SupervisedSource(
             ready,
@@ -231,7 +231,7 @@ def _live(
         )
 
     sources = [f"udp://ready/{number}" for number in range(count)]
-    measured = _run(bundle, backend, threads, sources, opened, seconds)
+    measured = _run(bundle, backend, threads, sources, open_camera, seconds)
     late = sum(measured.late)
     return {
         "cameras": count,
@@ -242,19 +242,19 @@ def _live(
     }
 
 
-def _rates(rounds: Sequence[Measured], against: Sequence[Measured]) -> dict[str, Any]:
-    """Medians over rounds, `ratio` of those within a round: machines drift, rounds are short."""
+def _rates(rounds: Sequence[Measurement], against: Sequence[Measurement]) -> dict[str, Any]:
+    """Return medians over rounds. `ratio` compares within a round: machines drift, rounds are short."""
     return {
-        "frames_per_s": _median([one.frames_per_s for one in rounds]),
-        "each": [_median([one.each[i] for one in rounds]) for i in range(len(rounds[0].each))],
-        "fairness": _median([min(one.each) / max(max(one.each), 1e-9) for one in rounds]),
+        "frames_per_s": _median([result.frames_per_s for result in rounds]),
+        "each": [_median([result.each[i] for result in rounds]) for i in range(len(rounds[0].each))],
+        "fairness": _median([min(result.each) / max(max(result.each), 1e-9) for result in rounds]),
         "ratio": _median([_share(a, b) for a, b in zip(rounds, against, strict=True)]),
-        "cpu_ms_per_frame": _median([one.cpu_s / max(one.frames, 1) * 1e3 for one in rounds]),
+        "cpu_ms_per_frame": _median([result.cpu_s / max(result.frames, 1) * 1e3 for result in rounds]),
     }
 
 
-def _share(one: Measured, other: Measured) -> float:
-    return one.frames_per_s / max(other.frames_per_s, 1e-9)
+def _share(result: Measurement, reference: Measurement) -> float:
+    return result.frames_per_s / max(reference.frames_per_s, 1e-9)
 
 
 def _median(values: Sequence[float]) -> float:
@@ -266,26 +266,26 @@ def _run(
     backend: str,
     threads: int | None,
     sources: Sequence[str],
-    opened: Callable[..., Source],
+    open_camera: Callable[..., Source],
     seconds: float,
     counted: int = 0,
-) -> Measured:
-    """How each camera fares, once all have warmed up; the first `counted` until each has enough frames."""
-    marks: list[Measured] = []
+) -> Measurement:
+    """Measure all cameras after they have warmed up, until each of the first `counted` has enough frames."""
+    marks: list[Measurement] = []
 
     def mark(service: Service) -> None:
         cameras = service.cameras.values()
-        frames, late = (c.version.frames for c in cameras), (c.losses.lost[SLOW] for c in cameras)
-        marks.append(Measured(time.monotonic(), time.process_time(), tuple(frames), tuple(late)))
+        frames, late = (c.version.frames for c in cameras), (c.drop_counter.by_reason[SLOW] for c in cameras)
+        marks.append(Measurement(time.monotonic(), time.process_time(), tuple(frames), tuple(late)))
 
     with (
         tempfile.TemporaryDirectory() as folder,
-        Service(Engines.load(bundle, backend, threads), opener=opened) as service,
+        Service(Engines.load(bundle, backend, threads), opener=open_camera) as service,
     ):
         for number, source in enumerate(sources):
             service.add(CameraSettings(source, Path(folder) / str(number), str(number)))
 
-        def look() -> None:
+        def check() -> None:
             now = time.monotonic()
             if not marks:
                 if all(camera.version.frames for camera in service.cameras.values()):
@@ -295,9 +295,9 @@ def _run(
             elif len(marks) == 2 and now - marks[1].elapsed >= seconds:
                 cameras = list(service.cameras.values())[:counted]
                 moved = (c.version.frames - m for c, m in zip(cameras, marks[1].remembered, strict=False))
-                if all(frames >= LEAST_FRAMES for frames in moved):
+                if all(frames >= MIN_FRAMES for frames in moved):
                     mark(service)
                     service.stop()
 
-        service.run(on_progress=look)
+        service.run(on_progress=check)
     return marks[2].since(marks[1])

@@ -1,7 +1,7 @@
-"""How fast is it here: every engine of this machine in one interleaved run.
+"""Measure the speed of every engine of this machine in one interleaved run.
 
 `ingest.ratio` compares `Ingest` with the same engines called bare on ready arrays (backbone, sampler, SVD),
-so it shows what our own bookkeeping costs. Rounds of all engines alternate, medians are taken over rounds:
+so it shows the cost of our own bookkeeping. Rounds of all engines alternate, medians are taken over rounds:
 machines drift, ratios within a round do not.
 """
 
@@ -30,7 +30,7 @@ from edge_runtime.persistence import to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, Photos, TimeQuery
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.demo import DemoSource
 from engines.bundle import Bundle
@@ -39,12 +39,12 @@ Images = NDArray[np.uint8]
 
 RSS_RUN_STREAM_S = 120
 CLIPS = 4
-"""Clips of one round: ingest works ahead, so a single clip would show its start and its end only."""
+"""Clips of one round: ingest works ahead, so a single clip would show its start and end only."""
 
 
 @dataclass
-class _Lane:
-    """One engine under test and the times it has shown."""
+class _EngineBench:
+    """One backend under test and its measured times."""
 
     engines: Engines
     ingest: Ingest
@@ -58,7 +58,7 @@ class _Lane:
     query_ms: dict[str, list[float]] = field(default_factory=dict)
 
 
-def bench(
+def bench_engines(
     bundle: Bundle,
     backends: Sequence[str],
     *,
@@ -67,34 +67,34 @@ def bench(
     threads: int | None,
     progress: Callable[[str, float], None],
 ) -> dict[str, Any]:
-    """Fields of each backend. `progress(what, share done)` is called between steps."""
+    """Measure each backend and return its fields. `progress(step, share done)` is called between steps."""
     network = bundle.manifest.network
-    images = demo_images(network.image_size, network.clip_frames)
-    lanes = {name: _lane(bundle, name, threads) for name in backends}
+    images = draw_demo_images(network.image_size, network.clip_frames)
+    benches = {name: _make_bench(bundle, name, threads) for name in backends}
     warm = 2 + -(-network.memory_tokens // network.clip_candidates)
-    for lane in lanes.values():
-        _push_clips(lane, images, warm)  # a full memory is the steady state
+    for bench in benches.values():
+        _push_clips(bench, images, warm)  # a full memory is the steady state
     for i in range(rounds):
         progress("ingest", i / rounds)
-        for lane in lanes.values():
-            _ingest_round(lane, images)
-    asked = _questions(bundle, images)
+        for bench in benches.values():
+            _ingest_round(bench, images)
+    queries = _make_queries(bundle, images)
     for i in range(questions):
         progress("questions", i / questions)
-        for lane in lanes.values():
-            for kind, query in asked.items():
-                lane.query_ms.setdefault(kind, []).append(_ask_ms(lane, query))
+        for bench in benches.values():
+            for kind, query in queries.items():
+                bench.query_ms.setdefault(kind, []).append(_ask_ms(bench, query))
     results = {}
-    for i, (name, lane) in enumerate(lanes.items()):
-        progress("resident memory", i / len(lanes))
-        results[name] = _result(lane, name, threads)
-        lane.ingest.close()
-        lane.engines.close()
+    for i, (name, bench) in enumerate(benches.items()):
+        progress("resident memory", i / len(benches))
+        results[name] = _result(bench, name, threads)
+        bench.ingest.close()
+        bench.engines.close()
     return results
 
 
-def demo_images(size: int, count: int) -> list[Images]:
-    """The first `count` pictures of the demo world at one a second, (size, size, 3) each."""
+def draw_demo_images(size: int, count: int) -> list[Images]:
+    """Draw the first `count` pictures of the demo world at one a second, (size, size, 3) each."""
     source = DemoSource(WorldConfig(seed=1), sample_fps=1.0, size=(size, size))
     images = []
     with source:
@@ -105,62 +105,62 @@ def demo_images(size: int, count: int) -> list[Images]:
     return images
 
 
-def _lane(bundle: Bundle, backend: str, threads: int | None) -> _Lane:
+def _make_bench(bundle: Bundle, backend: str, threads: int | None) -> _EngineBench:
     engines = Engines.load(bundle, backend, threads)
     network = bundle.manifest.network
     ingest = Ingest(
         network, engines.backbone, make_sampler("neural", engines.sampler), empty_version(network)
     )
     objects = ObjectEncoder(engines.backbone, network.image_size, frame_at=None, catalogue=None)
-    return _Lane(engines, ingest, Asker(bundle.manifest, engines.reader, objects))
+    return _EngineBench(engines, ingest, Asker(bundle.manifest, engines.reader, objects))
 
 
-def _push_clips(lane: _Lane, images: list[Images], clips: int) -> None:
-    fps = lane.ingest.network.sample_fps
+def _push_clips(bench: _EngineBench, images: list[Images], clips: int) -> None:
+    fps = bench.ingest.network.sample_fps
     many = images * clips
-    lane.ingest.push_images(many, [lane.t + i / fps for i in range(len(many))])
-    lane.t += len(many) / fps
+    bench.ingest.push_images(many, [bench.t + i / fps for i in range(len(many))])
+    bench.t += len(many) / fps
 
 
-def _ingest_round(lane: _Lane, images: list[Images]) -> None:
-    """A few clips bare and as many through `Ingest`, in alternating order."""
-    bare_first = len(lane.ratio) % 2 == 0
-    bare = _bare(lane, images) if bare_first else 0.0
+def _ingest_round(bench: _EngineBench, images: list[Images]) -> None:
+    """Run a few clips bare and as many through `Ingest`, in alternating order."""
+    bare_first = len(bench.ratio) % 2 == 0
+    bare = _bare(bench, images) if bare_first else 0.0
     started = time.perf_counter()
-    _push_clips(lane, images, CLIPS)
+    _push_clips(bench, images, CLIPS)
     whole = time.perf_counter() - started
-    bare = bare or _bare(lane, images)
-    lane.ratio.append(bare / whole)
-    lane.ingest_s.append(whole)
+    bare = bare or _bare(bench, images)
+    bench.ratio.append(bare / whole)
+    bench.ingest_s.append(whole)
 
 
-def _bare(lane: _Lane, images: list[Images]) -> float:
-    """Seconds of the same engine calls and the same SVD updates on ready arrays, for `CLIPS` clips."""
-    return sum(_bare_clip(lane, *_ready(lane, images)) for _ in range(CLIPS))
+def _bare(bench: _EngineBench, images: list[Images]) -> float:
+    """Return the seconds of the same engine calls and SVD updates on ready arrays, for `CLIPS` clips."""
+    return sum(_bare_clip(bench, *_make_feeds(bench, images)) for _ in range(CLIPS))
 
 
 def _bare_clip(
-    lane: _Lane, feeds: dict[str, Any], rows: NDArray[np.float32], background: Background | None
+    bench: _EngineBench, feeds: dict[str, Any], rows: NDArray[np.float32], background: Background | None
 ) -> float:
     started = time.perf_counter()
     for batch in feeds["backbone"]:
-        lane.engines.backbone(batch)
+        bench.engines.backbone(batch)
     backbone = time.perf_counter()
-    lane.engines.sampler(feeds["sampler"])
+    bench.engines.sampler(feeds["sampler"])
     sampler = time.perf_counter()
     if background is not None:
         background.svd.update(rows)
     stopped = time.perf_counter()
-    lane.backbone_ms.append((backbone - started) * 1e3)
-    lane.sampler_ms.append((sampler - backbone) * 1e3)
-    lane.svd_ms.append((stopped - sampler) * 1e3)
+    bench.backbone_ms.append((backbone - started) * 1e3)
+    bench.sampler_ms.append((sampler - backbone) * 1e3)
+    bench.svd_ms.append((stopped - sampler) * 1e3)
     return stopped - started
 
 
-def _ready(
-    lane: _Lane, images: list[Images]
+def _make_feeds(
+    bench: _EngineBench, images: list[Images]
 ) -> tuple[dict[str, Any], NDArray[np.float32], Background | None]:
-    network, version = lane.ingest.network, lane.ingest.version
+    network, version = bench.ingest.network, bench.ingest.version
     batches = [{"image": np.stack(images[i : i + BATCH_FRAMES])} for i in range(0, len(images), BATCH_FRAMES)]
     n, m = network.sampler_tokens, network.memory_tokens
     features = np.zeros((1, n, network.d_backbone), np.float32)
@@ -174,9 +174,9 @@ def _ready(
     }
     silent = {
         spec.name: np.zeros([1, *(int(side) for side in spec.shape[1:])], spec.dtype)
-        for spec in lane.engines.sampler.inputs
+        for spec in bench.engines.sampler.inputs
     }
-    # Rows like those of a clip: dependent ones would take the slow way through the SVD.
+    # Rows like those of a clip: linearly dependent rows would take the SVD's slow path.
     rows = np.random.default_rng(0).normal(size=(FRAMES_PER_CLIP, network.d_backbone)).astype(np.float32)
     feeds = {
         "backbone": batches,
@@ -185,7 +185,7 @@ def _ready(
     return feeds, rows, version.background
 
 
-def _questions(bundle: Bundle, images: list[Images]) -> dict[str, AnyQuery]:
+def _make_queries(bundle: Bundle, images: list[Images]) -> dict[str, AnyQuery]:
     import cv2
 
     photo = Photos(photos=(cv2.imencode(".png", images[0])[1].tobytes(),))
@@ -197,27 +197,27 @@ def _questions(bundle: Bundle, images: list[Images]) -> dict[str, AnyQuery]:
     }
 
 
-def _result(lane: _Lane, backend: str, threads: int | None) -> dict[str, Any]:
-    frames = lane.ingest.network.clip_frames
+def _result(bench: _EngineBench, backend: str, threads: int | None) -> dict[str, Any]:
+    frames = bench.ingest.network.clip_frames
     return {
         "ingest": {
-            "ratio": float(np.median(lane.ratio)),
-            "frames_per_s": frames * CLIPS / float(np.median(lane.ingest_s)),
+            "ratio": float(np.median(bench.ratio)),
+            "frames_per_s": frames * CLIPS / float(np.median(bench.ingest_s)),
         },
-        "backbone": {"ms": float(np.median(lane.backbone_ms)) / frames},
-        "sampler": {"ms": float(np.median(lane.sampler_ms))},
-        "svd": {"ms": float(np.median(lane.svd_ms))},
+        "backbone": {"ms": float(np.median(bench.backbone_ms)) / frames},
+        "sampler": {"ms": float(np.median(bench.sampler_ms))},
+        "svd": {"ms": float(np.median(bench.svd_ms))},
         "query": {
             kind: {"p50_ms": float(np.percentile(ms, 50)), "p99_ms": float(np.percentile(ms, 99))}
-            for kind, ms in lane.query_ms.items()
+            for kind, ms in bench.query_ms.items()
         },
-        "state": {"bytes": len(save(to_arrays(lane.ingest.version)))},
-        "rss": {"bytes": _resident(backend, lane.engines.bundle.path, threads)},
+        "state": {"bytes": len(save(to_arrays(bench.ingest.version)))},
+        "rss": {"bytes": _measure_resident(backend, bench.engines.bundle.path, threads)},
     }
 
 
-def _resident(backend: str, bundle: Path, threads: int | None) -> int:
-    """Resident bytes of a real `lvm-edge run` of its own after two minutes of demo stream."""
+def _measure_resident(backend: str, bundle: Path, threads: int | None) -> int:
+    """Return the resident bytes of a separate `lvm-edge run` after two minutes of demo stream."""
     with tempfile.TemporaryDirectory() as state:
         config = Path(state) / "config.yaml"
         config.write_text(f"version: 1\nmodel: {{threads: {threads or 'null'}}}\n", encoding="utf-8")
@@ -230,7 +230,7 @@ def _resident(backend: str, bundle: Path, threads: int | None) -> int:
     return int(json.loads(done.stdout.splitlines()[-1])["resident_bytes"])
 
 
-def _ask_ms(lane: _Lane, query: AnyQuery) -> float:
+def _ask_ms(bench: _EngineBench, query: AnyQuery) -> float:
     started = time.perf_counter()
-    lane.asker.ask(query, lane.ingest.version)
+    bench.asker.ask(query, bench.ingest.version)
     return (time.perf_counter() - started) * 1e3

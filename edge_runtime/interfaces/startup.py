@@ -1,9 +1,9 @@
 """Start the components of a run before it watches, and stop them after it.
 
 A component is a function `start(run)` that returns a context manager: it runs within its `with`. It stores in
-`run` what others need of it, and adds to `run.said` what a person should read at the start. Components start
-in the order of `COMPONENTS` and stop in reverse, so the HTTP interface is last: everything else is there when
-it answers.
+`run` what others need of it, and adds to `run.messages` what a person should read at the start. Components
+start in the order of `COMPONENTS` and stop in reverse, so the HTTP interface is last: everything else is
+there when it answers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from edge_runtime.config.schema import Config
-from edge_runtime.service.activity_recorder import Recorder
+from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.service.run import Run
 from edge_runtime.system.malloc import trim_malloc_regularly
 from engines.errors import LvmError
@@ -35,7 +35,7 @@ def activities(run: Run) -> Iterator[None]:
     if not settings.enabled or not run.service.engines.bundle.manifest.training.trained:
         yield
         return
-    with Recorder(run.service, settings) as run.activities:
+    with ActivityRecorder(run.service, settings) as run.activities:
         yield
 
 
@@ -53,7 +53,7 @@ def http(run: Run) -> Iterator[None]:
         if run.listen is not None or settings.model_fields_set:
             raise
         # A second process on one machine must not fail for an interface that was not asked for.
-        run.said.append(f"not listening: {error}")
+        run.messages.append(f"not listening: {error}")
         yield
         return
     with server:
@@ -76,10 +76,10 @@ def mqtt(run: Run) -> Iterator[None]:
             client = MqttClient(run.service, settings)
             resources.close()  # disconnects before a client of the same name connects
             resources.enter_context(client)
-            run.said.append(f"tells {client.address}, topics {settings.topic_prefix}/…")
+            run.messages.append(f"tells {client.address}, topics {settings.topic_prefix}/…")
 
         connect(run.settings)
-        run.followers["mqtt"] = connect
+        run.reload_handlers["mqtt"] = connect
         yield
 
 

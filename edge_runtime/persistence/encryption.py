@@ -19,7 +19,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -44,7 +44,7 @@ class WrongKey(SealError):
 
 
 class Key:
-    """A key that seals and opens. Raises Missing where the package `cryptography` is not installed."""
+    """A key that seals and opens. Raises Unavailable where the package `cryptography` is not installed."""
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) != KEY_BYTES:
@@ -137,7 +137,7 @@ def _cipher(secret: bytes) -> AESGCM:
     try:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
     except ImportError:
-        raise Missing(
+        raise Unavailable(
             'encryption needs the package cryptography: pip install "lvm-edge[encryption]"'
         ) from None
     return AESGCM(secret)

@@ -92,7 +92,7 @@ def _replay_journals(snapshot: Snapshot, folder: Path, disk: Disk, seal: Seal) -
     scans = [_scan(disk, folder / name, seal) for name in names if name != journal_name(journal.snapshot)]
     others = [scanned for scanned in scans if scanned is not None]
     replay = _Replay(snapshot, network)
-    # As many threads as in a run (engine_set.py): sums of another order have other last digits.
+    # As many threads as in a run (engine_pool.py): sums of another order have other last digits.
     with threadpool_limits(1, user_api="blas"):
         while replay.apply_journal(journal):
             key = journal.end, replay.version.frames

@@ -20,7 +20,7 @@ def parse_timestamp(
 
     `epoch` is the wall-clock time of the stream's second 0, None for a recording, which has no clock. HH:MM
     is the last time that the machine's clock showed it, `now` included. Before second `since` the clock was
-    another one (`wall_clock.known_from`), and only seconds can be meant. Raises LvmError.
+    another one (`wall_clock.find_known_start`), and only seconds can be meant. Raises LvmError.
     """
     text = text.strip()
     try:

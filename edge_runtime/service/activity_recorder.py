@@ -1,8 +1,8 @@
-"""Recognises what the cameras of a service see while they watch, and keeps the log of each.
+"""Recognise activities in what the cameras of a service watch, and write the activity log of each.
 
-One thread of its own for all cameras, which reads their immutable versions: no frame waits for it, and it
-works at most a tenth of the time. Where it falls behind, a look covers more of the stream at once; what even
-that does not reach is skipped, counted.
+One thread for all cameras reads their immutable versions: no frame waits for it, and it works at most a tenth
+of the time. One pass recognises a few windows of a camera's newest stream. When the recorder falls behind,
+the windows grow; what even the largest do not reach is skipped and counted.
 """
 
 from __future__ import annotations
@@ -10,15 +10,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from types import TracebackType
+from typing import Any
 
 from edge_runtime.activity.log import ActivityLog
 from edge_runtime.activity.occurrences import Change, Occurrences
-from edge_runtime.activity.recognizer import Recogniser
+from edge_runtime.activity.recognizer import ActivityRecogniser
 from edge_runtime.activity.row import Row
-from edge_runtime.activity.sqlite_store import Wanted
+from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.config.activities import ActivitySettings
-from edge_runtime.service.activity_progress import Watched
+from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
@@ -26,33 +28,154 @@ from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
 
+PASSES_PER_CLIP = 3
+"""Passes per clip. A pass covers two of these parts, so each moment is covered twice."""
+WINDOW_CLIPS = 10
+"""Clips of the longest window, when the recorder has fallen behind: activities are recognised from 5 minutes
+nearly as well as from 20 seconds."""
+MAX_WINDOWS = 4
+"""Windows of one pass; what is older than all of them is skipped."""
+STILL_CONDITIONS = ("paused", "ended", "stopped", "failed")
+"""Conditions of a camera in which nothing new comes."""
 POLL_S = 0.25
-SHARE = 0.1
-"""Of the time, at most, that is spent on looking."""
+MAX_SHARE = 0.1
+"""Share of the time that is spent on passes, at most."""
 FINISH_S = 1.0
-"""For the last looks of all cameras together, when the run ends."""
-
-HANGS_S = 1.5
-"""Of one look, when the run ends."""
+"""For the last passes of all cameras together, when the run ends."""
+HANG_S = 1.5
+"""How long a pass may take when the run ends."""
 TIDY_EVERY_S = 60.0
-"""Rows that are too old go, and those that wait for a disk are tried again, also where nothing is watched."""
+"""Expired rows go, and rows that wait for a disk are written, also where nothing is watched."""
 
 
-class Recorder:
-    """`with` starts and ends it. Looks and edits exclude one another, so that nothing is logged of what was
-    forgotten while it was being looked at."""
+class CameraProgress:
+    """How far one camera was recognised. For the recorder's thread; `as_json` from any."""
+
+    def __init__(
+        self,
+        camera: CameraRun,
+        log: ActivityLog,
+        occurrences: Occurrences,
+        max_gap: Callable[[float], float],
+    ) -> None:
+        """`max_gap` gives, for the time that a frame stands for, the longest `gap` within one occurrence."""
+        self.camera, self.log, self.occurrences = camera, log, occurrences
+        self.passes = 0
+        self.seconds = 0.0
+        """Time spent on passes."""
+        self.skipped_s = 0.0
+        """Seconds of the stream that were never recognised."""
+        self.fault: str | None = None
+        network = camera.ingest.network
+        self.period = camera.ingest.period or 1 / network.sample_fps
+        self._stride = max(1, network.clip_frames // PASSES_PER_CLIP) * self.period
+        self._max_window = network.clip_frames * WINDOW_CLIPS * self.period
+        self.gap = max_gap(self.period)
+        self._until = self._resume(log, occurrences)
+
+    def _resume(self, log: ActivityLog, occurrences: Occurrences) -> float | None:
+        """Return how far the run before this one got for certain: to its last row."""
+        resumed = self.camera.resumed
+        if resumed is None or resumed.version.coverage.end is None:
+            return None
+        newest, _ = log.find(LogFilter(limit=1))
+        oldest = resumed.version.coverage.end - MAX_WINDOWS * self._max_window
+        until = max(oldest, min(newest[0].end, resumed.version.coverage.end)) if newest else oldest
+        recent, _ = log.find(LogFilter(start=until - self._stride - self.gap))
+        occurrences.restore(reversed(recent))
+        return until
+
+    @property
+    def stands_still(self) -> bool:
+        return self.camera.condition in STILL_CONDITIONS
+
+    def due(self) -> bool:
+        """Whether enough has come since the last pass, or the camera has stopped with something left.
+
+        Not in the first clip: before the background is known, everything is novel.
+        """
+        version = self.camera.version
+        coverage = version.coverage
+        if coverage.start is None or coverage.end is None or not version.memory.filled:
+            return False
+        new = coverage.end - self._since(coverage.start)
+        return new >= self._stride - 1e-6 or (
+            self.stands_still and (new > 0 or bool(self.occurrences.ongoing))
+        )
+
+    def take_windows(self) -> tuple[Version, list[tuple[float, float]]]:
+        """Return the newest version and the windows to recognise in it now, oldest first."""
+        version = self.camera.version
+        coverage = version.coverage
+        if coverage.start is None or coverage.end is None or not version.memory.filled:
+            return version, []
+        since = self._since(coverage.start)
+        self._until = coverage.end
+        if coverage.end <= since:
+            return version, []
+        oldest = coverage.end - MAX_WINDOWS * self._max_window
+        self.skipped_s += max(0.0, oldest - since)
+        begin = max(coverage.start, oldest, since - self._stride)
+        windows = []
+        while begin < coverage.end:
+            windows.append((begin, min(begin + self._max_window, coverage.end)))
+            begin = windows[-1][1]
+        return version, windows
+
+    def skip(self) -> None:
+        """Give up what has not been recognised."""
+        coverage = self.camera.version.coverage
+        if coverage.start is not None and coverage.end is not None:
+            self.skipped_s += max(0.0, coverage.end - self._since(coverage.start))
+            self._until = coverage.end
+
+    def new_row(self, start: float, end: float) -> Row:
+        """Make the row of a new occurrence; its name comes later."""
+        epoch = self.camera.header.epoch if self.camera.live else None
+        return Row(self.log.new_id(), self.camera.name, "", "", start, end, 0.0, epoch=epoch)
+
+    def latest(self) -> str:
+        """Return the newest row in a few words, or what is wrong."""
+        rows, _ = self.log.find(LogFilter(limit=1))
+        problem = self.fault or self.log.problem
+        if problem is not None or not rows:
+            return problem or "none yet"
+        also = f" or {', '.join(rows[0].alternatives)}" if rows[0].alternatives else ""
+        end = "now" if rows[0].ongoing else f"{rows[0].end:.0f} s"
+        return f"{rows[0].activity}{also}, {rows[0].start:.0f} s to {end}, {rows[0].confidence:.0%}"
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the state of the log and its newest row."""
+        latest, _ = self.log.find(LogFilter(limit=1))
+        return {
+            "looks": self.passes,
+            "look_ms": round(1000 * self.seconds / self.passes, 1) if self.passes else None,
+            "skipped_s": round(self.skipped_s, 1),
+            "rows": len(self.log),
+            "lost": self.log.lost,
+            "problem": self.fault or self.log.problem,
+            "latest": latest[0].as_json() if latest else None,
+        }
+
+    def _since(self, start: float) -> float:
+        return start if self._until is None else max(start, self._until)
+
+
+class ActivityRecorder:
+    """Recognises and logs inside `with`. Passes and edits exclude one another, so that nothing is logged that
+    was forgotten during the pass."""
 
     def __init__(self, service: Service, settings: ActivitySettings) -> None:
         engines = service.engines
         self._service, self._settings = service, settings
-        self._recogniser = Recogniser(engines.bundle.manifest, engines.reader)
-        self._watched: dict[str, Watched] = {}
-        self._looking = threading.RLock()
+        self._recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
+        self._cameras: dict[str, CameraProgress] = {}
+        self._lock = threading.RLock()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="activities", daemon=True)
 
-    def __enter__(self) -> Recorder:
-        self._adopt()
+    def __enter__(self) -> ActivityRecorder:
+        self._sync_cameras()
         self._thread.start()
         return self
 
@@ -60,24 +183,23 @@ class Recorder:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stopped.set()
-        self._thread.join(HANGS_S)
-        if self._thread.is_alive():  # it holds what is needed to say more
+        self._thread.join(HANG_S)
+        if self._thread.is_alive():  # it holds the lock that the last passes need
             log.warning("recognising hangs in an engine call and is left behind")
             return
-        latest = time.monotonic() + FINISH_S
-        with self._looking:
-            for one in self._watched.values():
-                self._finish(one, latest)
-            self._watched.clear()
+        deadline = time.monotonic() + FINISH_S
+        with self._lock:
+            for camera in self._cameras.values():
+                self._finish(camera, deadline)
+            self._cameras.clear()
 
-    def find(self, camera: str, wanted: Wanted) -> tuple[list[Row], bool]:
-        """Rows of a camera, newest first, and whether there are more.
+    def find(self, camera: str, log_filter: LogFilter) -> tuple[list[Row], bool]:
+        """Return rows of a camera, newest first, and whether there are more.
 
         Raises QueryError where there is no such camera.
         """
-        name = self._service.camera(camera).name
-        one = self._watched.get(name)
-        return ([], False) if one is None else one.log.find(wanted)
+        progress = self._cameras.get(self._service.camera(camera).name)
+        return ([], False) if progress is None else progress.log.find(log_filter)
 
     # -- the thread ----------------------------------------------------------------------------------------
 
@@ -86,100 +208,108 @@ class Recorder:
         while not self._stopped.is_set():
             spent = 0.0
             try:
-                self._adopt()
+                self._sync_cameras()
                 tidy = time.monotonic() - tidied >= TIDY_EVERY_S
                 tidied = time.monotonic() if tidy else tidied
-                for one in list(self._watched.values()):
+                for camera in list(self._cameras.values()):
                     if tidy:
-                        one.log.put(())
-                    if not self._stopped.is_set() and one.due():
-                        spent += self._look(one)
-            except Exception:  # whatever it is: a run must not lose its log for one bad look
+                        camera.log.put(())
+                    if not self._stopped.is_set() and camera.due():
+                        spent += self._recognise(camera)
+            except Exception:  # whatever it is: a run must not lose its log for one bad pass
                 log.exception("activities cannot be recognised; trying again")
-            self._stopped.wait(max(POLL_S, spent * (1 / SHARE - 1)))
+            self._stopped.wait(max(POLL_S, spent * (1 / MAX_SHARE - 1)))
 
-    def _adopt(self) -> None:
-        """Take up cameras that were added, and leave those that were removed."""
+    def _sync_cameras(self) -> None:
+        """Begin with cameras that were added, and finish those that were removed."""
         cameras = self._service.cameras
-        for name, one in list(self._watched.items()):
-            if cameras.get(name) is not one.camera:
-                with self._looking:
-                    self._finish(one, time.monotonic())
-                    del self._watched[name]
+        for name, progress in list(self._cameras.items()):
+            if cameras.get(name) is not progress.camera:
+                with self._lock:
+                    self._finish(progress, time.monotonic())
+                    del self._cameras[name]
         for name, camera in cameras.items():
-            if name not in self._watched:
-                self._watched[name] = self._begun(camera)
+            if name not in self._cameras:
+                self._cameras[name] = self._begin(camera)
 
-    def _begun(self, camera: CameraRun) -> Watched:
-        kept = ActivityLog(camera.folder.folder, self._settings, camera.folder.key)
-        made = Occurrences(self._recogniser.names, self._recogniser.doing, lambda a, b: one.new_row(a, b))
-        one = Watched(camera, kept, made, self._recogniser.gap)
-        camera.guard.activities = _Kept(self, one)
-        return one
+    def _begin(self, camera: CameraRun) -> CameraProgress:
+        activities = ActivityLog(camera.folder.folder, self._settings, camera.folder.key)
+        recogniser = self._recogniser
+        occurrences = Occurrences(
+            recogniser.names, recogniser.doing, lambda start, end: progress.new_row(start, end)
+        )
+        progress = CameraProgress(camera, activities, occurrences, recogniser.max_gap)
+        camera.privacy.activities = _CameraLog(self, progress)
+        return progress
 
-    def _look(self, one: Watched, *, last: bool = False) -> float:
-        """One look at what came since the one before. Returns its seconds."""
+    def _recognise(self, camera: CameraProgress, *, last: bool = False) -> float:
+        """Make one pass over what came since the pass before. Returns the seconds that it took."""
         started = time.monotonic()
-        with self._looking:
-            version, windows = one.windows()
+        with self._lock:
+            version, windows = camera.take_windows()
             changes: list[Change] = []
             try:
                 for start, end in windows:
-                    found = self._recogniser.look(
-                        version, start, end, least=self._settings.min_confidence, period=one.period
+                    detections = self._recogniser.detect(
+                        version,
+                        start,
+                        end,
+                        min_confidence=self._settings.min_confidence,
+                        period=camera.period,
                     )
-                    changes += one.occurrences.join(found, end, one.gap)
-                    one.looks += 1
-                if windows:  # nothing to look at says nothing about the engine
-                    one.fault = None
-            except LvmError as error:  # an engine that fails: what it was asked about is lost, told
-                one.fault = f"activities are not recognised: {error}"
-                one.skipped_s += sum(end - start for start, end in windows)
+                    changes += camera.occurrences.join(detections, end, camera.gap)
+                    camera.passes += 1
+                if windows:  # without a window nothing is known about the engine
+                    camera.fault = None
+            except LvmError as error:  # an engine that fails: these windows are lost, counted
+                camera.fault = f"activities are not recognised: {error}"
+                camera.skipped_s += sum(end - start for start, end in windows)
             finally:
                 self._recogniser.forget()
-            if last or one.stands_still:
-                changes += one.occurrences.close()
-            self._tell(one, changes)
+            if last or camera.stands_still:
+                changes += camera.occurrences.close()
+            self._write(camera, changes)
         seconds = time.monotonic() - started
-        one.seconds += seconds
+        camera.seconds += seconds
         return seconds
 
-    def _tell(self, one: Watched, changes: list[Change]) -> None:
-        one.log.put(change.after for change in changes)
+    def _write(self, camera: CameraProgress, changes: list[Change]) -> None:
+        """Log changes, and publish them."""
+        camera.log.put(change.after for change in changes)
         for change in changes:
             before = None if change.before is None else change.before.as_json()
             self._service.events.publish(
-                Event("activity", change.type, one.camera.name, before, change.after.as_json())
+                Event("activity", change.type, camera.camera.name, before, change.after.as_json())
             )
 
-    def _finish(self, one: Watched, latest: float) -> None:
-        if time.monotonic() < latest:
-            self._look(one, last=True)
+    def _finish(self, camera: CameraProgress, deadline: float) -> None:
+        if time.monotonic() < deadline:
+            self._recognise(camera, last=True)
         else:
-            one.skip()
-            self._tell(one, one.occurrences.close())
-        one.camera.guard.activities = None
-        one.log.close()
+            camera.skip()
+            self._write(camera, camera.occurrences.close())
+        camera.camera.privacy.activities = None
+        camera.log.close()
 
-    def forget(self, one: Watched, start: float, end: float) -> int:
-        """Remove the rows that share time with [start, end) of a camera's stream."""
-        with self._looking:
+    def forget(self, camera: CameraProgress, start: float, end: float) -> int:
+        """Remove the rows that share time with [start, end) of a camera's stream. Returns how many."""
+        with self._lock:
             self._recogniser.forget()
-            one.occurrences.forget(start, end)
-            return one.log.forget(start, end)
+            camera.occurrences.forget(start, end)
+            return camera.log.forget(start, end)
 
 
-class _Kept:
-    """What a camera's guard and status see of it."""
+class _CameraLog:
+    """The log of one camera for its privacy controller and status."""
 
-    def __init__(self, recorder: Recorder, one: Watched) -> None:
-        self._recorder, self._one = recorder, one
+    def __init__(self, recorder: ActivityRecorder, progress: CameraProgress) -> None:
+        self._recorder, self._progress = recorder, progress
 
     def forget(self, start: float, end: float) -> int:
-        return self._recorder.forget(self._one, start, end)
+        return self._recorder.forget(self._progress, start, end)
 
     def latest(self) -> str:
-        return self._one.latest()
+        return self._progress.latest()
 
     def as_json(self) -> dict[str, object]:
-        return self._one.as_json()
+        return self._progress.as_json()

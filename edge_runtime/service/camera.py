@@ -1,7 +1,7 @@
-"""One camera, its memory and its answers: source → ingest → state, and questions from any thread.
+"""Run one camera: frames from its source into its memory and state folder, and answers from any thread.
 
-The engines belong to all cameras together and are reached through a lane (see `turns`); everything else here
-is one camera's own, so that nothing that happens to it reaches another.
+All cameras share the engines and reach them through an `EngineClient`; everything else here is one camera's
+own, so that nothing that happens to it reaches another.
 """
 
 from __future__ import annotations
@@ -22,13 +22,12 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
-from edge_runtime.service.camera_settings import CameraSettings, check_change, first_header
-from edge_runtime.service.drop_counter import FAULT, Losses
-from edge_runtime.service.engine_scheduler import Turns
+from edge_runtime.service.camera_health import FAULT, DropCounter, Watchdog
+from edge_runtime.service.camera_settings import CameraSettings, check_change, make_header
+from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
-from edge_runtime.service.privacy_controller import Guard
-from edge_runtime.service.wall_clock import WallClock, on_clock
-from edge_runtime.service.watchdog import Pulse
+from edge_runtime.service.privacy_controller import PrivacyController
+from edge_runtime.service.wall_clock import WallClock
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source, Tapped
 from edge_runtime.sources.supervised import Supervision
@@ -38,60 +37,67 @@ log = logging.getLogger(__name__)
 
 
 class CameraRun:
-    """Runs one source into one memory. `run` belongs to one thread; all else may come from any."""
+    """One camera. `run` belongs to one thread; everything else may be called from any thread."""
 
     def __init__(
-        self, turns: Turns, settings: CameraSettings, folder: StateFolder, *, opener: Opener | None = None
+        self,
+        pool: EnginePool,
+        settings: CameraSettings,
+        folder: StateFolder,
+        *,
+        opener: Opener | None = None,
     ) -> None:
-        """Goes on with what is in `folder`; `opener` opens another kind of source than `open_source` does.
+        """Continue the memory in `folder`, or begin one. `opener` replaces `open_source`.
 
-        Raises StateError where the memory in `folder` belongs elsewhere.
+        Raises StateError where the memory in `folder` is another camera's.
         """
-        self.engines = engines = turns.engines
+        self.engines = engines = pool.engines
         manifest = engines.bundle.manifest
         self.settings = settings
-        self.name = settings.shown_name
+        self.name = settings.display_name
+        self.live = is_live(settings.source)
+        """Whether what is not watched now is gone."""
         self.folder = folder
         self._opener = opener
         saved = folder.load(manifest.network)
-        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=is_live(settings.source))
+        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=self.live)
         self.resumed = self.clock.resumed
-        self.header = first_header(settings, engines.bundle, self.resumed)
-        self.losses = Losses(self.name, self.header.dropped)
-        self.lane = turns.lane(self.name)
+        self.header = make_header(settings, engines.bundle, self.resumed)
+        self.drop_counter = DropCounter(self.name, self.header.dropped)
+        self.client = pool.client(self.name)
         self.ingest = Ingest(
             manifest.network,
-            self.lane.backbone,
-            make_sampler(settings.sampler, self.lane.sampler),
+            self.client.backbone,
+            make_sampler(settings.sampler, self.client.sampler),
             self.resumed.version if self.resumed else empty_version(manifest.network),
-            on_fault=self.losses.fault,
+            on_fault=self.drop_counter.add_fault,
             period=1 / self.header.sample_fps,
         )
         self._steps: list[Step] = []
-        """BatchResult, and not yet given to the journal."""
+        """Steps that are applied and not yet in the journal."""
         self.ingest.on_step = self._steps.append
         self.pictures = Pictures(self)
         self.source: Source | None = None
         self._objects = ObjectEncoder(
-            turns.asked_backbone,
+            pool.query_backbone,
             manifest.network.image_size,
-            frame_at=self.pictures.at,
+            frame_at=self.pictures.read_at,
             catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )
-        self.asker = Asker(manifest, turns.asked_reader, self._objects)
-        self.pulse = Pulse()
-        self.guard = Guard(self, settings.privacy)
+        self.asker = Asker(manifest, pool.query_reader, self._objects)
+        self.watchdog = Watchdog()
+        self.privacy = PrivacyController(self, settings.privacy)
         self._condition = "waiting"
         self.on_condition: Callable[[str, str], None] | None = None
-        """Told the condition before and after each change."""
+        """Called with the condition before and after each change."""
         self._saving = threading.Lock()
         self._abandoned = False
         self._change = threading.Lock()
         self._stopped = self._watched = False
         self._leave = threading.Event()
-        """Ends the pass over the source that is under way; what comes next the flags say."""
+        """Ends the pass over the source that is under way; the flags say what comes next."""
 
-    # -- asking --------------------------------------------------------------------------------------------
+    # -- questions -----------------------------------------------------------------------------------------
 
     @property
     def version(self) -> Version:
@@ -110,20 +116,24 @@ class CameraRun:
 
     def ask(self, query: AnyQuery) -> Answer:
         """Answer from what is known now. Raises QueryError."""
-        return on_clock(self.asker.ask(query, self.version), self.header)
+        return self._on_clock(self.asker.ask(query, self.version))
 
     def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
-        return [on_clock(one, self.header) for one in self.asker.ask_all(queries, self.version)]
+        """Answer several questions about one version. Raises QueryError."""
+        return [self._on_clock(answer) for answer in self.asker.ask_all(queries, self.version)]
+
+    def _on_clock(self, answer: Answer) -> Answer:
+        return answer.on_clock(self.header.epoch) if self.live else answer
 
     def snapshot(self) -> Snapshot:
-        """Everything as it was after the newest remembered frame, for saving and for showing."""
+        """Return everything as it was after the newest remembered frame, to save or describe it."""
         return Snapshot(self.header, self.version, self.folder.saving)
 
     @property
     def problems(self) -> list[str]:
-        """What is wrong now although it goes on, a sentence each: an engine that fails, a full disk."""
-        found = (self.losses.problem, self.folder.problem, self.clock.problem)
-        return [one for one in found if one is not None]
+        """Sentences about what is wrong while the camera goes on: an engine that fails, a full disk."""
+        problems = (self.drop_counter.problem, self.folder.problem, self.clock.problem)
+        return [problem for problem in problems if problem is not None]
 
     # -- running -------------------------------------------------------------------------------------------
 
@@ -136,8 +146,8 @@ class CameraRun:
         failed = True
         try:
             ended = False
-            with self.guard.running():
-                while not ended and self._admitted(limit):
+            with self.privacy.running():
+                while not ended and self._wait_until_allowed(limit):
                     ended = self._watch(limit, on_progress)
             failed = False
             self._become("ended" if ended else "stopped")
@@ -150,48 +160,48 @@ class CameraRun:
     def stop(self) -> None:
         """End `run` soon."""
         self._stopped = True
-        self.guard.stop()
+        self.privacy.stop()
         self.interrupt()
 
     def pause(self) -> None:
-        """Give the source back and take no picture until `resume`: a camera's light goes out.
+        """Close the source and take no picture until `resume`: a camera's light goes out.
 
-        A pause outlasts a restart. Raises LvmError where that cannot be noted; it begins all the same.
+        A pause outlasts a restart. Raises LvmError where it cannot be saved; it begins all the same.
         """
-        self.guard.pause(True)
+        self.privacy.pause(True)
 
     def resume(self) -> None:
-        """Go on after `pause`: a file where it was left, a live source now, with a gap in the coverage."""
-        self.guard.pause(False)
+        """Continue after `pause`: a file where it was left, a live source now, with a gap in the coverage."""
+        self.privacy.pause(False)
 
     @property
     def paused(self) -> bool:
-        return self.guard.paused
+        return self.privacy.paused
 
     def change(self, settings: CameraSettings) -> None:
-        """Other settings from now on, the same memory: a live camera at another address, another interval.
+        """Apply other settings to the same memory: a live camera at another address, another interval.
 
-        Raises LvmError, and changes nothing, for what would need another memory.
+        Raises LvmError, and changes nothing, for settings that would need another memory.
         """
         check_change(self.settings, settings)
         before, self.settings = self.settings, settings
         if settings.privacy != before.privacy:
-            self.guard.change(settings.privacy)
+            self.privacy.change(settings.privacy)
         if settings.source != before.source:
             self.interrupt()
 
     def save(self) -> int:
-        """Write a snapshot now. Returns its bytes. Raises StateError where that fails."""
+        """Write a snapshot now. Returns its size in bytes. Raises StateError where that fails."""
         with self._saving:
             if self._abandoned:
                 return 0
-            with self.pulse.work():
+            with self.watchdog.work():
                 size = self.folder.save(self.snapshot())
             self._steps.clear()  # where it failed they are still missing in the journal
             return size
 
     def abandon(self) -> None:
-        """Save now and never again: for a camera whose thread hangs in its source and may come back."""
+        """Save now and never again: for a camera whose thread hangs in its source and may wake up."""
         try:
             self.save()
         finally:
@@ -199,29 +209,24 @@ class CameraRun:
                 self._abandoned = True
 
     def close(self) -> None:
-        """End the worker that makes this camera's calls. Not while `run` runs."""
+        """End the worker thread of this camera's engine calls. Not while `run` runs."""
         self.ingest.close()
 
-    # -- what the guard and the pictures ask for -----------------------------------------------------------
+    # -- for the privacy controller and the pictures -------------------------------------------------------
 
     @property
     def zones(self) -> Zones:
-        """Those that are burnt into every picture now."""
-        return self.guard.zones
-
-    @property
-    def live(self) -> bool:
-        """Whether what is not watched now is gone."""
-        return is_live(self.settings.source)
+        """The zones that are masked in every picture now."""
+        return self.privacy.zones
 
     def save_without_history(self) -> None:
-        """As `save`, and nothing of what was before stays in a file. Raises StateError."""
+        """Save, and leave nothing of what was before in a file. Raises StateError."""
         with self._saving:
             self._steps.clear()
             self.folder.save_without_history(self.snapshot())
 
     def drop_caches(self) -> None:
-        """Let go of everything that was kept of a version or a picture to be faster."""
+        """Drop everything that was derived from a version or a picture to be faster."""
         self.asker.forget()
         self._objects.forget()
 
@@ -230,68 +235,69 @@ class CameraRun:
         with self._change:
             self._leave.set()
             # A file reads its batches again when it goes on; a live frame waits for its turn, which is short.
-            if not self.lane.joins:
-                self.lane.leave()
+            if not self.client.shares_calls:
+                self.client.cancel()
             source = self.source
         if source is not None:
             source.close()
 
     # -- one source after another --------------------------------------------------------------------------
 
-    def _admitted(self, limit: float | None) -> bool:
-        """Wait while paused. Whether there is to be another pass."""
-        # Before the guard looks: an interruption that comes later ends the next pass.
+    def _wait_until_allowed(self, limit: float | None) -> bool:
+        """Wait while paused. Returns whether there is to be another pass."""
+        # Before the pause is checked: an interruption that comes later ends the next pass.
         self._leave.clear()
-        self.lane.left = False
-        if self.guard.paused and not self._stopped:
+        self.client.cancelled = False
+        if self.privacy.paused and not self._stopped:
             self._become("paused")
-        return self.guard.admitted(
+        return self.privacy.wait_until_allowed(
             lambda: self._stopped or (limit is not None and self.live and self.position() >= limit)
         )
 
     def _watch(self, limit: float | None, on_progress: Callable[[], None] | None) -> bool:
-        """One pass over the source. True where it has come to its end or to `limit`."""
+        """Make one pass over the source. Returns whether it has reached its end or `limit`."""
         self._become("starting")
-        source = self._opened()
+        source = self._open_source()
         if isinstance(source, Tapped):
             source.tap = self.pictures.preview
         with self._change:
             self.source, self._watched = source, True
             left = self._leave.is_set()
-        if left:  # said while the source was being opened
+        if left:  # while the source was being opened
             source.close()
         self._become("running")
         self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
-        count = self._counter(source)
-        taken = FrameLoop(source, self.ingest, self.guard.zones.mask_frame, self._leave, limit, self._begun)
-        self.lane.joins = not frames_are_ready(source)
+        count = self._make_counter(source)
+        mask = self.privacy.zones.mask_frame
+        loop = FrameLoop(source, self.ingest, mask, self._leave, limit, self._begin_batch)
+        self.client.shares_calls = not frames_are_ready(source)
         try:
-            with source, taken.limit_time(self.position):
-                faults = self.losses.lost[FAULT]
-                for one in taken:
-                    count(one.seen)
-                    if self.losses.lost[FAULT] == faults:
-                        self._remembered(one)
-                    faults = self.losses.lost[FAULT]
-                    self.pulse.done()
-                    self._keep(source)
+            with source, loop.limit_time(self.position):
+                faults = self.drop_counter.by_reason[FAULT]
+                for batch in loop:
+                    count(batch.seen)
+                    if self.drop_counter.by_reason[FAULT] == faults:
+                        self._finish_batch(batch)
+                    faults = self.drop_counter.by_reason[FAULT]
+                    self.watchdog.done()
+                    self._write_journal(source)
                     if on_progress is not None:
                         on_progress()
         except ValueError as error:
             raise LvmError(f"{self.name} was left at {self.header.last_t} s: {error}") from error
         finally:
-            self.pulse.clear()  # frames that were on their way when it was interrupted are given up
+            self.watchdog.clear()  # frames that were on their way when it was interrupted are given up
             if source.live:  # what was seen and not remembered will not come again
                 count(source.seen)
             with self._change:
                 self.source = None
         if self._leave.is_set():
             return False
-        self.header = self.header.model_copy(update={"ended": not taken.reached_limit})
+        self.header = self.header.model_copy(update={"ended": not loop.reached_limit})
         return True
 
-    def _opened(self) -> Source:
-        """A live source is opened again for as long as it takes; a wrong name may be said at the start."""
+    def _open_source(self) -> Source:
+        """Open the source. A live one is retried for as long as it takes, unless the first time must work."""
         return (self._opener or open_source)(
             self.settings.source,
             sample_fps=self.header.sample_fps,
@@ -299,24 +305,24 @@ class CameraRun:
             settings=Supervision(first_must_open=not self.settings.patient),
         )
 
-    def _begun(self, batch: Sequence[Frame]) -> None:
-        """Before each batch is given to the engines."""
-        self.pulse.begin()
+    def _begin_batch(self, batch: Sequence[Frame]) -> None:
+        """Called before each batch is given to the engines."""
+        self.watchdog.begin()
         for frame in batch:
-            self.guard.thumbnails.add(frame)
+            self.privacy.thumbnails.add(frame)
 
-    def _remembered(self, one: BatchResult) -> None:
-        """After each batch that is now in `version`."""
-        self.header = self.header.model_copy(update={"last_t": one.newest.t})
-        self.losses.problem = None
-        self.pictures.push(one.newest)
-        self.guard.thumbnails.update(self.version)
-        if self.live and (told := self.clock.followed(self.header, self.version.coverage)) is not None:
-            self.header, coverage = told
-            self.guard.edit_coverage(coverage)
+    def _finish_batch(self, batch: BatchResult) -> None:
+        """Called after each batch that is now in `version`."""
+        self.header = self.header.model_copy(update={"last_t": batch.newest.t})
+        self.drop_counter.problem = None
+        self.pictures.push(batch.newest)
+        self.privacy.thumbnails.update(self.version)
+        if self.live and (change := self.clock.follow(self.header, self.version.coverage)) is not None:
+            self.header, coverage = change
+            self.privacy.edit_coverage(coverage)
 
     def position(self) -> float:
-        """Where the stream goes on: at the saved position, for a live source at what the clock says."""
+        """Return the second at which the stream goes on: the saved one, for a live source the clock's."""
         at = self.header.resume_at()
         begun = self.header.last_t is not None or self._watched or self.version.coverage.notes
         if self.live and begun:
@@ -325,22 +331,22 @@ class CameraRun:
 
     # -- inside --------------------------------------------------------------------------------------------
 
-    def _counter(self, source: Source) -> Callable[[int], None]:
-        """Takes what `source` has seen in this pass to the header, and what came too late."""
-        seen_before, count_lost = self.header.seen, self.losses.of_source(source)
+    def _make_counter(self, source: Source) -> Callable[[int], None]:
+        """Return a function that updates the header's counts by what `source` has seen in this pass."""
+        seen_before, count_lost = self.header.seen, self.drop_counter.follow_source(source)
 
         def count(seen: int) -> None:
             count_lost()
-            counts = {"seen": seen_before + seen, "dropped": self.losses.total}
+            counts = {"seen": seen_before + seen, "dropped": self.drop_counter.total}
             self.header = self.header.model_copy(update=counts)
 
         return count
 
-    def _keep(self, source: Source) -> None:
-        """To the journal. What a camera saw is seen once; a file's frames are read again."""
+    def _write_journal(self, source: Source) -> None:
+        """Write steps to the journal: a camera's at once, as they come once; a file can be read again."""
         with self._saving:
             if not self._abandoned:
                 within = 0.0 if source.live else self.settings.save_interval_s
-                with self.pulse.work(), self.ingest.stages.journal.measure():
+                with self.watchdog.work(), self.ingest.stages.journal.measure():
                     self.folder.append(self._steps, self.snapshot, within=within)
             self._steps.clear()

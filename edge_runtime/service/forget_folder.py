@@ -1,4 +1,4 @@
-"""Forgetting in the state folder of a process that does not run."""
+"""Forget a span of time in a state folder that no process uses."""
 
 from __future__ import annotations
 
@@ -15,33 +15,33 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 
 DEFAULT_CLIP = (30, 1.0)
-"""Frames of a clip and frames a second, for the estimate of what remains, where the bundle is gone."""
+"""Frames of a clip and frames a second, to estimate what remains where the bundle is gone."""
 
 
 def forget_in_folder(
     folder: Path, start: float, end: float, *, key: Key | None = None, reset_background: bool = False
 ) -> ForgetResult:
-    """Remove [start, end) seconds from a state folder that nobody writes, under its lock.
+    """Remove [start, end) seconds from a state folder, under its lock.
 
-    Raises StateError where a process runs, where there is no state and where the key does not fit: then
-    nothing has changed.
+    Raises StateError, and changes nothing, where a process uses it, where there is no state and where the key
+    does not fit.
     """
     stack = ExitStack()
     try:
-        held = stack.enter_context(StateFolder(folder, key))
+        state = stack.enter_context(StateFolder(folder, key))
     except StateError as error:
         if "in use" not in str(error):
             raise
         raise StateError(
-            f"state {folder} is in use by a running lvm-edge; ask it by its door with --url "
+            f"state {folder} is in use by a running lvm-edge; ask it over HTTP with --url "
             "http://127.0.0.1:8971 instead of --state, or stop it first"
         ) from None
     with stack:
         saved = load_snapshot(folder, key=key)
         if saved is None:
             raise StateError(f"no memory in {folder}: there is nothing to forget")
-        clip_frames, sample_fps = _clip_of(saved)
-        version, told = forget_span(
+        clip_frames, sample_fps = _read_clip(saved)
+        version, result = forget_span(
             saved.version,
             start,
             end,
@@ -50,12 +50,12 @@ def forget_in_folder(
             reset=reset_background,
         )
         pictures = remove_thumbnails(folder / FOLDER, *to_tick_range(start, end))
-        held.save_without_history(Snapshot(saved.header, version))
+        state.save_without_history(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
-    return replace(told, thumbnails=pictures, activities=rows)
+    return replace(result, thumbnails=pictures, activities=rows)
 
 
-def _clip_of(saved: Snapshot) -> tuple[int, float]:
+def _read_clip(saved: Snapshot) -> tuple[int, float]:
     try:
         network = Bundle.open(Path(saved.header.bundle)).manifest.network
     except LvmError:  # a bundle that has moved must not keep a person from being forgotten

@@ -1,4 +1,4 @@
-"""Cameras that are wanted and could not be taken in: a disk that is mounted late, a folder still in use.
+"""Retry cameras that could not be added: a disk that is mounted late, a state folder still in use.
 
 Nobody is there to send SIGHUP, so they are tried again as a live camera that failed is.
 """
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass
-class _One:
+class _Pending:
     settings: CameraSettings
     error: LvmError
     waits: Backoff
@@ -27,62 +27,62 @@ class _One:
     """On the monotonic clock."""
 
 
-class Awaited:
-    """For any thread. `add(settings, paused)` takes a camera in or raises LvmError; `lock` is held meanwhile.
+class PendingCameras:
+    """For any thread. `add(settings, paused)` adds a camera or raises LvmError; `lock` is held meanwhile.
 
-    `waits` makes the waits of one camera.
+    `make_backoff` makes the waits of one camera.
     """
 
     def __init__(
         self,
         lock: threading.RLock,
         add: Callable[[CameraSettings, bool], object],
-        waits: Callable[[], Backoff],
+        make_backoff: Callable[[], Backoff],
     ) -> None:
-        self._lock, self._add, self._waits = lock, add, waits
-        self._ones: dict[str, _One] = {}
+        self._lock, self._add, self._make_backoff = lock, add, make_backoff
+        self._cameras: dict[str, _Pending] = {}
         self.paused = False
-        """Whether who comes yet comes paused: a privacy pause of all cameras is of late ones too."""
+        """Whether a camera that is added late begins paused, as all others are."""
 
     @property
     def errors(self) -> dict[str, LvmError]:
-        """Why each of them is not there yet, by name, in the order in which they were wanted."""
+        """Why each camera could not be added, by name, in the order in which they were tried."""
         with self._lock:
-            return {name: one.error for name, one in self._ones.items()}
+            return {name: camera.error for name, camera in self._cameras.items()}
 
-    def take_in(self, settings: CameraSettings) -> LvmError | None:
-        """Now, or else when `again` is called and it is time. Why it could not be now."""
-        name = settings.shown_name
+    def try_add(self, settings: CameraSettings) -> LvmError | None:
+        """Add a camera now, or leave it to `retry`. Returns why it could not be added."""
+        name = settings.display_name
         with self._lock:
-            self._ones.pop(name, None)
-            error = self._tried(settings)
+            self._cameras.pop(name, None)
+            error = self._try(settings)
             if error is not None:
-                waits = self._waits()
-                self._ones[name] = _One(settings, error, waits, time.monotonic() + waits.next())
+                waits = self._make_backoff()
+                self._cameras[name] = _Pending(settings, error, waits, time.monotonic() + waits.next())
             return error
 
-    def again(self) -> None:
-        """Try those whose wait is over. A reason that is not the one before is logged."""
+    def retry(self) -> None:
+        """Try the cameras whose wait is over. A reason that differs from the one before is logged."""
         with self._lock:
-            for name, one in list(self._ones.items()):
-                if time.monotonic() < one.due:
+            for name, camera in list(self._cameras.items()):
+                if time.monotonic() < camera.due:
                     continue
-                error = self._tried(one.settings)
+                error = self._try(camera.settings)
                 if error is None:
-                    del self._ones[name]
+                    del self._cameras[name]
                     log.warning("%s is watched now", name)
                     continue
-                if str(error) != str(one.error):
+                if str(error) != str(camera.error):
                     log.warning("%s is not watched: %s", name, error)
-                one.error, one.due = error, time.monotonic() + one.waits.next()
+                camera.error, camera.due = error, time.monotonic() + camera.waits.next()
 
-    def keep(self, names: Collection[str]) -> None:
-        """The others are not wanted any more."""
+    def retain(self, names: Collection[str]) -> None:
+        """Drop the cameras with other names."""
         with self._lock:
-            for name in self._ones.keys() - set(names):
-                del self._ones[name]
+            for name in self._cameras.keys() - set(names):
+                del self._cameras[name]
 
-    def _tried(self, settings: CameraSettings) -> LvmError | None:
+    def _try(self, settings: CameraSettings) -> LvmError | None:
         try:
             self._add(settings, self.paused)
         except LvmError as error:

@@ -1,4 +1,4 @@
-"""Everything of privacy that one run needs, in one place: zones, pause, thumbnails and forgetting."""
+"""Control the privacy of one camera: zones, pause, thumbnails and forgetting."""
 
 from __future__ import annotations
 
@@ -23,84 +23,82 @@ from edge_runtime.service.pictures import Pictures
 log = logging.getLogger(__name__)
 
 
-class Guarded(Protocol):
-    """What the guard needs of the run that it guards."""
+class ControlledCamera(Protocol):
+    """What the controller needs of its camera. Its run is everything between `CameraRun.run` and its end."""
 
     folder: StateFolder
     ingest: Ingest
     pictures: Pictures
-
-    @property
-    def live(self) -> bool:
-        """Whether what is not watched now is gone."""
+    live: bool
+    """Whether what is not watched now is gone."""
 
     def position(self) -> float:
-        """Second of the stream at which watching would go on now."""
+        """Return the second of the stream at which watching would go on now."""
 
     def save(self) -> int: ...
 
     def save_without_history(self) -> None:
-        """Make what is known now all that the folder knows."""
+        """Save what is known now, and leave nothing of what was before in a file."""
 
     def interrupt(self) -> None:
-        """End the iteration of the source, from any thread."""
+        """End the iteration over the source, from any thread."""
 
     def drop_caches(self) -> None:
-        """Let go of everything that was kept of a version or a picture to be faster."""
+        """Drop everything that was derived from a version or a picture to be faster."""
 
 
-class KeepsActivities(Protocol):
-    """The activity log of a run, where one is being written."""
+class RunningActivityLog(Protocol):
+    """The activity log of a camera while it is being written."""
 
     def forget(self, start: float, end: float) -> int:
         """Remove the rows that share time with [start, end). Returns how many. Raises LvmError."""
 
     def latest(self) -> str:
-        """The newest row in a few words."""
+        """Return the newest row in a few words."""
 
     def as_json(self) -> dict[str, Any]: ...
 
 
-class Guard:
-    """The privacy of one run. `pause` and `forget` from any thread, the rest from the run's own."""
+class PrivacyController:
+    """The privacy of one camera. `pause` and `forget` from any thread, the rest from the camera's own."""
 
-    def __init__(self, run: Guarded, settings: PrivacySettings) -> None:
-        folder = run.folder
-        self._run = run
+    def __init__(self, camera: ControlledCamera, settings: PrivacySettings) -> None:
+        folder = camera.folder
+        self._camera = camera
         self._memo = update_saved_settings(folder.folder, settings.zones, paused=settings.paused)
         self.zones = Zones(self._memo.zones)
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
-        self.activities: KeepsActivities | None = None
-        """Set by whoever writes the log, which is a file that nobody writes otherwise."""
-        self._gate = RunGate(run.interrupt, paused=self._memo.paused)
-        run.pictures.hide(self._memo.paused)
+        self.activities: RunningActivityLog | None = None
+        """The open log while a recorder writes it, else None: then the file may be edited from here."""
+        self._gate = RunGate(camera.interrupt, paused=self._memo.paused)
+        camera.pictures.hide(self._memo.paused)
         self.on_pause: Callable[[bool], None] = lambda paused: None
-        """Told when a pause has begun or ended."""
+        """Called when a pause has begun or ended."""
         self.on_forget: Callable[[], None] = lambda: None
-        """Lets go of what others keep that tells of what was watched."""
+        """Called when something is forgotten, to drop what others hold that says what was seen."""
 
-    # -- for anybody ---------------------------------------------------------------------------------------
+    # -- from any thread -----------------------------------------------------------------------------------
 
     @property
     def paused(self) -> bool:
         return self._gate.paused
 
     def pause(self, paused: bool) -> None:
-        """Begin or end a privacy pause: no picture is decoded or kept while it lasts, also over a restart.
+        """Begin or end a privacy pause: while it lasts, also over a restart, no picture is decoded or stored.
 
-        Not from a signal handler: it takes locks. Raises LvmError if it cannot be noted for a restart; a
-        pause begins all the same, and does not end.
+        Not from a signal handler: it takes locks. Raises LvmError where it cannot be saved for a restart;
+        then a pause begins all the same, and does not end.
         """
         before = self.paused
         try:
             if paused:
                 self._gate.pause(True)
-                self._run.pictures.hide(True)
+                self._camera.pictures.hide(True)
             memo = self._memo.model_copy(update={"paused": paused})
-            save_settings(self._run.folder.folder, memo)
+            save_settings(self._camera.folder.folder, memo)
             self._memo = memo
             if not paused:
-                self._run.pictures.hide(False)
+                self._camera.pictures.hide(False)
                 self._gate.pause(False)
         finally:
             if self.paused != before:
@@ -109,33 +107,33 @@ class Guard:
     def forget(self, start: float, end: float, *, reset_background: bool = False) -> ForgetResult:
         """Remove [start, end) seconds of what was watched from memory and disk.
 
-        Raises LvmError for a span that is none, and where it cannot be written.
+        Raises LvmError for an empty span, and where it cannot be written.
         """
         return self._gate.edit(lambda: self._forget(start, end, reset_background))
 
     def as_json(self) -> dict[str, Any]:
-        """What is on, for a status."""
+        """Return what is switched on, for a status."""
         return {
             "paused": self.paused,
             "zones": sorted(self.zones.polygons),
             "thumbnails": self.thumbnails.enabled,
-            "encrypted": self._run.folder.key is not None,
+            "encrypted": self._camera.folder.key is not None,
         }
 
-    # -- for the run ---------------------------------------------------------------------------------------
+    # -- from the camera's own thread ----------------------------------------------------------------------
 
     def running(self) -> AbstractContextManager[None]:
-        """Around the whole run: from here on edits are left to it."""
+        """Enclose the whole run, which makes the edits from here on."""
         return self._gate.run()
 
     def stop(self) -> None:
-        """End a wait in `admitted` soon. May be called from a signal handler."""
+        """End a wait in `wait_until_allowed` soon. May be called from a signal handler."""
         self._gate.stop()
 
-    def admitted(self, over: Callable[[], bool]) -> bool:
-        """Before the source is opened, each time: does the edits that wait, and waits while paused.
+    def wait_until_allowed(self, over: Callable[[], bool]) -> bool:
+        """Make the waiting edits and wait while paused; to be called each time before the source is opened.
 
-        False where `over` became true meanwhile, or the pause outlasted the run.
+        Returns False where `over` became true meanwhile, or the pause outlasted the run.
         """
         self._gate.do_pending_edits()
         if self.paused:
@@ -144,58 +142,58 @@ class Guard:
             self._gate.wait_while_paused(over)
         if self.paused or over():
             return False
-        ingest = self._run.ingest
+        ingest = self._camera.ingest
         if ingest.version.coverage.ongoing_note() is not None:
-            self.edit_coverage(ingest.version.coverage.end_note(self._run.position()))
+            self.edit_coverage(ingest.version.coverage.end_note(self._camera.position()))
         return True
 
     def change(self, settings: PrivacySettings) -> None:
-        """Other zones and thumbnails from the next frame on; a pause stays. Raises LvmError."""
+        """Apply other zones and thumbnails from the next frame on; a pause stays. Raises LvmError."""
         self._gate.edit(lambda: self._change(settings))
         if settings.paused:
             self.pause(True)
 
     def _change(self, settings: PrivacySettings) -> None:
-        folder = self._run.folder
+        folder = self._camera.folder
         self._memo = update_saved_settings(folder.folder, settings.zones, paused=self._memo.paused)
         self.zones = Zones(self._memo.zones)
-        self._run.pictures.clear()  # in them what is a zone now may be seen
+        self._camera.pictures.clear()  # in them what is a zone now may be seen
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
 
     def _note_pause(self) -> None:
-        """A recording stands still meanwhile and misses nothing; what a camera showed is gone."""
-        coverage = self._run.ingest.version.coverage
-        if self._run.live and coverage.ongoing_note() is None:
-            self.edit_coverage(coverage.add_note(self._run.position(), None, PAUSED))
+        """Note the pause of a live source in the coverage; a recording misses nothing meanwhile."""
+        coverage = self._camera.ingest.version.coverage
+        if self._camera.live and coverage.ongoing_note() is None:
+            self.edit_coverage(coverage.add_note(self._camera.position(), None, PAUSED))
 
     def edit_coverage(self, coverage: Coverage) -> None:
-        """What is noted of the time that was watched, from the run's own thread."""
-        self._run.ingest.version = replace(self._run.ingest.version, coverage=coverage)
+        """Replace and save the coverage."""
+        self._camera.ingest.version = replace(self._camera.ingest.version, coverage=coverage)
         try:
-            self._run.save()  # a note is in no journal
+            self._camera.save()  # a note is in no journal
         except StateError as error:
-            log.warning("%s; what is noted of the time watched is in RAM only", error)
+            log.warning("%s; the coverage is in RAM only", error)
 
     def _forget(self, start: float, end: float, reset: bool) -> ForgetResult:
-        run = self._run
-        network = run.ingest.network
-        run.ingest.version, told = forget_span(
-            run.ingest.version,
+        camera = self._camera
+        network = camera.ingest.network
+        camera.ingest.version, result = forget_span(
+            camera.ingest.version,
             start,
             end,
             clip_s=network.clip_frames / network.sample_fps,
             clip_frames=network.clip_frames,
             reset=reset,
         )
-        run.pictures.forget(start, end)
-        run.drop_caches()
+        camera.pictures.forget(start, end)
+        camera.drop_caches()
         self.on_forget()
         try:
             pictures = self.thumbnails.forget(*to_tick_range(start, end))
-        finally:  # what comes now leads on from the version without them, so that must be what is saved
-            run.save_without_history()
+        finally:  # later versions continue the one without them, so that must be the one that is saved
+            camera.save_without_history()
         if self.activities is not None:
             rows = self.activities.forget(start, end)
         else:
-            rows = forget_in_log(run.folder.folder, start, end, run.folder.key)
-        return replace(told, thumbnails=pictures, activities=rows)
+            rows = forget_in_log(camera.folder.folder, start, end, camera.folder.key)
+        return replace(result, thumbnails=pictures, activities=rows)

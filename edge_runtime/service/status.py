@@ -1,4 +1,4 @@
-"""What is remembered: the same fields from a running service and from a state folder."""
+"""Describe what a camera remembers: the same fields from a running service and from a state folder."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from edge_runtime.sources.supervised import SupervisedSource
 
 
 class Status(BaseModel):
-    """What is remembered.
+    """What a camera remembers.
 
-    `oldest_age_s` of the oldest remembered token; `written_bytes_per_hour` of what was watched: for a
-    camera what a flash disk has to bear; `not_saved` why the newest frames are in RAM only.
+    `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
+    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -47,8 +47,8 @@ class Status(BaseModel):
         return dict(vars(self))
 
 
-def status_of(snapshot: Snapshot, folder: Path) -> Status:
-    """Status of a saved or current snapshot."""
+def make_status(snapshot: Snapshot, folder: Path) -> Status:
+    """Return the status of a saved or current snapshot."""
     header, version = snapshot.header, snapshot.version
     file = folder / FILE
     return Status(
@@ -62,56 +62,56 @@ def status_of(snapshot: Snapshot, folder: Path) -> Status:
         position_s=header.last_t,
         tokens=version.memory.filled,
         slots=version.memory.slots,
-        oldest_age_s=oldest_age_s(version),
+        oldest_age_s=compute_oldest_age_s(version),
         svd_rank=len(version.background.svd.strength) if version.background else 0,
         clip_frames=len(version.pending),
-        coverage=coverage_json(header, version),
+        coverage=coverage_to_json(header, version),
         state_bytes=file.stat().st_size if file.exists() else 0,
         written_bytes=snapshot.saving.written,
-        written_bytes_per_hour=_per_hour(snapshot),
+        written_bytes_per_hour=_written_per_hour(snapshot),
         not_saved=snapshot.saving.problem,
     )
 
 
-def status_of_camera(camera: CameraRun, error: BaseException | None = None) -> dict[str, Any]:
-    """Status of a camera that is watched now: what it remembers, and how it fares.
+def make_camera_status(camera: CameraRun, error: BaseException | None = None) -> dict[str, Any]:
+    """Return the status of a running camera as JSON: what it remembers, and how it fares.
 
     `condition` is waiting, starting, running, paused, ended, stopped or failed (then `error` says why);
-    `lost` counts the sampled frames of this run that were not remembered, by reason, `damaged` what could not
-    be decoded; `source_status` is what the source says of its connection, where it says anything;
-    `activities` how recognising them fares, null where it is off.
+    `lost` counts the sampled frames of this run that were not remembered, by reason; `damaged` counts packets
+    and pictures that could not be decoded; `source_status` is the state of the connection, null for a source
+    without one; `activities` is the state of the activity log, null where it is off.
     """
     source = camera.source
     connection = source.status.as_json() if isinstance(source, SupervisedSource) else None
-    return status_of(camera.snapshot(), camera.folder.folder).as_json() | {
+    return make_status(camera.snapshot(), camera.folder.folder).as_json() | {
         "camera": camera.name,
         "condition": camera.condition,
         "error": None if error is None else str(error) or type(error).__name__,
         "problems": camera.problems,
-        "lost": dict(camera.losses.lost),
-        "engine_faults": camera.lane.faults,
+        "lost": dict(camera.drop_counter.by_reason),
+        "engine_faults": camera.client.faults,
         "damaged": source.errors if source else 0,
         "source_status": connection,
-        "activities": camera.guard.activities.as_json() if camera.guard.activities else None,
+        "activities": camera.privacy.activities.as_json() if camera.privacy.activities else None,
     }
 
 
-def oldest_age_s(version: Version) -> float | None:
-    """Seconds between the oldest remembered token and the newest frame."""
+def compute_oldest_age_s(version: Version) -> float | None:
+    """Return the seconds between the oldest remembered token and the newest frame."""
     oldest = version.memory.oldest_tick()
     if oldest is None or version.last_tick is None:
         return None
     return (version.last_tick - oldest) / TICKS_PER_SECOND
 
 
-def _per_hour(snapshot: Snapshot) -> int | None:
+def _written_per_hour(snapshot: Snapshot) -> int | None:
     frames = snapshot.version.frames
     if frames == 0:
         return None
     return round(snapshot.saving.written / frames * snapshot.header.sample_fps * 3600)
 
 
-def coverage_json(header: Header, version: Version) -> dict[str, Any]:
+def coverage_to_json(header: Header, version: Version) -> dict[str, Any]:
     coverage = version.coverage
     return {
         "from": coverage.start,
@@ -124,6 +124,6 @@ def coverage_json(header: Header, version: Version) -> dict[str, Any]:
     }
 
 
-def resident_bytes() -> int:
-    """Resident memory of this process."""
+def read_resident_bytes() -> int:
+    """Return the resident memory of this process."""
     return int(psutil.Process().memory_info().rss)

@@ -52,7 +52,7 @@ def open_source(
     Files continue at `start`; live sources begin to count there. A live source is a `SupervisedSource`: it is
     opened again for as long as it takes, and its `status` says how it is. Raises LvmError where `spec` names
     nothing that can be read; with `supervised=False` also what opening and iterating a live source raise,
-    Missing where this machine lacks a driver or device.
+    Unavailable where this machine lacks a driver or device.
     """
     if supervised and is_live(spec):
         return _supervise(spec, sample_fps, start, settings)

@@ -15,7 +15,7 @@ from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_runtime.frame import Frame
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -24,7 +24,7 @@ class Refused(LvmError):
     """A source that rejects us, or that nothing here can read: trying again soon is useless."""
 
 
-class Unsupported(Refused, Missing):
+class Unsupported(Refused, Unavailable):
     """This machine lacks a driver or plugin for a source; somebody has to install it."""
 
 

@@ -14,7 +14,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.imaging.decode import silence_opencv
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.sources.clocks import SampleClock
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 
 class Capture(Protocol):
@@ -72,20 +72,20 @@ class V4l2Camera(BaseSource):
 
 
 def open_camera(device: int | str, *, sample_fps: float, start: float = 0.0) -> V4l2Camera:
-    """Return the V4L2 camera with this number or path. Raises Missing where there is none."""
+    """Return the V4L2 camera with this number or path. Raises Unavailable where there is none."""
     path = f"/dev/video{device}" if isinstance(device, int) else device
     if not Path(path).exists():
-        raise Missing(f"there is no camera {path}; this machine has {name_video_devices()}")
+        raise Unavailable(f"there is no camera {path}; this machine has {name_video_devices()}")
     return V4l2Camera(path, lambda: connect_v4l2(path), sample_fps=sample_fps, start=start)
 
 
 def connect_v4l2(path: str) -> Capture:
-    """Open the device. Raises Missing where it is not a camera or another program uses it."""
+    """Open the device. Raises Unavailable where it is not a camera or another program uses it."""
     silence_opencv()
     capture = cv2.VideoCapture(path, cv2.CAP_V4L2)
     if not capture.isOpened():
         capture.release()
-        raise Missing(
+        raise Unavailable(
             f"{path} does not open as a camera (another program may use it, or this user may not read it); "
             f"this machine has {name_video_devices()}"
         )

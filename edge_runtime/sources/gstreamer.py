@@ -38,7 +38,7 @@ TAIL = (
 class GStreamerSource(BaseSource):
     """Frames of a GStreamer pipeline that ends in raw video; our appsink is appended to it.
 
-    Times are the buffers' presentation times from the first picture, plus `start`. Raises Missing without
+    Times are the buffers' presentation times from the first picture, plus `start`. Raises Unavailable without
     PyGObject or where an element is not installed; iterating raises LvmError for what the pipeline reports
     and for `stall_timeout` seconds without a picture.
     """

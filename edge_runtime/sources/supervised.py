@@ -18,7 +18,7 @@ from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_ti
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
 from edge_runtime.system.secrets import redact
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 log = logging.getLogger(__name__)
 
@@ -357,7 +357,7 @@ class SupervisedSource(Closeable):
             state: SourceState = "failed" if refused else "connecting"
             self._health.enter(state, self._explain(reader), self._times.now())
             first = self._settings.first_must_open and self._health.reconnects == 0
-            if first and reader.failure is None and isinstance(error, (Refused, Missing)):
+            if first and reader.failure is None and isinstance(error, (Refused, Unavailable)):
                 self._error = error
                 return None
             self._health.reconnects += 1

@@ -89,8 +89,8 @@ def write_bundle(
 
     Every graph is compared with the network through the engine that a device would use, then `check` rejects
     graphs of each target as a whole. With the precision "auto" the next best precision replaces a rejected
-    one. Raises GateFailed where something differs, LvmError where `output` is not a bundle, Missing where a
-    target cannot be run here; then `output` is unchanged.
+    one. Raises GateFailed where something differs, LvmError where `output` is not a bundle, Unavailable where
+    a target cannot be run here; then `output` is unchanged.
     """
     output = output.absolute()
     check_output_folder(output)

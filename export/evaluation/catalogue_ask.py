@@ -16,7 +16,7 @@ from edge_runtime.imaging.decode import read_image
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, Photos, TimeQuery
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from export.evaluation import histogram_baseline as lookup
 from export.evaluation.catalogue import (
     Moment,

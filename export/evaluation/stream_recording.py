@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.ingest.pipeline import Images, Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.world import World
 from engines.spec import Array, Engine, Feeds
 from export.evaluation.histogram_baseline import make_cell_histograms

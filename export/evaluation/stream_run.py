@@ -18,7 +18,7 @@ from edge_runtime.memory.recurrent_state import initial_state, to_clip_outputs, 
 from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
 from edge_runtime.memory.version import Version, clip_tokens, empty_version
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from engines.manifest import GRAPHS, Manifest, Thresholds
 from engines.network_config import NetworkConfig
 from engines.spec import Engine

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from engines.bundle import Bundle
-from engines.errors import Missing
+from engines.errors import Unavailable
 from engines.manifest import AnswersRecord, Target
-from engines.select import available
+from engines.select import find_backend_problems
 from export.bundle.writer import BundleCheck, CheckResult
 from export.gates.drift import Report
 from export.gates.limits import GateSettings
@@ -41,11 +41,11 @@ def make_bundle_check(
         refused: set[Rejected] = set()
         answers: list[AnswersRecord] = []
         for target, graphs in bundle.manifest.graphs.items():
-            lacking = available(bundle.manifest)[target]
+            lacking = find_backend_problems(bundle.manifest)[target]
             if lacking is not None and target == "tensorrt":
                 continue  # its graphs are written on machines without a GPU too; the exporter says so
             if lacking is not None:
-                raise Missing(f"answers on {target} cannot be compared here: {lacking}")
+                raise Unavailable(f"answers on {target} cannot be compared here: {lacking}")
             files = _hash_inputs(bundle, target)
             if files in passed:
                 answers += passed[files]

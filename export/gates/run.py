@@ -12,11 +12,11 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import GateFailed
 from engines.manifest import GRAPHS, GraphName, Precision
-from engines.select import target_of
+from engines.select import find_target
 from export.gates.drift import Report, measure_drift
 from export.gates.limits import GateSettings
 from export.gates.report import write_report
@@ -40,8 +40,8 @@ def run_bundle(
 ) -> GateResult:
     """Run the gates on one backend ("auto" or a name) against `network`, by default the bundle's own in fp32.
 
-    What fails is in the result: it is not raised, and nothing is written. Raises LvmError or Missing where
-    nothing can be compared.
+    What fails is in the result: it is not raised, and nothing is written. Raises LvmError or Unavailable
+    where nothing can be compared.
     """
     if network is None:
         # The exporter imports this module, so its writer can only be imported late.
@@ -51,7 +51,7 @@ def run_bundle(
     engines = Engines.load(bundle, backend, threads)
     try:
         graphs: Graphs = {"backbone": engines.backbone, "sampler": engines.sampler, "reader": engines.reader}
-        records = bundle.manifest.graphs[target_of(engines.choice.backend)]
+        records = bundle.manifest.graphs[find_target(engines.choice.backend)]
         precisions = {name: records[name].precision for name in GRAPHS}
         return run_gates(bundle, network, graphs, precisions, settings, report)
     finally:

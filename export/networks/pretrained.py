@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from export.networks.backbone import Backbone, TimmBackbone
 from export.support.torch_compat import import_timm
 
@@ -24,7 +24,7 @@ def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
     hub.
 
     The classifier is dropped. Raises LvmError, naming the keys, if anything else is missing, unknown or of
-    another shape; Missing if the hub cannot be reached.
+    another shape; Unavailable if the hub cannot be reached.
     """
     state = _fetch_from_hub(backbone) if path is None else _read_file(path)
     if isinstance(backbone, TimmBackbone):
@@ -62,7 +62,7 @@ def _fetch_from_hub(backbone: Backbone) -> State:
     try:
         model = import_timm().create_model(backbone.name, pretrained=True)
     except Exception as error:  # a dozen unrelated types, all for "no network" or "no such weights"
-        raise Missing(
+        raise Unavailable(
             f"weights of {backbone.name} cannot be fetched from the hub ({type(error).__name__}); "
             "name a local file"
         ) from error

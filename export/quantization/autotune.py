@@ -18,7 +18,7 @@ import numpy as np
 
 from edge_runtime.ingest.pipeline import BATCH_FRAMES
 from engines.bundle import Bundle
-from engines.errors import BundleError, GateFailed, LvmError, Missing
+from engines.errors import BundleError, GateFailed, LvmError, Unavailable
 from engines.manifest import GRAPHS, GraphName, Precision, Target
 from engines.select import load_engine
 from engines.spec import Engine, Feeds
@@ -50,7 +50,9 @@ def choose_fastest(
     """Choose the precision of each graph; `without` lists what a later gate rejected."""
     chosen: dict[tuple[Target, GraphName], Choice] = {}
     if "tensorrt" in plan.targets and (problem := tensorrt_problem()) is not None:
-        raise Missing(f"auto measures, and TensorRT cannot run here: {problem}; choose a precision for it")
+        raise Unavailable(
+            f"auto measures, and TensorRT cannot run here: {problem}; choose a precision for it"
+        )
     with tempfile.TemporaryDirectory(prefix="lvm-export-") as folder:
         for target in plan.targets:
             bundles = {

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engines.errors import Missing
+from engines.errors import Unavailable
 from engines.manifest import GraphName
 from engines.select import usable_cores
 from engines.spec import Array, Engine
@@ -21,7 +21,7 @@ _BARE_SUFFIX = "/WithoutBiases"
 
 
 class OpenVinoQuantiser:
-    """Ranges are the minimum and maximum that `feeds` reach; raises Missing without nncf.
+    """Ranges are the minimum and maximum that `feeds` reach; raises Unavailable without nncf.
 
     Two defaults of nncf are off, because they broke the reader of the default bundle (error of its worst
     output 44 % with them, 14 % without): ranges averaged over samples cut off what few questions reach, and
@@ -37,7 +37,7 @@ class OpenVinoQuantiser:
             import nncf  # noqa: F401
             import openvino  # noqa: F401
         except ImportError as error:
-            raise Missing('int8 for OpenVINO needs nncf; pip install "lvm-edge[export]"') from error
+            raise Unavailable('int8 for OpenVINO needs nncf; pip install "lvm-edge[export]"') from error
         # Not nncf.set_log_level: it sets the level of every handler that is there, the caller's too.
         logging.getLogger("nncf").setLevel(logging.ERROR)
         self._graph, self._name, self._feeds = graph, name, feeds

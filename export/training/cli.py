@@ -19,7 +19,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.interfaces.cli.error_exit import run_app
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from export.training import calibrate_cli, evaluate_cli
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -91,4 +91,4 @@ def main() -> None:
 
 def _need_workbench() -> None:
     if importlib.util.find_spec("torch") is None:
-        raise Missing('torch not installed; pip install "lvm-edge[export]"')
+        raise Unavailable('torch not installed; pip install "lvm-edge[export]"')

@@ -16,9 +16,9 @@ from fastapi.testclient import TestClient
 
 from edge_runtime.activity.log import ActivityLog
 from edge_runtime.activity.occurrences import Occurrences
-from edge_runtime.activity.recognizer import Detection, Recogniser
+from edge_runtime.activity.recognizer import ActivityRecogniser, Detection
 from edge_runtime.activity.row import Row
-from edge_runtime.activity.sqlite_store import Wanted
+from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.schema import Config
@@ -27,12 +27,11 @@ from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import load_snapshot
-from edge_runtime.service.activity_progress import Watched
-from edge_runtime.service.activity_recorder import Recorder
+from edge_runtime.service.activity_recorder import ActivityRecorder, CameraProgress
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import status_of_camera
+from edge_runtime.service.status import make_camera_status
 from edge_runtime.simulation.activities import ACTIVITIES
 from edge_runtime.sources.demo import parse_demo
 from engines.errors import EngineFault, LvmError
@@ -98,7 +97,7 @@ def test_the_same_activity_later_is_another_row(occurrences):
 
 
 def test_what_was_told_before_a_restart_is_not_told_again(occurrences):
-    occurrences.remember([Row(1, "lane1", "scan", "scanning", 8, 12, 0.95, ongoing=False)])
+    occurrences.restore([Row(1, "lane1", "scan", "scanning", 8, 12, 0.95, ongoing=False)])
     assert occurrences.join([found(8, 12, (2, 0.93))], 20, GAP) == []
 
 
@@ -120,9 +119,9 @@ def at(tmp_path, occurrences):
         ingest=SimpleNamespace(network=network, period=1.0), resumed=None, condition="running", version=None
     )
     log = ActivityLog(tmp_path)
-    watched = Watched(camera, log, occurrences, lambda period: GAP)
+    watched = CameraProgress(camera, log, occurrences, lambda period: GAP)
 
-    def move(end: float, condition: str = "running", filled: int = 294) -> Watched:
+    def move(end: float, condition: str = "running", filled: int = 294) -> CameraProgress:
         coverage = Coverage(0.0, end)
         camera.version = SimpleNamespace(coverage=coverage, memory=SimpleNamespace(filled=filled))
         camera.condition = condition
@@ -134,27 +133,27 @@ def at(tmp_path, occurrences):
 
 def test_a_look_covers_twice_what_has_come_since_the_last(at):
     assert not at(29, filled=0).due(), "until the first clip is over everything is news"
-    assert at(30).due() and at(30).windows()[1] == [(0, 30)]
+    assert at(30).due() and at(30).take_windows()[1] == [(0, 30)]
     assert not at(39).due()
-    assert at(40).due() and at(40).windows()[1] == [(20, 40)]
+    assert at(40).due() and at(40).take_windows()[1] == [(20, 40)]
     assert at(40, "paused").due() is False
-    assert at(41, "ended").due() and at(41).windows()[1] == [(30, 41)]
+    assert at(41, "ended").due() and at(41).take_windows()[1] == [(30, 41)]
 
 
 def test_a_run_goes_on_looking_from_the_last_row_of_the_one_before(at, occurrences, tmp_path):
     watched = at(200)
     watched.log.put([Row(watched.log.new_id(), "lane1", "scan", "scanning", 100, 112, 0.95, ongoing=False)])
     watched.camera.resumed = SimpleNamespace(version=watched.camera.version)
-    again = Watched(watched.camera, watched.log, occurrences, lambda period: GAP)
-    assert again.due() and again.windows()[1] == [(102, 200)]
+    again = CameraProgress(watched.camera, watched.log, occurrences, lambda period: GAP)
+    assert again.due() and again.take_windows()[1] == [(102, 200)]
     assert occurrences.join([found(100, 112, (2, 0.97))], 200, GAP)[0].type == "update"
 
 
 def test_who_falls_behind_looks_further_and_counts_what_it_skips(at):
-    at(30).windows()
-    assert at(200).windows()[1] == [(20, 200)]
+    at(30).take_windows()
+    assert at(200).take_windows()[1] == [(20, 200)]
     assert at(200).skipped_s == 0
-    assert at(2000).windows()[1] == [(800, 1100), (1100, 1400), (1400, 1700), (1700, 2000)]
+    assert at(2000).take_windows()[1] == [(800, 1100), (1100, 1400), (1400, 1700), (1700, 2000)]
     assert at(2000).skipped_s == 600
     watched = at(2100)
     watched.skip()
@@ -196,10 +195,10 @@ def again(engines, told, tmp_path):
 def settle(run) -> None:
     """Until what an earlier run had not looked at has been looked at."""
     latest = time.monotonic() + 60
-    while any(one.due() for one in run.activities._watched.values()):
+    while any(one.due() for one in run.activities._cameras.values()):
         assert time.monotonic() < latest, "it looks for ever"
         time.sleep(0.02)
-    with run.activities._looking:
+    with run.activities._lock:
         pass
 
 
@@ -260,7 +259,7 @@ def test_the_route_the_command_and_the_export_tell_the_same(again):
         "more": True,
     }
     assert first["activity"] in lvm("activities", *state)
-    status = status_of_camera(again.service.camera("lane1"))["activities"]
+    status = make_camera_status(again.service.camera("lane1"))["activities"]
     assert status["rows"] == len(every["activities"]) and status["latest"] == every["activities"][0]
 
 
@@ -312,8 +311,8 @@ def test_forgetting_in_a_stopped_state_removes_the_rows(told, tmp_path):
 
 def test_a_window_that_nobody_watched_has_nothing(engines, told):
     version = load_snapshot(told.folder).version
-    recogniser = Recogniser(engines.bundle.manifest, engines.reader)
-    assert recogniser.look(version, 5000, 5020, least=0.0) == []
+    recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
+    assert recogniser.detect(version, 5000, 5020, min_confidence=0.0) == []
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------
@@ -337,7 +336,7 @@ def test_neither_frames_nor_the_end_of_a_run_wait_for_recognising(tmp_path, sour
     sources["told"] = lambda start: Told(200, start=start, before=lambda k: k != 60 or asked.wait(20))
     with Service(reader(hangs)) as service:
         camera = service.add(CameraSettings("told", tmp_path, "told"))
-        with Recorder(service, ActivitySettings()):
+        with ActivityRecorder(service, ActivitySettings()):
             service.run()  # ends, although the first look has not
             assert asked.is_set() and camera.version.frames == 200
         held.set()
@@ -348,8 +347,8 @@ def test_a_row_that_is_too_old_goes_where_nothing_is_watched_too(tmp_path, sourc
     sources["told"] = lambda start: Told(0, start=start)
     with Service(reader(lambda feeds: pytest.fail("asked"))) as service:
         service.add(CameraSettings("told", tmp_path, "told"))
-        with Recorder(service, ActivitySettings(keep_days=1)) as recorder:
-            kept = recorder._watched["told"].log
+        with ActivityRecorder(service, ActivitySettings(keep_days=1)) as recorder:
+            kept = recorder._cameras["told"].log
             kept.put([Row(kept.new_id(), "told", "scan", "scans", 1.0, 2.0, 0.9)])
             assert len(kept) == 1
             now = time.time()
@@ -370,10 +369,10 @@ def test_an_engine_that_fails_costs_looks_and_not_the_run(tmp_path, sources, rea
     sources["told"] = lambda start: Told(90, start=start, before=lambda k: k != 60 or failed.wait(20))
     with Service(reader(fails)) as service:
         camera = service.add(CameraSettings("told", tmp_path, "told"))
-        with Recorder(service, ActivitySettings()) as recorder:
+        with ActivityRecorder(service, ActivitySettings()) as recorder:
             service.run()
-            assert recorder.find("told", Wanted()) == ([], False)
-            watched = recorder._watched["told"]
+            assert recorder.find("told", LogFilter()) == ([], False)
+            watched = recorder._cameras["told"]
         assert "not recognised" in watched.fault and watched.skipped_s >= 60
         assert camera.version.frames == 90
 

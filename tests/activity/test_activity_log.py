@@ -13,8 +13,8 @@ import pytest
 
 import edge_runtime.activity.log as module
 from edge_runtime.activity.log import ActivityLog, forget_in_log
-from edge_runtime.activity.row import Row, as_csv
-from edge_runtime.activity.sqlite_store import FILE, Wanted, open_file
+from edge_runtime.activity.row import Row, format_csv
+from edge_runtime.activity.sqlite_store import FILE, LogFilter, open_file
 from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.persistence.encryption import Key
 from engines.errors import LvmError
@@ -54,13 +54,13 @@ def test_rows_come_back_newest_first_by_words_and_time(tmp_path, opened, key):
     log = opened(tmp_path, key=key)
     fill(log, 3)
     log.put([row(log.new_id(), 100, "bag", "putting an item into a bag", alternatives=("unbag",))])
-    found, more = log.find(Wanted(limit=2))
+    found, more = log.find(LogFilter(limit=2))
     assert [one.start for one in found] == [100, 20] and more
-    assert [one.activity for one in log.find(Wanted(text="BAG item"))[0]] == ["bag"]
-    assert [one.activity for one in log.find(Wanted(text="unbag"))[0]] == ["bag"]
-    assert log.find(Wanted(text="bag scan")) == ([], False)
-    assert log.find(Wanted(text="100%_"))[0] == []
-    assert [one.start for one in log.find(Wanted(start=5, end=20))[0]] == [10]
+    assert [one.activity for one in log.find(LogFilter(text="BAG item"))[0]] == ["bag"]
+    assert [one.activity for one in log.find(LogFilter(text="unbag"))[0]] == ["bag"]
+    assert log.find(LogFilter(text="bag scan")) == ([], False)
+    assert log.find(LogFilter(text="100%_"))[0] == []
+    assert [one.start for one in log.find(LogFilter(start=5, end=20))[0]] == [10]
 
 
 @pytest.mark.parametrize("key", [None, KEY])
@@ -69,10 +69,10 @@ def test_a_row_is_written_again_in_its_place_and_after_a_restart_nothing_goes_on
     first = row(log.new_id(), 10, ongoing=True)
     log.put([first])
     log.put([dataclasses.replace(first, end=40.0)])
-    assert len(log) == 1 and log.find(Wanted())[0][0].ongoing
+    assert len(log) == 1 and log.find(LogFilter())[0][0].ongoing
     log.close()
     again = opened(tmp_path, key=key)
-    (found,), _ = again.find(Wanted())
+    (found,), _ = again.find(LogFilter())
     assert (found.end, found.ongoing) == (40.0, False)
     assert again.new_id() > first.id
 
@@ -86,7 +86,7 @@ def test_a_hundred_thousand_rows_stay_within_their_bounds(tmp_path, opened):
             largest, (tmp_path / FILE).stat().st_size + log.file.with_name(FILE + "-wal").stat().st_size
         )
     assert len(log) == 5000
-    assert log.find(Wanted(limit=1))[0][0].id == 100_000
+    assert log.find(LogFilter(limit=1))[0][0].id == 100_000
     assert largest < 8_000_000, f"{largest} bytes"
 
 
@@ -105,7 +105,7 @@ def test_old_rows_go(tmp_path, opened, monkeypatch):
     monkeypatch.setattr(module.time, "time", lambda: now + 2 * 86400)
     for _ in range(3):  # in steps
         log.put([row(log.new_id(), 9999)])
-    assert [one.start for one in log.find(Wanted())[0]] == [9999] * 3
+    assert [one.start for one in log.find(LogFilter())[0]] == [9999] * 3
 
 
 @pytest.mark.parametrize("key", [None, KEY])
@@ -118,7 +118,7 @@ def test_what_is_forgotten_is_in_no_file(tmp_path, opened, key):
         assert all(one in bytes_in(tmp_path) for one in secret)
     assert log.forget(500, 600) == 10
     assert not any(one in bytes_in(tmp_path) for one in secret)
-    assert [one.start for one in log.find(Wanted(start=480, end=620))[0]] == [610, 600, 490, 480]
+    assert [one.start for one in log.find(LogFilter(start=480, end=620))[0]] == [610, 600, 490, 480]
     log.close()
     assert forget_in_log(tmp_path, 0, 490, key) == 49
     assert b"telltale 0001" not in bytes_in(tmp_path)
@@ -152,7 +152,7 @@ def test_with_a_key_nothing_is_readable_not_even_what_was_there_before(tmp_path,
     sealed = opened(tmp_path, key=KEY)
     fill(sealed, 3)
     assert b"scan" not in bytes_in(tmp_path) and b"lane1" not in bytes_in(tmp_path)
-    assert len(sealed.find(Wanted(limit=1000))[0]) == 303
+    assert len(sealed.find(LogFilter(limit=1000))[0]) == 303
 
 
 @pytest.mark.parametrize("key", [None, OTHER])
@@ -164,7 +164,7 @@ def test_a_log_of_another_key_is_left_alone_with_one_sentence(tmp_path, opened, 
     fill(log, 2)
     log.close()
     assert "nothing is logged" in (log.problem or "") and len(caplog.records) == 1
-    assert len(opened(tmp_path, key=KEY).find(Wanted())[0]) == 3
+    assert len(opened(tmp_path, key=KEY).find(LogFilter())[0]) == 3
     with pytest.raises(LvmError, match="cannot be forgotten|sealed with"):
         forget_in_log(tmp_path, 0, 100, key)
 
@@ -207,19 +207,19 @@ def test_what_is_damaged_while_it_is_open_ends_nothing(tmp_path, opened):
         other.execute("PRAGMA user_version = 7")
     for _ in range(3):
         fill(log, 2)
-    assert log.problem is None and log.find(Wanted(limit=1))[0][0].id == 2006
+    assert log.problem is None and log.find(LogFilter(limit=1))[0][0].id == 2006
 
 
 def test_a_full_disk_costs_no_row_for_a_while(tmp_path, opened, caplog, monkeypatch):
     log = opened(tmp_path)
     pages = log._db.execute("PRAGMA page_count").fetchone()[0]
     log._db.execute(f"PRAGMA max_page_count = {pages}").fetchall()
-    monkeypatch.setattr(module, "WAITING", 300)
+    monkeypatch.setattr(module, "MAX_WAITING", 300)
     for _ in range(4):
         fill(log, 100)
     assert "rows wait in memory" in (log.problem or "") and "full" in log.problem
     assert len(caplog.records) == 1, "said once"
-    assert log.lost == 100 and len(log.find(Wanted(limit=1000))[0]) == 300
+    assert log.lost == 100 and len(log.find(LogFilter(limit=1000))[0]) == 300
     log._db.execute("PRAGMA max_page_count = 100000").fetchall()
     fill(log, 1)
     assert log.problem is None and len(log) == 301
@@ -230,7 +230,7 @@ def test_a_full_disk_costs_no_row_for_a_while(tmp_path, opened, caplog, monkeypa
 def test_a_folder_that_is_gone_is_a_sentence(tmp_path, opened):
     log = opened(tmp_path / "gone")
     fill(log, 2)
-    assert "cannot be written" in (log.problem or "") and len(log.find(Wanted())[0]) == 2
+    assert "cannot be written" in (log.problem or "") and len(log.find(LogFilter())[0]) == 2
     (tmp_path / "gone").mkdir()
     fill(log, 1)
     assert log.problem is None and len(log) == 3
@@ -260,7 +260,7 @@ def test_a_kill_in_mid_write_loses_no_row_that_was_written(tmp_path, opened, row
     writer.send_signal(signal.SIGKILL)
     told += [int(line) for line in writer.communicate()[0].split()]
     log = opened(tmp_path, ActivitySettings(max_rows=40))
-    found, _ = log.find(Wanted(limit=1000))
+    found, _ = log.find(LogFilter(limit=1000))
     assert log.problem is None
     # It may have been killed after the commit and before it said so.
     assert found[0].id in (told[-1], told[-1] + 1)
@@ -277,7 +277,7 @@ def test_a_row_as_json_and_csv(tmp_path):
         "alternatives": ["unbag", "weigh"], "from": 10, "to": 15, "from_at": 1010.0, "to_at": 1015.0,
         "confidence": 0.95, "ongoing": False,
     }  # fmt: skip
-    head, line = as_csv([told | {"activity": "=1+1"}]).splitlines()
+    head, line = format_csv([told | {"activity": "=1+1"}]).splitlines()
     assert head.startswith("id,camera,activity,description,alternatives,from,to,from_at")
     assert line == "7,lane1,'=1+1,scanning an item,unbag weigh,10,15,1010.0,1015.0,0.95,false"
 
@@ -290,7 +290,7 @@ def test_a_file_of_another_making_is_told_and_left(tmp_path, opened):
     db.close()
     log = opened(tmp_path)
     fill(log, 1)
-    assert "cannot be written" in (log.problem or "") and len(log.find(Wanted())[0]) == 1
+    assert "cannot be written" in (log.problem or "") and len(log.find(LogFilter())[0]) == 1
 
 
 def test_rows_of_a_clock_that_ran_ahead_age_once_it_is_right(tmp_path, opened, monkeypatch):
@@ -300,10 +300,10 @@ def test_rows_of_a_clock_that_ran_ahead_age_once_it_is_right(tmp_path, opened, m
     fill(log, 2)
     now[0] = 0.0  # it is set right
     log.put([row(log.new_id(), 777)])
-    assert [one.start for one in log.find(Wanted())[0]] == [777, 10, 0], "nothing goes at once"
+    assert [one.start for one in log.find(LogFilter())[0]] == [777, 10, 0], "nothing goes at once"
     now[0] = 2 * 86400.0
     log.put([row(log.new_id(), 9999)])
-    assert [one.start for one in log.find(Wanted())[0]] == [9999]
+    assert [one.start for one in log.find(LogFilter())[0]] == [9999]
 
 
 def test_rows_of_a_clock_that_began_in_1970_are_kept_once_it_is_right(tmp_path, opened, monkeypatch):
@@ -313,10 +313,10 @@ def test_rows_of_a_clock_that_began_in_1970_are_kept_once_it_is_right(tmp_path, 
     fill(log, 2)
     now[0] = real()  # it is set right
     log.put([row(log.new_id(), 777)])
-    assert [one.start for one in log.find(Wanted())[0]] == [777, 10, 0], "nothing goes at once"
+    assert [one.start for one in log.find(LogFilter())[0]] == [777, 10, 0], "nothing goes at once"
     now[0] = real() + 2 * 86400.0
     log.put([row(log.new_id(), 9999)])
-    assert [one.start for one in log.find(Wanted())[0]] == [9999]
+    assert [one.start for one in log.find(LogFilter())[0]] == [9999]
 
 
 def test_what_was_put_aside_goes_when_rows_of_its_age_would(tmp_path, opened, monkeypatch):

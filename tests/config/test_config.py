@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.config.paths import configs
 from edge_runtime.config.schema import MAX_CONFIG_BYTES, Config, load_config
-from edge_runtime.service.camera_config import cameras_of
+from edge_runtime.service.camera_settings import make_camera_settings
 from engines.errors import LvmError
 
 
@@ -141,7 +141,7 @@ def test_no_text_raises_anything_but_one_sentence(tmp_path_factory, text):
 @pytest.mark.parametrize("source", ["rtsp://kiosk:hunter22@10.0.0.5/live", "http://h/v?token=hunter22"])
 def test_no_form_of_a_configuration_shows_a_cameras_credentials(tmp_path, source):
     config = load_config(_written(tmp_path, f"cameras: {{lane: {{source: '{source}'}}}}"))
-    camera, settings = config.cameras["lane"], cameras_of(config)["lane"]
+    camera, settings = config.cameras["lane"], make_camera_settings(config)["lane"]
     assert camera.source == settings.source == source
     dumps = (str(config.model_dump()), config.model_dump_json())
     for text in (*dumps, repr(config), repr(camera), repr(settings)):

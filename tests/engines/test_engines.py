@@ -76,7 +76,7 @@ def test_openvino_keeps_as_many_requests_as_ran_at_once_however_many_threads_ask
         one = threading.Thread(target=lambda: engine(feeds))
         one.start()
         one.join()
-    assert len(engine._spare) == 1
+    assert len(engine._free_requests) == 1
     engine.close()
 
 

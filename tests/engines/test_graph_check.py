@@ -84,7 +84,7 @@ def test_weights_inside_or_in_the_one_file_pass():
     ["/etc/passwd", "../weights.safetensors", "./weights.safetensors", "", "x", "*/_ORT_MEM_ADDR_/*"],
 )
 def test_weights_from_elsewhere_are_refused(location):
-    assert f"wants weights from {location!r}, expected {WEIGHTS}" in _refused(
+    assert f"needs weights from {location!r}, expected {WEIGHTS}" in _refused(
         _model(weights=[_weights(location)])
     )
 
@@ -195,7 +195,7 @@ def test_a_bundle_does_not_hand_a_hostile_graph_out(tmp_path):
     bundle = copied(tmp_path)
     graph = "graphs/onnxruntime/backbone.onnx"
     rewritten(bundle, graph, _model(weights=[_weights("../secret")]).SerializeToString())
-    with pytest.raises(BundleError, match=f"{graph}: graph wants weights from '../secret'"):
+    with pytest.raises(BundleError, match=f"{graph}: graph needs weights from '../secret'"):
         Bundle.open(bundle).graph("onnxruntime", "backbone")
 
 

@@ -44,7 +44,7 @@ def test_a_manifest_that_is_written_and_read_is_the_same(shipped):
         (lambda d: d["network"].update(d_model=130, heads=2), "multiple of 4"),
         (lambda d: d["network"].update(clip_candidates=30 * 49 + 1), "clip_candidates must be at most 1470"),
         (lambda d: d["network"].update(recency_tokens=30 * 49 + 1), "recency_tokens must be at most 1470"),
-        (lambda d: d["network"].update(svd_rank=0), "without svd_rank nothing can thin a clip"),
+        (lambda d: d["network"].update(svd_rank=0), "without svd_rank nothing can prefilter a clip"),
         (lambda d: d["network"].update(memory_tokens=0), "memory_tokens"),
         (lambda d: d["network"].update(memory_tokens=10**9), "memory_tokens"),
         (lambda d: d["network"].update(horizon_s=float("inf")), "horizon_s"),

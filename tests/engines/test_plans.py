@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from engines.plans import Plan, PlanCache, PlanKey, beside, in_user_cache
+from engines.plans import Plan, PlanCache, PlanKey, folder_beside, folder_in_cache
 
 ROOT = Path(__file__).parents[2]
 KEY = PlanKey("reader", "ab" * 32, "10.3.0", "Orin", "8.7", "fp16", "1 4 16", 1)
@@ -60,7 +60,7 @@ def test_a_stale_plan_is_overwritten_not_collected(bundle: Path) -> None:
     cache = PlanCache(bundle)
     for version in ("10.3.0", "10.4.0", "11.0.0"):
         cache.get(dataclasses.replace(KEY, tensorrt=version), built)
-    assert sorted(path.name for path in beside(bundle).iterdir()) == [
+    assert sorted(path.name for path in folder_beside(bundle).iterdir()) == [
         "lock", "reader-orin-8.7.plan", "timings-orin-8.7.plan",
     ]  # fmt: skip
 
@@ -112,15 +112,15 @@ def test_a_plan_is_readable_for_the_services_user_whatever_the_umask(bundle: Pat
 
 
 def test_where_the_bundle_cannot_be_written_the_users_cache_is_taken(bundle: Path, tmp_path: Path) -> None:
-    beside(bundle).write_text("a file where the folder should be")
+    folder_beside(bundle).write_text("a file where the folder should be")
     cache = PlanCache(bundle)
     path = cache.get(KEY, built).path
-    assert path is not None and path.parent == in_user_cache(bundle) and tmp_path / "cache" in path.parents
+    assert path is not None and path.parent == folder_in_cache(bundle) and tmp_path / "cache" in path.parents
     assert not cache.get(KEY, never).built
     # A plan from the factory, beside the bundle, is read before the user's own.
-    beside(bundle).unlink()
+    folder_beside(bundle).unlink()
     made = PlanCache(bundle).get(KEY, lambda timings: (b"factory", b""), fresh=True)
-    assert made.path is not None and made.path.parent == beside(bundle)
+    assert made.path is not None and made.path.parent == folder_beside(bundle)
     plan = cache.load(KEY)
     assert plan is not None and plan.data == b"factory"
 
@@ -128,7 +128,7 @@ def test_where_the_bundle_cannot_be_written_the_users_cache_is_taken(bundle: Pat
 def test_where_nothing_can_be_written_the_plan_is_used_all_the_same(
     bundle: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    beside(bundle).write_text("")
+    folder_beside(bundle).write_text("")
     (tmp_path / "cache").write_text("")
     assert PlanCache(bundle).get(KEY, built) == Plan(b"plan\n" * 1000, None, built=True)
     assert "each start builds them" in caplog.text
@@ -147,7 +147,7 @@ def test_a_full_disk_leaves_nothing_and_keeps_the_plan_of_before(
         patch.setattr(os, "fsync", full)
         plan = cache.get(KEY, lambda timings: (b"new", b"t"), fresh=True)
     assert plan == Plan(b"new", None, built=True) and "No space left on device" in caplog.text
-    assert not list(beside(bundle).glob("*.new"))
+    assert not list(folder_beside(bundle).glob("*.new"))
     assert cache.get(KEY, never).data == b"plan\n" * 1000
 
 
@@ -158,7 +158,7 @@ def test_a_build_that_fails_writes_nothing_and_lets_the_lock_go(bundle: Path) ->
     cache = PlanCache(bundle)
     with pytest.raises(MemoryError):
         cache.get(KEY, fails)
-    assert [path.name for path in beside(bundle).iterdir()] == ["lock"]
+    assert [path.name for path in folder_beside(bundle).iterdir()] == ["lock"]
     assert cache.get(KEY, built).built
 
 
@@ -211,11 +211,11 @@ def test_a_killed_build_leaves_neither_a_plan_nor_a_lock(
     assert process.stdout is not None
     process.stdout.close()
     # As if it had been killed while it wrote, too.
-    (beside(bundle) / (KEY.file_name + ".new")).write_bytes(b'{"half')
+    (folder_beside(bundle) / (KEY.file_name + ".new")).write_bytes(b'{"half')
     cache = PlanCache(bundle)
     assert cache.load(KEY) is None
     with caplog.at_level(logging.WARNING):
         assert cache.get(KEY, built).built
     assert "waiting" not in caplog.text
-    assert not list(beside(bundle).glob("*.new"))
+    assert not list(folder_beside(bundle).glob("*.new"))
     assert not cache.get(KEY, never).built

@@ -7,7 +7,7 @@ import pytest
 import engines.select as select
 from edge_runtime.config.paths import default_bundle
 from engines.bundle import Bundle
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from engines.onnxruntime_engine import OnnxRuntimeEngine
 
 
@@ -52,7 +52,7 @@ def test_auto_takes_the_best_and_says_why_not_a_better_one(machine, bundle, cuda
 
 def test_what_there_is_is_listed_best_first(machine, bundle):
     machine(cuda=False, openvino=False)
-    reasons = select.available(bundle.manifest)
+    reasons = select.find_backend_problems(bundle.manifest)
     assert list(reasons) == ["tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime"]
     assert reasons["onnxruntime"] is None and "pip install" in reasons["openvino"]
 
@@ -67,14 +67,14 @@ def test_a_backend_that_the_bundle_has_no_graphs_for_is_passed_over(machine, bun
 
 def test_a_bundle_without_graphs_runs_nowhere(machine, bundle):
     machine(cuda=True, openvino=True)
-    with pytest.raises(Missing, match="no backend can run this bundle here"):
+    with pytest.raises(Unavailable, match="no backend can run this bundle here"):
         select.choose("auto", bundle.manifest.model_copy(update={"graphs": {}}))
 
 
 @pytest.mark.parametrize("name", ["tensorrt", "onnxruntime-cuda", "openvino"])
 def test_a_forced_backend_that_is_absent_is_missing_and_never_replaced(machine, bundle, name):
     machine(cuda=False, openvino=False)
-    with pytest.raises(Missing, match=f"backend {name} cannot run here: ") as caught:
+    with pytest.raises(Unavailable, match=f"backend {name} cannot run here: ") as caught:
         select.choose(name, bundle.manifest)
     assert caught.value.exit_status == 4
 

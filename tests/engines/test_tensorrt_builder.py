@@ -14,8 +14,8 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.main import main
 from engines.bundle import Bundle
 from engines.cuda import Gpu, driver_problem, open_cuda
-from engines.errors import BundleError, CannotBuild, Missing
-from engines.select import available, choose, load_engines
+from engines.errors import BundleError, CannotBuild, Unavailable
+from engines.select import choose, find_backend_problems, load_engines
 from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import open_tensorrt
 from tests.support.bundles import edited, rewritten
@@ -137,10 +137,10 @@ def test_an_operator_that_tensorrt_lacks_leaves_auto_another_backend(
     edited(bundle, lambda data: data["graphs"].update(tensorrt=data["graphs"]["onnxruntime"]))
     gpu = fake_machine(monkeypatch, tmp_path, "10.3.0")
     opened = Bundle.open(bundle)
-    with pytest.raises(CannotBuild, match="TensorRT 10.3.0 cannot take over the graph: No importer"):
+    with pytest.raises(CannotBuild, match="TensorRT 10.3.0 cannot convert the graph: No importer"):
         load_tensorrt(opened, "sampler")
     choice, _ = load_engines(opened, "auto", threads=1)
-    assert choice.backend != "tensorrt" and "cannot take over the graph" in choice.why and gpu.held == 0
+    assert choice.backend != "tensorrt" and "cannot convert the graph" in choice.why and gpu.held == 0
 
 
 def test_a_plan_is_built_once_and_again_for_another_gpu_or_version_or_export(
@@ -183,7 +183,7 @@ def test_other_versions_are_named(
 ) -> None:
     gpu = fake_machine(monkeypatch, tmp_path, "10.3.0")
     install_tensorrt(monkeypatch, gpu, "10.3.0").__version__ = version  # type: ignore[attr-defined]
-    with pytest.raises(Missing, match=f"TensorRT 8.6, 10 or 11 is needed, {version} is installed"):
+    with pytest.raises(Unavailable, match=f"TensorRT 8.6, 10 or 11 is needed, {version} is installed"):
         load_tensorrt(Bundle.open(place()), "sampler")
 
 
@@ -228,15 +228,15 @@ def test_without_a_driver_tensorrt_is_never_imported(
     open_cuda.cache_clear()
     open_tensorrt.cache_clear()
     opened = Bundle.open(place())
-    reason = available(opened.manifest)["tensorrt"]
+    reason = find_backend_problems(opened.manifest)["tensorrt"]
     assert reason is not None and says.split(".")[0] in reason
-    with pytest.raises(Missing, match=says) as caught:
+    with pytest.raises(Unavailable, match=says) as caught:
         choose("tensorrt", opened.manifest)
     assert caught.value.exit_status == 4
     assert choose("auto", opened.manifest).backend != "tensorrt"
-    with pytest.raises(Missing, match=says):
+    with pytest.raises(Unavailable, match=says):
         open_tensorrt()
-    with pytest.raises(Missing, match=says):
+    with pytest.raises(Unavailable, match=says):
         open_cuda()
 
 

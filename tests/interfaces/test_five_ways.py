@@ -22,7 +22,7 @@ from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.query.schema import parse_request
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources import read_frame_at

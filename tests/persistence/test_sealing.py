@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from edge_runtime.persistence import encryption as sealing
 from edge_runtime.persistence.encryption import Key, SealError, find_key, is_sealed, new_key_text, open_sealed
 from edge_runtime.persistence.private_files import make_private_folder, write_private
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 ROOT = Path(__file__).parents[2]
 SECRET = bytes(range(32))
@@ -150,7 +150,7 @@ def test_the_environment_gives_a_key_or_names_its_file(tmp_path, monkeypatch):
 
 def test_without_the_package_it_is_one_sentence(monkeypatch):
     monkeypatch.setitem(sys.modules, "cryptography.hazmat.primitives.ciphers.aead", None)
-    with pytest.raises(Missing, match=r'pip install "lvm-edge\[encryption\]"'):
+    with pytest.raises(Unavailable, match=r'pip install "lvm-edge\[encryption\]"'):
         Key(SECRET)
 
 

@@ -31,7 +31,7 @@ from edge_runtime.persistence import (
     to_arrays,
 )
 from edge_runtime.persistence.journal import PREFIX
-from edge_runtime.service.status import status_of
+from edge_runtime.service.status import make_status
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
 NETWORK = small_network()
@@ -298,7 +298,7 @@ def test_shapes_of_another_bundle_are_refused(tmp_path, other):
     "changes, says",
     [
         ({"model": "x"}, r"was made by another bundle \(/b\)"),
-        ({"source": "/v.mp4"}, r"belongs to source demo, not /v.mp4"),
+        ({"source": "/v.mp4"}, r"is_same_source to source demo, not /v.mp4"),
     ],
 )
 def test_a_state_of_another_bundle_or_source_is_refused(tmp_path, changes, says):
@@ -372,7 +372,7 @@ def test_a_folder_without_permission_is_one_sentence(tmp_path):
 
 def test_the_status_counts_what_is_there(tmp_path):
     _save(tmp_path, _snapshot(42, last_t=41.0, seen=42))
-    status = status_of(load_snapshot(tmp_path), tmp_path)
+    status = make_status(load_snapshot(tmp_path), tmp_path)
     assert (status.frames, status.tokens, status.slots, status.clip_frames) == (42, 20, 20, 2)
     assert status.svd_rank == 3 and status.state_bytes == (tmp_path / FILE).stat().st_size
     assert status.coverage == {"from": 0.0, "to": 42.0, "gaps": [], "epoch": 1.5e9}
@@ -380,6 +380,6 @@ def test_the_status_counts_what_is_there(tmp_path):
 
 
 def test_the_status_of_an_empty_memory_has_no_age(tmp_path):
-    status = status_of(_snapshot(0), tmp_path)
+    status = make_status(_snapshot(0), tmp_path)
     assert status.oldest_age_s is None and status.state_bytes == 0 and status.tokens == 0
     assert np.isfinite(status.slots)

@@ -176,7 +176,7 @@ def test_what_lies_in_a_zone_is_in_no_input_no_ring_and_no_picture(video, engine
     seen = [canary.in_image(image) or canary.in_pixels(image.tobytes()) for image in given]
     assert len(seen) == SECONDS and sum(seen) == (0 if zones else len(SHOWN))
     ring: list[Frame] = list(service.pictures.ring._frames)
-    fetched = [service.pictures.at(t) for t in (6.0, 20.0, 36.0)]  # the first two from the file again
+    fetched = [service.pictures.read_at(t) for t in (6.0, 20.0, 36.0)]  # the first two from the file again
     stopped = [
         load_zones(tmp_path).mask_frame(read_frame_at(str(video), t)) for t in (6.0, 20.0)
     ]  # `ask` without a run

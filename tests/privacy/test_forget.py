@@ -178,7 +178,7 @@ def test_a_running_process_forgets_by_its_door_and_goes_on(engines, tmp_path):
 def test_a_folder_in_use_names_the_door(engines, state):
     with StateFolder(state):
         output = _lvm("forget", "--state", state, "--from", "1", "--to", "9", status=2).stderr
-    assert "in use by a running lvm-edge; ask it by its door with --url" in output
+    assert "in use by a running lvm-edge; ask it over HTTP with --url" in output
     assert load_snapshot(state).version.coverage.gaps == ()
 
 

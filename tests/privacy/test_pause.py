@@ -77,19 +77,19 @@ def _in_thread(service):
 
 def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
     thread = _in_thread(camera)
-    _wait(lambda: camera.version.frames >= 3 and camera.pictures.ring.at(1e9) is not None)
-    camera.guard.pause(True)
-    assert camera.pictures.ring.at(1e9) is None
+    _wait(lambda: camera.version.frames >= 3 and camera.pictures.ring.find(1e9) is not None)
+    camera.privacy.pause(True)
+    assert camera.pictures.ring.find(1e9) is None
     _wait(lambda: camera.source is None)
     decoded, frames = Camera.decoded, camera.version.frames
     time.sleep(0.3)
     assert Camera.decoded == decoded and camera.version.frames == frames
     camera.pictures.ring.push(Frame(np.zeros((4, 4, 3), np.uint8), 5.0))  # one that was on its way
-    assert camera.pictures.ring.at(1e9) is None and load_saved_settings(folder.folder).paused
+    assert camera.pictures.ring.find(1e9) is None and load_saved_settings(folder.folder).paused
     with pytest.raises(QueryError, match="paused for privacy: no picture is read again"):
         camera.ask(BOX)
     camera.header = camera.header.model_copy(update={"epoch": camera.header.epoch - 1000})
-    camera.guard.pause(False)
+    camera.privacy.pause(False)
     _wait(lambda: camera.version.frames >= frames + 2)
     camera.stop()
     thread.join(5)
@@ -102,7 +102,7 @@ def test_while_paused_no_picture_is_decoded_and_none_is_kept(camera, folder):
 def test_a_question_about_the_pause_is_told_why(camera):
     thread = _in_thread(camera)
     _wait(lambda: camera.version.frames >= 3)
-    camera.guard.pause(True)
+    camera.privacy.pause(True)
     _wait(lambda: camera.version.coverage.ongoing_note() is not None)
     end = camera.version.coverage.end
     later = parse_query(json.dumps({"type": "object", "activity": "scan", "from": end + 50, "to": end + 90}))
@@ -113,15 +113,15 @@ def test_a_question_about_the_pause_is_told_why(camera):
 
 
 def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
-    camera.guard.pause(True)
+    camera.privacy.pause(True)
     camera.run(seconds=0.3)  # a live stream's clock goes on, so this ends
     assert Camera.opened == 0 and camera.version.frames == 0
     again = watching(engines, CAMERA, folder)
-    assert again.guard.paused and load_snapshot(folder.folder).version.coverage.ongoing_note() is not None
+    assert again.privacy.paused and load_snapshot(folder.folder).version.coverage.ongoing_note() is not None
     thread = _in_thread(again)
     time.sleep(0.2)
     assert Camera.opened == 0
-    again.guard.pause(False)
+    again.privacy.pause(False)
     _wait(lambda: again.version.frames >= 2)
     again.stop()
     thread.join(5)
@@ -130,12 +130,12 @@ def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
 
 def test_the_configuration_can_start_it_paused(engines, folder):
     service = watching(engines, DEMO, folder, privacy=PrivacySettings(paused=True))
-    assert service.guard.paused and load_saved_settings(folder.folder).paused
+    assert service.privacy.paused and load_saved_settings(folder.folder).paused
     thread = threading.Thread(target=service.run, args=(5,), daemon=True)
     thread.start()
     time.sleep(0.2)
     assert service.version.frames == 0
-    service.guard.pause(False)
+    service.privacy.pause(False)
     thread.join(20)
     assert service.version.frames == 5
 
@@ -144,10 +144,10 @@ def test_a_recording_stands_still_and_goes_on_bit_for_bit(engines, folder, tmp_p
     service = watching(engines, DEMO, folder)
 
     def pause() -> None:
-        if service.version.frames >= 20 and not service.guard.paused and not paused:
+        if service.version.frames >= 20 and not service.privacy.paused and not paused:
             paused.append(True)
-            service.guard.pause(True)
-            threading.Timer(0.2, service.guard.pause, [False]).start()
+            service.privacy.pause(True)
+            threading.Timer(0.2, service.privacy.pause, [False]).start()
 
     paused: list[bool] = []
     service.run(45, pause)
@@ -174,13 +174,13 @@ def test_by_http_with_the_right_content_type_only(engines, tmp_path):
         "paused": False, "zones": ["pad"], "thumbnails": False, "encrypted": False
     }  # fmt: skip
     reply = client.post("/api/v1/privacy", content='{"paused": true}', headers={"content-type": "text/plain"})
-    assert reply.status_code == 422 and not service.guard.paused
+    assert reply.status_code == 422 and not service.privacy.paused
     for body in ("", "{}", '{"paused": "yes"}', '{"paused": true, "x": 1}', "[" * 9000):
         reply = client.post("/api/v1/privacy", content=body, headers={"content-type": "application/json"})
         expected = 413 if len(body) > 4096 else 422
-        assert reply.status_code == expected and not service.guard.paused, body
+        assert reply.status_code == expected and not service.privacy.paused, body
     assert client.post("/api/v1/privacy", json={"paused": True}).json()["paused"] is True
-    assert service.guard.paused and load_saved_settings(tmp_path).paused
+    assert service.privacy.paused and load_saved_settings(tmp_path).paused
     assert client.post("/api/v1/privacy", json={"paused": True, "camera": "x"}).status_code == 422
     service.folder.__exit__(None, None, None)
 

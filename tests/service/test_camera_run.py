@@ -13,9 +13,8 @@ from edge_runtime.persistence import StateError, StateFolder, load_snapshot, to_
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_scheduler import Turns
-from edge_runtime.service.engine_set import Engines
-from edge_runtime.service.pictures import RING_FRAMES, Ring
+from edge_runtime.service.engine_pool import EnginePool, Engines
+from edge_runtime.service.pictures import RING_FRAMES, FrameRing
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle
@@ -30,7 +29,7 @@ WHERE = parse_query('{"type": "object", "activity": "scan"}')
 
 
 def _camera(engines, source: str, folder: StateFolder, **options) -> CameraRun:
-    return CameraRun(Turns(engines), CameraSettings(source, folder.folder, **options), folder)
+    return CameraRun(EnginePool(engines), CameraSettings(source, folder.folder, **options), folder)
 
 
 @pytest.fixture
@@ -158,8 +157,9 @@ def test_frames_of_a_batch_that_was_not_full_are_left_for_the_resumed_run(open_c
     backbone, begun = camera.ingest.backbone, threading.Event()
 
     def counted(feeds):
-        begun.set()
-        return backbone(feeds)
+        outputs = backbone(feeds)
+        begun.set()  # only now: a stop gives up calls that still wait for their turn
+        return outputs
 
     camera.ingest.backbone = FakeEngine(counted, backbone.inputs, backbone.outputs)
     monkeypatch.setattr(module, "open_source", lambda *_, **__: Ending(camera.stop, begun))
@@ -313,9 +313,9 @@ def test_a_source_that_is_not_there_changes_nothing(open_camera, tmp_path):
 
 def test_another_source_or_sampler_or_bundle_on_the_same_state_is_refused(open_camera, engines, tmp_path):
     _run(open_camera("mine"), 3)
-    with pytest.raises(StateError, match="belongs to source demo"):
+    with pytest.raises(StateError, match="is_same_source to source demo"):
         open_camera("mine", "demo?seed=4")
-    with pytest.raises(StateError, match="chosen by sampler neural, not fifo"):
+    with pytest.raises(StateError, match="made with sampler neural, not fifo"):
         open_camera("mine", sampler="fifo")
     bundle = Bundle.open(edited(copied(tmp_path), lambda d: d["network"].update(svd_forgetting=0.5)))
     other = Engines(bundle, engines.choice, engines.backbone, engines.sampler, engines.reader)
@@ -342,18 +342,18 @@ def _picture(t: float, height: int = 4, width: int = 6) -> Frame:
 
 
 def test_the_ring_gives_what_was_shown_and_forgets_what_is_old():
-    ring = Ring()
-    assert ring.at(0) is None
+    ring = FrameRing()
+    assert ring.find(0) is None
     for second in range(RING_FRAMES + 5):
         ring.push(_picture(second))
-    assert ring.at(4.9) is None and ring.at(5).t == 5 and ring.at(10.7).t == 10
-    assert ring.at(1e9).t == RING_FRAMES + 4 and (ring.at(10.7).image == 10).all()
+    assert ring.find(4.9) is None and ring.find(5).t == 5 and ring.find(10.7).t == 10
+    assert ring.find(1e9).t == RING_FRAMES + 4 and (ring.find(10.7).image == 10).all()
 
 
 @pytest.mark.parametrize(
     "height, width, shape", [(720, 1280, (360, 640)), (2000, 3, (640, 1)), (48, 64, (48, 64))]
 )
 def test_the_ring_keeps_small_pictures_of_the_same_form(height, width, shape):
-    ring = Ring()
+    ring = FrameRing()
     ring.push(_picture(1, height, width))
-    assert ring.at(1).image.shape == (*shape, 3)
+    assert ring.find(1).image.shape == (*shape, 3)

@@ -4,8 +4,7 @@ import threading
 from types import SimpleNamespace
 
 from edge_runtime.query.schema import parse_query
-from edge_runtime.service.answer_history import Answered
-from edge_runtime.service.events import Event, Events
+from edge_runtime.service.events import AnswerHistory, Event, Events
 
 
 def _event(number: int) -> Event:
@@ -26,7 +25,7 @@ def test_each_subscriber_gets_what_came_since_it_began_in_order():
 
 def test_who_does_not_keep_up_loses_the_oldest_and_it_is_counted():
     events = Events()
-    with events.subscribe(most=3) as slow:
+    with events.subscribe(max_events=3) as slow:
         for number in range(10):
             events.publish(_event(number))
         assert slow.lost == 7
@@ -35,7 +34,7 @@ def test_who_does_not_keep_up_loses_the_oldest_and_it_is_counted():
 
 def test_a_waiting_subscriber_is_woken_from_another_thread():
     events, woken = Events(), threading.Event()
-    with events.subscribe(woken=woken.set) as waiting:
+    with events.subscribe(on_event=woken.set) as waiting:
         threading.Timer(0.05, events.publish, [_event(5)]).start()
         assert waiting.get(10).after["number"] == 5
         assert woken.is_set()
@@ -51,7 +50,7 @@ def test_nobody_is_told_after_leaving():
 
 def test_no_answer_is_told_after_the_forgetting_of_what_it_tells():
     events = Events()
-    answered, asked = Answered(events), parse_query('{"type": "object", "activity": "scan"}')
+    answered, asked = AnswerHistory(events), parse_query('{"type": "object", "activity": "scan"}')
     answer = SimpleNamespace(json_fields={"answer": "what was seen"})
 
     def forget():
@@ -65,8 +64,8 @@ def test_no_answer_is_told_after_the_forgetting_of_what_it_tells():
             other.start()
             other.join(0.2)
 
-    with events.subscribe(woken=in_between), events.subscribe() as last:
-        answered.note("a", asked, answer, answered.forgotten("a"))
+    with events.subscribe(on_event=in_between), events.subscribe() as last:
+        answered.record("a", asked, answer, answered.count_forgotten("a"))
         other.join()
         assert [last.get(0).kind, last.get(0).kind] == ["answer", "privacy"]
     assert answered.newest() == []

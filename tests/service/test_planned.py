@@ -7,8 +7,7 @@ from edge_runtime.config.paths import cameras_root, default_state_folder, state_
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.cli.locate import resolve_state, resolve_states
 from edge_runtime.persistence import Header, StateError, check_owner, is_same_source, load_snapshot
-from edge_runtime.service.camera_config import cameras_of, one_camera
-from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.camera_settings import CameraSettings, make_camera_settings, make_source_settings
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError
 from tests.support.cameras import Told, fake_engines
@@ -46,11 +45,11 @@ def test_a_value_of_the_camera_comes_before_the_defaults_and_those_before_the_re
         "  a: {source: 0, save_interval_s: 0, sample_fps: 0.5}\n"
         "  b: {source: demo, sampler: svd-novelty}\n"
     )
-    a, b = cameras_of(config).values()
+    a, b = make_camera_settings(config).values()
     assert (a.save_interval_s, a.sampler, a.sample_fps) == (0, "fifo", 0.5)
     assert (b.save_interval_s, b.sampler, b.sample_fps) == (5, "svd-novelty", None)
-    assert cameras_of(config, sampler="neural")["b"].sampler == "neural"
-    plain = cameras_of(
+    assert make_camera_settings(config, sampler="neural")["b"].sampler == "neural"
+    plain = make_camera_settings(
         written("model: {sampler: random}\nstate: {save_interval_s: 7}\ncameras: {a: {source: 0}}")
     )
     assert (plain["a"].save_interval_s, plain["a"].sampler) == (7, "random")
@@ -61,22 +60,27 @@ def test_a_memory_among_the_products_of_the_catalogue_is_refused(written, named)
     root = state_root() if "state:" in named else cameras_root()
     text = f"{named % root}\ncameras: {{catalogue: {{source: demo}}, b: {{source: 'demo?seed=1'}}}}\n"
     with pytest.raises(LvmError, match="the memory of camera catalogue would lie among the products"):
-        cameras_of(written(text))
+        make_camera_settings(written(text))
     own = text.replace("{source: demo}", f"{{source: demo, state: {root}/elsewhere}}")
-    assert cameras_of(written(own))["catalogue"].state == root / "elsewhere"
+    assert make_camera_settings(written(own))["catalogue"].state == root / "elsewhere"
 
 
 def test_the_state_of_a_source_that_is_named_lies_where_it_always_did(written, tmp_path):
     empty = Config()
     for source in ("0", "demo", "rtsp://user:secret@host/live"):
-        assert one_camera(empty, source, None, None).state == default_state_folder(source)
-    video = one_camera(empty, str(tmp_path / "v.mp4"), None, None)
+        assert make_source_settings(empty, source, None, None).state == default_state_folder(source)
+    video = make_source_settings(empty, str(tmp_path / "v.mp4"), None, None)
     assert video.state == default_state_folder(str(tmp_path / "v.mp4"))
-    assert one_camera(empty, "0", tmp_path, None).state == tmp_path
-    assert one_camera(empty, "rtsp://user:secret@host/live", None, None).shown_name == "rtsp://***@host/live"
+    assert make_source_settings(empty, "0", tmp_path, None).state == tmp_path
+    assert (
+        make_source_settings(empty, "rtsp://user:secret@host/live", None, None).display_name
+        == "rtsp://***@host/live"
+    )
     config = written(f"state: {{directory: {tmp_path}/here}}\ncameras: {{lane: {{source: 3}}}}")
-    assert cameras_of(config)["lane"].state == tmp_path / "here"
-    assert cameras_of(written("cameras: {lane: {source: 3}}"))["lane"].state == default_state_folder("3")
+    assert make_camera_settings(config)["lane"].state == tmp_path / "here"
+    assert make_camera_settings(written("cameras: {lane: {source: 3}}"))[
+        "lane"
+    ].state == default_state_folder("3")
 
 
 def test_no_folder_is_named_after_a_password_and_one_that_was_is_found_again():
@@ -92,46 +96,46 @@ def test_no_folder_is_named_after_a_password_and_one_that_was_is_found_again():
 
 def test_each_of_several_cameras_has_a_folder_of_its_name(written, tmp_path):
     text = "cameras: {a: {source: 0}, b: {source: 1, state: /own}}\n"
-    states = {name: one.state for name, one in cameras_of(written(text)).items()}
+    states = {name: one.state for name, one in make_camera_settings(written(text)).items()}
     assert {name: str(path) for name, path in states.items()} == {"a": str(cameras_root() / "a"), "b": "/own"}
     config = written(text + f"state: {{directory: {tmp_path}/d}}\n")
-    assert cameras_of(config)["a"].state == tmp_path / "d" / "a"
-    assert cameras_of(config, tmp_path / "e")["a"].state == tmp_path / "e" / "a"
+    assert make_camera_settings(config)["a"].state == tmp_path / "d" / "a"
+    assert make_camera_settings(config, tmp_path / "e")["a"].state == tmp_path / "e" / "a"
 
 
 @pytest.mark.parametrize("directory", ["", "state: {directory: %s/d}\n"])
 def test_a_second_camera_in_the_file_moves_no_memory_nor_does_its_going(written, tmp_path, directory):
     directory = directory and directory % tmp_path
     one, two = "cameras: {a: {source: demo}}\n", 'cameras: {a: {source: demo}, b: {source: "demo?seed=1"}}\n'
-    alone = cameras_of(written(directory + one))["a"]
+    alone = make_camera_settings(written(directory + one))["a"]
     _remember(alone)
-    both = cameras_of(written(directory + two))
+    both = make_camera_settings(written(directory + two))
     assert both["a"].state == alone.state != both["b"].state
     _remember(both["b"])
     only_b = written(directory + 'cameras: {b: {source: "demo?seed=1"}}\n')
-    assert cameras_of(only_b)["b"].state == both["b"].state
+    assert make_camera_settings(only_b)["b"].state == both["b"].state
 
 
 def test_whose_memory_it_is_is_known_without_replaying_its_journal(written, tmp_path, monkeypatch):
     """A SIGHUP asks that of every camera while it runs."""
     directory = f"state: {{directory: {tmp_path / 'kept'}}}\n"
     one = written(directory + "cameras: {a: {source: demo}}")
-    _remember(cameras_of(one)["a"])
+    _remember(make_camera_settings(one)["a"])
 
     def replayed(*given):
         raise AssertionError("a journal was replayed")
 
     monkeypatch.setattr("edge_runtime.persistence.load._replay_journals", replayed)
     two = written(directory + "cameras: {a: {source: demo}, b: {source: 0}}")
-    assert cameras_of(two)["a"].state == tmp_path / "kept"
+    assert make_camera_settings(two)["a"].state == tmp_path / "kept"
 
 
 def test_of_two_memories_of_one_source_the_usual_place_has_the_right_one(written, tmp_path):
     for folder in ("d", "d/a"):
         _remember(CameraSettings("demo", tmp_path / folder))
     text = f"state: {{directory: {tmp_path}/d}}\ncameras: {{a: {{source: demo}}%s}}"
-    assert cameras_of(written(text % ", b: {source: '0'}"))["a"].state == tmp_path / "d" / "a"
-    assert cameras_of(written(text % ""))["a"].state == tmp_path / "d"
+    assert make_camera_settings(written(text % ", b: {source: '0'}"))["a"].state == tmp_path / "d" / "a"
+    assert make_camera_settings(written(text % ""))["a"].state == tmp_path / "d"
 
 
 def test_a_folder_with_the_memory_of_another_source_is_not_taken(written, tmp_path):
@@ -139,7 +143,7 @@ def test_a_folder_with_the_memory_of_another_source_is_not_taken(written, tmp_pa
     config = written(
         f"state: {{directory: {tmp_path}/d}}\ncameras: {{a: {{source: demo}}, b: {{source: 'demo?seed=1'}}}}"
     )
-    assert cameras_of(config)["a"].state == tmp_path / "d" / "a"
+    assert make_camera_settings(config)["a"].state == tmp_path / "d" / "a"
 
 
 def test_whose_memory_is_meant(tmp_path):
@@ -188,9 +192,9 @@ def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(wri
         lambda spec, *, sample_fps, start, settings: Told(int(start) + 4, live=True, start=start),
     )
     text = f"state: {{directory: {tmp_path}/d}}\ncameras: {{lane: {{source: %s}}%s}}"
-    _remember(cameras_of(written(text % ("rtsp://a/1", "")))["lane"])
+    _remember(make_camera_settings(written(text % ("rtsp://a/1", "")))["lane"])
     for other in ("", ", b: {source: demo}"):  # also when a second camera comes into the file
-        moved = cameras_of(written(text % ("rtsp://user:secret@b/2", other)))["lane"]
+        moved = make_camera_settings(written(text % ("rtsp://user:secret@b/2", other)))["lane"]
         assert moved.state == tmp_path / "d"
     _remember(moved)
     header = load_snapshot(tmp_path / "d").header
@@ -200,7 +204,7 @@ def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(wri
 @pytest.mark.parametrize(
     "name, source, says",
     [
-        ("lane", "{}/v.mp4", "belongs to source rtsp://a/1 .camera lane., not "),
+        ("lane", "{}/v.mp4", "is_same_source to source rtsp://a/1 .camera lane., not "),
         ("b", "rtsp://b/2", "not rtsp://b/2; name another --state"),
     ],
 )

@@ -11,10 +11,10 @@ import cv2
 import numpy as np
 import pytest
 
-import edge_runtime.service.live_preview as preview_module
+import edge_runtime.service.pictures as preview_module
 from edge_runtime.frame import Frame
 from edge_runtime.privacy.zones import Zones
-from edge_runtime.service.live_preview import MOST_VIEWERS, Picture, Preview, TooMany
+from edge_runtime.service.pictures import MAX_VIEWERS, Picture, Preview, TooManyViewers
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.sources.demo import DemoSource
@@ -30,7 +30,7 @@ def white(t: float, size: tuple[int, int] = (90, 160)) -> Frame:
 @pytest.fixture
 def always(monkeypatch):
     """Every picture is due."""
-    monkeypatch.setattr(preview_module, "MOST_FPS", 1e9)
+    monkeypatch.setattr(preview_module, "MAX_FPS", 1e9)
     return 1e9
 
 
@@ -39,7 +39,7 @@ def test_nothing_is_wanted_kept_or_veiled_while_nobody_looks():
     preview = Preview(lambda frame: veiled.append(frame) or frame)
     preview.offer(white(1.0))
     assert not preview.active and veiled == [] and preview.newest() is None
-    with preview.looking(5):
+    with preview.watch(5):
         assert preview.active
         preview.offer(white(2.0))
         assert preview.newest().t == 2.0 and len(veiled) == 1
@@ -54,7 +54,7 @@ def test_a_zone_is_burnt_in_at_the_cameras_resolution_before_the_picture_is_shru
         return Zones(LEFT_HALF).mask_frame(frame)
 
     preview = Preview(veil)
-    with preview.looking(5):
+    with preview.watch(5):
         preview.offer(white(1.0, (1440, 2560)))
         picture = preview.newest()
     assert sizes == [(1440, 2560, 3)] and picture.frame.image.shape == (720, 1280, 3)
@@ -71,9 +71,9 @@ def test_a_jpeg_is_made_once_for_all_widths_that_share_it():
 
 def test_time_only_goes_forward(always):
     preview = Preview(lambda frame: frame)
-    with preview.looking(always):
+    with preview.watch(always):
         preview.offer(white(3.0))
-        preview.offer_veiled(white(2.0))  # a sampled one, remembered a little later
+        preview.offer_masked(white(2.0))  # a sampled one, remembered a little later
         assert preview.newest().t == 3.0
 
 
@@ -82,7 +82,7 @@ def test_pictures_come_at_the_rate_of_the_viewer_who_wants_most(monkeypatch):
     monkeypatch.setattr(preview_module.time, "monotonic", lambda: now[0])
     shown: list[float] = []
     preview = Preview(lambda frame: shown.append(frame.t) or frame)
-    with preview.looking(2), preview.looking(10):
+    with preview.watch(2), preview.watch(10):
         for k in range(250):  # a camera with 25 a second, for ten seconds
             now[0] = 100 + k / 25
             if preview.active:
@@ -92,14 +92,14 @@ def test_pictures_come_at_the_rate_of_the_viewer_who_wants_most(monkeypatch):
 
 def test_only_so_many_may_look_and_each_that_goes_makes_room():
     preview = Preview(lambda frame: frame)
-    with preview.looking(1):
+    with preview.watch(1):
         with contextlib.ExitStack() as others:
-            for _ in range(MOST_VIEWERS - 1):
-                others.enter_context(preview.looking(1))
-            with pytest.raises(TooMany, match="at most 4 viewers"), preview.looking(1):
+            for _ in range(MAX_VIEWERS - 1):
+                others.enter_context(preview.watch(1))
+            with pytest.raises(TooManyViewers, match="at most 4 viewers"), preview.watch(1):
                 pass
-        assert preview.viewers == 1
-    assert preview.viewers == 0
+        assert len(preview._rates) == 1
+    assert preview._rates == []
 
 
 @pytest.mark.parametrize("end", ["hide", "clear"])
@@ -112,7 +112,7 @@ def test_what_was_on_its_way_when_it_had_to_go_is_never_shown(end):
         return frame
 
     preview = Preview(veil)
-    with preview.looking(5):
+    with preview.watch(5):
         offering = threading.Thread(target=preview.offer, args=(white(1.0),))
         offering.start()
         assert inside.wait(10)

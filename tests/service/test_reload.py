@@ -36,16 +36,16 @@ def test_another_broker_is_told_instead_and_one_that_cannot_be_leaves_it_as_it_w
         there = here | {"port": other.port}
         with component_lifespan(Run(service, wanted(here))) as run:
             until(lambda: retained(one.port).get("lvm/available") == b"online", "the first broker")
-            assert run.follow(wanted(there)) == []
+            assert run.apply_settings(wanted(there)) == []
             until(lambda: retained(other.port).get("lvm/available") == b"online", "the other broker")
             assert retained(one.port)["lvm/available"] == b"offline"
 
-            (problem,) = run.follow(wanted(here | {"tls": {"ca": str(tmp_path / "none.pem")}}))
+            (problem,) = run.apply_settings(wanted(here | {"tls": {"ca": str(tmp_path / "none.pem")}}))
             assert problem.startswith("mqtt: ") and "none.pem" in problem
             assert run.settings.mqtt.port == other.port
             assert retained(other.port)["lvm/available"] == b"online"
 
-            assert run.follow(wanted({"enabled": False})) == []
+            assert run.apply_settings(wanted({"enabled": False})) == []
             until(lambda: retained(other.port)["lvm/available"] == b"offline", "the goodbye")
 
 
@@ -53,7 +53,7 @@ def test_what_is_read_at_the_start_only_is_said_and_the_rest_is_taken(service):
     run = Run(service, wanted({}))
     with component_lifespan(run):
         other = wanted({}, model={"threads": 1}, cameras={"a": {"source": "demo"}})
-        assert run.follow(other) == ["model is read at the start only; restart to change it"]
+        assert run.apply_settings(other) == ["model is read at the start only; restart to change it"]
         assert list(run.settings.cameras) == ["a"] and run.settings.model.threads is None
 
 

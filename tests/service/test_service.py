@@ -10,9 +10,9 @@ from rich.console import Console
 
 from edge_runtime.interfaces.cli.panel import Panel
 from edge_runtime.persistence import StateError, load_snapshot
+from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.drop_counter import FAULT
-from edge_runtime.service.status import status_of_camera
+from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 from engines.fake import FakeEngine
@@ -76,8 +76,8 @@ def test_a_camera_that_fails_ends_no_other_and_is_told_at_the_end(watch, setting
     service.add(settings("good"))
     with pytest.raises(type(error), match=str(error)):
         service.run()
-    assert service.camera("good").version.frames == 60 and service.error_of("good") is None
-    bad = status_of_camera(service.camera("bad"), service.error_of("bad"))
+    assert service.camera("good").version.frames == 60 and service.camera_error("good") is None
+    bad = make_camera_status(service.camera("bad"), service.camera_error("bad"))
     assert (bad["condition"], bad["error"], bad["frames"]) == ("failed", str(error), 8)
 
 
@@ -133,7 +133,7 @@ def test_many_files_at_a_slow_engine_are_stopped_at_once(watch, settings, source
     running.until(lambda: all(camera.version.frames for camera in service.cameras.values()), "their frames")
     assert running.stop() < two_seconds()
     for camera in service.cameras.values():
-        assert camera.condition == "stopped" and camera.losses.lost[FAULT] == 0
+        assert camera.condition == "stopped" and camera.drop_counter.by_reason[FAULT] == 0
         assert load_snapshot(camera.folder.folder).version.frames == camera.version.frames
 
 
@@ -278,7 +278,7 @@ def test_applying_the_configuration_again_tries_a_failed_camera_again(watch, set
     service.add(settings("a"))
     service.add(settings("b"))
     running = Running(service)
-    running.until(lambda: service.error_of("b"), "the failure")
+    running.until(lambda: service.camera_error("b"), "the failure")
     console = Console(file=io.StringIO(), width=120)
     console.print(Panel(service))
     shown = console.file.getvalue()

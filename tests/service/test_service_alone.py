@@ -37,14 +37,14 @@ def _failing_once(opened: list[float]):
 def test_where_a_run_stays_a_live_camera_that_failed_is_watched_again(
     watch, settings, sources, monkeypatch, caplog
 ):
-    monkeypatch.setattr("edge_runtime.service.runtime.AGAIN_S", (0.01, 0.02))
+    monkeypatch.setattr("edge_runtime.service.runtime.RETRY_WAIT_S", (0.01, 0.02))
     opened: list[float] = []
     sources[LIVE.format("a")] = _failing_once(opened)
     service = watch()
     camera = service.add(settings("lane", LIVE.format("a"), patient=True))
     running = Running(service, stay=True)
     running.until(lambda: camera.version.frames >= 8, "8 frames")
-    assert len(opened) == 2 and service.error_of("lane") is None and camera.condition == "running"
+    assert len(opened) == 2 and service.camera_error("lane") is None and camera.condition == "running"
     running.stop()
     assert running.error is None and "ZeroDivisionError: a bug" in caplog.text
     assert same(load_snapshot(camera.folder.folder).version, camera.version)
@@ -75,7 +75,7 @@ def test_where_a_run_stays_the_failure_of_its_only_camera_is_told_when_it_fails(
 
 
 def test_a_thumbnail_that_is_too_old_goes_in_a_pause_too(watch, settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("edge_runtime.service.runtime.TIDY_EVERY_S", 0.0)
+    monkeypatch.setattr("edge_runtime.service.runtime.PRUNE_EVERY_S", 0.0)
     kept = ThumbnailSettings(enabled=True, days=1)
     service = watch()
     service.add(settings("a", privacy=PrivacySettings(paused=True, thumbnails=kept)))
@@ -123,7 +123,7 @@ def test_of_many_who_remove_a_camera_one_does_and_the_others_are_told(watch, set
             told.append(str(error))
 
     threads = [threading.Thread(target=remove) for _ in range(8)]
-    with service._changing:
+    with service._lock:
         for one in threads:
             one.start()
     for one in threads:
@@ -151,7 +151,7 @@ def test_a_camera_that_is_removed_and_cannot_be_saved_is_told(watch, settings, s
 def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
     watch, settings, sources, monkeypatch, caplog
 ):
-    monkeypatch.setattr("edge_runtime.service.runtime.AGAIN_S", (0.01, 0.02))
+    monkeypatch.setattr("edge_runtime.service.runtime.RETRY_WAIT_S", (0.01, 0.02))
     for name in ("lane", "door"):
         sources[LIVE.format(name)] = lambda start: Told(
             10**6, live=True, start=start, before=lambda k: time.sleep(0.002)
@@ -159,16 +159,16 @@ def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
     service = watch()
     late = settings("door", LIVE.format("door"), patient=True)
     late.state.write_text("in the way")  # as where a disk is not mounted yet
-    assert service.awaited.take_in(settings("lane", LIVE.format("lane"), patient=True)) is None
-    assert "cannot be written" in str(service.awaited.take_in(late))
+    assert service.pending.try_add(settings("lane", LIVE.format("lane"), patient=True)) is None
+    assert "cannot be written" in str(service.pending.try_add(late))
     with pytest.raises(QueryError, match="^door is not watched yet: "):  # nothing lasts yet
         service.camera("door")
     running = Running(service, stay=True)
     running.until(lambda: service.cameras["lane"].version.frames >= 3, "frames of the other")
-    assert list(service.awaited.errors) == ["door"] and "door" not in service.cameras
+    assert list(service.pending.errors) == ["door"] and "door" not in service.cameras
     with pytest.raises(QueryError, match="^door is not watched yet and is tried again: "):
         service.camera("door")
-    service.awaited.paused = True
+    service.pending.paused = True
     late.state.unlink()
     running.until(lambda: "door" in service.cameras, "the camera")
     door = service.cameras["door"]
@@ -176,14 +176,14 @@ def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
     service.resume("door")
     running.until(lambda: door.version.frames >= 3, "its frames")
     running.stop()
-    assert running.error is None and not service.awaited.errors and "door is watched now" in caplog.text
+    assert running.error is None and not service.pending.errors and "door is watched now" in caplog.text
 
 
 def test_a_camera_that_is_taken_out_of_the_configuration_is_awaited_no_longer(watch, settings):
     service, wanted = watch(), settings("door")
     wanted.state.write_text("in the way")
-    assert len(service.apply([settings("lane"), wanted])) == 1 and "door" in service.awaited.errors
-    assert service.apply([settings("lane")]) == [] and not service.awaited.errors
+    assert len(service.apply([settings("lane"), wanted])) == 1 and "door" in service.pending.errors
+    assert service.apply([settings("lane")]) == [] and not service.pending.errors
 
 
 def test_an_answer_under_way_while_its_camera_is_forgotten_is_not_noted(watch, settings, monkeypatch):
@@ -194,14 +194,14 @@ def test_an_answer_under_way_while_its_camera_is_forgotten_is_not_noted(watch, s
 
     def forgotten_meanwhile(*asked):
         answer = real(*asked)
-        camera.guard.forget(0, 10)
+        camera.privacy.forget(0, 10)
         return answer
 
     service.ask(query)
-    assert len(service.answered.newest()) == 1
+    assert len(service.answer_history.newest()) == 1
     monkeypatch.setattr(camera.asker, "ask", forgotten_meanwhile)
     assert service.ask(query).abstained
-    assert service.answered.newest() == []
+    assert service.answer_history.newest() == []
     monkeypatch.setattr(camera.asker, "ask", real)
     service.ask(query)
-    assert len(service.answered.newest()) == 1
+    assert len(service.answer_history.newest()) == 1

@@ -7,8 +7,8 @@ from dataclasses import replace
 import pytest
 
 from edge_runtime.persistence import load_snapshot
-from edge_runtime.service.drop_counter import FAULT
-from edge_runtime.service.status import status_of_camera
+from edge_runtime.service.camera_health import FAULT
+from edge_runtime.service.status import make_camera_status
 from engines.errors import EngineFault
 from engines.fake import FakeEngine
 from tests.support.cameras import Running, Told, fake_engines, same
@@ -43,8 +43,12 @@ def test_a_fault_costs_nothing_when_the_second_try_works(watch, settings, source
     service.add(settings("a", sampler="svd-novelty"))
     service.run()
     camera = service.camera()
-    assert camera.version.frames == 40 and camera.losses.lost[FAULT] == 0 and camera.lane.faults >= 1
-    assert camera.version.coverage.gaps == () and service.lasting.reloads == 0
+    assert (
+        camera.version.frames == 40
+        and camera.drop_counter.by_reason[FAULT] == 0
+        and camera.client.faults >= 1
+    )
+    assert camera.version.coverage.gaps == () and service.pool.reloads == 0
 
 
 @pytest.mark.parametrize("first", [0, 3, 4])
@@ -54,11 +58,11 @@ def test_a_batch_that_fails_twice_is_a_gap_and_counted(watch, settings, sources,
     service.add(settings("a", sampler="svd-novelty"))
     service.run()
     camera = service.camera()
-    lost = camera.losses.lost[FAULT]
+    lost = camera.drop_counter.by_reason[FAULT]
     assert 1 <= lost <= 8 and camera.version.frames == 100 - lost
     assert camera.version.coverage.watched_seconds() == 100 - lost and camera.problems == []
     assert camera.header.dropped == lost and len(camera.version.pending) < 30
-    assert status_of_camera(camera)["lost"]["engine fault"] == lost
+    assert make_camera_status(camera)["lost"]["engine fault"] == lost
 
 
 def test_engines_that_fail_for_good_are_loaded_again_and_every_camera_goes_on(watch, settings, sources):
@@ -69,11 +73,14 @@ def test_engines_that_fail_for_good_are_loaded_again_and_every_camera_goes_on(wa
     service.add(settings("a", sampler="svd-novelty"))
     service.add(settings("b", sampler="svd-novelty"))
     service.run()
-    assert service.lasting.reloads == 1 and broken.calls <= 10
+    assert service.pool.reloads == 1 and broken.calls <= 10
     for camera in service.cameras.values():
-        assert camera.version.frames + camera.losses.lost[FAULT] == 100 and camera.condition == "ended"
+        assert (
+            camera.version.frames + camera.drop_counter.by_reason[FAULT] == 100
+            and camera.condition == "ended"
+        )
     # Two faults lose a batch; the third is a first try, whose second finds the new engines.
-    assert sum(camera.losses.lost[FAULT] for camera in service.cameras.values()) in (6, 8)
+    assert sum(camera.drop_counter.by_reason[FAULT] for camera in service.cameras.values()) in (6, 8)
 
 
 def test_a_sampler_that_fails_loses_its_batch_and_not_the_clip(watch, settings, sources):
@@ -92,7 +99,7 @@ def test_a_sampler_that_fails_loses_its_batch_and_not_the_clip(watch, settings, 
     service.add(settings("a"))
     service.run()
     camera = service.camera()
-    lost = camera.losses.lost[FAULT]
+    lost = camera.drop_counter.by_reason[FAULT]
     assert 1 <= lost <= 8 and camera.version.frames == 130 - lost and camera.version.memory.version >= 3
 
 
@@ -125,7 +132,7 @@ def test_a_full_disk_ends_no_watching_and_is_said_while_it_lasts(watch, settings
 def test_a_frame_whose_camera_failed_while_no_snapshot_fits_is_in_the_journal(
     watch, settings, sources, monkeypatch
 ):
-    monkeypatch.setattr("edge_runtime.service.runtime.AGAIN_S", (0.01, 0.02))
+    monkeypatch.setattr("edge_runtime.service.runtime.RETRY_WAIT_S", (0.01, 0.02))
     spec, faults = LIVE.format("a"), []
     sources[spec] = lambda start: Told(10**6, live=True, start=start, before=lambda k: time.sleep(0.002))
     service = watch()
@@ -140,7 +147,7 @@ def test_a_frame_whose_camera_failed_while_no_snapshot_fits_is_in_the_journal(
             camera.folder.disk.create = full
             raise RuntimeError("a bug, after the frame was taken and before it was kept")
 
-    camera.guard.thumbnails.keep = fails_once
+    camera.privacy.thumbnails.update = fails_once
     running = Running(service, stay=True)
     running.until(lambda: camera.version.frames >= 9, "9 frames")
     running.stop()

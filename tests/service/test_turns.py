@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from edge_runtime.ingest.pipeline import BATCH_FRAMES
-from edge_runtime.service.engine_scheduler import Turns
+from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.system.errors import CallAbandoned
+from engines import spec
 from engines.errors import EngineFault
 from engines.fake import FakeEngine
 from tests.support.cameras import fake_engines
@@ -26,7 +27,7 @@ class Backbone:
         self.fails = lambda numbers: False
         self._real = engines.backbone
         fake = FakeEngine(self._run, engines.backbone.inputs, engines.backbone.outputs)
-        self.turns = Turns(replace(engines, backbone=fake))
+        self.pool = EnginePool(replace(engines, backbone=fake))
 
     def _run(self, feeds):
         numbers = [int(image[0, 0, 0]) for image in feeds["image"]]
@@ -49,28 +50,28 @@ def _pictures(*numbers: int) -> dict[str, np.ndarray]:
 
 
 def _all_at_once(backbone: Backbone, asked: dict[str, tuple[bool, dict]]) -> dict[str, object]:
-    """What each lane gets when all wait behind a call that is under way, in the order of `asked`."""
+    """What each client gets when all wait behind a call that is under way, in the order of `asked`."""
     backbone.hold.clear()
-    first = threading.Thread(target=lambda: backbone.turns.lane("first").backbone(_pictures(0)))
+    first = threading.Thread(target=lambda: backbone.pool.client("first").backbone(_pictures(0)))
     first.start()
     assert backbone.inside.wait(10)
     got: dict[str, object] = {}
 
-    def ask(name: str, joins: bool, feeds: dict) -> None:
-        lane = backbone.turns.lane(name)
-        lane.joins = joins
+    def ask(name: str, shares: bool, feeds: dict) -> None:
+        client = backbone.pool.client(name)
+        client.shares_calls = shares
         try:
-            got[name] = lane.backbone(feeds)["tokens"]
+            got[name] = client.backbone(feeds)["tokens"]
         except Exception as error:
             got[name] = error
-        got[name + ".faults"] = lane.faults
+        got[name + ".faults"] = client.faults
 
     threads = []
-    for name, (joins, feeds) in asked.items():
-        threads.append(threading.Thread(target=ask, args=(name, joins, feeds)))
+    for name, (shares, feeds) in asked.items():
+        threads.append(threading.Thread(target=ask, args=(name, shares, feeds)))
         threads[-1].start()
         end = time.monotonic() + 10
-        while len(backbone.turns._waiting) < len(threads) and time.monotonic() < end:
+        while len(backbone.pool._waiting) < len(threads) and time.monotonic() < end:
             time.sleep(0.001)
     backbone.hold.set()
     for thread in [first, *threads]:
@@ -84,7 +85,7 @@ def test_frames_of_live_cameras_that_wait_share_a_call_and_each_gets_its_own(bac
     assert backbone.calls == [[0], [1, 2, 3, 4], [7, 8]]
     for n in (1, 2, 3, 4):
         assert np.array_equal(got[f"live{n}"], fake_engines().backbone(_pictures(n))["tokens"])
-    assert got["file"].shape[0] == 2 and backbone.turns.shared_frames == 4
+    assert got["file"].shape[0] == 2
 
 
 def test_a_files_batch_takes_no_live_frame_with_it(backbone):
@@ -110,16 +111,16 @@ def test_of_frames_that_failed_together_only_the_bad_ones_are_lost(backbone):
 
 def test_a_call_that_fails_once_is_made_again_and_nobody_notices(backbone):
     backbone.fails = lambda numbers: len(backbone.calls) == 1
-    lane = backbone.turns.lane("it")
-    assert lane.backbone(_pictures(5))["tokens"].shape[0] == 1
-    assert backbone.calls == [[5], [5]] and lane.faults == 1
+    client = backbone.pool.client("it")
+    assert client.backbone(_pictures(5))["tokens"].shape[0] == 1
+    assert backbone.calls == [[5], [5]] and client.faults == 1
 
 
 def test_wrong_feeds_are_not_tried_again_and_hold_nobody_up(backbone):
-    lane = backbone.turns.lane("it")
+    client = backbone.pool.client("it")
     with pytest.raises(ValueError, match="feeds must be"):
-        lane.backbone({})
-    assert backbone.calls == [] and lane.backbone(_pictures(1))["tokens"].shape[0] == 1
+        client.backbone({})
+    assert backbone.calls == [] and client.backbone(_pictures(1))["tokens"].shape[0] == 1
 
 
 def test_cameras_take_turns_however_many_frames_each_brings():
@@ -134,19 +135,19 @@ def test_cameras_take_turns_however_many_frames_each_brings():
         left[camera] -= 1
         order.append(camera)
         end = time.monotonic() + 10
-        while len(turns._waiting) < sum(n > 0 for c, n in left.items() if c != camera):
+        while len(pool._waiting) < sum(n > 0 for c, n in left.items() if c != camera):
             assert time.monotonic() < end
             time.sleep(0.0005)
         return engines.backbone(feeds)
 
-    turns = Turns(
+    pool = EnginePool(
         replace(engines, backbone=FakeEngine(run, engines.backbone.inputs, engines.backbone.outputs))
     )
 
     def ask(camera: int) -> None:
-        lane, feeds = turns.lane(str(camera)), _pictures(*[camera] * sizes[camera])
+        client, feeds = pool.client(str(camera)), _pictures(*[camera] * sizes[camera])
         for _ in range(rounds):
-            lane.backbone(feeds)
+            client.backbone(feeds)
 
     threads = [threading.Thread(target=ask, args=(camera,)) for camera in sizes]
     for thread in threads:
@@ -160,45 +161,45 @@ def test_cameras_take_turns_however_many_frames_each_brings():
 
 
 def test_what_a_camera_that_is_left_waits_for_is_dropped_and_the_others_are_served(backbone):
-    lanes = {name: backbone.turns.lane(name) for name in ("first", "left", "other")}
+    clients = {name: backbone.pool.client(name) for name in ("first", "left", "other")}
     got: dict[str, object] = {}
 
     def ask(name: str, number: int) -> None:
         try:
-            got[name] = lanes[name].backbone(_pictures(number))["tokens"]
+            got[name] = clients[name].backbone(_pictures(number))["tokens"]
         except Exception as error:
             got[name] = error
 
     backbone.hold.clear()
     threads = []
-    for number, name in enumerate(lanes):
+    for number, name in enumerate(clients):
         threads.append(threading.Thread(target=ask, args=(name, number)))
         threads[-1].start()
         assert backbone.inside.wait(10)
         end = time.monotonic() + 10
-        while len(backbone.turns._waiting) < number and time.monotonic() < end:
+        while len(backbone.pool._waiting) < number and time.monotonic() < end:
             time.sleep(0.001)
-    lanes["left"].leave()
+    clients["left"].cancel()
     threads[1].join(10)
     assert isinstance(got["left"], CallAbandoned) and "first" not in got
     backbone.hold.set()
     for thread in threads:
         thread.join(10)
-    assert backbone.calls == [[0], [2]] and lanes["left"].faults == 0
+    assert backbone.calls == [[0], [2]] and clients["left"].faults == 0
     with pytest.raises(CallAbandoned):
-        lanes["left"].backbone(_pictures(1))
-    lanes["left"].left = False
-    assert lanes["left"].backbone(_pictures(1))["tokens"].shape[0] == 1
+        clients["left"].backbone(_pictures(1))
+    clients["left"].cancelled = False
+    assert clients["left"].backbone(_pictures(1))["tokens"].shape[0] == 1
 
 
 def test_questions_go_past_the_queue_one_at_a_time(backbone):
     """A backend keeps memory for as many calls as it ever ran side by side."""
-    turns = backbone.turns
+    pool = backbone.pool
     backbone.hold.clear()
-    ingest = threading.Thread(target=lambda: turns.lane("camera").backbone(_pictures(0)))
+    ingest = threading.Thread(target=lambda: pool.client("camera").backbone(_pictures(0)))
     ingest.start()
     assert backbone.inside.wait(10)
-    asking = [threading.Thread(target=lambda: turns.asked_backbone(_pictures(7))) for _ in range(4)]
+    asking = [threading.Thread(target=lambda: pool.query_backbone(_pictures(7))) for _ in range(4)]
     for one in asking:
         one.start()
     until = time.monotonic() + 10
@@ -210,3 +211,13 @@ def test_questions_go_past_the_queue_one_at_a_time(backbone):
     for one in [ingest, *asking]:
         one.join(10)
     assert backbone.calls == [[0], *[[7]] * 4]
+
+
+def test_a_calls_feeds_are_checked_once(backbone, monkeypatch):
+    checked: list[int] = []
+    check = spec.check_feeds
+    monkeypatch.setattr(spec, "check_feeds", lambda *args: (checked.append(1), check(*args)))
+    backbone.pool.client("camera").backbone(_pictures(1))
+    assert (
+        backbone.calls == [[1]] and len(checked) == 2
+    )  # the other is the test's own call of the real engine

@@ -1,4 +1,4 @@
-"""A wall clock that is wrong at a start, or set right while it runs: nothing is let go but by right."""
+"""A wall clock that is wrong at a start, or set right while it runs: only what has expired is dropped."""
 
 import time
 
@@ -7,7 +7,7 @@ import pytest
 from edge_runtime.memory.coverage import PAUSED, Coverage
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.query.timestamps import parse_timestamp
-from edge_runtime.service.wall_clock import CLOCK, known_from
+from edge_runtime.service.wall_clock import CLOCK, find_known_start
 from engines.errors import LvmError
 from tests.support.cameras import Running, Told
 
@@ -60,10 +60,10 @@ def test_a_clock_that_is_wrong_at_the_start_lets_nothing_go_and_is_told(watched,
     ]  # from its end to the first picture there is another one
     assert gap[0] == end and gap[1] <= begun and gap[2] == CLOCK
     (said,) = camera.problems
-    assert "a gap of unknown length and nothing is let go" in said and said in caplog.text
+    assert "a gap of unknown length and nothing is dropped" in said and said in caplog.text
     saved = load_snapshot(camera.folder.folder)
     assert saved.header.epoch + begun == pytest.approx(time.time(), abs=60)
-    since = known_from(saved.version.coverage)
+    since = find_known_start(saved.version.coverage)
     assert end < since <= begun
 
 
@@ -73,7 +73,7 @@ def test_a_night_is_believed_and_what_is_let_go_is_said(watched, clock, caplog):
     camera, begun = watched()
     assert begun == pytest.approx(DAY / 2, abs=60) and camera.problems == []
     assert "nobody watched for 12.0 h, longer than the 10 h that are remembered" in caplog.text
-    assert known_from(camera.version.coverage) is None
+    assert find_known_start(camera.version.coverage) is None
 
 
 def test_a_clock_that_is_set_while_it_runs_is_followed(watched, clock, caplog):
@@ -92,11 +92,13 @@ def test_a_clock_that_is_set_while_it_runs_is_followed(watched, clock, caplog):
     camera, _ = watched(set_right)
     saved = load_snapshot(camera.folder.folder)
     assert saved.header.epoch == pytest.approx(times[0], abs=120) and saved.version.coverage.gaps == ()
-    assert known_from(saved.version.coverage) is None and "the clock was set by +34560000 s" in caplog.text
+    assert (
+        find_known_start(saved.version.coverage) is None and "the clock was set by +34560000 s" in caplog.text
+    )
 
     clock(-3600 * 5)  # what was before this start has clock times of its own
     camera, _ = watched(set_right)
-    assert known_from(camera.version.coverage) is not None and camera.problems == []
+    assert find_known_start(camera.version.coverage) is not None and camera.problems == []
 
 
 def test_a_pause_before_a_wrong_clock_stays_explained(watched, clock, watch, settings):
@@ -105,13 +107,13 @@ def test_a_pause_before_a_wrong_clock_stays_explained(watched, clock, watch, set
     clock(-DAY)
     again = watch().add(settings("a", LIVE))
     kept = again.version.coverage
-    assert again.paused and kept.ongoing_note() is None and known_from(kept) > end
+    assert again.paused and kept.ongoing() is None and find_known_start(kept) > end
     assert [why for _, _, why in kept.notes] in ([PAUSED, CLOCK], [CLOCK])
 
 
 def test_forgetting_by_the_clock_refuses_what_another_clock_showed():
-    epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).add_note(90.0, 100.0, CLOCK)
-    since = known_from(coverage)
+    epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).explained(90.0, 100.0, CLOCK)
+    since = find_known_start(coverage)
     told = {"name": "--from", "epoch": epoch, "since": since}
     assert (
         parse_timestamp("1970-01-12T13:48:20+00:00", **told) == 100.0

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.sources.gstreamer import make_csi_pipeline
-from engines.errors import Missing
+from engines.errors import Unavailable
 
 PROGRAM = """
 import json, sys
@@ -83,7 +83,7 @@ def test_without_pygobject_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "gi", None)
     from edge_runtime.sources import open_source
 
-    with pytest.raises(Missing, match="apt install python3-gi"):
+    with pytest.raises(Unavailable, match="apt install python3-gi"):
         open_source("gst:videotestsrc", sample_fps=1.0, supervised=False)
 
 

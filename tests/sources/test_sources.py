@@ -22,7 +22,7 @@ from edge_runtime.sources.folder import ImageFolder
 from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
 from edge_runtime.system.secrets import redact
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from tests.support.media import picture, write_video
 
 
@@ -124,12 +124,12 @@ def test_anything_else_is_one_sentence(spec):
 
 def test_an_absent_camera_is_missing_and_named():
     for spec in ("97", "/dev/video97"):
-        with pytest.raises(Missing, match="no camera /dev/video97; this machine has"):
+        with pytest.raises(Unavailable, match="no camera /dev/video97; this machine has"):
             open_source(spec, sample_fps=1.0, supervised=False)
 
 
 def test_a_device_that_is_no_camera_is_missing_and_opencv_says_nothing(capfd):
-    with pytest.raises(Missing, match="/dev/null does not open as a camera"):
+    with pytest.raises(Unavailable, match="/dev/null does not open as a camera"):
         connect_v4l2("/dev/null")
     assert capfd.readouterr().err == ""
 

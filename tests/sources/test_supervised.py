@@ -17,7 +17,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import BaseSource, Refused
 from edge_runtime.sources.supervised import SupervisedSource, Supervision
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from tests.support.together import Together
 from tools.fakes.source_watcher import Watch
 
@@ -144,7 +144,7 @@ def a_camera_whose_clock_is_slow_is_not_reconnected_for_ever():
 
 @together.each(
     error=LvmError("rtsp://u:s3cret@cam is out"),
-    missing=Missing("no camera"),
+    missing=Unavailable("no camera"),
     bug=ZeroDivisionError("a bug"),
     end=None,
 )
@@ -197,13 +197,13 @@ def what_is_refused_has_failed_and_is_asked_again_slowly():
 @together
 def a_mistyped_camera_is_raised_at_the_first_opening_if_asked_for_and_never_later():
     strict = replace(QUICK, first_must_open=True)
-    for error in (Missing("no camera /dev/video97"), Refused("401 Unauthorized")):
+    for error in (Unavailable("no camera /dev/video97"), Refused("401 Unauthorized")):
         source = SupervisedSource(Script(error), "camera", sample_fps=FPS, settings=strict)
         with pytest.raises(type(error), match=str(error)):
             list(source)
         assert source.status.why == str(error)
     for first in (LvmError("not there yet"), lambda source: steady(source, 5)):
-        with watched(first, Missing("unplugged"), steady, settings=strict) as watch:
+        with watched(first, Unavailable("unplugged"), steady, settings=strict) as watch:
             watch.wait_frames(8)
 
 

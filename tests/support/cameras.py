@@ -16,8 +16,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.persistence import StateFolder, to_arrays
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_scheduler import Turns
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources.base import BaseSource
 from engines.bundle import Bundle
@@ -95,7 +94,7 @@ def same(one, two) -> bool:
 def watching(engines: Engines, source: str, folder: StateFolder, privacy: PrivacySettings | None = None):
     """One camera by itself, with a folder that is held already."""
     settings = CameraSettings(source, folder.folder, privacy=privacy or PrivacySettings(), patient=True)
-    return CameraRun(Turns(engines), settings, folder)
+    return CameraRun(EnginePool(engines), settings, folder)
 
 
 class Running:

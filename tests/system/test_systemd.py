@@ -16,8 +16,8 @@ from types import SimpleNamespace
 import pytest
 
 from edge_runtime.interfaces.cli.run_console import RunConsole
+from edge_runtime.service.camera_health import STUCK_AFTER_S, Watchdog
 from edge_runtime.service.run import Run
-from edge_runtime.service.watchdog import STUCK_AFTER_S, Pulse
 from edge_runtime.system.systemd import Notifier, notify_systemd
 from tests.support.held_up import timed
 from tools.fuzzing.small import small_service
@@ -58,40 +58,40 @@ def test_ready_status_life_and_stopping_arrive(address):
 
 def test_the_sign_of_life_stops_when_nothing_gets_done_and_comes_back(tmp_path, caplog):
     now = [0.0]
-    pulse = Pulse(clock=lambda: now[0])
+    watchdog = Watchdog(clock=lambda: now[0])
     address = str(tmp_path / "notify")
     with bind_socket(address) as bound:
-        with notify_systemd(Notifier(address, watchdog_s=0.04), pulse.alive, lambda: ""):
+        with notify_systemd(Notifier(address, watchdog_s=0.04), watchdog.is_alive, lambda: ""):
             _until(bound, "WATCHDOG=1")
-            pulse.begin()
+            watchdog.begin()
             now[0] = STUCK_AFTER_S + 1
             bound.settimeout(0.3)
             with pytest.raises(TimeoutError):
                 for _ in range(100):
                     bound.recv(4096)
             assert "the ingest is stuck" in caplog.text
-            pulse.done()
+            watchdog.done()
             bound.settimeout(20)
             _until(bound, "WATCHDOG=1")
 
 
 def test_an_idle_camera_is_no_reason_to_restart():
     now = [0.0]
-    pulse = Pulse(clock=lambda: now[0])
+    watchdog = Watchdog(clock=lambda: now[0])
     for _ in range(3):
-        pulse.begin()
-        pulse.begin()
-        pulse.done()
+        watchdog.begin()
+        watchdog.begin()
+        watchdog.done()
         now[0] += STUCK_AFTER_S - 1
-        assert pulse.alive()
-        pulse.done()
+        assert watchdog.is_alive()
+        watchdog.done()
         now[0] += 86400
-        assert pulse.alive() and pulse.stuck_s() == 0
-    pulse.begin()
+        assert watchdog.is_alive()
+    watchdog.begin()
     now[0] += STUCK_AFTER_S
-    assert not pulse.alive()
-    pulse.clear()
-    assert pulse.alive()
+    assert not watchdog.is_alive()
+    watchdog.clear()
+    assert watchdog.is_alive()
 
 
 def test_a_question_about_life_that_fails_is_no_life(tmp_path, caplog):

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from tools.console import run_tool
 
 ROOT = Path(__file__).parents[2]
@@ -96,7 +96,7 @@ def _raising(error):
 
 def test_a_tool_ends_with_the_status_of_its_error_and_a_defect_stays_a_traceback(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(ROOT / "tools" / "quality" / "thing.py")])
-    for error, status in ((Missing("a\nb"), 4), (FileNotFoundError(2, "not there", "f"), 2)):
+    for error, status in ((Unavailable("a\nb"), 4), (FileNotFoundError(2, "not there", "f"), 2)):
         with pytest.raises(SystemExit) as ended:
             run_tool(_raising(error))
         assert ended.value.code == status

@@ -25,7 +25,7 @@ from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
 from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
@@ -92,7 +92,7 @@ def served(
                 _wait_for(service, past)
                 if marked:
                     camera = next(iter(service.cameras.values()))
-                    camera.guard.forget(past * 0.55, past * 0.6)
+                    camera.privacy.forget(past * 0.55, past * 0.6)
                 yield run.address, service
             finally:
                 service.stop()
@@ -111,7 +111,7 @@ def _fill(catalogue: Catalogue, past: float) -> None:
 def _wait_for(service: Service, past: float) -> None:
     while any((camera.version.coverage.end or 0) < past for camera in service.cameras.values()):
         for name in service.cameras:
-            if (error := service.error_of(name)) is not None:
+            if (error := service.camera_error(name)) is not None:
                 raise error
         time.sleep(0.05)
 

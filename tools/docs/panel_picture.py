@@ -20,7 +20,7 @@ from edge_runtime.interfaces.cli.panel import Panel
 from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.interfaces.cli.run_console import format_answer
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.activities import ACTIVITIES
 from edge_runtime.simulation.schedule import Event

@@ -23,7 +23,7 @@ import numpy as np
 from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
 from edge_runtime.query.schema import Photos
 from edge_runtime.service.runtime import Service
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 from tools.console import run_tool
 from tools.docs.page_demo import served
 
@@ -34,10 +34,10 @@ CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
 def find_chromium() -> str:
-    """Return the path of this machine's browser. Raises Missing."""
+    """Return the path of this machine's browser. Raises Unavailable."""
     path = next(filter(None, map(shutil.which, CHROMIUM)), None)
     if path is None:
-        raise Missing("there is no Chromium here: apt install chromium")
+        raise Unavailable("there is no Chromium here: apt install chromium")
     return path
 
 
@@ -206,7 +206,7 @@ def main() -> None:
         executable = find_chromium()
     except ImportError:
         sys.exit("playwright is not installed: pip install playwright")
-    except Missing as error:
+    except Unavailable as error:
         sys.exit(str(error))
     asked.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:

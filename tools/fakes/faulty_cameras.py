@@ -24,7 +24,7 @@ from edge_runtime.sources import open_source
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.camera import V4l2Camera
 from edge_runtime.sources.supervised import SupervisedSource
-from engines.errors import Missing
+from engines.errors import Unavailable
 from tools.fakes.http_camera import HttpServer
 from tools.fakes.numbered_pictures import numbered
 from tools.fakes.rtsp_camera import RtspServer
@@ -220,7 +220,7 @@ class Plugged(FaultyCamera):
 
     def _connect(self) -> Any:
         if not self.there:
-            raise Missing("there is no camera /dev/video0")
+            raise Unavailable("there is no camera /dev/video0")
         self.hangs = False  # a new opening of the device works
         return _Capture(self)
 

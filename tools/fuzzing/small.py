@@ -18,7 +18,7 @@ from edge_runtime.persistence import Header, Snapshot
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle

@@ -22,7 +22,7 @@ from edge_runtime.config.paths import default_bundle
 from engines.bundle import Bundle
 from engines.cuda import driver_problem, open_cuda
 from engines.manifest import GRAPHS, GraphName, Precision
-from engines.select import available, load_engine
+from engines.select import find_backend_problems, load_engine
 from engines.spec import Engine, Feeds
 from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import tensorrt_problem
@@ -52,7 +52,7 @@ def torch_problem() -> str | None:
 
 def ort_problem() -> str | None:
     """Why onnxruntime cannot use a GPU here, in words; None where it can."""
-    return driver_problem() or available(Bundle.open(default_bundle()).manifest)[ORT]
+    return driver_problem() or find_backend_problems(Bundle.open(default_bundle()).manifest)[ORT]
 
 
 def gpu_problem() -> str | None:

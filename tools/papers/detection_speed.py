@@ -27,7 +27,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.memory.online_svd import OnlineSVD
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from export.papers.detection.bank import BankAttention, make_newest_rows
 from export.papers.detection.clips import RegionVideo

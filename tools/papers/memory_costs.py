@@ -20,7 +20,7 @@ from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.schema import AnyQuery
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from export.data.records import QueryRecord
 from export.data.token_cache import VideoCache

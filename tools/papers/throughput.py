@@ -38,7 +38,7 @@ from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.query.executor import MAX_BATCH, Asker
 from edge_runtime.query.schema import AnyQuery
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig

@@ -25,14 +25,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.activity.occurrences import Occurrences
-from edge_runtime.activity.recognizer import Detection, Recogniser
+from edge_runtime.activity.recognizer import ActivityRecogniser, Detection
 from edge_runtime.activity.row import Row
 from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.activities import find_activity
 from edge_runtime.simulation.schedule import Event
 from edge_runtime.sources.demo import parse_demo
@@ -106,7 +106,7 @@ def watch(engines: Engines, spec: str, seconds: int) -> Shown:
 
 
 def recognised(
-    recogniser: Recogniser, shown: Shown, way: Way, least: float
+    recogniser: ActivityRecogniser, shown: Shown, way: Way, least: float
 ) -> tuple[list[Told], list[float]]:
     """The rows that this way of looking gives, and the ms of each look."""
     ids = iter(range(1, 1_000_000))
@@ -119,7 +119,7 @@ def recognised(
         if t % way.stride or not version.memory.filled:
             continue
         started = time.perf_counter()
-        found = recogniser.look(version, max(0.0, t - way.window), t, least=least)
+        found = recogniser.detect(version, max(0.0, t - way.window), t, min_confidence=least)
         milliseconds.append(1000 * (time.perf_counter() - started))
         recogniser.forget()
         if way.apart:
@@ -128,19 +128,19 @@ def recognised(
                 for one in found
                 for name, score in one.scores.items()
             ]
-        for change in joined.join(found, t, recogniser.gap(1.0)):
+        for change in joined.join(found, t, recogniser.max_gap(1.0)):
             first = rows[change.after.id].at if change.after.id in rows else t
             rows[change.after.id] = Told(change.after, first)
     return list(rows.values()), milliseconds
 
 
-def presences(recogniser: Recogniser, shown: Shown, clip: float) -> tuple[Real, NDArray[np.bool_]]:
+def presences(recogniser: ActivityRecogniser, shown: Shown, clip: float) -> tuple[Real, NDArray[np.bool_]]:
     """For each clip and class the presence told, and whether at least a second of it happened. (K * C,)"""
     told, true = [], []
     for t, version in shown.versions.items():
         if t % clip or not version.memory.filled:
             continue
-        told.append(recogniser.presences(version, t - clip, t))
+        told.append(recogniser.estimate_presence(version, t - clip, t))
         happened = np.zeros(len(recogniser.names), bool)
         for event in shown.events:
             if min(event.end, t) - max(event.start, t - clip) >= 1:
@@ -242,7 +242,7 @@ def judged(rows_of: Sequence[list[Told]], worlds: Sequence[Shown], seconds: floa
 
 def measure(engines: Engines, seeds: Sequence[int], level: str, seconds: int, least: float) -> dict[str, Any]:
     network = engines.bundle.manifest.network
-    recogniser = Recogniser(engines.bundle.manifest, engines.reader)
+    recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
     clip = network.clip_frames / network.sample_fps
     worlds: list[Shown] = []
     rows: dict[str, list[list[Told]]] = defaultdict(list)

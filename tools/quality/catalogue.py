@@ -24,7 +24,7 @@ from typing import Any
 
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.persistence import model_digest
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.activities import ACTIVITIES
 from edge_runtime.simulation.photo_folders import list_product_photos
 from engines.bundle import Bundle

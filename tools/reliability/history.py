@@ -35,7 +35,7 @@ from edge_runtime.persistence import Header, Snapshot, StateFolder, model_digest
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
 from edge_runtime.sources.demo import DemoSource

@@ -40,7 +40,7 @@ from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import load_snapshot, to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.world import World
 from edge_runtime.sources import canonicalise, open_source
 from edge_runtime.sources.demo import parse_demo

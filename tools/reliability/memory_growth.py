@@ -24,7 +24,7 @@ from numpy.typing import ArrayLike, NDArray
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.query.schema import ObjectQuery, QueryRequest
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources import canonicalise
 from edge_runtime.system.malloc import TRIM_EVERY_S, trim_malloc

@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.sources import canonicalise
 from engines.bundle import Bundle
 from engines.errors import LvmError

@@ -14,8 +14,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from edge_runtime.activity.row import Row, as_csv
-from edge_runtime.activity.sqlite_store import FILE, Wanted, matching, open_to_read
+from edge_runtime.activity.row import Row, format_csv
+from edge_runtime.activity.sqlite_store import FILE, LogFilter, find_rows, open_read_only
 from edge_runtime.interfaces.cli.completion import complete_from
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
@@ -63,7 +63,7 @@ def activities(
     if format == "json":
         print(json.dumps({"activities": rows, "more": more}))
     elif format == "csv":
-        print(as_csv(rows), end="")
+        print(format_csv(rows), end="")
     else:
         _print_table(rows, more)
 
@@ -84,8 +84,8 @@ def _read_rows(
     if not file.exists():
         return []
     try:
-        with closing(open_to_read(file)) as db:
-            return list(islice(matching(db, key, Wanted(first, last, text)), limit + 1))
+        with closing(open_read_only(file)) as db:
+            return list(islice(find_rows(db, key, LogFilter(first, last, text)), limit + 1))
     except sqlite3.Error as error:
         raise LvmError(f"{file} cannot be read: {error}") from None
 

@@ -16,7 +16,7 @@ from edge_runtime.interfaces.cli.options import BundleFolder
 from edge_runtime.service.runtime import MAX_CAMERAS
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from engines.select import available, choose, usable_cores
+from engines.select import choose, find_backend_problems, usable_cores
 
 
 def bench(
@@ -49,7 +49,7 @@ def bench(
         raise LvmError(f"--cameras must be 1 to {MAX_CAMERAS}, got {cameras}")
     if not 0 < seconds < 3600:
         raise LvmError(f"--seconds must be above 0 and below 3600, got {seconds}")
-    from edge_runtime.benchmarks.engines import bench as measure
+    from edge_runtime.benchmarks.engines import bench_engines as measure
 
     opened = Bundle.open(bundle or default_bundle())
     choice = choose("auto" if backend == "all" else backend, opened.manifest)
@@ -62,7 +62,7 @@ def bench(
         return
     names = [choice.backend]
     if backend == "all":
-        names = [name for name, reason in available(opened.manifest).items() if reason is None]
+        names = [name for name, reason in find_backend_problems(opened.manifest).items() if reason is None]
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("starting", total=1.0)
         engines = measure(

@@ -11,7 +11,7 @@ import typer
 import yaml
 
 from edge_runtime.config.schema import Config, load_config
-from edge_runtime.service.camera_config import cameras_of, merged
+from edge_runtime.service.camera_settings import make_camera_settings, merge_camera_settings
 from edge_runtime.sources import canonicalise, is_demo, is_live
 from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
@@ -56,7 +56,7 @@ def resolve_settings(config: Config) -> dict[str, Any]:
     """Return every setting in effect, also of each camera. Tokens and credentials are blanked."""
     settings = config.model_dump(mode="json", by_alias=True)
     for name, camera in settings["cameras"].items():
-        merged_camera = merged(config, name)
+        merged_camera = merge_camera_settings(config, name)
         camera |= {
             "sampler": merged_camera.sampler,
             "sample_fps": merged_camera.sample_fps,
@@ -84,7 +84,7 @@ def find_missing(config: Config) -> Iterator[str]:
     key = config.state.encryption.key_file
     if key is None or key.exists():
         try:
-            cameras_of(config)
+            make_camera_settings(config)
         except LvmError as error:
             yield str(error)
     if not config.cameras:

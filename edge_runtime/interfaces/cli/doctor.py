@@ -21,8 +21,8 @@ from edge_runtime.config.paths import default_bundle, state_root
 from edge_runtime.interfaces.cli.options import BundleFolder
 from edge_runtime.interfaces.doctor.machine import Finding
 from engines.bundle import Bundle
-from engines.errors import Missing
-from engines.select import available, choose, usable_cores
+from engines.errors import Unavailable
+from engines.select import choose, find_backend_problems, usable_cores
 
 MARKS = {"ok": "ok  ", "note": "note", "problem": "BAD "}
 _PACKAGES = (
@@ -47,7 +47,7 @@ def doctor(
     manifest = opened.manifest
     choice = choose("auto", manifest)
     facts |= {
-        "backends": {name: reason or "ready" for name, reason in available(manifest).items()},
+        "backends": {name: reason or "ready" for name, reason in find_backend_problems(manifest).items()},
         "auto": choice.backend,
         "why": choice.why,
         "bundle": {
@@ -59,14 +59,14 @@ def doctor(
             "targets": sorted(manifest.graphs),
         },
     }
-    findings = list(run_checks(opened.path, available(manifest), state_root()))
+    findings = list(run_checks(opened.path, find_backend_problems(manifest), state_root()))
     if as_json:
         print(json.dumps(facts | {"findings": [finding.as_json() for finding in findings]}))
     else:
         _print(facts, findings)
     problems = [finding for finding in findings if finding.state == "problem"]
     if problems:
-        raise Missing("; ".join(f"{problem.what}: {problem.found}" for problem in problems))
+        raise Unavailable("; ".join(f"{problem.what}: {problem.found}" for problem in problems))
 
 
 def _print(facts: dict[str, Any], findings: Sequence[Finding]) -> None:

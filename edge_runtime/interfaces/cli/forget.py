@@ -16,7 +16,7 @@ from edge_runtime.memory.forgetting import check_span
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.forget_folder import forget_in_folder
-from edge_runtime.service.wall_clock import known_from
+from edge_runtime.service.wall_clock import find_known_start
 from edge_runtime.sources import is_live
 from edge_runtime.system.logs import forget_lines
 
@@ -77,7 +77,7 @@ def _forget_in_folder(
         raise StateError(f"no memory in {folder}: there is nothing to forget")
     header = saved.header
     epoch = header.epoch if is_live(header.source) else None
-    since = known_from(saved.version.coverage)
+    since = find_known_start(saved.version.coverage)
     first, last = (
         parse_timestamp(text, name=name, epoch=epoch, since=since)
         for text, name in ((start, "--from"), (end, "--to"))

@@ -19,7 +19,7 @@ from edge_runtime.sources import canonicalise
 from edge_runtime.sources.discovery import list_cameras
 from edge_runtime.system.text import printable
 from engines.durable import fsync_folder
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 FILE_MODE = 0o600
 """A source address may hold a password."""
@@ -71,7 +71,7 @@ def init(
         sources = _ask_sources(sources)
         state = state or _ask_state()
     if not sources:
-        raise Missing("no camera was found here: name what to watch with --source")
+        raise Unavailable("no camera was found here: name what to watch with --source")
     _write(file, _render(file, _name_cameras(sources), state, listen, not no_http), force)
     cameras = f"{len(sources)} camera{'s' if len(sources) > 1 else ''}"
     print(f"{file}: written, {cameras}; lvm-edge run --config {file}")

@@ -8,7 +8,7 @@ from edge_runtime.config.paths import cameras_root, catalogue_root, find_latest_
 from edge_runtime.config.schema import load_config
 from edge_runtime.persistence import FILE
 from edge_runtime.persistence.encryption import Key, find_key
-from edge_runtime.service.camera_config import cameras_of
+from edge_runtime.service.camera_settings import make_camera_settings
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -19,7 +19,10 @@ def resolve_states(state: Path | None, camera: str | None, config: Path | None) 
     Raises LvmError if there is no such camera, or no memory at all.
     """
     if config is not None:
-        folders = {name: settings.state for name, settings in cameras_of(load_config(config), state).items()}
+        folders = {
+            name: settings.state
+            for name, settings in make_camera_settings(load_config(config), state).items()
+        }
         return _select(folders, camera, str(config))
     if state is None and camera is None:
         latest = find_latest_state()

@@ -16,7 +16,7 @@ from edge_runtime.frame import CELLS
 from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import oldest_age_s, resident_bytes
+from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
 
 MAX_ANSWERS = 6
 
@@ -35,7 +35,7 @@ class Panel:
         self.exchanges: deque[tuple[str, str]] = deque(maxlen=MAX_ANSWERS)
 
     def __rich__(self) -> RenderableType:
-        cameras, late = self._service.wanted
+        cameras, late = self._service.cameras_and_errors
         parts: list[RenderableType] = []
         if len(cameras) == 1:
             camera = next(iter(cameras.values()))
@@ -74,18 +74,18 @@ class Panel:
                 f"{camera.header.dropped:,}",
                 _format_time(version.coverage.end),
                 f"{version.memory.filled}/{version.memory.slots}",
-                _format_time(oldest_age_s(version)),
+                _format_time(compute_oldest_age_s(version)),
                 str(len(version.coverage.gaps)),
             )
-            error = self._service.error_of(name)
+            error = self._service.camera_error(name)
             for problem in (*([str(error)] if error else []), *camera.problems):
                 parts.append(Text(f"    {name}: {problem}", style="red"))
-        table.add_row(Text(f"resident {resident_bytes() / 1e6:.0f} MB", style="dim"))
+        table.add_row(Text(f"resident {read_resident_bytes() / 1e6:.0f} MB", style="dim"))
         return [table, *parts]
 
     def _numbers(self, camera: CameraRun) -> Table:
         version, header = camera.version, camera.header
-        age = oldest_age_s(version)
+        age = compute_oldest_age_s(version)
         coverage = version.coverage
         background = version.background
         table = Table.grid(padding=(0, 3))
@@ -96,15 +96,15 @@ class Panel:
             ("frames/s", f"{self.frames_per_s(camera):.1f}", "SVD rank", _rank(version)),
             (
                 "resident",
-                f"{resident_bytes() / 1e6:.0f} MB",
+                f"{read_resident_bytes() / 1e6:.0f} MB",
                 "novelty",
                 f"{_novelty(version):.2f}" if background else "-",
             ),
         ]
         for left, left_value, right, right_value in rows:
             table.add_row(Text(left, style="dim"), left_value, Text(right, style="dim"), right_value)
-        if camera.guard.activities is not None:
-            table.add_row(Text("activity", style="dim"), camera.guard.activities.latest())
+        if camera.privacy.activities is not None:
+            table.add_row(Text("activity", style="dim"), camera.privacy.activities.latest())
         for problem in camera.problems:
             table.add_row("", Text(problem, style="red"))
         return table

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from edge_runtime.interfaces.cli.query_text import QueryText
 from edge_runtime.query.answers import Answer
 from edge_runtime.system.secrets import register_secret
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 EXAMPLE = "http://127.0.0.1:8971"
 TOKEN = "LVM_EDGE_TOKEN"
@@ -44,7 +44,7 @@ class Server:
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Send a request and return the JSON of the response.
 
-        Raises LvmError with the server's error message or for an invalid address, Missing if nothing answers.
+        Raises LvmError with the server's message or for an invalid address, Unavailable if nothing answers.
         """
         data = None if body is None else json.dumps(body).encode()
         try:
@@ -75,7 +75,7 @@ class Server:
                 f"the certificate of {self.url} is not trusted here, {reason.verify_message}; "
                 "name its file with --ca, or in SSL_CERT_FILE"
             )
-        return Missing(f"no lvm-edge answers at {self.url}: {reason}")
+        return Unavailable(f"no lvm-edge answers at {self.url}: {reason}")
 
     def bad_response(self) -> LvmError:
         return LvmError(f"{self.url} gave an answer that this version does not understand")

@@ -18,9 +18,8 @@ from edge_runtime.interfaces.cli.run_console import RunConsole
 from edge_runtime.interfaces.cli.signals import defer_signals
 from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.persistence.encryption import find_key
-from edge_runtime.service.camera_config import cameras_of, one_camera
-from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.camera_settings import CameraSettings, make_camera_settings, make_source_settings
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.logs import set_up_logging
@@ -69,7 +68,7 @@ def run(
     set_up_logging(settings.logs.model_copy(update=context.obj or {}))
     single = str(camera) if camera is not None else source
     cameras = (
-        [one_camera(settings, single, state, sampler)]
+        [make_source_settings(settings, single, state, sampler)]
         if single
         else _configured_cameras(settings, state, sampler)
     )
@@ -88,7 +87,7 @@ def run(
             with component_lifespan(started):
                 freeze_loaded_objects()
                 RunConsole(started, as_json=as_json).run(for_, stay)
-            for error in service.awaited.errors.values():
+            for error in service.pending.errors.values():
                 raise error
 
 
@@ -109,7 +108,7 @@ class _Reloader:
             with self._lock:  # SIGHUP and PUT /api/v1/config use different threads
                 read = load_config(self._config)
                 problems = self._started.service.apply(self._cameras_of(read))
-                problems += self._started.follow(read)
+                problems += self._started.apply_settings(read)
         except LvmError as error:
             log.warning("not reloaded: %s", error)
             return [str(error)]
@@ -119,7 +118,7 @@ class _Reloader:
 
 
 def _configured_cameras(settings: Config, state: Path | None, sampler: str | None) -> list[CameraSettings]:
-    cameras = list(cameras_of(settings, state, sampler).values())
+    cameras = list(make_camera_settings(settings, state, sampler).values())
     if not cameras:
         raise LvmError(
             "nothing to watch: name --camera N, --source PATH|URL|demo, or cameras in --config FILE"
@@ -130,8 +129,8 @@ def _configured_cameras(settings: Config, state: Path | None, sampler: str | Non
 def _add_all(service: Service, cameras: list[CameraSettings]) -> None:
     """Add all cameras; those that fail are tried again later. Raises the first error if all fail."""
     for settings in cameras:
-        error = service.awaited.take_in(settings)
+        error = service.pending.try_add(settings)
         if error is not None and len(cameras) > 1:
-            log.warning("%s is not watched: %s", settings.shown_name, error)
+            log.warning("%s is not watched: %s", settings.display_name, error)
     if not service.cameras:
-        raise next(iter(service.awaited.errors.values()))
+        raise next(iter(service.pending.errors.values()))

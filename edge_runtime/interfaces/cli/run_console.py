@@ -22,7 +22,7 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.timestamps import format_time
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
-from edge_runtime.service.status import resident_bytes, status_of, status_of_camera
+from edge_runtime.service.status import make_camera_status, make_status, read_resident_bytes
 from edge_runtime.sources import is_demo
 from edge_runtime.system.systemd import Notifier, notify_systemd
 from engines.errors import LvmError
@@ -67,11 +67,11 @@ class RunConsole:
             self._service.stop()
 
         def reload(number: int, frame: object) -> None:
-            self._service.soon(self._reload)
+            self._service.call_soon(self._reload)
 
         def pause(number: int, frame: object) -> None:
             paused = number == signal.SIGUSR1
-            self._service.soon(lambda: self._pause(paused))
+            self._service.call_soon(lambda: self._pause(paused))
 
         handlers: dict[signal.Signals, Callable[[int, object], None]]
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
@@ -94,7 +94,7 @@ class RunConsole:
             if number != signal.SIGHUP:
                 self._pause(number == signal.SIGUSR1)
             elif self._run.reload is not None:
-                self._service.soon(self._reload)
+                self._service.call_soon(self._reload)
             else:
                 signal.raise_signal(number)
 
@@ -104,7 +104,7 @@ class RunConsole:
 
     def _pause(self, paused: bool) -> None:
         """Begin (SIGUSR1) or end (SIGUSR2) a privacy pause of every camera, also of those added later."""
-        self._service.awaited.paused = paused
+        self._service.pending.paused = paused
         for name in self._service.cameras:
             try:
                 (self._service.pause if paused else self._service.resume)(name)
@@ -114,11 +114,11 @@ class RunConsole:
     def _alive(self) -> bool:
         """Whether frames and calls make progress, for systemd's watchdog."""
         cameras = self._service.cameras.values()
-        return self._service.lasting.alive() and all(camera.pulse.alive() for camera in cameras)
+        return self._service.pool.is_alive() and all(camera.watchdog.is_alive() for camera in cameras)
 
     def _state_line(self) -> str:
         """Return the state in one line for `systemctl status`. It changes rarely."""
-        cameras, late = self._service.wanted
+        cameras, late = self._service.cameras_and_errors
         lines = [
             f"{camera.name}: paused for privacy"
             if camera.paused
@@ -163,7 +163,7 @@ class RunConsole:
         self._out.print(text, markup=False)
 
     def _print_start(self) -> None:
-        for message in self._run.said:
+        for message in self._run.messages:
             self._err.print(message, markup=False)
         if self._run.address is not None and not self._out.is_terminal:
             self._err.print(f"answers at {self._run.address}", markup=False)
@@ -196,7 +196,7 @@ class RunConsole:
         return (
             f"{condition}{version.frames} frames, {self._panel.frames_per_s(camera):.1f}/s, "
             f"stream {version.coverage.end or 0:.0f} s, memory {memory}, "
-            f"{resident_bytes() / 1e6:.0f} MB"
+            f"{read_resident_bytes() / 1e6:.0f} MB"
         )
 
     # -- the end -------------------------------------------------------------------------------------------
@@ -225,19 +225,20 @@ class RunConsole:
             "backend": engines.choice.backend,
             "why": engines.choice.why,
             "trained": engines.bundle.manifest.training.trained,
-            "resident_bytes": resident_bytes(),
+            "resident_bytes": read_resident_bytes(),
         }
         if len(cameras) == 1:
             return self._status(cameras[0]) | about
         statuses = {
-            camera.name: status_of_camera(camera, self._service.error_of(camera.name)) | self._status(camera)
+            camera.name: make_camera_status(camera, self._service.camera_error(camera.name))
+            | self._status(camera)
             for camera in cameras
         }
         return {"cameras": statuses} | about
 
     def _status(self, camera: CameraRun) -> dict[str, Any]:
         folder = camera.folder.folder
-        status = status_of(camera.snapshot(), folder).as_json()
+        status = make_status(camera.snapshot(), folder).as_json()
         return status | {"state": str(folder), "paused": camera.paused}
 
     def _print_end(self, camera: CameraRun) -> None:

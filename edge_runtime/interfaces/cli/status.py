@@ -18,7 +18,7 @@ from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_saved_settings
 from edge_runtime.query.timestamps import format_span
-from edge_runtime.service.status import status_of
+from edge_runtime.service.status import make_status
 from edge_runtime.sources import is_live
 from engines.errors import LvmError
 
@@ -88,5 +88,5 @@ def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]
 
 def _load_status(folder: Path, key: Key | None) -> dict[str, Any]:
     snapshot = load_snapshot(folder, key=key)
-    fields: dict[str, Any] = {"frames": 0} if snapshot is None else status_of(snapshot, folder).as_json()
+    fields: dict[str, Any] = {"frames": 0} if snapshot is None else make_status(snapshot, folder).as_json()
     return fields | {"state": str(folder), "paused": load_saved_settings(folder).paused}

@@ -26,7 +26,7 @@ from edge_runtime.interfaces.mqtt.queries import QueryMessage, QueryQueue
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.backoff import Backoff
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 if TYPE_CHECKING:
     from edge_runtime.interfaces.mqtt.connection import Received
@@ -53,7 +53,7 @@ class RetryDelays:
 
 
 class MqttClient:
-    """Runs within `with`. Raises Missing without aiomqtt, LvmError where a file of `tls` cannot be used.
+    """Runs within `with`. Raises Unavailable without aiomqtt, LvmError where a file of `tls` cannot be used.
 
     A missing broker raises nothing: the client tries again.
     """
@@ -62,7 +62,7 @@ class MqttClient:
         try:
             from edge_runtime.interfaces.mqtt import connection as library
         except ImportError:
-            raise Missing('MQTT needs the package aiomqtt: pip install "lvm-edge[mqtt]"') from None
+            raise Unavailable('MQTT needs the package aiomqtt: pip install "lvm-edge[mqtt]"') from None
         if settings.tls is not None:
             library.tls_context(settings.tls)
         self._library, self._settings, self._delays = library, settings, delays or RetryDelays()

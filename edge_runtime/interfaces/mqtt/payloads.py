@@ -11,7 +11,7 @@ from typing import Any
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import oldest_age_s, resident_bytes
+from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
 from edge_runtime.sources.supervised import SupervisedSource
 from edge_runtime.system.secrets import mask_secrets, redact
 from engines.errors import LvmError
@@ -36,9 +36,9 @@ class CameraView:
 
 def read_cameras(service: Service) -> dict[str, CameraView]:
     """Return the state of every configured camera, by name. Blocks while a camera is being added."""
-    cameras, late = service.wanted
+    cameras, late = service.cameras_and_errors
     views = {name: _view(service, name, camera) for name, camera in cameras.items()}
-    paused = service.awaited.paused
+    paused = service.pending.paused
     return views | {name: _pending_view(error, paused) for name, error in late.items()}
 
 
@@ -54,7 +54,7 @@ def _pending_view(error: LvmError, paused: bool) -> CameraView:
 
 
 def _view(service: Service, name: str, camera: CameraRun) -> CameraView:
-    version, source, error = camera.version, camera.source, service.error_of(name)
+    version, source, error = camera.version, camera.source, service.camera_error(name)
     why = source.status.why if isinstance(source, SupervisedSource) else ""
     facts = {
         "condition": camera.condition,
@@ -62,10 +62,10 @@ def _view(service: Service, name: str, camera: CameraRun) -> CameraView:
         "source": _clean(why) or None,
         "problems": [_clean(problem) for problem in camera.problems],
         "frames": version.frames,
-        "lost": dict(camera.losses.lost),
+        "lost": dict(camera.drop_counter.by_reason),
         "tokens": version.memory.filled,
         "slots": version.memory.slots,
-        "oldest_age_s": oldest_age_s(version),
+        "oldest_age_s": compute_oldest_age_s(version),
         "position_s": version.coverage.end,
     }
     return CameraView(status_name(camera), camera.paused, version.frames, time.monotonic(), facts)
@@ -98,7 +98,9 @@ def stats(
         }
         cameras[names[name]] = fields | dict(view.facts)
     return as_bytes(
-        {"at": round(time.time(), 3), "resident_bytes": resident_bytes()} | dict(more) | {"cameras": cameras}
+        {"at": round(time.time(), 3), "resident_bytes": read_resident_bytes()}
+        | dict(more)
+        | {"cameras": cameras}
     )
 
 

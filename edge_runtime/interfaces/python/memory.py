@@ -44,10 +44,10 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, TimeQuery, parse_query
-from edge_runtime.service.camera_settings import CameraSettings, first_header
-from edge_runtime.service.engine_set import Engines
-from edge_runtime.service.pictures import Ring
-from edge_runtime.service.status import status_of
+from edge_runtime.service.camera_settings import CameraSettings, make_header
+from edge_runtime.service.engine_pool import Engines
+from edge_runtime.service.pictures import FrameRing
+from edge_runtime.service.status import make_status
 from edge_runtime.service.wall_clock import on_clock
 from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
 from edge_runtime.sources.clocks import SampleClock
@@ -97,13 +97,13 @@ class Memory(AbstractContextManager["Memory"]):
         settings = CameraSettings(PUSHED, Path(), sampler=sampler)
         self._source: str | None = None
         """The source of this memory; None while it is empty."""
-        self._ring = Ring()
+        self._ring = FrameRing()
         folder = Path(catalogue) if catalogue is not None else catalogue_root()
         products = Catalogue(folder, find_key(Path(key) if key is not None else None))
         size = self._manifest.network.image_size
         objects = ObjectEncoder(self._engines.backbone, size, frame_at=self._frame_at, catalogue=products)
         self._asker = Asker(self._manifest, self._engines.reader, objects)
-        self._begin(first_header(settings, opened, None), empty_version(self._manifest.network))
+        self._begin(make_header(settings, opened, None), empty_version(self._manifest.network))
 
     @classmethod
     def load(
@@ -268,7 +268,7 @@ class Memory(AbstractContextManager["Memory"]):
 
     def status(self) -> dict[str, Any]:
         """Return the fields of `lvm-edge status`."""
-        return status_of(self._snapshot(), Path()).as_json()
+        return make_status(self._snapshot(), Path()).as_json()
 
     def save(self, folder: AnyPath) -> int:
         """Save to `folder`, for `load`, `lvm-edge ask --state` and `lvm-edge run`. Returns the size in bytes.
@@ -310,7 +310,7 @@ class Memory(AbstractContextManager["Memory"]):
     def plot(self, answer: Answer | None = None) -> Any:
         """Return a matplotlib figure of the tokens over time, and of an answer.
 
-        Raises Missing if matplotlib is not installed.
+        Raises Unavailable if matplotlib is not installed.
         """
         from edge_runtime.interfaces.python.plot import plot_memory
 
@@ -350,7 +350,7 @@ class Memory(AbstractContextManager["Memory"]):
         return Snapshot(self._header, self.version)
 
     def _frame_at(self, t: float) -> Frame:
-        frame = self._ring.at(t)
+        frame = self._ring.find(t)
         if frame is not None and t - frame.t <= 1 / self._header.sample_fps:
             return frame
         message = f"the picture at {t:g} s is no longer here"

@@ -9,15 +9,15 @@ import numpy as np
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.query.answers import Answer
-from engines.errors import Missing
+from engines.errors import Unavailable
 
 
 def plot_memory(version: Version, answer: Answer | None) -> Any:
-    """Plot tokens as time against cell; darker means a higher score. Raises Missing without matplotlib."""
+    """Plot tokens as time against cell, darker for a higher score. Raises Unavailable without matplotlib."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise Missing('plots need matplotlib: pip install "lvm-edge[plot]"') from error
+        raise Unavailable('plots need matplotlib: pip install "lvm-edge[plot]"') from error
     tokens, coverage = version.memory, version.coverage
     figure = Figure(figsize=(9, 3), layout="constrained")  # not pyplot, which keeps every figure
     axes = figure.subplots()

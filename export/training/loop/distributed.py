@@ -13,7 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from engines.errors import LvmError, Missing
+from engines.errors import LvmError, Unavailable
 
 Made = TypeVar("Made")
 _PATIENCE = timedelta(hours=12)
@@ -87,11 +87,11 @@ def join_team(device: torch.device) -> Team:
 
 
 def device_of(name: str) -> torch.device:
-    """The device of `name`, of `auto` a GPU where there is one. Raises Missing or LvmError."""
+    """The device of `name`, of `auto` a GPU where there is one. Raises Unavailable or LvmError."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():
-        raise Missing(f"--device {name}: this machine or this torch has no CUDA; leave --device away")
+        raise Unavailable(f"--device {name}: this machine or this torch has no CUDA; leave --device away")
     try:
         return own_device(name)
     except RuntimeError:

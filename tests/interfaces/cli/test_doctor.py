@@ -10,7 +10,7 @@ from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.doctor import checks, machine
 from edge_runtime.sources.discovery import CameraDevice
-from engines.errors import Missing
+from engines.errors import Unavailable
 from tests.support.bundles import copied
 
 
@@ -108,5 +108,5 @@ def test_a_camera_that_may_not_be_opened_is_a_problem_and_ends_with_4(monkeypatc
     monkeypatch.setattr(checks, "list_cameras", lambda: [closed])
     monkeypatch.setattr(checks, "run_self_test", lambda bundle: machine.check_memory())
     done = CliRunner().invoke(app, ["doctor"])
-    assert isinstance(done.exception, Missing) and "this user may not open it" in str(done.exception)
+    assert isinstance(done.exception, Unavailable) and "this user may not open it" in str(done.exception)
     assert "BAD  camera: HD Cam at /dev/video0" in done.output and "usermod -aG video" in done.output

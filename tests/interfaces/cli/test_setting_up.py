@@ -17,7 +17,7 @@ from edge_runtime.config.yaml_loader import InvalidSettings, _Loader, _ValueBuil
 from edge_runtime.interfaces.cli import init as init_module
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.service.camera_config import cameras_of
+from edge_runtime.service.camera_settings import make_camera_settings
 from edge_runtime.sources.discovery import CameraDevice, list_cameras
 from engines.errors import LvmError
 from engines.select import BACKENDS
@@ -148,7 +148,7 @@ def test_shown_is_what_holds_for_each_camera_and_is_a_configuration_that_means_t
     a, b = (load_config(settings).cameras[name] for name in "ab")
     assert (a.sampler, a.save_interval_s, list(a.privacy.zones)) == ("fifo", 5, ["till"])
     assert (b.sampler, b.save_interval_s, sorted(b.privacy.zones)) == ("random", 5, ["door", "till"])
-    assert cameras_of(load_config(settings)) == cameras_of(load_config(file))
+    assert make_camera_settings(load_config(settings)) == make_camera_settings(load_config(file))
 
 
 def test_shown_settings_are_whole_sound_and_without_secrets(tmp_path, monkeypatch):

@@ -17,7 +17,7 @@ from edge_runtime.interfaces.http import timeouts
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.server import HttpServer, parse_listen
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from engines.bundle import Bundle
 from engines.errors import LvmError

@@ -25,7 +25,7 @@ def test_a_camera_that_could_not_be_taken_in_is_told_with_its_reason(client, ser
     (tmp_path / "late").write_text("in the way")
     late = CameraSettings("demo?size=64x48", tmp_path / "late", name="late", sampler="fifo")
     assert client.get("/api/v1/cameras").json()["awaited"] == []
-    error = service.awaited.take_in(late)
+    error = service.pending.try_add(late)
     told = [{"camera": "late", "error": str(error)}]
     assert client.get("/api/v1/cameras").json()["awaited"] == told
     status = client.get("/api/v1/status").json()
@@ -34,7 +34,7 @@ def test_a_camera_that_could_not_be_taken_in_is_told_with_its_reason(client, ser
     assert reply.status_code == 404 and "late is not watched yet" in reply.json()["error"]
     assert 'lvm_camera_condition{camera="late",condition="awaited"} 1.0' in client.get("/metrics").text
     (tmp_path / "late").unlink()
-    assert service.awaited.take_in(late) is None
+    assert service.pending.try_add(late) is None
     status = client.get("/api/v1/status").json()
     assert status["awaited"] == [] and list(status["cameras"]) == ["demo", "late"]
 
@@ -42,34 +42,34 @@ def test_a_camera_that_could_not_be_taken_in_is_told_with_its_reason(client, ser
 def test_a_camera_that_is_taken_in_meanwhile_is_not_in_neither(service, tmp_path, monkeypatch):
     (tmp_path / "late").write_text("in the way")
     late = CameraSettings("demo?size=64x48", tmp_path / "late", name="late", sampler="fifo")
-    assert service.awaited.take_in(late) is not None
+    assert service.pending.try_add(late) is not None
     (tmp_path / "late").unlink()
-    real, taking = type(service.awaited).errors.fget, []
+    real, taking = type(service.pending).errors.fget, []
 
     def errors(awaited):
         if not taking:  # between the look at one and at the other
-            taking.append(threading.Thread(target=awaited.take_in, args=(late,)))
+            taking.append(threading.Thread(target=awaited.try_add, args=(late,)))
             taking[0].start()
             taking[0].join(1.0)
         return real(awaited)
 
-    monkeypatch.setattr(type(service.awaited), "errors", property(errors))
-    cameras, others = service.wanted
+    monkeypatch.setattr(type(service.pending), "errors", property(errors))
+    cameras, others = service.cameras_and_errors
     assert (list(cameras), list(others)) == (["demo"], ["late"])
     taking[0].join()
-    cameras, others = service.wanted
+    cameras, others = service.cameras_and_errors
     assert (list(cameras), list(others)) == (["demo", "late"], [])
 
 
 def test_a_camera_that_is_taken_out_while_one_asks_is_no_error(client, service, tmp_path, monkeypatch):
     service.add(CameraSettings("demo?size=64x48", tmp_path / "late", name="late", sampler="fifo"))
-    real = service.error_of
+    real = service.camera_error
 
-    def error_of(name):
+    def camera_error(name):
         if "late" in service.cameras:
             service.remove("late")
         return real(name)
 
-    monkeypatch.setattr(service, "error_of", error_of)
+    monkeypatch.setattr(service, "camera_error", camera_error)
     assert client.get("/api/v1/cameras").status_code == 200 and "late" not in service.cameras
     assert [one["camera"] for one in client.get("/api/v1/cameras").json()["cameras"]] == ["demo"]

@@ -21,8 +21,7 @@ from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.routes.configuration import is_allowed_source
 from edge_runtime.interfaces.http.server import HttpServer
-from edge_runtime.service.answer_history import KEPT
-from edge_runtime.service.events import Event
+from edge_runtime.service.events import MAX_ANSWERS, Event
 from edge_runtime.service.run import Run
 from tools.fuzzing.small import small_service
 
@@ -96,17 +95,17 @@ def test_a_damaged_form_is_one_sentence(client, kind, body):
 
 
 def test_the_newest_answers_are_told_without_photos_and_forgotten_with_their_camera(client, service, photo):
-    for _ in range(KEPT + 5):
+    for _ in range(MAX_ANSWERS + 5):
         client.post("/api/v1/query", json=WHERE)
     files = [("photos", ("a.png", photo, "image/png"))]
     client.post("/api/v1/query", data={"query": '{"type": "time"}'}, files=files)
     found = client.get("/api/v1/answers").json()["answers"]
-    assert len(found) == KEPT and found[0]["question"] == {"type": "time", "object": {"photos": 1}}
+    assert len(found) == MAX_ANSWERS and found[0]["question"] == {"type": "time", "object": {"photos": 1}}
     assert found[1]["question"] == WHERE and found[1]["camera"] == "demo"
     assert found[0]["at"] >= found[-1]["at"] and found[0]["answer"]["type"] == "time"
     assert len(client.get("/api/v1/answers?limit=3").json()["answers"]) == 3
     assert client.get("/api/v1/answers?limit=0").status_code == 422
-    service.camera().guard.forget(0, 3)
+    service.camera().privacy.forget(0, 3)
     assert client.get("/api/v1/answers").json() == {"answers": []}
 
 
@@ -234,7 +233,7 @@ def test_a_source_is_allowed_by_its_host_whatever_stands_before_it(source, patte
 def test_metrics_are_told_in_base_units_with_few_labels(client, service):
     from prometheus_client.parser import text_string_to_metric_families
 
-    service.camera().losses.lost["engine fault"] += 3
+    service.camera().drop_counter.by_reason["engine fault"] += 3
     for _ in range(3):
         client.post("/api/v1/query", json=WHERE)
     client.get("/none")

@@ -16,7 +16,7 @@ from edge_runtime.interfaces.mqtt.payloads import CameraView, as_bytes, read_cam
 from edge_runtime.interfaces.mqtt.retained_states import RetainedStates
 from edge_runtime.interfaces.mqtt.topics import RESERVED, TopicNames, Topics
 from edge_runtime.service.events import Event
-from engines.errors import Missing
+from engines.errors import Unavailable
 
 TOPICS = Topics("lvm")
 VIEW = CameraView("online", False, 3, 1.0, {})
@@ -171,7 +171,7 @@ def test_a_camera_whose_disk_is_late_keeps_its_topics_and_is_said_to_be_offline(
     service, late, names = watch(), settings("late"), {"lane": "lane", "late": "late"}
     late.state.write_text("in the way")
     service.add(settings("lane"))
-    assert service.awaited.take_in(late) is not None
+    assert service.pending.try_add(late) is not None
     mqtt = MqttSettings(client_id="me", discovery={"enabled": True})
     board = RetainedStates(mqtt, TOPICS, TopicNames())
     before = read_cameras(service)
@@ -184,7 +184,7 @@ def test_a_camera_whose_disk_is_late_keeps_its_topics_and_is_said_to_be_offline(
     assert told["condition"] == "awaited" and "cannot be written" in told["error"]
     assert told["frames_per_s"] is None
     late.state.unlink()
-    assert service.awaited.take_in(late) is None
+    assert service.pending.try_add(late) is None
     now = read_cameras(service)
     board.update(now)
     assert list(now) == ["lane", "late"] and board.outbox.get("lvm/late/status") == b"starting"
@@ -227,7 +227,7 @@ def test_without_its_package_it_says_how_to_get_it(monkeypatch):
     import edge_runtime.interfaces.mqtt
 
     monkeypatch.delattr(edge_runtime.interfaces.mqtt, "wire", raising=False)
-    with pytest.raises(Missing, match=r'MQTT needs the package aiomqtt: pip install "lvm-edge\[mqtt\]"'):
+    with pytest.raises(Unavailable, match=r'MQTT needs the package aiomqtt: pip install "lvm-edge\[mqtt\]"'):
         MqttClient(None, MqttSettings())
 
 

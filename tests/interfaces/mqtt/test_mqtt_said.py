@@ -197,7 +197,7 @@ def test_what_a_camera_forgets_is_not_told_later(service, tmp_path):
     with door(service, broker.port) as one:
         service.events.publish(happened(1))
         until(lambda: one.counters()["mqtt"]["events"]["waiting"] == 1, "the event")
-        service.camera("lane1").guard.forget(0, 5)
+        service.camera("lane1").privacy.forget(0, 5)
         service.events.publish(happened(2))
         with broker, Ear(broker.port) as ear:
             until(lambda: numbers(ear), "what waited")

@@ -12,7 +12,7 @@ from edge_runtime import Memory
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.service.camera_settings import CameraSettings
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources import open_source
 from engines.bundle import Bundle
@@ -108,7 +108,7 @@ def test_an_object_is_named_in_any_way_and_means_the_same(tmp_path):
         ways = (path, Path(path), Path(path).read_bytes(), image, [image], [path, image], "Oat milk")
         answers = [memory.activity(way).model_dump(exclude={"milliseconds"}) for way in ways]
         assert all(answer == answers[0] for answer in answers[1:])
-        image = memory._ring.at(29).image
+        image = memory._ring.find(29).image
         box = memory.time(box=(0, 0, 1, 1), at=29).model_dump(exclude={"milliseconds"})
         assert box == memory.time(object=image).model_dump(exclude={"milliseconds"})
 

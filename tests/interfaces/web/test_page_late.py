@@ -48,13 +48,13 @@ def rows_of(name: str) -> dict:
 def test_where_no_camera_is_watched_the_page_says_why_until_one_is(browser, watch, settings):
     service, late = watch(), settings("late", "demo?size=64x48")
     late.state.write_text("in the way")
-    assert service.awaited.take_in(late) is not None
+    assert service.pending.try_add(late) is not None
     with page_of(browser, service) as (page, wrong):
         page.wait_for_selector("#veil:has-text('late is not watched yet: ')")
         assert page.locator("#cameras button").inner_text().startswith("late")
         assert page.locator("#pause").is_disabled()
         late.state.unlink()
-        assert service.awaited.take_in(late) is None
+        assert service.pending.try_add(late) is None
         page.wait_for_selector("#cameras button[aria-pressed=true]:has-text('late')")
         page.wait_for_selector("#state:has-text('Waiting')")
         assert page.locator("#pause").is_enabled()

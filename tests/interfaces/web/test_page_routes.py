@@ -22,7 +22,7 @@ from edge_runtime.interfaces.http.routes.pictures import BOUNDARY
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.events import Event
-from edge_runtime.service.live_preview import MOST_VIEWERS
+from edge_runtime.service.pictures import MAX_VIEWERS
 from edge_runtime.service.runtime import Service
 from tests.support.cameras import Told, fake_engines
 
@@ -70,7 +70,7 @@ def test_the_newest_picture_has_its_zones_burnt_in_and_says_its_time(client):
 
 
 def test_there_is_no_picture_while_paused_nor_of_what_was_forgotten(client, watched):
-    watched.camera("lane/1").guard.forget(0, 40)
+    watched.camera("lane/1").privacy.forget(0, 40)
     assert client.get("/api/v1/cameras/lane/1/latest.jpg").json() == {
         "error": "lane/1 has no picture now: it is ended"
     }
@@ -212,7 +212,7 @@ def test_a_live_stream_shows_more_than_the_samples_and_no_pixel_of_a_zone(live):
     address, service = live
     with httpx.stream("GET", f"{address}/live.mjpg?fps=15&width=160", timeout=30) as reply:
         assert reply.headers["content-type"] == f"multipart/x-mixed-replace; boundary={BOUNDARY}"
-        assert service.camera().pictures.preview.viewers == 1
+        assert len(service.camera().pictures.preview._rates) == 1
         got = parts(reply, 12)  # httpx hangs up when it is left
     times = [t for t, _ in got]
     assert times == sorted(set(times)) and sum(t % 1 > 0.01 for t in times) > len(times) / 2
@@ -230,17 +230,17 @@ def test_a_pause_ends_a_live_stream_and_whoever_goes_makes_room(live):
         httpx.put(f"{address}/paused", content="true", headers={"X-LVM-Edge": "1"}).raise_for_status()
         assert sum(map(len, rest)) < 10e6  # it comes to its end
     deadline = time.monotonic() + 20
-    while preview.viewers and time.monotonic() < deadline:
+    while preview._rates and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert preview.viewers == 0 and preview.newest() is None
+    assert preview._rates == [] and preview.newest() is None
     assert httpx.get(f"{address}/latest.jpg").status_code == 404
 
 
 def test_the_fifth_viewer_is_told_that_there_are_four(live):
     address, service = live
     with contextlib.ExitStack() as looking:
-        for _ in range(MOST_VIEWERS):
-            looking.enter_context(service.camera().pictures.preview.looking(1))
+        for _ in range(MAX_VIEWERS):
+            looking.enter_context(service.camera().pictures.preview.watch(1))
         reply = httpx.get(f"{address}/live.mjpg", timeout=30)
     assert reply.status_code == 503 and "at most 4 viewers" in reply.json()["error"]
     assert httpx.get(f"{address}/live.mjpg?fps=1000").status_code == 422

@@ -18,7 +18,7 @@ from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.server import BriefLog
 from edge_runtime.interfaces.http.timeouts import TimeoutProtocol
 from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
-from edge_runtime.service.activity_recorder import Recorder
+from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from tools.fuzzing.mutate import any_bytes, json_tree
@@ -65,7 +65,7 @@ class Target:
         service, file = small_service(folder), folder / "fuzz.yaml"
         file.write_text("version: 1\ncameras: {a: {source: demo}}\n")
         run = Run(service, load_config(file), file, reload=list)
-        run.activities = Recorder(service, run.settings.activities)
+        run.activities = ActivityRecorder(service, run.settings.activities)
         run.activities._adopt()  # and no thread of its own: a case must end alike each time
         self._app = make_app(service, run)
         self._camera = service.camera()
@@ -168,7 +168,7 @@ def _type(schema: dict[str, Any]) -> str:
 def _keep_thumbnails(camera: CameraRun) -> None:
     """As where they are switched on, with a picture of second 1.2."""
     folder = camera.folder.folder
-    camera.guard.thumbnails = Thumbnails(folder, ThumbnailSettings(enabled=True), None)
+    camera.privacy.thumbnails = Thumbnails(folder, ThumbnailSettings(enabled=True), None)
     (folder / FOLDER).mkdir(mode=0o700, exist_ok=True)
     (folder / FOLDER / "6.jpg").write_bytes(b"JPEG")
 

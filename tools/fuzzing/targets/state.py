@@ -21,7 +21,7 @@ from edge_runtime.persistence.journal import first_checksum, journal_name, next_
 from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import decode
 from edge_runtime.query.schema import parse_query
-from edge_runtime.service.status import status_of
+from edge_runtime.service.status import make_status
 from tools.fuzzing.mutate import any_bytes, json_header, json_tree, safetensors
 from tools.fuzzing.small import Small
 
@@ -106,7 +106,7 @@ class Target:
         assert snapshot is not None
         # What was loaded is shown, asked, fed on and saved, as `run` would.
         snapshot.header.resume_at()
-        json.dumps(status_of(snapshot, self._folder).as_json(), allow_nan=False)
+        json.dumps(make_status(snapshot, self._folder).as_json(), allow_nan=False)
         answer = self._service.ask_of(self._question, snapshot.version)
         json.dumps(answer.model_dump(mode="json"), allow_nan=False)
         if (snapshot.version.last_tick or 0) < MAX_TICK - 100:  # else its stream is at an end

@@ -6,8 +6,8 @@ from typing import Annotated, Any, Literal
 
 from fastapi import FastAPI, Query, Response
 
-from edge_runtime.activity.row import Row, as_csv
-from edge_runtime.activity.sqlite_store import Wanted
+from edge_runtime.activity.row import Row, format_csv
+from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.interfaces.http.errors import NotFound
 from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import LoggedActivities
@@ -37,7 +37,7 @@ def add_activity_routes(app: FastAPI, run: Run) -> None:
         entries = [row.as_json() for row in rows]
         if format == "csv":
             name = {"Content-Disposition": 'attachment; filename="activities.csv"'}
-            return Response(as_csv(entries), media_type="text/csv; charset=utf-8", headers=name)
+            return Response(format_csv(entries), media_type="text/csv; charset=utf-8", headers=name)
         return {"activities": entries, "more": more}
 
 
@@ -64,11 +64,11 @@ def _find_rows(
     return rows[:limit], more or len(rows) > limit
 
 
-def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> Wanted:
+def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> LogFilter:
     """Return the filter for one camera, whose clock is its own. Raises LvmError."""
     epoch = camera.header.epoch if camera.live else None
     first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
     last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
     if first is not None and last is not None and first >= last:
         raise LvmError(f"from must be before to, got {first:g} and {last:g}")
-    return Wanted(first, last, text, limit)
+    return LogFilter(first, last, text, limit)

@@ -13,7 +13,7 @@ from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.schemas import Cameras, CameraStatus, StatusOfAll
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import status_of_camera
+from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
@@ -28,13 +28,15 @@ def find_camera(service: Service, name: str) -> CameraRun:
 
 def add_camera_routes(app: FastAPI, service: Service, bodies: BodyReader) -> None:
     def status(name: str) -> dict[str, Any]:
-        return status_of_camera(find_camera(service, name), service.error_of(name))
+        return make_camera_status(find_camera(service, name), service.camera_error(name))
 
     def statuses() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
         """Return the status of watched cameras by name, and the errors of pending ones."""
-        cameras, late = service.wanted
+        cameras, late = service.cameras_and_errors
         # From the cameras, not from their names: a camera may be removed meanwhile.
-        watched = {name: status_of_camera(camera, service.error_of(name)) for name, camera in cameras.items()}
+        watched = {
+            name: make_camera_status(camera, service.camera_error(name)) for name, camera in cameras.items()
+        }
         return watched, [{"camera": name, "error": str(error)} for name, error in late.items()]
 
     @app.get("/api/v1/status", **documented(CameraStatus | StatusOfAll))
@@ -72,4 +74,4 @@ def add_camera_route(app: FastAPI, service: Service) -> None:
 
     @app.get("/api/v1/cameras/{name:path}", **documented(CameraStatus))
     def camera(name: str) -> dict[str, Any]:
-        return status_of_camera(find_camera(service, name), service.error_of(name))
+        return make_camera_status(find_camera(service, name), service.camera_error(name))

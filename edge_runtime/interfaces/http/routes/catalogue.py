@@ -166,7 +166,7 @@ def _camera_image(service: Service, body: AddBody) -> Image:
     camera = service.camera() if body.camera is None else find_camera(service, body.camera)
     part = _valid_box(body.box, body.t or 0.0)
     if body.t is not None:
-        return crop_image(camera.pictures.at(body.t).image, part.box)
+        return crop_image(camera.pictures.read_at(body.t).image, part.box)
     newest = camera.pictures.newest()
     if newest is None:
         raise NotFound(f"camera {camera.name} has no picture now")

@@ -72,7 +72,7 @@ async def _send_events(socket: WebSocket, service: Service, kinds: set[str]) -> 
 
     gone = asyncio.create_task(_wait_until_gone(socket))
     try:
-        with service.events.subscribe(woken=wake) as subscription:
+        with service.events.subscribe(on_event=wake) as subscription:
             while not gone.done():
                 ready.clear()
                 await _send(socket, subscription, kinds)

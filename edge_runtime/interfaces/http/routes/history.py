@@ -19,7 +19,7 @@ from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import HistoryFacts
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import resident_bytes
+from edge_runtime.service.status import read_resident_bytes
 
 log = logging.getLogger(__name__)
 
@@ -74,13 +74,13 @@ class History:
                 curves = self._curves.setdefault(name, _Curves(frames, calls, seconds))
                 curves.at.append(round(time.time(), 3))
                 curves.fps.append(round(max(frames - curves.frames, 0) / past, 2))
-                curves.lost.append(sum(camera.losses.lost.values()))
+                curves.lost.append(sum(camera.drop_counter.by_reason.values()))
                 took = query_times.get(name)
                 curves.query_ms.append(round(statistics.median(took), 2) if took else None)
                 mean = (seconds - curves.seconds) / (calls - curves.calls) if calls > curves.calls else None
                 curves.engine_ms.append(None if mean is None else round(1000 * mean, 2))
                 curves.frames, curves.calls, curves.seconds = frames, calls, seconds
-            self._resident.append(resident_bytes())
+            self._resident.append(read_resident_bytes())
 
     def _query_times(self) -> dict[str, list[float]]:
         """Return the milliseconds of questions answered since the last sample, by camera."""

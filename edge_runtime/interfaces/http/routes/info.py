@@ -8,8 +8,8 @@ from fastapi import FastAPI, Query
 
 from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import Answers, BundleFacts, VersionFacts
-from edge_runtime.service.answer_history import KEPT
-from edge_runtime.service.engine_set import Engines
+from edge_runtime.service.engine_pool import Engines
+from edge_runtime.service.events import MAX_ANSWERS
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.release import read_version
 
@@ -47,6 +47,6 @@ def add_info_routes(app: FastAPI, service: Service) -> None:
         }
 
     @app.get("/api/v1/answers", **documented(Answers))
-    def answers(limit: Annotated[int, Query(ge=1, le=KEPT)] = KEPT) -> dict[str, Any]:
+    def answers(limit: Annotated[int, Query(ge=1, le=MAX_ANSWERS)] = MAX_ANSWERS) -> dict[str, Any]:
         """Answers of all interfaces, the newest first. In RAM only; forgetting drops those of its camera."""
-        return {"answers": service.answered.newest(limit)}
+        return {"answers": service.answer_history.newest(limit)}

@@ -12,7 +12,7 @@ from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import MemoryFacts
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
-from edge_runtime.service.status import coverage_json
+from edge_runtime.service.status import coverage_to_json
 
 
 def add_memory_routes(app: FastAPI, service: Service) -> None:
@@ -42,7 +42,7 @@ def memory_json(camera: CameraRun) -> dict[str, Any]:
         "memory_version": memory.version,
         "slots": memory.slots,
         "tokens": tokens,
-        "coverage": coverage_json(camera.header, version),
+        "coverage": coverage_to_json(camera.header, version),
         "clip_s": network.clip_frames / network.sample_fps,
         "clip_frames": len(version.pending),
         "horizon_s": network.horizon_s,

@@ -26,7 +26,7 @@ from edge_runtime.interfaces.http.routes.info import precision_name
 from edge_runtime.memory.coverage import FORGOTTEN, PAUSED
 from edge_runtime.query.answers import Answer
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.service.drop_counter import FAULT
+from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources.source_status import DropReason
 from edge_runtime.sources.supervised import SupervisedSource
@@ -56,7 +56,7 @@ def add_metrics_route(
     def observe(answer: Answer) -> None:
         took.labels(answer.type).observe(answer.milliseconds / 1000)
 
-    service.answered.observers.append(observe)
+    service.answer_history.observers.append(observe)
 
     @app.get("/metrics", response_class=Response)
     def metrics() -> Response:
@@ -71,7 +71,7 @@ class ServiceCollector(Collector):
         self._service, self._listeners, self._counts = service, listeners, counts
 
     def collect(self) -> Iterable[Metric]:
-        watched, late = self._service.wanted
+        watched, late = self._service.cameras_and_errors
         cameras = list(watched.values())
         yield from self._camera_metrics(cameras, late)
         yield from _timing_metrics(cameras)
@@ -131,7 +131,7 @@ class ServiceCollector(Collector):
                 status = source.status
                 metrics["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
                 metrics["lvm_camera_reconnects"].add_metric(name, status.reconnects)
-            for reason, frames in (LOST | camera.losses.lost).items():
+            for reason, frames in (LOST | camera.drop_counter.by_reason).items():
                 dropped.add_metric([camera.name, reason], frames)
             for why, seconds in _gap_seconds(camera).items():
                 gaps.add_metric([camera.name, why], seconds)

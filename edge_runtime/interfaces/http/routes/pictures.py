@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from edge_runtime.interfaces.http.errors import error_response
 from edge_runtime.interfaces.http.routes.cameras import find_camera
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.service.live_preview import MIN_FPS, MOST_FPS, Picture, TooMany
+from edge_runtime.service.pictures import MAX_FPS, MIN_FPS, Picture, TooManyViewers
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 
@@ -43,14 +43,14 @@ def add_picture_routes(app: FastAPI, service: Service) -> None:
     async def live(name: str, fps: float = 12.0, width: int = 640) -> Response:
         """JPEG after JPEG, as `multipart/x-mixed-replace`; each part says its `X-LVM-T`."""
         camera = find_camera(service, name)
-        if not MIN_FPS <= fps <= MOST_FPS:
-            raise QueryError(f"fps must be {MIN_FPS:g} to {MOST_FPS:g} pictures a second, got {fps:g}")
+        if not MIN_FPS <= fps <= MAX_FPS:
+            raise QueryError(f"fps must be {MIN_FPS:g} to {MAX_FPS:g} pictures a second, got {fps:g}")
         if camera.paused or camera.condition not in WATCHING:
             return _no_picture(camera)
         viewer = contextlib.ExitStack()
         try:
-            viewer.enter_context(camera.pictures.preview.looking(fps))
-        except TooMany as error:
+            viewer.enter_context(camera.pictures.preview.watch(fps))
+        except TooManyViewers as error:
             return error_response(503, str(error))
 
         def is_watching() -> bool:
@@ -63,7 +63,7 @@ def add_picture_routes(app: FastAPI, service: Service) -> None:
     def thumbnail(name: str, t: float) -> Response:
         """The thumbnail of the remembered moment at `t` seconds, where thumbnails are switched on."""
         camera = find_camera(service, name)
-        thumbnails = camera.guard.thumbnails
+        thumbnails = camera.privacy.thumbnails
         if not thumbnails.enabled:
             return _not_found("no thumbnails are kept: privacy.thumbnails is off in the configuration")
         data = thumbnails.read(t)

@@ -18,8 +18,8 @@ from edge_runtime.interfaces.http.schemas import ForgottenFacts, PrivacyState
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import Header
 from edge_runtime.query.timestamps import parse_timestamp
-from edge_runtime.service.privacy_controller import Guard
-from edge_runtime.service.wall_clock import known_from
+from edge_runtime.service.privacy_controller import PrivacyController
+from edge_runtime.service.wall_clock import find_known_start
 from edge_runtime.system.logs import forget_lines, log_file
 from engines.errors import LvmError
 
@@ -29,7 +29,7 @@ B = TypeVar("B", bound=BaseModel)
 class PrivateRun(Protocol):
     """What these routes need of a camera's run."""
 
-    guard: Guard
+    privacy: PrivacyController
     header: Header
 
     @property
@@ -63,12 +63,12 @@ def add_privacy_routes(
 
     @app.get("/api/v1/privacy", **documented(PrivacyState))
     def privacy(camera: str | None = None) -> dict[str, Any]:
-        return find_run(camera).guard.as_json()
+        return find_run(camera).privacy.as_json()
 
     @app.post("/api/v1/privacy", **documented(PrivacyState), **accepts(json_body(PauseBody)))
     async def pause(request: Request) -> dict[str, Any]:
         body = await _body(request, PauseBody, bodies)
-        guard = find_run(body.camera).guard
+        guard = find_run(body.camera).privacy
         await run_in_threadpool(guard.pause, body.paused)
         return guard.as_json()
 
@@ -81,10 +81,10 @@ def add_privacy_routes(
 def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
     """Forget a span of time in a run and in the log of this process."""
     epoch = run.header.epoch if run.live else None
-    since = known_from(run.version.coverage)
+    since = find_known_start(run.version.coverage)
     start = parse_timestamp(str(body.start), name="from", epoch=epoch, since=since)
     end = parse_timestamp(str(body.end), name="to", epoch=epoch, since=since)
-    report = run.guard.forget(start, end, reset_background=body.reset_background).as_json()
+    report = run.privacy.forget(start, end, reset_background=body.reset_background).as_json()
     file = log_file()
     if file is not None and epoch is not None:
         report["log_lines"] = forget_lines(file, epoch + start, epoch + end)
