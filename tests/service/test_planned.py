@@ -121,7 +121,7 @@ def test_whose_memory_it_is_is_known_without_replaying_its_journal(written, tmp_
     def replayed(*given):
         raise AssertionError("a journal was replayed")
 
-    monkeypatch.setattr("edge_runtime.persistence.load._Journals.continued", replayed)
+    monkeypatch.setattr("edge_runtime.persistence.load._replay_journals", replayed)
     two = written(directory + "cameras: {a: {source: demo}, b: {source: 0}}")
     assert cameras_of(two)["a"].state == tmp_path / "kept"
 
