@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tools.fuzzing.judge import MEMORY_BYTES, WALL_S, judge
-from tools.fuzzing.peak import peak_above
+from tools.fuzzing.peak import peak_above, resident
 from tools.fuzzing.targets import Target, open_target
 
 BUDGET_S = 60.0
@@ -58,15 +58,16 @@ def smaller(data: bytes, same: Callable[[bytes], bool], budget_s: float = BUDGET
 
 
 def _try(target: Target, data: bytes) -> str | None:
-    """The finding_of of a forked child, which is killed after the wall limit."""
+    """Return the signature of a forked child, which is killed after the wall limit."""
     reading, writing = os.pipe()
+    before = resident()  # a fork begins with what its parent holds
     child = os.fork()
     if child == 0:
         os.close(reading)
         warnings.simplefilter("ignore")  # of numpy, as in the worker
         found = judge(target.run, data)
         said = found[0] if found else ""
-        if peak_above(MEMORY_BYTES):
+        if peak_above(before + MEMORY_BYTES):
             said = "memory"
         os.write(writing, said.encode(errors="replace")[:2000] + b"\n")
         os._exit(0)
