@@ -48,7 +48,9 @@ class Trace:
             return
         path = Path(frame.f_code.co_filename)
         if path.is_relative_to(ROOT) and path.relative_to(ROOT).parts[0] in PACKAGES:
-            self.files.setdefault(str(path.relative_to(ROOT)), getattr(frame.f_code, "co_qualname", frame.f_code.co_name))
+            self.files.setdefault(
+                str(path.relative_to(ROOT)), getattr(frame.f_code, "co_qualname", frame.f_code.co_name)
+            )
 
     @contextmanager
     def recording(self) -> Iterator[None]:
