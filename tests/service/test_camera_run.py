@@ -313,7 +313,7 @@ def test_a_source_that_is_not_there_changes_nothing(open_camera, tmp_path):
 
 def test_another_source_or_sampler_or_bundle_on_the_same_state_is_refused(open_camera, engines, tmp_path):
     _run(open_camera("mine"), 3)
-    with pytest.raises(StateError, match="is_same_source to source demo"):
+    with pytest.raises(StateError, match="belongs to source demo"):
         open_camera("mine", "demo?seed=4")
     with pytest.raises(StateError, match="made with sampler neural, not fifo"):
         open_camera("mine", sampler="fifo")

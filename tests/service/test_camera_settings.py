@@ -204,7 +204,7 @@ def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(wri
 @pytest.mark.parametrize(
     "name, source, says",
     [
-        ("lane", "{}/v.mp4", "is_same_source to source rtsp://a/1 .camera lane., not "),
+        ("lane", "{}/v.mp4", "belongs to source rtsp://a/1 .camera lane., not "),
         ("b", "rtsp://b/2", "not rtsp://b/2; name another --state"),
     ],
 )

@@ -112,7 +112,7 @@ def test_a_pause_before_a_wrong_clock_stays_explained(watched, clock, watch, set
 
 
 def test_forgetting_by_the_clock_refuses_what_another_clock_showed():
-    epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).explained(90.0, 100.0, CLOCK)
+    epoch, coverage = 1_000_000.0, Coverage(0.0, 200.0).add_note(90.0, 100.0, CLOCK)
     since = find_known_start(coverage)
     told = {"name": "--from", "epoch": epoch, "since": since}
     assert (

@@ -1,4 +1,4 @@
-"""Does the memory know a product that nobody was trained on, from another photo of it? (docs/catalogue.md)
+"""Does the memory know a product that nobody was trained on, from another photo of it? (docs/lab/catalogue.md)
 
     PYTHONPATH=. python -m tools.quality.catalogue --products DIR
 
