@@ -107,7 +107,7 @@ def test_a_pause_before_a_wrong_clock_stays_explained(watched, clock, watch, set
     clock(-DAY)
     again = watch().add(settings("a", LIVE))
     kept = again.version.coverage
-    assert again.paused and kept.ongoing() is None and find_known_start(kept) > end
+    assert again.paused and kept.ongoing_note() is None and find_known_start(kept) > end
     assert [why for _, _, why in kept.notes] in ([PAUSED, CLOCK], [CLOCK])
 
 
