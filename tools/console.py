@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, Protocol
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -75,11 +73,3 @@ def _name() -> str:
     parts = Path(sys.argv[0]).with_suffix("").parts
     below = parts[len(parts) - parts[::-1].index("tools") :] if "tools" in parts else parts[-1:]
     return ".".join(["tools", *(part for part in below if part != "__main__")])
-
-
-def bootstrap_interval(values: ArrayLike, *, repeats: int = 2000, seed: int = 0) -> tuple[float, float]:
-    """95 % interval of the mean of `values`."""
-    sample: NDArray[np.float64] = np.asarray(values, np.float64)
-    picks = np.random.default_rng(seed).integers(0, len(sample), (repeats, len(sample)))
-    low, high = np.percentile(sample[picks].mean(axis=1), [2.5, 97.5])
-    return float(low), float(high)

@@ -6,23 +6,16 @@ import re
 import runpy
 import subprocess
 import sys
-from contextlib import ExitStack
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
 from engines.errors import LvmError, Unavailable
 from tools.console import run_tool
 
 ROOT = Path(__file__).parents[2]
 
 TOOLS = {
-    "quality.backends": (
-        ["--frames", "60", "--points", "1", "--engines", "onnxruntime", "openvino", "--report-only"],
-        {"reference", "clips", "engines", "ok"},
-    ),
     "reliability.history": (
         ["--frames", "90", "--questions", "6", "--report-only"],
         {"latency", "state", "resident", "held", "ok"},
@@ -50,12 +43,8 @@ def _run(name, options):
 
 @pytest.mark.parametrize(("name", "options", "keys"), [(n, *rest) for n, rest in TOOLS.items()], ids=TOOLS)
 def test_a_tool_ends_with_one_json_object(name, options, keys):
-    if name == "quality.backends":
-        pytest.importorskip("openvino", reason="needs a second engine")
     result = _run(name, options)
     assert keys <= set(result), sorted(result)
-    if name == "quality.backends":
-        assert result["ok"]
     if name == "reliability.history":
         assert result["held"]["state_arrays"] and result["frames"] == {"young": 60, "old": 90}
 
@@ -104,56 +93,6 @@ def test_a_tool_ends_with_the_status_of_its_error_and_a_defect_stays_a_traceback
     for error in (KeyError("a"), BrokenPipeError()):
         with pytest.raises(type(error)):
             run_tool(_raising(error))
-
-
-def _answer(kind, **parts):
-    return Answer(
-        type=kind, answer="", confidence=1.0, abstained=False, coverage=Covered(start=0.0, end=9.0),
-        trained=True, memory_version=1, milliseconds=1.0, **parts,
-    )  # fmt: skip
-
-
-def test_answers_are_alike_as_far_as_they_overlap():
-    from tools.quality.backends import likeness
-
-    near, far = (TimedBox(t=1.0, box=box) for box in ((0.0, 0.0, 0.2, 0.2), (0.1, 0.0, 0.3, 0.2)))
-    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(near,))) == 1
-    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(far,))) == pytest.approx(1 / 3)
-    assert likeness(_answer("object", boxes=(near,)), _answer("object")) == 0
-    one, two = (SpanCandidate(start=s, end=s + 4.0, confidence=1.0) for s in (0.0, 2.0))
-    assert likeness(_answer("time", spans=(one,)), _answer("time", spans=(two,))) == pytest.approx(1 / 3)
-    scan, bag = (ActivityCandidate(activity=name, confidence=0.5) for name in ("scan", "bag"))
-    assert likeness(_answer("activity", activities=(scan,)), _answer("activity", activities=(bag,))) == 0
-
-
-def test_a_token_that_missed_says_by_how_much():
-    from tools.quality.backends import Lane, Scored, Stepped, _missed_by
-
-    lane = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None, spread=False)
-    kept = Stepped(
-        np.zeros((0, 49, 1)), {(0, 1): 0.9, (0, 2): 0.8, (5, 3): 0.3, (5, 4): 0.25}, {(0, 1), (0, 2)}
-    )
-    assert _missed_by((5, 3), lane, kept, lane) == pytest.approx(0.3)
-    assert _missed_by((5, 4), lane, kept, lane) == pytest.approx(0.05)  # thinned away: by novelty
-    # Of a spread memory one score may decide about another token: all have to agree.
-    spread = Lane(None, None, lane.scored, None, spread=True)
-    other = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.45, (5, 3): 0.1}), None, spread=True)
-    assert _missed_by((5, 3), spread, kept, other) == pytest.approx(0.05)
-
-
-def test_an_engine_s_scores_are_noted_as_its_sampler_says_them():
-    from edge_runtime.config.paths import default_bundle
-    from edge_runtime.memory.version import empty_version
-    from engines.bundle import Bundle
-    from tools.quality.backends import clips, load, step
-
-    bundle = Bundle.open(default_bundle())
-    manifest = bundle.manifest
-    with ExitStack() as stack:
-        lane = load(bundle, "onnxruntime", stack)
-        clip = next(clips(manifest, 0, manifest.network.clip_frames))
-        stepped, _ = step(lane, manifest, empty_version(manifest.network), clip)
-    assert stepped.places <= set(lane.scored.scores) and len(lane.scored.scores) == 294
 
 
 def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_path, capsys):
