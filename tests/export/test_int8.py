@@ -117,7 +117,7 @@ def test_nncf_is_quiet_and_nobody_elses_log_with_it(network: LvmNet, calibration
     log, mine = logging.getLogger("nncf"), logging.NullHandler()
     log.addHandler(mine)
     try:
-        with Variants(network, calibration=calibration)._quantiser("openvino", "backbone"):
+        with Variants(network, calibration=calibration)._open_quantiser("openvino", "backbone"):
             assert mine.level == logging.NOTSET and not log.isEnabledFor(logging.WARNING)
     finally:
         log.removeHandler(mine)
@@ -131,7 +131,7 @@ def test_where_every_operator_is_kept_openvino_answers_as_in_full_precision(
     held = calibration.held_out("backbone")
     measured = ErrorMeter(TorchEngine(network, "backbone"), held)
     variants = Variants(network, calibration=calibration)
-    with variants._quantiser("openvino", "backbone") as quantiser:
+    with variants._open_quantiser("openvino", "backbone") as quantiser:
         assert measured.error(quantiser, quantiser.quantise()) > 1e-3
         assert measured.error(quantiser, quantiser.quantise(quantiser.parameters)) < 1e-5
 
@@ -141,7 +141,7 @@ def test_a_sampler_of_state_space_layers_becomes_eight_bits_too() -> None:
     network = small_network(sampler="s5")
     calibration = calibrate(network, bare(network), ["demo?size=64x64"], frames=CLIP)
     measured = ErrorMeter(TorchEngine(network, "sampler"), calibration.held_out("sampler"))
-    with Variants(network, calibration=calibration)._quantiser("onnxruntime", "sampler") as quantiser:
+    with Variants(network, calibration=calibration)._open_quantiser("onnxruntime", "sampler") as quantiser:
         assert 1e-5 < measured.error(quantiser, quantiser.quantise()) < 0.2
         assert measured.error(quantiser, quantiser.quantise(quantiser.parameters)) < 1e-4
 
