@@ -298,7 +298,7 @@ def test_shapes_of_another_bundle_are_refused(tmp_path, other):
     "changes, says",
     [
         ({"model": "x"}, r"was made by another bundle \(/b\)"),
-        ({"source": "/v.mp4"}, r"is_same_source to source demo, not /v.mp4"),
+        ({"source": "/v.mp4"}, r"belongs to source demo, not /v.mp4"),
     ],
 )
 def test_a_state_of_another_bundle_or_source_is_refused(tmp_path, changes, says):

@@ -66,7 +66,7 @@ class Target:
         file.write_text("version: 1\ncameras: {a: {source: demo}}\n")
         run = Run(service, load_config(file), file, reload=list)
         run.activities = ActivityRecorder(service, run.settings.activities)
-        run.activities._adopt()  # and no thread of its own: a case must end alike each time
+        run.activities._sync_cameras()  # and no thread of its own: a case must end alike each time
         self._app = make_app(service, run)
         self._camera = service.camera()
         self._version = self._camera.version
