@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from engines.durable import fsync_folder
+from engines.fsync import fsync_folder
 
 log = logging.getLogger(__name__)
 

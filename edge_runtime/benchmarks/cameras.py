@@ -34,8 +34,8 @@ from edge_runtime.sources import open_source
 from edge_runtime.sources.base import BaseSource, Source
 from edge_runtime.sources.clocks import boot_time
 from edge_runtime.sources.demo import DemoSource
+from edge_runtime.sources.live_source import LiveSource, Supervision
 from edge_runtime.sources.source_status import DropReason
-from edge_runtime.sources.supervised import SupervisedSource, Supervision
 from engines.bundle import Bundle
 from engines.select import load_engine
 
@@ -174,7 +174,7 @@ def _demo(
 ) -> Measurement:
     def open_camera(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
         if stalling is not None and spec.startswith("udp:"):
-            return SupervisedSource(
+            return LiveSource(
                 lambda at: StallingCamera(stalling), spec, sample_fps=sample_fps, settings=settings
             )
         return open_source(spec, sample_fps=sample_fps, start=start, settings=settings)
@@ -221,7 +221,7 @@ def _live(
         def ready(at: float) -> Source:
             return ReadyCamera(pictures, start=at, speed=speed * sample_fps, phase=phase)
 
-        return SupervisedSource(
+        return LiveSource(
             ready,
             spec,
             sample_fps=sample_fps,

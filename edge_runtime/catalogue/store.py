@@ -25,8 +25,8 @@ from edge_runtime.persistence.encryption import Key, SealError, is_sealed, open_
 from edge_runtime.persistence.private_files import FOLDER_MODE, write_private
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest, printable
-from engines.durable import fsync_folder
 from engines.errors import LvmError
+from engines.fsync import fsync_folder
 
 MAX_PRODUCTS = 2000
 ROLE = "catalogue photo"

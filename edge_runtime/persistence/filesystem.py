@@ -8,7 +8,7 @@ import stat
 from pathlib import Path
 from typing import Protocol
 
-from engines.durable import fsync_folder
+from engines.fsync import fsync_folder
 
 
 class Appender(Protocol):

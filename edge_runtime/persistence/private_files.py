@@ -6,7 +6,7 @@ import contextlib
 import os
 from pathlib import Path
 
-from engines.durable import fsync_folder
+from engines.fsync import fsync_folder
 
 FOLDER_MODE = 0o700
 FILE_MODE = 0o600

@@ -31,7 +31,7 @@ from edge_runtime.persistence.snapshot import (
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from edge_runtime.system.retention import is_expired
 from edge_runtime.system.timings import DurationHistogram
-from engines.durable import fsync_folder
+from engines.fsync import fsync_folder
 from engines.network_config import NetworkConfig
 
 log = logging.getLogger(__name__)

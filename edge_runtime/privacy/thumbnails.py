@@ -20,8 +20,8 @@ from edge_runtime.memory.version import Version
 from edge_runtime.persistence.encryption import Key, open_sealed
 from edge_runtime.persistence.private_files import make_private_folder, write_private
 from edge_runtime.system.retention import is_expired
-from engines.durable import fsync_folder
 from engines.errors import LvmError
+from engines.fsync import fsync_folder
 
 log = logging.getLogger(__name__)
 

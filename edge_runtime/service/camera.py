@@ -30,7 +30,7 @@ from edge_runtime.service.privacy_controller import PrivacyController
 from edge_runtime.service.wall_clock import WallClock
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source, Tapped
-from edge_runtime.sources.supervised import Supervision
+from edge_runtime.sources.live_source import Supervision
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 
 from edge_runtime.sources.base import Source
-from edge_runtime.sources.supervised import SupervisedSource
+from edge_runtime.sources.live_source import LiveSource
 from engines.errors import EngineFault
 
 log = logging.getLogger(__name__)
@@ -86,7 +86,7 @@ class DropCounter:
         before = Counter(self.by_reason)
 
         def update() -> None:
-            if isinstance(source, SupervisedSource):
+            if isinstance(source, LiveSource):
                 for reason, frames in source.status.drops.items():
                     self.by_reason[reason] = before[reason] + frames
 

@@ -12,7 +12,7 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.sources.supervised import SupervisedSource
+from edge_runtime.sources.live_source import LiveSource
 
 
 class Status(BaseModel):
@@ -82,7 +82,7 @@ def make_camera_status(camera: CameraRun, error: BaseException | None = None) ->
     without one; `activities` is the state of the activity log, null where it is off.
     """
     source = camera.source
-    connection = source.status.as_json() if isinstance(source, SupervisedSource) else None
+    connection = source.status.as_json() if isinstance(source, LiveSource) else None
     return make_status(camera.snapshot(), camera.folder.folder).as_json() | {
         "camera": camera.name,
         "condition": camera.condition,

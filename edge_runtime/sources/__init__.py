@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import Source
-from edge_runtime.sources.supervised import DEFAULT_SUPERVISION, SupervisedSource, Supervision
+from edge_runtime.sources.live_source import DEFAULT_SUPERVISION, LiveSource, Supervision
 from edge_runtime.system.secrets import redact
 from engines.errors import LvmError
 
@@ -44,17 +44,17 @@ def open_source(
     *,
     sample_fps: float,
     start: float = 0.0,
-    supervised: bool = True,
+    reconnect: bool = True,
     settings: Supervision = DEFAULT_SUPERVISION,
 ) -> Source:
     """Open the source that `spec` names, with `sample_fps` frames a second from `start` seconds on.
 
-    Files continue at `start`; live sources begin to count there. A live source is a `SupervisedSource`: it is
+    Files continue at `start`; live sources begin to count there. A live source is a `LiveSource`: it is
     opened again for as long as it takes, and its `status` says how it is. Raises LvmError where `spec` names
-    nothing that can be read; with `supervised=False` also what opening and iterating a live source raise,
+    nothing that can be read; with `reconnect=False` also what opening and iterating a live source raise,
     Unavailable where this machine lacks a driver or device.
     """
-    if supervised and is_live(spec):
+    if reconnect and is_live(spec):
         return _supervise(spec, sample_fps, start, settings)
     for pattern, opener in OPENERS:
         if re.match(pattern, spec):
@@ -107,13 +107,13 @@ def read_frame_at(spec: str, t: float) -> Frame:
         return video.frame_at(t)
 
 
-def _supervise(spec: str, sample_fps: float, start: float, settings: Supervision) -> SupervisedSource:
+def _supervise(spec: str, sample_fps: float, start: float, settings: Supervision) -> LiveSource:
     if not re.match(_NETWORK, spec):
 
         def open_local(at: float) -> Source:
-            return open_source(spec, sample_fps=sample_fps, start=at, supervised=False)
+            return open_source(spec, sample_fps=sample_fps, start=at, reconnect=False)
 
-        return SupervisedSource(open_local, spec, sample_fps=sample_fps, start=start, settings=settings)
+        return LiveSource(open_local, spec, sample_fps=sample_fps, start=start, settings=settings)
     from edge_runtime.sources.network import NetworkStream, probe
 
     def connect(at: float) -> Source:
@@ -125,7 +125,7 @@ def _supervise(spec: str, sample_fps: float, start: float, settings: Supervision
             read_timeout=settings.read_timeout_s,
         )
 
-    return SupervisedSource(
+    return LiveSource(
         connect,
         spec,
         sample_fps=sample_fps,

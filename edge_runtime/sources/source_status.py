@@ -1,4 +1,4 @@
-"""The status of a supervised source, for people, programs and the log."""
+"""The status of a live source, for people, programs and the log."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 SourceState = Literal["connecting", "live", "stalled", "ended", "failed"]
 DropReason = Literal["slow consumer", "reconnect", "privacy pause", "clock"]
-"""A supervised source gives three of them; a privacy pause closes it and is counted by no source."""
+"""A live source gives three of them; a privacy pause closes it and is counted by no source."""
 
 LOG_EVERY_S = 60.0
 """A camera that comes and goes every second must not fill a disk with log lines."""

@@ -23,8 +23,8 @@ from typing import BinaryIO
 from pydantic import BaseModel, ConfigDict, Field
 
 from edge_runtime.system.secrets import mask_secrets, redact
-from engines.durable import fsync_folder
 from engines.errors import LvmError
+from engines.fsync import fsync_folder
 
 MAX_RECORD_CHARS = 4000
 """Of one record with its traceback: a longer one is cut, so that no input can fill the log."""

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from edge_runtime.sources import open_source
-from edge_runtime.sources.supervised import Supervision
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.video import VideoFile
 from tests.support.media import write_video
 from tools.fakes.http_camera import HttpServer

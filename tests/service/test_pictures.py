@@ -18,7 +18,7 @@ from edge_runtime.service.pictures import MAX_VIEWERS, Picture, Preview, TooMany
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.sources.demo import DemoSource
-from edge_runtime.sources.supervised import SupervisedSource
+from edge_runtime.sources.live_source import LiveSource
 
 LEFT_HALF = {"till": [(0.0, 0.0), (0.5, 0.0), (0.5, 1.0), (0.0, 1.0)]}
 
@@ -179,7 +179,7 @@ def test_a_supervised_source_shows_its_openings_at_its_own_time_and_nothing_once
         opened.append(Showing())
         return opened[-1]
 
-    source = SupervisedSource(open_one, "showing", sample_fps=1.0, start=50.0)
+    source = LiveSource(open_one, "showing", sample_fps=1.0, start=50.0)
     source.tap = tap
     frames = iter(source)
     next(frames)

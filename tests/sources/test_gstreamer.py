@@ -19,7 +19,7 @@ import json, sys
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
 try:
-    with open_source(sys.argv[1], sample_fps=5.0, start=3.0, supervised=False) as source:
+    with open_source(sys.argv[1], sample_fps=5.0, start=3.0, reconnect=False) as source:
         frames = list(source)
 except LvmError as error:
     print(json.dumps({"error": type(error).__name__, "text": str(error)}))
@@ -84,7 +84,7 @@ def test_without_pygobject_it_says_what_to_install(monkeypatch):
     from edge_runtime.sources import open_source
 
     with pytest.raises(Unavailable, match="apt install python3-gi"):
-        open_source("gst:videotestsrc", sample_fps=1.0, supervised=False)
+        open_source("gst:videotestsrc", sample_fps=1.0, reconnect=False)
 
 
 def test_a_csi_camera_is_named_by_its_sensor():

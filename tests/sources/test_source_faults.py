@@ -1,4 +1,4 @@
-"""Real servers on loopback, stopped, stalled, slowed, switched and broken off under a supervised source."""
+"""Real servers on loopback, stopped, stalled, slowed, switched and broken off under a live source."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 from edge_runtime.sources import open_source
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.network import probe
-from edge_runtime.sources.supervised import Supervision
 from engines.errors import LvmError
 from tests.support.together import Together
 from tools.fakes.http_camera import HttpServer

@@ -93,7 +93,7 @@ def test_specs_open_what_they_name(tmp_path, monkeypatch):
         ("https://host/live", NetworkStream),
         ("udp://127.0.0.1:5000", NetworkStream),
     ]:
-        with open_source(spec, sample_fps=2.0, supervised=False) as source:
+        with open_source(spec, sample_fps=2.0, reconnect=False) as source:
             assert type(source) is kind, spec
             assert source.live is (kind is NetworkStream) and "secret" not in source.name
     monkeypatch.chdir(tmp_path)
@@ -125,7 +125,7 @@ def test_anything_else_is_one_sentence(spec):
 def test_an_absent_camera_is_missing_and_named():
     for spec in ("97", "/dev/video97"):
         with pytest.raises(Unavailable, match="no camera /dev/video97; this machine has"):
-            open_source(spec, sample_fps=1.0, supervised=False)
+            open_source(spec, sample_fps=1.0, reconnect=False)
 
 
 def test_a_device_that_is_no_camera_is_missing_and_opencv_says_nothing(capfd):
@@ -141,7 +141,7 @@ def test_a_thousand_failed_openings_leak_nothing(tmp_path):
     for number in range(1000):
         for spec in (str(broken), "rtsp://127.0.0.1:1/live"):
             with pytest.raises(LvmError):
-                list(open_source(spec, sample_fps=1.0, supervised=False))
+                list(open_source(spec, sample_fps=1.0, reconnect=False))
         if number in (10, 999):
             gc.collect()
             descriptors.append(len(list(Path("/proc/self/fd").iterdir())))

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.sources.clocks import WINDOW_S, StreamClock
+from edge_runtime.sources.live_source import DEFAULT_SUPERVISION
 from edge_runtime.sources.network import PROBE_S
-from edge_runtime.sources.supervised import DEFAULT_SUPERVISION
 from edge_runtime.system.backoff import Backoff
 
 

@@ -31,7 +31,7 @@ from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.demo import DemoSource, parse_demo
-from edge_runtime.sources.supervised import Supervision
+from edge_runtime.sources.live_source import Supervision
 from engines.bundle import Bundle
 from tools.console import run_tool
 

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.camera import V4l2Camera
-from edge_runtime.sources.supervised import SupervisedSource
+from edge_runtime.sources.live_source import LiveSource
 from engines.errors import Unavailable
 from tools.fakes.http_camera import HttpServer
 from tools.fakes.numbered_pictures import numbered
@@ -216,7 +216,7 @@ class Plugged(FaultyCamera):
         def opened(start: float) -> Source:
             return V4l2Camera("usb", self._connect, sample_fps=sample_fps, start=start)
 
-        return SupervisedSource(opened, "usb", sample_fps=sample_fps)
+        return LiveSource(opened, "usb", sample_fps=sample_fps)
 
     def _connect(self) -> Any:
         if not self.there:

@@ -1,6 +1,6 @@
-"""Does the memory know a product that nobody was trained on, from another photo of it? (docs/lab/catalogue.md)
+"""Find products that no training knew, each by another photo of it (docs/lab/catalogue.md).
 
-    PYTHONPATH=. python -m tools.quality.catalogue --products DIR
+    python -m tools.quality.catalogue --products DIR
 
 DIR has one sub-folder of photos for each product. Those that the bundle's manifest names as held out are
 handled at known times of long streams, among the others; then the memory is asked with one photo that was

@@ -1,4 +1,4 @@
-"""What is lost when a camera fails: every fault, injected again and again into a supervised source.
+"""What is lost when a camera fails: every fault, injected again and again into a live source.
 
 For each fault a camera of its own on loopback (`tools/fakes/faulty_cameras.py`), all at once in one process,
 read with the settings that ship. Frames count as lost if they are missing at a time when the camera was

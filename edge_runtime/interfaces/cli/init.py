@@ -18,8 +18,8 @@ from edge_runtime.config.schema import load_config
 from edge_runtime.sources import canonicalise
 from edge_runtime.sources.discovery import list_cameras
 from edge_runtime.system.text import printable
-from engines.durable import fsync_folder
 from engines.errors import LvmError, Unavailable
+from engines.fsync import fsync_folder
 
 FILE_MODE = 0o600
 """A source address may hold a password."""

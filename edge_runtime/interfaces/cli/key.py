@@ -10,8 +10,8 @@ import typer
 
 from edge_runtime.persistence.encryption import find_key, new_key_text
 from edge_runtime.persistence.private_files import FILE_MODE
-from engines.durable import fsync_folder
 from engines.errors import LvmError
+from engines.fsync import fsync_folder
 
 app = typer.Typer(no_args_is_help=True, help="Make and identify keys for encryption on disk.")
 

@@ -12,7 +12,7 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
-from edge_runtime.sources.supervised import SupervisedSource
+from edge_runtime.sources.live_source import LiveSource
 from edge_runtime.system.secrets import mask_secrets, redact
 from engines.errors import LvmError
 
@@ -55,7 +55,7 @@ def _pending_view(error: LvmError, paused: bool) -> CameraView:
 
 def _view(service: Service, name: str, camera: CameraRun) -> CameraView:
     version, source, error = camera.version, camera.source, service.camera_error(name)
-    why = source.status.why if isinstance(source, SupervisedSource) else ""
+    why = source.status.why if isinstance(source, LiveSource) else ""
     facts = {
         "condition": camera.condition,
         "error": None if error is None else _clean(str(error) or type(error).__name__),
@@ -77,7 +77,7 @@ def status_name(camera: CameraRun) -> str:
         return "paused"
     if camera.condition == "running":
         source = camera.source
-        gone = isinstance(source, SupervisedSource) and source.status.state != "live"
+        gone = isinstance(source, LiveSource) and source.status.state != "live"
         return "offline" if gone else "online"
     return "starting" if camera.condition == "waiting" else camera.condition
 

@@ -26,8 +26,8 @@ from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.schemas import ConfigPut
 from edge_runtime.service.run import Run
 from edge_runtime.system.secrets import MASK, mask_secrets
-from engines.durable import fsync_folder
 from engines.errors import LvmError
+from engines.fsync import fsync_folder
 
 CHANGES = ("cameras", "defaults")
 """Sections that a PUT may change."""

@@ -28,8 +28,8 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.runtime import Service
+from edge_runtime.sources.live_source import LiveSource
 from edge_runtime.sources.source_status import DropReason
-from edge_runtime.sources.supervised import SupervisedSource
 from edge_runtime.system.malloc import read_malloc_use
 from edge_runtime.system.release import read_version
 from edge_runtime.system.timings import BOUNDS_S, DurationHistogram
@@ -127,7 +127,7 @@ class ServiceCollector(Collector):
             metrics["lvm_coverage_seconds"].add_metric(name, version.coverage.watched_seconds())
             metrics["lvm_frames"].add_metric(name, version.frames)
             metrics["lvm_state_written_bytes"].add_metric(name, camera.folder.saving.written)
-            if isinstance(source, SupervisedSource):
+            if isinstance(source, LiveSource):
                 status = source.status
                 metrics["lvm_camera_fps"].add_metric(name, status.rate or 0.0)
                 metrics["lvm_camera_reconnects"].add_metric(name, status.reconnects)

@@ -16,7 +16,7 @@ import pytest
 from edge_runtime.frame import Frame
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import BaseSource, Refused
-from edge_runtime.sources.supervised import SupervisedSource, Supervision
+from edge_runtime.sources.live_source import LiveSource, Supervision
 from engines.errors import LvmError, Unavailable
 from tests.support.together import Together
 from tools.fakes.source_watcher import Watch
@@ -75,7 +75,7 @@ class Script:
 
 def watched(*openings, settings=QUICK, name="camera", each=lambda: None, **options):
     script = Script(*openings)
-    source = SupervisedSource(script, name, sample_fps=FPS, settings=settings, **options)
+    source = LiveSource(script, name, sample_fps=FPS, settings=settings, **options)
     watch = Watch(source, each)
     watch.script = script
     return watch
@@ -198,7 +198,7 @@ def what_is_refused_has_failed_and_is_asked_again_slowly():
 def a_mistyped_camera_is_raised_at_the_first_opening_if_asked_for_and_never_later():
     strict = replace(QUICK, first_must_open=True)
     for error in (Unavailable("no camera /dev/video97"), Refused("401 Unauthorized")):
-        source = SupervisedSource(Script(error), "camera", sample_fps=FPS, settings=strict)
+        source = LiveSource(Script(error), "camera", sample_fps=FPS, settings=strict)
         with pytest.raises(type(error), match=str(error)):
             list(source)
         assert source.status.why == str(error)
@@ -244,7 +244,7 @@ def a_driver_that_hangs_costs_a_bounded_number_of_threads(where):
         yield from steady(source, 2)
         release.wait(20)
 
-    source = SupervisedSource(opening, "camera", sample_fps=FPS, settings=QUICK)
+    source = LiveSource(opening, "camera", sample_fps=FPS, settings=QUICK)
     with Watch(source) as watch:
         watch.wait(lambda: source.status.state == "failed")
         time.sleep(0.5)
@@ -387,9 +387,9 @@ def a_driver_that_hangs_does_not_keep_close_waiting():
 def test_live_specs_are_supervised_unless_somebody_says_no(tmp_path):
     for spec in ("0", "/dev/video97", "rtsp://u:s3cret@host/live", "gst:videotestsrc", "csi://0"):
         source = open_source(spec, sample_fps=1.0)
-        assert isinstance(source, SupervisedSource) and source.live and "s3cret" not in source.name
-    assert not isinstance(open_source("rtsp://host/live", sample_fps=1.0, supervised=False), SupervisedSource)
-    assert not isinstance(open_source("demo", sample_fps=1.0), SupervisedSource)
+        assert isinstance(source, LiveSource) and source.live and "s3cret" not in source.name
+    assert not isinstance(open_source("rtsp://host/live", sample_fps=1.0, reconnect=False), LiveSource)
+    assert not isinstance(open_source("demo", sample_fps=1.0), LiveSource)
 
 
 # -- bounds ------------------------------------------------------------------------------------------------
@@ -400,8 +400,8 @@ def test_a_thousand_failed_openings_are_flat():
     eager = Supervision(first_wait_s=0.0001, max_wait_s=0.0002)
     process = psutil.Process()
     sources = [
-        SupervisedSource(
-            lambda start: open_source("rtsp://127.0.0.1:1/live", sample_fps=1.0, supervised=False),
+        LiveSource(
+            lambda start: open_source("rtsp://127.0.0.1:1/live", sample_fps=1.0, reconnect=False),
             "refused",
             sample_fps=1.0,
             settings=eager,

@@ -1,6 +1,6 @@
 """Open a live source again whenever it fails, so that its consumer only ever sees frames.
 
-Three threads take part. The consumer iterates over a `SupervisedSource`. A `ReaderThread` opens the source
+Three threads take part. The consumer iterates over a `LiveSource`. A `ReaderThread` opens the source
 and reads it, once; it may hang in a driver. The supervisor's thread watches the reader, gives it up, waits
 and starts the next one; it never calls a driver, so it never hangs, and no camera waits for another.
 """
@@ -32,7 +32,7 @@ MAX_LATE_PAUSE_S = 600.0
 
 @dataclass(frozen=True)
 class Supervision:
-    """Timeouts and limits of a supervised source. Seconds, unless stated otherwise."""
+    """Timeouts and limits of a live source. Seconds, unless stated otherwise."""
 
     open_timeout_s: float = 10.0
     """Of a network connection; with `picture_timeout_s` more, of everything up to the first picture."""
@@ -142,7 +142,7 @@ class ReaderThread:
             self.over.set()
 
 
-class SupervisedSource(Closeable):
+class LiveSource(Closeable):
     """The live source that `open(start)` opens, for as long as somebody iterates, which may be done once.
 
     Times are seconds since this object was made, plus `start`: strictly increasing, at least half a sampling
@@ -379,9 +379,9 @@ class SupervisedSource(Closeable):
 
 
 class _RetimedTap:
-    """Passes the pictures of one opening to the tap of the supervised source, with that source's time."""
+    """Passes the pictures of one opening to the tap of the live source, with that source's time."""
 
-    def __init__(self, tap: FrameTap, owner: SupervisedSource) -> None:
+    def __init__(self, tap: FrameTap, owner: LiveSource) -> None:
         self._tap, self._owner = tap, owner
 
     @property
