@@ -2,9 +2,9 @@
 
     python -m export.data world DIR --train 0-7 --test 100-101     checkout worlds
     python -m export.data own DIR --events list.csv                your own videos and events
-    python -m export.data adl DIR --annotations DIR --videos DIR   annotations in the manner of ADL
-    python -m export.data without DIR --activity bag --before scan a class for what is done without something
-    python -m export.data check DIR                                what is wrong, with file and line
+    python -m export.data adl DIR --annotations DIR --videos DIR   annotations in the format of ADL
+    python -m export.data without DIR --activity bag --before scan a class for events without an earlier one
+    python -m export.data check DIR                                problems, with file and line
     python -m export.data queries DIR                              questions, chance levels, rejections
 
 The last line of standard output is one JSON object. Exit status: 0 done, 2 wrong use or input.
@@ -22,15 +22,15 @@ from rich.console import Console
 
 from edge_runtime.interfaces.cli.error_exit import run_app
 from engines.errors import LvmError
-from export.data.adl import AdlRules, adl
-from export.data.candidates import Rules
-from export.data.checks import check, read
-from export.data.derived_labels import tell_apart
-from export.data.files import refuse_other
-from export.data.query_writer import ask_all
+from export.data.adl import AdlRules, write_adl_dataset
+from export.data.candidates import QueryRules
+from export.data.checks import find_problems, read_data_folder
+from export.data.derived_labels import split_activity
+from export.data.files import check_overwritable
+from export.data.query_writer import write_queries
 from export.data.records import Knob, Split
-from export.data.user_dataset import own_set
-from export.data.world_set import world_video, write_worlds
+from export.data.user_dataset import write_user_dataset
+from export.data.world_set import make_world_video, write_worlds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Argument(help="data folder")]
@@ -38,16 +38,16 @@ Folder = Annotated[Path, typer.Argument(help="data folder")]
 
 @app.command("check")
 def check_folder(
-    folder: Folder, limit: Annotated[int, typer.Option(min=1, help="most problems to tell")] = 20
+    folder: Folder, limit: Annotated[int, typer.Option(min=1, help="maximum number of problems")] = 20
 ) -> None:
-    """Tell what is wrong in a data folder, with file and line."""
-    problems = check(folder, limit)
+    """List the problems of a data folder, with file and line."""
+    problems = find_problems(folder, limit)
     for problem in problems:
         typer.echo(str(problem))
     if problems:
         typer.echo(json.dumps({"folder": str(folder), "problems": len(problems)}))
         raise typer.Exit(2)
-    typer.echo(json.dumps(_summary(folder)))
+    typer.echo(json.dumps(_summarise(folder)))
 
 
 @app.command()
@@ -64,22 +64,22 @@ def world(
     knob: Annotated[list[str] | None, typer.Option(help="NAME=VALUE of the world; may be repeated")] = None,
 ) -> None:
     """Write checkout worlds as a data folder: events, boxes, classes; no pixels."""
-    refuse_other(folder)
-    knobs = dict(_knob(text) for text in knob or [])
+    check_overwritable(folder)
+    knobs = dict(_parse_knob(text) for text in knob or [])
     seeds: dict[Split, str] = {"train": train, "val": val, "test": test}
     videos = [
-        world_video(
+        make_world_video(
             seed, level=level, minutes=minutes, split=split, products=products, backgrounds=backgrounds,
             only=only, knobs=knobs,
         )
         for split, text in seeds.items()
-        for seed in _seeds(text)
+        for seed in _parse_seeds(text)
     ]  # fmt: skip
     if not videos:
         raise LvmError("no seeds were given; name some with --train, --val or --test, like --train 0-7")
     console = Console(stderr=True)
     write_worlds(folder, videos, progress=lambda name: console.print(f"{name} done", highlight=False))
-    typer.echo(json.dumps(_summary(folder)))
+    typer.echo(json.dumps(_summarise(folder)))
 
 
 @app.command()
@@ -91,12 +91,12 @@ def own(
     split: Annotated[str, typer.Option(help="of videos for which the list names none")] = "train",
 ) -> None:
     """Make a data folder of your own videos and your own list of events."""
-    refuse_other(folder)
+    check_overwritable(folder)
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
-    words = dict(_pair(text, "--doing") for text in doing or [])
-    own_set(folder, events, boxes=boxes, doing=words, split=cast(Split, split))
-    typer.echo(json.dumps(_summary(folder)))
+    phrases = dict(_split_pair(text, "--doing") for text in doing or [])
+    write_user_dataset(folder, events, boxes=boxes, doing=phrases, split=cast(Split, split))
+    typer.echo(json.dumps(_summarise(folder)))
 
 
 @app.command("adl")
@@ -111,8 +111,8 @@ def adl_folder(
         str, typer.Option(help="WIDTHxHEIGHT of the picture in which boxes are given")
     ] = "640x480",
 ) -> None:
-    """Make a data folder of annotations in the manner of ADL."""
-    refuse_other(folder)
+    """Make a data folder of annotations in the format of ADL."""
+    check_overwritable(folder)
     sides = [int(side) for side in size.split("x") if side.isdigit()]
     if len(sides) != 2 or min(sides) < 1:
         raise LvmError(f"--size must be WIDTHxHEIGHT, got {size!r}; try 640x480")
@@ -120,22 +120,22 @@ def adl_folder(
     if both := sorted(splits.keys() & set(test or [])):
         raise LvmError(f"{both[0]} is named by --val and by --test: a video has one split")
     splits |= dict.fromkeys(test or [], "test")
-    adl(folder, annotations, videos, splits, AdlRules(fps=fps, box_size=(sides[0], sides[1])))
-    typer.echo(json.dumps(_summary(folder)))
+    write_adl_dataset(folder, annotations, videos, splits, AdlRules(fps=fps, box_size=(sides[0], sides[1])))
+    typer.echo(json.dumps(_summarise(folder)))
 
 
 @app.command()
 def without(
     folder: Folder,
-    activity: Annotated[str, typer.Option(help="whose events are told apart")],
+    activity: Annotated[str, typer.Option(help="whose events are split")],
     before: Annotated[str, typer.Option(help="what must have gone on before them")],
-    within: Annotated[float, typer.Option(min=0.1, help="how many seconds before, at most")] = 30.0,
+    within: Annotated[float, typer.Option(min=0.1, help="maximum seconds before the event")] = 30.0,
     name: Annotated[str, typer.Option(help="of the new class; default ACTIVITY_without_BEFORE")] = "",
     doing: Annotated[str, typer.Option(help="what a person does there")] = "",
 ) -> None:
-    """Give events before which something did not happen a class of their own, like bagging without a scan."""
+    """Give events without an earlier event a class of their own, like bagging without a scan."""
     new = name or f"{activity}_without_{before}"
-    counts = tell_apart(folder, activity, before, within, new, doing or new.replace("_", " "))
+    counts = split_activity(folder, activity, before, within, new, doing or new.replace("_", " "))
     typer.echo(json.dumps({"folder": str(folder), "events": counts}))
 
 
@@ -143,7 +143,9 @@ def without(
 def queries(
     folder: Folder,
     seed: Annotated[int, typer.Option(min=0)] = 0,
-    per_cell: Annotated[int, typer.Option(min=1, help="most questions of a type and duration a video")] = 40,
+    per_cell: Annotated[
+        int, typer.Option(min=1, help="maximum number of questions of a type and duration a video")
+    ] = 40,
     negatives: Annotated[float, typer.Option(min=0.0, max=0.9, help="share that never happened")] = 0.2,
     tight: Annotated[float, typer.Option(min=0.0, max=1.0, help="share asked at the event's own time")] = 0.5,
     photos: Annotated[
@@ -151,13 +153,13 @@ def queries(
     ] = None,
 ) -> None:
     """Ask about every video of a data folder; write questions, chance levels and the rejection log."""
-    rules = Rules(per_cell=per_cell, negatives=negatives, tight=tight)
-    counts = ask_all(folder, seed=seed, rules=rules, photos=photos)
+    rules = QueryRules(per_cell=per_cell, negatives=negatives, tight=tight)
+    counts = write_queries(folder, seed=seed, rules=rules, photos=photos)
     typer.echo(json.dumps({"folder": str(folder), **counts}))
 
 
-def _summary(folder: Path) -> dict[str, Any]:
-    data = read(folder)
+def _summarise(folder: Path) -> dict[str, Any]:
+    data = read_data_folder(folder)
     return {
         "folder": str(folder),
         "problems": 0,
@@ -165,13 +167,13 @@ def _summary(folder: Path) -> dict[str, Any]:
         "hours": round(sum(video.duration_s for video in data.videos.values()) / 3600.0, 3),
         "events": sum(len(events) for events in data.events.values()),
         "boxes": sum(len(tracks.tick5) for tracks in data.tracks.values()),
-        "queries": dict(Counter(f"{one.type}/{one.duration}" for one in data.queries)),
+        "queries": dict(Counter(f"{query.type}/{query.duration}" for query in data.queries)),
         "activities": len(data.classes),
     }
 
 
-def _seeds(text: str) -> list[int]:
-    """`0-7`, `3,5` or `0-3,9`."""
+def _parse_seeds(text: str) -> list[int]:
+    """Return the numbers of `0-7`, `3,5` or `0-3,9`. Raises LvmError."""
     seeds: list[int] = []
     for part in filter(None, text.split(",")):
         first, _, last = part.partition("-")
@@ -181,16 +183,17 @@ def _seeds(text: str) -> list[int]:
     return seeds
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def _split_pair(text: str, option: str) -> tuple[str, str]:
     name, sign, value = text.partition("=")
     if not name or not sign:
         raise LvmError(f"{option} must be NAME=VALUE, got {text!r}")
     return name, value
 
 
-def _knob(text: str) -> tuple[str, Knob]:
-    """`closeup=0.3`, `advert=false`, `object_size=[0.1,0.2]`: the value is JSON."""
-    name, value = _pair(text, "--knob")
+def _parse_knob(text: str) -> tuple[str, Knob]:
+    """Return name and value of `closeup=0.3` or `object_size=[0.1,0.2]`: the value is JSON. Raises
+    LvmError."""
+    name, value = _split_pair(text, "--knob")
     try:
         parsed = json.loads(value)
     except json.JSONDecodeError as error:

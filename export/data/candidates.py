@@ -1,7 +1,7 @@
-"""What can be asked inside a query window, and what is true of it.
+"""Draw candidates for questions inside a query window, with their answers.
 
-An event can be asked about with a `tight` property window, which is the event's own interval, or a `loose`
-one, a random part of the query window around it. Negatives are about what never happened in their window.
+The property window of an event is `tight`, the event's own interval, or `loose`, a random part of the query
+window that contains the event. Negatives ask about something that never happened in their window.
 """
 
 from __future__ import annotations
@@ -15,32 +15,32 @@ import numpy as np
 from edge_runtime.frame import TICKS_PER_SECOND
 from export.data.crops import Window
 from export.data.files import Tracks
-from export.data.records import Box, Duration, EventRecord, QueryType
+from export.data.records import Box, Duration, EventRecord, QueryType, event_order
 
 TYPES: tuple[QueryType, ...] = get_args(QueryType)
 DURATIONS: tuple[Duration, ...] = get_args(Duration)
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How many questions of a video, and of what kind."""
+class QueryRules:
+    """Limits and shares of the questions about one video."""
 
     per_cell: int = 40
-    """Most questions of one type and duration, negatives included."""
+    """Maximum number of questions of one type and duration, negatives included."""
     negatives: float = 0.2
-    """Share of questions about what never happened."""
+    """Share of questions about something that never happened."""
     tight: float = 0.5
     """Share of property windows that are the event's own interval."""
-    least_loose_s: float = 30.0
+    min_loose_s: float = 30.0
     durations: tuple[Duration, ...] = DURATIONS
     types: tuple[QueryType, ...] = TYPES
 
 
 class Candidate(NamedTuple):
-    """A question before it has a number and a crop."""
+    """A question before it has an id and a crop."""
 
-    asked: Window
-    told: Window | None
+    query_window: Window
+    property_window: Window | None
     activities: tuple[int, ...]
     instance: int | None
     boxes: dict[int, Box]
@@ -48,11 +48,11 @@ class Candidate(NamedTuple):
 
 
 class Rejected(Exception):
-    """A candidate has no unique answer; the words say why."""
+    """A candidate has no unique answer; the message is the reason that the rejection log counts."""
 
 
-class Cell:
-    """One type and duration: where candidates come from, and what is true of each."""
+class CandidateSource:
+    """Candidates of one type and duration."""
 
     def __init__(
         self,
@@ -62,131 +62,133 @@ class Cell:
         tracks: Tracks,
         instances: Sequence[int],
         windows: Sequence[Window],
-        rules: Rules,
+        rules: QueryRules,
         rng: np.random.Generator,
     ) -> None:
         self.kind, self.duration, self.rules, self.rng = kind, duration, rules, rng
         self._tracks, self._instances, self._windows = tracks, instances, windows
-        self._events = sorted(events, key=_when)
+        self._events = sorted(events, key=event_order)
         self._activities = sorted({event.activity for event in events})
 
     def positives(self) -> Iterator[Callable[[], Candidate]]:
-        """Every event in every window that holds it, in random order."""
+        """Yield makers for every event in every window that contains it, in random order."""
         pairs = [
             (window, event)
             for window in self._windows
             for event in self._events
             if window[0] <= event.t_s and event.t_e <= window[1]
         ]
-        about = {"activity": self._activity, "object": self._object, "time": self._time}[self.kind]
+        about = {"activity": self._ask_activity, "object": self._ask_object, "time": self._ask_time}[
+            self.kind
+        ]
         for at in self.rng.permutation(len(pairs)):
             window, event = pairs[int(at)]
             yield lambda window=window, event=event: about(window, event)  # type: ignore[misc]
 
     def negatives(self) -> Iterator[Callable[[], Candidate]]:
-        """Random windows, instances and activities, without end where there are any."""
-        about = {"activity": self._idle, "object": self._never_done, "time": self._never_paired}[self.kind]
+        """Yield makers for random windows, instances and activities, endlessly if there are any."""
+        about = {"activity": self._deny_activity, "object": self._deny_object, "time": self._deny_time}[
+            self.kind
+        ]
         while self._windows and self._instances and self._activities:
             window = self._windows[int(self.rng.integers(len(self._windows)))]
             yield lambda window=window: about(window)  # type: ignore[misc]
 
-    def _activity(self, asked: Window, event: EventRecord) -> Candidate:
-        told = self._property(asked, event)
-        found = {one.activity for one in self._during(told) if one.instance == event.instance}
-        return Candidate(asked, told, tuple(sorted(found)), event.instance, {}, True)
+    def _ask_activity(self, query: Window, event: EventRecord) -> Candidate:
+        window = self._draw_property(query, event)
+        activities = {other.activity for other in self._during(window) if other.instance == event.instance}
+        return Candidate(query, window, tuple(sorted(activities)), event.instance, {}, True)
 
-    def _object(self, asked: Window, event: EventRecord) -> Candidate:
-        told = self._property(asked, event)
-        found = [one for one in self._during(told) if one.activity == event.activity]
-        if {one.instance for one in found} != {event.instance}:
+    def _ask_object(self, query: Window, event: EventRecord) -> Candidate:
+        window = self._draw_property(query, event)
+        matches = [other for other in self._during(window) if other.activity == event.activity]
+        if {other.instance for other in matches} != {event.instance}:
             raise Rejected("several objects had the activity")
-        boxes = self._boxes(event.instance, [_shared(told, one) for one in found])
+        boxes = self._active_boxes(event.instance, [_intersect(window, other) for other in matches])
         if not boxes:
             raise Rejected("no box of the object while it was active")
-        return Candidate(asked, told, (event.activity,), event.instance, boxes, True)
+        return Candidate(query, window, (event.activity,), event.instance, boxes, True)
 
-    def _time(self, asked: Window, event: EventRecord) -> Candidate:
+    def _ask_time(self, query: Window, event: EventRecord) -> Candidate:
         pair = (event.activity, event.instance)
-        if sum((one.activity, one.instance) == pair for one in self._during(asked)) > 1:
+        if sum((other.activity, other.instance) == pair for other in self._during(query)) > 1:
             raise Rejected("it happened several times")
-        return Candidate(asked, (event.t_s, event.t_e), (event.activity,), event.instance, {}, True)
+        return Candidate(query, (event.t_s, event.t_e), (event.activity,), event.instance, {}, True)
 
-    def _idle(self, asked: Window) -> Candidate:
-        told, instance = self._anywhere(asked), self._any(self._instances)
-        if any(one.instance == instance for one in self._during(told)):
+    def _deny_activity(self, query: Window) -> Candidate:
+        window, instance = self._draw_anywhere(query), self._choose(self._instances)
+        if any(other.instance == instance for other in self._during(window)):
             raise Rejected("negative: something was done with the object")
-        return Candidate(asked, told, (), instance, {}, False)
+        return Candidate(query, window, (), instance, {}, False)
 
-    def _never_done(self, asked: Window) -> Candidate:
-        told, activity = self._anywhere(asked), self._any(self._activities)
-        if any(one.activity == activity for one in self._during(told)):
+    def _deny_object(self, query: Window) -> Candidate:
+        window, activity = self._draw_anywhere(query), self._choose(self._activities)
+        if any(other.activity == activity for other in self._during(window)):
             raise Rejected("negative: the activity was done")
-        return Candidate(asked, told, (activity,), None, {}, False)
+        return Candidate(query, window, (activity,), None, {}, False)
 
-    def _never_paired(self, asked: Window) -> Candidate:
-        activity, instance = self._any(self._activities), self._any(self._instances)
-        if any((one.activity, one.instance) == (activity, instance) for one in self._during(asked)):
+    def _deny_time(self, query: Window) -> Candidate:
+        activity, instance = self._choose(self._activities), self._choose(self._instances)
+        if any((other.activity, other.instance) == (activity, instance) for other in self._during(query)):
             raise Rejected("negative: it happened")
-        return Candidate(asked, None, (activity,), instance, {}, False)
+        return Candidate(query, None, (activity,), instance, {}, False)
 
     def _during(self, window: Window) -> list[EventRecord]:
-        return [one for one in self._events if one.t_s < window[1] and one.t_e > window[0]]
+        return [event for event in self._events if event.t_s < window[1] and event.t_e > window[0]]
 
-    def _any(self, choice: Sequence[int]) -> int:
+    def _choose(self, choice: Sequence[int]) -> int:
         return choice[int(self.rng.integers(len(choice)))]
 
-    def _property(self, asked: Window, event: EventRecord) -> Window:
+    def _draw_property(self, query: Window, event: EventRecord) -> Window:
         if self.rng.random() < self.rules.tight:
             return event.t_s, event.t_e
-        return self._loose(asked, event.t_s, event.t_e)
+        return self._draw_loose(query, event.t_s, event.t_e)
 
-    def _anywhere(self, asked: Window) -> Window:
-        """A property window for which no event is needed: as long as tight and loose ones are."""
-        spans = [one.t_e - one.t_s for one in self._events]
-        lasting = min(spans[int(self.rng.integers(len(spans)))], asked[1] - asked[0])
-        start = asked[0] + float(self.rng.random()) * (asked[1] - asked[0] - lasting)
+    def _draw_anywhere(self, query: Window) -> Window:
+        """Return a property window without an event, with the lengths of tight and loose windows."""
+        spans = [event.t_e - event.t_s for event in self._events]
+        length = min(spans[int(self.rng.integers(len(spans)))], query[1] - query[0])
+        start = query[0] + float(self.rng.random()) * (query[1] - query[0] - length)
         tight = self.rng.random() < self.rules.tight
-        return _on_ticks(start, start + lasting) if tight else self._loose(asked, start, start + lasting)
+        if tight:
+            return _round_to_ticks(start, start + length)
+        return self._draw_loose(query, start, start + length)
 
-    def _loose(self, asked: Window, start: float, end: float) -> Window:
-        """A random part of `asked` that holds `start` to `end`; all lengths of one magnitude as likely."""
-        longest = asked[1] - asked[0]
-        least = min(max(self.rules.least_loose_s, end - start), longest)
-        length = least * (longest / least) ** float(self.rng.random())
-        low, high = max(asked[0], end - length), min(start, asked[1] - length)
+    def _draw_loose(self, query: Window, start: float, end: float) -> Window:
+        """Return a random part of `query` that contains `start` to `end`; its length is log-uniform."""
+        longest = query[1] - query[0]
+        shortest = min(max(self.rules.min_loose_s, end - start), longest)
+        length = shortest * (longest / shortest) ** float(self.rng.random())
+        low, high = max(query[0], end - length), min(start, query[1] - length)
         first = low + float(self.rng.random()) * max(high - low, 0.0)
-        told = _on_ticks(first, first + length)
-        return max(min(told[0], start), asked[0]), min(max(told[1], end), asked[1])
+        window = _round_to_ticks(first, first + length)
+        return max(min(window[0], start), query[0]), min(max(window[1], end), query[1])
 
-    def _boxes(self, instance: int, spans: Iterable[Window]) -> dict[int, Box]:
-        """Boxes at the ticks at which the instance is active in one of `spans`."""
-        own, boxes = self._tracks.of(instance), dict[int, Box]()
+    def _active_boxes(self, instance: int, spans: Iterable[Window]) -> dict[int, Box]:
+        """Return the boxes at the ticks at which the instance is active in one of `spans`."""
+        track, boxes = self._tracks.select(instance), dict[int, Box]()
         for start, end in spans:
-            part = own.between(_tick_from(start), _tick_from(end))
+            part = track.between(_first_tick(start), _first_tick(end))
             for tick, box, active in zip(part.tick5, part.box, part.active, strict=True):
                 if active:
                     x1, y1, x2, y2 = (round(float(side), 5) for side in box)
                     boxes[int(tick)] = (x1, y1, x2, y2)
         return boxes
 
-    def times_of(self, instance: int) -> list[Window]:
-        """Times of which a crop of the instance would give an answer away."""
-        return [(one.t_s, one.t_e) for one in self._events if one.instance == instance]
+    def event_windows(self, instance: int) -> list[Window]:
+        """Return the intervals in which a crop of the instance would reveal an answer."""
+        return [(event.t_s, event.t_e) for event in self._events if event.instance == instance]
 
 
-def _when(event: EventRecord) -> tuple[float, float, str]:
-    return event.t_s, event.t_e, event.event
-
-
-def _shared(window: Window, event: EventRecord) -> Window:
+def _intersect(window: Window, event: EventRecord) -> Window:
     return max(window[0], event.t_s), min(window[1], event.t_e)
 
 
-def _tick_from(t: float) -> int:
-    """The first tick at or after `t` seconds."""
+def _first_tick(t: float) -> int:
+    """Return the first tick at or after `t` seconds."""
     return int(np.ceil(t * TICKS_PER_SECOND - 1e-6))
 
 
-def _on_ticks(start: float, end: float) -> Window:
+def _round_to_ticks(start: float, end: float) -> Window:
     first, last = round(start * TICKS_PER_SECOND), round(end * TICKS_PER_SECOND)
     return first / TICKS_PER_SECOND, max(last, first + 1) / TICKS_PER_SECOND

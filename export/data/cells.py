@@ -1,4 +1,4 @@
-"""Which cells of the 7 x 7 grid a box lies in: the rule by which a token is evidence."""
+"""Find the cells of the 7 x 7 grid that a box covers: the rule by which a token is evidence."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from numpy.typing import ArrayLike, NDArray
 
 GRID = 7
 EVIDENCE_OVERLAP = 0.25
-"""A cell shows what is in a box from this share of the smaller of both areas on."""
+"""A cell shows the content of a box if they share at least this part of the smaller area."""
 
 
 def cell_shares(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Overlap of each xyxy box (..., 4) with each cell, as a share of the smaller area. (..., 49)"""
+    """Return the overlap of each xyxy box (..., 4) with each cell, as a share of the smaller area. (...,
+    49)"""
     x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, np.float64)[..., None], -2, 0)  # (..., 1) each
     edges = np.arange(GRID + 1) / GRID
     wide = np.clip(np.minimum(x2, edges[1:]) - np.maximum(x1, edges[:-1]), 0, None)  # (..., 7) columns
@@ -23,6 +24,6 @@ def cell_shares(boxes: ArrayLike) -> NDArray[np.float64]:
 
 
 def evidence_cells(boxes: ArrayLike) -> NDArray[np.bool_]:
-    """Which cells show what is in xyxy boxes (F, 4). (F, 49)"""
-    # The tolerance is for boxes that were rounded: a quarter is a quarter.
+    """Return which cells show the content of xyxy boxes (F, 4). (F, 49)"""
+    # The tolerance is for rounded boxes that cover exactly a quarter.
     return np.asarray(cell_shares(boxes) >= EVIDENCE_OVERLAP - 1e-6)

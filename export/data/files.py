@@ -1,13 +1,14 @@
-"""A data folder: videos.jsonl, events.jsonl, tracks.jsonl, queries.jsonl and classes.json, read and written.
+"""Read and write a data folder: videos.jsonl, events.jsonl, tracks.jsonl, queries.jsonl and classes.json.
 
-Files are read line by line. Whatever is wrong is told with file and line, and reading goes on, so that a
-person sees the first so many problems at once. tracks.jsonl and queries.jsonl may be missing.
+Files are read line by line. A problem is noted with file and line and reading continues, so that a user sees
+many problems at once. tracks.jsonl and queries.jsonl may be missing.
 
 Letters: n boxes of one video.
 """
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,31 +19,32 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from edge_runtime.system.validation import StrictModel
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
-from export.data.records import Classes, EventRecord, QueryRecord, Record, TrackRecord, Video
+from export.data.records import Classes, EventRecord, QueryRecord, TrackRecord, Video
 from export.support.validation_errors import first_complaint
 
 VIDEOS, EVENTS, TRACKS, QUERIES = "videos.jsonl", "events.jsonl", "tracks.jsonl", "queries.jsonl"
 CLASSES = "classes.json"
 CHANCE, REJECTED = "chance.json", "rejected.json"
 OPTIONAL = (TRACKS, QUERIES)
-R = TypeVar("R", bound=Record)
+R = TypeVar("R", bound=StrictModel)
 
 
 class Problem(NamedTuple):
-    """Something wrong in `line` (from 1; 0: the whole file) of `file`."""
+    """A problem in `line` (from 1; 0: the whole file) of `file`."""
 
     file: str
     line: int
-    words: str
+    message: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.words}" if self.line else f"{self.file}: {self.words}"
+        return f"{self.file}:{self.line}: {self.message}" if self.line else f"{self.file}: {self.message}"
 
 
-class Enough(Exception):
-    """So many problems were found that looking for more helps nobody."""
+class TooManyProblems(Exception):
+    """The limit of problems was reached; reading ends."""
 
 
 @dataclass
@@ -50,13 +52,13 @@ class Problems:
     """The first `limit` problems of a folder."""
 
     limit: int
-    found: list[Problem] = field(default_factory=list)
+    items: list[Problem] = field(default_factory=list)
 
-    def add(self, file: str, line: int, words: str) -> None:
-        """Raises Enough with the last one that is wanted."""
-        self.found.append(Problem(file, line, words))
-        if len(self.found) >= self.limit:
-            raise Enough
+    def add(self, file: str, line: int, message: str) -> None:
+        """Add a problem. Raises TooManyProblems when the limit is reached."""
+        self.items.append(Problem(file, line, message))
+        if len(self.items) >= self.limit:
+            raise TooManyProblems
 
 
 @dataclass(frozen=True)
@@ -69,14 +71,14 @@ class Tracks:
     active: NDArray[np.bool_]  # (n,)
     category: dict[int, str]
 
-    def of(self, instance: int) -> Tracks:
-        """The boxes of one instance, by tick."""
+    def select(self, instance: int) -> Tracks:
+        """Return the boxes of one instance, by tick."""
         first, last = np.searchsorted(self.instance, [instance, instance + 1])
         part = slice(int(first), int(last))
         return Tracks(self.instance[part], self.tick5[part], self.box[part], self.active[part], self.category)
 
     def between(self, first: int, last: int) -> Tracks:
-        """The boxes at ticks `first` up to and without `last`."""
+        """Return the boxes at ticks `first` to `last` (exclusive)."""
         inside = (self.tick5 >= first) & (self.tick5 < last)
         return Tracks(
             self.instance[inside], self.tick5[inside], self.box[inside], self.active[inside], self.category
@@ -84,7 +86,7 @@ class Tracks:
 
 
 class TrackTable:
-    """Collects track records in a few bytes each."""
+    """Collect track records in a few bytes each."""
 
     def __init__(self) -> None:
         self._whole = array("q")
@@ -97,7 +99,7 @@ class TrackTable:
         self._category[track.instance] = track.category
 
     def tracks(self) -> Tracks:
-        """What was collected, sorted."""
+        """Return the collected boxes by instance and tick."""
         whole = np.frombuffer(self._whole, np.int64).reshape(-1, 3)  # (n, 3)
         box = np.frombuffer(self._box, np.float32).reshape(-1, 4)
         order = np.lexsort((whole[:, 1], whole[:, 0]))
@@ -105,17 +107,9 @@ class TrackTable:
         return Tracks(instance.astype(np.int32), tick.copy(), box[order], active > 0, dict(self._category))
 
 
-def tracks_of(records: Iterable[TrackRecord]) -> Tracks:
-    """The records of one video as arrays."""
-    table = TrackTable()
-    for record in records:
-        table.add(record)
-    return table.tracks()
-
-
 @dataclass(frozen=True)
-class Dataset:
-    """A data folder in memory; every video has its entry in `events` and `tracks`, be it empty."""
+class DataFolder:
+    """A data folder in memory; `events` and `tracks` have an entry for every video, possibly empty."""
 
     root: Path
     videos: dict[str, Video]
@@ -127,7 +121,7 @@ class Dataset:
 
 
 def read_classes(root: Path, problems: Problems) -> Classes | None:
-    """The classes, or None with a problem more."""
+    """Return the classes, or None after noting a problem."""
     try:
         return Classes.model_validate_json((root / CLASSES).read_bytes())
     except FileNotFoundError:
@@ -137,8 +131,9 @@ def read_classes(root: Path, problems: Problems) -> Classes | None:
     return None
 
 
-def read_lines(root: Path, name: str, kind: type[R], problems: Problems) -> Iterator[tuple[int, R]]:
-    """Each record of a file with its line; lines that are none become problems, empty ones are skipped."""
+def read_records(root: Path, name: str, kind: type[R], problems: Problems) -> Iterator[tuple[int, R]]:
+    """Yield each record of a file with its line number; invalid lines are noted as problems, empty ones
+    skipped."""
     path = root / name
     if not path.is_file():
         if name not in OPTIONAL:
@@ -156,8 +151,8 @@ def read_lines(root: Path, name: str, kind: type[R], problems: Problems) -> Iter
             yield number, record
 
 
-def write_lines(path: Path, records: Iterable[Record]) -> int:
-    """One JSON object a line; how many. An unfinished file never takes the place of a finished one."""
+def write_records(path: Path, records: Iterable[StrictModel]) -> int:
+    """Write one JSON object a line and return their number; a finished file is replaced as a whole."""
     path.parent.mkdir(parents=True, exist_ok=True)
     count, unfinished = 0, path.with_suffix(".unfinished")
     with unfinished.open("w", encoding="utf-8") as file:
@@ -175,26 +170,41 @@ def write_annotations(
     tracks: Iterable[TrackRecord],
     classes: Classes,
 ) -> None:
-    """Writes videos, events, tracks and classes. Questions about what `root` held before are removed: nobody
-    is to be judged by them."""
+    """Write videos, events, tracks and classes, and remove the questions about the former content of
+    `root`."""
     for name in (QUERIES, CHANCE, REJECTED):
         (root / name).unlink(missing_ok=True)
-    write_lines(root / VIDEOS, videos)
-    write_lines(root / EVENTS, events)
-    write_lines(root / TRACKS, tracks)
+    write_records(root / VIDEOS, videos)
+    write_records(root / EVENTS, events)
+    write_records(root / TRACKS, tracks)
     write_classes(root, classes)
 
 
 def write_classes(root: Path, classes: Classes) -> None:
-    """Writes classes.json, whole or not at all."""
+    """Write classes.json, whole or not at all."""
     root.mkdir(parents=True, exist_ok=True)
     unfinished = (root / CLASSES).with_suffix(".unfinished")
     unfinished.write_text(classes.model_dump_json(exclude_none=True, indent=1) + "\n", encoding="utf-8")
     unfinished.replace(root / CLASSES)
 
 
-def refuse_other(root: Path) -> None:
-    """LvmError where `root` holds anything but a data folder's files, which are written anew."""
+def check_overwritable(root: Path) -> None:
+    """Raise LvmError if `root` contains anything but a data folder's files, which may be overwritten."""
     known = {VIDEOS, EVENTS, TRACKS, QUERIES, CLASSES, CHANCE, REJECTED}
     if root.is_dir() and (others := sorted(path.name for path in root.iterdir() if path.name not in known)):
         raise LvmError(f"{root} holds {others[0]}, which is no data file; name an empty or new folder")
+
+
+def parse_seconds(text: str) -> float:
+    """Return the seconds of `12.5`, `3:12` or `1:03:12.5`. Raises ValueError."""
+    try:
+        parts = [float(part) for part in text.strip().split(":")]
+    except ValueError:
+        parts = []
+    valid = all(math.isfinite(part) and part >= 0.0 for part in parts)
+    if not 1 <= len(parts) <= 3 or not valid or any(part >= 60.0 for part in parts[1:]):
+        raise ValueError(f"a time must be seconds, mm:ss or hh:mm:ss, got {text!r}")
+    total = 0.0
+    for part in parts:
+        total = 60.0 * total + part
+    return total

@@ -1,9 +1,10 @@
-"""Questions out of what is annotated, in the manner of ReST: three kinds, three lengths of window.
+"""Generate questions from annotations as ReST does: three kinds, three lengths of window.
 
-Query windows of about 5, 15 and 30 minutes slide over each video by half their length; what can be asked
-inside one is in `export.data.candidates`. What has no unique answer is not asked; why not is counted.
+Query windows of about 5, 15 and 30 minutes slide over each video by half their length;
+`export.data.candidates` draws what is asked inside one. Candidates without a unique answer are rejected and
+counted by reason.
 
-Everything is a function of the annotations, the rules and the seed.
+The result depends on the annotations, the rules and the seed only.
 """
 
 from __future__ import annotations
@@ -16,52 +17,52 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from export.data.candidates import Candidate, Cell, Rejected, Rules
-from export.data.crops import Crops, Window, video_crops
+from export.data.candidates import Candidate, CandidateSource, QueryRules, Rejected
+from export.data.crops import CropSource, Window, make_video_crops
 from export.data.files import Tracks
 from export.data.records import DURATION_S, Crop, Duration, EventRecord, QueryRecord, QueryType, Video
 
 
 @dataclass
-class Generated:
-    """Questions, and how many candidates were rejected by `type/duration: reason`."""
+class GeneratedQueries:
+    """Questions, and the number of rejected candidates by `type/duration: reason`."""
 
     queries: list[QueryRecord] = field(default_factory=list)
     rejected: Counter[str] = field(default_factory=Counter)
 
 
-def generate(
+def generate_queries(
     video: Video,
     events: Sequence[EventRecord],
     tracks: Tracks,
     *,
     seed: int = 0,
-    rules: Rules | None = None,
-    crops: Crops | None = None,
+    rules: QueryRules | None = None,
+    crops: CropSource | None = None,
     instances: Sequence[int] | None = None,
-) -> Generated:
-    """Questions about one video.
+) -> GeneratedQueries:
+    """Return the questions about one video.
 
-    `crops` shows objects (default: as they are seen in the video's own tracks); `instances` are those that
-    can be asked about though nothing was ever done with them (default: all that are seen).
+    `crops` chooses the pictures of objects (default: crops of the video's own tracks). `instances` may be
+    asked about even if nothing was ever done with them (default: all that have an event or a box).
     """
-    rules, crops = rules or Rules(), crops or video_crops(tracks)
-    seen = {event.instance for event in events} | {int(one) for one in np.unique(tracks.instance)}
+    rules, crops = rules or QueryRules(), crops or make_video_crops(tracks)
+    seen = {event.instance for event in events} | set(np.unique(tracks.instance).tolist())
     known = sorted(set(instances) if instances is not None else seen)
-    made = Generated()
+    generated = GeneratedQueries()
     for kind, duration in itertools.product(rules.types, rules.durations):
         key = f"{seed}/{video.video}/{kind}/{duration}".encode()
         rng = np.random.default_rng(int.from_bytes(hashlib.sha256(key).digest()[:8], "big"))
-        windows = query_windows(video.duration_s, duration)
-        cell = Cell(kind, duration, events, tracks, known, windows, rules, rng)
-        _fill(made, video, cell, crops)
-    return made
+        windows = slide_windows(video.duration_s, duration)
+        source = CandidateSource(kind, duration, events, tracks, known, windows, rules, rng)
+        _add_queries(generated, video, source, crops)
+    return generated
 
 
-def query_windows(duration_s: float, duration: Duration) -> list[Window]:
-    """Windows of one length, half a length apart, the last one at the video's end.
+def slide_windows(duration_s: float, duration: Duration) -> list[Window]:
+    """Return windows of one length, half a length apart, the last one at the video's end.
 
-    A video that is shorter has one window as long as itself, unless a shorter kind of window has it too.
+    A shorter video is one window of this duration, unless a shorter duration covers it already.
     """
     length, shorter = DURATION_S[duration], [s for s in DURATION_S.values() if s < DURATION_S[duration]]
     if duration_s <= length:
@@ -70,55 +71,59 @@ def query_windows(duration_s: float, duration: Duration) -> list[Window]:
     return [(float(start), float(start) + length) for start in [*starts, duration_s - length]]
 
 
-def _fill(made: Generated, video: Video, cell: Cell, crops: Crops) -> None:
-    """Adds one cell's questions: as many positives as there are up to the cap, negatives by their share."""
-    most, share = cell.rules.per_cell, cell.rules.negatives
+def _add_queries(
+    generated: GeneratedQueries, video: Video, source: CandidateSource, crops: CropSource
+) -> None:
+    """Add the questions of one type and duration: positives up to the maximum, negatives by their share."""
+    maximum, share = source.rules.per_cell, source.rules.negatives
     done: set[tuple[object, ...]] = set()
-    place = f"{cell.kind}/{cell.duration}"
+    label = f"{source.kind}/{source.duration}"
 
-    def take(candidates: Iterator[Callable[[], Candidate]], count: int, tries: int) -> int:
-        taken = 0
+    def add(candidates: Iterator[Callable[[], Candidate]], count: int, tries: int) -> int:
+        added = 0
         for make in itertools.islice(candidates, tries):
-            if taken >= count:
+            if added >= count:
                 break
             try:
                 candidate = make()
-                query = _question(f"{video.video}/{place}/{len(done):03d}", video, cell, candidate, crops)
-                key = _same(candidate, cell.kind)
+                query = _make_query(f"{video.video}/{label}/{len(done):03d}", video, source, candidate, crops)
+                key = _duplicate_key(candidate, source.kind)
                 if key in done:
                     raise Rejected("asked already")
             except Rejected as error:
-                made.rejected[f"{place}: {error}"] += 1
+                generated.rejected[f"{label}: {error}"] += 1
                 continue
             done.add(key)
-            made.queries.append(query)
-            taken += 1
-        return taken
+            generated.queries.append(query)
+            added += 1
+        return added
 
-    positives = take(cell.positives(), round(most * (1.0 - share)), 1_000_000) if share < 1.0 else 0
-    wanted = round(positives * share / (1.0 - share)) if share < 1.0 else most
-    take(cell.negatives(), min(wanted, most - positives), 20 * wanted + 20)
+    positives = add(source.positives(), round(maximum * (1.0 - share)), 1_000_000) if share < 1.0 else 0
+    negatives = round(positives * share / (1.0 - share)) if share < 1.0 else maximum
+    add(source.negatives(), min(negatives, maximum - positives), 20 * negatives + 20)
 
 
-def _question(qid: str, video: Video, cell: Cell, candidate: Candidate, crops: Crops) -> QueryRecord:
+def _make_query(
+    qid: str, video: Video, source: CandidateSource, candidate: Candidate, crops: CropSource
+) -> QueryRecord:
     crop: Crop | None = None
-    if cell.kind != "object" and candidate.instance is not None:
-        events = cell.times_of(candidate.instance)
-        told = [candidate.told] if candidate.told else []
-        # Best from another time than is asked about, else at least not out of an event.
-        crop = crops(cell.rng, candidate.instance, events + told) or crops(
-            cell.rng, candidate.instance, events
+    if source.kind != "object" and candidate.instance is not None:
+        events = source.event_windows(candidate.instance)
+        window = [candidate.property_window] if candidate.property_window else []
+        # Preferably outside the property window too, at least outside the object's events.
+        crop = crops(source.rng, candidate.instance, events + window) or crops(
+            source.rng, candidate.instance, events
         )
         if crop is None:
             raise Rejected("no crop of the object outside its events")
-    start, end = candidate.told or (None, None)
+    start, end = candidate.property_window or (None, None)
     return QueryRecord(
         qid=qid,
         video=video.video,
-        type=cell.kind,
-        duration=cell.duration,
-        q_s=candidate.asked[0],
-        q_e=candidate.asked[1],
+        type=source.kind,
+        duration=source.duration,
+        q_s=candidate.query_window[0],
+        q_e=candidate.query_window[1],
         t_s=start,
         t_e=end,
         activities=candidate.activities,
@@ -129,15 +134,15 @@ def _question(qid: str, video: Video, cell: Cell, candidate: Candidate, crops: C
     )
 
 
-def _same(candidate: Candidate, kind: QueryType) -> tuple[object, ...]:
-    """Two questions with this in common are one: overlapping query windows would ask it twice."""
+def _duplicate_key(candidate: Candidate, kind: QueryType) -> tuple[object, ...]:
+    """Return a key that is equal for the same question in two overlapping query windows."""
     if kind == "time":
-        # Without an answer, the window is what is asked about.
-        return candidate.activities, candidate.instance, candidate.told or candidate.asked
+        # A negative has no property window: its query window identifies it.
+        return candidate.activities, candidate.instance, candidate.property_window or candidate.query_window
     asked = candidate.instance if kind == "activity" else candidate.activities
-    return asked, candidate.told
+    return asked, candidate.property_window
 
 
-def counted(rejected: Mapping[str, int]) -> dict[str, int]:
-    """The rejection log, most frequent reasons first."""
+def sort_rejections(rejected: Mapping[str, int]) -> dict[str, int]:
+    """Return the rejection log, most frequent reasons first."""
     return dict(sorted(rejected.items(), key=lambda entry: (-entry[1], entry[0])))

@@ -1,4 +1,4 @@
-"""Questions about every video of a data folder, with the chance levels and the log of what was rejected."""
+"""Write the questions about every video of a data folder, with chance levels and the rejection log."""
 
 from __future__ import annotations
 
@@ -9,30 +9,29 @@ from typing import Any, get_args
 
 from edge_runtime.simulation.photo_folders import SUFFIXES, count_drawn
 from engines.errors import LvmError
-from export.data.candidates import Rules
-from export.data.chance_levels import chance_levels
-from export.data.checks import read
-from export.data.crops import Crops, file_crops, video_crops, view_crops
-from export.data.files import CHANCE, QUERIES, REJECTED, Dataset, write_lines
-from export.data.generate import counted, generate
+from export.data.candidates import QueryRules
+from export.data.chance_levels import compute_chance_levels
+from export.data.checks import read_data_folder
+from export.data.crops import CropSource, make_catalogue_crops, make_file_crops, make_video_crops
+from export.data.files import CHANCE, QUERIES, REJECTED, DataFolder, write_records
+from export.data.generate import generate_queries, sort_rejections
 from export.data.records import QueryRecord, Split, Video
-from export.data.world_set import world_of
+from export.data.world_set import open_world
 
 
-def ask_all(
-    root: Path, *, seed: int = 0, rules: Rules | None = None, photos: Path | None = None
+def write_queries(
+    root: Path, *, seed: int = 0, rules: QueryRules | None = None, photos: Path | None = None
 ) -> dict[str, Any]:
-    """Writes queries.jsonl, chance.json and rejected.json of the data folder `root`; gives the counts.
+    """Write queries.jsonl, chance.json and rejected.json of the data folder `root` and return the counts.
 
-    Objects are shown by the catalogue of a checkout world, by `photos` (one sub-folder for each product, of
-    its name; the last third of its photos, which a training leaves alone), or as they are seen in their own
-    video.
+    Pictures of objects come from the catalogue of a checkout world, from `photos` (a sub-folder for each
+    product, with its name; the last third of its photos, which no training uses), or from the video itself.
     """
-    data = read(root)
+    data = read_data_folder(root)
     queries, rejected = list[QueryRecord](), Counter[str]()
     for video in data.videos.values():
-        crops, instances = _crops(data, video, photos)
-        made = generate(
+        crops, instances = _make_crops(data, video, photos)
+        generated = generate_queries(
             video,
             data.events[video.video],
             data.tracks[video.video],
@@ -41,11 +40,11 @@ def ask_all(
             crops=crops,
             instances=instances,
         )
-        queries += made.queries
-        rejected += made.rejected
-    write_lines(root / QUERIES, queries)
-    _write(root / CHANCE, _chance(data, queries))
-    _write(root / REJECTED, counted(rejected))
+        queries += generated.queries
+        rejected += generated.rejected
+    write_records(root / QUERIES, queries)
+    _write_json(root / CHANCE, _chance_by_split(data, queries))
+    _write_json(root / REJECTED, sort_rejections(rejected))
     return {
         "queries": len(queries),
         "negatives": sum(not query.happened for query in queries),
@@ -53,35 +52,42 @@ def ask_all(
     }
 
 
-def _crops(data: Dataset, video: Video, photos: Path | None) -> tuple[Crops, list[int] | None]:
-    """How objects are shown, and which instances can be asked about."""
+def _make_crops(data: DataFolder, video: Video, photos: Path | None) -> tuple[CropSource, list[int] | None]:
+    """Return the source of crops, and the instances that may be asked about (None: all that are seen)."""
     if video.seed is not None:
-        world = world_of(video)
-        return view_crops(world), list(range(world.config.instances))
-    seen = video_crops(data.tracks[video.video])
+        world = open_world(video)
+        return make_catalogue_crops(world), list(range(world.config.instances))
+    own = make_video_crops(data.tracks[video.video])
     if photos is None:
-        return seen, None
-    names = {one.id: one.name for one in data.names.instances if one.video in (None, video.video)}
-    return file_crops({number: _files(photos / name) for number, name in names.items()}, seen), None
+        return own, None
+    names = {item.id: item.name for item in data.names.instances if item.video in (None, video.video)}
+    return make_file_crops(
+        {number: _list_query_photos(photos / name) for number, name in names.items()}, own
+    ), None
 
 
-def _files(folder: Path) -> list[str]:
+def _list_query_photos(folder: Path) -> list[str]:
     if not folder.parent.is_dir():
         raise LvmError(f"there is no folder of photos at {folder.parent}; correct the path")
     if not folder.is_dir():
         return []
-    found = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
-    return [str(path.resolve()) for path in found[count_drawn(len(found)) :]]
+    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES)
+    return [str(path.resolve()) for path in files[count_drawn(len(files)) :]]
 
 
-def _chance(data: Dataset, queries: list[QueryRecord]) -> dict[str, Any]:
-    """Levels of each split; what is frequent is learned from the training questions where there are any."""
+def _chance_by_split(data: DataFolder, queries: list[QueryRecord]) -> dict[str, Any]:
+    """Return the chance levels of each split, with the training questions as prior if there are any."""
     by_split = {
-        split: [one for one in queries if data.videos[one.video].split == split] for split in get_args(Split)
+        split: [query for query in queries if data.videos[query.video].split == split]
+        for split in get_args(Split)
     }
     prior = by_split["train"] or None
-    return {split: chance_levels(some, len(data.classes), prior) for split, some in by_split.items() if some}
+    return {
+        split: compute_chance_levels(some, len(data.classes), prior)
+        for split, some in by_split.items()
+        if some
+    }
 
 
-def _write(path: Path, content: dict[str, Any]) -> None:
+def _write_json(path: Path, content: dict[str, Any]) -> None:
     path.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

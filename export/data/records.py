@@ -1,15 +1,17 @@
-"""The records of labelled video, one JSON object a line: videos, events, tracks, queries; and the classes.
+"""Records of labelled video, one JSON object a line: videos, events, tracks, queries; and the classes.
 
-Times are seconds on the video's clock, ticks 1/5 s (`tick5`), boxes normalised (x1, y1, x2, y2). These are
-the only shapes in which training and evaluation know data: the checkout world, a ReST/ADL annotation folder
-and a person's own videos all become them.
+Times are seconds on the video's clock, ticks 1/5 s (`tick5`), boxes normalised (x1, y1, x2, y2). Training and
+evaluation read no other form of data: checkout worlds, ReST/ADL annotations and users' own videos are
+converted to it.
 """
 
 from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from edge_runtime.system.validation import StrictModel
 
 Unit = Annotated[float, Field(ge=0.0, le=1.0)]
 Box = tuple[Unit, Unit, Unit, Unit]
@@ -23,18 +25,14 @@ DURATION_S: dict[Duration, float] = {"short": 300.0, "medium": 900.0, "long": 18
 """Length of the query window, as in ReST: about 5, 15 and 30 minutes."""
 
 
-class Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
 Knob = bool | int | float | tuple[float, float]
 
 
-class Video(Record):
-    """`path` of a file (relative to its data folder), or the seed and level of a checkout world.
+class Video(StrictModel):
+    """A video file by its `path` (relative to its data folder), or a checkout world by its seed and level.
 
-    Of a world also: folders of real `products` and `backgrounds`, `only` which products, and `knobs` that
-    differ from its level's.
+    A world may also have folders of real `products` and `backgrounds`, names of the `only` products that it
+    sells, and `knobs` that differ from those of its level.
     """
 
     video: str = Field(min_length=1)
@@ -52,14 +50,14 @@ class Video(Record):
     split: Split
 
     @model_validator(mode="after")
-    def _one_source(self) -> Video:
+    def _check_source(self) -> Video:
         if (self.path is None) == (self.seed is None):
             raise ValueError("a video has either a path or a seed")
         return self
 
 
-class EventRecord(Record):
-    """`activity` done with `instance` from `t_s` to `t_e` (exclusive)."""
+class EventRecord(StrictModel):
+    """`activity` is done with `instance` from `t_s` to `t_e` (exclusive)."""
 
     video: str
     event: str
@@ -69,14 +67,19 @@ class EventRecord(Record):
     t_e: Seconds
 
     @model_validator(mode="after")
-    def _forwards(self) -> EventRecord:
+    def _check_interval(self) -> EventRecord:
         if self.t_e <= self.t_s:
             raise ValueError(f"t_e must be after t_s={self.t_s}, got {self.t_e}")
         return self
 
 
-class TrackRecord(Record):
-    """Where an instance is at one tick; `active` 1 while something is being done with it."""
+def event_order(event: EventRecord) -> tuple[float, float, str]:
+    """Return the sort key by which events are ordered: start, end, name."""
+    return event.t_s, event.t_e, event.event
+
+
+class TrackRecord(StrictModel):
+    """The box of an instance at one tick; `active` is 1 while something is done with it."""
 
     video: str
     instance: int = Field(ge=0)
@@ -86,21 +89,21 @@ class TrackRecord(Record):
     active: Literal[0, 1]
 
 
-class CropInVideo(Record):
-    """The object as it is seen in its own video."""
+class CropInVideo(StrictModel):
+    """The object as its own video shows it."""
 
     tick5: Tick
     box: Box
 
 
-class CropFile(Record):
-    """The object on a photo."""
+class CropFile(StrictModel):
+    """The object on a photo file."""
 
     path: str
 
 
-class CropView(Record):
-    """The object as photograph number `view` of a checkout world's catalogue."""
+class CropView(StrictModel):
+    """The object on photo number `view` of a checkout world's catalogue."""
 
     view: int = Field(ge=0)
 
@@ -108,13 +111,14 @@ class CropView(Record):
 Crop = CropInVideo | CropFile | CropView
 
 
-class QueryRecord(Record):
-    """One question with its truth.
+class QueryRecord(StrictModel):
+    """One question with its ground truth.
 
-    `q_s`, `q_e` the query window; `t_s`, `t_e` the property window: given for activity and object, the hidden
-    truth for time (None for a negative time query). `activities`: the truth for activity, the given one for
-    object and time. `boxes`: truth of an object query by tick (written as a string key in JSON).
-    `happened` false marks a negative: what is asked never happened in its window; there is no other truth.
+    `q_s`, `q_e`: the query window. `t_s`, `t_e`: the property window; it is given for activity and object
+    queries, and the answer of a time query (None for a negative one). `activities`: the answer of an activity
+    query, the given activity of the others. `boxes`: the answer of an object query by tick (a string key in
+    JSON). `happened` is false for a negative: what is asked about never happened in its window, and there is
+    no other answer.
     """
 
     qid: str
@@ -132,32 +136,32 @@ class QueryRecord(Record):
     happened: bool = True
 
 
-class NamedActivity(Record):
-    """An activity class: its number, its name, and `doing`, which completes "a person ..."."""
+class NamedActivity(StrictModel):
+    """An activity class: number, name, and `doing`, which completes "a person ..."."""
 
     id: int = Field(ge=0)
     name: str = Field(min_length=1, max_length=200)
     doing: str = Field(min_length=1, max_length=500)
 
 
-class NamedInstance(Record):
-    """What an instance's number stands for; in one `video`, or in all of them."""
+class NamedInstance(StrictModel):
+    """The name of an instance's number, in one `video` or in all of them."""
 
     id: int = Field(ge=0)
     name: str = Field(min_length=1)
     video: str | None = None
 
 
-class Classes(Record):
-    """Contents of classes.json."""
+class Classes(StrictModel):
+    """The contents of classes.json."""
 
     activities: tuple[NamedActivity, ...] = Field(min_length=1)
     instances: tuple[NamedInstance, ...] = ()
 
     @model_validator(mode="after")
-    def _numbered(self) -> Classes:
-        if [one.id for one in self.activities] != list(range(len(self.activities))):
+    def _check_numbers(self) -> Classes:
+        if [activity.id for activity in self.activities] != list(range(len(self.activities))):
             raise ValueError(f"activities must be numbered 0..{len(self.activities) - 1} in order")
-        if len({one.name for one in self.activities}) != len(self.activities):
+        if len({activity.name for activity in self.activities}) != len(self.activities):
             raise ValueError("names of activities must differ from one another")
         return self

@@ -1,9 +1,9 @@
-"""What the second and third stage see of a video: tokens of a frozen backbone by clip, with their truth.
+"""Cache a video as the second and third stage need it: a frozen backbone's tokens by clip, with their truth.
 
 Letters: F frames, P = 49 cells, d token width, n clips, K candidates of a clip, r rank, m slots, I products,
 V photos of each, E events.
 
-The candidates come out of the runtime's own ingest, so training sees exactly what a device sees.
+The runtime's own ingest selects the candidates, so training sees exactly what a device sees.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from edge_runtime.memory.version import empty_version
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
-from export.data.once_cache import alone, short
+from export.data.dir_cache import exclusive_lock, short_digest
 from export.data.video_labels import VideoTruth
 
 Images = NDArray[np.uint8]
@@ -41,10 +41,13 @@ _SHAPE = {
 
 @dataclass(frozen=True)
 class VideoCache:
-    """One video. `tokens` (F, 49, d) float16 at `ticks` (F,); candidates of n clips: `features` (n, K, d)
-    float16, `tick`, `cell`, `novelty` (n, K), `event` (n, K) of which each is evidence, else -1; `objects`
-    (I, V, 49, d) float16 tokens of product photos; `means` and `scale` of the background that judged each
-    clip; `summary` its SVD basis and strength before each clip and after the last."""
+    """A video: `tokens` (F, 49, d) float16 at `ticks` (F,).
+
+    Candidates of n clips: `features` (n, K, d) float16, `tick`, `cell`, `novelty` (n, K), and `event` (n, K),
+    the event that each is evidence of, else -1. `objects` (I, V, 49, d) float16: tokens of product photos.
+    `means`, `scale`: the background by which each clip's novelty was computed. `summary`: its SVD basis and
+    strength before each clip and after the last.
+    """
 
     name: str
     tokens: NDArray[np.float16]
@@ -55,20 +58,21 @@ class VideoCache:
     novelty: NDArray[np.float32]
     event: NDArray[np.int32]
     objects: NDArray[np.float16]
-    means: NDArray[np.float32]  # (n, 49, d) by which each clip was judged
+    means: NDArray[np.float32]  # (n, 49, d)
     scale: NDArray[np.float32]  # (n, 2, 49)
     summary: NDArray[np.float32]  # (n + 1, r, d + 1)
     truth: VideoTruth = field(repr=False)
 
     @property
     def clips(self) -> int:
+        """The number of clips."""
         return len(self.features)
 
     def background(self, clip: int, network: NetworkConfig) -> Background | None:
-        """The background by which clip number `clip` was judged; None for a network without one."""
+        """Return the background that scored the novelty of clip number `clip`; None without an SVD."""
         if not network.svd_rank:
             return None
-        # The very first clip is judged by what it makes of a background itself.
+        # The first clip is scored by the background that it makes itself.
         known = self.summary[max(clip, 1)]
         rows = known[np.any(known[:, :-1] != 0, axis=1), :-1]
         svd = OnlineSVD(
@@ -82,7 +86,7 @@ class VideoCache:
 
 
 class _Recorder:
-    """A sampler that keeps what it was asked to judge."""
+    """A sampler that records its candidates and their novelty."""
 
     def __init__(self) -> None:
         self.clips: list[tuple[Tokens, NDArray[np.float32]]] = []
@@ -92,7 +96,7 @@ class _Recorder:
         return np.zeros(memory.slots + len(clip), np.float32)
 
 
-def cached(
+def encode_video(
     name: str,
     frames: Iterator[tuple[float, Images]],
     photos: Sequence[Sequence[Images]],
@@ -100,25 +104,28 @@ def cached(
     network: NetworkConfig,
     backbone: Engine,
 ) -> VideoCache:
-    """Run the runtime's ingest over `frames` (time, (S, S, 3)) with the engine of a trained backbone."""
+    """Encode `frames` (time, (S, S, 3)) by the runtime's ingest with the engine of a trained backbone.
+
+    `photos` of each instance (S, S, 3). Raises LvmError for a video shorter than a clip.
+    """
     recorder = _Recorder()
-    # What clips leave in queues needs a trained network, and tokens and candidates do not depend on it.
+    # Queue entries need a trained network, and tokens and candidates do not depend on them.
     network = network.model_copy(update={"context": ("svd",)})
     ingest = Ingest(network, backbone, Sampler("recorder", recorder, prefilters=True), empty_version(network))
-    tokens, times, means, scales, summaries = [], [], [], [], [_summary(None, network)]
+    tokens, times, means, scales, summaries = [], [], [], [], [_svd_summary(None, network)]
     try:
         for batch_times, images in _batches(frames, network.clip_frames):
-            made = backbone({"image": images})["tokens"].astype(np.float16)  # (T, 49, d)
+            encoded = backbone({"image": images})["tokens"].astype(np.float16)  # (T, 49, d)
             before = ingest.version.background
-            version = ingest.push_features(made, batch_times)
-            tokens.append(made)
+            version = ingest.push_features(encoded, batch_times)
+            tokens.append(encoded)
             times += batch_times
             if len(batch_times) < network.clip_frames:
                 continue
-            mean, scale = _judge(before, version.background, network)
+            mean, scale = _scoring_background(before, version.background, network)
             means.append(mean)
             scales.append(scale)
-            summaries.append(_summary(version.background, network))
+            summaries.append(_svd_summary(version.background, network))
     finally:
         ingest.close()
     if not recorder.clips:
@@ -136,8 +143,8 @@ def cached(
         tick,
         cell,
         np.stack([novelty for _, novelty in recorder.clips]),
-        np.stack([truth.evidence(t, c) for t, c in zip(tick, cell, strict=True)]),
-        _objects(photos, network, backbone),
+        np.stack([truth.find_evidence(t, c) for t, c in zip(tick, cell, strict=True)]),
+        _encode_photos(photos, network, backbone),
         np.stack(means),
         np.stack(scales),
         np.stack(summaries),
@@ -158,18 +165,19 @@ def _batches(frames: Iterator[tuple[float, Images]], clip: int) -> Iterator[tupl
         yield times, np.stack(images)
 
 
-def _judge(
+def _scoring_background(
     before: Background | None, after: Background | None, network: NetworkConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Means (49, d) and scale (2, 49) by which a clip was judged: the first one by what it made itself."""
+    """Return means (49, d) and scale (2, 49) that scored a clip: of the background before it, else after
+    it."""
     known = after if before is None or before.cell_means is None else before
     if known is None or known.cell_means is None or known.scale is None:
         return np.zeros((CELLS, network.d_backbone), np.float32), np.zeros((2, CELLS), np.float32)
     return np.asarray(known.cell_means, np.float32), np.asarray(known.scale, np.float32)
 
 
-def _summary(background: Background | None, network: NetworkConfig) -> NDArray[np.float32]:
-    """(r, d + 1): basis rows, and their strength last."""
+def _svd_summary(background: Background | None, network: NetworkConfig) -> NDArray[np.float32]:
+    """Return basis rows with their strength as last column, (r, d + 1)."""
     out = np.zeros((network.svd_rank, network.d_backbone + 1), np.float32)
     if background is not None:
         r = len(background.svd.strength)
@@ -177,22 +185,22 @@ def _summary(background: Background | None, network: NetworkConfig) -> NDArray[n
     return out
 
 
-def _objects(
+def _encode_photos(
     photos: Sequence[Sequence[Images]], network: NetworkConfig, backbone: Engine
 ) -> NDArray[np.float16]:
     if len(photos) == 0:
         return np.zeros((0, 1, CELLS, network.d_backbone), np.float16)
     flat = np.stack([photo for views in photos for photo in views])
     parts = [backbone({"image": flat[i : i + _BATCH]})["tokens"] for i in range(0, len(flat), _BATCH)]
-    made = np.concatenate(parts).astype(np.float16)
-    return made.reshape(len(photos), -1, *made.shape[1:])
+    tokens = np.concatenate(parts).astype(np.float16)
+    return tokens.reshape(len(photos), -1, *tokens.shape[1:])
 
 
 # -- on disk -----------------------------------------------------------------------------------------------
 
 
 def save(cache: VideoCache, folder: Path) -> None:
-    """Write `folder`, whole or not at all: it gets its name last."""
+    """Write `folder`, whole or not at all."""
     part = folder.with_name(f"{folder.name}.part")
     part.mkdir(parents=True, exist_ok=True)
     for name, array in _arrays(cache).items():
@@ -202,7 +210,7 @@ def save(cache: VideoCache, folder: Path) -> None:
 
 
 def load(folder: Path, name: str) -> VideoCache:
-    """The video `name` that `save` wrote; its largest arrays are mapped, not read."""
+    """Return the video `name` that `save` wrote; its largest arrays are memory-mapped."""
     arrays: dict[str, Any] = {
         file.stem: np.load(file, mmap_mode="r" if file.stem in _MAPPED else None)
         for file in folder.glob("*.npy")
@@ -214,21 +222,23 @@ def _arrays(cache: VideoCache) -> dict[str, NDArray[Any]]:
     return {name: value for name, value in vars(cache).items() if isinstance(value, np.ndarray)}
 
 
-def seen_once(
-    folder: Path, name: str, said: str, network: NetworkConfig, see: Callable[[], VideoCache]
+def load_or_encode(
+    folder: Path, name: str, key: str, network: NetworkConfig, encode: Callable[[], VideoCache]
 ) -> VideoCache:
-    """The video `name` from `folder`, or what `see` gives, kept there for the next time.
+    """Return the video `name` from `folder`, or encode it and store it there.
 
-    `said` is all that its frames, truth and backbone depend on; what tokens and clips depend on is added.
-    Names may be paths, as those of a person's own videos are.
+    `key` is everything that its frames, truth and backbone depend on; the network's settings of tokens and
+    clips are added. Names may be paths, as those of users' own videos are.
     """
     shape = network.model_dump_json(include=_SHAPE)
-    place = folder / short(f"{said}{shape}") / (name if _FILE_NAME.fullmatch(name) else short(name))
+    place = (
+        folder / short_digest(f"{key}{shape}") / (name if _FILE_NAME.fullmatch(name) else short_digest(name))
+    )
     if not place.exists():
         lock = place.with_name(f".{place.name}.lock")
-        # Seeds that are trained side by side want the same video: one sees it, the others wait for it.
-        with alone(lock):
+        # Seeds that are trained side by side need the same video: one process encodes it, the others wait.
+        with exclusive_lock(lock):
             if not place.exists():
-                save(see(), place)
-            lock.unlink(missing_ok=True)  # whoever waits holds it open, and who comes later finds the video
+                save(encode(), place)
+            lock.unlink(missing_ok=True)  # waiting processes have it open, later ones find the video
     return load(place, name)

@@ -1,12 +1,12 @@
-"""A person's own videos and their own list of events, as a data folder.
+"""Write a data folder of users' own videos and their list of events.
 
 The list is CSV with a header, or JSON Lines with the same keys:
 
     video,activity,product,start,end,split      split is optional: train, val or test
     shelf.mp4,take,left,0:06.5,0:07.5,train
 
-Where products are in the picture can be told by a second list, `video,product,t,x1,y1,x2,y2`, with sides as
-shares of the picture's width and height. Paths are relative to the list in which they stand.
+A second list may hold boxes of products, `video,product,t,x1,y1,x2,y2`, with sides as shares of the picture's
+width and height. Paths are relative to the list that contains them.
 """
 
 from __future__ import annotations
@@ -23,8 +23,7 @@ from pydantic import ValidationError
 from edge_runtime.frame import to_tick
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
-from export.data.clock import seconds
-from export.data.files import write_annotations
+from export.data.files import parse_seconds, write_annotations
 from export.data.records import (
     Classes,
     EventRecord,
@@ -42,24 +41,24 @@ _FRAMES_TIMED = 11
 
 
 class Row(NamedTuple):
-    """One line of a list, and where it stands."""
+    """A line of a list; `place` names file and line."""
 
     place: str
     values: dict[str, Any]
 
-    def wrong(self, words: object) -> LvmError:
-        """The error that names file and line."""
-        return LvmError(f"{self.place}: {words}")
+    def error(self, message: object) -> LvmError:
+        """Return an error that names file and line."""
+        return LvmError(f"{self.place}: {message}")
 
-    def time(self, key: str) -> float:
-        """Seconds on the 1/5 s ticks of the memory."""
+    def parse_time(self, key: str) -> float:
+        """Return seconds, rounded to the 1/5 s ticks of the memory. Raises LvmError."""
         try:
-            return to_tick(seconds(str(self.values[key]))) / 5
+            return to_tick(parse_seconds(str(self.values[key]))) / 5
         except ValueError as error:
-            raise self.wrong(f"{key}: {error}") from error
+            raise self.error(f"{key}: {error}") from error
 
 
-def own_set(
+def write_user_dataset(
     root: Path,
     events: Path,
     *,
@@ -67,28 +66,29 @@ def own_set(
     doing: Mapping[str, str] | None = None,
     split: Split = "train",
 ) -> None:
-    """Writes the data folder `root` of the lists `events` and `boxes`.
+    """Write the data folder `root` of the lists `events` and `boxes`.
 
-    `doing` completes "a person ..." for activities whose name does not; `split` is that of videos for which
-    the list names none. Raises LvmError that names file and line of what cannot be read.
+    `doing` completes "a person ..." for activities whose name does not; `split` is used for videos without a
+    split in the list. Raises LvmError that names the file and the line that cannot be read.
     """
-    rows = _rows(events, _EVENT_KEYS)
-    marks = _rows(boxes, _BOX_KEYS) if boxes else []
+    rows = _read_rows(events, _EVENT_KEYS)
+    box_rows = _read_rows(boxes, _BOX_KEYS) if boxes else []
     if not rows:
         raise LvmError(f"{events} lists no events; each is a line of {','.join(_EVENT_KEYS)}")
-    activities = {name: at for at, name in enumerate(dict.fromkeys(str(r.values["activity"]) for r in rows))}
-    names = sorted({str(row.values["product"]) for row in [*rows, *marks]})
+    activities = {
+        name: at for at, name in enumerate(dict.fromkeys(str(row.values["activity"]) for row in rows))
+    }
+    names = sorted({str(row.values["product"]) for row in [*rows, *box_rows]})
     products = {name: at for at, name in enumerate(names)}
-    videos = _videos(rows, events.parent, split)
-    records = [_event(row, at, activities, products) for at, row in enumerate(rows)]
+    videos = _make_videos(rows, events.parent, split)
+    records = [_make_event(row, at, activities, products) for at, row in enumerate(rows)]
     tracks = sorted(
-        (_track(row, videos, products, records) for row in marks),
-        key=lambda one: (one.video, one.tick5, one.instance),
+        (_make_track(row, videos, products, records) for row in box_rows),
+        key=lambda track: (track.video, track.tick5, track.instance),
     )
-    words = doing or {}
     classes = Classes(
         activities=tuple(
-            NamedActivity(id=at, name=name, doing=words.get(name, name.replace("_", " ")))
+            NamedActivity(id=at, name=name, doing=(doing or {}).get(name, name.replace("_", " ")))
             for name, at in activities.items()
         ),
         instances=tuple(NamedInstance(id=at, name=name) for name, at in products.items()),
@@ -96,18 +96,18 @@ def own_set(
     write_annotations(root, videos.values(), records, tracks, classes)
 
 
-def _rows(path: Path, keys: tuple[str, ...]) -> list[Row]:
-    """The lines of a list; every one has all of `keys`."""
+def _read_rows(path: Path, keys: tuple[str, ...]) -> list[Row]:
+    """Return the lines of a list, each with all of `keys`. Raises LvmError."""
     if not path.is_file():
         raise LvmError(f"there is no list {path}; correct the path")
-    rows = list(_json_rows(path) if path.suffix == ".jsonl" else _csv_rows(path, keys))
+    rows = list(_read_json_rows(path) if path.suffix == ".jsonl" else _read_csv_rows(path, keys))
     for row in rows:
         if missing := [key for key in keys if row.values.get(key) in (None, "")]:
-            raise row.wrong(f"{missing[0]} is missing; a line has {','.join(keys)}")
+            raise row.error(f"{missing[0]} is missing; a line has {','.join(keys)}")
     return rows
 
 
-def _csv_rows(path: Path, keys: tuple[str, ...]) -> Iterator[Row]:
+def _read_csv_rows(path: Path, keys: tuple[str, ...]) -> Iterator[Row]:
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file, skipinitialspace=True)
         if missing := [key for key in keys if key not in (reader.fieldnames or ())]:
@@ -116,7 +116,7 @@ def _csv_rows(path: Path, keys: tuple[str, ...]) -> Iterator[Row]:
             yield Row(f"{path}:{reader.line_num}", values)
 
 
-def _json_rows(path: Path) -> Iterator[Row]:
+def _read_json_rows(path: Path) -> Iterator[Row]:
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         if not line.strip():
             continue
@@ -129,51 +129,53 @@ def _json_rows(path: Path) -> Iterator[Row]:
         yield Row(f"{path}:{number}", values)
 
 
-def _videos(rows: list[Row], folder: Path, split: Split) -> dict[str, Video]:
-    """Each video once, in the order of the list, with what its file says of itself."""
+def _make_videos(rows: list[Row], folder: Path, split: Split) -> dict[str, Video]:
+    """Return each video once, in the order of the list, with the properties of its file."""
     videos: dict[str, Video] = {}
     for row in rows:
         name = str(row.values["video"])
-        wanted = row.values.get("split") or (videos[name].split if name in videos else split)
+        requested = row.values.get("split") or (videos[name].split if name in videos else split)
         if name not in videos:
-            videos[name] = _video(row, name, folder / name, wanted)
-        elif wanted != videos[name].split:
-            raise row.wrong(f"{name} is in {wanted} here and in {videos[name].split} above; it is one video")
+            videos[name] = _make_video(row, name, folder / name, requested)
+        elif requested != videos[name].split:
+            raise row.error(
+                f"{name} is in {requested} here and in {videos[name].split} above; it is one video"
+            )
     return videos
 
 
-def _video(row: Row, name: str, path: Path, split: str) -> Video:
+def _make_video(row: Row, name: str, path: Path, split: str) -> Video:
     try:
         source = VideoFile(path, sample_fps=1000.0)
         frames = list(itertools.islice(source, _FRAMES_TIMED))
         source.close()
     except LvmError as error:
-        raise row.wrong(error) from error
+        raise row.error(error) from error
     height, width = frames[0].image.shape[:2]
-    lasting = frames[-1].t - frames[0].t
+    duration = frames[-1].t - frames[0].t
     try:
         return Video.model_validate({
             "video": name,
             "path": str(path.resolve()),
-            "fps": round((len(frames) - 1) / lasting, 3) if lasting > 0 else 1.0,
+            "fps": round((len(frames) - 1) / duration, 3) if duration > 0 else 1.0,
             "width": width,
             "height": height,
-            "duration_s": source.duration or _last_frame(path),
+            "duration_s": source.duration or _measure_duration(path),
             "split": split,
         })  # fmt: skip
     except ValidationError as error:
-        raise row.wrong(first_complaint(error)) from error
+        raise row.error(first_complaint(error)) from error
 
 
-def _last_frame(path: Path) -> float:
-    """Seconds of a file that does not state its length."""
+def _measure_duration(path: Path) -> float:
+    """Return the seconds of a file that does not state its length."""
     return max(frame.t for frame in VideoFile(path, sample_fps=1.0)) + 1.0
 
 
-def _event(row: Row, at: int, activities: Mapping[str, int], products: Mapping[str, int]) -> EventRecord:
-    start, end = row.time("start"), row.time("end")
+def _make_event(row: Row, at: int, activities: Mapping[str, int], products: Mapping[str, int]) -> EventRecord:
+    start, end = row.parse_time("start"), row.parse_time("end")
     if end <= start:
-        raise row.wrong(f"end must be after start={row.values['start']}, got {row.values['end']}")
+        raise row.error(f"end must be after start={row.values['start']}, got {row.values['end']}")
     return EventRecord(
         video=str(row.values["video"]),
         event=f"e{at}",
@@ -184,14 +186,16 @@ def _event(row: Row, at: int, activities: Mapping[str, int], products: Mapping[s
     )
 
 
-def _track(
+def _make_track(
     row: Row, videos: Mapping[str, Video], products: Mapping[str, int], events: list[EventRecord]
 ) -> TrackRecord:
-    video, product, t = str(row.values["video"]), str(row.values["product"]), row.time("t")
+    video, product, t = str(row.values["video"]), str(row.values["product"]), row.parse_time("t")
     if video not in videos:
-        raise row.wrong(f"video {video!r} has no events; known are {', '.join(videos)}")
+        raise row.error(f"video {video!r} has no events; known are {', '.join(videos)}")
     instance = products[product]
-    busy = any(one.video == video and one.instance == instance and one.t_s <= t < one.t_e for one in events)
+    busy = any(
+        event.video == video and event.instance == instance and event.t_s <= t < event.t_e for event in events
+    )
     try:
         return TrackRecord.model_validate({
             "video": video,
@@ -202,6 +206,6 @@ def _track(
             "active": 1 if busy else 0,
         })  # fmt: skip
     except ValidationError as error:
-        raise row.wrong(first_complaint(error)) from error
+        raise row.error(first_complaint(error)) from error
     except ValueError as error:
-        raise row.wrong(f"sides of a box are numbers from 0 to 1: {error}") from error
+        raise row.error(f"sides of a box are numbers from 0 to 1: {error}") from error

@@ -1,4 +1,4 @@
-"""What happened in one video, as arrays: events, and where their products were at each tick.
+"""Hold the ground truth of one video as arrays: events, and the boxes of their products at each tick.
 
 Letters: E events, B boxes of all events, N tokens.
 """
@@ -14,47 +14,48 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.simulation.world import World
-from export.data.annotated import annotated_activity, annotated_tracks
 from export.data.cells import evidence_cells
-from export.data.metrics import event_tubes
+from export.data.metrics import make_event_tubes
 from export.data.records import EventRecord, TrackRecord
+from export.data.world_set import annotated_activity, annotated_tracks
 
-Whole = NDArray[np.int64]
+Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class VideoTruth:
-    """`activity`, `instance` (E,), `start`, `end` (E,) ticks, the end exclusive, by start; `box_event` (B,)
-    ascending, `box_tick` (B,), `box` (B, 4) xyxy: where each event's product is, as far as annotated."""
+    """`activity`, `instance` (E,), `start`, `end` (E,) in ticks, the end exclusive, ordered by start;
+    `box_event` (B,) ascending, `box_tick` (B,), `box` (B, 4) xyxy: the annotated boxes of events'
+    products."""
 
-    activity: Whole
-    instance: Whole
-    start: Whole
-    end: Whole
-    box_event: Whole
-    box_tick: Whole
+    activity: Ints
+    instance: Ints
+    start: Ints
+    end: Ints
+    box_event: Ints
+    box_tick: Ints
     box: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.activity)
 
-    def boxes(self, event: int) -> tuple[Whole, NDArray[np.float32]]:
-        """Ticks (F,) and boxes (F, 4) of one event."""
+    def select_boxes(self, event: int) -> tuple[Ints, NDArray[np.float32]]:
+        """Return ticks (F,) and boxes (F, 4) of an event."""
         part = slice(*np.searchsorted(self.box_event, [event, event + 1]))
         return self.box_tick[part], self.box[part]
 
-    def evidence(self, tick: ArrayLike, cell: ArrayLike) -> NDArray[np.int32]:
-        """Of which event each token (N,) shows the product, -1 for none; of several the latest one. (N,)"""
-        wanted, cells = np.asarray(tick), np.asarray(cell)
-        out = np.full(len(wanted), -1, np.int32)
-        at = np.flatnonzero(np.isin(self.box_tick, wanted))
-        shown = evidence_cells(self.box[at])  # (b, 49)
+    def find_evidence(self, tick: ArrayLike, cell: ArrayLike) -> NDArray[np.int32]:
+        """Return the event whose product each token (N,) shows, the latest of several, -1 for none. (N,)"""
+        ticks, cells = np.asarray(tick), np.asarray(cell)
+        out = np.full(len(ticks), -1, np.int32)
+        at = np.flatnonzero(np.isin(self.box_tick, ticks))
+        covered = evidence_cells(self.box[at])  # (b, 49)
         for row, index in enumerate(at):
-            out[(wanted == self.box_tick[index]) & shown[row, cells]] = self.box_event[index]
+            out[(ticks == self.box_tick[index]) & covered[row, cells]] = self.box_event[index]
         return out
 
-    def boxes_of(self, event: ArrayLike, tick: ArrayLike) -> NDArray[np.float32]:
-        """Where the product of `event` (N,) is at `tick` (N,): cxcywh (N, 4), zeros where that is not
+    def boxes_at(self, event: ArrayLike, tick: ArrayLike) -> NDArray[np.float32]:
+        """Return the box of the product of `event` (N,) at `tick` (N,): cxcywh (N, 4), zeros if not
         annotated."""
         events, ticks = np.asarray(event, np.int64), np.asarray(tick, np.int64)
         out = np.zeros((len(ticks), 4), np.float32)
@@ -63,49 +64,56 @@ class VideoTruth:
         later = 1 + max(int(self.box_tick.max()), int(ticks.max(initial=0)))
         known, asked = self.box_event * later + self.box_tick, events * later + ticks  # known is ascending
         row = np.minimum(known.searchsorted(asked), len(known) - 1)
-        found = known[row] == asked
-        out[found] = cxcywh(self.box[row[found]])
+        annotated = known[row] == asked
+        out[annotated] = to_cxcywh(self.box[row[annotated]])
         return out
 
     @classmethod
-    def of_world(cls, world: World, duration_s: float, *, annotated: bool = False) -> VideoTruth:
-        """The first `duration_s` seconds of a checkout world: events that lie within it.
+    def from_world(cls, world: World, duration_s: float, *, annotated: bool = False) -> VideoTruth:
+        """Return the events that lie within the first `duration_s` seconds of a checkout world.
 
-        As they are, or, where `annotated`, as a data folder of that world has them: with the label noise and
-        the missing boxes of its knobs.
+        If `annotated`, they have the label noise and the missing boxes of the world's knobs, as in a data
+        folder.
         """
-        events = [one for one in world.events(0.0, duration_s) if one.start >= 0 and one.end <= duration_s]
-        called = [annotated_activity(one, world.config) if annotated else one.activity for one in events]
+        events = [
+            event for event in world.events(0.0, duration_s) if event.start >= 0 and event.end <= duration_s
+        ]
+        labels = [
+            annotated_activity(event, world.config) if annotated else event.activity for event in events
+        ]
         box_event, box_tick, boxes = [], [], []
         for number, event in enumerate(events):
             for tick in range(round(event.start * TICKS_PER_SECOND), round(event.end * TICKS_PER_SECOND)):
                 t = tick / TICKS_PER_SECOND
                 for track in annotated_tracks(world, t) if annotated else world.truth(t).active:
-                    if (track.instance, track.activity) == (event.instance, called[number]):
+                    if (track.instance, track.activity) == (event.instance, labels[number]):
                         box_event.append(number)
                         box_tick.append(tick)
                         boxes.append(track.box)
-        return cls._made(
-            [(name, one.instance, one.start, one.end) for name, one in zip(called, events, strict=True)],
+        return cls._from_rows(
+            [
+                (label, event.instance, event.start, event.end)
+                for label, event in zip(labels, events, strict=True)
+            ],
             box_event,
             box_tick,
             boxes,
         )
 
     @classmethod
-    def of_records(cls, events: Sequence[EventRecord], tracks: Sequence[TrackRecord]) -> VideoTruth:
-        """Of annotations; boxes may be missing."""
-        ordered = sorted(events, key=lambda one: (one.t_s, one.event))
-        tubes = event_tubes(ordered, tracks)
-        return cls._made(
-            [(one.activity, one.instance, one.t_s, one.t_e) for one in ordered],
+    def from_records(cls, events: Sequence[EventRecord], tracks: Sequence[TrackRecord]) -> VideoTruth:
+        """Return the truth of annotations; boxes may be missing."""
+        ordered = sorted(events, key=lambda event: (event.t_s, event.event))
+        tubes = make_event_tubes(ordered, tracks)
+        return cls._from_rows(
+            [(event.activity, event.instance, event.t_s, event.t_e) for event in ordered],
             [number for number, tube in enumerate(tubes) for _ in tube.ticks],
             [int(tick) for tube in tubes for tick in tube.ticks],
             [tuple(box) for tube in tubes for box in tube.boxes],
         )
 
     @classmethod
-    def _made(
+    def _from_rows(
         cls,
         events: Sequence[tuple[int, int, float, float]],
         box_event: Sequence[int],
@@ -126,16 +134,18 @@ class VideoTruth:
         )
 
     def save(self, path: Path) -> None:
+        """Write all arrays to an .npz file."""
         with path.open("wb") as file:
             np.savez(file, **vars(self))
 
     @classmethod
     def load(cls, path: Path) -> VideoTruth:
+        """Read what `save` wrote."""
         with np.load(path, allow_pickle=False) as arrays:
             return cls(**{name: arrays[name] for name in arrays.files})
 
 
-def cxcywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """xyxy (..., 4) as centre and size."""
+def to_cxcywh(boxes: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Convert xyxy boxes (..., 4) to centre and size."""
     low, high = boxes[..., :2], boxes[..., 2:]
     return np.concatenate([(low + high) / 2, high - low], axis=-1)

@@ -48,7 +48,7 @@ def make_oracle_scores(cache: VideoCache) -> Real:
     """Return scores (F, 49): minus the rank of each token among its event's evidence, in random order; then
     all others."""
     tick = np.repeat(cache.ticks, CELLS)
-    event = cache.truth.evidence(tick, np.tile(np.arange(CELLS), len(cache.ticks)))  # (F * 49,)
+    event = cache.truth.find_evidence(tick, np.tile(np.arange(CELLS), len(cache.ticks)))  # (F * 49,)
     order = np.random.default_rng(0).permutation(len(event))
     by_event = order[np.argsort(event[order], kind="stable")]  # random within each event
     ordered = event[by_event]

@@ -8,17 +8,17 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from export.data.candidates import Rules
-from export.data.crops import Crops, Window
+from export.data.candidates import QueryRules
+from export.data.crops import CropSource, Window
 from export.data.files import Tracks
-from export.data.generate import generate
+from export.data.generate import generate_queries
 from export.data.records import Crop, CropView, EventRecord, QueryRecord, Video
 from export.data.token_cache import VideoCache
 from export.data.video_labels import VideoTruth
 
 
 def make_queries(
-    caches: Iterable[VideoCache], *, seed: int = 0, rules: Rules | None = None
+    caches: Iterable[VideoCache], *, seed: int = 0, rules: QueryRules | None = None
 ) -> list[QueryRecord]:
     """Make queries about each video, with cached photos of its objects; a pure function of `seed`."""
     out: list[QueryRecord] = []
@@ -32,7 +32,7 @@ def make_queries(
             duration_s=(int(cache.ticks[-1]) + TICKS_PER_SECOND) / TICKS_PER_SECOND,
             split="test",
         )
-        made = generate(
+        made = generate_queries(
             video,
             _make_events(cache),
             _make_tracks(cache.truth),
@@ -72,7 +72,7 @@ def _make_tracks(truth: VideoTruth) -> Tracks:
     )
 
 
-def _make_photo_crops(views: int) -> Crops:
+def _make_photo_crops(views: int) -> CropSource:
     def crop(rng: np.random.Generator, instance: int, avoid: Sequence[Window]) -> Crop | None:
         return CropView(view=int(rng.integers(views)))
 

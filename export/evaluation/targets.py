@@ -82,7 +82,7 @@ class EvidenceIndex:
         for event in find_target_events(query, self.truth):
             ticks = self.evidence_ticks[event]
             ticks = ticks[(ticks >= start) & (ticks <= end)]
-            moments, _ = self.truth.boxes(int(event))
+            moments, _ = self.truth.select_boxes(int(event))
             moments = moments[(moments >= start) & (moments < end)]
             moments = moments[np.isin(moments, self.sampled)]
             count += len(ticks)
@@ -93,5 +93,5 @@ class EvidenceIndex:
 
 
 def _make_tube(truth: VideoTruth, event: int) -> Tube:
-    ticks, boxes = truth.boxes(event)
+    ticks, boxes = truth.select_boxes(event)
     return Tube(ticks, boxes.astype(np.float64))

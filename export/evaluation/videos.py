@@ -22,17 +22,17 @@ from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
-from export.data.files import Dataset
+from export.data.files import DataFolder
 from export.data.records import CropFile, CropInVideo, QueryRecord, Split, Video
 from export.data.token_cache import VideoCache
-from export.data.world_set import world_of
+from export.data.world_set import open_world
 from export.evaluation.evaluate import Crops
-from export.training.data.user_videos import FolderFootage
+from export.training.data.user_videos import FolderDataset
 
 Image = NDArray[np.uint8]
 
 
-def select_videos(data: Dataset, split: Split) -> list[Video]:
+def select_videos(data: DataFolder, split: Split) -> list[Video]:
     """Return the videos of a split. Raises LvmError where it is empty."""
     videos = [video for video in data.videos.values() if video.split == split]
     if not videos:
@@ -41,7 +41,7 @@ def select_videos(data: Dataset, split: Split) -> list[Video]:
 
 
 def open_caches(
-    data: Dataset,
+    data: DataFolder,
     split: Split,
     network: NetworkConfig,
     backbone: Engine,
@@ -50,14 +50,14 @@ def open_caches(
     report: Callable[[str], None] = lambda video: None,
 ) -> Iterator[VideoCache]:
     """Yield the cache of each video, from `folder` if the backbone named `digest` has seen it before."""
-    footage = FolderFootage(data, network, folder, splits=(split,), asks=False)
+    dataset = FolderDataset(data, network, folder, splits=(split,), needs_photos=False)
     for video in select_videos(data, split):
         report(video.video)
-        yield footage.video(video, backbone, folder, digest)
+        yield dataset.encode_video(video, backbone, folder, digest)
 
 
 def encode_crops(
-    data: Dataset, video: Video, queries: Sequence[QueryRecord], network: NetworkConfig, backbone: Engine
+    data: DataFolder, video: Video, queries: Sequence[QueryRecord], network: NetworkConfig, backbone: Engine
 ) -> Crops:
     """Encode the objects that are not catalogue photos as tokens (49, d), by qid."""
     crops = {query.qid: query.crop for query in queries if query.type != "object"}
@@ -69,10 +69,10 @@ def encode_crops(
     return {qid: _encode(image, network, backbone) for qid, image in images.items()}
 
 
-def _read_crops(data: Dataset, video: Video, crops: dict[str, CropInVideo]) -> dict[str, Image]:
+def _read_crops(data: DataFolder, video: Video, crops: dict[str, CropInVideo]) -> dict[str, Image]:
     """Return the pictures (h, w, 3) of crops, from the frames nearest to their ticks."""
     if video.path is None:
-        world = world_of(video)
+        world = open_world(video)
         size = (video.height, video.width)
         return {
             qid: crop_image(world.frame(crop.tick5 / TICKS_PER_SECOND, size), crop.box)

@@ -12,8 +12,8 @@ from typing import get_args
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import GRAPHS, GraphName, Manifest, Precision
-from export.data.checks import read
-from export.data.files import Dataset
+from export.data.checks import read_data_folder
+from export.data.files import DataFolder
 from export.data.records import QueryRecord, QueryType
 from export.evaluation import bootstrap
 from export.evaluation.evaluate import Setting, evaluate_video
@@ -43,7 +43,7 @@ def measure_accuracy(
     Each sees the videos with its own backbone. Raises LvmError where the folder asks nothing of the split.
     """
     assert settings.data is not None
-    data = read(settings.data)
+    data = read_data_folder(settings.data)
     reference: Graphs = {name: TorchEngine(network, name) for name in GRAPHS}
     by = check_engines(reference, reference=True)
     reference_results = collect_results(_make_model(bundle.manifest, by), data, settings)
@@ -66,7 +66,7 @@ def measure_accuracy(
     )
 
 
-def collect_results(model: Model, data: Dataset, settings: GateSettings) -> list[Result]:
+def collect_results(model: Model, data: DataFolder, settings: GateSettings) -> list[Result]:
     """Return the results of one model; its tokens of the videos are not stored."""
     queries_by_video: dict[str, list[QueryRecord]] = defaultdict(list)
     for query in data.queries:

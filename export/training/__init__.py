@@ -1,1 +1,1 @@
-"""Learning LVM-Net: backbone, modified TubeDETR, then sampler and reader together."""
+"""Train LVM-Net: backbone, modified TubeDETR, then sampler and reader together."""

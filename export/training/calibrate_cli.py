@@ -1,10 +1,10 @@
-"""`lvm-train calibrate`: a bundle whose confidences are honest where it is used.
+"""`lvm-train calibrate`: calibrate a bundle's confidences on the data where it is used.
 
     lvm-train evaluate my-bundle --data DATA --split val --system lvm-net --output RESULTS
     lvm-train calibrate my-bundle --results RESULTS --output my-honest-bundle
 
-With --tested its manifest also says how it answers what neither learning nor this has seen.
-Neither weights nor graphs change, nor does the order of any answers.
+With --tested the manifest also states the recall on data that neither training nor calibration has seen.
+Weights, graphs and the order of answers do not change.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ def calibrate(
     split: Annotated[str, typer.Option(help="Of the results: val, or train.")] = "val",
     tested: Annotated[
         Path | None,
-        typer.Option(help="Folder of its results on split test, whose recall the manifest then tells."),
+        typer.Option(help="Folder of its results on split test, whose recall the manifest then states."),
     ] = None,
 ) -> None:
-    """Fit the scalings of confidences, the better time head and the threshold of presence to results."""
+    """Fit the scales of confidences, the better time head and the threshold of presence to results."""
     from engines.bundle import Bundle
     from export.bundle.writer import write_copy
     from export.evaluation import confidence
@@ -43,40 +43,42 @@ def calibrate(
     from export.evaluation.run_folders import OWN, read_events, read_results
 
     if split not in ("val", "train"):
-        raise LvmError(f"--split must be val or train, got {split!r}: what is tested is not to be fitted to")
+        raise LvmError(f"--split must be val or train, got {split!r}: test data must not be used for fitting")
     opened = Bundle.open(bundle)
-    found = read_results(results, split, OWN)
-    if found is None:
+    fitting = read_results(results, split, OWN)
+    if fitting is None:
         raise LvmError(
             f"{results[0]} has no results of {OWN} on {split}; make them by: "
             f"lvm-train evaluate {bundle} --data DATA --split {split} --system {OWN} --output {results[0]}"
         )
-    fitted = confidence.calibrate(found)
-    kept = opened.manifest.thresholds
-    thresholds = fitted.model_copy(update={"evidence": kept.evidence, "interpolate_s": kept.interpolate_s})
+    fitted = confidence.calibrate(fitting)
+    former = opened.manifest.thresholds
+    thresholds = fitted.model_copy(
+        update={"evidence": former.evidence, "interpolate_s": former.interpolate_s}
+    )
     unseen = read_results([tested], "test", OWN) if tested is not None else []
     if unseen is None:
         raise LvmError(
             f"{tested} has no results of {OWN} on test; make them by: lvm-train evaluate {bundle} "
             f"--data DATA --system {OWN} --output {tested}"
         )
-    said: dict[str, float] = {}
-    if split == "val":  # in the place of what a training noted of fewer videos, maybe of another memory
-        said |= summarise_for_manifest(
-            found, read_events(results, split, OWN) or [], thresholds.time_head, "validation"
+    recalls: dict[str, float] = {}
+    if split == "val":  # replaces the training's own validation, of fewer videos and maybe another memory
+        recalls |= summarise_for_manifest(
+            fitting, read_events(results, split, OWN) or [], thresholds.time_head, "validation"
         )
     if tested is not None:
-        said |= summarise_for_manifest(
+        recalls |= summarise_for_manifest(
             unseen, read_events([tested], "test", OWN) or [], thresholds.time_head, "test"
         )
-    write_copy(opened, output, thresholds, said)
-    seeds = {one.seed for one in found}
+    write_copy(opened, output, thresholds, recalls)
+    seeds = {result.seed for result in fitting}
     errors = {
         name: {"before": before.after.estimate, "after": after.after.estimate, "least": after.honest_error}
         for (name, before), after in zip(
-            confidence.measure_calibration(found, dict.fromkeys(seeds, kept)).items(),
-            confidence.measure_calibration(found, dict.fromkeys(seeds, thresholds)).values(),
+            confidence.measure_calibration(fitting, dict.fromkeys(seeds, former)).items(),
+            confidence.measure_calibration(fitting, dict.fromkeys(seeds, thresholds)).values(),
             strict=True,
         )
     }
-    typer.echo(json.dumps({"bundle": str(output), "answers": len(found), "calibration_error": errors}))
+    typer.echo(json.dumps({"bundle": str(output), "answers": len(fitting), "calibration_error": errors}))

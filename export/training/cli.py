@@ -1,12 +1,12 @@
-"""`lvm-train`: learn a network from a recipe, and measure how well it answers.
+"""`lvm-train`: train a network by a recipe, and measure how well it answers.
 
     lvm-train --config configs/training/tiny.yaml --output runs/tiny
     lvm-train --config ... --set lvm.past_queries=0 --seed 1 --output runs/none-1
     lvm-train evaluate runs/tiny --data DATA
     torchrun --nproc-per-node 2 -m export.training --config ...
 
-A run that was killed goes on when it is started again with the same output folder. Exit status: 0 done,
-2 wrong use or input, 4 something is missing here.
+A run that was killed resumes when it is started again with the same output folder. Exit status: 0 done,
+2 wrong use or input, 4 a dependency is missing.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ def train(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
 ) -> None:
-    """Train what the recipe says."""
+    """Train the recipe."""
     if context.invoked_subcommand is not None:
         return
     if config is None:
         raise LvmError("--config is missing; try --config configs/training/tiny.yaml")
-    _need_workbench()
+    _require_torch()
     from edge_runtime.simulation.photo_folders import list_product_photos
-    from export.training.data.product_photos import held_out_products
+    from export.training.data.product_photos import select_held_out
     from export.training.loop.allocator import keep_freed_memory
-    from export.training.loop.distributed import device_of, join_team
+    from export.training.loop.distributed import join_process_group, select_device
     from export.training.recipe import load_recipe
     from export.training.stages import CHECKPOINT, Training
 
@@ -63,20 +63,18 @@ def train(
         changes.append(f"seed={seed}")
     recipe = load_recipe(config, changes)
     if products is not None:
-        held_out = recipe.data.held_out or held_out_products(
-            list(list_product_photos(products, min_photos=0))
-        )
+        held_out = recipe.data.held_out or select_held_out(list(list_product_photos(products, min_photos=0)))
         data = recipe.data.model_copy(update={"products": products, "held_out": held_out})
         recipe = recipe.model_copy(update={"data": data})
-    place = output or Path("runs") / f"{recipe.name}-{recipe.seed}"
+    folder = output or Path("runs") / f"{recipe.name}-{recipe.seed}"
     keep_freed_memory()
-    where = device_of(device)
-    team = join_team(where)
-    Training(recipe, place, cache or place.parent / "cache", team, where).run(stage)
-    if team.rank == 0:
-        done = {"run": str(place), "stage": stage}
+    chosen = select_device(device)
+    processes = join_process_group(chosen)
+    Training(recipe, folder, cache or folder.parent / "cache", processes, chosen).run(stage)
+    if processes.rank == 0:
+        done = {"run": str(folder), "stage": stage}
         if stage == "lvm":
-            done["checkpoint"] = str(place / CHECKPOINT)
+            done["checkpoint"] = str(folder / CHECKPOINT)
         typer.echo(json.dumps(done))
 
 
@@ -89,6 +87,6 @@ def main() -> None:
     run_app(app, "lvm-train")
 
 
-def _need_workbench() -> None:
+def _require_torch() -> None:
     if importlib.util.find_spec("torch") is None:
         raise Unavailable('torch not installed; pip install "lvm-edge[export]"')

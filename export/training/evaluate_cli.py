@@ -1,4 +1,4 @@
-"""`lvm-train evaluate`: how well a finished run answers, on videos that it has not seen.
+"""`lvm-train evaluate`: measure how well a finished run answers, on videos that it has not seen.
 
     python -m export.data world DATA --val 301000-301003 --test 201000-201007
     python -m export.data queries DATA
@@ -6,7 +6,7 @@
     lvm-train evaluate runs/tiny-0 --data DATA --system all
     lvm-train evaluate my-bundle --data DATA --system lvm-net --output FOLDER
 
-Results lie beside the checkpoint (or in --output), one JSON object a line, for tools.papers.tables.
+Results are written beside the checkpoint (or to --output), one JSON object a line, for tools.papers.tables.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engines.manifest import TimeHead
 if TYPE_CHECKING:
     import torch
 
-    from export.data.files import Dataset
+    from export.data.files import DataFolder
     from export.data.records import QueryRecord, Split
     from export.data.token_cache import VideoCache
     from export.evaluation.evaluate import Crops, Evaluation
@@ -61,11 +61,11 @@ def evaluate(
     ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
-    """Ask a run the queries of a data folder, and write what it answered."""
-    from export.data.checks import read
+    """Answer the queries of a data folder with a run, and write the results."""
+    from export.data.checks import read_data_folder
     from export.data.records import Split
     from export.evaluation.run_folders import BASELINE, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
-    from export.training.loop.distributed import device_of
+    from export.training.loop.distributed import select_device
 
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
@@ -85,54 +85,57 @@ def evaluate(
         )
         raise LvmError(f"{run} is a bundle: {wrong}")
     if TUBEDETR in names:
-        opened.baseline()  # before hours of answers, should it lack
-    where = device_of(device)
-    opened.network.to(where)
+        opened.baseline()  # fails early, before hours of answers, if it is missing
+    chosen = select_device(device)
+    opened.network.to(chosen)
     results = output or run
-    place = cache or results.absolute().parent / "cache"
-    found = answers(opened, read(data), cast("Split", split), names, place, results, where)
-    recalls = _recalls(found, opened.card.thresholds.time_head)
-    Console().print(_table(recalls))
+    cache_folder = cache or results.absolute().parent / "cache"
+    by_system = answer_queries(
+        opened, read_data_folder(data), cast("Split", split), names, cache_folder, results, chosen
+    )
+    recalls = _compute_recalls(by_system, opened.card.thresholds.time_head)
+    Console().print(_make_table(recalls))
     typer.echo(json.dumps({"run": str(run), "split": split, "systems": recalls}))
 
 
-def answers(
+def answer_queries(
     run: TrainedRun,
-    data: Dataset,
+    data: DataFolder,
     split: Split,
     systems: list[str],
     cache: Path,
     output: Path,
     device: torch.device | str = "cpu",
 ) -> dict[str, list[Result]]:
-    """Results of each system, written to `output` too. Videos are seen one after the other."""
+    """Return the results of each system, and write them to `output`. Videos are processed one after the
+    other."""
     from export.evaluation.evaluate import Evaluation
     from export.evaluation.run_folders import TUBEDETR, save_evaluation, trained_file
     from export.evaluation.stream_run import Model
     from export.evaluation.videos import encode_crops, open_caches
 
     model = Model.from_network(run.network, run.card)
-    asked = _asked(data, split)
+    by_video = _queries_by_video(data, split)
     done: dict[str, Evaluation] = {name: Evaluation([], []) for name in systems}
     with Console(stderr=True).status("") as status:
         caches = open_caches(data, split, run.config, model.backbone, run.backbone_digest(), cache)
         for video in caches:
-            queries = asked.get(video.name, [])
+            queries = by_video.get(video.name, [])
             crops = encode_crops(data, data.videos[video.name], queries, run.config, model.backbone)
             for name in systems:
                 status.update(f"{video.name}: {name}")
-                part = _one(run, model, name, video, queries, crops, device)
+                part = _answer_video(run, model, name, video, queries, crops, device)
                 done[name].results.extend(part.results)
                 done[name].events.extend(part.events)
     for name, evaluation in done.items():
         save_evaluation(evaluation, output, split, name)
     if TUBEDETR in done:
-        said = json.dumps(run.baseline_trained())
-        trained_file(output, split).write_text(said + "\n", encoding="utf-8")
+        steps = json.dumps(run.baseline_trained())
+        trained_file(output, split).write_text(steps + "\n", encoding="utf-8")
     return {name: evaluation.results for name, evaluation in done.items()}
 
 
-def _one(
+def _answer_video(
     run: TrainedRun,
     model: Model,
     system: str,
@@ -141,7 +144,7 @@ def _one(
     crops: Crops,
     device: torch.device | str,
 ) -> Evaluation:
-    """One system's answers about one video."""
+    """Return a system's answers about a video."""
     from export.evaluation.baseline import evaluate_baseline
     from export.evaluation.evaluate import Evaluation, evaluate_video
     from export.evaluation.run_folders import TUBEDETR
@@ -155,32 +158,34 @@ def _one(
     return Evaluation(results, [])
 
 
-def _asked(data: Dataset, split: str) -> dict[str, list[QueryRecord]]:
-    """Queries of the split by video. Raises LvmError where there are none."""
-    asked: dict[str, list[QueryRecord]] = {}
+def _queries_by_video(data: DataFolder, split: str) -> dict[str, list[QueryRecord]]:
+    """Return the queries of a split by video. Raises LvmError if there are none."""
+    by_video: dict[str, list[QueryRecord]] = {}
     for query in data.queries:
         if data.videos[query.video].split == split:
-            asked.setdefault(query.video, []).append(query)
-    if not asked:
+            by_video.setdefault(query.video, []).append(query)
+    if not by_video:
         raise LvmError(
             f"{data.root} asks nothing of split {split}: run python -m export.data queries {data.root}"
         )
-    return asked
+    return by_video
 
 
-def _recalls(found: dict[str, list[Result]], head: TimeHead) -> dict[str, dict[str, list[float]]]:
-    """Recall@1x of each system, `[estimate, low, high]` by `type/duration`; times as the run's manifest has
-    them read."""
+def _compute_recalls(by_system: dict[str, list[Result]], head: TimeHead) -> dict[str, dict[str, list[float]]]:
+    """Return Recall@1x of each system, `[estimate, low, high]` by `type/duration`, with the run's time
+    head."""
     from export.evaluation.report import cell_intervals, make_recall_1x
 
-    said = {}
-    for name, results in found.items():
+    recalls = {}
+    for name, results in by_system.items():
         intervals = cell_intervals(results, make_recall_1x(head))
-        said[name] = {f"{kind}/{length}": list(one[:3]) for (kind, length), one in intervals.items()}
-    return said
+        recalls[name] = {
+            f"{kind}/{length}": list(interval[:3]) for (kind, length), interval in intervals.items()
+        }
+    return recalls
 
 
-def _table(recalls: dict[str, dict[str, list[float]]]) -> Table:
+def _make_table(recalls: dict[str, dict[str, list[float]]]) -> Table:
     from export.evaluation.report import TABLE_CELLS
 
     names = [f"{kind}/{length}" for kind, length in TABLE_CELLS]
@@ -188,6 +193,6 @@ def _table(recalls: dict[str, dict[str, list[float]]]) -> Table:
     for system, cells in recalls.items():
         row = [cells.get(name) for name in names]
         table.add_row(
-            system, *("" if one is None else f"{one[0]:.3f} {one[1]:.2f}-{one[2]:.2f}" for one in row)
+            system, *("" if cell is None else f"{cell[0]:.3f} {cell[1]:.2f}-{cell[2]:.2f}" for cell in row)
         )
     return table

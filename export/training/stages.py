@@ -1,7 +1,7 @@
-"""One recipe from nothing to a checkpoint: backbone, tokens of its videos, modified TubeDETR, LVM-Net.
+"""Train a recipe up to a checkpoint: backbone, tokens of its videos, modified TubeDETR, LVM-Net.
 
-Every stage leaves a file in the output folder and is not run again where that lies; a stage that was killed
-goes on from its last saved step.
+Every stage writes a file to the output folder and is skipped if that exists; a stage that was killed resumes
+from its last saved step.
 """
 
 from __future__ import annotations
@@ -23,100 +23,103 @@ from engines.manifest import TrainingRecord
 from export.bundle.checkpoint import save_checkpoint
 from export.bundle.class_embeddings import describe_classes
 from export.bundle.writer import ModelCard
+from export.data.records import Split
 from export.data.token_cache import VideoCache
 from export.networks.model import LvmNet, make_untrained
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.training.backbone.task import BackboneTask, BackboneTrainer
-from export.training.data.dataset import Footage, Split, footage_of
-from export.training.data.epoch_views import Showings
+from export.training.data.dataset import VideoDataset, open_dataset
+from export.training.data.epoch_views import EpochViews
 from export.training.data.product_photos import PhotoSet
-from export.training.data.view_augmentation import LOOKS
-from export.training.loop.checkpoint_selection import Selection
-from export.training.loop.distributed import Team
-from export.training.loop.trainer import Run
+from export.training.data.view_augmentation import VIEW_VERSION
+from export.training.loop.checkpoint_selection import CheckpointSelection
+from export.training.loop.distributed import ProcessGroup
+from export.training.loop.trainer import TrainingLoop
 from export.training.lvm.queue_entries import fit_entries
 from export.training.lvm.task import LvmTask
 from export.training.lvm.trainer import LvmTrainer
 from export.training.recipe import Recipe
 from export.training.tubedetr import TubeTask, TubeTrainer
-from export.training.warm_start import held_out_by_both, origin, start_of, without_folders
+from export.training.warm_start import combine_held_out, describe_start, load_start, strip_folders
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
 _FILES = {"backbone": 2, "tubedetr": 3, "lvm": 4}
-"""Version of what stages leave; no run goes on from files of another. 2: identities beside the backbone. 3:
-decoder steps of object questions are thinned by their ticks. tubedetr 3, lvm 4: its clips are of the window
-that is asked about."""
-_JUDGED = 8
-"""How often a stage with held-out videos is judged."""
+"""Version of the stages' files; files of another version are not continued. 2: product identities beside the
+backbone. 3: decoder steps of object questions are thinned by their ticks. tubedetr 3, lvm 4: clips lie inside
+the question's window."""
+_VALIDATIONS = 8
+"""Validations during the last stage."""
 _VALIDATION_STEPS = 30
 
 
 @dataclass
 class Training:
-    """A recipe on its way in `folder`; tokens of videos lie in `cache`, which several runs may share."""
+    """The training of a recipe in `folder`; several runs may share the `cache` of videos' tokens."""
 
     recipe: Recipe
     folder: Path
     cache: Path
-    team: Team = field(default_factory=Team)
+    processes: ProcessGroup = field(default_factory=ProcessGroup)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     console: Console = field(default_factory=lambda: Console(stderr=True))
 
     def __post_init__(self) -> None:
-        self.footage: Footage = footage_of(self.recipe.data, self.recipe.network, self.cache)
-        self._files = self.footage.fingerprint()  # once: what is added meanwhile is of the next run
+        self.dataset: VideoDataset = open_dataset(self.recipe.data, self.recipe.network, self.cache)
+        self._files = (
+            self.dataset.fingerprint()
+        )  # once: files that are added meanwhile count for the next run
         self.start: LvmNet | None = None
-        self._held_out = self.footage.held_out
+        self._held_out = self.dataset.held_out
         self._origin: dict[str, Any] = {}
         if self.recipe.start is not None:
-            self.start, card = start_of(self.recipe)
-            self._held_out = held_out_by_both(card, self.recipe.data, self.footage)
-            self._origin = {"start": origin(self.start, card)}
+            self.start, card = load_start(self.recipe)
+            self._held_out = combine_held_out(card, self.recipe.data, self.dataset)
+            self._origin = {"start": describe_start(self.start, card)}
 
     def run(self, last: str = "lvm") -> None:
-        """All stages up to `last`. Raises LvmError for a stage that is none."""
+        """Run all stages up to `last`. Raises LvmError for an unknown stage."""
         if last not in STAGES:
             raise LvmError(f"stage must be one of {', '.join(STAGES)}, got {last}")
         self._check_batches(last)
         torch.set_num_threads(self.recipe.threads)
         self.folder.mkdir(parents=True, exist_ok=True)
-        taught = self._stage("backbone", self._backbone)
+        backbone = self._run_stage("backbone", self._train_backbone)
         if last == "backbone":
             return
         network = make_untrained(self.recipe.network, self.recipe.seed)
-        network.backbone.load_state_dict(select_prefix(taught, "backbone."))
-        looks = range(self.recipe.data.showings)
-        videos = Showings([self._videos(network, "train", look) for look in looks], self.recipe.seed)
-        tube = self._reader(videos, select_prefix(taught, "identity."))
+        network.backbone.load_state_dict(select_prefix(backbone, "backbone."))
+        views = range(self.recipe.data.showings)
+        videos = EpochViews([self._encode_videos(network, "train", view) for view in views], self.recipe.seed)
+        reader = self._make_reader(videos, select_prefix(backbone, "identity."))
         if last == "tubedetr":
             return
-        held_out = self._videos(network, "val")
-        learned = self._stage("lvm", lambda: self._lvm(videos, held_out, tube))
+        held_out = self._encode_videos(network, "val")
+        learned = self._run_stage("lvm", lambda: self._train_lvm(videos, held_out, reader))
         network.sampler.load_state_dict(select_prefix(learned, "sampler."))
         network.reader.load_state_dict(select_prefix(learned, "reader."))
-        if not self.team.rank:
-            save_checkpoint(network, self._judged(network, held_out), self.folder / CHECKPOINT)
+        if not self.processes.rank:
+            save_checkpoint(network, self._make_validated_card(network, held_out), self.folder / CHECKPOINT)
 
     def _check_batches(self, last: str) -> None:
-        """Raises LvmError for what would otherwise be found out when the first stages are done."""
+        """Raise LvmError for errors that would otherwise appear only after the first stages."""
         if last != "lvm":
             return
-        batch, videos = self.recipe.lvm.batch, self.footage.count("train")
+        batch, videos = self.recipe.lvm.batch, self.dataset.count("train")
         if videos < batch:
             raise LvmError(
                 f"lvm.batch={batch} distinct videos need as many videos to learn from, got {videos}: set "
                 f"lvm.batch to {videos}"
             )
-        if batch % self.team.size:
+        if batch % self.processes.size:
             raise LvmError(
-                f"lvm.batch must be a multiple of the {self.team.size} processes, got {batch}; change it or "
-                "--nproc-per-node"
+                f"lvm.batch must be a multiple of the {self.processes.size} processes, got {batch}; "
+                "change it or --nproc-per-node"
             )
 
-    def _judged(self, network: LvmNet, held_out: Sequence[VideoCache]) -> ModelCard:
-        """The card with what held-out videos say: how sure answers may be, and how often they are right."""
+    def _make_validated_card(self, network: LvmNet, held_out: Sequence[VideoCache]) -> ModelCard:
+        """Return the card with thresholds and accuracy measured on held-out videos."""
         from export.evaluation.confidence import calibrate
         from export.evaluation.evaluate import Setting, evaluate
         from export.evaluation.query_sets import make_queries
@@ -125,61 +128,63 @@ class Training:
 
         card = self.card()
         queries = make_queries(held_out, seed=self.recipe.seed)
-        # A memory that it was not trained with would be judged by a sampler that has learned nothing.
+        # With the sampler of the training: another one would not have learned anything.
         setting = Setting(self.recipe.lvm.sampler, seed=self.recipe.seed)
-        found = evaluate(Model.from_network(network, card), held_out, queries, setting)
-        thresholds = calibrate(found.results)
-        said = summarise_for_manifest(found.results, found.events, thresholds.time_head, "validation")
-        training = card.training.model_copy(update={"results": card.training.results | said})
+        evaluation = evaluate(Model.from_network(network, card), held_out, queries, setting)
+        thresholds = calibrate(evaluation.results)
+        results = summarise_for_manifest(
+            evaluation.results, evaluation.events, thresholds.time_head, "validation"
+        )
+        training = card.training.model_copy(update={"results": card.training.results | results})
         return replace(card, training=training, thresholds=thresholds)
 
     def card(self) -> ModelCard:
-        """What the checkpoint says of itself before it is judged."""
-        recipe = without_folders(self.recipe)
+        """Return the checkpoint's card before validation."""
+        recipe = strip_folders(self.recipe)
         record = TrainingRecord(
             trained=True,
             recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
             seed=recipe.seed,
-            data=json.dumps(self.footage.version() | self._looks() | self._origin),
-            results=self._validation(),
+            data=json.dumps(self.dataset.version() | self._describe_views() | self._origin),
+            results=self._read_validation(),
             held_out=self._held_out,
         )
-        return ModelCard(recipe.name, self.footage.classes, record)
+        return ModelCard(recipe.name, self.dataset.classes, record)
 
-    def _looks(self) -> dict[str, Any]:
-        """What the manifest says of them; nothing where all is as filmed."""
+    def _describe_views(self) -> dict[str, Any]:
+        """Return the manifest's record of augmented views; nothing if videos are shown as filmed only."""
         data = self.recipe.data
         if data.showings == 1:
             return {}
-        return {"looks": LOOKS, "showings": data.showings, "mirrored": data.mirrored}
+        return {"looks": VIEW_VERSION, "showings": data.showings, "mirrored": data.mirrored}
 
     # -- stages --------------------------------------------------------------------------------------------
 
-    def _backbone(self) -> nn.Module:
+    def _train_backbone(self) -> nn.Module:
         data, stage = self.recipe.data, self.recipe.backbone
         if not stage.optimiser.steps:
             assert self.start is not None
             likeness = self.start.reader.embed.likeness
-            kept = {"backbone": self.start.backbone}
-            return nn.ModuleDict(kept | ({} if likeness is None else {"identity": likeness.identity}))
+            modules = {"backbone": self.start.backbone}
+            return nn.ModuleDict(modules | ({} if likeness is None else {"identity": likeness.identity}))
         photos = None
         if data.products is not None and stage.photos_a_batch:
-            some_ask = data.folder is not None
-            photos = PhotoSet(data.products, data.held_out, some_ask=some_ask, cache=self.cache)
-        scenes = self.team.first_alone(lambda: self.footage.scenes(stage))
+            without_queries = data.folder is not None
+            photos = PhotoSet(data.products, data.held_out, without_queries=without_queries, cache=self.cache)
+        scenes = self.processes.rank_zero_first(lambda: self.dataset.make_scenes(stage))
         task = BackboneTask(self.recipe, scenes, photos, self.device)
-        trained = self._loop(task, stage.optimiser).train()
+        trained = self._make_loop(task, stage.optimiser).train()
         assert isinstance(trained, BackboneTrainer)
         return nn.ModuleDict({"backbone": trained.backbone, "identity": trained.identity})
 
-    def _reader(self, videos: Showings, identity: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        """The weights that a reader begins with; `identity` is what the backbone's pictures taught it."""
+    def _make_reader(self, videos: EpochViews, identity: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Return the reader's initial weights; `identity` is the product head trained with the backbone."""
         if self.recipe.tubedetr.optimiser.steps:
-            return self._stage("tubedetr", lambda: self._tubedetr(videos, identity))
+            return self._run_stage("tubedetr", lambda: self._train_tubedetr(videos, identity))
         assert self.start is not None
         return self.start.reader.state_dict()
 
-    def _tubedetr(self, videos: Showings, identity: dict[str, torch.Tensor]) -> nn.Module:
+    def _train_tubedetr(self, videos: EpochViews, identity: dict[str, torch.Tensor]) -> nn.Module:
         stage = self.recipe.tubedetr
         task = TubeTask(self.recipe.network, stage, videos, self.recipe.seed, self.device)
         assert isinstance(task.module, TubeTrainer)
@@ -189,34 +194,34 @@ class Training:
         if stage.from_start:
             assert self.start is not None
             task.module.tubedetr.load_state_dict(self.start.reader.state_dict(), strict=False)
-        trained = self._loop(task, stage.optimiser).train()
+        trained = self._make_loop(task, stage.optimiser).train()
         assert isinstance(trained, TubeTrainer)
         return trained.tubedetr
 
-    def _lvm(
-        self, videos: Showings, held_out: Sequence[VideoCache], tube: dict[str, torch.Tensor]
+    def _train_lvm(
+        self, videos: EpochViews, held_out: Sequence[VideoCache], reader: dict[str, torch.Tensor]
     ) -> nn.Module:
         recipe = self.recipe
-        task = LvmTask(recipe.network, recipe.lvm, videos, recipe.seed, self.team, self.device)
+        task = LvmTask(recipe.network, recipe.lvm, videos, recipe.seed, self.processes, self.device)
         assert isinstance(task.module, LvmTrainer)
-        task.module.reader.load_state_dict(tube, strict=False)
+        task.module.reader.load_state_dict(reader, strict=False)
         if not recipe.tubedetr.optimiser.steps:
             assert self.start is not None
-            if self.start.config.sampler == recipe.network.sampler:  # else it is learned anew
+            if self.start.config.sampler == recipe.network.sampler:  # otherwise it is learned from scratch
                 task.module.sampler.load_state_dict(self.start.sampler.state_dict(), strict=False)
-        self._learn_entries(task.module, videos.ways[0])
-        selection = Selection(
-            lambda module: self._judge(module, held_out),
-            max(1, recipe.lvm.optimiser.steps // _JUDGED),
+        self._train_entry_maker(task.module, videos.views[0])
+        selection = CheckpointSelection(
+            lambda module: self._compute_validation_loss(module, held_out),
+            max(1, recipe.lvm.optimiser.steps // _VALIDATIONS),
             self.folder / "lvm.best",
         )
-        trained = self._loop(task, recipe.lvm.optimiser, selection).train()
+        trained = self._make_loop(task, recipe.lvm.optimiser, selection).train()
         trained.load_state_dict(load_file(selection.path))
         return trained
 
-    def _learn_entries(self, module: LvmTrainer, videos: Sequence[VideoCache]) -> None:
-        """What makes text and region entries of clips; the start's, where that knows how."""
-        describe_classes(module.reader, self.footage.classes)
+    def _train_entry_maker(self, module: LvmTrainer, videos: Sequence[VideoCache]) -> None:
+        """Train the maker of text and region entries, unless the start has one."""
+        describe_classes(module.reader, self.dataset.classes)
         maker, recipe = module.sampler.entry, self.recipe
         if maker is None or (self.start is not None and self.start.config.queues):
             return
@@ -225,10 +230,10 @@ class Training:
         maker.requires_grad_(False)
         self.console.print(f"entries of clips: loss {loss:.4f} after {recipe.lvm.entry_steps} steps")
 
-    def _judge(self, module: nn.Module, held_out: Sequence[VideoCache]) -> float:
-        """Mean loss of answers about held-out videos, without noise.
+    def _compute_validation_loss(self, module: nn.Module, held_out: Sequence[VideoCache]) -> float:
+        """Return the mean loss of answers about held-out videos, without noise.
 
-        They are swept from their start, for up to `_VALIDATION_STEPS` clips.
+        Videos are visited in order from their start, up to `_VALIDATION_STEPS` clips.
         """
         network = self.recipe.network
         clip_s = network.clip_frames / network.sample_fps
@@ -241,7 +246,7 @@ class Training:
                 "curriculum_minutes": (longest,),
             }
         )
-        task = LvmTask(network, recipe, held_out, self.recipe.seed, Team(), self.device)
+        task = LvmTask(network, recipe, held_out, self.recipe.seed, ProcessGroup(), self.device)
         task.module.load_state_dict(module.state_dict())
         task.module.eval()
         total = 0.0
@@ -249,80 +254,86 @@ class Training:
         with torch.no_grad():
             for step in range(steps):
                 _, parts, output = task.module(task.batch(step))
-                task.after(step, output)
-                total += sum(float(value) for name, value in parts.items() if name not in GUIDANCE)
+                task.update(step, output)
+                total += sum(float(value) for name, value in parts.items() if name not in GUIDANCE_PARTS)
         return total / steps
 
-    def _loop(self, task: Any, optimiser: Any, selection: Selection | None = None) -> Run:
-        return Run(
+    def _make_loop(
+        self, task: Any, optimiser: Any, selection: CheckpointSelection | None = None
+    ) -> TrainingLoop:
+        return TrainingLoop(
             task,
             optimiser,
             self.folder,
             self.recipe.seed,
-            self.team,
+            self.processes,
             self.recipe.save_seconds,
             self.device,
             selection,
-            self._made_by(task.name),
+            self._make_recipe_key(task.name),
         )
 
-    # -- what they share -----------------------------------------------------------------------------------
+    # -- shared by stages ----------------------------------------------------------------------------------
 
-    def _stage(self, name: str, train: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
-        """Weights of a finished stage; it is run where its file is missing.
+    def _run_stage(self, name: str, train: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
+        """Return the weights of a stage, which is run if its file is missing.
 
-        Raises LvmError where the file was made by another recipe.
+        Raises LvmError if the file was made by another recipe.
         """
         file = self.folder / f"{name}.safetensors"
-        said = self._made_by(name)
-        if self.team.agreed(file.exists()):
+        key = self._make_recipe_key(name)
+        if self.processes.broadcast(file.exists()):
             with safe_open(file, framework="pt") as opened:
-                known = (opened.metadata() or {}).get("recipe")
-            if known != said:
+                made_by = (opened.metadata() or {}).get("recipe")
+            if made_by != key:
                 raise LvmError(
                     f"{file} was made by another recipe, seed, data or version than the one given; "
-                    "choose another --output, or remove the file to make it anew"
+                    "choose another --output, or remove the file to make it again"
                 )
         else:
             module = train()
-            if self.team.rank == 0:
+            if self.processes.rank == 0:
                 part = file.with_suffix(".part")
                 weights = {key: value.contiguous().cpu() for key, value in module.state_dict().items()}
-                save_file(weights, part, {"recipe": said})
+                save_file(weights, part, {"recipe": key})
                 part.replace(file)
-            self.team.wait()
+            self.processes.barrier()
         return load_file(file)
 
-    def _made_by(self, name: str) -> str:
-        """All that the weights of a stage depend on: its part of the recipe and those of earlier stages."""
+    def _make_recipe_key(self, name: str) -> str:
+        """Return everything that a stage's weights depend on: its part of the recipe and those of earlier
+        stages.
+
+        It is stored in the stages' files: another text would make them unusable.
+        """
         parts = STAGES[: STAGES.index(name) + 1]
-        looks = self.recipe.data.showings > 1 and name != "backbone"
-        shown = None if looks else {"data": {"showings", "mirrored"}}
-        said = self.recipe.model_dump_json(include={"seed", "network", "data", *parts}, exclude=shown)
-        said = f"{said} files {_FILES[name]}" + (f" looks {LOOKS}" if looks else "")
-        said = f"{said} of {self._files}" if self._files else said
-        return said if self.start is None else f"{said} from {hash_weights(self.start)}"
+        has_views = self.recipe.data.showings > 1 and name != "backbone"
+        unused = None if has_views else {"data": {"showings", "mirrored"}}
+        key = self.recipe.model_dump_json(include={"seed", "network", "data", *parts}, exclude=unused)
+        key = f"{key} files {_FILES[name]}" + (f" looks {VIEW_VERSION}" if has_views else "")
+        key = f"{key} of {self._files}" if self._files else key
+        return key if self.start is None else f"{key} from {hash_weights(self.start)}"
 
-    def _videos(self, network: LvmNet, split: Split, showing: int = 0) -> list[VideoCache]:
-        digest = hash_weights(network.backbone)
+    def _encode_videos(self, network: LvmNet, split: Split, view: int = 0) -> list[VideoCache]:
+        """Return the tokens of all videos of a split in one view, reporting progress on the console."""
+        digest, count = hash_weights(network.backbone), self.dataset.count(split)
         engine = TorchEngine(network.to(self.device), "backbone")
-        which = f"{split} videos" + (f", look {showing}" if showing else "")
-        with self.console.status(which) as status:
-            return self.team.first_alone(
-                lambda: self.footage.videos(
-                    split,
-                    engine,
-                    self.cache,
-                    digest,
-                    lambda number, of: status.update(f"{which}: {number} of {of}"),
-                    showing,
-                )
-            )
+        label = f"{split} videos" + (f", view {view}" if view else "")
 
-    def _validation(self) -> dict[str, float]:
-        best = Selection(lambda _: 0.0, 1, self.folder / "lvm.best").best()
+        def encode() -> list[VideoCache]:
+            videos = []
+            for video in self.dataset.encode_videos(split, engine, self.cache, digest, view):
+                videos.append(video)
+                status.update(f"{label}: {len(videos)} of {count}")
+            return videos
+
+        with self.console.status(label) as status:
+            return self.processes.rank_zero_first(encode)
+
+    def _read_validation(self) -> dict[str, float]:
+        best = CheckpointSelection(lambda _: 0.0, 1, self.folder / "lvm.best").read_best()
         return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
 
 
-GUIDANCE = ("relevance", "sampler", "outline")
-"""Parts of the loss that are no answers."""
+GUIDANCE_PARTS = ("relevance", "sampler", "outline")
+"""Parts of the loss that train tokens, not answers."""

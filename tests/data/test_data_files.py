@@ -11,10 +11,11 @@ import pytest
 
 from engines.errors import LvmError
 from export.data import derived_labels
-from export.data.checks import check, read
-from export.data.derived_labels import tell_apart
-from export.data.files import refuse_other, tracks_of, write_lines
+from export.data.checks import find_problems, read_data_folder
+from export.data.derived_labels import split_activity
+from export.data.files import check_overwritable, write_records
 from export.data.records import EventRecord, TrackRecord
+from tests.support.tracks import make_tracks
 
 CLASSES = {
     "activities": [
@@ -52,8 +53,8 @@ def folder(root: Path, **files: object) -> Path:
 
 
 def test_a_sound_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
-    data = read(folder(tmp_path))
-    assert check(tmp_path) == []
+    data = read_data_folder(folder(tmp_path))
+    assert find_problems(tmp_path) == []
     assert data.events["a"][0].instance == 2 and data.queries[0].activities == (0,)
     assert data.tracks["a"].box == pytest.approx(np.array([[0.1, 0.2, 0.3, 0.4]]))
     assert [one.doing for one in data.classes] == ["taking it", "returning it"]
@@ -95,33 +96,33 @@ def test_a_sound_folder_is_read_as_it_was_written(tmp_path: Path) -> None:
 def test_what_is_wrong_is_told_with_file_and_line(
     tmp_path: Path, files: dict[str, object], complaint: str
 ) -> None:
-    (problem, *_) = check(folder(tmp_path, **files))
+    (problem, *_) = find_problems(folder(tmp_path, **files))
     assert re.match(complaint, str(problem)), str(problem)
 
 
 def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
     folder(tmp_path, videos=[{**VIDEO, "seed": None, "path": "gone.mp4"}])
-    assert str(check(tmp_path)[0]).startswith("videos.jsonl:1: there is no file gone.mp4")
+    assert str(find_problems(tmp_path)[0]).startswith("videos.jsonl:1: there is no file gone.mp4")
     (tmp_path / "events.jsonl").unlink()
-    assert any(str(one).startswith("events.jsonl: there is no such file") for one in check(tmp_path))
+    assert any(str(one).startswith("events.jsonl: there is no such file") for one in find_problems(tmp_path))
     (tmp_path / "classes.json").unlink()
-    assert str(check(tmp_path)[0]).startswith("classes.json: there is no such file")
+    assert str(find_problems(tmp_path)[0]).startswith("classes.json: there is no such file")
     with pytest.raises(LvmError, match="no data folder at"):
-        check(tmp_path / "elsewhere")
+        find_problems(tmp_path / "elsewhere")
 
 
 def test_problems_are_collected_up_to_the_number_asked_for(tmp_path: Path) -> None:
     folder(tmp_path, events=[{**EVENT, "event": f"e{number}", "activity": 9} for number in range(50)])
-    assert [problem.line for problem in check(tmp_path, limit=7)] == [1, 2, 3, 4, 5, 6, 7]
+    assert [problem.line for problem in find_problems(tmp_path, limit=7)] == [1, 2, 3, 4, 5, 6, 7]
     with pytest.raises(LvmError, match=r"events.jsonl:1: .* 19 more.*export.data check"):
-        read(tmp_path)
+        read_data_folder(tmp_path)
 
 
 def test_tracks_and_queries_may_be_missing(tmp_path: Path) -> None:
     folder(tmp_path)
     (tmp_path / "tracks.jsonl").unlink()
     (tmp_path / "queries.jsonl").unlink()
-    data = read(tmp_path)
+    data = read_data_folder(tmp_path)
     assert len(data.tracks["a"].tick5) == 0 and data.queries == ()
 
 
@@ -129,31 +130,31 @@ def test_tracks_are_found_by_instance_and_tick() -> None:
     records = [
         TrackRecord.model_validate({**TRACK, "instance": i, "tick5": t}) for t in (9, 3) for i in (2, 1)
     ]
-    tracks = tracks_of(records)
-    assert tracks.of(1).tick5.tolist() == [3, 9]
+    tracks = make_tracks(records)
+    assert tracks.select(1).tick5.tolist() == [3, 9]
     assert tracks.between(3, 9).instance.tolist() == [1, 2]
-    assert len(tracks.of(5).tick5) == 0
+    assert len(tracks.select(5).tick5) == 0
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     place = tmp_path / "events.jsonl"
     event = EventRecord.model_validate(EVENT)
-    assert write_lines(place, [event, event]) == 2
+    assert write_records(place, [event, event]) == 2
 
     def failing() -> object:
         yield event
         raise RuntimeError("power cut")
 
     with pytest.raises(RuntimeError):
-        write_lines(place, failing())  # type: ignore[arg-type]
+        write_records(place, failing())  # type: ignore[arg-type]
     assert len(place.read_text().splitlines()) == 2
 
 
 def test_a_folder_with_other_files_is_not_written_into(tmp_path: Path) -> None:
-    refuse_other(folder(tmp_path))
+    check_overwritable(folder(tmp_path))
     (tmp_path / "holiday.jpg").touch()
     with pytest.raises(LvmError, match="holiday.jpg"):
-        refuse_other(tmp_path)
+        check_overwritable(tmp_path)
 
 
 def test_what_was_done_without_something_before_it_gets_a_class_of_its_own(tmp_path: Path) -> None:
@@ -163,18 +164,21 @@ def test_what_was_done_without_something_before_it_gets_a_class_of_its_own(tmp_p
     other = [VIDEO | {"video": "b"}], [EVENT | {"video": "b", "event": "take3", "t_s": 15, "t_e": 20}]
     root = folder(tmp_path, videos=[VIDEO, *other[0]], events=[*events, *other[1]])
     with pytest.raises(LvmError, match="remove it and ask anew"):
-        tell_apart(root, "take", "return", 30.0, "steal", "taking it for good")
+        split_activity(root, "take", "return", 30.0, "steal", "taking it for good")
     (root / "queries.jsonl").unlink()
-    assert tell_apart(root, "take", "return", 30.0, "steal", "taking it for good") == {"take": 1, "steal": 3}
-    assert check(root) == []
-    data = read(root)
+    assert split_activity(root, "take", "return", 30.0, "steal", "taking it for good") == {
+        "take": 1,
+        "steal": 3,
+    }
+    assert find_problems(root) == []
+    data = read_data_folder(root)
     assert [one.activity for one in data.events["a"]] == [2, 1, 0, 2]
     assert [one.activity for one in data.events["b"]] == [2]  # what happens elsewhere tells nothing
     assert data.names.activities[2].doing == "taking it for good" and len(data.tracks["a"].tick5) == 1
     with pytest.raises(LvmError, match="a new name is needed, got 'steal'"):
-        tell_apart(root, "take", "return", 30.0, "steal", "again")
+        split_activity(root, "take", "return", 30.0, "steal", "again")
     with pytest.raises(LvmError, match="activities of .* are take, return, steal, got 'scan'"):
-        tell_apart(root, "take", "scan", 30.0, "other", "other")
+        split_activity(root, "take", "scan", 30.0, "other", "other")
 
 
 def test_what_was_killed_between_two_files_can_be_repeated(
@@ -186,7 +190,14 @@ def test_what_was_killed_between_two_files_can_be_repeated(
     root = folder(tmp_path)
     (root / "queries.jsonl").unlink()
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(derived_labels, "write_lines", killed)
-        tell_apart(root, "take", "return", 30.0, "steal", "taking it for good")
-    assert tell_apart(root, "take", "return", 30.0, "steal", "taking it for good") == {"take": 0, "steal": 1}
-    assert check(root) == [] and [one.name for one in read(root).classes] == ["take", "return", "steal"]
+        patch.setattr(derived_labels, "write_records", killed)
+        split_activity(root, "take", "return", 30.0, "steal", "taking it for good")
+    assert split_activity(root, "take", "return", 30.0, "steal", "taking it for good") == {
+        "take": 0,
+        "steal": 1,
+    }
+    assert find_problems(root) == [] and [one.name for one in read_data_folder(root).classes] == [
+        "take",
+        "return",
+        "steal",
+    ]

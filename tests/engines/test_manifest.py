@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from edge_runtime.config.paths import default_bundle
 from engines.manifest import Manifest
-from export.training.data.world_pool import WORLDS
+from export.training.data.world_pool import WORLD_VERSION
 from export.training.recipe import Recipe
 
 
@@ -74,7 +74,7 @@ def test_the_shipped_manifest_says_how_it_was_learned_and_what_came_of_it(shippe
     training = Manifest.model_validate_json(shipped).training
     network = json.loads(shipped)["network"]
     assert Recipe.model_validate(json.loads(training.recipe) | {"network": network, "data": {}}).lvm
-    assert json.loads(training.data)["worlds"] == WORLDS, "made of worlds that can still be drawn"
+    assert json.loads(training.data)["worlds"] == WORLD_VERSION, "made of worlds that can still be drawn"
     assert not re.search(r"/(work|home|root|tmp)/", shipped)
     cells = {
         f"test.{a}.{b}.recall_1x" for a in ("activity", "object", "time") for b in ("short", "medium", "long")

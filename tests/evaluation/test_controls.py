@@ -42,7 +42,7 @@ def test_the_oracle_covers_all_events_before_it_doubles_any() -> None:
 def test_the_oracle_ranks_all_evidence_before_anything_else() -> None:
     video, scores = cache(), make_oracle_scores(cache())
     tick, cell = np.repeat(video.ticks, CELLS), np.tile(np.arange(CELLS), len(video.ticks))
-    evidence = (video.truth.evidence(tick, cell) >= 0).reshape(scores.shape)
+    evidence = (video.truth.find_evidence(tick, cell) >= 0).reshape(scores.shape)
     assert scores[evidence].min() > scores[~evidence].max()
     assert len(np.unique(scores[~evidence])) == (~evidence).sum()
 

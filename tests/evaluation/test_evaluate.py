@@ -201,5 +201,5 @@ def test_what_cannot_be_asked_is_said(wrong: dict[str, object], said: str) -> No
 
 
 def test_the_corners_are_where_the_truth_says() -> None:
-    ticks, boxes = cache().truth.boxes(0)
+    ticks, boxes = cache().truth.select_boxes(0)
     assert ticks[0] == 50 and boxes[0] == pytest.approx(CORNERS[0])

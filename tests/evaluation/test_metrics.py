@@ -64,7 +64,7 @@ def test_box_iou_of_known_boxes():
 
 def test_boxes_are_interpolated_between_ticks_and_held_beyond_them():
     boxes = [[0.4, 0.0, 0.5, 0.1], [0.0, 0.0, 0.1, 0.1]]
-    told = metrics.interpolated([20, 10], boxes, [0, 10, 15, 20, 99])
+    told = metrics.interpolate_boxes([20, 10], boxes, [0, 10, 15, 20, 99])
     assert told[:, 0] == pytest.approx([0, 0, 0.2, 0.4, 0.4])
 
 
@@ -99,7 +99,7 @@ def test_tiou_of_known_spans():
 
 
 def test_an_iou_of_exactly_the_threshold_is_not_positive():
-    assert metrics.positive([0.3, 0.31, 0.29]).tolist() == [False, True, False]
+    assert metrics.is_positive([0.3, 0.31, 0.29]).tolist() == [False, True, False]
 
 
 def event(t_s, t_e, instance=1):
@@ -118,7 +118,7 @@ def test_tubes_are_the_active_boxes_of_the_events_product_until_its_exclusive_en
         track(15, CELL_0), track(10, CELL_0), track(20, CELL_0), track(9, CELL_0),
         track(11, CELL_0, active=0), track(12, CELL_0, instance=2), track(13, CELL_0, video="w"),
     ]  # fmt: skip
-    tubes = metrics.event_tubes([event(2, 4), event(50, 60)], tracks)
+    tubes = metrics.make_event_tubes([event(2, 4), event(50, 60)], tracks)
     assert [tube.ticks.tolist() for tube in tubes] == [[10, 15], []]
     assert tubes[0].boxes.shape == (2, 4) and tubes[1].boxes.shape == (0, 4)
 
@@ -132,14 +132,14 @@ def test_a_cell_is_evidence_from_a_quarter_of_the_smaller_area():
 
 
 def test_a_token_is_evidence_only_at_its_own_tick_and_cell():
-    tubes = metrics.event_tubes([event(2, 4), event(50, 60)], [track(10, CELL_0), track(15, CELL_0)])
+    tubes = metrics.make_event_tubes([event(2, 4), event(50, 60)], [track(10, CELL_0), track(15, CELL_0)])
     ticks, cells = np.array([10, 10, 15, 12, 99, 0]), np.array([0, 1, 0, 0, 0, 0])
     assert [metrics.is_evidence(tube, ticks, cells).sum() for tube in tubes] == [2, 0]
 
 
 def test_coverage_is_the_share_of_events_with_enough_evidence():
     assert metrics.coverage([0, 1, 4, 9]) == 0.75
-    assert metrics.coverage([0, 1, 4, 9], least=4) == 0.5
+    assert metrics.coverage([0, 1, 4, 9], min_tokens=4) == 0.5
 
 
 def test_calibration_error_of_known_bins():

@@ -31,7 +31,7 @@ def test_boxes_are_those_of_the_event() -> None:
     assert queries
     for query in queries:
         event = int(find_target_events(query, cache().truth)[0])
-        ticks, boxes = cache().truth.boxes(event)
+        ticks, boxes = cache().truth.select_boxes(event)
         known = {
             int(tick): tuple(float(side) for side in box) for tick, box in zip(ticks, boxes, strict=True)
         }

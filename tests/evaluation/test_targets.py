@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.data.metrics import coverage, event_tubes, is_evidence
+from export.data.metrics import coverage, is_evidence, make_event_tubes
 from export.evaluation.targets import EvidenceIndex, classify_window, find_asked_window, find_target_events
 from tests.support.evaluation_videos import cache, queries, query, truth
 
@@ -53,7 +53,7 @@ def test_counts_are_those_of_the_coverage_metric() -> None:
         for i in (0, 1)
         for tick in range(46 * 5)
     ]
-    counts = [is_evidence(tube, tokens[0] * 5, tokens[1]).sum() for tube in event_tubes(EVENTS, tracks)]
+    counts = [is_evidence(tube, tokens[0] * 5, tokens[1]).sum() for tube in make_event_tubes(EVENTS, tracks)]
     assert known.count_by_event().tolist() == counts and coverage(counts) == 1
 
 

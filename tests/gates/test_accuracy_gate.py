@@ -10,9 +10,9 @@ import pytest
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import GRAPHS
-from export.data.candidates import Rules
-from export.data.query_writer import ask_all
-from export.data.world_set import world_video, write_worlds
+from export.data.candidates import QueryRules
+from export.data.query_writer import write_queries
+from export.data.world_set import make_world_video, write_worlds
 from export.evaluation.results import Result, SpanResult
 from export.gates import accuracy
 from export.gates.accuracy import measure_accuracy
@@ -35,8 +35,8 @@ class OnlyManifest(Bundle):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    write_worlds(root, [world_video(4, minutes=0.6, split="val")])
-    ask_all(root, rules=Rules(per_cell=3))
+    write_worlds(root, [make_world_video(4, minutes=0.6, split="val")])
+    write_queries(root, rules=QueryRules(per_cell=3))
     return root
 
 

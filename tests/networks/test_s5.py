@@ -139,7 +139,7 @@ def test_training_carries_each_videos_state_from_visit_to_visit():
             assert torch.equal(batch["carried"][row], expected)
         with torch.no_grad():
             output = task.module(batch)[2]
-        task.after(step, output)
+        task.update(step, output)
         for row, video in enumerate(task._videos.tolist()):
             carried[video] = output["carried"][row]
             assert carried[video].any()
@@ -153,10 +153,10 @@ def test_answers_teach_time_constants_which_do_not_decay():
     for step in range(6):
         batch = task.batch(step)
         loss, _, output = task.module(batch)
-        task.after(step, output)
+        task.update(step, output)
     loss.backward()
     space = task.module.sampler.layers[0].space
     for parameter in (space.log_step, space.log_decay, space.frequency, space.read, space.through):
         assert parameter.grad is not None and parameter.grad.isfinite().all() and parameter.grad.any()
-    *_, dynamics = task.groups()
+    *_, dynamics = task.param_groups()
     assert dynamics["weight_decay"] == 0 and len(dynamics["params"]) == 3

@@ -9,7 +9,7 @@ from sklearn.metrics import average_precision_score
 
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
-from export.data.files import Dataset, tracks_of
+from export.data.files import DataFolder
 from export.data.records import Classes, NamedActivity, TrackRecord, Video
 from export.evaluation.bootstrap import Plan
 from export.papers.detection.average_precision import (
@@ -26,6 +26,7 @@ from export.papers.detection.region_tokens import RegionTokens, fit_region_token
 from export.papers.detection.train import evaluate_head, predict, train_head
 from tests.support.detection_videos import ACTIVITIES, REGIONS, WIDTH, assert_knows_only_the_past, toy_video
 from tests.support.evaluation_videos import CORNERS, EVENTS, cache, network_config
+from tests.support.tracks import make_tracks
 
 IDLE = (0.4, 0.4, 0.6, 0.6)
 
@@ -45,11 +46,11 @@ def labelled(tmp_path, idle=(2,)):
     names = tuple(NamedActivity(id=i, name=f"a{i}", doing="doing") for i in range(2))
     video = Video(video="v", path="v.mp4", fps=5, width=64, height=64, duration_s=46, split="test")
     classes = tuple(ActivityClass(name=one.name, doing=one.doing) for one in names)
-    return Dataset(
+    return DataFolder(
         tmp_path,
         {"v": video},
         {"v": EVENTS},
-        {"v": tracks_of(tracks)},
+        {"v": make_tracks(tracks)},
         (),
         classes,
         Classes(activities=names),

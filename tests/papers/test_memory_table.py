@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 
 from engines.errors import LvmError
-from export.data.candidates import Rules
-from export.data.checks import read
-from export.data.files import EVENTS, QUERIES, write_lines
-from export.data.query_writer import ask_all
+from export.data.candidates import QueryRules
+from export.data.checks import read_data_folder
+from export.data.files import EVENTS, QUERIES, write_records
+from export.data.query_writer import write_queries
 from export.data.records import CropInVideo, QueryRecord
-from export.data.world_set import world_video, write_worlds
+from export.data.world_set import make_world_video, write_worlds
 from export.evaluation.evaluate import Evaluation
 from export.evaluation.results import EventResult
 from export.evaluation.run_folders import TrainedRun, save_evaluation
@@ -39,20 +39,23 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    write_worlds(root, [world_video(4, minutes=1, split="test")])
-    ask_all(root, rules=Rules(per_cell=4))
-    asked = list(read(root).queries)
+    write_worlds(root, [make_world_video(4, minutes=1, split="test")])
+    write_queries(root, rules=QueryRules(per_cell=4))
+    asked = list(read_data_folder(root).queries)
     at = next(n for n, one in enumerate(asked) if one.type == "activity")
     # As in own videos, which have no photographs of a catalogue.
     asked[at] = asked[at].model_copy(update={"crop": CropInVideo(tick5=10, box=(0.1, 0.1, 0.4, 0.5))})
-    write_lines(root / QUERIES, asked)
+    write_records(root / QUERIES, asked)
     return root
 
 
 @pytest.fixture(scope="module")
 def command(data: Path, runs: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     output = tmp_path_factory.mktemp("found")
-    head = {"map": [0.5, 0.4, 0.6], "by_activity": {activity.name: 0.5 for activity in read(data).classes}}
+    head = {
+        "map": [0.5, 0.4, 0.6],
+        "by_activity": {activity.name: 0.5 for activity in read_data_folder(data).classes},
+    }
     (output / "detection.json").write_text(json.dumps({"heads": {"text-6-1": head}}))
     contexts = [str(runs["text"]), str(runs["plain"])]
     return [
@@ -98,7 +101,7 @@ def test_what_was_answered_is_not_asked_again(
     found: dict[str, Any], command: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sys, "argv", command)
-    monkeypatch.setattr(memory_table, "answers", lambda *_: pytest.fail("asked again"))
+    monkeypatch.setattr(memory_table, "answer_queries", lambda *_: pytest.fail("asked again"))
     assert main() == 0
 
 
@@ -184,7 +187,7 @@ def test_answers_are_those_of_the_events_too(data: Path, tmp_path: Path) -> None
         for file in data.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
         (tmp_path / EVENTS).write_text((data / EVENTS).read_text() + more)
-        places.append(Comparison(read(tmp_path), "test", tmp_path, tmp_path)._questions)
+        places.append(Comparison(read_data_folder(tmp_path), "test", tmp_path, tmp_path)._questions)
     assert places[0] != places[1]
 
 

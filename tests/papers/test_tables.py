@@ -9,10 +9,10 @@ import pytest
 
 from engines.errors import LvmError
 from engines.manifest import Thresholds
-from export.data.candidates import Rules
-from export.data.checks import read
-from export.data.query_writer import ask_all
-from export.data.world_set import world_video, write_worlds
+from export.data.candidates import QueryRules
+from export.data.checks import read_data_folder
+from export.data.query_writer import write_queries
+from export.data.world_set import make_world_video, write_worlds
 from export.evaluation.evaluate import Evaluation
 from export.evaluation.markdown import render_page, render_table_1
 from export.evaluation.report import TABLE_CELLS
@@ -188,9 +188,9 @@ def test_a_run_without_results_names_the_remedy(runs: list[Path], tmp_path: Path
 
 
 def test_frame_loads_count_what_each_query_reads(tmp_path: Path) -> None:
-    write_worlds(tmp_path, [world_video(4, minutes=0.5, split="test")])
-    ask_all(tmp_path, rules=Rules(per_cell=4))
-    data = read(tmp_path)
+    write_worlds(tmp_path, [make_world_video(4, minutes=0.5, split="test")])
+    write_queries(tmp_path, rules=QueryRules(per_cell=4))
+    data = read_data_folder(tmp_path)
     found = frame_loads(data, "test", 1.0)
     counts = {
         kind: sum(query.type == kind for query in data.queries) for kind in ("activity", "object", "time")

@@ -9,9 +9,9 @@ import pytest
 
 from engines.errors import LvmError
 from export.bundle.writer import write_bundle
-from export.data.candidates import Rules
-from export.data.query_writer import ask_all
-from export.data.world_set import world_video, write_worlds
+from export.data.candidates import QueryRules
+from export.data.query_writer import write_queries
+from export.data.world_set import make_world_video, write_worlds
 from export.evaluation.cost_model import REST_QUERIES
 from export.evaluation.run_folders import TrainedRun
 from export.evaluation.stream_run import Model
@@ -37,8 +37,8 @@ LEAST = 3
 @pytest.fixture(scope="module")
 def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Timing, TrainedRun, Model]:
     root = tmp_path_factory.mktemp("timed")
-    write_worlds(root / "data", [world_video(seed, minutes=0.4, split="test") for seed in (4, 5)])
-    ask_all(root / "data", rules=Rules(per_cell=3, negatives=0.0))
+    write_worlds(root / "data", [make_world_video(seed, minutes=0.4, split="test") for seed in (4, 5)])
+    write_queries(root / "data", rules=QueryRules(per_cell=3, negatives=0.0))
     run = TrainedRun.open(make_run(root / "run"))
     model = Model.from_network(run.network, run.card)
     lanes = lanes_of(run, model, root / "data", "test", root / "cache")
@@ -104,7 +104,7 @@ def test_too_few_measured_queries_are_not_extrapolated(timed: tuple[Timing, Trai
 def test_a_folder_without_queries_names_the_command(
     tmp_path: Path, timed: tuple[Timing, TrainedRun, Model]
 ) -> None:
-    write_worlds(tmp_path, [world_video(4, minutes=0.2, split="test")])
+    write_worlds(tmp_path, [make_world_video(4, minutes=0.2, split="test")])
     with pytest.raises(LvmError, match="run python -m export.data queries"):
         lanes_of(timed[1], timed[2], tmp_path, "test", tmp_path / "cache")
 

@@ -19,42 +19,44 @@ from rich.console import Console
 from torch import nn
 
 from export.bundle.checkpoint import from_checkpoint
-from export.training.loop.distributed import Team, join_team
+from export.training.loop.distributed import ProcessGroup, join_process_group
 from export.training.recipe import Recipe
 from export.training.stages import CHECKPOINT, Training
-from tests.training.test_training_stages import recipe_of, started
+from tests.training.test_stages import recipe_of, started
 
 
 @dataclass(frozen=True)
-class Counted(Team):
+class Counted(ProcessGroup):
     waits: list[float] = field(default_factory=list)
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         self.waits.append(time.monotonic())
-        super().wait()
+        super().barrier()
 
 
 class Late(Training):
-    def _stage(self, name: str, train: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
-        time.sleep(self.team.rank)
-        return super()._stage(name, train)
+    def _run_stage(self, name: str, train: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
+        time.sleep(self.processes.rank)
+        return super()._run_stage(name, train)
 
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    one = join_team(torch.device("cpu"))
-    team = Counted(one.rank, one.size)
+    one = join_process_group(torch.device("cpu"))
+    processes = Counted(one.rank, one.size)
     first = folder / "whole" / "run"
-    sums = [trained(recipe_of(), first, team)]
+    sums = [trained(recipe_of(), first, processes)]
     sums.append(
-        trained(started(recipe_of(), first / CHECKPOINT, "backbone", "tubedetr"), folder / "on" / "run", team)
+        trained(
+            started(recipe_of(), first / CHECKPOINT, "backbone", "tubedetr"), folder / "on" / "run", processes
+        )
     )
-    print(json.dumps({"rank": team.rank, "waits": len(team.waits), "sums": sums}))
+    print(json.dumps({"rank": processes.rank, "waits": len(processes.waits), "sums": sums}))
 
 
-def trained(recipe: Recipe, run: Path, team: Team) -> float:
-    Late(recipe, run, run.parent / "cache", team, console=Console(file=io.StringIO())).run()
-    team.wait()  # the first member writes the checkpoint for all
+def trained(recipe: Recipe, run: Path, processes: ProcessGroup) -> float:
+    Late(recipe, run, run.parent / "cache", processes, console=Console(file=io.StringIO())).run()
+    processes.barrier()  # the first member writes the checkpoint for all
     network, _ = from_checkpoint(run / CHECKPOINT)
     return sum(float(value.double().abs().sum()) for value in network.state_dict().values())
 

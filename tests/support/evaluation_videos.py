@@ -14,7 +14,7 @@ from engines.manifest import ActivityClass, TrainingRecord
 from engines.network_config import NetworkConfig
 from export.bundle.writer import ModelCard
 from export.data.records import CropView, EventRecord, QueryRecord, TrackRecord
-from export.data.token_cache import VideoCache, cached
+from export.data.token_cache import VideoCache, encode_video
 from export.data.video_labels import VideoTruth
 from export.evaluation.stream_run import Model
 from export.networks.model import LvmNet, make_untrained
@@ -36,7 +36,7 @@ def truth() -> VideoTruth:
         for one in EVENTS
         for tick in range(round(one.t_s * 5), round(one.t_e * 5))
     ]
-    return VideoTruth.of_records(EVENTS, tracks)
+    return VideoTruth.from_records(EVENTS, tracks)
 
 
 def network_config(**changes: object) -> NetworkConfig:
@@ -68,7 +68,7 @@ def cache(name: str = "v", **changes: object) -> VideoCache:
                 x1, y1, x2, y2 = (round(side * 56) for side in CORNERS[one.instance])
                 image[y1:y2, x1:x2] = 255
         frames.append((float(t), image))
-    return cached(name, iter(frames), photos, truth(), config, fake_backbone(config))
+    return encode_video(name, iter(frames), photos, truth(), config, fake_backbone(config))
 
 
 def query(kind: str, qid: str = "", event: int = 0, **changes: object) -> QueryRecord:

@@ -11,9 +11,10 @@ import torch
 from numpy.typing import NDArray
 
 from engines.network_config import NetworkConfig
-from export.data.token_cache import VideoCache, cached
+from export.data.token_cache import VideoCache, encode_video
 from export.data.video_labels import VideoTruth
-from export.training.loop.distributed import Team
+from export.training.loop.distributed import ProcessGroup
+from export.training.lvm.memory_bank import MemoryBank
 from export.training.lvm.task import LvmTask
 from export.training.recipe import LvmRecipe, Optimiser
 from tests.support.fakes import fake_backbone, small_network
@@ -46,7 +47,7 @@ def toy_recipe(**changes: Any) -> LvmRecipe:
 
 def toy_task(config: NetworkConfig | None = None, seed: int = 0, **changes: Any) -> LvmTask:
     """The third stage on the toy videos."""
-    return LvmTask(config or toy_config(), toy_recipe(**changes), toy_caches(), seed, Team(), CPU)
+    return LvmTask(config or toy_config(), toy_recipe(**changes), toy_caches(), seed, ProcessGroup(), CPU)
 
 
 @lru_cache(maxsize=1)
@@ -66,7 +67,14 @@ def toy_cache(
     truth = toy_truth(seed, seconds) if truth is None else truth
     photos = [[_patch(product, view) for view in range(2)] for product in range(PRODUCTS)]
     frames = toy_frames(truth, seed, seconds)
-    return cached(f"toy-{seed}", frames, photos, truth, config, fake_backbone(config))
+    return encode_video(f"toy-{seed}", frames, photos, truth, config, fake_backbone(config))
+
+
+def bank_checksum(bank: MemoryBank) -> float:
+    """Equal banks have equal sums."""
+    weights = torch.arange(1, bank.tick.numel() + 1, dtype=torch.float64)
+    stamps = (bank.tick * 49 + bank.cell).flatten() * bank.valid.flatten()
+    return float((stamps * weights.remainder(977)).sum() + bank.features.double().sum())
 
 
 def toy_truth(seed: int, seconds: int = SECONDS) -> VideoTruth:

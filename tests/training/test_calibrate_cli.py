@@ -75,7 +75,7 @@ def test_a_manifest_tells_how_the_bundle_answers_what_it_was_not_fitted_to(
 
 
 @pytest.mark.parametrize(
-    ("split", "said"), [("test", "what is tested is not to be fitted to"), ("train", "has no results")]
+    ("split", "said"), [("test", "test data must not be used for fitting"), ("train", "has no results")]
 )
 def test_what_cannot_be_fitted_is_said(bundle: Path, tmp_path: Path, split: str, said: str) -> None:
     results = _results(tmp_path / "r")

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from engines.errors import LvmError
-from export.training.loop.distributed import Team, join_team, own_device
+from export.training.loop.distributed import ProcessGroup, join_process_group, local_device
 
 ROOT = Path(__file__).parents[2]
 
@@ -26,12 +26,12 @@ def team_of_two(script, folder):
     """What both members say, each its last line."""
     port, processes = free_port(), []
     for rank in range(2):
-        team = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
+        environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", f"tests.support.{script}", str(folder)],
-                env={**os.environ, **team, **place, "PYTHONPATH": str(ROOT)},
+                env={**os.environ, **environment, **place, "PYTHONPATH": str(ROOT)},
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -50,7 +50,7 @@ def team_of_two(script, folder):
 @pytest.fixture(scope="module")
 def members(tmp_path_factory):
     """What both members of one training say, and the folder of their run."""
-    folder = tmp_path_factory.mktemp("team")
+    folder = tmp_path_factory.mktemp("processes")
     return team_of_two("ddp_member", folder), folder
 
 
@@ -97,25 +97,29 @@ def test_what_the_first_answers_is_everyones_answer(members):
 
 def test_alone_there_is_no_team(monkeypatch):
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    assert join_team(torch.device("cpu")) == Team(0, 1)
+    assert join_process_group(torch.device("cpu")) == ProcessGroup(0, 1)
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert join_team(torch.device("cpu")) == Team(0, 1)
+    assert join_process_group(torch.device("cpu")) == ProcessGroup(0, 1)
 
 
 def test_alone_everything_is_ones_own():
-    team, module, tensor = Team(), torch.nn.Linear(1, 1), torch.arange(3)
-    assert team.wrapped(module) is module and team.gathered(tensor) is tensor
-    assert team.slice([1, 2, 3]) == [1, 2, 3] and team.first_alone(lambda: 5) == 5
+    processes, module, tensor = ProcessGroup(), torch.nn.Linear(1, 1), torch.arange(3)
+    assert processes.wrap(module) is module and processes.all_gather(tensor) is tensor
+    assert processes.slice([1, 2, 3]) == [1, 2, 3] and processes.rank_zero_first(lambda: 5) == 5
 
 
 def test_a_batch_is_shared_in_equal_parts():
-    assert [Team(rank, 3).slice(range(6)) for rank in range(3)] == [range(0, 2), range(2, 4), range(4, 6)]
+    assert [ProcessGroup(rank, 3).slice(range(6)) for rank in range(3)] == [
+        range(0, 2),
+        range(2, 4),
+        range(4, 6),
+    ]
     with pytest.raises(LvmError, match="multiple of the 3 processes, got 7"):
-        Team(0, 3).slice(range(7))
+        ProcessGroup(0, 3).slice(range(7))
 
 
 def test_each_member_has_its_own_gpu(monkeypatch):
     monkeypatch.setenv("LOCAL_RANK", "3")
-    assert own_device("cuda") == torch.device("cuda", 3) and own_device("cpu") == torch.device("cpu")
+    assert local_device("cuda") == torch.device("cuda", 3) and local_device("cpu") == torch.device("cpu")
     monkeypatch.delenv("LOCAL_RANK")
-    assert own_device("cuda") == torch.device("cuda")
+    assert local_device("cuda") == torch.device("cuda")

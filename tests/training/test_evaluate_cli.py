@@ -13,25 +13,27 @@ from typer.testing import CliRunner
 from engines.errors import LvmError
 from export.bundle.checkpoint import from_checkpoint
 from export.bundle.writer import write_bundle
-from export.data.candidates import Rules
-from export.data.checks import read
-from export.data.files import QUERIES, write_lines
-from export.data.query_writer import ask_all
+from export.data.candidates import QueryRules
+from export.data.checks import read_data_folder
+from export.data.files import QUERIES, write_records
+from export.data.query_writer import write_queries
 from export.data.records import CropInVideo
-from export.data.world_set import world_video, write_worlds
+from export.data.world_set import make_world_video, write_worlds
 from export.evaluation.run_folders import SYSTEMS, TrainedRun, read_baselines, read_events, read_results
 from export.evaluation.stream_run import Model
 from export.evaluation.videos import encode_crops, open_caches
 from export.quantization.plan import Plan
-from export.training.evaluate_cli import answers, register
+from export.training.evaluate_cli import answer_queries, register
 from tests.support.evaluation_runs import make_run
 
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
-    write_worlds(root, [world_video(3, minutes=1, split="val"), world_video(4, minutes=1, split="test")])
-    ask_all(root, rules=Rules(per_cell=4))
+    write_worlds(
+        root, [make_world_video(3, minutes=1, split="val"), make_world_video(4, minutes=1, split="test")]
+    )
+    write_queries(root, rules=QueryRules(per_cell=4))
     return root
 
 
@@ -52,7 +54,7 @@ def test_all_systems_answer_all_queries_of_the_split(run: Path, data: Path) -> N
     assert found.exit_code == 0, found.output
     said = json.loads(found.output.splitlines()[-1])
     assert set(said["systems"]) == set(SYSTEMS) and said["split"] == "test"
-    asked = {one.qid for one in read(data).queries if one.video == "L1-4"}
+    asked = {one.qid for one in read_data_folder(data).queries if one.video == "L1-4"}
     for system in SYSTEMS:
         results = read_results([run], "test", system)
         assert results is not None and {one.qid for one in results} == asked
@@ -82,7 +84,7 @@ def test_a_bundle_is_evaluated_and_nothing_is_written_into_it(run: Path, data: P
 
 
 def test_a_video_is_seen_once_by_each_backbone(run: Path, data: Path, tmp_path: Path) -> None:
-    opened, folder = TrainedRun.open(run), read(data)
+    opened, folder = TrainedRun.open(run), read_data_folder(data)
     model = Model.from_network(opened.network, opened.card)
     for digest in ("one", "one", "two"):
         caches = list(open_caches(folder, "test", opened.config, model.backbone, digest, tmp_path))
@@ -91,7 +93,7 @@ def test_a_video_is_seen_once_by_each_backbone(run: Path, data: Path, tmp_path: 
 
 
 def test_crops_out_of_the_video_are_encoded_by_the_backbone(run: Path, data: Path, tmp_path: Path) -> None:
-    opened, folder = TrainedRun.open(run), read(data)
+    opened, folder = TrainedRun.open(run), read_data_folder(data)
     model = Model.from_network(opened.network, opened.card)
     query = next(one for one in folder.queries if one.type == "activity")
     crops = [CropInVideo(tick5=tick, box=(0.1, 0.1, 0.5, 0.9)) for tick in (50, 50, 200)]
@@ -188,6 +190,8 @@ def test_what_cannot_be_done_is_said(run: Path, data: Path, options: list[str], 
 def test_a_folder_without_queries_names_the_command(run: Path, data: Path, tmp_path: Path) -> None:
     for file in data.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
-    write_lines(tmp_path / QUERIES, [])
+    write_records(tmp_path / QUERIES, [])
     with pytest.raises(LvmError, match="run python -m export.data queries"):
-        answers(TrainedRun.open(run), read(tmp_path), "test", ["lvm-net"], tmp_path, tmp_path)
+        answer_queries(
+            TrainedRun.open(run), read_data_folder(tmp_path), "test", ["lvm-net"], tmp_path, tmp_path
+        )

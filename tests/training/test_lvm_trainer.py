@@ -19,7 +19,7 @@ def warm(task, steps=6):
     for step in range(steps):
         batch = task.batch(step)
         with torch.no_grad():
-            task.after(step, task.module(batch)[2])
+            task.update(step, task.module(batch)[2])
     return task.batch(steps)
 
 
@@ -73,7 +73,7 @@ def test_parts_are_finite_and_sum_to_the_loss():
     task = toy_task(new_queries=3)
     for step in range(8):
         loss, parts, memory = task.module(task.batch(step))
-        task.after(step, memory)
+        task.update(step, memory)
         assert all(math.isfinite(float(value.detach())) for value in parts.values())
         torch.testing.assert_close(loss, torch.stack(list(parts.values())).sum())
 
@@ -130,7 +130,7 @@ def test_without_noise_what_is_kept_is_what_the_runtime_would_select(spread):
     batch = warm(task)
     task.module.eval()
     with torch.no_grad():
-        kept = task.module._keep(batch)
+        kept = task.module._select(batch)
     for row in range(2):
         both = {
             name: torch.cat([batch[f"memory_{name}"], batch[f"clip_{name}"]], 1)[row].numpy()
@@ -195,11 +195,11 @@ def test_new_memories_carry_no_gradient_and_no_weight():
 def test_decoder_steps_of_a_place_lie_where_something_in_the_window_is_remembered():
     task = toy_task(new_queries=6)
     batch = warm(task)
-    kept = task.module._keep(batch)
+    kept = task.module._select(batch)
     tick = torch.cat([kept.memory["tick"], batch["recent_tick"]], 1)[batch["slot"]]
     valid = torch.cat([kept.memory["valid"], batch["recent_valid"]], 1)[batch["slot"]]
     inside = valid & (tick >= batch["start"][:, None]) & (tick <= batch["end"][:, None])
-    steps, real = task.module._steps(batch, tick, inside)
+    steps, real = task.module._choose_steps(batch, tick, inside)
     assert 1 in batch["kind"]
     for row in range(len(steps)):
         told = set(steps[row][real[row]].tolist())

@@ -25,7 +25,7 @@ import torch
 
 from edge_runtime.config.paths import default_bundle
 from engines.errors import LvmError
-from export.data.checks import read
+from export.data.checks import read_data_folder
 from export.data.files import CLASSES, EVENTS, TRACKS, VIDEOS
 from export.data.records import Classes
 from export.evaluation.run_folders import TrainedRun
@@ -45,7 +45,7 @@ def seen(
     run: TrainedRun, arguments: argparse.Namespace
 ) -> tuple[list[RegionVideo], list[RegionVideo], list[str]]:
     """Training and unseen videos as the backbone of `run` sees them, and the names of the activities."""
-    data = read(arguments.data)
+    data = read_data_folder(arguments.data)
     rule = ClipRule(arguments.frames, arguments.regions)
     cache = arguments.cache or arguments.output / "cache"
     with progress(sum(video.split in ("train", arguments.split) for video in data.videos.values())) as step:

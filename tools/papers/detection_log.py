@@ -21,8 +21,8 @@ from edge_runtime.activity.occurrences import Occurrences
 from edge_runtime.activity.recognizer import Detection
 from edge_runtime.activity.row import Row
 from edge_runtime.frame import TICKS_PER_SECOND
-from export.data.checks import read
-from export.data.files import Dataset
+from export.data.checks import read_data_folder
+from export.data.files import DataFolder
 from export.evaluation.run_folders import TrainedRun
 from export.papers.detection.clips import Real, RegionVideo
 from export.papers.detection.named import make_head
@@ -63,7 +63,7 @@ def rows_of(video: RegionVideo, probability: Real, least: float, names: Sequence
     return list(rows.values())
 
 
-def events_of(data: Dataset, video: RegionVideo) -> World:
+def events_of(data: DataFolder, video: RegionVideo) -> World:
     return World([Happened(one.activity, one.t_s, one.t_e) for one in data.events[video.name]])
 
 
@@ -73,7 +73,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    data = read(arguments.data)
+    data = read_data_folder(arguments.data)
     train, test, names = seen(TrainedRun.open(arguments.model), arguments)
     if arguments.learned_regions:
         train, test = with_learned_regions(train, test, arguments)
@@ -89,7 +89,7 @@ def main() -> None:
 
 
 class _Log:
-    def __init__(self, data: Dataset, names: Sequence[str]) -> None:
+    def __init__(self, data: DataFolder, names: Sequence[str]) -> None:
         self._data, self._names = data, names
 
     def judge(self, told: Sequence[tuple[RegionVideo, Real]], least: float) -> dict[str, object]:

@@ -9,7 +9,7 @@ learns to score the same candidates as far above or below the threshold of being
 spreads its memory: of being relevant, `edge_runtime/memory/diversity.py`), carrying its state from clip to
 clip, and to score them alike under other dropout and with a few other tokens missing from the memory (R-Drop,
 Liang et al. 2021): a scan answers one token with a hundred small changes, by which an engine in halves drifts
-away from its network (docs/memories.md).
+away from its network (docs/lab/memories.md).
 
 No label is used: this is minutes where a training is hours, and a start for one (`lvm-train` with
 `start: RUN/checkpoint.safetensors`). A bundle of S5 teaches nobody, nor does one with text or region context,
@@ -37,7 +37,7 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from export.bundle.checkpoint import from_bundle, save_checkpoint
-from export.data.checks import read
+from export.data.checks import read_data_folder
 from export.data.token_cache import VideoCache
 from export.evaluation.stream_run import Model, build_memory
 from export.evaluation.videos import open_caches
@@ -236,7 +236,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     refuse_teacher(Bundle.open(given.bundle).manifest.network, given.bundle)
     network, card = from_bundle(given.bundle)
     model = Model.from_network(network, card)
-    data = read(given.data)
+    data = read_data_folder(given.data)
     caches = open_caches(
         data, given.split, network.config, model.backbone, hash_weights(network.backbone), given.cache
     )

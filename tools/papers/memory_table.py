@@ -32,15 +32,15 @@ import torch
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from export.bundle.writer import write_bundle
-from export.data.checks import read
-from export.data.files import EVENTS, QUERIES, Dataset
+from export.data.checks import read_data_folder
+from export.data.files import EVENTS, QUERIES, DataFolder
 from export.data.records import Split
 from export.evaluation.run_folders import CHECKPOINT, OWN, TrainedRun, is_bundle, results_file
 from export.evaluation.stream_run import Model
 from export.evaluation.videos import encode_crops, open_caches
 from export.onnx_graphs.external_weights import hash_weights
 from export.quantization.plan import Plan
-from export.training.evaluate_cli import answers
+from export.training.evaluate_cli import answer_queries
 from tools.console import finish, run_tool
 from tools.papers.memory_comparison import Way, compared, table
 from tools.papers.memory_costs import costs
@@ -61,7 +61,7 @@ class _Asked:
 class Comparison:
     """Everything that is asked about one data folder, with its answers in `output`."""
 
-    def __init__(self, data: Dataset, split: Split, cache: Path, output: Path) -> None:
+    def __init__(self, data: DataFolder, split: Split, cache: Path, output: Path) -> None:
         self.data, self.split, self.cache, self.output = data, split, cache, output
         said = [(data.root / name).read_bytes() for name in (QUERIES, EVENTS)]
         self._questions = hashlib.sha256(b"".join(said)).hexdigest()[:8]
@@ -81,7 +81,7 @@ class Comparison:
         place = self.output / "answers" / f"{answered_by(run)}-{self._questions}"
         if not results_file(place, self.split, system).is_file():
             print(f"{folder}: {system}", file=sys.stderr, flush=True)
-            answers(run, self.data, self.split, [system], self.cache, place)
+            answer_queries(run, self.data, self.split, [system], self.cache, place)
         return _Asked(run, place)
 
     def _bundle(self, asked: _Asked) -> Bundle:
@@ -165,7 +165,9 @@ def activity_of(
 def tables(given: argparse.Namespace) -> dict[str, Any]:
     """What the last line says."""
     split = cast(Split, given.split)
-    comparison = Comparison(read(given.data), split, given.cache or given.output / "cache", given.output)
+    comparison = Comparison(
+        read_data_folder(given.data), split, given.cache or given.output / "cache", given.output
+    )
     contexts = by_context(given.contexts)
     classes = [one.name for one in comparison.data.classes]
     activity, over = activity_of(given.activity, list(contexts), classes)

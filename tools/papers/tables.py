@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from engines.errors import LvmError
-from export.data.checks import read
-from export.data.files import Dataset
+from export.data.checks import read_data_folder
+from export.data.files import DataFolder
 from export.data.records import Split
 from export.evaluation.cost_model import REST_QUERIES, REST_VIDEO_S, count_frame_reads, list_read_frames
 from export.evaluation.markdown import render_page
@@ -30,7 +30,7 @@ from tools.console import finish, run_tool
 from tools.papers import memory_table
 
 
-def frame_loads(data: Dataset, split: Split, fps: float) -> dict[str, dict[str, float]]:
+def frame_loads(data: DataFolder, split: Split, fps: float) -> dict[str, dict[str, float]]:
     """Frames of the query window that every query of a cell reads, beside each frame once."""
     videos = [video for video in data.videos.values() if video.split == split]
     names = {video.video for video in videos}
@@ -84,7 +84,7 @@ def main() -> int:
     )
     loads = None
     if arguments.data is not None:
-        loads = frame_loads(read(arguments.data), arguments.split, arguments.fps)
+        loads = frame_loads(read_data_folder(arguments.data), arguments.split, arguments.fps)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     arguments.output.write_text(render_page(found, loads, speeds), encoding="utf-8")
     finish({"output": str(arguments.output), **found, "loads": loads, "speeds": speeds})

@@ -43,7 +43,7 @@ from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
-from export.data.checks import read
+from export.data.checks import read_data_folder
 from export.data.records import DURATION_S, QueryRecord, Split
 from export.data.token_cache import VideoCache
 from export.evaluation.baseline import choose_clip_length, read_rows, select_rows, to_clip_query
@@ -215,7 +215,7 @@ def lanes_of(run: TrainedRun, model: Model, data: Path, split: Split, cache: Pat
     Its pictures are seen by the run's own backbone, by whose weights the cache is named: the bundle's
     engine may be int8.
     """
-    folder = read(data)
+    folder = read_data_folder(data)
     backbone = Model.from_network(run.network, run.card).backbone
     names = [one.name for one in model.manifest.classes]
     lanes = []

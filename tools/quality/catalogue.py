@@ -33,7 +33,7 @@ from engines.manifest import Manifest
 from export.evaluation.catalogue import Outcome, estimate_mean
 from export.evaluation.catalogue_ask import BASELINES, PHOTOS, evaluate_stream
 from export.evaluation.catalogue_stream import Casting, make_stream
-from export.training.data.product_photos import held_out_products
+from export.training.data.product_photos import select_held_out
 from tools.console import finish, progress, run_tool, show
 
 FIRST_SEED = 9_000_000
@@ -58,7 +58,7 @@ def casting_of(manifest: Manifest, products: Path, train_products: Path | None) 
         return Casting(products, asked, train_products, others), "folders"
     held_out: Sequence[str] = [name for name in manifest.training.held_out if name in names]
     named_by = "manifest" if held_out else "rule"
-    held_out = held_out or held_out_products(names)
+    held_out = held_out or select_held_out(names)
     asked = tuple(name for name in names if name in held_out)
     return Casting(products, asked, products, tuple(name for name in names if name not in held_out)), named_by
 

@@ -15,16 +15,16 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.system.validation import StrictModel
 from engines.errors import LvmError
-from export.data.files import Enough, Problems, read_lines
-from export.data.records import Record
+from export.data.files import Problems, TooManyProblems, read_records
 
 CAPTIONS = "captions.jsonl"
 VARIED_SHARE = 0.3
 """Share of captions that are varied while a network is trained (TinyMem, caption augmentation)."""
 
 
-class CaptionRecord(Record):
+class CaptionRecord(StrictModel):
     """One caption: the text about `video` at second `t`."""
 
     video: str = Field(min_length=1)
@@ -43,10 +43,10 @@ def read_captions(root: Path) -> Captions:
         return captions
     problems = Problems(1)
     try:
-        for _, caption in read_lines(root, CAPTIONS, CaptionRecord, problems):
+        for _, caption in read_records(root, CAPTIONS, CaptionRecord, problems):
             captions.setdefault(caption.video, []).append((caption.t, caption.text))
-    except Enough:
-        raise LvmError(f"{root / CAPTIONS} cannot be used: {problems.found[0]}") from None
+    except TooManyProblems:
+        raise LvmError(f"{root / CAPTIONS} cannot be used: {problems.items[0]}") from None
     return {video: sorted(lines) for video, lines in captions.items()}
 
 

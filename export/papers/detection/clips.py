@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND
 from engines.network_config import NetworkConfig
 from export.data.cells import cell_shares
-from export.data.files import Dataset, Tracks
+from export.data.files import DataFolder, Tracks
 from export.data.records import EventRecord
 from export.data.token_cache import VideoCache
 from export.papers.detection.captions import Captions, align_captions
@@ -73,7 +73,7 @@ class RegionVideo:
 
 def make_region_video(
     cache: VideoCache,
-    data: Dataset,
+    data: DataFolder,
     network: NetworkConfig,
     rule: ClipRule | None = None,
     captions: Captions | None = None,

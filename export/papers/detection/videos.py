@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from export.data.files import Dataset
+from export.data.files import DataFolder
 from export.data.records import Split
 from export.evaluation.run_folders import TrainedRun
 from export.evaluation.stream_run import Model
@@ -16,7 +16,7 @@ from export.papers.detection.clips import ClipRule, RegionVideo, make_region_vid
 
 def load_region_videos(
     run: TrainedRun,
-    data: Dataset,
+    data: DataFolder,
     split: Split,
     cache: Path,
     rule: ClipRule | None = None,

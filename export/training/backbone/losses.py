@@ -1,4 +1,4 @@
-"""Losses that teach a backbone to know a product again on another photo.
+"""Compute the losses by which a backbone learns to recognise a product on another photo.
 
 Letters: N images, M queries, d width, C products, W windows.
 """
@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 _NEVER = -1e4
-"""In place of -inf, whose gradient is NaN where a row has nothing else."""
+"""Instead of -inf, whose gradient is NaN in a row of nothing else."""
 
 
 def cosine_margin_loss(
     embeddings: Tensor, prototypes: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.2
 ) -> Tensor:
-    """Classification by cosine with an additive margin (CosFace). Scalar.
+    """Return the classification loss by cosine with an additive margin (CosFace). Scalar.
 
     embeddings (N, d), prototypes (C, d): neither need be normalised; labels (N,) int64.
     """
@@ -26,17 +26,17 @@ def cosine_margin_loss(
 
 
 def photo_contrast_loss(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
-    """InfoNCE between every two photos of one product; negatives are the batch's other products. Scalar.
+    """Return InfoNCE between photos of the same product; negatives are the batch's other products. Scalar.
 
-    embeddings (N, d) need not be normalised; labels (N,). The remaining photos of the product are neither
-    positive nor negative to a pair. Nought where no product has two photos.
+    embeddings (N, d) need not be normalised; labels (N,). The product's other photos are neither
+    positive nor negative for a pair. 0 if no product has two photos.
     """
     z = F.normalize(embeddings, dim=-1)
     return _pairs_loss(z @ z.T / temperature, labels, labels, same=True)
 
 
 def _pairs_loss(logits: Tensor, row_labels: Tensor, labels: Tensor, *, same: bool) -> Tensor:
-    """logits (M, N); a pair is positive where the labels agree, except an image with itself where `same`."""
+    """Return the loss of logits (M, N); equal labels are positive, but with `same` no image to itself."""
     positive = row_labels[:, None] == labels[None]  # (M, N)
     negatives = logits.masked_fill(positive, _NEVER).logsumexp(dim=1, keepdim=True)  # (M, 1)
     if same:

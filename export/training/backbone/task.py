@@ -1,11 +1,11 @@
-"""First stage: a backbone whose tokens tell, cell by cell, what is done and with which product.
+"""First stage: train a backbone whose tokens tell, cell by cell, the activity and the product.
 
 Letters: F frames, K crops, N real photos, S picture side, P = 49 cells, C activities, d_b token width.
 
-Three losses on one pass: the activity of each cell (cells where nothing happens weigh as much as the others
-together), InfoNCE between a cell and a photo of the product that it shows, and for real photos the product
-(cosine margin) and contrast between photos. The tokens stay, and the head that tells products apart, which
-becomes the reader's (`export/networks/product_similarity.py`); the others are thrown away.
+Losses: the activity of each cell (cells without activity together weigh as much as the others), InfoNCE
+between a cell and a photo of its product, and for real photos the product (cosine margin) and contrast
+between photos. The backbone is kept, and the head that tells products apart, which becomes the reader's
+(`export/networks/product_similarity.py`); the other heads are dropped.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from export.networks.product_similarity import IDENTITY
 from export.training.backbone.losses import cosine_margin_loss, photo_contrast_loss
 from export.training.data.dataset import SceneSource
 from export.training.data.product_photos import PhotoSet
-from export.training.data.scenes import NOTHING, with_products
+from export.training.data.scenes import IGNORE_INDEX, add_pasted_products
 from export.training.loop.prefetch import Prefetch
 from export.training.recipe import Recipe
 
@@ -35,7 +35,7 @@ _PRODUCT_SHARE = 0.3
 
 
 class BackboneTrainer(nn.Module):
-    """The backbone with the heads that teach it."""
+    """The backbone with its training heads."""
 
     def __init__(self, network: NetworkConfig, products: int, temperature: float) -> None:
         super().__init__()
@@ -47,13 +47,13 @@ class BackboneTrainer(nn.Module):
         self.prototypes = nn.Parameter(torch.randn(max(products, 1), IDENTITY) * 0.1)
 
     def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
-        """batch: frames (F, S, S, 3), crops (K, S, S, 3), photos (N, S, S, 3) uint8, activity and crop
-        (F, 49), product (N,) -> loss, its parts, nothing else."""
+        """Take frames (F, S, S, 3), crops (K, S, S, 3), photos (N, S, S, 3) uint8, activity and crop (F, 49),
+        product (N,) -> loss, its parts, no output."""
         pictures = [batch["frames"], batch["crops"], batch["photos"]]
         tokens = self.backbone(torch.cat(pictures))  # (F + K + N, 49, d_b)
         cells, crops, photos = tokens.split([len(part) for part in pictures])
-        # One photo of each pair asks for the product that was pasted into a scene.
-        identity, known = self._identity(
+        # One photo of each pair is the query for the product that was pasted into a scene.
+        identity, accuracy = self._identity(
             cells, torch.cat([crops, photos[::2]]), batch["crop"], batch["activity"]
         )
         parts = {"activity": self._activity(cells, batch["activity"]), "identity": identity}
@@ -63,51 +63,52 @@ class BackboneTrainer(nn.Module):
             parts["photos"] = _CONTRAST_SHARE * photo_contrast_loss(pooled, batch["product"])
         loss = torch.stack(list(parts.values())).sum()
         with torch.no_grad():
-            shown = parts | self._right(cells, batch["activity"]) | {"known": known}
-        return loss, shown, {}
+            parts |= self._accuracy(cells, batch["activity"]) | {"known": accuracy}
+        return loss, parts, {}
 
     def _activity(self, cells: Tensor, target: Tensor) -> Tensor:
         logits = self.activity(cells)  # (F, 49, C + 1)
         each = functional.cross_entropy(
-            logits.flatten(0, 1), target.flatten(), ignore_index=NOTHING, reduction="none"
+            logits.flatten(0, 1), target.flatten(), ignore_index=IGNORE_INDEX, reduction="none"
         )
-        busy = ((target != self.activities) & (target != NOTHING)).flatten()
+        busy = ((target != self.activities) & (target != IGNORE_INDEX)).flatten()
         still = (target == self.activities).flatten()
-        return (each * busy).sum() / busy.sum().clamp(min=1) + (each * still).sum() / still.sum().clamp(min=1)
+        return _masked_mean(each, busy) + _masked_mean(each, still)
 
     def _identity(
         self, cells: Tensor, crops: Tensor, target: Tensor, activity: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Loss of each cell against all photos of the batch, and the share of handled cells that are known.
+        """Return the loss of cells against all photos of the batch, and the accuracy of cells with an
+        activity.
 
-        What is handled weighs as much as what lies on the shelves.
+        Products in use together weigh as much as those on the shelves.
         """
-        shows = target != NOTHING  # (F, 49)
-        ours = functional.normalize(self.identity(cells[shows]), dim=-1)  # (n, e)
-        asked = functional.normalize(self.identity(crops.mean(1)), dim=-1)  # (K, e)
-        logits = ours @ asked.T / self.temperature  # (n, K)
+        has_product = target != IGNORE_INDEX  # (F, 49)
+        keys = functional.normalize(self.identity(cells[has_product]), dim=-1)  # (n, e)
+        queries = functional.normalize(self.identity(crops.mean(1)), dim=-1)  # (K, e)
+        logits = keys @ queries.T / self.temperature  # (n, K)
         if not len(logits):
-            return logits.sum(), logits.sum().detach()  # no product anywhere: a mean over none is no number
-        each = functional.cross_entropy(logits, target[shows], reduction="none")
-        lies = activity[shows] == self.activities
-        known = (logits.argmax(1) == target[shows]).float()
-        return (_mean_of(each, lies) + _mean_of(each, ~lies)) / 2, _mean_of(known, ~lies)
+            return logits.sum(), logits.sum().detach()  # no product anywhere: a mean over none is NaN
+        each = functional.cross_entropy(logits, target[has_product], reduction="none")
+        idle = activity[has_product] == self.activities
+        correct = (logits.argmax(1) == target[has_product]).float()
+        return (_masked_mean(each, idle) + _masked_mean(each, ~idle)) / 2, _masked_mean(correct, ~idle)
 
-    def _right(self, cells: Tensor, target: Tensor) -> dict[str, Tensor]:
-        """Share of busy cells whose activity is told, of still cells that are told to be still."""
-        told = self.activity(cells).argmax(-1)
-        busy = (target != self.activities) & (target != NOTHING)
+    def _accuracy(self, cells: Tensor, target: Tensor) -> dict[str, Tensor]:
+        """Return the accuracy of cells with an activity (`right`) and of cells without (`still`)."""
+        predicted = self.activity(cells).argmax(-1)
+        busy = (target != self.activities) & (target != IGNORE_INDEX)
         still = target == self.activities
-        right = (told == target).float()
-        return {"right": right[busy].mean(), "still": right[still].mean()}
+        correct = (predicted == target).float()
+        return {"right": correct[busy].mean(), "still": correct[still].mean()}
 
 
-def _mean_of(each: Tensor, which: Tensor) -> Tensor:
-    return (each * which).sum() / which.sum().clamp(min=1)
+def _masked_mean(each: Tensor, mask: Tensor) -> Tensor:
+    return (each * mask).sum() / mask.sum().clamp(min=1)
 
 
 class SceneBatches(Dataset[dict[str, Tensor]]):
-    """Batch number `step`, made anew from (seed, step) in whatever process asks for it."""
+    """Batches by step, each made from (seed, step) in whichever process requests it."""
 
     def __init__(self, recipe: Recipe, source: SceneSource, photos: PhotoSet | None) -> None:
         self._recipe, self._source, self._photos = recipe, source, photos
@@ -124,8 +125,8 @@ class SceneBatches(Dataset[dict[str, Tensor]]):
         if self._photos is not None and stage.photos_a_batch:
             products = min(max(stage.photos_a_batch // 2, 1), len(self._photos.names))
             images, labels = self._photos.batch(rng, products, 2, size=network.image_size)
-            scenes = with_products(scenes, self._photos, labels[::2], rng)
-            # One photo of each pair as it is asked with, the other as it was taken.
+            scenes = add_pasted_products(scenes, self._photos, labels[::2], rng)
+            # One photo of each pair as in a query, the other as it was taken.
             images[::2] = [mosaic(image, network.image_size) for image in images[::2]]
         arrays = {
             "frames": scenes.frames,
@@ -139,7 +140,7 @@ class SceneBatches(Dataset[dict[str, Tensor]]):
 
 
 class BackboneTask:
-    """The first stage as the loop wants it."""
+    """The task of the first stage."""
 
     name = "backbone"
 
@@ -153,17 +154,17 @@ class BackboneTask:
         self._batches = Prefetch(SceneBatches(recipe, source, photos))
         self._device = device
 
-    def groups(self) -> list[dict[str, Any]]:
+    def param_groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.module.parameters())}]
 
     def batch(self, step: int) -> Mapping[str, Tensor]:
         return {name: tensor.to(self._device) for name, tensor in self._batches[step].items()}
 
-    def after(self, step: int, output: Mapping[str, Tensor]) -> None:
-        """Nothing is carried from step to step."""
+    def update(self, step: int, output: Mapping[str, Tensor]) -> None:
+        """Steps have no state."""
 
     def state(self) -> dict[str, Tensor]:
         return {}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Nothing to go on from."""
+        """Steps have no state."""

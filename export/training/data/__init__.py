@@ -1,1 +1,1 @@
-"""Training material: videos, photos, scenes, augmentation, caches."""
+"""Training data: videos, photos, scenes, augmentation, caches."""

@@ -1,13 +1,10 @@
-"""Where a training gets its pictures and videos from: checkout worlds, or a person's own data folder.
-
-Letters: S picture side, I products.
-"""
+"""Provide a training with pictures and videos: of checkout worlds, or of a user's own data folder."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,64 +14,57 @@ from engines.errors import LvmError
 from engines.manifest import ActivityClass
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
+from export.data.records import Split
 from export.data.token_cache import VideoCache
-from export.training.data.product_photos import folders_digest, photos_to_learn_from
+from export.training.data.product_photos import hash_folders, list_training_photos
 from export.training.data.scenes import Scenes, draw_scenes
-from export.training.data.world_pool import WORLDS, WorldPool
-from export.training.data.world_videos import training_seeds, validation_seeds, world_caches
+from export.training.data.world_pool import WORLD_VERSION, WorldPool
+from export.training.data.world_videos import encode_worlds, list_training_seeds, list_validation_seeds
 from export.training.recipe import BackboneRecipe, Data
-
-Split = Literal["train", "val"]
 
 
 class SceneSource(Protocol):
-    """Labelled pictures for a backbone. Used in another process, so it can be pickled."""
+    """Labelled pictures for a backbone. It is used in another process, so it must be picklable."""
 
     def draw(self, rng: np.random.Generator) -> Scenes:
-        """One batch; the same generator state gives the same batch."""
+        """Draw a batch; the same generator state gives the same batch."""
         ...
 
 
-class Footage(Protocol):
-    """What a recipe's `data` stands for."""
+class VideoDataset(Protocol):
+    """The videos and pictures of a recipe's `data`."""
 
     classes: tuple[ActivityClass, ...]
     held_out: tuple[str, ...]
-    """Products that no training sees: of those that the recipe holds out, the ones that no video shows."""
+    """Held-out products of the recipe that no video shows."""
 
-    def products(self) -> set[str]:
-        """Names of the real products that training may see."""
+    def product_names(self) -> set[str]:
+        """Return the names of the real products that training may see."""
         ...
 
     def count(self, split: Split) -> int:
-        """How many videos a split has."""
+        """Return the number of videos in a split."""
         ...
 
     def fingerprint(self) -> str:
-        """Changes with the files that training takes anything from, "" where there are none; the recipe names
-        but their folders."""
+        """Return a digest of all files that training uses, "" without any; the recipe only names folders."""
         ...
 
-    def scenes(self, stage: BackboneRecipe) -> SceneSource: ...
+    def make_scenes(self, stage: BackboneRecipe) -> SceneSource:
+        """Return the pictures for the backbone."""
+        ...
 
-    def videos(
-        self,
-        split: Split,
-        backbone: Engine,
-        cache: Path,
-        digest: str,
-        done: Callable[[int, int], None],
-        showing: int = 0,
-    ) -> list[VideoCache]:
-        """Tokens of the videos of one split; what lies in `cache`, of this backbone, is taken from it.
+    def encode_videos(
+        self, split: Split, backbone: Engine, cache: Path, digest: str, view: int = 0
+    ) -> Iterator[VideoCache]:
+        """Yield the tokens of a split's videos; `cache` stores them by `digest`, which names the backbone.
 
-        `done` is called with the number of videos that are ready, and of all. `showing` is the number of the
-        look (`export/training/data/view_augmentation.py`), 0 as filmed.
+        `view` is the number of the view (`export/training/data/view_augmentation.py`), 0 as filmed.
         """
         ...
 
     def version(self) -> dict[str, Any]:
-        """What the manifest says of the data."""
+        """Return the manifest's record of the data."""
         ...
 
 
@@ -97,7 +87,7 @@ class WorldScenes:
         )
 
 
-class WorldFootage:
+class WorldDataset:
     """Checkout worlds by their seeds."""
 
     def __init__(self, data: Data, network: NetworkConfig) -> None:
@@ -109,10 +99,10 @@ class WorldFootage:
         self._data, self._network = data, network
         self.classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
         if data.products is not None:
-            photos_to_learn_from(data.products, data.held_out)  # a slip would train on the test
+            list_training_photos(data.products, data.held_out)  # raises LvmError for unknown names
         self.held_out = data.held_out
 
-    def products(self) -> set[str]:
+    def product_names(self) -> set[str]:
         folder = self._data.products
         return (
             set() if folder is None else set(list_product_photos(folder, min_photos=0)) - set(self.held_out)
@@ -122,58 +112,42 @@ class WorldFootage:
         return len(self._seeds(split))
 
     def fingerprint(self) -> str:
-        return folders_digest(one for one in (self._data.products, self._data.backgrounds) if one is not None)
+        return hash_folders(folder for folder in (self._data.products, self._data.backgrounds) if folder)
 
-    def scenes(self, stage: BackboneRecipe) -> SceneSource:
+    def make_scenes(self, stage: BackboneRecipe) -> SceneSource:
         first = self._data.first_seed
         data = self._data.model_copy(update={"crowded": stage.crowded})
         return WorldScenes(WorldPool(data, range(first, first + stage.worlds)), stage, self._network)
 
-    def videos(
-        self,
-        split: Split,
-        backbone: Engine,
-        cache: Path,
-        digest: str,
-        done: Callable[[int, int], None],
-        showing: int = 0,
-    ) -> list[VideoCache]:
-        """As the protocol says; what validation worlds are judged by is right, whatever the knobs make of
-        annotations."""
-        seeds = self._seeds(split)
-        return world_caches(
-            self._data if split == "train" else self._data.judged(),
-            seeds,
-            self._network,
-            backbone,
-            cache,
-            digest,
-            showing=showing,
-            done=lambda number: done(number, len(seeds)),
-        )
+    def encode_videos(
+        self, split: Split, backbone: Engine, cache: Path, digest: str, view: int = 0
+    ) -> Iterator[VideoCache]:
+        """As the protocol; validation worlds have perfect annotations, whatever the knobs."""
+        data = self._data if split == "train" else self._data.for_validation()
+        return encode_worlds(data, self._seeds(split), self._network, backbone, cache, digest, view=view)
 
     def version(self) -> dict[str, Any]:
         data = self._data
-        said: dict[str, Any] = {
-            "worlds": WORLDS,
+        record: dict[str, Any] = {
+            "worlds": WORLD_VERSION,
             "levels": data.levels,
             "minutes": data.minutes,
             "first_seed": data.first_seed,
             "videos": [data.train_videos, data.validation_videos],
         }
-        said |= {"knobs": data.knobs} if data.knobs else {}
-        return said | ({"products": data.products.name} if data.products is not None else {})
+        record |= {"knobs": data.knobs} if data.knobs else {}
+        return record | ({"products": data.products.name} if data.products is not None else {})
 
     def _seeds(self, split: Split) -> Sequence[int]:
-        return training_seeds(self._data) if split == "train" else validation_seeds(self._data)
+        return list_training_seeds(self._data) if split == "train" else list_validation_seeds(self._data)
 
 
-def footage_of(data: Data, network: NetworkConfig, cache: Path) -> Footage:
-    """What `data` names; a person's own videos are decoded once, into `cache`."""
+def open_dataset(data: Data, network: NetworkConfig, cache: Path) -> VideoDataset:
+    """Return the dataset of `data`; users' own videos are decoded once, into `cache`."""
     if data.folder is None:
-        return WorldFootage(data, network)
-    from export.training.data.user_videos import FolderFootage
+        return WorldDataset(data, network)
+    from export.training.data.user_videos import FolderDataset
 
-    return FolderFootage(
+    return FolderDataset(
         data.folder, network, cache, data.products, held_out=data.held_out, mirrored=data.mirrored
     )

@@ -1,4 +1,4 @@
-"""In which look each training video is shown: one a video and epoch."""
+"""Choose the augmented view of each training video for each epoch."""
 
 from __future__ import annotations
 
@@ -11,37 +11,38 @@ from numpy.typing import NDArray
 from export.data.token_cache import VideoCache
 
 
-class Showings(Sequence[VideoCache]):
-    """The videos of one epoch; `turn` begins another.
+class EpochViews(Sequence[VideoCache]):
+    """The videos of an epoch, each in one of its views; `begin_epoch` draws the views of another epoch.
 
-    `ways` are the same videos in different looks, as filmed first: the same clips, times and events.
+    `views` are the same videos in different views, as filmed first: with the same clips, times and events.
     """
 
-    def __init__(self, ways: Sequence[Sequence[VideoCache]], seed: int) -> None:
-        self.ways = [list(videos) for videos in ways]
+    def __init__(self, views: Sequence[Sequence[VideoCache]], seed: int) -> None:
+        self.views = [list(videos) for videos in views]
         self._seed = seed
-        self.way: NDArray[np.int64] = np.zeros(len(self.ways[0]), np.int64)
-        """In which way each video is shown now."""
+        self.view: NDArray[np.int64] = np.zeros(len(self.views[0]), np.int64)
+        """The number of each video's view in this epoch."""
 
     @classmethod
-    def of(cls, videos: Sequence[VideoCache], seed: int) -> Showings:
-        """As they are where they are showings already, else always as filmed."""
-        return videos if isinstance(videos, Showings) else cls([videos], seed)
+    def wrap(cls, videos: Sequence[VideoCache], seed: int) -> EpochViews:
+        """Return `videos` if they have views already, else their single view as filmed."""
+        return videos if isinstance(videos, EpochViews) else cls([videos], seed)
 
-    def turn(self, epoch: int) -> None:
-        """Show the videos of `epoch`, each in any of its looks."""
-        self.way = np.random.default_rng([self._seed, 9, epoch]).integers(len(self.ways), size=len(self.way))
+    def begin_epoch(self, epoch: int) -> None:
+        """Draw the view of each video for `epoch`."""
+        views = len(self.views)
+        self.view = np.random.default_rng([self._seed, 9, epoch]).integers(views, size=len(self.view))
 
-    def any_of(self, video: int, rng: np.random.Generator) -> VideoCache:
-        """One video in any look, whatever the epoch."""
-        return self.ways[int(rng.integers(len(self.ways))) if len(self.ways) > 1 else 0][video]
+    def draw_view(self, video: int, rng: np.random.Generator) -> VideoCache:
+        """Return a video in a random view, independent of the epoch."""
+        return self.views[int(rng.integers(len(self.views))) if len(self.views) > 1 else 0][video]
 
-    def everything(self) -> list[VideoCache]:
-        """All videos in all looks."""
-        return [video for way in self.ways for video in way]
+    def all_views(self) -> list[VideoCache]:
+        """Return all videos in all views."""
+        return [video for videos in self.views for video in videos]
 
     def __len__(self) -> int:
-        return len(self.ways[0])
+        return len(self.views[0])
 
     @overload
     def __getitem__(self, index: int) -> VideoCache: ...
@@ -49,5 +50,5 @@ class Showings(Sequence[VideoCache]):
     def __getitem__(self, index: slice) -> list[VideoCache]: ...
     def __getitem__(self, index: int | slice) -> VideoCache | list[VideoCache]:
         if isinstance(index, slice):
-            return [self[one] for one in range(*index.indices(len(self)))]
-        return self.ways[int(self.way[index])][index]
+            return [self[number] for number in range(*index.indices(len(self)))]
+        return self.views[int(self.view[index])][index]

@@ -1,8 +1,7 @@
-"""Changes to a product photo that leave the product what it is.
+"""Augment product photos without changing the product.
 
-Letters: S side of a training image, H, W picture, h, w patch. Pictures are RGB uint8. Nothing is mirrored:
-a package carries text, and its mirror image is another package. Every random choice comes from the generator
-that is handed in, so one seed gives one image.
+Letters: S side of a training image, H, W picture, h, w patch. Pictures are RGB uint8. Nothing is mirrored: a
+package carries text, and its mirror image is another package. Equal generators give equal images.
 """
 
 from __future__ import annotations
@@ -19,8 +18,8 @@ Image = NDArray[np.uint8]  # (H, W, 3)
 Mask = NDArray[np.float32]  # (H, W), 0..1
 Quad = NDArray[np.float32]  # (4, 2) corners x, y in pixels, clockwise from top left
 
-PASTED = 0.6
-"""Share of images in which the product lies somewhere on another picture."""
+PASTE_SHARE = 0.6
+"""Share of images with the product pasted on another picture."""
 _MASK_SIDE = 64
 _NOISE_SIDE = 256
 _SKIN = ((238, 200, 172), (198, 146, 110), (120, 80, 56))  # hands hide products more than anything else
@@ -29,45 +28,52 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Pasted:
-    """`box` is (x1, y1, x2, y2) in shares of the picture, around what is more than half opaque."""
+    """A picture with a pasted patch; `box` (x1, y1, x2, y2) in shares of the picture, around its opaque
+    half."""
 
     image: Image
     box: tuple[float, float, float, float]
 
 
-def augmented(photo: Image, other: Image, rng: np.random.Generator, size: int) -> Image:
-    """A training image (S, S, 3) of the product on `photo`; `other` lends texture to what lies behind it."""
-    patch = relit(_random_crop(photo, rng), rng)
-    if rng.random() < PASTED:
-        ground = backdrop(other, rng, size)
-        image = paste(ground, patch, rng, share=_between(rng, 0.3, 1.0), angle=_angle(rng)).image
+def augment_photo(photo: Image, other: Image, rng: np.random.Generator, size: int) -> Image:
+    """Return a training image (S, S, 3) of the product on `photo`; parts of `other` are its background."""
+    patch = relight(_random_crop(photo, rng), rng)
+    if rng.random() < PASTE_SHARE:
+        ground = make_backdrop(other, rng, size)
+        image = paste(ground, patch, rng, share=_uniform(rng, 0.3, 1.0), angle=_draw_angle(rng)).image
     else:
-        image = _filling(patch, rng, size)
-    image = _degraded(image, rng)
-    return _covered(image, other, rng) if rng.random() < 0.35 else image
+        image = _fill_image(patch, rng, size)
+    image = _degrade(image, rng)
+    return _occlude(image, other, rng) if rng.random() < 0.35 else image
 
 
 def paste(ground: Image, patch: Image, rng: np.random.Generator, *, share: float, angle: float) -> Pasted:
-    """`patch` with soft edges, `share` of the picture's width wide, leant and turned by `angle` degrees."""
+    """Paste `patch` with soft edges, `share` of the picture wide, in perspective and rotated by `angle`
+    degrees."""
     height, width = ground.shape[:2]
     w = share * width
-    h = min(w * patch.shape[0] / patch.shape[1] * math.exp(_between(rng, -0.15, 0.15)), 1.2 * height)
-    quad = _leant(w, h, angle, rng)
-    quad += _place(quad, width, height, rng)
-    small = _resized(patch, round(w), round(h))
-    cover = _cover(rng)
-    warped = cv2.warpPerspective(small, _onto(small, quad), (width, height), borderMode=cv2.BORDER_REPLICATE)
-    mask = np.asarray(cv2.warpPerspective(cover, _onto(cover, quad), (width, height)), np.float32)
+    h = min(w * patch.shape[0] / patch.shape[1] * math.exp(_uniform(rng, -0.15, 0.15)), 1.2 * height)
+    quad = _perspective_quad(w, h, angle, rng)
+    quad += _draw_position(quad, width, height, rng)
+    small = _resize(patch, round(w), round(h))
+    shape = _draw_mask(rng)
+    warped = cv2.warpPerspective(
+        small, _perspective_matrix(small, quad), (width, height), borderMode=cv2.BORDER_REPLICATE
+    )
+    mask = np.asarray(
+        cv2.warpPerspective(shape, _perspective_matrix(shape, quad), (width, height)), np.float32
+    )
     opaque = mask[..., None]  # (H, W, 1)
     image = ground + (warped.astype(np.float32) - ground) * opaque
-    return Pasted(np.asarray(image + 0.5, np.uint8), _box(mask))
+    return Pasted(np.asarray(image + 0.5, np.uint8), _mask_box(mask))
 
 
-def backdrop(other: Image, rng: np.random.Generator, size: int) -> Image:
-    """(S, S, 3): part of another photo, so large that no product is on it, or noise, or one colour."""
+def make_backdrop(other: Image, rng: np.random.Generator, size: int) -> Image:
+    """Return (S, S, 3): a part of another photo, too enlarged to show a product, or noise, or a single
+    colour."""
     kind = rng.random()
     if kind < 0.7:
-        return relit(_resized(_part(other, rng, _between(rng, 0.15, 0.6)), size, size), rng)
+        return relight(_resize(_draw_part(other, rng, _uniform(rng, 0.15, 0.6)), size, size), rng)
     colour = rng.integers(0, 256, 3)
     if kind < 0.85:
         return np.asarray(np.broadcast_to(colour, (size, size, 3)), np.uint8)
@@ -75,12 +81,13 @@ def backdrop(other: Image, rng: np.random.Generator, size: int) -> Image:
     return np.asarray(cv2.resize(blobs, (size, size), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
-def relit(image: Image, rng: np.random.Generator) -> Image:
-    """Other saturation, white balance, brightness, contrast and gamma; hue stays, it tells flavours apart."""
-    saturation = _between(rng, 0.55, 1.4)
+def relight(image: Image, rng: np.random.Generator) -> Image:
+    """Change saturation, white balance, brightness, contrast and gamma; not hue, which tells flavours
+    apart."""
+    saturation = _uniform(rng, 0.55, 1.4)
     mix = np.eye(3, dtype=np.float32) * saturation + (1 - saturation) * _LUMA
     gain = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.15)).astype(np.float32)  # (3,)
-    contrast, gamma = _between(rng, 0.65, 1.35), math.exp(rng.normal(0, 0.2))
+    contrast, gamma = _uniform(rng, 0.65, 1.35), math.exp(rng.normal(0, 0.2))
     levels = np.linspace(0, 1, 256, dtype=np.float32)[:, None] ** np.float32(gamma) * gain  # (256, 3)
     levels = (levels - 0.5) * np.float32(contrast) + np.float32(0.5 + rng.normal(0, 0.06))
     table = np.clip(levels * 255, 0, 255).astype(np.uint8)[None]  # (1, 256, 3)
@@ -88,57 +95,57 @@ def relit(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _random_crop(photo: Image, rng: np.random.Generator) -> Image:
-    """At least a quarter of the photo: products fill most of theirs, so a part of them stays in sight."""
-    return _part(photo, rng, math.sqrt(_between(rng, 0.25, 1.0)))
+    """Return at least a quarter of the photo: products fill most of it, so a part of them remains visible."""
+    return _draw_part(photo, rng, math.sqrt(_uniform(rng, 0.25, 1.0)))
 
 
-def _part(image: Image, rng: np.random.Generator, share: float) -> Image:
-    """A rectangle about `share` of each side, a view into `image`."""
+def _draw_part(image: Image, rng: np.random.Generator, share: float) -> Image:
+    """Return a random rectangle of about `share` of each side, without a copy."""
     height, width = image.shape[:2]
-    stretch = math.exp(_between(rng, -0.2, 0.2))
+    stretch = math.exp(_uniform(rng, -0.2, 0.2))
     h = min(max(round(share * height * stretch), 8), height)
     w = min(max(round(share * width / stretch), 8), width)
     y, x = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
     return image[y : y + h, x : x + w]
 
 
-def _filling(patch: Image, rng: np.random.Generator, size: int) -> Image:
-    """The patch over the whole image, turned and leant; what comes into sight repeats its edges."""
-    quad = _leant(size, size, _angle(rng), rng) + np.float32(size / 2)
-    square = _resized(patch, size, size)
-    matrix = _onto(square, quad)
+def _fill_image(patch: Image, rng: np.random.Generator, size: int) -> Image:
+    """Fill the image with the patch, rotated and in perspective; uncovered pixels repeat its edges."""
+    quad = _perspective_quad(size, size, _draw_angle(rng), rng) + np.float32(size / 2)
+    square = _resize(patch, size, size)
+    matrix = _perspective_matrix(square, quad)
     return np.asarray(
         cv2.warpPerspective(square, matrix, (size, size), borderMode=cv2.BORDER_REFLECT_101), np.uint8
     )
 
 
-def _leant(w: float, h: float, angle: float, rng: np.random.Generator) -> Quad:
-    """A w x h rectangle around the origin, turned, each corner moved by up to a tenth."""
+def _perspective_quad(w: float, h: float, angle: float, rng: np.random.Generator) -> Quad:
+    """Return a w x h rectangle around the origin, rotated, each corner moved by up to a tenth."""
     corners = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float32) * (w / 2, h / 2)
     corners += rng.uniform(-0.1, 0.1, (4, 2)) * (w, h)
     cos, sin = math.cos(math.radians(angle)), math.sin(math.radians(angle))
     return np.asarray(corners @ np.array([[cos, sin], [-sin, cos]]), np.float32)
 
 
-def _place(quad: Quad, width: int, height: int, rng: np.random.Generator) -> Quad:
-    """Where the middle of `quad` comes to lie (2,): inside as a whole where it fits, else cut by an edge."""
+def _draw_position(quad: Quad, width: int, height: int, rng: np.random.Generator) -> Quad:
+    """Draw the centre of `quad` (2,): all of it inside the picture if it fits."""
     half = np.minimum(np.abs(quad).max(axis=0), (width * 0.5, height * 0.5))
     return np.asarray(rng.uniform(half, np.array([width, height]) - half), np.float32)
 
 
-def _onto(image: Image | Mask, quad: Quad) -> NDArray[np.float64]:
+def _perspective_matrix(image: Image | Mask, quad: Quad) -> NDArray[np.float64]:
     height, width = image.shape[:2]
     whole = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     return np.asarray(cv2.getPerspectiveTransform(whole, quad), np.float64)
 
 
-def _cover(rng: np.random.Generator) -> Mask:
-    return _covers()[int(rng.integers(len(_covers())))]
+def _draw_mask(rng: np.random.Generator) -> Mask:
+    return _soft_masks()[int(rng.integers(len(_soft_masks())))]
 
 
 @lru_cache(maxsize=1)
-def _covers() -> tuple[Mask, ...]:
-    """Soft outlines (64, 64): rounded rectangles of two kinds and an ellipse."""
+def _soft_masks() -> tuple[Mask, ...]:
+    """Return soft masks (64, 64): two kinds of rounded rectangles and an ellipse."""
     y, x = np.mgrid[:_MASK_SIDE, :_MASK_SIDE].astype(np.float32) / (_MASK_SIDE - 1) * 2 - 1
     masks = []
     for power in (2.0, 4.0, 12.0):  # superellipses
@@ -147,7 +154,7 @@ def _covers() -> tuple[Mask, ...]:
     return tuple(masks)
 
 
-def _box(mask: Mask) -> tuple[float, float, float, float]:
+def _mask_box(mask: Mask) -> tuple[float, float, float, float]:
     height, width = mask.shape
     opaque = mask > 0.5
     xs, ys = np.flatnonzero(opaque.any(axis=0)), np.flatnonzero(opaque.any(axis=1))
@@ -155,29 +162,30 @@ def _box(mask: Mask) -> tuple[float, float, float, float]:
     return left, float(ys[0]) / height, right, float(ys[-1] + 1) / height
 
 
-def _resized(image: Image, width: int, height: int) -> Image:
-    """Averaged when it shrinks: bilinear sampling would leave a moiré of the print."""
+def _resize(image: Image, width: int, height: int) -> Image:
+    """Resize, averaging when it shrinks: bilinear sampling would leave a moiré of the print."""
     shrinks = width * height < image.shape[0] * image.shape[1]
     how = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
     return np.asarray(cv2.resize(image, (max(width, 2), max(height, 2)), interpolation=how), np.uint8)
 
 
-def _degraded(image: Image, rng: np.random.Generator) -> Image:
-    """What a cheap camera does: few pixels, blur, noise."""
+def _degrade(image: Image, rng: np.random.Generator) -> Image:
+    """Degrade a picture as a cheap camera does: few pixels, blur, noise."""
     size = image.shape[0]
     if rng.random() < 0.3:
-        few = round(size * _between(rng, 0.4, 0.9))
-        image = np.asarray(cv2.resize(_resized(image, few, few), (size, size)), np.uint8)
+        few = round(size * _uniform(rng, 0.4, 0.9))
+        image = np.asarray(cv2.resize(_resize(image, few, few), (size, size)), np.uint8)
     if rng.random() < 0.3:
-        image = np.asarray(cv2.GaussianBlur(image, (0, 0), _between(rng, 0.4, 1.4)), np.uint8)
+        image = np.asarray(cv2.GaussianBlur(image, (0, 0), _uniform(rng, 0.4, 1.4)), np.uint8)
     if rng.random() < 0.5:
-        noise = _noise_of(size, rng) * np.float32(_between(rng, 2, 14))
+        noise = _draw_noise(size, rng) * np.float32(_uniform(rng, 2, 14))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
     return image
 
 
-def _noise_of(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """(S, S, 3) of standard deviation 1, cut out of one sheet: drawing it anew costs most of the time."""
+def _draw_noise(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """Return noise (S, S, 3) of standard deviation 1, cut out of a fixed sheet: new noise would take most
+    time."""
     sheet = _noise_sheet()
     y, x = rng.integers(0, _NOISE_SIDE, 2)
     rows, columns = (np.arange(y, y + size) % _NOISE_SIDE), (np.arange(x, x + size) % _NOISE_SIDE)
@@ -189,11 +197,11 @@ def _noise_sheet() -> NDArray[np.float32]:
     return np.random.default_rng(0).standard_normal((_NOISE_SIDE, _NOISE_SIDE, 3)).astype(np.float32)
 
 
-def _covered(image: Image, other: Image, rng: np.random.Generator) -> Image:
-    """Something in front: a hand's colour, another colour or a piece of another picture."""
+def _occlude(image: Image, other: Image, rng: np.random.Generator) -> Image:
+    """Put patches in front: a hand's colour, another colour or a piece of another picture."""
     size, image = image.shape[0], image.copy()
     for _ in range(int(rng.integers(1, 3))):
-        h, w = (round(size * _between(rng, 0.08, 0.35)) for _ in range(2))
+        h, w = (round(size * _uniform(rng, 0.08, 0.35)) for _ in range(2))
         y, x = int(rng.integers(0, size - h + 1)), int(rng.integers(0, size - w + 1))
         kind = rng.random()
         if kind < 0.4:
@@ -201,14 +209,14 @@ def _covered(image: Image, other: Image, rng: np.random.Generator) -> Image:
         elif kind < 0.7:
             image[y : y + h, x : x + w] = rng.integers(0, 256, 3)
         else:
-            image[y : y + h, x : x + w] = _resized(_part(other, rng, 0.3), w, h)
+            image[y : y + h, x : x + w] = _resize(_draw_part(other, rng, 0.3), w, h)
     return image
 
 
-def _angle(rng: np.random.Generator) -> float:
-    """Degrees; mostly upright, sometimes any way up, as things lie on a belt."""
-    return _between(rng, -180, 180) if rng.random() < 0.15 else float(rng.normal(0, 14))
+def _draw_angle(rng: np.random.Generator) -> float:
+    """Draw degrees: mostly upright, sometimes any, as things lie on a belt."""
+    return _uniform(rng, -180, 180) if rng.random() < 0.15 else float(rng.normal(0, 14))
 
 
-def _between(rng: np.random.Generator, low: float, high: float) -> float:
+def _uniform(rng: np.random.Generator, low: float, high: float) -> float:
     return float(rng.uniform(low, high))

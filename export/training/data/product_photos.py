@@ -1,4 +1,4 @@
-"""Photos of real products as training material: a folder with one sub-folder of photos for each product.
+"""Load photos of real products for training from a folder with one sub-folder for each product.
 
 Letters: N images of a batch, P photos, S side of a training image, K side of a stored photo.
 """
@@ -16,44 +16,45 @@ from numpy.typing import NDArray
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.simulation.photo_folders import count_drawn, list_product_photos
 from engines.errors import LvmError
-from export.data.once_cache import made_once, short
-from export.training.data.photo_augmentation import Image, augmented, paste, relit
+from export.data.dir_cache import cached_dir, short_digest
+from export.training.data.photo_augmentation import Image, augment_photo, paste, relight
 
 STORED_SIDE = 160
-"""Pixels of the longer side of a stored photo; 3,166 photos are 243 MB."""
-EVERY = 4
+"""Pixels of the longer side of a stored photo; 3,166 photos take 243 MB."""
+HELD_OUT_EVERY = 4
 
 
-def held_out_products(names: Sequence[str]) -> tuple[str, ...]:
-    """The products that are never trained on: every fourth of the sorted names, the fourth first.
+def select_held_out(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the products that are never trained on: every fourth of the sorted names, the fourth first.
 
-    Names that begin alike stand together, so each kind (cartons, cups, fruit, vegetables) is on both sides,
-    and most of what is held out has a look-alike that was trained on.
+    Similar names are neighbours, so each kind (cartons, cups, fruit, vegetables) is on both sides, and most
+    held-out products resemble one that was trained on.
     """
-    return tuple(sorted(names)[EVERY - 1 :: EVERY])
+    return tuple(sorted(names)[HELD_OUT_EVERY - 1 :: HELD_OUT_EVERY])
 
 
-def photos_to_learn_from(
-    folder: Path, held_out: Sequence[str] = (), *, some_ask: bool = False
+def list_training_photos(
+    folder: Path, held_out: Sequence[str] = (), *, without_queries: bool = False
 ) -> dict[str, tuple[Path, ...]]:
-    """The photos of each product of `folder` that is not held out; where `some_ask`, those that do not.
+    """Return the photos of each product of `folder` that is not held out.
 
-    Raises LvmError for a name in `held_out` that the folder lacks: a slip would train on the test.
+    `without_queries` leaves out the last third of each product's photos, which queries show. Raises LvmError
+    for a name in `held_out` that the folder lacks: after a typing error the product would be trained on.
     """
-    folders = list_product_photos(folder, min_photos=0 if some_ask else 2)
+    folders = list_product_photos(folder, min_photos=0 if without_queries else 2)
     if unknown := sorted(set(held_out) - set(folders)):
         raise LvmError(f"held-out products must be sub-folders of {folder}, got {', '.join(unknown)}")
-    kept = {
-        name: photos[: count_drawn(len(photos))] if some_ask else photos
+    selected = {
+        name: photos[: count_drawn(len(photos))] if without_queries else photos
         for name, photos in folders.items()
         if name not in held_out
     }
-    return {name: photos for name, photos in kept.items() if photos}
+    return {name: photos for name, photos in selected.items() if photos}
 
 
 @dataclass(frozen=True)
 class Composite:
-    """A product pasted into a picture: `box` xyxy in shares of it, `label` the product's index in `names`."""
+    """A picture with a pasted product: `box` xyxy in its shares, `label` the product's index in `names`."""
 
     image: Image
     box: tuple[float, float, float, float]
@@ -61,7 +62,7 @@ class Composite:
 
 
 class PhotoSet:
-    """All photos of all products that are trained on, small, in memory or mapped from `cache`.
+    """The photos of all training products, small, in memory or mapped from `cache`.
 
     `names` are the products in the order of their labels. The same generator state gives the same batch.
     """
@@ -71,47 +72,44 @@ class PhotoSet:
         folder: Path,
         held_out: Sequence[str] = (),
         *,
-        some_ask: bool = False,
+        without_queries: bool = False,
         cache: Path | None = None,
         stored_side: int = STORED_SIDE,
     ) -> None:
-        """Raises LvmError for a name in `held_out` that the folder lacks.
-
-        Where `some_ask`, questions show the last third of each product's photos, which are left out.
-        """
-        kept = photos_to_learn_from(folder, held_out, some_ask=some_ask)
-        if len(kept) < 2:
-            raise LvmError(f"{folder} must have at least 2 products to train on, got {len(kept)}")
-        self.names = tuple(kept)
-        files = [photo for photos in kept.values() for photo in photos]
-        which = f"{folder.absolute()} {sorted(held_out)} {some_ask} {stored_side}"
-        self._photos, self._sizes = _stored(files, stored_side, cache, which)
-        counts = [len(photos) for photos in kept.values()]
-        self._owner = np.repeat(np.arange(len(kept)), counts)  # (P,) label of each photo
+        """Load the photos of `list_training_photos`. Raises LvmError."""
+        photos = list_training_photos(folder, held_out, without_queries=without_queries)
+        if len(photos) < 2:
+            raise LvmError(f"{folder} must have at least 2 products to train on, got {len(photos)}")
+        self.names = tuple(photos)
+        files = [file for of_product in photos.values() for file in of_product]
+        key = f"{folder.absolute()} {sorted(held_out)} {without_queries} {stored_side}"
+        self._photos, self._sizes = _load_photos(files, stored_side, cache, key)
+        counts = [len(of_product) for of_product in photos.values()]
+        self._owner = np.repeat(np.arange(len(photos)), counts)  # (P,) label of each photo
         self._starts = np.concatenate([[0], np.cumsum(counts)])  # (labels + 1,)
 
     def __len__(self) -> int:
         return len(self._owner)
 
     def photo(self, index: int) -> Image:
-        """Photo `index` of all, its longer side `stored_side` pixels."""
+        """Return photo number `index`, its longer side `stored_side` pixels."""
         height, width = self._sizes[index]
         return self._photos[index, :height, :width]
 
     def batch(
         self, rng: np.random.Generator, products: int, photos_each: int, *, size: int = 112
     ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """`photos_each` augmented photos of each of `products` distinct products.
+        """Draw `photos_each` augmented photos of each of `products` distinct products.
 
-        Images (N, S, S, 3) and labels (N,), the photos of one product one after another; no photo twice
-        where a product has enough.
+        Returns images (N, S, S, 3) and labels (N,), ordered by product. No photo is drawn twice if a product
+        has enough. Raises LvmError.
         """
         if not 1 <= products <= len(self.names):
             raise LvmError(f"products must be in 1..{len(self.names)}, got {products}")
         chosen = rng.choice(len(self.names), products, replace=False)
         images = np.empty((products * photos_each, size, size, 3), np.uint8)
         for i, index in enumerate(j for label in chosen for j in self._pick(label, photos_each, rng)):
-            images[i] = augmented(self.photo(index), self._other(index, rng), rng, size)
+            images[i] = augment_photo(self.photo(index), self._other(index, rng), rng, size)
         return images, np.repeat(chosen, photos_each).astype(np.int64)
 
     def composite(
@@ -122,12 +120,13 @@ class PhotoSet:
         share: tuple[float, float] = (0.12, 0.6),
         label: int | None = None,
     ) -> Composite:
-        """A random product, or the one of `label`, on a copy of `background` (H, W, 3), as wide as a `share`.
+        """Paste a random product, or that of `label`, on a copy of `background` (H, W, 3), `share` of it
+        wide.
 
-        The product is lit, leant, cropped and turned at random; the background is left as it is.
+        The product is relit, cropped, rotated and put in perspective at random; the background is unchanged.
         """
         index = int(rng.integers(len(self))) if label is None else self._pick(label, 1, rng)[0]
-        patch = relit(_middle(self.photo(index), rng.uniform(0.65, 1.0)), rng)
+        patch = relight(_crop_middle(self.photo(index), rng.uniform(0.65, 1.0)), rng)
         angle = float(rng.normal(0, 20))
         pasted = paste(background, patch, rng, share=float(rng.uniform(*share)), angle=angle)
         return Composite(pasted.image, pasted.box, int(self._owner[index]))
@@ -137,39 +136,39 @@ class PhotoSet:
         return [start + int(i) for i in rng.choice(stop - start, count, replace=count > stop - start)]
 
     def _other(self, index: int, rng: np.random.Generator) -> Image:
-        """A photo of another product."""
+        """Draw a photo of another product."""
         start, stop = (int(self._starts[self._owner[index] + i]) for i in (0, 1))
         other = int(rng.integers(len(self) - (stop - start)))
         return self.photo(other if other < start else other + stop - start)
 
 
-def _middle(photo: Image, share: float) -> Image:
-    """The middle of a photo: that is where people put the product."""
+def _crop_middle(photo: Image, share: float) -> Image:
+    """Return the middle of a photo, where people put the product."""
     height, width = photo.shape[:2]
     y, x = round(height * (1 - share) / 2), round(width * (1 - share) / 2)
     return photo[y : height - y, x : width - x]
 
 
-def _stored(
-    files: list[Path], side: int, cache: Path | None, which: str
+def _load_photos(
+    files: list[Path], side: int, cache: Path | None, key: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Photos (P, K, K, 3) in their top left corners and their heights and widths (P, 2).
+    """Return photos (P, K, K, 3), each in its top left corner, and their heights and widths (P, 2).
 
-    Of `which` there is one version in `cache`.
+    `cache` holds a single version of `key`.
     """
     if cache is None:
-        return _read(files, side)
+        return _decode_photos(files, side)
 
     def make(place: Path) -> None:
-        photos, sizes = _read(files, side)
+        photos, sizes = _decode_photos(files, side)
         np.save(place / "photos.npy", photos)
         np.save(place / "sizes.npy", sizes)
 
-    place = made_once(cache, f"photos-{short(which)}", files_digest(files), make)
+    place = cached_dir(cache, f"photos-{short_digest(key)}", hash_files(files), make)
     return np.load(place / "photos.npy", mmap_mode="r"), np.load(place / "sizes.npy")
 
 
-def _read(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+def _decode_photos(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     photos = np.zeros((len(files), side, side, 3), np.uint8)
     sizes = np.empty((len(files), 2), np.int64)
     for i, file in enumerate(files):
@@ -182,13 +181,13 @@ def _read(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.i
     return photos, sizes
 
 
-def files_digest(files: Iterable[Path]) -> str:
-    """Changes when a file comes, goes or is written anew."""
-    said = "\n".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
-    return short(said)
+def hash_files(files: Iterable[Path]) -> str:
+    """Return a digest that changes when a file is added, removed or rewritten."""
+    state = "\n".join(f"{file.resolve()} {file.stat().st_size} {file.stat().st_mtime_ns}" for file in files)
+    return short_digest(state)
 
 
-def folders_digest(folders: Iterable[Path]) -> str:
-    """`files_digest` of all that lies in them, "" where nothing does."""
-    files = [path for one in folders for path in sorted(one.rglob("*")) if path.is_file()]
-    return files_digest(files) if files else ""
+def hash_folders(folders: Iterable[Path]) -> str:
+    """Return the digest of all files below `folders`, "" without any."""
+    files = [path for folder in folders for path in sorted(folder.rglob("*")) if path.is_file()]
+    return hash_files(files) if files else ""

@@ -1,4 +1,4 @@
-"""The pictures of own videos as they lie in a cache: decoded once, mapped where they are looked at.
+"""Cache the pictures of users' own videos: decoded once, memory-mapped when they are used.
 
 An hour at one picture a second and 224 pixels is 0.54 GB: no process holds it, and none sends it to another.
 
@@ -24,8 +24,8 @@ from export.training.data.user_worlds import WorldVideo
 Images = NDArray[np.uint8]
 
 
-class Pictures(Protocol):
-    """F pictures (S, S, 3), each read or drawn when it is asked for."""
+class FrameArray(Protocol):
+    """F pictures (S, S, 3), each read or drawn when it is used."""
 
     def __len__(self) -> int: ...
 
@@ -33,46 +33,47 @@ class Pictures(Protocol):
 
 
 @dataclass(frozen=True)
-class Decoded:
+class DecodedVideo:
     """`frames` (F, S, S, 3) at `ticks` (F,); `crops` (I, V, S, S, 3) in the order of `instances` (I,)."""
 
-    frames: Pictures
+    frames: FrameArray
     ticks: NDArray[np.int64]
     crops: Images
     instances: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Kept:
-    """One video in the cache: the folders of its `frames`, and of what is `labelled` in it.
+class CachedVideo:
+    """A video in the cache: the folders of its `frames` and of its `labels`.
 
-    Another process gets the paths and nothing else. Frames of a checkout world are drawn.
+    Another process receives only the paths. Frames of a checkout world are drawn, not stored.
     """
 
     frames: Path | WorldVideo
-    labelled: Path
+    labels: Path
 
-    def decoded(self) -> Decoded:
-        """The pictures are mapped and not read."""
+    def open(self) -> DecodedVideo:
+        """Return the video with its pictures memory-mapped. Raises LvmError if the cache has replaced it."""
         try:
-            crops = _mapped(self.labelled / "crops.npy")
-            instances = np.load(self.labelled / "instances.npy")
+            crops = _map_array(self.labels / "crops.npy")
+            instances = np.load(self.labels / "instances.npy")
             if isinstance(self.frames, WorldVideo):
-                return Decoded(self.frames.frames(), self.frames.ticks(), crops, instances)
-            frames, ticks = _mapped(self.frames / "frames.npy"), np.load(self.frames / "ticks.npy")
-            return Decoded(frames, ticks, crops, instances)
+                return DecodedVideo(self.frames.frames(), self.frames.ticks(), crops, instances)
+            frames, ticks = _map_array(self.frames / "frames.npy"), np.load(self.frames / "ticks.npy")
+            return DecodedVideo(frames, ticks, crops, instances)
         except FileNotFoundError as error:
-            raise _gone(error) from error
+            raise _missing_error(error) from error
 
-    def truth(self) -> VideoTruth:
+    def load_truth(self) -> VideoTruth:
+        """Return the annotations. Raises LvmError if the cache has replaced them."""
         try:
-            return VideoTruth.load(self.labelled / "truth.npz")
+            return VideoTruth.load(self.labels / "truth.npz")
         except FileNotFoundError as error:
-            raise _gone(error) from error
+            raise _missing_error(error) from error
 
 
-def keep_frames(place: Path, frames: Iterable[Frame], size: int) -> int:
-    """Write `frames` to the folder `place`, one at a time, at most one a tick; how many."""
+def write_frames(place: Path, frames: Iterable[Frame], size: int) -> int:
+    """Write `frames` to the folder `place` one by one, at most one a tick; return their number."""
     ticks: list[int] = []
     with (place / "frames.npy").open("wb") as file:
         _write_header(file, 0, size)
@@ -87,25 +88,25 @@ def keep_frames(place: Path, frames: Iterable[Frame], size: int) -> int:
     return len(ticks)
 
 
-def keep_labelled(place: Path, instances: NDArray[np.int64], crops: Images, truth: VideoTruth) -> None:
-    """Write what is annotated of a video to the folder `place`: pictures of its products, and its events."""
+def write_labels(place: Path, instances: NDArray[np.int64], crops: Images, truth: VideoTruth) -> None:
+    """Write a video's annotations to the folder `place`: pictures of its products, and its events."""
     np.save(place / "instances.npy", instances)
     np.save(place / "crops.npy", crops)
     truth.save(place / "truth.npz")
 
 
 def _write_header(file: BinaryIO, count: int, size: int) -> None:
-    """Of (F, S, S, 3); it is as long for any F: numpy leaves room for the first axis to grow."""
-    said = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
-    np.lib.format.write_array_header_1_0(file, said)
+    """Write the header of (F, S, S, 3). Its length is the same for any F: numpy reserves space for growth."""
+    header = {"descr": "|u1", "fortran_order": False, "shape": (count, size, size, 3)}
+    np.lib.format.write_array_header_1_0(file, header)
 
 
-def _mapped(path: Path) -> Images:
+def _map_array(path: Path) -> Images:
     return np.asarray(np.load(path, mmap_mode="r"), np.uint8)
 
 
-def _gone(error: FileNotFoundError) -> LvmError:
+def _missing_error(error: FileNotFoundError) -> LvmError:
     return LvmError(
         f"{error.filename} is gone: the video or its annotations were changed, and another run has made it "
-        "anew; start this one again"
+        "again; restart this run"
     )

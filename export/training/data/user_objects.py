@@ -1,4 +1,4 @@
-"""What the products of a person's own videos look like: photographs of a folder, else crops out of videos.
+"""Choose pictures of the products in users' own videos: photos of a folder, else crops of videos.
 
 Letters: V pictures of a product, S picture side.
 """
@@ -20,138 +20,151 @@ from edge_runtime.query.object_encoder import crop_image
 from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
-from export.data.files import Dataset
+from export.data.files import DataFolder
 from export.data.records import Video
-from export.training.data.product_photos import photos_to_learn_from
-from export.training.data.user_worlds import real_products
+from export.training.data.product_photos import list_training_photos
+from export.training.data.user_worlds import list_real_products
 
 Images = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Cutting:
-    """A part of the picture that a video shows at `t` seconds."""
+    """The part `box` of a video's picture at `t` seconds."""
 
     video: Path
     t: float
     box: tuple[float, ...]
 
 
-class OwnObjects:
-    """Of each product of a data folder up to `most` pictures.
+class UserObjects:
+    """Up to `max_pictures` pictures of each product of a data folder.
 
-    A product whose name is a sub-folder of `photos` is shown by that, but for the last third of it, which
-    asks, and unless it is `held_out`. Others are cut out of their video where nothing is done with them, as
-    ReST does, else out of another video of the same split: no training looks into a test. Only where every
-    box of those videos lies inside of an event does an event show its product.
+    If a product has a sub-folder of `photos` and is not `held_out`, those photos show it, except the last
+    third, which queries show. Other products are cut out of their video while nothing is done with them, as
+    in ReST, or out of another video of the same split, never of a test video. Boxes inside events are used
+    only if there are no others.
     """
 
     def __init__(
-        self, dataset: Dataset, photos: Path | None, *, held_out: Sequence[str] = (), side: int, most: int
+        self,
+        dataset: DataFolder,
+        photos: Path | None,
+        *,
+        held_out: Sequence[str] = (),
+        side: int,
+        max_pictures: int,
     ) -> None:
-        self._set, self._side, self._most = dataset, side, most
-        self._names = {(one.video, one.id): one.name for one in dataset.names.instances}
+        self._folder, self._side, self._max_pictures = dataset, side, max_pictures
+        self._names = {(item.video, item.id): item.name for item in dataset.names.instances}
         self._held_out = frozenset(held_out)
-        self._photos = {} if photos is None else photos_to_learn_from(photos, held_out, some_ask=True)
+        self._photos = {} if photos is None else list_training_photos(photos, held_out, without_queries=True)
 
     def check(self, videos: Iterable[Video]) -> None:
-        """Raises LvmError where an event's product has nothing that shows it; worlds show all of theirs."""
+        """Raise LvmError if a product of an event has no picture; worlds show all of their products."""
         for video in videos:
             if video.seed is not None:
                 continue
-            for event in self._set.events[video.video]:
-                if not self._chosen(video, event.instance):
+            for event in self._folder.events[video.video]:
+                if not self._choose(video, event.instance):
                     name = self._name(video, event.instance)
                     raise LvmError(
                         f"nothing shows {name}, with which something is done in {video.video}: give it a box "
                         f"in a video of split {video.split} (boxes.csv, best at a t outside its events), or "
-                        + self._photographs(name)
+                        + self._suggest_photos(name)
                     )
 
-    def _photographs(self, name: str) -> str:
-        """How photographs could show a product that nothing shows."""
+    def _suggest_photos(self, name: str) -> str:
+        """Return how photos could show a product without pictures."""
         if name in self._held_out:
             return (
-                "take it out of data.held_out, for which its photographs are not looked at (--products fills "
+                "take it out of data.held_out, whose products' photos are not used (--products fills "
                 "that by itself, data.products in the recipe does not)"
             )
         return (
             "name a folder with two or more photographs of it in a sub-folder of that name (data.products); "
-            "the last third asks"
+            "queries show the last third"
         )
 
-    def pictures(self, video: Video, instance: int) -> Images:
-        """(V, S, S, 3), V at least 1, ready for the backbone."""
-        chosen = self._chosen(video, instance)
-        return np.stack([mosaic(_read(one), self._side) for one in chosen])
+    def load_pictures(self, video: Video, instance: int) -> Images:
+        """Return the pictures of a product, (V, S, S, 3) with V >= 1, ready for the backbone."""
+        chosen = self._choose(video, instance)
+        return np.stack([mosaic(_read_picture(picture), self._side) for picture in chosen])
 
-    def said(self, video: Video, instances: Iterable[int]) -> str:
-        """What `pictures` of them depend on, but for the videos' own pictures."""
-        ours = () if video.seed is not None else instances
-        chosen = {int(one): self._chosen(video, int(one)) for one in ours}
-        shown = [(number, _told(one)) for number, pictures in chosen.items() for one in pictures]
-        return hashlib.sha256(json.dumps([self._side, shown]).encode()).hexdigest()[:16]
+    def make_key(self, video: Video, instances: Iterable[int]) -> str:
+        """Return a cache key of the pictures of `instances`; it does not cover the video's own frames."""
+        needed = () if video.seed is not None else instances
+        chosen = {int(instance): self._choose(video, int(instance)) for instance in needed}
+        keys = [
+            (number, _picture_key(picture)) for number, pictures in chosen.items() for picture in pictures
+        ]
+        return hashlib.sha256(json.dumps([self._side, keys]).encode()).hexdigest()[:16]
 
-    def _chosen(self, video: Video, instance: int) -> list[Path | Cutting]:
+    def _choose(self, video: Video, instance: int) -> list[Path | Cutting]:
         photos = self._photos.get(self._name(video, instance), ())
         if photos:
-            return [photos[at] for at in _spread(len(photos), self._most)]
-        videos = [video, *(one for one in self._alike(video, instance) if one.video != video.video)]
-        cut = ([*self._cuttings(one, instance, held)] for held in (False, True) for one in videos)
-        return next((list[Path | Cutting](some) for some in cut if some), [])
+            return [photos[at] for at in _spread_indices(len(photos), self._max_pictures)]
+        others = (other for other in self._find_videos(video, instance) if other.video != video.video)
+        videos = [video, *others]
+        options = (
+            [*self._find_cuttings(source, instance, active)] for active in (False, True) for source in videos
+        )
+        return next((list[Path | Cutting](cuttings) for cuttings in options if cuttings), [])
 
-    def _alike(self, video: Video, instance: int) -> list[Video]:
-        """Videos of the same split in which the number is the same product."""
-        if (None, instance) not in self._names:  # numbers are of one video each
+    def _find_videos(self, video: Video, instance: int) -> list[Video]:
+        """Return the videos of the same split in which the instance is the same product."""
+        if (None, instance) not in self._names:  # each video has its own numbers
             return []
-        return [one for one in self._set.videos.values() if one.split == video.split]
+        return [other for other in self._folder.videos.values() if other.split == video.split]
 
-    def _cuttings(self, video: Video, instance: int, held: bool) -> Iterator[Cutting]:
-        """Where something is done with it, or nothing; spread over its track."""
+    def _find_cuttings(self, video: Video, instance: int, active: bool) -> Iterator[Cutting]:
+        """Yield cuttings spread over the boxes that are `active`, or those that are not."""
         if video.path is None:
             return
-        own = self._set.tracks[video.video].of(instance)
-        rows = np.flatnonzero(own.active == held)
-        for row in rows[_spread(len(rows), self._most)]:
-            t = int(own.tick5[row]) / TICKS_PER_SECOND
-            yield Cutting(self._set.root / video.path, t, tuple(own.box[row].tolist()))
+        track = self._folder.tracks[video.video].select(instance)
+        rows = np.flatnonzero(track.active == active)
+        for row in rows[_spread_indices(len(rows), self._max_pictures)]:
+            t = int(track.tick5[row]) / TICKS_PER_SECOND
+            yield Cutting(self._folder.root / video.path, t, tuple(track.box[row].tolist()))
 
-    def products(self, videos: Iterable[Video]) -> set[str]:
-        """The names of those with which something is done in `videos`, and of all that worlds sell."""
-        seen = list(videos)
-        handled = {self._name(one, event.instance) for one in seen for event in self._set.events[one.video]}
-        return handled | set(real_products(seen, self._set.names.instances).values())
+    def list_handled(self, videos: Sequence[Video]) -> set[str]:
+        """Return the names of products with events in `videos`, and of all real products of worlds."""
+        handled = {
+            self._name(video, event.instance)
+            for video in videos
+            for event in self._folder.events[video.video]
+        }
+        return handled | set(list_real_products(videos, self._folder.names.instances).values())
 
-    def learned(self, videos: Iterable[Video]) -> set[str]:
-        """All that `videos` or photographs may teach."""
-        return self.products(videos) | set(self._photos)
+    def list_trained(self, videos: Sequence[Video]) -> set[str]:
+        """Return the names of all products that `videos` or photos show to a training."""
+        return self.list_handled(videos) | set(self._photos)
 
     def _name(self, video: Video, instance: int) -> str:
-        own = self._names.get((video.video, instance))
-        return own or self._names.get((None, instance), f"product {instance}")
+        own_name = self._names.get((video.video, instance))
+        return own_name or self._names.get((None, instance), f"product {instance}")
 
 
-def _spread(count: int, most: int) -> NDArray[np.int64]:
-    """Indices of at most so many of `count`, evenly."""
-    found: NDArray[np.int64] = np.unique(np.linspace(0, count - 1, min(most, count)).astype(np.int64))
-    return found
+def _spread_indices(count: int, max_count: int) -> NDArray[np.int64]:
+    """Return up to `max_count` evenly spaced indices below `count`."""
+    return np.unique(np.linspace(0, count - 1, min(max_count, count)).astype(np.int64))
 
 
-def _read(one: Path | Cutting) -> NDArray[np.uint8]:
-    if isinstance(one, Path):
-        return read_image(one)
-    return crop_image(_shown(one.video, one.t), one.box)
+def _read_picture(picture: Path | Cutting) -> NDArray[np.uint8]:
+    if isinstance(picture, Path):
+        return read_image(picture)
+    return crop_image(_read_frame(picture.video, picture.t), picture.box)
 
 
-def _shown(path: Path, t: float) -> NDArray[np.uint8]:
-    """The picture at `t`; the last one where `t` is the end, which is known to about a frame."""
+def _read_frame(path: Path, t: float) -> NDArray[np.uint8]:
+    """Return the picture at `t`, at most the last one: the end is known to about a frame."""
     with VideoFile(path, sample_fps=TICKS_PER_SECOND) as video:
         end = max(frame.t for frame in video) if video.duration is None else video.duration
         return video.frame_at(min(t, end)).image
 
 
-def _told(one: Path | Cutting) -> list[object]:
-    path = one if isinstance(one, Path) else one.video
-    seen = path.stat()
-    where = [] if isinstance(one, Path) else [one.t, one.box]
-    return [str(path), seen.st_size, seen.st_mtime_ns, *where]
+def _picture_key(picture: Path | Cutting) -> list[object]:
+    path = picture if isinstance(picture, Path) else picture.video
+    status = path.stat()
+    part = [] if isinstance(picture, Path) else [picture.t, picture.box]
+    return [str(path), status.st_size, status.st_mtime_ns, *part]

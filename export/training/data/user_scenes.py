@@ -1,4 +1,4 @@
-"""A person's own videos as a backbone's training material.
+"""Draw labelled pictures of users' own videos for a backbone.
 
 Letters: F frames at the sampling rate, S picture side.
 """
@@ -13,24 +13,24 @@ import numpy as np
 
 from engines.network_config import NetworkConfig
 from export.data.video_labels import VideoTruth
-from export.training.data.scenes import Product, Scenes, labelled
-from export.training.data.user_frame_cache import Decoded, Images, Kept
+from export.training.data.scenes import Product, Scenes, label_frames
+from export.training.data.user_frame_cache import CachedVideo, DecodedVideo, Images
 from export.training.recipe import BackboneRecipe
 
 _OPEN = 192
-"""Videos kept open: two mapped files and the events of each."""
+"""Videos that stay open, each with two mapped files and its events."""
 
 
-class OwnScenes:
-    """Pictures of kept videos by name, most of them from inside events.
+class UserScenes:
+    """Pictures of cached videos by name, most of them from inside events.
 
-    Instances `everywhere` are the same product in all videos, and so are `real` ones of one name, which are
+    Instances of `everywhere` are the same product in all videos, and so are `real` products of equal name,
     given by video and instance.
     """
 
     def __init__(
         self,
-        videos: Mapping[str, Kept],
+        videos: Mapping[str, CachedVideo],
         everywhere: Set[int],
         real: Mapping[tuple[str, int], str],
         stage: BackboneRecipe,
@@ -38,7 +38,7 @@ class OwnScenes:
     ) -> None:
         self._videos, self._everywhere, self._real = videos, everywhere, real
         self._stage, self._network = stage, network
-        self._open = lru_cache(maxsize=_OPEN)(self._opened)
+        self._open = lru_cache(maxsize=_OPEN)(self._load)
 
     def __getstate__(self) -> dict[str, object]:
         return {
@@ -52,15 +52,17 @@ class OwnScenes:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-    def _opened(self, video: str) -> tuple[Decoded, VideoTruth]:
-        kept = self._videos[video]
-        return kept.decoded(), kept.truth()
+    def _load(self, video: str) -> tuple[DecodedVideo, VideoTruth]:
+        cached = self._videos[video]
+        return cached.open(), cached.load_truth()
 
     def draw(self, rng: np.random.Generator) -> Scenes:
-        """As many pictures as a batch of worlds has, each of a video drawn anew."""
-        parts = [self._one(rng) for _ in range(self._stage.worlds_a_batch * self._stage.frames_a_world)]
+        """Draw as many pictures as a batch of worlds has, each of a random video."""
+        parts = [
+            self._draw_frame(rng) for _ in range(self._stage.worlds_a_batch * self._stage.frames_a_world)
+        ]
         frames = np.stack([frame for frame, _, _ in parts])
-        activity, crop, crops = labelled(
+        activity, crop, crops = label_frames(
             [active for _, active, _ in parts],
             [photos for _, _, photos in parts],
             rng,
@@ -69,10 +71,10 @@ class OwnScenes:
         )
         return Scenes(frames, activity, crop, crops)
 
-    def _one(
+    def _draw_frame(
         self, rng: np.random.Generator
     ) -> tuple[Images, list[tuple[Product, int, Any]], dict[Product, Images]]:
-        """A frame, what is handled on it (product, activity, box), and the photos of its video."""
+        """Return a frame, what is handled on it (product, activity, box), and the photos of its video."""
         video = list(self._videos)[int(rng.integers(len(self._videos)))]
         decoded, truth = self._open(video)
         at = int(rng.integers(len(decoded.ticks)))
@@ -82,15 +84,15 @@ class OwnScenes:
                 (decoded.ticks >= truth.start[event]) & (decoded.ticks < truth.end[event])
             )
             at = int(rng.choice(inside)) if len(inside) else at
-        here = np.flatnonzero(truth.box_tick == decoded.ticks[at])
+        rows = np.flatnonzero(truth.box_tick == decoded.ticks[at])
         active = [
-            (self._product(video, int(truth.instance[e])), int(truth.activity[e]), tuple(truth.box[row]))
-            for row, e in zip(here, truth.box_event[here], strict=True)
+            (self._product_key(video, int(truth.instance[e])), int(truth.activity[e]), tuple(truth.box[row]))
+            for row, e in zip(rows, truth.box_event[rows], strict=True)
         ]
-        products = [self._product(video, instance) for instance in decoded.instances.tolist()]
+        products = [self._product_key(video, instance) for instance in decoded.instances.tolist()]
         return decoded.frames[at], active, dict(zip(products, decoded.crops, strict=True))
 
-    def _product(self, video: str, instance: int) -> Product:
+    def _product_key(self, video: str, instance: int) -> Product:
         if (video, instance) in self._real:
             return None, self._real[video, instance]
         return (None if instance in self._everywhere else video), instance

@@ -1,4 +1,4 @@
-"""A person's own videos as footage: a data folder (docs/own-videos.md), each video decoded once.
+"""Provide a training with users' own videos: a data folder (docs/own-videos.md), each video decoded once.
 
 Letters: S picture side, I instances, V pictures of each.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,210 +19,218 @@ from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
-from export.data.checks import read
-from export.data.files import Dataset, Tracks
-from export.data.once_cache import made_once, short
+from export.data.checks import read_data_folder
+from export.data.dir_cache import cached_dir, short_digest
+from export.data.files import DataFolder, Tracks
 from export.data.records import Split, TrackRecord, Video
-from export.data.token_cache import VideoCache, cached, seen_once
+from export.data.token_cache import VideoCache, encode_video, load_or_encode
 from export.data.video_labels import VideoTruth
-from export.data.world_set import world_of
-from export.training.data.product_photos import folders_digest
-from export.training.data.user_frame_cache import Images, Kept, keep_frames, keep_labelled
-from export.training.data.user_objects import OwnObjects
-from export.training.data.user_scenes import OwnScenes
-from export.training.data.user_worlds import WorldVideo, real_products
-from export.training.data.view_augmentation import Look, look_of, said_of
-from export.training.data.world_pool import drawn_from
-from export.training.data.world_videos import PHOTOS, of_world
+from export.data.world_set import open_world
+from export.training.data.product_photos import hash_folders
+from export.training.data.user_frame_cache import CachedVideo, Images, write_frames, write_labels
+from export.training.data.user_objects import UserObjects
+from export.training.data.user_scenes import UserScenes
+from export.training.data.user_worlds import WorldVideo, list_real_products
+from export.training.data.view_augmentation import ViewAugmentation, describe_view, make_view
+from export.training.data.world_pool import describe_world_sources
+from export.training.data.world_videos import PHOTOS_PER_PRODUCT, encode_world
 from export.training.recipe import BackboneRecipe
 
 
-class FolderFootage:
-    """The videos of a data folder by their split; classes are the folder's.
+class FolderDataset:
+    """The videos of a data folder by split, with the folder's classes.
 
-    `splits` are those that there must be. Where questions are made here and not read, `photos` (a sub-folder
-    of a product's name each) or boxes must show every product; else `asks` is false. Photos of products that
-    are `held_out` are not looked at. Looks of the videos may be `mirrored`.
+    `splits` must not be empty. If `needs_photos`, because questions are drawn here and not read, `photos` (a
+    sub-folder for each product) or boxes must show every product. Photos of `held_out` products are not used.
+    Views may be `mirrored`.
     """
 
     def __init__(
         self,
-        folder: Path | Dataset,
+        folder: Path | DataFolder,
         network: NetworkConfig,
         cache: Path,
         photos: Path | None = None,
         *,
         held_out: Sequence[str] = (),
         splits: Sequence[Split] = ("train", "val"),
-        asks: bool = True,
+        needs_photos: bool = True,
         mirrored: bool = True,
     ) -> None:
-        self._set = folder if isinstance(folder, Dataset) else read(folder)
+        self._folder = folder if isinstance(folder, DataFolder) else read_data_folder(folder)
         self._network, self._cache = network, cache
         self._mirrored = mirrored
-        self._drawn_from = functools.cache(drawn_from)  # many worlds, few folders of many files
+        self._describe_sources = functools.cache(describe_world_sources)  # many worlds share few folders
         self._photos = photos
-        self.classes = self._set.classes
+        self.classes = self._folder.classes
         if len(self.classes) != network.activities:
             raise LvmError(
-                f"{self._set.root} has {len(self.classes)} activities, the recipe's network.activities is "
+                f"{self._folder.root} has {len(self.classes)} activities, the recipe's network.activities is "
                 f"{network.activities}: they must be equal"
             )
         for split in splits:
-            if not self._of(split):
-                raise LvmError(f"{self._set.root}/videos.jsonl needs at least one video with split {split}")
-        wanted = [video for split in splits for video in self._of(split)]
-        for video in wanted:
-            last = 0 if video.seed is not None else 1  # the frame at the very end, which a world has not
-            self._long_enough(video, int(video.duration_s * network.sample_fps) + last)
-        self._objects: OwnObjects | None = None
-        self._shown_by = ["nothing"]
-        if asks:
-            self._shown_by = [str(photos and photos.absolute()), *held_out]
-            shown = OwnObjects(self._set, photos, held_out=held_out, side=network.image_size, most=PHOTOS)
-            shown.check(wanted)
-            held_out = sorted(set(held_out) - shown.products(wanted))
-            self._objects = shown
+            if not self._select(split):
+                raise LvmError(
+                    f"{self._folder.root}/videos.jsonl needs at least one video with split {split}"
+                )
+        selected = [video for split in splits for video in self._select(split)]
+        for video in selected:
+            last = 0 if video.seed is not None else 1  # the frame at the very end, which a world lacks
+            self._check_length(video, int(video.duration_s * network.sample_fps) + last)
+        self._objects: UserObjects | None = None
+        self._photo_sources = ["nothing"]
+        if needs_photos:
+            self._photo_sources = [str(photos and photos.absolute()), *held_out]
+            objects = UserObjects(
+                self._folder,
+                photos,
+                held_out=held_out,
+                side=network.image_size,
+                max_pictures=PHOTOS_PER_PRODUCT,
+            )
+            objects.check(selected)
+            held_out = sorted(set(held_out) - objects.list_handled(selected))
+            self._objects = objects
         self.held_out = tuple(held_out)
 
-    def products(self) -> set[str]:
-        seen = [video for split in ("train", "val") for video in self._of(split)]
-        return set() if self._objects is None else self._objects.learned(seen)
+    def product_names(self) -> set[str]:
+        videos = [*self._select("train"), *self._select("val")]
+        return set() if self._objects is None else self._objects.list_trained(videos)
 
     def count(self, split: Split) -> int:
-        return len(self._of(split))
+        return len(self._select(split))
 
     def fingerprint(self) -> str:
-        seen = [self._key(video) for split in ("train", "val") for video in self._of(split)]
-        learned = "" if self._photos is None else folders_digest([self._photos])
-        return short("".join([*seen, *(one.model_dump_json() for one in self.classes), learned]))
+        videos = [self._key(video) for video in (*self._select("train"), *self._select("val"))]
+        classes = [activity.model_dump_json() for activity in self.classes]
+        photos = "" if self._photos is None else hash_folders([self._photos])
+        return short_digest("".join([*videos, *classes, photos]))
 
-    def scenes(self, stage: BackboneRecipe) -> OwnScenes:
-        everywhere = frozenset(one.id for one in self._set.names.instances if one.video is None)
-        videos = {video.video: self._kept(video) for video in self._of("train")}
-        real = real_products(self._of("train"), self._set.names.instances)
-        return OwnScenes(videos, everywhere, real, stage, self._network)
+    def make_scenes(self, stage: BackboneRecipe) -> UserScenes:
+        everywhere = frozenset(item.id for item in self._folder.names.instances if item.video is None)
+        videos = {video.video: self._cache_video(video) for video in self._select("train")}
+        real = list_real_products(self._select("train"), self._folder.names.instances)
+        return UserScenes(videos, everywhere, real, stage, self._network)
 
-    def videos(
-        self,
-        split: Split,
-        backbone: Engine,
-        cache: Path,
-        digest: str,
-        done: Callable[[int, int], None],
-        showing: int = 0,
-    ) -> list[VideoCache]:
-        videos, out = self._of(split), []
-        for number, video in enumerate(videos):
-            out.append(self.video(video, backbone, cache, digest, showing))
-            done(number + 1, len(videos))
-        return out
+    def encode_videos(
+        self, split: Split, backbone: Engine, cache: Path, digest: str, view: int = 0
+    ) -> Iterator[VideoCache]:
+        for video in self._select(split):
+            yield self.encode_video(video, backbone, cache, digest, view)
 
-    def video(self, video: Video, backbone: Engine, cache: Path, digest: str, showing: int = 0) -> VideoCache:
-        """One of `videos`."""
-        see = functools.partial(self._seen, video, backbone, look_of(video.video, showing, self._mirrored))
-        said = f"{self._key(video)} {digest}{said_of(showing, self._mirrored)}"
-        return seen_once(cache, video.video, said, self._network, see)
+    def encode_video(
+        self, video: Video, backbone: Engine, cache: Path, digest: str, view: int = 0
+    ) -> VideoCache:
+        """Return the tokens of a video, from `cache` if the backbone named `digest` has encoded it before."""
+        augmentation = make_view(video.video, view, self._mirrored)
+        key = f"{self._key(video)} {digest}{describe_view(view, self._mirrored)}"
+        encode = functools.partial(self._encode, video, backbone, augmentation)
+        return load_or_encode(cache, video.video, key, self._network, encode)
 
     def version(self) -> dict[str, Any]:
-        videos = self._set.videos.values()
-        events = [event for video in videos for event in self._set.events[video.video]]
-        said = "".join(one.model_dump_json() for one in (*self.classes, *videos, *events))
-        said += "".join(_digest(self._set.tracks[video.video]) for video in videos)
-        return {"videos": len(videos), "events": len(events), "digest": short(said)}
+        videos = self._folder.videos.values()
+        events = [event for video in videos for event in self._folder.events[video.video]]
+        content = "".join(record.model_dump_json() for record in (*self.classes, *videos, *events))
+        content += "".join(_hash_tracks(self._folder.tracks[video.video]) for video in videos)
+        return {"videos": len(videos), "events": len(events), "digest": short_digest(content)}
 
-    def _long_enough(self, video: Video, frames: int) -> None:
+    def _check_length(self, video: Video, frames: int) -> None:
         if frames < self._network.clip_frames:
             raise LvmError(
                 f"video {video.video} gives {frames} frames at {self._network.sample_fps:g} a second, at "
                 f"least one clip of {self._network.clip_frames} is needed"
             )
 
-    def _of(self, split: str) -> list[Video]:
-        return [video for video in self._set.videos.values() if video.split == split]
+    def _select(self, split: str) -> list[Video]:
+        return [video for video in self._folder.videos.values() if video.split == split]
 
-    def _truth(self, video: Video) -> VideoTruth:
-        return VideoTruth.of_records(self._set.events[video.video], list(_records(video, self._set)))
+    def _make_truth(self, video: Video) -> VideoTruth:
+        return VideoTruth.from_records(
+            self._folder.events[video.video], list(_track_records(video, self._folder))
+        )
 
-    def _seen(self, video: Video, backbone: Engine, look: Look) -> VideoCache:
+    def _encode(self, video: Video, backbone: Engine, view: ViewAugmentation) -> VideoCache:
+        truth = self._make_truth(video)
         if video.seed is not None:
-            world, truth = world_of(video), self._truth(video)
-            return of_world(world, video.video, video.duration_s, self._network, backbone, truth, look)
-        decoded = self._kept(video).decoded()
-        self._long_enough(video, len(decoded.frames))
+            world = open_world(video)
+            return encode_world(world, video.video, video.duration_s, self._network, backbone, truth, view)
+        decoded = self._cache_video(video).open()
+        self._check_length(video, len(decoded.frames))
         times = (decoded.ticks / TICKS_PER_SECOND).tolist()
-        # Instances have any number in the folder; tokens of products lie in a table by number.
+        # Instances have any number in the folder; tokens of products are a table indexed by number.
         count = int(decoded.instances.max(initial=-1)) + 1
-        photos = np.zeros((count, *decoded.crops.shape[1:]), np.uint8)
-        photos[decoded.instances] = decoded.crops
-        frames = look.frames((t, decoded.frames[number]) for number, t in enumerate(times))
-        truth, shown = look.truth(self._truth(video)), look.photos(list(photos))
-        return cached(video.video, frames, shown, truth, self._network, backbone)
+        crops = np.zeros((count, *decoded.crops.shape[1:]), np.uint8)
+        crops[decoded.instances] = decoded.crops
+        frames = view.augment_frames((t, decoded.frames[number]) for number, t in enumerate(times))
+        photos = view.augment_photos(list(crops))
+        return encode_video(video.video, frames, photos, view.augment_truth(truth), self._network, backbone)
 
     # -- decoding ------------------------------------------------------------------------------------------
 
-    def _kept(self, video: Video) -> Kept:
-        """Where the video lies in the cache; a version of its file is decoded once, whatever is annotated."""
+    def _cache_video(self, video: Video) -> CachedVideo:
+        """Return the cached video; a version of its file is decoded once, even if annotations change."""
         size, fps = self._network.image_size, self._network.sample_fps
-        frames = WorldVideo(video, size, fps) if video.seed is not None else self._frames_of(video)
-        which = f"{self._set.root.absolute()} {video.video} {size} {fps} {self._shown_by}"
-        labelled = made_once(
+        frames = WorldVideo(video, size, fps) if video.seed is not None else self._cache_frames(video)
+        key = f"{self._folder.root.absolute()} {video.video} {size} {fps} {self._photo_sources}"
+        labels = cached_dir(
             self._cache,
-            f"labelled-{short(which)}",
+            f"labelled-{short_digest(key)}",
             self._key(video),
-            lambda place: keep_labelled(place, *self._labelled(video)),
+            lambda place: write_labels(place, *self._collect_labels(video)),
         )
-        return Kept(frames, labelled)
+        return CachedVideo(frames, labels)
 
-    def _frames_of(self, video: Video) -> Path:
+    def _cache_frames(self, video: Video) -> Path:
         path, size, fps = self._path(video), self._network.image_size, self._network.sample_fps
-        seen = path.stat()
-        return made_once(
+        status = path.stat()
+        return cached_dir(
             self._cache,
-            f"frames-{short(f'{path.absolute()} {size} {fps}')}",
-            f"{seen.st_size} {seen.st_mtime_ns}",
-            lambda place: self._long_enough(video, keep_frames(place, _frames(path, fps), size)),
+            f"frames-{short_digest(f'{path.absolute()} {size} {fps}')}",
+            f"{status.st_size} {status.st_mtime_ns}",
+            lambda place: self._check_length(video, write_frames(place, _read_frames(path, fps), size)),
         )
 
-    def _labelled(self, video: Video) -> tuple[NDArray[np.int64], Images, VideoTruth]:
-        """Instances (I,), pictures of each (I, V, S, S, 3), and what is done with them."""
+    def _collect_labels(self, video: Video) -> tuple[NDArray[np.int64], Images, VideoTruth]:
+        """Return instances (I,), pictures of each (I, V, S, S, 3), and the events."""
         size, instances = self._network.image_size, self._instances(video)
         if video.seed is not None:
             world = WorldVideo(video, size, self._network.sample_fps)
-            return instances, world.crops(instances), self._truth(video)
-        crops = np.zeros((len(instances), PHOTOS, size, size, 3), np.uint8)
+            return instances, world.crops(instances), self._make_truth(video)
+        crops = np.zeros((len(instances), PHOTOS_PER_PRODUCT, size, size, 3), np.uint8)
         if self._objects is not None:
             for row, instance in enumerate(instances.tolist()):
-                pictures = self._objects.pictures(video, instance)
-                crops[row] = pictures[np.arange(PHOTOS) % len(pictures)]
-        return instances, crops, self._truth(video)
+                pictures = self._objects.load_pictures(video, instance)
+                crops[row] = pictures[np.arange(PHOTOS_PER_PRODUCT) % len(pictures)]
+        return instances, crops, self._make_truth(video)
 
     def _key(self, video: Video) -> str:
+        """Return everything that tokens depend on but the backbone. Another text would lose existing
+        caches."""
         config, objects = self._network, self._objects
-        shown = "" if objects is None else objects.said(video, self._instances(video))
+        pictures = "" if objects is None else objects.make_key(video, self._instances(video))
         return (
-            f"{self._filmed(video)} {config.image_size} {config.sample_fps} "
-            f"{self._set.events[video.video]} {_digest(self._set.tracks[video.video])} {shown}"
+            f"{self._source_key(video)} {config.image_size} {config.sample_fps} "
+            f"{self._folder.events[video.video]} {_hash_tracks(self._folder.tracks[video.video])} {pictures}"
         )
 
-    def _filmed(self, video: Video) -> str:
-        """What the video's pictures depend on, but for their size."""
+    def _source_key(self, video: Video) -> str:
+        """Return everything that the video's pictures depend on but their size."""
         if video.seed is not None:
-            shown = self._drawn_from(video.products, video.backgrounds)
-            return f"{video.model_dump_json(exclude={'split'})} {shown}"
+            sources = self._describe_sources(video.products, video.backgrounds)
+            return f"{video.model_dump_json(exclude={'split'})} {sources}"
         path = self._path(video)
-        seen = path.stat()
-        return f"{path} {seen.st_size} {seen.st_mtime_ns}"
+        status = path.stat()
+        return f"{path} {status.st_size} {status.st_mtime_ns}"
 
     def _path(self, video: Video) -> Path:
         assert video.path is not None
-        return self._set.root / video.path
+        return self._folder.root / video.path
 
     def _instances(self, video: Video) -> NDArray[np.int64]:
-        return np.unique(np.asarray([e.instance for e in self._set.events[video.video]], np.int64))
+        return np.unique(np.asarray([event.instance for event in self._folder.events[video.video]], np.int64))
 
 
-def _frames(path: Path, sample_fps: float) -> Iterator[Frame]:
+def _read_frames(path: Path, sample_fps: float) -> Iterator[Frame]:
     source = open_source(str(path), sample_fps=sample_fps)
     try:
         yield from source
@@ -230,7 +238,7 @@ def _frames(path: Path, sample_fps: float) -> Iterator[Frame]:
         source.close()
 
 
-def _records(video: Video, dataset: Dataset) -> Iterator[TrackRecord]:
+def _track_records(video: Video, dataset: DataFolder) -> Iterator[TrackRecord]:
     tracks = dataset.tracks[video.video]
     for instance, tick, box, active in zip(
         tracks.instance.tolist(),
@@ -249,6 +257,6 @@ def _records(video: Video, dataset: Dataset) -> Iterator[TrackRecord]:
         )
 
 
-def _digest(tracks: Tracks) -> str:
+def _hash_tracks(tracks: Tracks) -> str:
     parts = (tracks.instance, tracks.tick5, tracks.box, tracks.active)
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""The worlds that a recipe names: which seeds, how hard, whose products and backgrounds."""
+"""Make the checkout worlds of a recipe: seeds, levels, products and backgrounds."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ from pathlib import Path
 from edge_runtime.simulation.photo_folders import list_product_photos, make_world
 from edge_runtime.simulation.rng import Use, mix, unit
 from edge_runtime.simulation.world import World
-from export.data.world_overrides import turned
-from export.training.data.hue_augmentation import TintedFaces
-from export.training.data.product_photos import folders_digest
+from export.data.world_set import make_world_config
+from export.training.data.hue_augmentation import HueShiftedFaces
+from export.training.data.product_photos import hash_folders
 from export.training.recipe import Data
 
-WORLDS = 3
-"""Version of what a seed stands for. 3: real products in hues of their own."""
+WORLD_VERSION = 3
+"""Version of the worlds that seeds stand for. 3: real products in hues of their own."""
 _OPEN = 192
 """Worlds kept open: each holds the faces of its products, about 8 MB."""
 
 
-def drawn_from(*folders: str | Path | None) -> str:
-    """What a world's pictures depend on beside its record: how worlds are drawn, and the photographs in
-    `folders`."""
-    return f"worlds {WORLDS} {folders_digest(Path(one) for one in folders if one is not None)}"
+def describe_world_sources(*folders: str | Path | None) -> str:
+    """Return the part of a cache key that worlds' pictures depend on besides their records: the version of
+    the worlds, and the photos in `folders`."""
+    return f"worlds {WORLD_VERSION} {hash_folders(Path(folder) for folder in folders if folder is not None)}"
 
 
 class WorldPool(Sequence[World]):
-    """Worlds made when they are first asked for; the ones asked for last stay open."""
+    """Worlds that are made when they are first used; the last `keep` used ones stay open."""
 
     def __init__(self, data: Data, seeds: Sequence[int], *, keep: int = _OPEN) -> None:
         self._data, self._seeds, self._keep = data, tuple(seeds), keep
@@ -46,21 +46,20 @@ class WorldPool(Sequence[World]):
         self.__init__(state["data"], state["seeds"], keep=state["keep"])  # type: ignore[misc]
 
     def _make(self, seed: int) -> World:
-        return world_with(self._data, seed)
+        return make_training_world(self._data, seed)
 
 
-def world_with(data: Data, seed: int) -> World:
-    """The world of `seed`: of one of the levels with its knobs turned, with real products or backgrounds in a
-    share of seeds."""
+def make_training_world(data: Data, seed: int) -> World:
+    """Return the world of `seed`: its level, knobs, and whether it has real products or backgrounds."""
     key = (seed, Use.LAYOUT, 77)
     level = data.levels[mix(*key, 0) % len(data.levels)]
     real = data.products is not None and unit(*key, 1) < data.product_worlds
     behind = data.backgrounds if unit(*key, 2) < data.background_worlds else None
     closeup = data.closeup if real else data.closeup / 3
-    config = turned(level, {**data.knobs, "closeup": closeup}, seed)
+    config = make_world_config(level, {**data.knobs, "closeup": closeup}, seed)
     if unit(*key, 3) < data.crowded:
         config = config.model_copy(update={"concurrent": min(3, config.activities)})
     if not real or data.products is None:
         return make_world(config, backgrounds=behind)
     only = [name for name in list_product_photos(data.products) if name not in data.held_out]
-    return make_world(config, data.products, behind, only, lambda faces: TintedFaces(faces, seed))
+    return make_world(config, data.products, behind, only, lambda faces: HueShiftedFaces(faces, seed))

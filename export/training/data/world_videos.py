@@ -1,8 +1,8 @@
-"""Videos of the second and third stage: rendered once, seen once by the frozen backbone, kept as tokens."""
+"""Encode the worlds of the second and third stage: rendered once, cached as tokens of the frozen backbone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,27 +12,29 @@ from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.simulation.world import World
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
-from export.data.token_cache import VideoCache, cached, seen_once
+from export.data.token_cache import VideoCache, encode_video, load_or_encode
 from export.data.video_labels import VideoTruth
-from export.training.data.view_augmentation import AS_FILMED, Look, look_of, said_of
-from export.training.data.world_pool import drawn_from, world_with
+from export.training.data.view_augmentation import ORIGINAL_VIEW, ViewAugmentation, describe_view, make_view
+from export.training.data.world_pool import describe_world_sources, make_training_world
 from export.training.recipe import Data
 
-PHOTOS = 3
-"""Photos of each product that questions are asked with."""
-VALIDATION = 100_000
-"""Seeds of validation worlds begin so much later."""
+PHOTOS_PER_PRODUCT = 3
+"""Query photos of each product."""
+VALIDATION_OFFSET = 100_000
+"""Distance between the first seed and the seeds of validation worlds."""
 
 
-def training_seeds(data: Data) -> list[int]:
+def list_training_seeds(data: Data) -> list[int]:
+    """Return the seeds of training videos."""
     return [data.first_seed + 10_000 + number for number in range(data.train_videos)]
 
 
-def validation_seeds(data: Data) -> list[int]:
-    return [data.first_seed + VALIDATION + number for number in range(data.validation_videos)]
+def list_validation_seeds(data: Data) -> list[int]:
+    """Return the seeds of validation videos."""
+    return [data.first_seed + VALIDATION_OFFSET + number for number in range(data.validation_videos)]
 
 
-def world_caches(
+def encode_worlds(
     data: Data,
     seeds: Sequence[int],
     network: NetworkConfig,
@@ -40,57 +42,53 @@ def world_caches(
     folder: Path,
     digest: str,
     *,
-    showing: int = 0,
-    make: Callable[[Data, int], World] = world_with,
-    done: Callable[[int], None] = lambda _: None,
-) -> list[VideoCache]:
-    """Caches of the worlds of `seeds`; what lies in `folder` already, of the same backbone, is taken.
+    view: int = 0,
+) -> Iterator[VideoCache]:
+    """Yield tokens and annotations of the worlds of `seeds`, cached in `folder`.
 
-    `digest` names the backbone, `showing` the number of the look (0 is as filmed); `done` is called with the
-    number of videos that are ready. Their truth is what is annotated of them.
+    `digest` names the backbone, `view` is the number of the view (0 as filmed).
     """
-    which = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings", "mirrored"})
-    shown = drawn_from(data.products, data.backgrounds)
-    said = f"{which}{digest}{make.__qualname__}{shown}{said_of(showing, data.mirrored)}"
-    out = []
-    for number, seed in enumerate(seeds):
-        name = f"world-{seed}"
+    recipe = data.model_dump_json(exclude={"train_videos", "validation_videos", "showings", "mirrored"})
+    sources = describe_world_sources(data.products, data.backgrounds)
+    # "world_with" is the former name of make_training_world, and part of the keys of existing caches.
+    key = f"{recipe}{digest}world_with{sources}{describe_view(view, data.mirrored)}"
+    for seed in seeds:
 
-        def see(seed: int = seed, name: str = name) -> VideoCache:
-            look = look_of(name, showing, data.mirrored)
-            world, seconds = make(data, seed), data.minutes * 60
-            truth = VideoTruth.of_world(world, seconds, annotated=True)
-            return of_world(world, name, seconds, network, backbone, truth, look)
+        def encode(seed: int = seed) -> VideoCache:
+            world, seconds = make_training_world(data, seed), data.minutes * 60
+            truth = VideoTruth.from_world(world, seconds, annotated=True)
+            augmentation = make_view(f"world-{seed}", view, data.mirrored)
+            return encode_world(world, f"world-{seed}", seconds, network, backbone, truth, augmentation)
 
-        out.append(seen_once(folder, name, said, network, see))
-        done(number + 1)
-    return out
+        yield load_or_encode(folder, f"world-{seed}", key, network, encode)
 
 
-def of_world(
+def encode_world(
     world: World,
     name: str,
     duration_s: float,
     network: NetworkConfig,
     backbone: Engine,
     truth: VideoTruth,
-    look: Look = AS_FILMED,
+    view: ViewAugmentation = ORIGINAL_VIEW,
 ) -> VideoCache:
-    """The first `duration_s` seconds of a checkout world as tokens, with what is known of it."""
+    """Return tokens and truth of the first `duration_s` seconds of a checkout world, in the view `view`."""
     size = network.image_size
-    photos = [photos_to_ask_with(world, instance, size) for instance in range(world.config.instances)]
-    frames = look.frames(_frames(world, duration_s, network))
-    return cached(name, frames, look.photos(photos), look.truth(truth), network, backbone)
+    photos = [make_query_photos(world, instance, size) for instance in range(world.config.instances)]
+    frames = view.augment_frames(_render_frames(world, duration_s, network))
+    return encode_video(
+        name, frames, view.augment_photos(photos), view.augment_truth(truth), network, backbone
+    )
 
 
-def photos_to_ask_with(world: World, instance: int, size: int) -> list[NDArray[np.uint8]]:
-    """Photos (S, S, 3) of a product as it is asked with, the same number for each."""
+def make_query_photos(world: World, instance: int, size: int) -> list[NDArray[np.uint8]]:
+    """Return the query photos (S, S, 3) of a product, the same number for each."""
     free = world.query_views(instance)
-    views = [free[number % len(free)] for number in range(PHOTOS)]
+    views = [free[number % len(free)] for number in range(PHOTOS_PER_PRODUCT)]
     return [mosaic(world.instance_image(instance, (size, size), view=view), size) for view in views]
 
 
-def _frames(
+def _render_frames(
     world: World, duration_s: float, network: NetworkConfig
 ) -> Iterator[tuple[float, NDArray[np.uint8]]]:
     for number in range(int(duration_s * network.sample_fps)):

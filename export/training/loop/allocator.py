@@ -1,7 +1,7 @@
-"""Memory that a training step frees is kept for the next one instead of given back to the kernel.
+"""Keep memory that a training step frees for the next step instead of returning it to the kernel.
 
 glibc maps every large block anew and unmaps it when it is freed, so the kernel zeroes each tensor of each
-step, page by page: nearly half of the processor time of a training on CPU.
+step page by page: nearly half of the processor time of a training on CPU.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ _TOP_PAD_BYTES = 256 << 20
 
 
 def keep_freed_memory() -> bool:
-    """Ask glibc not to return freed memory, for the whole process. False where the C library is another."""
+    """Make glibc keep freed memory, for the whole process. Return False with another C library."""
     if not sys.platform.startswith("linux"):
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)

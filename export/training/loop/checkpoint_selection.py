@@ -1,4 +1,4 @@
-"""Which step's averaged weights are kept: those that answer held-out videos best."""
+"""Keep the averaged weights of the step that answers held-out videos best."""
 
 from __future__ import annotations
 
@@ -14,37 +14,37 @@ from torch import nn
 
 
 @dataclass
-class Selection:
-    """Every `every` steps `loss` judges the averaged weights; the best ones lie in `path`."""
+class CheckpointSelection:
+    """The best averaged weights by `loss`, evaluated every `every` steps and stored in `path`."""
 
     loss: Callable[[nn.Module], float]
     every: int
     path: Path
 
     def consider(self, step: int, averaged: Callable[[], nn.Module], *, last: bool) -> None:
-        """Judge after `step`, where it is a step to judge at, and keep what is better than all before."""
+        """Evaluate the weights after `step` if it is due (or `last`), and store them if they are the best."""
         if step % self.every and not last:
             return
         module = averaged()
-        found = self.loss(module)
-        best = self.best()
-        history = [*(best[2] if best else []), [step, found]]
-        if best is None or found < best[1] or math.isnan(best[1]):
-            self._write(module, step, found, history)
+        loss = self.loss(module)
+        best = self.read_best()
+        history = [*(best[2] if best else []), [step, loss]]
+        if best is None or loss < best[1] or math.isnan(best[1]):
+            self._write(module, step, loss, history)
         else:
-            self._write(_loaded(module, self.path), best[0], best[1], history)
+            self._write(_load_weights(module, self.path), best[0], best[1], history)
 
-    def forget(self) -> None:
-        """A run begins: what an earlier one left in its folder is not its own."""
+    def reset(self) -> None:
+        """Remove the weights that an earlier run left in the folder."""
         self.path.unlink(missing_ok=True)
 
-    def best(self) -> tuple[int, float, list[list[float]]] | None:
-        """Step and loss of what is kept, and all that was judged; None before the first."""
+    def read_best(self) -> tuple[int, float, list[list[float]]] | None:
+        """Return step and loss of the stored weights and all evaluations; None before the first."""
         if not self.path.exists():
             return None
         with safe_open(self.path, framework="pt") as file:
-            said = file.metadata()
-        return int(said["step"]), float(said["loss"]), json.loads(said["history"])
+            metadata = file.metadata()
+        return int(metadata["step"]), float(metadata["loss"]), json.loads(metadata["history"])
 
     def _write(self, module: nn.Module, step: int, loss: float, history: list[list[float]]) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,6 +54,6 @@ class Selection:
         part.replace(self.path)
 
 
-def _loaded(module: nn.Module, path: Path) -> nn.Module:
+def _load_weights(module: nn.Module, path: Path) -> nn.Module:
     module.load_state_dict(load_file(path))
     return module

@@ -1,4 +1,4 @@
-"""The exponential moving average of weights: what is evaluated and shipped, since single steps fluctuate."""
+"""Average weights exponentially: the average is evaluated and shipped, since single steps fluctuate."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Average of all floating weights and buffers; the others are those of the last step.
+    """The average of all floating weights and buffers; other buffers are those of the last step.
 
-    The first steps weigh more (decay (1 + s) / (10 + s) until `decay` is reached), so that a short run's
-    average is not the random beginning.
+    The first steps weigh more (decay (1 + s) / (10 + s) up to `decay`), so that the average of a short run is
+    not dominated by the random initial weights.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
@@ -22,7 +22,7 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, module: nn.Module) -> None:
-        """Take in the weights after a step."""
+        """Add the weights after a step."""
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
         for name, value in module.state_dict().items():
@@ -31,15 +31,17 @@ class WeightAverage:
             else:
                 self._mean[name].copy_(value)
 
-    def module(self, module: nn.Module) -> nn.Module:
-        """A copy of `module` with the averaged weights, in evaluation mode."""
+    def make_averaged(self, module: nn.Module) -> nn.Module:
+        """Return a copy of `module` with the averaged weights, in evaluation mode."""
         averaged = copy.deepcopy(module)
         averaged.load_state_dict(self._mean)
         return averaged.eval()
 
     def state(self) -> dict[str, Tensor]:
+        """Return the average and the number of steps for a checkpoint."""
         return {**self._mean, "_steps": torch.tensor(self._steps)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
         self._steps = int(state["_steps"])
         self._mean = {name: value.clone() for name, value in state.items() if name != "_steps"}

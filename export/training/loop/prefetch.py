@@ -1,4 +1,4 @@
-"""Batches made in another process while this one learns."""
+"""Make batches in another process while this one trains."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 
 class Prefetch:
-    """Batches by their step; asked for in order from any step on, one worker is always ahead."""
+    """Batches by step. They are requested in order from any step on; a worker prepares the following ones."""
 
     def __init__(self, batches: Dataset[dict[str, Tensor]], workers: int = 1) -> None:
         self._batches, self._workers = batches, workers
@@ -24,7 +24,7 @@ class Prefetch:
                 batch_size=None,
                 num_workers=self._workers,
                 prefetch_factor=4,
-                worker_init_fn=_prepared,
+                worker_init_fn=_init_worker,
                 # A fork takes over the locks of OpenCV's and the engines' threads, but not the threads.
                 multiprocessing_context="spawn",
             )
@@ -34,8 +34,8 @@ class Prefetch:
         return next(self._running)
 
 
-def _prepared(_worker: int) -> None:
-    """Beside the process that learns, one OpenCV thread is enough. Photographs are shown often."""
+def _init_worker(_worker: int) -> None:
+    """Limit OpenCV to one thread beside the training process, and cache photos, which are used often."""
     import cv2
 
     from edge_runtime.simulation.photo_folders import set_photo_cache

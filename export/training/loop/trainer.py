@@ -1,7 +1,8 @@
-"""The one training loop: schedule, clipping, weight averaging, curves, and going on after a kill.
+"""Run the training loop of all stages: schedule, clipping, weight averaging, curves, and resuming after a
+kill.
 
-A `Task` gives the loss of step number s as a pure function of its weights, its own state and (seed, s); so a
-run that is killed and goes on from its last saved step takes the very steps of an uninterrupted one.
+A `Task` computes the loss of step s as a pure function of its weights, its own state and (seed, s). A run
+that was killed and resumes from its last saved step therefore takes the same steps as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -21,56 +22,58 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from torch import Tensor, nn
 
 from engines.errors import LvmError
-from export.training.loop.checkpoint_selection import Selection
-from export.training.loop.distributed import Team
+from export.training.loop.checkpoint_selection import CheckpointSelection
+from export.training.loop.distributed import ProcessGroup
 from export.training.loop.ema import WeightAverage
 from export.training.recipe import Optimiser
 
 
 class Task(Protocol):
-    """What one stage of training consists of."""
+    """A stage of training."""
 
     name: str
     module: nn.Module
-    """All that is trained; its forward takes what `batch` gives and returns (loss, parts)."""
+    """The trained module; its forward takes a `batch` and returns (loss, parts of the loss, output)."""
 
-    def groups(self) -> list[dict[str, object]]:
-        """Parameter groups; a `scale` multiplies the learning rate."""
+    def param_groups(self) -> list[dict[str, object]]:
+        """Return parameter groups; a `scale` multiplies the learning rate."""
         ...
 
     def batch(self, step: int) -> Mapping[str, object]:
-        """What the module is given at `step`; a pure function of the recipe and the task's state."""
+        """Return the module's input at `step`, a pure function of the recipe and the task's state."""
         ...
 
-    def after(self, step: int, output: Mapping[str, Tensor]) -> None:
-        """Take in what the module gave besides its loss (new memories)."""
+    def update(self, step: int, output: Mapping[str, Tensor]) -> None:
+        """Update the task's state by the module's output (new memories)."""
         ...
 
     def state(self) -> dict[str, Tensor]:
-        """State that is no weight (memories, queues): what `restore` needs to go on."""
+        """Return the state besides the weights (memories, queues), for `restore`."""
         ...
 
-    def restore(self, state: dict[str, Tensor]) -> None: ...
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
+        ...
 
 
 @dataclass
-class Run:
-    """One stage on its way. `folder` holds `<name>.state` and `<name>.csv`."""
+class TrainingLoop:
+    """The training of one stage. `folder` holds `<name>.state` and `<name>.csv`."""
 
     task: Task
     optimiser: Optimiser
     folder: Path
     seed: int
-    team: Team
+    processes: ProcessGroup
     save_seconds: float = 60.0
     device: torch.device = torch.device("cpu")
-    selection: Selection | None = None
+    selection: CheckpointSelection | None = None
     recipe: str = ""
-    """All that the run depends on: what another recipe left is not gone on with."""
+    """Everything that the run depends on: the state of another recipe is not resumed."""
 
     def __post_init__(self) -> None:
         self._adam = torch.optim.AdamW(
-            self.task.groups(),
+            self.task.param_groups(),
             lr=self.optimiser.learning_rate,
             weight_decay=self.optimiser.weight_decay,
         )
@@ -79,43 +82,44 @@ class Run:
         self.step = 0
 
     @property
-    def path(self) -> Path:
-        """Where the state of this stage lies."""
+    def state_path(self) -> Path:
+        """The file of this stage's state."""
         return self.folder / f"{self.task.name}.state"
 
     def train(self, until: int | None = None, on_step: Callable[[int], None] | None = None) -> nn.Module:
-        """Go on from the saved step to the last one (or `until`); returns the averaged weights' module."""
+        """Train from the saved step to the last one (or `until`) and return the module with averaged
+        weights."""
         self._resume()
         last = min(until or self.optimiser.steps, self.optimiser.steps)
-        model = self.team.wrapped(self.task.module)
-        saved = time.monotonic()
-        with self._progress() as progress:
+        model = self.processes.wrap(self.task.module)
+        saved_at = time.monotonic()
+        with self._make_progress_bar() as progress:
             bar = progress.add_task(self.task.name, total=self.optimiser.steps, completed=self.step)
             while self.step < last:
-                parts = self._one_step(model)
-                self._check(parts)
+                parts = self._train_step(model)
+                self._check_finite(parts)
                 self.step += 1
-                self._curve(parts)
+                self._append_curve(parts)
                 progress.update(bar, completed=self.step, description=f"{self.task.name} {parts['loss']:.3f}")
-                if self.selection is not None and not self.team.rank:
+                if self.selection is not None and not self.processes.rank:
                     ends = self.step == self.optimiser.steps
                     self.selection.consider(self.step, self.averaged, last=ends)
                 if on_step is not None:
                     on_step(self.step)
-                if time.monotonic() - saved > self.save_seconds:
+                if time.monotonic() - saved_at > self.save_seconds:
                     self.save()
-                    saved = time.monotonic()
+                    saved_at = time.monotonic()
         self.save()
-        self.team.wait()  # the first member judges and saves for all
+        self.processes.barrier()  # rank 0 evaluates and saves for all
         return self.averaged()
 
     def averaged(self) -> nn.Module:
-        """A copy of the module with the averaged weights, in evaluation mode."""
-        return self.average.module(self.task.module)
+        """Return a copy of the module with the averaged weights, in evaluation mode."""
+        return self.average.make_averaged(self.task.module)
 
-    def _one_step(self, model: nn.Module) -> dict[str, float]:
+    def _train_step(self, model: nn.Module) -> dict[str, float]:
         self.task.module.train()
-        torch.manual_seed(_step_seed(self.seed, self.step) + self.team.rank)
+        torch.manual_seed(_step_seed(self.seed, self.step) + self.processes.rank)
         for group, scale in zip(self._adam.param_groups, self._scales, strict=True):
             group["lr"] = self.optimiser.learning_rate * scale * schedule(self.step, self.optimiser)
         loss, parts, output = model(self.task.batch(self.step))
@@ -124,25 +128,25 @@ class Run:
         norm = nn.utils.clip_grad_norm_(self.task.module.parameters(), self.optimiser.clip_norm)
         self._adam.step()
         self.average.update(self.task.module)
-        self.task.after(self.step, output)
-        shown = {name: float(value.detach()) for name, value in parts.items()}
-        return {"loss": float(loss.detach()), "norm": float(norm), **shown}
+        self.task.update(self.step, output)
+        values = {name: float(value.detach()) for name, value in parts.items()}
+        return {"loss": float(loss.detach()), "norm": float(norm), **values}
 
-    def _check(self, parts: Mapping[str, float]) -> None:
-        """A finite loss may have a gradient that is not: its step has spoilt the weights all the same."""
+    def _check_finite(self, parts: Mapping[str, float]) -> None:
+        """Raise LvmError if loss or gradient is not finite: either makes the weights useless."""
         for name in ("loss", "norm"):
             if not math.isfinite(parts[name]):
                 what = "loss" if name == "loss" else "gradient"
                 raise LvmError(
                     f"{self.task.name}: the {what} at step {self.step} must be finite, got {parts[name]}; "
-                    f"what {self.path} holds is of an earlier step and kept; lower learning_rate"
+                    f"{self.state_path} is of an earlier step and still valid; lower learning_rate"
                 )
 
-    # -- going on ------------------------------------------------------------------------------------------
+    # -- resuming ------------------------------------------------------------------------------------------
 
     def save(self) -> None:
-        """Write everything that the next step depends on; the file is exchanged at once."""
-        if self.team.rank:
+        """Write everything that the next step depends on; the file is replaced atomically."""
+        if self.processes.rank:
             return
         self.folder.mkdir(parents=True, exist_ok=True)
         state = {
@@ -155,25 +159,26 @@ class Run:
             "adam": self._adam.state_dict(),
             "task": self.task.state(),
         }
-        written = self.path.with_suffix(".part")
+        written = self.state_path.with_suffix(".part")
         torch.save(state, written)
-        os.replace(written, self.path)
+        os.replace(written, self.state_path)
 
     def _resume(self) -> None:
-        if not self.path.exists():
-            if self.selection is not None and not self.team.rank:
-                self.selection.forget()
+        if not self.state_path.exists():
+            if self.selection is not None and not self.processes.rank:
+                self.selection.reset()
             return
-        state = torch.load(self.path, map_location=self.device, weights_only=True)
+        state = torch.load(self.state_path, map_location=self.device, weights_only=True)
         if (state["seed"], state["steps"]) != (self.seed, self.optimiser.steps):
             raise LvmError(
-                f"{self.path} is of a run with seed {state['seed']} and {state['steps']} steps, this one has "
-                f"seed {self.seed} and {self.optimiser.steps}; choose another folder or remove the file"
+                f"{self.state_path} is of a run with seed {state['seed']} and {state['steps']} steps, "
+                f"this one has seed {self.seed} and {self.optimiser.steps}; choose another folder or "
+                "remove the file"
             )
         if state["recipe"] != self.recipe:
             raise LvmError(
-                f"{self.path} was begun by another recipe or with other data; choose another --output, or "
-                "remove the file to begin anew"
+                f"{self.state_path} was begun by another recipe or with other data; "
+                "choose another --output, or remove the file to start again"
             )
         self.task.module.load_state_dict(state["weights"])
         self.average.restore(state["average"])
@@ -181,11 +186,11 @@ class Run:
         self.task.restore(state["task"])
         self.step = int(state["step"])
 
-    # -- what a person sees --------------------------------------------------------------------------------
+    # -- output --------------------------------------------------------------------------------------------
 
-    def _curve(self, parts: dict[str, float]) -> None:
-        """One line a step in `<name>.csv`; lines of steps that are taken again after a kill are repeated."""
-        if self.team.rank:
+    def _append_curve(self, parts: dict[str, float]) -> None:
+        """Append a line to `<name>.csv`; steps that are repeated after a kill have several lines."""
+        if self.processes.rank:
             return
         file = self.folder / f"{self.task.name}.csv"
         new = not file.exists()
@@ -196,19 +201,18 @@ class Run:
                 writer.writerow(["step", *parts])
             writer.writerow([self.step, *(f"{value:.5g}" for value in parts.values())])
 
-    def _progress(self) -> Progress:
+    def _make_progress_bar(self) -> Progress:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(elapsed_when_finished=True),
         )
-        quiet = bool(self.team.rank)
-        return Progress(*columns, console=Console(stderr=True), disable=quiet)
+        return Progress(*columns, console=Console(stderr=True), disable=bool(self.processes.rank))
 
 
 def schedule(step: int, optimiser: Optimiser) -> float:
-    """Share of the learning rate at `step`: linear warm-up, then a cosine to zero."""
+    """Return the share of the learning rate at `step`: linear warm-up, then a cosine to zero."""
     warm = max(1, round(optimiser.warm_up * optimiser.steps))
     if step < warm:
         return (step + 1) / warm

@@ -1,7 +1,7 @@
-"""What teaches outlines: single tokens of all videos, whatever is asked and remembered.
+"""Train the box head on single tokens of all videos, independent of questions and memories.
 
 S tokens, d_b backbone width. The tokens of a batch's memories show the same few rooms for a hundred steps;
-taught by those, outlines were hardly better than at first after 150 steps.
+trained on those, boxes had hardly improved after 150 steps.
 """
 
 from __future__ import annotations
@@ -20,40 +20,40 @@ from export.networks.positions import encode_cells
 from export.training.lvm import losses
 
 _COUNT = 512
-"""Tokens a step."""
+"""Tokens in each step."""
 
 
-class ShownTokens:
-    """The candidates of `caches` that show the product of an event, with where that is."""
+class LabelledTokens:
+    """The candidates of `caches` that show the product of an event, with its box."""
 
     def __init__(self, caches: Sequence[VideoCache]) -> None:
         width = caches[0].features.shape[-1] if caches else 0
         features, cell = [np.zeros((0, width), np.float16)], [np.zeros(0, np.int64)]
-        place = [np.zeros((0, 4), np.float32)]
+        box = [np.zeros((0, 4), np.float32)]
         for cache in caches:
             shows = cache.event >= 0  # (n, K)
             features.append(cache.features[shows])
             cell.append(cache.cell[shows].astype(np.int64))
-            place.append(cache.truth.boxes_of(cache.event[shows], cache.tick[shows]))
+            box.append(cache.truth.boxes_at(cache.event[shows], cache.tick[shows]))
         self._features, self._cell = np.concatenate(features), np.concatenate(cell)
-        self._place = np.concatenate(place)
+        self._box = np.concatenate(box)
 
     def draw(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Some of them: `outline_features` (S, d_b), `outline_cell` (S,), `outline_place` (S, 4) cxcywh; none
-        where no video has boxes."""
+        """Draw `single_features` (S, d_b), `single_cell` (S,) and `single_box` (S, 4) cxcywh; S = 0 if no
+        video has boxes."""
         count = len(self._cell)
         rows = rng.integers(count, size=_COUNT) if count else np.zeros(0, np.int64)
         return {
-            "outline_features": self._features[rows].astype(np.float32),
-            "outline_cell": self._cell[rows],
-            "outline_place": self._place[rows],
+            "single_features": self._features[rows].astype(np.float32),
+            "single_cell": self._cell[rows],
+            "single_box": self._box[rows],
         }
 
 
-def outline_loss(places: BoxHead, batch: Mapping[str, Tensor]) -> Tensor:
-    """Of the tokens in `batch`; 0 where there are none."""
-    told = places.predict_product_boxes(
-        batch["outline_features"], encode_cells(batch["outline_cell"])
+def box_regression_loss(box_head: BoxHead, batch: Mapping[str, Tensor]) -> Tensor:
+    """Return the loss of the single tokens in `batch`; 0 if there are none."""
+    predicted = box_head.predict_product_boxes(
+        batch["single_features"], encode_cells(batch["single_cell"])
     )  # (S, 4)
-    target = batch["outline_place"]
-    return losses.boxes(told, target, torch.ones_like(target[:, 0], dtype=torch.bool))
+    target = batch["single_box"]
+    return losses.box_loss(predicted, target, torch.ones_like(target[:, 0], dtype=torch.bool))

@@ -1,4 +1,4 @@
-"""What a visit brings before the sampler: the video's memory, the clip's candidates, the recency buffer.
+"""Make a visit's input of the sampler: the video's memory, the clip's candidates, the recency buffer.
 
 Letters: B videos of a batch, m slots, K candidates, T frames of a clip, R recency tokens, r rank, d width.
 """
@@ -21,9 +21,12 @@ from export.training.lvm.memory_bank import FIELDS, MemoryBank
 from export.training.lvm.visit_order import Visit
 
 
-class Shown(NamedTuple):
-    """A visit, and what has been seen of its video by then: frames of the following clip before tick `until`
-    (0: none), and which events (E,), of which `fresh` ones just now."""
+class VisitState(NamedTuple):
+    """A visit, and what its video has shown by then.
+
+    Frames of the following clip before tick `until` (0: none), the `events` (E,) so far and those of them
+    that are `fresh`, shown just now.
+    """
 
     visit: Visit
     until: int
@@ -31,42 +34,45 @@ class Shown(NamedTuple):
     fresh: NDArray[np.bool_]
 
 
-class Slots:
-    """Feeds of the sampler for visits to `caches`; all samplers but the neural one judge here."""
+class TrainInputs:
+    """Inputs of visits to `caches`; samplers other than the neural one compute their keys here."""
 
     def __init__(self, network: NetworkConfig, caches: Sequence[VideoCache], sampler: str) -> None:
         self._network, self._caches = network, caches
-        self._host = None if sampler == "neural" else _host_sampler(sampler)
+        self._host = None if sampler == "neural" else _make_host_sampler(sampler)
 
-    def of(self, shown: Sequence[Shown], bank: MemoryBank) -> dict[str, Any]:
-        """Memory (B, m, ...), candidates (B, K, ...), recency buffer (B, R, ...), SVD summary (B, r, d)."""
-        slots = [self._one(one.visit, one.until, bank) for one in shown]
-        return {name: np.stack([slot[name] for slot in slots]) for name in slots[0]}
+    def make(self, states: Sequence[VisitState], bank: MemoryBank) -> dict[str, Any]:
+        """Return memory (B, m, ...), candidates (B, K, ...), recency buffer (B, R, ...), SVD summary (B, r,
+        d)."""
+        rows = [self._make_row(state.visit, state.until, bank) for state in states]
+        return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 
-    def _one(self, visit: Visit, until: int, bank: MemoryBank) -> dict[str, Any]:
+    def _make_row(self, visit: Visit, until: int, bank: MemoryBank) -> dict[str, Any]:
         cache, network = self._caches[visit.video], self._network
         memory = {name: getattr(bank, name)[visit.video].cpu().numpy() for name in FIELDS}
         clip, novelty, event = self._candidates(cache, visit.clip)
-        known = cache.background(visit.clip, network)
+        background = cache.background(visit.clip, network)
         slots = Tokens(memory["features"], memory["tick"], memory["cell"].astype(np.int32))
-        of_memory = np.zeros(len(slots), np.float32) if known is None else known.novelty(slots)
+        memory_novelty = np.zeros(len(slots), np.float32) if background is None else background.novelty(slots)
         out: dict[str, Any] = {f"memory_{name}": value for name, value in memory.items()}
-        out["memory_novelty"] = of_memory
-        out |= _named("clip", clip, event, len(clip)) | {"clip_novelty": novelty}
-        recent, of_recent = self._recent(cache, visit.clip + 1, until)
-        out |= _named("recent", recent, of_recent, network.recency_tokens)
+        out["memory_novelty"] = memory_novelty
+        out |= _pad_tokens("clip", clip, event, len(clip)) | {"clip_novelty": novelty}
+        recent, recent_event = self._recent(cache, visit.clip + 1, until)
+        out |= _pad_tokens("recent", recent, recent_event, network.recency_tokens)
         summary = cache.summary[visit.clip + 1]
         out |= {"basis": summary[:, :-1], "strength": summary[:, -1]}
         if network.sampler == "s5":
             out["carried"] = bank.carried[visit.video].cpu().numpy()
         if self._host is not None:
-            out["keys"] = self._host.score(_as_memory(memory), clip, np.concatenate([of_memory, novelty]))
+            out["keys"] = self._host.score(
+                _to_memory(memory), clip, np.concatenate([memory_novelty, novelty])
+            )
         return out
 
     def _candidates(
         self, cache: VideoCache, clip: int
     ) -> tuple[Tokens, NDArray[np.float32], NDArray[np.int32]]:
-        """Tokens of one clip that compete, their novelty and events: thinned where the sampler wants that."""
+        """Return a clip's candidates, their novelty and events: all tokens unless the sampler prefilters."""
         if self._host is None or self._host.prefilters:
             features = cache.features[clip].astype(np.float32)
             return (
@@ -78,7 +84,7 @@ class Slots:
         tokens = np.asarray(cache.tokens[part], np.float32)  # (T, 49, d)
         tick = np.repeat(cache.ticks[part], CELLS)
         cell = np.tile(np.arange(CELLS, dtype=np.int32), len(tokens))
-        event = cache.truth.evidence(tick, cell)
+        event = cache.truth.find_evidence(tick, cell)
         return (
             Tokens(tokens.reshape(-1, tokens.shape[-1]), tick, cell),
             np.zeros(len(tick), np.float32),
@@ -86,19 +92,19 @@ class Slots:
         )
 
     def _recent(self, cache: VideoCache, clip: int, until: int) -> tuple[Tokens, NDArray[np.int32]]:
-        """The most novel of what the running clip showed before `until`; the newest without an SVD."""
-        following, most = min(clip, cache.clips - 1), self._network.recency_tokens
-        seen = np.flatnonzero(cache.tick[following] < until)
+        """Return the most novel tokens (without an SVD: the newest) of the current clip before `until`."""
+        following, count = min(clip, cache.clips - 1), self._network.recency_tokens
+        rows = np.flatnonzero(cache.tick[following] < until)
         if self._network.svd_rank:
-            seen = seen[select_novel(cache.novelty[following][seen], most)]
-        seen = seen[max(0, len(seen) - most) :]
-        features = cache.features[following][seen].astype(np.float32)
-        tokens = Tokens(features, cache.tick[following][seen], cache.cell[following][seen])
-        return tokens, cache.event[following][seen]
+            rows = rows[select_novel(cache.novelty[following][rows], count)]
+        rows = rows[max(0, len(rows) - count) :]
+        features = cache.features[following][rows].astype(np.float32)
+        tokens = Tokens(features, cache.tick[following][rows], cache.cell[following][rows])
+        return tokens, cache.event[following][rows]
 
 
-def _named(prefix: str, tokens: Tokens, event: NDArray[np.int32], length: int) -> dict[str, Any]:
-    """Fields of `tokens`, padded to `length`."""
+def _pad_tokens(prefix: str, tokens: Tokens, event: NDArray[np.int32], length: int) -> dict[str, Any]:
+    """Return the fields of `tokens`, padded to `length`."""
     free = length - len(tokens)
     return {
         f"{prefix}_features": np.pad(tokens.features, ((0, free), (0, 0))),
@@ -109,8 +115,8 @@ def _named(prefix: str, tokens: Tokens, event: NDArray[np.int32], length: int) -
     }
 
 
-def _as_memory(memory: Mapping[str, NDArray[Any]]) -> TokenMemory:
-    """One video's slots, (m, ...) by field, as the runtime's samplers take them."""
+def _to_memory(memory: Mapping[str, NDArray[Any]]) -> TokenMemory:
+    """Convert a video's slots, (m, ...) by field, to the runtime's memory."""
     slots = len(memory["tick"])
     return TokenMemory(
         memory["features"],
@@ -121,6 +127,6 @@ def _as_memory(memory: Mapping[str, NDArray[Any]]) -> TokenMemory:
     )
 
 
-def _host_sampler(name: str) -> Sampler:
-    """One of the runtime's samplers that need no engine."""
+def _make_host_sampler(name: str) -> Sampler:
+    """Make a sampler of the runtime that needs no engine."""
     return make_sampler(name, None)  # type: ignore[arg-type]

@@ -1,6 +1,6 @@
-"""What an answer costs (LVM-Net 3.4, TubeDETR 3.3), and what boxes say about tokens.
+"""Compute the losses of answers (LVM-Net 3.4, TubeDETR 3.3) and of tokens with known boxes.
 
-Letters: Q questions, C activities, L decoder steps, n tokens. Each loss is 0 where no question has its kind.
+Letters: Q questions, C activities, L decoder steps, n tokens. A loss is 0 if no question has its kind.
 """
 
 from __future__ import annotations
@@ -15,25 +15,26 @@ OFFSET_SCALE_S = 5.0
 _NEVER = -1e9
 
 
-def focal(logits: Tensor, target: Tensor, which: Tensor) -> Tensor:
-    """Sigmoid focal loss, summed over classes (Q, C), mean over the questions `which` (Q,) bool."""
+def focal_loss(logits: Tensor, target: Tensor, which: Tensor) -> Tensor:
+    """Return the sigmoid focal loss, summed over classes (Q, C), mean over the questions `which` (Q,)
+    bool."""
     p = torch.sigmoid(logits)
     each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     missed = 1 - (p * target + (1 - p) * (1 - target))
     alpha = FOCAL_ALPHA * target + (1 - FOCAL_ALPHA) * (1 - target)
-    return _mean((alpha * missed**FOCAL_GAMMA * each).sum(1), which)
+    return _masked_mean((alpha * missed**FOCAL_GAMMA * each).sum(1), which)
 
 
-def boxes(predicted: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
-    """5 L1 + 2 (1 - GIoU), mean over annotated steps (Q, L) bool; both boxes (Q, L, 4) cxcywh."""
+def box_loss(predicted: Tensor, target: Tensor, annotated: Tensor) -> Tensor:
+    """Return 5 L1 + 2 (1 - GIoU), mean over annotated steps (Q, L) bool; boxes (Q, L, 4) cxcywh."""
     l1 = (predicted - target).abs().sum(-1)
-    return _mean(
-        L1_WEIGHT * l1 + GIOU_WEIGHT * (1 - generalised_iou(_xyxy(predicted), _xyxy(target))), annotated
+    return _masked_mean(
+        L1_WEIGHT * l1 + GIOU_WEIGHT * (1 - generalised_iou(_to_xyxy(predicted), _to_xyxy(target))), annotated
     )
 
 
 def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
-    """GIoU of boxes (..., 4) xyxy, in (-1, 1]."""
+    """Return the GIoU of boxes (..., 4) xyxy, in (-1, 1]."""
     low, high = torch.maximum(a[..., :2], b[..., :2]), torch.minimum(a[..., 2:], b[..., 2:])
     shared = (high - low).clamp(min=0).prod(-1)
     union = _area(a) + _area(b) - shared
@@ -41,10 +42,10 @@ def generalised_iou(a: Tensor, b: Tensor) -> Tensor:
     return shared / union.clamp(min=1e-9) - (around - union) / around.clamp(min=1e-9)
 
 
-def spans(start_logits: Tensor, end_logits: Tensor, ticks: Tensor, span: Tensor, which: Tensor) -> Tensor:
-    """Cross entropy of first and last bin. Logits and ticks (Q, L), span (Q, 2) ticks, the end exclusive.
+def span_loss(start_logits: Tensor, end_logits: Tensor, ticks: Tensor, span: Tensor, which: Tensor) -> Tensor:
+    """Return the cross entropy of first and last bin. Logits, ticks (Q, L); span (Q, 2) ticks, end exclusive.
 
-    A bin stands for the time up to the next one; padded steps come after all ticks and have logits of -1e9.
+    A bin covers the time up to the next one; padded steps come after all ticks and have logits of -1e9.
     """
     ordered = ticks.contiguous()
     first = torch.searchsorted(ordered, span[:, :1].contiguous(), right=True).squeeze(1) - 1
@@ -52,42 +53,43 @@ def spans(start_logits: Tensor, end_logits: Tensor, ticks: Tensor, span: Tensor,
     first = first.clamp(min=0)
     last = torch.maximum(last, first)
     each = _nll(start_logits, first) + _nll(end_logits, last)
-    return _mean(each, which)
+    return _masked_mean(each, which)
 
 
-def pointer(logits: Tensor, evidence: Tensor, which: Tensor) -> Tensor:
-    """-log of the probability that the pointer gives to evidence (Q, n) bool, where any was read."""
-    of_evidence = logits.masked_fill(~evidence, _NEVER)
-    read = which & (of_evidence > _NEVER / 2).any(1)
-    return _mean(logits.logsumexp(1) - of_evidence.logsumexp(1), read)
+def pointer_loss(logits: Tensor, evidence: Tensor, which: Tensor) -> Tensor:
+    """Return -log of the pointer's probability of evidence (Q, n) bool, for questions that read any."""
+    evidence_logits = logits.masked_fill(~evidence, _NEVER)
+    read = which & (evidence_logits > _NEVER / 2).any(1)
+    return _masked_mean(logits.logsumexp(1) - evidence_logits.logsumexp(1), read)
 
 
-def offsets(predicted: Tensor, tick: Tensor, span: Tensor, evidence: Tensor, which: Tensor) -> Tensor:
-    """Distance of start and end as told by evidence tokens: (Q, n, 2) s, tick (Q, n), span (Q, 2) ticks."""
+def offset_loss(predicted: Tensor, tick: Tensor, span: Tensor, evidence: Tensor, which: Tensor) -> Tensor:
+    """Return the error of evidence tokens' offsets (Q, n, 2) in s to start and end of span (Q, 2) in
+    ticks."""
     true = torch.stack([tick - span[:, :1], span[:, 1:] - tick], dim=-1).clamp(min=0) / 5.0  # (Q, n, 2) s
     each = functional.smooth_l1_loss(predicted / OFFSET_SCALE_S, true / OFFSET_SCALE_S, reduction="none")
-    return _mean(each.sum(-1), evidence & which[:, None])
+    return _masked_mean(each.sum(-1), evidence & which[:, None])
 
 
-def balanced(logits: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
-    """Binary cross entropy over tokens in which positives weigh as much as the others together."""
+def balanced_loss(logits: Tensor, positive: Tensor, valid: Tensor) -> Tensor:
+    """Return the binary cross entropy over tokens, positives together weighing as much as the others."""
     each = functional.binary_cross_entropy_with_logits(logits, positive.to(logits.dtype), reduction="none")
-    return (_mean(each, positive & valid) + _mean(each, ~positive & valid)) / 2
+    return (_masked_mean(each, positive & valid) + _masked_mean(each, ~positive & valid)) / 2
 
 
 def _nll(logits: Tensor, target: Tensor) -> Tensor:
     return logits.logsumexp(1) - logits.gather(1, target[:, None]).squeeze(1)
 
 
-def _mean(each: Tensor, which: Tensor) -> Tensor:
-    """Mean over `which`; whatever the others hold, also Inf, counts for nothing."""
+def _masked_mean(each: Tensor, which: Tensor) -> Tensor:
+    """Return the mean over `which`; other values, even Inf, are ignored."""
     return torch.where(which, each, torch.zeros_like(each)).sum() / which.sum().clamp(min=1)
 
 
-def _xyxy(boxes: Tensor) -> Tensor:
-    centre, half = boxes[..., :2], boxes[..., 2:] / 2
+def _to_xyxy(box_loss: Tensor) -> Tensor:
+    centre, half = box_loss[..., :2], box_loss[..., 2:] / 2
     return torch.cat([centre - half, centre + half], dim=-1)
 
 
-def _area(boxes: Tensor) -> Tensor:
-    return (boxes[..., 2:] - boxes[..., :2]).clamp(min=0).prod(-1)
+def _area(box_loss: Tensor) -> Tensor:
+    return (box_loss[..., 2:] - box_loss[..., :2]).clamp(min=0).prod(-1)

@@ -1,4 +1,4 @@
-"""The memories of all videos while one epoch lasts, the same on every member of the team.
+"""Hold the memories of all videos during an epoch, equal in every process.
 
 Letters: V videos, b changed slots, m memory slots, d token width.
 """
@@ -9,17 +9,17 @@ import torch
 from torch import Tensor
 
 from engines.network_config import NetworkConfig
-from export.training.loop.distributed import Team
+from export.training.loop.distributed import ProcessGroup
 
 FIELDS = ("features", "tick", "cell", "event", "valid")
 
 
 class MemoryBank:
-    """`features` (V, m, d), `tick`, `cell`, `event` (V, m), `valid` (V, m): one slot a video.
+    """Memories: `features` (V, m, d), `tick`, `cell`, `event` (V, m), `valid` (V, m).
 
-    `event` says of which event a token is evidence, -1 for none: training and evaluation know, a device does
-    not. `carried` (V, layers, H, S) is the state of samplers that have one, as it was left: detached, and by
-    weights that were a little older.
+    `event` is the event that a token is evidence of, -1 for none; a device does not know it. `carried`
+    (V, layers, H, S) is the state of recurrent samplers after the last visit: detached, and computed with
+    slightly older weights.
     """
 
     def __init__(self, videos: int, network: NetworkConfig, device: torch.device) -> None:
@@ -35,29 +35,25 @@ class MemoryBank:
             self.fields += ("carried",)
 
     def reset(self, video: int) -> None:
-        """Forget one video."""
+        """Empty the memory of a video."""
         self.valid[video] = False
         self.event[video] = -1
         if "carried" in self.fields:
             self.carried[video] = 0
 
-    def write(self, videos: Tensor, changed: dict[str, Tensor], team: Team) -> None:
-        """Take in the new memories (b, m, ...) of `videos` (b,) of every member."""
-        where = team.gathered(videos)
+    def write(self, videos: Tensor, changed: dict[str, Tensor], processes: ProcessGroup) -> None:
+        """Store the new memories (b, m, ...) of the `videos` (b,) of every process."""
+        where = processes.all_gather(videos)
         for name in self.fields:
-            values = team.gathered(changed[name].to(torch.uint8) if name == "valid" else changed[name])
+            values = processes.all_gather(changed[name].to(torch.uint8) if name == "valid" else changed[name])
             field: Tensor = getattr(self, name)
             field[where] = values.to(field.dtype)
 
-    def checksum(self) -> float:
-        """Equal banks have equal sums."""
-        weights = torch.arange(1, self.tick.numel() + 1, dtype=torch.float64, device=self.tick.device)
-        stamps = (self.tick * 49 + self.cell).flatten() * self.valid.flatten()
-        return float((stamps * weights.remainder(977)).sum() + self.features.double().sum())
-
     def state(self) -> dict[str, Tensor]:
+        """Return all fields for a checkpoint."""
         return {name: getattr(self, name) for name in self.fields}
 
     def restore(self, state: dict[str, Tensor]) -> None:
+        """Continue from what `state` returned."""
         for name in self.fields:
             getattr(self, name).copy_(state[name])

@@ -1,9 +1,9 @@
-"""Questions about what a memory has been shown, drawn while it is shown: endless, never the same twice.
+"""Draw random questions about the clips that a memory has seen.
 
 Letters: E events, C activities.
 
-They are the questions of the published protocol (object and window: which activities; activity and window:
-where; object and activity: when), restricted to what was visited: an answer must be in the memory's reach.
+The questions are those of the published protocol (object and window: which activities; activity and window:
+where; object and activity: when), restricted to visited clips: the memory must be able to hold the answer.
 """
 
 from __future__ import annotations
@@ -21,81 +21,85 @@ from export.data.video_labels import VideoTruth
 Kind = Literal["activity", "object", "time"]
 KINDS: tuple[Kind, ...] = ("activity", "object", "time")
 KIND_SHARES = (0.5, 0.25, 0.25)
-_LEAST_LOOSE_S = 30.0
+_MIN_LOOSE_S = 30.0
 _TRIES = 12
 
 
 @dataclass(frozen=True)
-class Question:
-    """`start`, `end` ticks of the asked window, both inside; `event` the one it was drawn for (-1: negative).
+class SampledQuestion:
+    """A question: `start`, `end` are the window's first and last tick, `event` the answer (-1: negative).
 
-    `instance` -1 where only an activity is given, `activity` -1 where only an object is.
+    `instance` is -1 if only an activity is given, `activity` is -1 if only an object is; `photo` is the
+    number of the object's photo. The order of the fields is that of checkpoints.
     """
 
     kind: int
     instance: int
-    view: int
+    photo: int
     activity: int
     start: int
     end: int
     event: int
 
     def row(self) -> list[int]:
+        """Return the fields in order, for a checkpoint."""
         return list(vars(self).values())
 
 
 @dataclass(frozen=True)
-class Asking:
-    """How questions are drawn: `tight` windows are those of the event, `negatives` never happened.
+class QueryMix:
+    """Shares of kinds of questions: `tight` windows equal the event's, `negatives` never happened.
 
-    `unnamed` is the share of time questions without an activity.
+    `unnamed` is the share of time questions without an activity, `photos` the number of photos of an object.
     """
 
-    views: int
+    photos: int
     negatives: float
     tight: float
     unnamed: float
 
 
-def matching(question: Question, truth: VideoTruth, visited: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Which visited events (E,) the question is about: object and activity fit, and it shares time.
+def match_events(
+    question: SampledQuestion, truth: VideoTruth, visited: NDArray[np.bool_]
+) -> NDArray[np.bool_]:
+    """Return the visited events (E,) with the question's object and activity that overlap its window.
 
-    A question of time is about events that lie inside its window.
+    For a time question they must lie inside the window.
     """
-    found = visited & (truth.start <= question.end) & (truth.end > question.start)
+    matches = visited & (truth.start <= question.end) & (truth.end > question.start)
     if KINDS[question.kind] == "time":
-        found &= (truth.start >= question.start) & (truth.end <= question.end + 1)
+        matches &= (truth.start >= question.start) & (truth.end <= question.end + 1)
     if question.instance >= 0:
-        found &= truth.instance == question.instance
+        matches &= truth.instance == question.instance
     if question.activity >= 0:
-        found &= truth.activity == question.activity
-    return found
+        matches &= truth.activity == question.activity
+    return matches
 
 
-def draw(
+def draw_question(
     truth: VideoTruth,
     visited: NDArray[np.bool_],
     fresh: NDArray[np.bool_],
     last_tick: int,
-    asking: Asking,
+    mix: QueryMix,
     rng: np.random.Generator,
-) -> Question | None:
-    """One question about visited events (E,), half of the time about `fresh` ones; None where there are none.
+) -> SampledQuestion | None:
+    """Draw a question about visited events (E,), half of the time about `fresh` ones; None if there are none.
 
-    An object is asked for where only one event answers, a time where only one event is meant; a time without
-    an activity is any time at which something was done with the object.
+    Questions for an object or a time have exactly one event as answer, except a time without an activity: any
+    time at which something was done with the object.
     """
     if not visited.any():
         return None
     kind = int(rng.choice(len(KINDS), p=KIND_SHARES))
-    negative = rng.random() < asking.negatives
+    negative = rng.random() < mix.negatives
     for _ in range(_TRIES):
-        among = fresh if fresh.any() and rng.random() < 0.5 else visited
-        event = int(rng.choice(np.flatnonzero(among)))
-        question = _about(kind, event, truth, last_tick, asking, rng)
+        candidates = fresh if fresh.any() and rng.random() < 0.5 else visited
+        event = int(rng.choice(np.flatnonzero(candidates)))
+        question = _make_positive(kind, event, truth, last_tick, mix, rng)
         if negative:
-            question = _never(question, truth, asking, rng)
-        count = int(matching(question, truth, visited).sum())
+            question = _make_negative(question, truth, mix, rng)
+        count = int(match_events(question, truth, visited).sum())
         if negative and not count:
             return question
         if not negative and (count == 1 or (count and question.activity < 0)):
@@ -103,22 +107,22 @@ def draw(
     return None
 
 
-def _about(
-    kind: int, event: int, truth: VideoTruth, last_tick: int, asking: Asking, rng: np.random.Generator
-) -> Question:
+def _make_positive(
+    kind: int, event: int, truth: VideoTruth, last_tick: int, mix: QueryMix, rng: np.random.Generator
+) -> SampledQuestion:
     start, end = int(truth.start[event]), int(truth.end[event])
     if KINDS[kind] == "time":
-        start, end = _window(start, end, float(rng.choice(list(DURATION_S.values()))), last_tick, rng)
-    elif rng.random() >= asking.tight:
-        # Short windows are asked for as often as long ones.
+        start, end = _draw_window(start, end, float(rng.choice(list(DURATION_S.values()))), last_tick, rng)
+    elif rng.random() >= mix.tight:
+        # Short windows are drawn as often as long ones.
         longest = float(rng.choice(list(DURATION_S.values())))
-        seconds = float(np.exp(rng.uniform(np.log(_LEAST_LOOSE_S), np.log(longest))))
-        start, end = _window(start, end, seconds, last_tick, rng)
-    unnamed = KINDS[kind] == "activity" or (KINDS[kind] == "time" and rng.random() < asking.unnamed)
-    return Question(
+        seconds = float(np.exp(rng.uniform(np.log(_MIN_LOOSE_S), np.log(longest))))
+        start, end = _draw_window(start, end, seconds, last_tick, rng)
+    unnamed = KINDS[kind] == "activity" or (KINDS[kind] == "time" and rng.random() < mix.unnamed)
+    return SampledQuestion(
         kind,
         instance=-1 if KINDS[kind] == "object" else int(truth.instance[event]),
-        view=int(rng.integers(asking.views)),
+        photo=int(rng.integers(mix.photos)),
         activity=-1 if unnamed else int(truth.activity[event]),
         start=start,
         end=max(start, end - 1),
@@ -126,20 +130,22 @@ def _about(
     )
 
 
-def _window(
+def _draw_window(
     start: int, end: int, seconds: float, last_tick: int, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """A window of `seconds` around [start, end), placed at random, inside the video."""
+    """Draw a window of `seconds` that contains [start, end) and lies inside the video."""
     free = max(round(seconds * TICKS_PER_SECOND) - (end - start), 0)
     first = start - int(rng.integers(free + 1))
     return max(first, 0), min(max(first + free + (end - start), end), max(last_tick, end))
 
 
-def _never(question: Question, truth: VideoTruth, asking: Asking, rng: np.random.Generator) -> Question:
-    """Another object, or another activity, of the same video: what it asks for may not have happened."""
+def _make_negative(
+    question: SampledQuestion, truth: VideoTruth, mix: QueryMix, rng: np.random.Generator
+) -> SampledQuestion:
+    """Replace the object or the activity by another one of the video; the result may be a negative."""
     changed = dict(vars(question), event=-1)
     if question.instance >= 0 and (question.activity < 0 or rng.random() < 0.5):
-        changed["instance"] = int(rng.choice(np.unique(truth.instance)))  # others may have no photo
+        changed["instance"] = int(rng.choice(np.unique(truth.instance)))  # other instances may have no photo
     else:
         changed["activity"] = int(rng.integers(int(truth.activity.max()) + 1))
-    return Question(**changed)
+    return SampledQuestion(**changed)

@@ -1,6 +1,6 @@
-"""Which videos are visited together: never one twice in a global batch.
+"""Plan which videos are visited together: never the same video twice in a global batch.
 
-A memory is changed by each visit, so two visits of one video in one step would each forget what the other did
+Each visit changes the video's memory, so of two visits to a video in one step one change would be lost
 (LVM-Net's data sampler).
 """
 
@@ -17,7 +17,10 @@ from engines.errors import LvmError
 
 @dataclass(frozen=True)
 class Visit:
-    """Clip number `clip` of video number `video` is taken into its memory; `first` visits begin a memory."""
+    """Clip number `clip` of video number `video` enters its memory; a `first` visit begins the memory.
+
+    The order of the fields is that of checkpoints.
+    """
 
     video: int
     clip: int
@@ -25,19 +28,20 @@ class Visit:
     chronological: bool
 
 
-def epoch_of_visits(
-    clips: Sequence[int], batch: int, rng: np.random.Generator, *, chronological: float, at_most: int
+def plan_epoch(
+    clips: Sequence[int], batch: int, rng: np.random.Generator, *, chronological: float, max_clips: int
 ) -> list[list[Visit]]:
-    """Batches of visits to `batch` distinct videos until too few videos have clips left.
+    """Return batches of visits to `batch` distinct videos until too few videos have clips left.
 
-    `clips` of each video; `at_most` of them, one after the other from a random one on, are visited: in their
-    order in a share `chronological` of the videos, in random order in the others. Videos are drawn by what
-    they have left. Every member of a team derives the same epoch from the same generator.
+    `clips` is each video's number of clips. Up to `max_clips` successive clips from a random one on are
+    visited, in order in a share `chronological` of the videos, in random order in the others. Videos are
+    drawn in proportion to their remaining clips. Every process derives the same epoch from an equal
+    generator.
     """
     if len(clips) < batch:
         raise LvmError(f"a batch of {batch} distinct videos needs as many videos, got {len(clips)}")
     plans = [
-        list(_plan(video, count, rng, rng.random() < chronological, at_most))
+        list(_plan_video(video, count, rng, rng.random() < chronological, max_clips))
         for video, count in enumerate(clips)
     ]
     left = np.array([len(plan) for plan in plans], np.float64)
@@ -51,13 +55,13 @@ def epoch_of_visits(
     return batches
 
 
-def _plan(
-    video: int, count: int, rng: np.random.Generator, chronological: bool, at_most: int
+def _plan_video(
+    video: int, count: int, rng: np.random.Generator, chronological: bool, max_clips: int
 ) -> Iterator[Visit]:
-    length = min(count, at_most)
+    length = min(count, max_clips)
     start = int(rng.integers(count - length + 1))
     order: NDArray[np.int64] = np.arange(start, start + length)
     if not chronological:
         order = rng.permutation(order)
-    for place, clip in enumerate(order):
-        yield Visit(video, int(clip), place == 0, chronological)
+    for number, clip in enumerate(order):
+        yield Visit(video, int(clip), number == 0, chronological)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.training.lvm.query_sampler import KINDS, Asking, Question, draw, matching
+from export.training.lvm.query_sampler import KINDS, QueryMix, SampledQuestion, draw_question, match_events
 from tests.support.training_models import made_truth
 
 ACTIVITY, OBJECT, TIME = range(3)
@@ -14,11 +14,11 @@ LAST = 1000
 
 
 def question(kind, instance=-1, activity=-1, start=0, end=LAST, event=-1):
-    return Question(kind, instance, 0, activity, start, end, event)
+    return SampledQuestion(kind, instance, 0, activity, start, end, event)
 
 
 def asking(**changes):
-    return Asking(**{"views": 3, "negatives": 0.0, "tight": 0.0, "unnamed": 0.0, **changes})
+    return QueryMix(**{"photos": 3, "negatives": 0.0, "tight": 0.0, "unnamed": 0.0, **changes})
 
 
 def drawn(count=400, truth=TRUTH, visited=None, fresh=None, seed=0, last=LAST, **changes):
@@ -26,7 +26,7 @@ def drawn(count=400, truth=TRUTH, visited=None, fresh=None, seed=0, last=LAST, *
     everything = np.ones(len(truth), bool)
     visited = everything if visited is None else np.array(visited, bool)
     fresh = ~everything if fresh is None else np.array(fresh, bool)
-    found = [draw(truth, visited, fresh, last, asking(**changes), rng) for _ in range(count)]
+    found = [draw_question(truth, visited, fresh, last, asking(**changes), rng) for _ in range(count)]
     return [one for one in found if one is not None]
 
 
@@ -55,12 +55,12 @@ def test_matching_is_what_counting_ticks_tells(rng):
             end=start + length,
         )
         visited = rng.random(len(TRUTH)) < 0.7
-        assert matching(one, TRUTH, visited).tolist() == by_hand(one, visited)
+        assert match_events(one, TRUTH, visited).tolist() == by_hand(one, visited)
 
 
 @pytest.mark.parametrize(("start", "end", "shared"), [(0, 9, 0), (0, 10, 1), (39, 50, 1), (40, 59, 0)])
 def test_an_event_ends_before_its_end(start, end, shared):
-    assert matching(question(ACTIVITY, 0, start=start, end=end), TRUTH, np.ones(6, bool)).sum() == shared
+    assert match_events(question(ACTIVITY, 0, start=start, end=end), TRUTH, np.ones(6, bool)).sum() == shared
 
 
 def test_all_three_kinds_are_asked_activity_half_of_the_time():
@@ -89,12 +89,12 @@ def test_only_what_was_visited_is_asked_for():
 def test_places_and_times_have_one_answer():
     for one in drawn(400):
         if one.kind != ACTIVITY:
-            assert np.flatnonzero(matching(one, TRUTH, np.ones(6, bool))).tolist() == [one.event]
+            assert np.flatnonzero(match_events(one, TRUTH, np.ones(6, bool))).tolist() == [one.event]
 
 
 def test_a_question_is_about_the_event_it_was_drawn_for():
     for one in drawn():
-        assert matching(one, TRUTH, np.ones(6, bool))[one.event]
+        assert match_events(one, TRUTH, np.ones(6, bool))[one.event]
 
 
 def test_every_window_holds_its_event_and_lies_in_the_video():
@@ -141,7 +141,7 @@ def test_negatives_never_happened_in_what_was_visited():
     visited = np.array([1, 1, 0, 1, 0, 1], bool)
     found = drawn(300, visited=visited, negatives=1.0)
     assert len(found) > 100
-    assert all(not matching(one, TRUTH, visited).any() and one.event == -1 for one in found)
+    assert all(not match_events(one, TRUTH, visited).any() and one.event == -1 for one in found)
 
 
 def test_negatives_come_in_their_share():
@@ -174,9 +174,9 @@ def test_no_place_is_asked_for_where_two_events_answer():
 
 
 def test_all_views_of_a_product_are_asked_with():
-    assert {one.view for one in drawn()} == {0, 1, 2}
+    assert {one.photo for one in drawn()} == {0, 1, 2}
 
 
 def test_a_question_and_its_row_are_the_same():
     one = drawn(1)[0]
-    assert Question(*one.row()) == one
+    assert SampledQuestion(*one.row()) == one

@@ -5,10 +5,10 @@ import pytest
 
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
-from export.data.metrics import event_tubes, is_evidence
+from export.data.metrics import is_evidence, make_event_tubes
 from export.data.records import EventRecord, TrackRecord
 from export.data.video_labels import VideoTruth
-from export.data.world_set import world_events, world_of, world_tracks, world_video
+from export.data.world_set import make_world_events, make_world_tracks, make_world_video, open_world
 from tests.support.training_models import made_truth
 
 SECONDS = 30.0
@@ -23,7 +23,7 @@ def world():
 
 @pytest.fixture(scope="module")
 def truth(world):
-    return VideoTruth.of_world(world, SECONDS)
+    return VideoTruth.from_world(world, SECONDS)
 
 
 def test_events_of_a_world_are_those_that_lie_within_it(world, truth):
@@ -37,7 +37,7 @@ def test_events_of_a_world_are_those_that_lie_within_it(world, truth):
 
 def test_boxes_of_a_world_are_the_worlds_own(world, truth):
     for number in range(len(truth)):
-        ticks, boxes = truth.boxes(number)
+        ticks, boxes = truth.select_boxes(number)
         assert len(ticks) > 5
         for tick, box in list(zip(ticks, boxes, strict=True))[::7]:
             active = {one.instance: one.box for one in world.truth(tick / 5).active}
@@ -52,22 +52,22 @@ def test_boxes_lie_in_their_events(truth):
 
 def test_a_world_is_learned_from_as_a_data_folder_would_have_it():
     """Wrong names and missing boxes are the very same, whichever way a training comes to a world."""
-    video = world_video(3, minutes=5, knobs={"label_noise": 0.4, "missing_boxes": 0.3, "concurrent": 3})
-    world = world_of(video)
-    said = VideoTruth.of_world(world, 300.0, annotated=True)
-    events = [one for one in world_events(video, world) if one.t_e < 299.9]
-    written = VideoTruth.of_records(events, list(world_tracks(video, world)))
+    video = make_world_video(3, minutes=5, knobs={"label_noise": 0.4, "missing_boxes": 0.3, "concurrent": 3})
+    world = open_world(video)
+    said = VideoTruth.from_world(world, 300.0, annotated=True)
+    events = [one for one in make_world_events(video, world) if one.t_e < 299.9]
+    written = VideoTruth.from_records(events, list(make_world_tracks(video, world)))
     assert len(said) == len(written) > 10 and len(said.box) == len(written.box)
     for name, value in vars(said).items():
         np.testing.assert_allclose(value, getattr(written, name), atol=1e-5)
-    right = VideoTruth.of_world(world, 300.0)
+    right = VideoTruth.from_world(world, 300.0)
     wrong = (said.activity != right.activity).mean()
     assert 0.15 < wrong < 0.65 and 0.6 < len(said.box) / len(right.box) < 0.8
     assert np.array_equal(said.instance, right.instance) and np.array_equal(said.start, right.start)
 
 
 def test_a_world_without_such_knobs_is_written_down_as_it_is(world, truth):
-    written = VideoTruth.of_world(world, SECONDS, annotated=True)
+    written = VideoTruth.from_world(world, SECONDS, annotated=True)
     assert all(np.array_equal(value, getattr(truth, name)) for name, value in vars(written).items())
 
 
@@ -93,63 +93,63 @@ def records(*, missing=()):
 
 
 def test_annotations_become_the_same_arrays_in_order_of_time():
-    truth = VideoTruth.of_records(*records())
+    truth = VideoTruth.from_records(*records())
     assert truth.instance.tolist() == [2, 5] and truth.activity.tolist() == [0, 1]
     assert list(zip(truth.start.tolist(), truth.end.tolist(), strict=True)) == [(5, 15), (20, 30)]
-    assert truth.boxes(1)[0].tolist() == list(range(20, 30))
-    np.testing.assert_allclose(truth.boxes(1)[1][0], (0.5, 0.0, 0.7, 0.2), atol=1e-6)
+    assert truth.select_boxes(1)[0].tolist() == list(range(20, 30))
+    np.testing.assert_allclose(truth.select_boxes(1)[1][0], (0.5, 0.0, 0.7, 0.2), atol=1e-6)
 
 
 def test_missing_boxes_are_missing():
-    truth = VideoTruth.of_records(*records(missing=(20, 21, 29)))
-    assert truth.boxes(1)[0].tolist() == list(range(22, 29))
+    truth = VideoTruth.from_records(*records(missing=(20, 21, 29)))
+    assert truth.select_boxes(1)[0].tolist() == list(range(22, 29))
 
 
 def test_an_event_without_any_box_is_still_an_event():
-    truth = VideoTruth.of_records(records()[0], [])
-    assert len(truth) == 2 and not len(truth.boxes(0)[0])
-    assert truth.evidence([5, 20], [0, 3]).tolist() == [-1, -1]
+    truth = VideoTruth.from_records(records()[0], [])
+    assert len(truth) == 2 and not len(truth.select_boxes(0)[0])
+    assert truth.find_evidence([5, 20], [0, 3]).tolist() == [-1, -1]
 
 
 def test_a_video_in_which_nothing_happens():
-    truth = VideoTruth.of_records([], [])
-    assert len(truth) == 0 and truth.evidence([0, 5], [0, 1]).tolist() == [-1, -1]
+    truth = VideoTruth.from_records([], [])
+    assert len(truth) == 0 and truth.find_evidence([0, 5], [0, 1]).tolist() == [-1, -1]
 
 
 def test_evidence_is_what_the_metric_counts():
     """One definition of evidence for training and for coverage."""
     events, tracks = records()
-    truth = VideoTruth.of_records(events, tracks)
+    truth = VideoTruth.from_records(events, tracks)
     tick, cell = np.repeat(np.arange(40), 49), np.tile(np.arange(49), 40)
-    found = np.bincount(truth.evidence(tick, cell) + 1, minlength=3)[1:]
-    tubes = event_tubes(sorted(events, key=lambda one: one.t_s), tracks)
+    found = np.bincount(truth.find_evidence(tick, cell) + 1, minlength=3)[1:]
+    tubes = make_event_tubes(sorted(events, key=lambda one: one.t_s), tracks)
     assert found.tolist() == [is_evidence(tube, tick, cell).sum() for tube in tubes]
     assert found.min() > 0
 
 
 def test_evidence_of_two_events_at_once_is_of_the_later():
     truth = made_truth((0, 0, 10, 30), (1, 1, 20, 40))
-    assert truth.evidence([12, 22, 35, 45], [0] * 4).tolist() == [0, 1, 1, -1]
+    assert truth.find_evidence([12, 22, 35, 45], [0] * 4).tolist() == [0, 1, 1, -1]
 
 
 def test_a_token_beside_the_product_is_no_evidence():
     truth = made_truth((0, 0, 10, 30))  # the upper left fifth
-    assert truth.evidence([15] * 4, [0, 1, 8, 48]).tolist() == [0, 0, -1, -1]
+    assert truth.find_evidence([15] * 4, [0, 1, 8, 48]).tolist() == [0, 0, -1, -1]
 
 
 def test_a_moment_of_an_event_has_its_box(truth):
     for number in range(len(truth)):
-        ticks, boxes = truth.boxes(number)
-        told = truth.boxes_of(np.full(len(ticks), number), ticks)
+        ticks, boxes = truth.select_boxes(number)
+        told = truth.boxes_at(np.full(len(ticks), number), ticks)
         np.testing.assert_allclose(told[:, :2] - told[:, 2:] / 2, boxes[:, :2], atol=1e-6)
         np.testing.assert_allclose(told[:, :2] + told[:, 2:] / 2, boxes[:, 2:], atol=1e-6)
 
 
 def test_where_nothing_is_annotated_there_is_no_box():
-    truth = VideoTruth.of_records(*records(missing=(7,)))
-    told = truth.boxes_of([0, 0, 0, -1, 1, 1, 0], [5, 7, 4, 6, 5, 29, 10**9])
+    truth = VideoTruth.from_records(*records(missing=(7,)))
+    told = truth.boxes_at([0, 0, 0, -1, 1, 1, 0], [5, 7, 4, 6, 5, 29, 10**9])
     assert told.any(1).tolist() == [True, False, False, False, False, True, False]
-    assert not VideoTruth.of_records([], []).boxes_of([0, -1], [5, 5]).any()
+    assert not VideoTruth.from_records([], []).boxes_at([0, -1], [5, 5]).any()
 
 
 def test_truth_comes_back_from_disk(truth, tmp_path):

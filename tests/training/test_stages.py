@@ -21,12 +21,12 @@ from export.bundle.writer import ModelCard, write_bundle
 from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.quantization.plan import make_fp32_plan
-from export.training.data.dataset import WorldFootage
-from export.training.loop.distributed import Team
+from export.training.data.dataset import WorldDataset
+from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.task import LvmTask
 from export.training.recipe import Data, Recipe
 from export.training.stages import CHECKPOINT, Training
-from export.training.warm_start import held_out_by_both
+from export.training.warm_start import combine_held_out
 from tests.support.training_models import toy_caches, toy_config
 
 STEPS = 3
@@ -201,7 +201,7 @@ def test_what_the_last_stage_cannot_do_is_told_before_the_first(tmp_path, place)
         LvmError, match=r"lvm.batch=3 distinct videos need as many .* got 2: set lvm.batch to 2"
     ):
         few.run()
-    uneven = Training(recipe_of(), tmp_path / "run", place / "cache", team=Team(0, 3))
+    uneven = Training(recipe_of(), tmp_path / "run", place / "cache", processes=ProcessGroup(0, 3))
     with pytest.raises(LvmError, match="lvm.batch must be a multiple of the 3 processes, got 2"):
         uneven.run()
     assert not (tmp_path / "run").exists()
@@ -209,7 +209,7 @@ def test_what_the_last_stage_cannot_do_is_told_before_the_first(tmp_path, place)
 
 def test_a_run_does_not_go_on_with_other_files(place, tmp_path, monkeypatch):
     """A folder keeps its name when its events are corrected."""
-    monkeypatch.setattr(WorldFootage, "fingerprint", lambda footage: "other files")
+    monkeypatch.setattr(WorldDataset, "fingerprint", lambda dataset: "other files")
     with pytest.raises(LvmError, match="was made by another recipe, seed, data or version"):
         training(place).run()
 
@@ -230,7 +230,7 @@ def test_what_neither_the_start_nor_this_run_has_seen_is_held_out(tmp_path):
 
     def both(*held_out, among=folder):
         data = Data(products=among, held_out=held_out)
-        return held_out_by_both(card, data, WorldFootage(data, recipe_of().network))
+        return combine_held_out(card, data, WorldDataset(data, recipe_of().network))
 
     assert both("apple", "cheese") == ("apple",)  # bread is learned now, cheese was before
     assert both("apple", "bread") == both(among=None) == ("apple", "bread")
@@ -353,8 +353,8 @@ def test_what_learns_must_be_there_and_have_a_start(place):
     with pytest.raises(ValueError, match="start must be named"):
         recipe_of(learns=["reader.*"])
     recipe = learning(place, "reader.haeds.*")
-    with pytest.raises(LvmError, match=r"no parameter is called reader\.haeds"):
-        LvmTask(recipe.network, recipe.lvm, toy_caches(), 0, Team(0, 1), torch.device("cpu"))
+    with pytest.raises(LvmError, match=r"no parameter matches reader\.haeds"):
+        LvmTask(recipe.network, recipe.lvm, toy_caches(), 0, ProcessGroup(0, 1), torch.device("cpu"))
 
 
 def test_a_baseline_may_go_on_from_a_trained_reader(place, tmp_path):
@@ -378,7 +378,7 @@ def test_a_baseline_may_go_on_from_a_trained_reader(place, tmp_path):
 def test_leaving_out_a_stage_needs_something_to_start_from():
     with pytest.raises(ValueError, match="start must name"):
         started(recipe_of(), None, "backbone")
-    with pytest.raises(ValueError, match="lvm must take a step"):
+    with pytest.raises(ValueError, match="lvm.optimiser.steps must be at least 1"):
         started(recipe_of(), "anything", "lvm")
 
 
@@ -387,7 +387,7 @@ def test_a_memory_is_spread_over_what_guidance_has_taught_to_be_relevant():
     given["network"]["spread"] = True
     Recipe.model_validate(given)
     given["lvm"]["guidance"] = 0.0
-    with pytest.raises(ValueError, match="lvm.guidance teaches, got 0"):
+    with pytest.raises(ValueError, match="lvm.guidance trains, got 0"):
         Recipe.model_validate(given)
     given["lvm"]["sampler"] = "fifo"  # asks no network
     Recipe.model_validate(given)

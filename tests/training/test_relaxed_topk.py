@@ -8,7 +8,6 @@ from export.training.lvm.relaxed_topk import (
     capped_simplex,
     gumbel_like,
     straight_through_bias,
-    successive_softmax,
 )
 
 
@@ -97,27 +96,6 @@ def test_what_an_invalid_key_holds_changes_nothing():
     valid = torch.arange(10)[None] != 4
     wild = keys.masked_fill(~valid, 1e6)
     assert torch.equal(capped_simplex(keys, 3, 1.0, valid), capped_simplex(wild, 3, 1.0, valid))
-
-
-def test_it_ranks_as_the_published_loop_does():
-    keys = keys_of(20, 20, dtype=torch.float64)
-    ours, loop = capped_simplex(keys, 5, 0.5, everything(keys)), successive_softmax(keys, 5, 0.5)
-    for a, b in zip(ours, loop, strict=True):
-        assert np.corrcoef(a.argsort().argsort(), b.argsort().argsort())[0, 1] > 0.97
-
-
-def test_the_published_loop_takes_k_and_at_low_temperature_the_best_k():
-    keys = keys_of(5, 20, dtype=torch.float64)
-    soft = successive_softmax(keys, 6, 1.0)
-    torch.testing.assert_close(soft.sum(1), torch.full((5,), 6.0, dtype=soft.dtype))
-    sharp = successive_softmax(keys, 6, 1e-3)
-    best = torch.zeros_like(sharp).scatter(1, keys.topk(6, 1).indices, 1.0)
-    torch.testing.assert_close(sharp, best, rtol=0, atol=0.05)
-
-
-def test_the_published_loop_is_no_probability_at_the_temperatures_of_training():
-    """Why it is not the default: entries far above one."""
-    assert successive_softmax(keys_of(1, 200, dtype=torch.float64), 100, 1.0).max() > 2
 
 
 def test_gumbel_noise_has_its_mean_and_deviation():

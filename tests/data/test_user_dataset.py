@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from engines.errors import LvmError
-from export.data.checks import check, read
-from export.data.query_writer import ask_all
+from export.data.checks import find_problems, read_data_folder
+from export.data.query_writer import write_queries
 from export.data.records import CropFile
-from export.data.user_dataset import own_set
+from export.data.user_dataset import write_user_dataset
 from tests.support.media import real_media, write_video
 from tests.support.pictures import product_folder
 
@@ -41,9 +41,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_lists_become_a_sound_folder(place: Path, tmp_path: Path) -> None:
-    own_set(tmp_path, place / "events.csv", boxes=place / "boxes.csv", doing={"take": "taking it"})
-    assert check(tmp_path) == []
-    data = read(tmp_path)
+    write_user_dataset(tmp_path, place / "events.csv", boxes=place / "boxes.csv", doing={"take": "taking it"})
+    assert find_problems(tmp_path) == []
+    data = read_data_folder(tmp_path)
     video = data.videos["shelf.mp4"]
     assert (video.split, video.fps) == ("test", 10.0)
     assert video.duration_s == pytest.approx(9.0, abs=0.2)
@@ -59,26 +59,28 @@ def test_json_lines_say_the_same_as_csv(place: Path, tmp_path: Path) -> None:
     rows = [line.split(",") for line in EVENTS.splitlines()]
     lines = [json.dumps(dict(zip(rows[0], row, strict=True))) for row in rows[1:]]
     (place / "events.jsonl").write_text("\n".join(lines))
-    own_set(tmp_path / "a", place / "events.jsonl")
-    own_set(tmp_path / "b", place / "events.csv")
+    write_user_dataset(tmp_path / "a", place / "events.jsonl")
+    write_user_dataset(tmp_path / "b", place / "events.csv")
     assert (tmp_path / "a/events.jsonl").read_text() == (tmp_path / "b/events.jsonl").read_text()
 
 
 def test_a_folder_that_is_made_anew_has_no_questions_of_the_lists_before(place: Path, tmp_path: Path) -> None:
     """They would ask about events that may be gone, and show boxes that may be others."""
-    own_set(tmp_path, place / "events.csv", boxes=place / "boxes.csv")
-    ask_all(tmp_path)
-    assert read(tmp_path).queries
-    own_set(tmp_path, place / "events.csv")
-    assert read(tmp_path).queries == () and not len(read(tmp_path).tracks["shelf.mp4"].tick5)
-    assert not (tmp_path / "chance.json").exists() and check(tmp_path) == []
+    write_user_dataset(tmp_path, place / "events.csv", boxes=place / "boxes.csv")
+    write_queries(tmp_path)
+    assert read_data_folder(tmp_path).queries
+    write_user_dataset(tmp_path, place / "events.csv")
+    assert read_data_folder(tmp_path).queries == () and not len(
+        read_data_folder(tmp_path).tracks["shelf.mp4"].tick5
+    )
+    assert not (tmp_path / "chance.json").exists() and find_problems(tmp_path) == []
 
 
 def test_questions_show_photos_where_there_are_any(place: Path, tmp_path: Path) -> None:
-    own_set(tmp_path / "data", place / "events.csv", boxes=place / "boxes.csv")
+    write_user_dataset(tmp_path / "data", place / "events.csv", boxes=place / "boxes.csv")
     photos = product_folder(tmp_path / "photos", 1, 3)
-    counts = ask_all(tmp_path / "data", photos=photos)
-    queries = read(tmp_path / "data").queries
+    counts = write_queries(tmp_path / "data", photos=photos)
+    queries = read_data_folder(tmp_path / "data").queries
     assert counts["queries"] == len(queries) > 4
     kinds = {(query.instance, type(query.crop) is CropFile) for query in queries if query.type != "object"}
     assert kinds >= {(0, True), (1, False)} and (0, False) not in kinds
@@ -107,7 +109,7 @@ def test_a_wrong_line_is_named(place: Path, tmp_path: Path, text: str, complaint
     (tmp_path / "shelf.mp4").symlink_to(place / "shelf.mp4")
     (tmp_path / "events.csv").write_text(text)
     with pytest.raises(LvmError, match=complaint):
-        own_set(tmp_path / "data", tmp_path / "events.csv")
+        write_user_dataset(tmp_path / "data", tmp_path / "events.csv")
 
 
 def test_the_command_makes_checks_and_asks(tmp_path: Path) -> None:
@@ -144,7 +146,7 @@ def test_the_worked_example_of_the_docs_works(tmp_path: Path) -> None:
         (tmp_path / name).write_text(block.split("```")[0])
     video = real_media() / "videos" / "sample-videos__bottle-detection.mp4"
     (tmp_path / "bottles.mp4").symlink_to(video)
-    own_set(tmp_path / "data", tmp_path / "events.csv", boxes=tmp_path / "boxes.csv")
-    counts = ask_all(tmp_path / "data")
-    assert check(tmp_path / "data") == []
+    write_user_dataset(tmp_path / "data", tmp_path / "events.csv", boxes=tmp_path / "boxes.csv")
+    counts = write_queries(tmp_path / "data")
+    assert find_problems(tmp_path / "data") == []
     assert (counts["queries"], counts["negatives"]) == (15, 2)

@@ -113,9 +113,9 @@ def test_changes_are_made_one_after_the_other(file):
             "data.knobs.activities=2",
             "in worlds of level L3: activities must be at least concurrent (3), got 2",
         ),
-        ("data.knobs.closeup=0.2", "a recipe says closeup by data.closeup; set that"),
+        ("data.knobs.closeup=0.2", "closeup is data.closeup in a recipe; set that"),
         ("data.knobs=zipf", "data.knobs: Input should be a valid dictionary"),
-        ("data={folder: mine, knobs: {zipf: 1}}", "knobs that its videos.jsonl says; leave data.knobs out"),
+        ("data={folder: mine, knobs: {zipf: 1}}", "knobs of its videos.jsonl; leave data.knobs out"),
     ],
 )
 def test_a_wrong_line_is_named_with_file_and_key(file, change, said):

@@ -5,8 +5,14 @@ import pytest
 
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
-from export.training.data.world_pool import WorldPool, world_with
-from export.training.data.world_videos import PHOTOS, training_seeds, validation_seeds, world_caches
+from export.training.data import world_videos
+from export.training.data.world_pool import WorldPool, make_training_world
+from export.training.data.world_videos import (
+    PHOTOS_PER_PRODUCT,
+    encode_worlds,
+    list_training_seeds,
+    list_validation_seeds,
+)
 from export.training.recipe import Data
 from tests.support.fakes import fake_backbone
 from tests.support.training_models import toy_config
@@ -30,10 +36,12 @@ def rendering():
     return make, seeds
 
 
-def caches(folder, make, *, data=DATA, digest="backbone", seeds=(7, 8), showing=0, **changes):
+def caches(folder, make, *, data=DATA, digest="backbone", seeds=(7, 8), view=0, **changes):
     config = toy_config(**changes)
     engine = fake_backbone(config)
-    return world_caches(data, seeds, config, engine, folder, digest, make=make, showing=showing)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(world_videos, "make_training_world", make)
+        return list(encode_worlds(data, seeds, config, engine, folder, digest, view=view))
 
 
 def test_a_world_is_rendered_once(tmp_path):
@@ -85,25 +93,25 @@ def test_a_video_has_its_worlds_frames_truth_and_photos(tmp_path):
     np.testing.assert_allclose(
         cache.tokens[12], fake_backbone(config)({"image": frame})["tokens"][0], atol=2e-3
     )
-    assert cache.objects.shape[:2] == (4, PHOTOS)
+    assert cache.objects.shape[:2] == (4, PHOTOS_PER_PRODUCT)
     assert len(cache.truth) == sum(one.start >= 0 and one.end <= 30 for one in world.events(0, 30))
 
 
 def test_training_and_validation_share_no_world():
-    assert len(training_seeds(DATA)) == 2 and len(validation_seeds(DATA)) == 3
+    assert len(list_training_seeds(DATA)) == 2 and len(list_validation_seeds(DATA)) == 3
     many = DATA.model_copy(update={"train_videos": 5000, "validation_videos": 5000})
-    assert not set(training_seeds(many)) & set(validation_seeds(many))
+    assert not set(list_training_seeds(many)) & set(list_validation_seeds(many))
 
 
 def test_pictures_of_the_backbone_are_of_other_worlds_than_the_videos():
     first = set(range(DATA.first_seed, DATA.first_seed + 5000))
-    assert not first & set(training_seeds(DATA))
+    assert not first & set(list_training_seeds(DATA))
 
 
 def test_the_world_of_a_seed_is_always_the_same_and_its_level_differs():
     data = Data(levels=("L1", "L2", "L3"))
-    configs = [world_with(data, seed).config for seed in range(8)]
-    assert configs == [world_with(data, seed).config for seed in range(8)]
+    configs = [make_training_world(data, seed).config for seed in range(8)]
+    assert configs == [make_training_world(data, seed).config for seed in range(8)]
     assert len({(one.shake_px, one.concurrent) for one in configs}) > 1
 
 
@@ -113,20 +121,20 @@ def test_all_worlds_have_the_knobs_that_are_turned():
     )
     for seed in range(8):
         config, plain = (
-            world_with(one, seed).config for one in (data, data.model_copy(update={"knobs": {}}))
+            make_training_world(one, seed).config for one in (data, data.model_copy(update={"knobs": {}}))
         )
         assert config == plain.model_copy(update=data.knobs)
 
 
 def test_worlds_of_two_activities_are_crowded_by_two_hands():
     data = Data(levels=("L1",), crowded=1.0, knobs={"activities": 2})
-    assert {world_with(data, seed).config.concurrent for seed in range(4)} == {2}
-    assert world_with(data, 3).events(0.0, 120.0)
+    assert {make_training_world(data, seed).config.concurrent for seed in range(4)} == {2}
+    assert make_training_world(data, 3).events(0.0, 120.0)
 
 
 def test_knobs_that_spoil_annotations_are_none_of_what_validation_is_judged_by():
     data = Data(knobs={"missing_boxes": 0.2, "label_noise": 0.1, "shake_px": 4.0})
-    assert data.judged() == Data(knobs={"shake_px": 4.0})
+    assert data.for_validation() == Data(knobs={"shake_px": 4.0})
 
 
 def test_a_pool_makes_worlds_when_they_are_asked_for():

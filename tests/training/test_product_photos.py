@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from engines.errors import LvmError
-from export.training.data.product_photos import PhotoSet, held_out_products
+from export.training.data.product_photos import PhotoSet, select_held_out
 
 COLOURS = {"ale": (200, 30, 30), "bread": (30, 190, 40), "curd": (40, 60, 200), "dill": (210, 200, 30)}
 PHOTOS = 5
@@ -27,7 +27,7 @@ def folder(tmp_path):
 
 def test_every_fourth_product_in_order_of_names_is_held_out():
     names = [f"p{i:02}" for i in range(9)]
-    assert held_out_products(names[::-1]) == ("p03", "p07")
+    assert select_held_out(names[::-1]) == ("p03", "p07")
 
 
 def test_held_out_products_are_neither_named_nor_drawn(folder):

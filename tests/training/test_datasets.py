@@ -12,18 +12,18 @@ from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.simulation.activities import ACTIVITIES
 from engines.errors import LvmError
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
-from export.data.checks import read
-from export.data.query_writer import ask_all
+from export.data.checks import read_data_folder
+from export.data.query_writer import write_queries
 from export.data.records import CropFile, CropInVideo, QueryRecord, Video
-from export.data.user_dataset import own_set
+from export.data.user_dataset import write_user_dataset
 from export.data.video_labels import VideoTruth
-from export.data.world_set import world_of, world_video, write_worlds
+from export.data.world_set import make_world_video, open_world, write_worlds
 from export.evaluation.videos import encode_crops, open_caches
-from export.training.data.dataset import WorldFootage, footage_of
-from export.training.data.product_photos import photos_to_learn_from
-from export.training.data.scenes import NOTHING
-from export.training.data.user_videos import FolderFootage
-from export.training.data.view_augmentation import look_of
+from export.training.data.dataset import WorldDataset, open_dataset
+from export.training.data.product_photos import list_training_photos
+from export.training.data.scenes import IGNORE_INDEX
+from export.training.data.user_videos import FolderDataset
+from export.training.data.view_augmentation import make_view
 from export.training.recipe import BackboneRecipe, Data, Optimiser
 from tests.support.fakes import fake_backbone
 from tests.support.media import number_in, picture, write_video
@@ -54,7 +54,7 @@ def boxes_csv(*videos):
 def made(place, name, *lines, videos=("a.mp4", "b.mp4")):
     (place / "events.csv").write_text(events_csv(*lines))
     (place / "boxes.csv").write_text(boxes_csv(*videos))
-    own_set(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
+    write_user_dataset(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
     return place / name
 
 
@@ -75,39 +75,39 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def footage(place):
-    return FolderFootage(made(place, "data", *LINES), CONFIG, place / "cache")
+def dataset(place):
+    return FolderDataset(made(place, "data", *LINES), CONFIG, place / "cache")
 
 
 @pytest.fixture(scope="module")
-def videos(footage, place):
-    return footage.videos("train", fake_backbone(CONFIG), place / "cache", "digest", lambda number, of: None)
+def videos(dataset, place):
+    return list(dataset.encode_videos("train", fake_backbone(CONFIG), place / "cache", "digest"))
 
 
-def test_a_folder_in_the_recipe_is_a_persons_own_videos(place, footage):
-    found = footage_of(Data(folder=footage._set.root), CONFIG, place / "cache")
-    assert isinstance(found, FolderFootage) and [one.name for one in found.classes] == ["take", "give"]
+def test_a_folder_in_the_recipe_is_a_persons_own_videos(place, dataset):
+    found = open_dataset(Data(folder=dataset._folder.root), CONFIG, place / "cache")
+    assert isinstance(found, FolderDataset) and [one.name for one in found.classes] == ["take", "give"]
 
 
 def test_without_a_folder_there_are_worlds(tmp_path):
     config = toy_config(activities=len(ACTIVITIES))
-    found = footage_of(Data(), config, tmp_path)
-    assert isinstance(found, WorldFootage)
+    found = open_dataset(Data(), config, tmp_path)
+    assert isinstance(found, WorldDataset)
     assert [one.name for one in found.classes] == [name for name, _ in ACTIVITIES]
 
 
 @pytest.mark.parametrize("which", ["worlds", "folder"])
-def test_a_network_of_other_classes_is_refused(footage, tmp_path, which):
-    data = Data(folder=footage._set.root) if which == "folder" else Data()
+def test_a_network_of_other_classes_is_refused(dataset, tmp_path, which):
+    data = Data(folder=dataset._folder.root) if which == "folder" else Data()
     with pytest.raises(LvmError, match="network.activities"):
-        footage_of(data, toy_config(activities=7), tmp_path)
+        open_dataset(data, toy_config(activities=7), tmp_path)
 
 
-def test_pictures_are_the_videos_own(footage, videos):
+def test_pictures_are_the_videos_own(dataset, videos):
     """Frame n of a second is number 5 n of the video: its blocks say so."""
     (cache,) = videos
     assert cache.ticks.tolist() == list(range(0, 120, 5)) and cache.clips == 2
-    decoded = footage._kept(footage._of("train")[0]).decoded()
+    decoded = dataset._cache_video(dataset._select("train")[0]).open()
     seen = fake_backbone(CONFIG)({"image": decoded.frames[7:8]})["tokens"][0]
     np.testing.assert_allclose(cache.tokens[7], seen, atol=2e-3)
     assert number_in(picture(35)) == 35
@@ -121,7 +121,7 @@ def test_truth_is_the_list_of_events(videos):
     truth = videos[0].truth
     assert truth.activity.tolist() == [0, 1]
     assert list(zip(truth.start.tolist(), truth.end.tolist(), strict=True)) == [(10, 30), (50, 75)]
-    np.testing.assert_allclose(truth.boxes(0)[1][0], BOX, atol=1e-5)
+    np.testing.assert_allclose(truth.select_boxes(0)[1][0], BOX, atol=1e-5)
 
 
 def test_every_product_of_an_event_has_photos(videos):
@@ -130,29 +130,28 @@ def test_every_product_of_an_event_has_photos(videos):
         assert cache.objects[instance].any()
 
 
-def test_photos_are_cut_out_of_the_video_where_nothing_is_done(footage):
-    video = footage._of("train")[0]
-    decoded = footage._kept(video).decoded()
+def test_photos_are_cut_out_of_the_video_where_nothing_is_done(dataset):
+    video = dataset._select("train")[0]
+    decoded = dataset._cache_video(video).open()
     assert decoded.crops.shape == (2, 3, 56, 56, 3)
     assert np.abs(decoded.crops[0, 0] - cut(0)).mean() < 12
 
 
-def test_the_videos_of_both_splits_differ(footage, place, videos):
+def test_the_videos_of_both_splits_differ(dataset, place, videos):
     engine = fake_backbone(CONFIG)
-    counted = []
-    (held_out,) = footage.videos("val", engine, place / "cache", "digest", lambda *n: counted.append(n))
-    assert counted == [(1, 1)] and held_out.truth.start.tolist() == [15, 60]
+    (held_out,) = dataset.encode_videos("val", engine, place / "cache", "digest")
+    assert held_out.truth.start.tolist() == [15, 60]
 
 
-def test_a_video_is_seen_once_by_each_backbone(footage, place, videos):
+def test_a_video_is_seen_once_by_each_backbone(dataset, place, videos):
     def forbidden(image):
         raise AssertionError("tokens lie in the cache")
 
     folders = set((place / "cache").iterdir())
-    again = footage.videos("train", forbidden, place / "cache", "digest", lambda *n: None)
+    again = list(dataset.encode_videos("train", forbidden, place / "cache", "digest"))
     assert np.array_equal(again[0].features, videos[0].features)
     assert set((place / "cache").iterdir()) == folders
-    footage.videos("train", fake_backbone(CONFIG), place / "cache", "other", lambda *n: None)
+    list(dataset.encode_videos("train", fake_backbone(CONFIG), place / "cache", "other"))
     assert len(set((place / "cache").iterdir()) - folders) == 1
 
 
@@ -166,28 +165,28 @@ def test_videos_of_one_file_name_in_two_folders_are_two(place, tmp_path):
     )
     (tmp_path / "boxes.csv").write_text(boxes_csv("monday/c.mp4", "tuesday/c.mp4", "b.mp4"))
     shutil.copy(place / "b.mp4", tmp_path)
-    own_set(tmp_path / "data", tmp_path / "events.csv", boxes=tmp_path / "boxes.csv")
-    data = FolderFootage(tmp_path / "data", CONFIG, tmp_path / "cache")
-    one, two = data.videos("train", fake_backbone(CONFIG), tmp_path / "cache", "digest", lambda *n: None)
+    write_user_dataset(tmp_path / "data", tmp_path / "events.csv", boxes=tmp_path / "boxes.csv")
+    data = FolderDataset(tmp_path / "data", CONFIG, tmp_path / "cache")
+    one, two = data.encode_videos("train", fake_backbone(CONFIG), tmp_path / "cache", "digest")
     assert (one.name, two.name) == ("monday/c.mp4", "tuesday/c.mp4")
     assert (one.truth.start.tolist(), two.truth.start.tolist()) == ([10], [50])
     assert (len(one.tokens), len(two.tokens)) == (24, 28)
 
 
-def test_pictures_for_the_backbone_are_labelled_by_boxes(footage):
-    scenes = footage.scenes(STAGE).draw(np.random.default_rng(0))
+def test_pictures_for_the_backbone_are_labelled_by_boxes(dataset):
+    scenes = dataset.make_scenes(STAGE).draw(np.random.default_rng(0))
     assert scenes.frames.shape == (6, 56, 56, 3)
     share = cell_shares(BOX)
     for activity, crop in zip(scenes.activity, scenes.crop, strict=True):
         assert len(set(activity[share >= EVIDENCE_OVERLAP])) == 1 and activity[24] in (0, 1)
-        assert (activity[share == 0] == 2).all() and (crop[share == 0] == NOTHING).all()
+        assert (activity[share == 0] == 2).all() and (crop[share == 0] == IGNORE_INDEX).all()
         assert (crop[share >= EVIDENCE_OVERLAP] >= 0).all()
     assert scenes.crop.max() == len(scenes.crops) - 1
 
 
-def test_pictures_can_be_drawn_in_another_process(footage, tmp_path):
-    worlds = footage_of(Data(), toy_config(activities=len(ACTIVITIES), image_size=56), tmp_path)
-    for source in (footage.scenes(STAGE), worlds.scenes(STAGE)):
+def test_pictures_can_be_drawn_in_another_process(dataset, tmp_path):
+    worlds = open_dataset(Data(), toy_config(activities=len(ACTIVITIES), image_size=56), tmp_path)
+    for source in (dataset.make_scenes(STAGE), worlds.make_scenes(STAGE)):
         one, other = (s.draw(np.random.default_rng(4)) for s in (source, pickle.loads(pickle.dumps(source))))
         assert np.array_equal(one.frames, other.frames) and np.array_equal(one.activity, other.activity)
 
@@ -195,14 +194,14 @@ def test_pictures_can_be_drawn_in_another_process(footage, tmp_path):
 def test_a_folder_without_validation_is_refused(place):
     folder = made(place, "trainonly", *LINES[:2], videos=("a.mp4",))
     with pytest.raises(LvmError, match="at least one video with split val"):
-        FolderFootage(folder, CONFIG, place / "cache")
+        FolderDataset(folder, CONFIG, place / "cache")
 
 
 def test_a_video_shorter_than_a_clip_is_named(place):
     write_video(place / "c.mp4", range(0, 5_000, 200))
     folder = made(place, "short", "c.mp4,take,left,1,3,train", *LINES[2:], videos=("b.mp4", "c.mp4"))
     with pytest.raises(LvmError, match="c.mp4 gives 5 frames at 1 a second, at least one clip of 10"):
-        FolderFootage(folder, CONFIG, place / "cache")
+        FolderDataset(folder, CONFIG, place / "cache")
 
 
 def with_boxes(place, name, *rows, lines=LINES):
@@ -210,7 +209,7 @@ def with_boxes(place, name, *rows, lines=LINES):
     (place / "events.csv").write_text(events_csv(*lines))
     lines = [f"{video},{product},{t},{','.join(map(str, BOX))}" for video, product, t in rows]
     (place / "boxes.csv").write_text("\n".join(["video,product,t,x1,y1,x2,y2", *lines]) + "\n")
-    own_set(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
+    write_user_dataset(place / name, place / "events.csv", boxes=place / "boxes.csv", doing={})
     return place / name
 
 
@@ -225,8 +224,8 @@ def with_split(place, split):
     """The number of pictures of `left` and `right` in a.mp4, whose only boxes are in b.mp4 of `split`."""
     lines = [LINES[0], LINES[1], *(line.replace("val", split) for line in LINES[2:])]
     folder = with_boxes(place, "few", ("b.mp4", "left", 0.6), ("b.mp4", "right", 1.4), lines=lines)
-    footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
-    return footage._kept(footage._of("train")[0]).decoded().crops
+    dataset = FolderDataset(folder, CONFIG, place / "cache", splits=("train",))
+    return dataset._cache_video(dataset._select("train")[0]).open().crops
 
 
 def test_one_box_in_a_video_of_the_same_split_shows_a_product(place):
@@ -248,22 +247,22 @@ def test_an_untouched_box_elsewhere_comes_before_one_inside_of_an_event(place):
     lines = [line.replace("val", "train") for line in LINES]
     rows = (("a.mp4", "left", 3), ("b.mp4", "left", 1.4), ("a.mp4", "right", 12))
     folder = with_boxes(place, "touched", *rows, lines=lines)
-    footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
-    crops = footage._kept(footage._of("train")[0]).decoded().crops
+    dataset = FolderDataset(folder, CONFIG, place / "cache", splits=("train",))
+    crops = dataset._cache_video(dataset._select("train")[0]).open().crops
     assert np.abs(crops[0, 0] - cut(7)).mean() < 12
     assert np.abs(crops[1, 0] - cut(60)).mean() < 12  # nothing else shows it
 
 
 def test_a_box_at_the_very_end_shows_the_last_picture(place):
     rows = (("a.mp4", "left", 24.0), ("a.mp4", "right", 23.8), ("b.mp4", "left", 0), ("b.mp4", "right", 0))
-    footage = FolderFootage(with_boxes(place, "end", *rows), CONFIG, place / "cache")
-    crops = footage._kept(footage._of("train")[0]).decoded().crops
+    dataset = FolderDataset(with_boxes(place, "end", *rows), CONFIG, place / "cache")
+    crops = dataset._cache_video(dataset._select("train")[0]).open().crops
     assert all(np.abs(crops[row, 0] - cut(119)).mean() < 12 for row in (0, 1))
     asked = QueryRecord(
         qid="q", video="a.mp4", type="activity", duration="short", q_s=0, q_e=23, t_s=2, t_e=6,
         activities=(0,), instance=0, crop=CropInVideo(tick5=120, box=BOX),
     )  # fmt: skip
-    data, seen = footage._set, []
+    data, seen = dataset._folder, []
     engine = fake_backbone(CONFIG)
 
     def backbone(given):
@@ -277,10 +276,10 @@ def test_a_box_at_the_very_end_shows_the_last_picture(place):
 def test_a_video_in_which_nothing_is_done_is_watched_too(place):
     with_boxes(place, "idle", lines=LINES[:2])
     (place / "idle" / "events.jsonl").write_text("")
-    footage = FolderFootage(place / "idle", CONFIG, place / "cache", splits=("train",))
-    (cache,) = footage.videos("train", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)
+    dataset = FolderDataset(place / "idle", CONFIG, place / "cache", splits=("train",))
+    (cache,) = dataset.encode_videos("train", fake_backbone(CONFIG), place / "cache", "digest")
     assert cache.clips == 2 and len(cache.truth) == 0 and len(cache.objects) == 0
-    scenes = footage.scenes(STAGE).draw(np.random.default_rng(0))
+    scenes = dataset.make_scenes(STAGE).draw(np.random.default_rng(0))
     assert scenes.crops.shape == (0, 56, 56, 3) and (scenes.activity == 2).all()
 
 
@@ -289,10 +288,10 @@ def test_a_product_of_two_videos_is_one_class(place):
     folder = with_boxes(
         place, "both", *((v, "left", t) for v in ("a.mp4", "b.mp4") for t in (0, 4, 5)), lines=lines
     )
-    scenes = FolderFootage(
+    scenes = FolderDataset(
         folder, toy_config(activities=1, image_size=56), place / "cache", splits=("train",)
     )
-    drawn = scenes.scenes(STAGE.model_copy(update={"worlds_a_batch": 12})).draw(np.random.default_rng(0))
+    drawn = scenes.make_scenes(STAGE.model_copy(update={"worlds_a_batch": 12})).draw(np.random.default_rng(0))
     shown = [crop.max() >= 0 for crop in drawn.crop]
     assert sum(shown) > 2 and len(drawn.crops) == 1
 
@@ -300,20 +299,20 @@ def test_a_product_of_two_videos_is_one_class(place):
 WORLDLY = toy_config(activities=len(ACTIVITIES), image_size=56)
 
 
-def seen_of(footage, split, place):
-    return footage.videos(split, fake_backbone(WORLDLY), place / "cache", "digest", lambda *n: None)
+def seen_of(dataset, split, place):
+    return list(dataset.encode_videos(split, fake_backbone(WORLDLY), place / "cache", "digest"))
 
 
 def test_knobs_spoil_what_is_learned_from_and_not_what_validation_is_judged_by(tmp_path):
     plain = Data(train_videos=1, validation_videos=1, minutes=2.0, levels=("L1",))
     noisy = plain.model_copy(update={"knobs": {"missing_boxes": 0.4, "label_noise": 0.5}})
-    clean, spoilt = (WorldFootage(data, WORLDLY) for data in (plain, noisy))
-    (right,), (wrong,) = (seen_of(footage, "train", tmp_path) for footage in (clean, spoilt))
+    clean, spoilt = (WorldDataset(data, WORLDLY) for data in (plain, noisy))
+    (right,), (wrong,) = (seen_of(dataset, "train", tmp_path) for dataset in (clean, spoilt))
     assert np.array_equal(right.tokens, wrong.tokens)
     assert (right.truth.activity != wrong.truth.activity).any()
     assert 0.4 < len(wrong.truth.box) / len(right.truth.box) < 0.8
     assert len(list((tmp_path / "cache").glob("*/*"))) == 2
-    (right,), (judged,) = (seen_of(footage, "val", tmp_path) for footage in (clean, spoilt))
+    (right,), (judged,) = (seen_of(dataset, "val", tmp_path) for dataset in (clean, spoilt))
     for name, value in vars(right.truth).items():
         assert np.array_equal(value, getattr(judged.truth, name))
     assert len(list((tmp_path / "cache").glob("*/*"))) == 3  # it is the same video
@@ -323,13 +322,14 @@ def test_knobs_spoil_what_is_learned_from_and_not_what_validation_is_judged_by(t
 def test_worlds_of_a_folder_are_learned_from_as_they_are_written_down(tmp_path):
     knobs = {"missing_boxes": 0.4, "label_noise": 0.5}
     videos = [
-        world_video(seed, minutes=2, split=split, knobs=knobs) for seed, split in ((1, "train"), (2, "val"))
+        make_world_video(seed, minutes=2, split=split, knobs=knobs)
+        for seed, split in ((1, "train"), (2, "val"))
     ]
     write_worlds(tmp_path / "data", videos)
-    footage = FolderFootage(tmp_path / "data", WORLDLY, tmp_path / "cache")
-    (cache,) = seen_of(footage, "train", tmp_path)
-    world = world_of(videos[0])
-    said = VideoTruth.of_world(world, 119.9, annotated=True)
+    dataset = FolderDataset(tmp_path / "data", WORLDLY, tmp_path / "cache")
+    (cache,) = seen_of(dataset, "train", tmp_path)
+    world = open_world(videos[0])
+    said = VideoTruth.from_world(world, 119.9, annotated=True)
     assert cache.ticks.tolist() == list(range(0, 600, 5)) and 2 < len(said) <= len(cache.truth)
     assert cache.truth.activity[: len(said)].tolist() == said.activity.tolist()
     assert cache.truth.box_tick[: len(said.box)].tolist() == said.box_tick.tolist()
@@ -337,7 +337,7 @@ def test_worlds_of_a_folder_are_learned_from_as_they_are_written_down(tmp_path):
     seen = fake_backbone(WORLDLY)({"image": frame})["tokens"][0]
     np.testing.assert_allclose(cache.tokens[30], seen, atol=2e-3)
     assert all(cache.objects[one].any() for one in np.unique(cache.truth.instance))
-    source = footage.scenes(STAGE)
+    source = dataset.make_scenes(STAGE)
     one, other = (s.draw(np.random.default_rng(4)) for s in (source, pickle.loads(pickle.dumps(source))))
     assert np.array_equal(one.frames, other.frames) and (one.activity < len(ACTIVITIES)).any()
     assert not list((tmp_path / "cache").glob("frames-*"))
@@ -347,28 +347,28 @@ def test_another_world_is_another_video(tmp_path):
     said = set()
     for changes in ({}, {"knobs": {"shake_px": 4.0}}, {"level": "L2"}):
         shutil.rmtree(tmp_path / "data", ignore_errors=True)
-        write_worlds(tmp_path / "data", [world_video(1, minutes=1, **changes)])
-        footage = FolderFootage(tmp_path / "data", WORLDLY, tmp_path / "cache", splits=("train",))
-        said.add(footage.fingerprint())
+        write_worlds(tmp_path / "data", [make_world_video(1, minutes=1, **changes)])
+        dataset = FolderDataset(tmp_path / "data", WORLDLY, tmp_path / "cache", splits=("train",))
+        said.add(dataset.fingerprint())
     assert len(said) == 3
 
 
 def test_real_products_of_two_worlds_are_one_and_have_been_seen(tmp_path):
     shop = product_folder(tmp_path / "shop", 4, photos=3)
-    videos = [world_video(seed, minutes=6, products=shop) for seed in (1, 2)]
+    videos = [make_world_video(seed, minutes=6, products=shop) for seed in (1, 2)]
     write_worlds(tmp_path / "data", videos)
     names = tuple(f"product-{number:02}" for number in range(4))
-    footage = FolderFootage(
+    dataset = FolderDataset(
         tmp_path / "data", WORLDLY, tmp_path / "cache", shop, splits=("train",), held_out=names[:1]
     )
-    assert footage.products() == set(names) and footage.held_out == ()
+    assert dataset.product_names() == set(names) and dataset.held_out == ()
     stage = STAGE.model_copy(update={"worlds_a_batch": 12})
-    scenes = footage.scenes(stage).draw(np.random.default_rng(0))
+    scenes = dataset.make_scenes(stage).draw(np.random.default_rng(0))
     assert len(scenes.crops) == 4
 
 
 def test_worlds_and_files_may_share_a_split(place, tmp_path):
-    write_worlds(tmp_path, [world_video(1, minutes=1, split="test")])
+    write_worlds(tmp_path, [make_world_video(1, minutes=1, split="test")])
     film = Video(
         video="film", path="film.mp4", fps=5, width=160, height=48, duration_s=24, split="test"
     ).model_dump_json()
@@ -376,15 +376,17 @@ def test_worlds_and_files_may_share_a_split(place, tmp_path):
     with (tmp_path / "videos.jsonl").open("a") as file:
         file.write(f"{film}\n")
     engine = fake_backbone(WORLDLY)
-    found = list(open_caches(read(tmp_path), "test", WORLDLY, engine, "digest", tmp_path / "cache"))
+    found = list(
+        open_caches(read_data_folder(tmp_path), "test", WORLDLY, engine, "digest", tmp_path / "cache")
+    )
     assert [(one.name, len(one.tokens)) for one in found] == [("L1-1", 60), ("film", 24)]
 
 
 def test_a_product_that_nothing_shows_is_named_before_anything_is_learned(place):
     folder = with_boxes(place, "none", ("a.mp4", "left", 0.6))
     with pytest.raises(LvmError, match="nothing shows right, with which something is done in a.mp4"):
-        FolderFootage(folder, CONFIG, place / "cache")
-    FolderFootage(folder, CONFIG, place / "cache", splits=("val",), asks=False)
+        FolderDataset(folder, CONFIG, place / "cache")
+    FolderDataset(folder, CONFIG, place / "cache", splits=("val",), needs_photos=False)
 
 
 def test_photos_of_a_product_come_before_crops(place, tmp_path):
@@ -392,8 +394,8 @@ def test_photos_of_a_product_come_before_crops(place, tmp_path):
     (tmp_path / "right").mkdir()
     for number in range(4):
         cv2.imwrite(str(tmp_path / "right" / f"{number}.png"), np.full((40, 40, 3), 50 * number, np.uint8))
-    footage = FolderFootage(folder, CONFIG, place / "cache", tmp_path)
-    crops = footage._kept(footage._of("train")[0]).decoded().crops
+    dataset = FolderDataset(folder, CONFIG, place / "cache", tmp_path)
+    crops = dataset._cache_video(dataset._select("train")[0]).open().crops
     assert [int(np.median(one)) for one in crops[1]] == [0, 50, 100]  # the last third asks
     assert crops[0].max() > 200  # the video's own
 
@@ -405,15 +407,15 @@ def test_photos_of_a_product_that_is_held_out_are_not_looked_at(place, tmp_path)
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
     (tmp_path / "unused").mkdir()
     data = Data(folder=with_boxes(place, "held"), products=tmp_path)
-    assert footage_of(data, CONFIG, place / "cache").held_out == ()
+    assert open_dataset(data, CONFIG, place / "cache").held_out == ()
     data = data.model_copy(update={"held_out": ("right", "unused")})
     with pytest.raises(LvmError, match=r"nothing shows right, .* take it out of data.held_out"):
-        footage_of(data, CONFIG, place / "cache")
+        open_dataset(data, CONFIG, place / "cache")
     with_boxes(place, "held", ("a.mp4", "right", 0.6), ("b.mp4", "right", 0.6))
-    footage = footage_of(data, CONFIG, place / "cache")
-    crops = footage._kept(footage._of("train")[0]).decoded().crops
+    dataset = open_dataset(data, CONFIG, place / "cache")
+    crops = dataset._cache_video(dataset._select("train")[0]).open().crops
     assert np.median(crops[0]) == 50 and np.abs(crops[1, 0] - cut(3)).mean() < 12
-    assert footage.held_out == ("unused",)  # the other one the backbone sees in its video
+    assert dataset.held_out == ("unused",)  # the other one the backbone sees in its video
 
 
 def test_questions_show_no_photo_that_is_learned_from(place, tmp_path):
@@ -422,9 +424,13 @@ def test_questions_show_no_photo_that_is_learned_from(place, tmp_path):
         for number in range(count):
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
     folder = with_boxes(place, "asked", ("a.mp4", "right", 0.6), ("b.mp4", "right", 0.6))
-    ask_all(folder, photos=tmp_path)
-    asked = {Path(one.crop.path) for one in read(folder).queries if isinstance(one.crop, CropFile)}
-    learned = {path for photos in photos_to_learn_from(tmp_path, some_ask=True).values() for path in photos}
+    write_queries(folder, photos=tmp_path)
+    asked = {
+        Path(one.crop.path) for one in read_data_folder(folder).queries if isinstance(one.crop, CropFile)
+    }
+    learned = {
+        path for photos in list_training_photos(tmp_path, without_queries=True).values() for path in photos
+    }
     assert {one.parent.name for one in asked} == {"left", "right"}
     assert sorted(one.name for one in learned) == ["0.png", "1.png", "2.png"] and not asked & learned
 
@@ -433,57 +439,57 @@ def test_another_box_is_decoded_anew(place):
     keys = []
     for t in (0.6, 1.2):
         folder = with_boxes(place, "moved", ("a.mp4", "left", t), ("a.mp4", "right", 0.2))
-        footage = FolderFootage(folder, CONFIG, place / "cache", splits=("train",))
-        keys.append(footage._key(footage._of("train")[0]))
+        dataset = FolderDataset(folder, CONFIG, place / "cache", splits=("train",))
+        keys.append(dataset._key(dataset._select("train")[0]))
     assert keys[0] != keys[1]
 
 
 def test_what_training_takes_from_a_folder_has_a_fingerprint(place):
     """A corrected event is another training, though the folder has the same name."""
-    first = FolderFootage(made(place, "print", *LINES), CONFIG, place / "cache")
-    assert first.count("train") == 1 and first.products() == {"left", "right"}
+    first = FolderDataset(made(place, "print", *LINES), CONFIG, place / "cache")
+    assert first.count("train") == 1 and first.product_names() == {"left", "right"}
     said = first.fingerprint(), first.version()["digest"]
-    again = FolderFootage(place / "print", CONFIG, place / "cache")
+    again = FolderDataset(place / "print", CONFIG, place / "cache")
     assert said == (again.fingerprint(), again.version()["digest"])
     shutil.rmtree(place / "print")
     moved = ("a.mp4,take,left,2.5,6,train", *LINES[1:])
-    other = FolderFootage(made(place, "print", *moved), CONFIG, place / "cache")
+    other = FolderDataset(made(place, "print", *moved), CONFIG, place / "cache")
     assert other.fingerprint() != said[0] and other.version()["digest"] != said[1]
 
 
 def test_photographs_of_worlds_have_a_fingerprint(tmp_path):
     network = toy_config(activities=len(ACTIVITIES))
-    assert WorldFootage(Data(), network).fingerprint() == ""
+    assert WorldDataset(Data(), network).fingerprint() == ""
     for name in ("milk", "tea"):
         (tmp_path / name).mkdir()
         for number in range(2):
             cv2.imwrite(str(tmp_path / name / f"{number}.png"), np.full((40, 40, 3), 50, np.uint8))
-    footage = WorldFootage(Data(products=tmp_path), network)
-    before = footage.fingerprint()
-    assert before == footage.fingerprint() != "" and footage.products() == {"milk", "tea"}
+    dataset = WorldDataset(Data(products=tmp_path), network)
+    before = dataset.fingerprint()
+    assert before == dataset.fingerprint() != "" and dataset.product_names() == {"milk", "tea"}
     cv2.imwrite(str(tmp_path / "tea" / "2.png"), np.full((40, 40, 3), 50, np.uint8))
-    assert footage.fingerprint() != before
+    assert dataset.fingerprint() != before
 
 
 def test_a_test_folder_needs_nothing_but_its_split(place):
     lines = [line.replace("train", "test").replace("val", "test") for line in LINES]
     folder = made(place, "testonly", *lines)
-    footage = FolderFootage(folder, CONFIG, place / "cache", splits=("test",), asks=False)
-    videos = footage.videos("test", fake_backbone(CONFIG), place / "cache", "digest", lambda *n: None)
+    dataset = FolderDataset(folder, CONFIG, place / "cache", splits=("test",), needs_photos=False)
+    videos = dataset.encode_videos("test", fake_backbone(CONFIG), place / "cache", "digest")
     assert [one.name for one in videos] == ["a.mp4", "b.mp4"]
 
 
-def test_own_videos_have_looks_too(place, footage, videos):
+def test_own_videos_have_views_too(place, dataset, videos):
     engine, (filmed,) = fake_backbone(CONFIG), videos
-    look = next(showing for showing in range(1, 16) if look_of(filmed.name, showing).mirrored)
-    (other,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None, showing=look)
+    view = next(view for view in range(1, 16) if make_view(filmed.name, view).mirrored)
+    (other,) = dataset.encode_videos("train", engine, place / "cache", "digest", view)
     assert np.array_equal(other.ticks, filmed.ticks) and not np.array_equal(other.tokens, filmed.tokens)
-    wanted = look_of(filmed.name, look).truth(filmed.truth)
+    wanted = make_view(filmed.name, view).augment_truth(filmed.truth)
     assert len(wanted.box) and np.array_equal(other.truth.box, wanted.box)
     assert not np.array_equal(other.truth.box, filmed.truth.box) or not len(filmed.truth.box)
-    decoded = footage._kept(footage._of("train")[0]).decoded()
+    decoded = dataset._cache_video(dataset._select("train")[0]).open()
     for row, instance in enumerate(decoded.instances):
         seen = engine({"image": np.ascontiguousarray(decoded.crops[row][:, :, ::-1])})["tokens"]
         assert np.array_equal(other.objects[instance], seen.astype(np.float16))
-    (again,) = footage.videos("train", engine, place / "cache", "digest", lambda *n: None)
+    (again,) = dataset.encode_videos("train", engine, place / "cache", "digest")
     assert np.array_equal(again.tokens, filmed.tokens)

@@ -19,8 +19,8 @@ def cxcywh(x1, y1, x2, y2):
 @pytest.mark.parametrize("logit", [-3.0, 0.0, 2.5])
 def test_focal_is_its_closed_form(logit):
     p = 1 / (1 + math.exp(-logit))
-    of_one = losses.focal(torch.tensor([[logit]]), torch.tensor([[1.0]]), YES)
-    of_none = losses.focal(torch.tensor([[logit]]), torch.tensor([[0.0]]), YES)
+    of_one = losses.focal_loss(torch.tensor([[logit]]), torch.tensor([[1.0]]), YES)
+    of_none = losses.focal_loss(torch.tensor([[logit]]), torch.tensor([[0.0]]), YES)
     assert float(of_one) == pytest.approx(-0.25 * (1 - p) ** 2 * math.log(p), rel=1e-5)
     assert float(of_none) == pytest.approx(-0.75 * p**2 * math.log(1 - p), rel=1e-5)
 
@@ -28,10 +28,10 @@ def test_focal_is_its_closed_form(logit):
 def test_focal_sums_over_classes_and_averages_over_the_questions_meant():
     logits = torch.randn(3, 5, generator=torch.Generator().manual_seed(0))
     target = (logits > 0.3).float()
-    each = torch.stack([losses.focal(logits[i : i + 1], target[i : i + 1], YES) for i in range(3)])
-    both = losses.focal(logits, target, torch.tensor([True, False, True]))
+    each = torch.stack([losses.focal_loss(logits[i : i + 1], target[i : i + 1], YES) for i in range(3)])
+    both = losses.focal_loss(logits, target, torch.tensor([True, False, True]))
     torch.testing.assert_close(both, (each[0] + each[2]) / 2)
-    by_class = sum(losses.focal(logits[:1, c : c + 1], target[:1, c : c + 1], YES) for c in range(5))
+    by_class = sum(losses.focal_loss(logits[:1, c : c + 1], target[:1, c : c + 1], YES) for c in range(5))
     torch.testing.assert_close(each[0], by_class)
 
 
@@ -52,13 +52,13 @@ def test_generalised_iou_by_hand(a, b, expected):
 def test_boxes_cost_five_times_l1_and_twice_what_giou_lacks():
     predicted = torch.tensor([[cxcywh(0.0, 0.0, 0.2, 0.2), cxcywh(0.5, 0.5, 0.9, 0.9)]])
     target = torch.tensor([[cxcywh(0.1, 0.1, 0.3, 0.3), cxcywh(0.0, 0.0, 0.1, 0.1)]])
-    found = losses.boxes(predicted, target, torch.tensor([[True, False]]))
+    found = losses.box_loss(predicted, target, torch.tensor([[True, False]]))
     assert float(found) == pytest.approx(5 * 0.2 + 2 * (1 - (1 / 7 - 2 / 9)), rel=1e-5)
 
 
 def test_boxes_without_area_have_a_finite_gradient():
     predicted = torch.zeros(1, 2, 4, requires_grad=True)
-    losses.boxes(predicted, torch.zeros(1, 2, 4), torch.tensor([[True, True]])).backward()
+    losses.box_loss(predicted, torch.zeros(1, 2, 4), torch.tensor([[True, True]])).backward()
     assert torch.isfinite(predicted.grad).all()
 
 
@@ -70,7 +70,7 @@ def test_the_cheapest_bins_are_those_that_the_answer_is_read_from(first, last):
     start[first] = end[last] = 30.0
     (told_start, told_end, _), *_ = spans_from_bins(start, end, ticks, top=1)
     span = torch.tensor([[round(told_start * 5), round(told_end * 5)]])
-    cost = losses.spans(
+    cost = losses.span_loss(
         torch.tensor(start)[None], torch.tensor(end)[None], torch.tensor(ticks)[None], span, YES
     )
     assert float(cost) == pytest.approx(0.0, abs=1e-6)
@@ -84,8 +84,8 @@ def test_a_span_falls_into_the_bins_that_share_time_with_it(span):
     for bin_ in range(4):
         sharp = torch.full((1, 4), -30.0).scatter(1, torch.tensor([[bin_]]), 30.0)
         flat = torch.zeros(1, 4)
-        begin = float(losses.spans(sharp, flat, ticks, torch.tensor([span]), YES)) - math.log(4)
-        finish = float(losses.spans(flat, sharp, ticks, torch.tensor([span]), YES)) - math.log(4)
+        begin = float(losses.span_loss(sharp, flat, ticks, torch.tensor([span]), YES)) - math.log(4)
+        finish = float(losses.span_loss(flat, sharp, ticks, torch.tensor([span]), YES)) - math.log(4)
         assert (begin < 1) == (bin_ == first)
         assert (finish < 1) == (bin_ == last)
 
@@ -93,8 +93,8 @@ def test_a_span_falls_into_the_bins_that_share_time_with_it(span):
 def test_padded_steps_of_a_window_cost_nothing():
     ticks = torch.tensor([[10, 15, torch.iinfo(torch.int64).max, torch.iinfo(torch.int64).max]])
     logits = torch.tensor([[1.0, 2.0, -1e9, -1e9]], requires_grad=True)
-    padded = losses.spans(logits, logits, ticks, torch.tensor([[10, 20]]), YES)
-    plain = losses.spans(logits[:, :2], logits[:, :2], ticks[:, :2], torch.tensor([[10, 20]]), YES)
+    padded = losses.span_loss(logits, logits, ticks, torch.tensor([[10, 20]]), YES)
+    plain = losses.span_loss(logits[:, :2], logits[:, :2], ticks[:, :2], torch.tensor([[10, 20]]), YES)
     torch.testing.assert_close(padded, plain)
     padded.backward()
     assert (logits.grad[:, 2:] == 0).all() and torch.isfinite(logits.grad).all()
@@ -104,14 +104,14 @@ def test_the_pointer_costs_the_logarithm_of_what_evidence_gets():
     logits = torch.tensor([[1.0, 2.0, 3.0, -1e9]])
     evidence = torch.tensor([[True, False, True, False]])
     share = logits.softmax(1)[0, [0, 2]].sum()
-    torch.testing.assert_close(losses.pointer(logits, evidence, YES), -share.log())
+    torch.testing.assert_close(losses.pointer_loss(logits, evidence, YES), -share.log())
 
 
 @pytest.mark.parametrize("evidence", [[False, False], [False, True]])
 def test_a_pointer_without_evidence_that_was_read_costs_nothing(evidence):
     """Nothing is evidence, or what is was not among the tokens that were read."""
     logits = torch.tensor([[1.0, -1e9]], requires_grad=True)
-    cost = losses.pointer(logits, torch.tensor([evidence]), YES)
+    cost = losses.pointer_loss(logits, torch.tensor([evidence]), YES)
     assert cost.item() == 0
     cost.backward()
     assert (logits.grad == 0).all()
@@ -121,8 +121,8 @@ def test_offsets_are_seconds_from_a_token_to_both_ends():
     tick, span = torch.tensor([[20, 30]]), torch.tensor([[10, 40]])
     right = torch.tensor([[[2.0, 4.0], [4.0, 2.0]]])  # 10 ticks are 2 s
     evidence = torch.ones(1, 2, dtype=torch.bool)
-    assert float(losses.offsets(right, tick, span, evidence, YES)) == 0
-    late = losses.offsets(right + 5.0, tick, span, evidence, YES)
+    assert float(losses.offset_loss(right, tick, span, evidence, YES)) == 0
+    late = losses.offset_loss(right + 5.0, tick, span, evidence, YES)
     assert float(late) == pytest.approx(2 * 0.5)  # smooth L1 of one scale (5 s), for start and end
 
 
@@ -130,19 +130,19 @@ def test_few_positives_weigh_as_much_as_many_negatives():
     logits = torch.full((1, 100), 0.7)
     positive, valid = torch.arange(100)[None] < 3, torch.ones(1, 100, dtype=torch.bool)
     expected = (math.log1p(math.exp(-0.7)) + math.log1p(math.exp(0.7))) / 2
-    assert float(losses.balanced(logits, positive, valid)) == pytest.approx(expected, rel=1e-5)
+    assert float(losses.balanced_loss(logits, positive, valid)) == pytest.approx(expected, rel=1e-5)
 
 
 def test_each_loss_is_nothing_where_no_question_has_its_kind():
     logits, tick = torch.randn(1, 3), torch.tensor([[0, 5, 10]])
     none = torch.zeros(1, 3, dtype=torch.bool)
     costs = [
-        losses.focal(logits, torch.ones(1, 3), NO),
-        losses.boxes(torch.rand(1, 3, 4), torch.rand(1, 3, 4), none),
-        losses.spans(logits, logits, tick, torch.tensor([[0, 5]]), NO),
-        losses.pointer(logits, ~none, NO),
-        losses.offsets(torch.rand(1, 3, 2), tick, torch.tensor([[0, 5]]), ~none, NO),
-        losses.balanced(logits, none, none),
+        losses.focal_loss(logits, torch.ones(1, 3), NO),
+        losses.box_loss(torch.rand(1, 3, 4), torch.rand(1, 3, 4), none),
+        losses.span_loss(logits, logits, tick, torch.tensor([[0, 5]]), NO),
+        losses.pointer_loss(logits, ~none, NO),
+        losses.offset_loss(torch.rand(1, 3, 2), tick, torch.tensor([[0, 5]]), ~none, NO),
+        losses.balanced_loss(logits, none, none),
     ]
     assert [float(cost) for cost in costs] == [0.0] * 6
 
@@ -150,8 +150,8 @@ def test_each_loss_is_nothing_where_no_question_has_its_kind():
 def test_what_is_masked_may_be_infinite():
     logits = torch.tensor([[0.3, 0.5], [math.inf, math.nan]])
     which = torch.tensor([True, False])
-    found = losses.focal(logits, torch.ones(2, 2), which)
-    torch.testing.assert_close(found, losses.focal(logits[:1], torch.ones(1, 2), YES))
+    found = losses.focal_loss(logits, torch.ones(2, 2), which)
+    torch.testing.assert_close(found, losses.focal_loss(logits[:1], torch.ones(1, 2), YES))
     span, ticks = torch.tensor([[0, 5], [0, 5]]), torch.tensor([[0, 5], [0, 5]])
-    found = losses.spans(logits, logits, ticks, span, which)
-    torch.testing.assert_close(found, losses.spans(logits[:1], logits[:1], ticks[:1], span[:1], YES))
+    found = losses.span_loss(logits, logits, ticks, span, which)
+    torch.testing.assert_close(found, losses.span_loss(logits[:1], logits[:1], ticks[:1], span[:1], YES))

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from engines.errors import LvmError
-from export.training.lvm.visit_order import epoch_of_visits
+from export.training.lvm.visit_order import plan_epoch
 
 clips_of_videos = st.lists(st.integers(0, 6), min_size=1, max_size=6)
 
@@ -24,7 +24,7 @@ def epochs(draw):
 
 def epoch(clips, batch, seed, *, share=0.5, most=100):
     rng = np.random.default_rng(seed)
-    return epoch_of_visits(clips, batch, rng, chronological=share, at_most=most)
+    return plan_epoch(clips, batch, rng, chronological=share, max_clips=most)
 
 
 def visits_of(batches, video):

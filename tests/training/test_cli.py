@@ -8,7 +8,7 @@ import yaml
 
 from export.training import cli, stages
 from tests.support.products import product_folder
-from tests.training.test_training_recipe import PLAIN
+from tests.training.test_recipe import PLAIN
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from edge_runtime.memory.samplers import Sampler
 from edge_runtime.memory.version import empty_version
 from edge_runtime.query.reader_inputs import make_context
 from engines.errors import LvmError
-from export.data.token_cache import load, save, seen_once
+from export.data.token_cache import load, load_or_encode, save
 from tests.support.fakes import fake_backbone
 from tests.support.training_models import toy_cache, toy_caches, toy_config, toy_frames
 
@@ -77,7 +77,10 @@ def test_nothing_is_known_before_the_first_clip():
 def test_each_candidate_knows_its_event():
     cache = toy_caches()[0]
     for clip in range(cache.clips):
-        assert cache.event[clip].tolist() == cache.truth.evidence(cache.tick[clip], cache.cell[clip]).tolist()
+        assert (
+            cache.event[clip].tolist()
+            == cache.truth.find_evidence(cache.tick[clip], cache.cell[clip]).tolist()
+        )
     assert (cache.event >= 0).any()
 
 
@@ -127,7 +130,9 @@ def test_two_runs_that_want_one_video_see_it_once(tmp_path):
         return toy_caches()[2]
 
     with ThreadPoolExecutor(2) as runs:
-        found = [runs.submit(seen_once, tmp_path, "video", "worlds", toy_config(), see) for _ in range(2)]
+        found = [
+            runs.submit(load_or_encode, tmp_path, "video", "worlds", toy_config(), see) for _ in range(2)
+        ]
     for one in found:
         assert np.array_equal(one.result().tokens, toy_caches()[2].tokens)
     assert len(seen) == 1

@@ -9,7 +9,7 @@ from edge_runtime.memory.samplers import Sampler, make_sampler
 from edge_runtime.memory.version import empty_version
 from engines.errors import LvmError
 from engines.spec import Array
-from export.training.loop.distributed import Team
+from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.query_sampler import KINDS
 from export.training.lvm.task import LvmTask
 from tests.support.fakes import fake_backbone
@@ -31,7 +31,7 @@ def stepped(task, steps, begin=0):
         torch.manual_seed(step)
         with torch.no_grad():
             memory = task.module(batch)[2]
-        task.after(step, memory)
+        task.update(step, memory)
         yield batch, memory
 
 
@@ -64,7 +64,7 @@ def test_what_a_batch_remembers_is_what_was_written_for_its_video():
                 assert torch.equal(batch["memory_tick"][row], written[video])
         with torch.no_grad():
             memory = task.module(batch)[2]
-        task.after(step, memory)
+        task.update(step, memory)
         written |= {video: memory["tick"][row] for row, video in enumerate(task._videos.tolist())}
 
 
@@ -84,7 +84,7 @@ def test_a_token_knows_its_event():
         for row, video in enumerate(task._videos.tolist()):
             valid = memory["valid"][row].numpy()
             tick, cell = memory["tick"][row].numpy()[valid], memory["cell"][row].numpy()[valid]
-            truth = toy_caches()[video].truth.evidence(tick, cell)
+            truth = toy_caches()[video].truth.find_evidence(tick, cell)
             assert memory["event"][row].numpy()[valid].tolist() == truth.tolist()
 
 
@@ -166,7 +166,7 @@ def test_a_long_event_has_boxes_to_its_end():
     """Boxes come five times a second; a minute of them must not push each other out."""
     cache = toy_cache(0, seconds=60, truth=made_truth((1, 2, 0, 300)))
     recipe = toy_recipe(batch=1, negatives=0.0, new_queries=8, curriculum_minutes=(1.0,))
-    task = LvmTask(toy_config(), recipe, [cache], 0, Team(), CPU)
+    task = LvmTask(toy_config(), recipe, [cache], 0, ProcessGroup(), CPU)
     last = max(int(batch["box_tick"].max()) for batch, _ in stepped(task, 6))
     assert last == 295
 
@@ -194,7 +194,7 @@ def test_a_state_is_not_changed_by_later_steps():
 def test_samplers_that_learn_nothing_keep_what_the_runtime_keeps(name):
     cache, config = toy_caches()[0], toy_config()
     recipe = toy_recipe(sampler=name, batch=1, chronological=1.0)
-    task = LvmTask(config, recipe, [cache], 0, Team(), CPU)
+    task = LvmTask(config, recipe, [cache], 0, ProcessGroup(), CPU)
     runtime = Ingest(config, fake_backbone(config), make_sampler(name, None), empty_version(config))
     try:
         for clip, (_, memory) in enumerate(stepped(task, cache.clips)):
@@ -210,7 +210,7 @@ def test_samplers_that_learn_nothing_keep_what_the_runtime_keeps(name):
 def test_the_learned_sampler_keeps_what_the_runtime_keeps():
     """In evaluation and in the order of time: training sees the memories that a device will have."""
     cache, config = toy_caches()[1], toy_config()
-    task = LvmTask(config, toy_recipe(batch=1, chronological=1.0), [cache], 0, Team(), CPU)
+    task = LvmTask(config, toy_recipe(batch=1, chronological=1.0), [cache], 0, ProcessGroup(), CPU)
     task.module.eval()
 
     def scored(memory, clip, novelty) -> Array:
@@ -265,15 +265,17 @@ def test_the_temperature_falls_in_the_first_half_and_stays():
 
 def test_members_of_a_team_feed_their_own_part_of_the_same_batch():
     alone = toy_task()
-    team = [LvmTask(toy_config(), toy_recipe(), toy_caches(), 0, Team(rank, 2), CPU) for rank in (0, 1)]
-    whole, parts = alone.batch(0), [member.batch(0) for member in team]
+    processes = [
+        LvmTask(toy_config(), toy_recipe(), toy_caches(), 0, ProcessGroup(rank, 2), CPU) for rank in (0, 1)
+    ]
+    whole, parts = alone.batch(0), [member.batch(0) for member in processes]
     for name in ("memory_tick", "clip_tick", "clip_features"):
         assert torch.equal(whole[name], torch.cat([part[name] for part in parts]))
-    assert alone._videos.tolist() == [int(member._videos) for member in team]
+    assert alone._videos.tolist() == [int(member._videos) for member in processes]
 
 
 def test_a_batch_that_cannot_be_shared_equally_is_refused():
-    task = LvmTask(toy_config(), toy_recipe(batch=3), toy_caches(), 0, Team(0, 2), CPU)
+    task = LvmTask(toy_config(), toy_recipe(batch=3), toy_caches(), 0, ProcessGroup(0, 2), CPU)
     with pytest.raises(LvmError, match="multiple of the 2 processes, got 3"):
         task.batch(0)
 

@@ -11,7 +11,7 @@ from edge_runtime.simulation.world import World
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.training.backbone.task import BackboneTrainer
 from export.training.data.product_photos import PhotoSet
-from export.training.data.scenes import NOTHING, cell_labels, draw_scenes, with_products
+from export.training.data.scenes import IGNORE_INDEX, add_pasted_products, draw_scenes, label_cells
 from tests.support.products import product_folder
 from tests.support.training_models import toy_config
 
@@ -79,7 +79,7 @@ def test_cells_are_labelled_as_the_worlds_truth_says(worlds):
             if most == 0:
                 assert said == C
             elif most < EVIDENCE_OVERLAP:
-                assert said == NOTHING
+                assert said == IGNORE_INDEX
             else:
                 assert said == active[int(np.argmax(shares))].activity
                 busy += 1
@@ -104,7 +104,7 @@ def test_where_two_products_share_a_cell_the_larger_part_counts():
     cell = 1 / 7
     big, small = (0.0, 0.0, 0.9 * cell, cell), (0.7 * cell, 0.0, 2 * cell, 0.7 * cell)
     for shown in ([(0, 3, big), (1, 5, small)], [(1, 5, small), (0, 3, big)]):
-        activity, crop = cell_labels(shown, C)
+        activity, crop = label_cells(shown, C)
         assert (activity[0], crop[0]) == (3, 0) and (activity[1], crop[1]) == (5, 1)
 
 
@@ -114,7 +114,7 @@ def test_pictures_are_labelled_as_they_are_annotated(worlds):
     right = drawn([World(WorldConfig(**plain))], frames_a_world=24)
     bare = drawn([World(WorldConfig(**plain, missing_boxes=1.0))], frames_a_world=24)
     assert np.array_equal(right.frames, bare.frames)
-    assert (bare.activity == C).all() and (bare.crop == NOTHING).all() and not len(bare.crops)
+    assert (bare.activity == C).all() and (bare.crop == IGNORE_INDEX).all() and not len(bare.crops)
     called = drawn([World(WorldConfig(**plain, label_noise=1.0))], frames_a_world=24)
     handled = (right.activity >= 0) & (right.activity < C)
     assert handled.any() and (called.activity[handled] != right.activity[handled]).all()
@@ -125,25 +125,25 @@ def test_pictures_are_labelled_as_they_are_annotated(worlds):
 
 
 def test_a_cell_that_is_hardly_touched_is_open():
-    activity, crop = cell_labels([(0, 3, (0.0, 0.0, 1 / 7 + 0.01, 1 / 7))], C)
-    assert activity[0] == 3 and activity[1] == NOTHING and activity[2] == C
-    assert crop[1] == NOTHING
+    activity, crop = label_cells([(0, 3, (0.0, 0.0, 1 / 7 + 0.01, 1 / 7))], C)
+    assert activity[0] == 3 and activity[1] == IGNORE_INDEX and activity[2] == C
+    assert crop[1] == IGNORE_INDEX
 
 
 def test_where_nothing_is_done_every_cell_says_so():
-    activity, crop = cell_labels([], C)
-    assert (activity == C).all() and (crop == NOTHING).all()
+    activity, crop = label_cells([], C)
+    assert (activity == C).all() and (crop == IGNORE_INDEX).all()
 
 
 def test_pasted_products_are_asked_for_and_what_is_done_with_them_is_open(worlds, tmp_path):
     photos = PhotoSet(product_folder(tmp_path / "products", 3), (), stored_side=48)
     scenes = drawn(worlds)
-    both = with_products(scenes, photos, np.array([0, 2]), np.random.default_rng(0))
+    both = add_pasted_products(scenes, photos, np.array([0, 2]), np.random.default_rng(0))
     assert len(both.frames) == len(scenes.frames) + 2 and len(both.crops) == len(scenes.crops)
     for place in range(2):
         row, asked = len(scenes.frames) + place, len(scenes.crops) + place
         shown = both.crop[row] == asked
-        assert shown.any() and (both.activity[row][shown] == NOTHING).all()
+        assert shown.any() and (both.activity[row][shown] == IGNORE_INDEX).all()
         changed = (both.frames[row] != scenes.frames[:, None]).any((-1, -2, -3)).all()
         assert changed
 
@@ -168,7 +168,7 @@ def test_a_fixed_batch_is_learned(trainer, worlds, tmp_path):
     photos = PhotoSet(product_folder(tmp_path / "products", 3), (), stored_side=48)
     rng = np.random.default_rng(0)
     images, labels = photos.batch(rng, 2, 2, size=SIZE)
-    batch = tensors(with_products(scenes, photos, labels[::2], rng), images, labels)
+    batch = tensors(add_pasted_products(scenes, photos, labels[::2], rng), images, labels)
     adam = torch.optim.AdamW(trainer.parameters(), lr=2e-3)
     losses = []
     for _ in range(5):
@@ -184,8 +184,8 @@ def test_a_fixed_batch_is_learned(trainer, worlds, tmp_path):
 def test_open_cells_teach_nothing(trainer, worlds):
     batch = tensors(drawn(worlds, frames_a_world=1))
     logits = trainer.activity.weight
-    batch["activity"][:] = NOTHING
-    batch["crop"][:] = NOTHING
+    batch["activity"][:] = IGNORE_INDEX
+    batch["crop"][:] = IGNORE_INDEX
     loss, _, _ = trainer(batch)
     loss.backward()
     assert float(loss.detach()) == 0 and (logits.grad is None or not logits.grad.any())
@@ -208,7 +208,7 @@ def test_pictures_without_any_product_are_no_accident(trainer):
     batch = {
         "frames": torch.from_numpy(frames),
         "activity": torch.full((2, 49), C),
-        "crop": torch.full((2, 49), NOTHING),
+        "crop": torch.full((2, 49), IGNORE_INDEX),
         "crops": torch.from_numpy(empty),
         "photos": torch.from_numpy(empty),
         "product": torch.zeros(0, dtype=torch.int64),

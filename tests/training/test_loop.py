@@ -8,10 +8,10 @@ import torch
 from torch import nn
 
 from engines.errors import LvmError
-from export.training.loop.checkpoint_selection import Selection
-from export.training.loop.distributed import Team
+from export.training.loop.checkpoint_selection import CheckpointSelection
+from export.training.loop.distributed import ProcessGroup
 from export.training.loop.ema import WeightAverage
-from export.training.loop.trainer import Run, schedule
+from export.training.loop.trainer import TrainingLoop, schedule
 from export.training.recipe import Optimiser
 
 STEPS = 12
@@ -40,7 +40,7 @@ class LineTask:
         self.module, self.memory = Line(), torch.zeros(3)
         self._broken, self._infinite = broken, infinite
 
-    def groups(self):
+    def param_groups(self):
         return [
             {"params": list(self.module.layer.parameters())},
             {"params": list(self.module.norm.parameters()), "scale": 0.5},
@@ -54,7 +54,7 @@ class LineTask:
             self.module.layer.weight.register_hook(lambda grad: grad * math.inf)
         return {"x": x, "memory": self.memory, "factor": factor}
 
-    def after(self, step, output):
+    def update(self, step, output):
         self.memory = output["memory"]
 
     def state(self):
@@ -66,7 +66,9 @@ class LineTask:
 
 def run_in(folder, task=None, *, seed=0, selection=None, save_seconds=1e9, **changes):
     optimiser = Optimiser(**{"steps": STEPS, "learning_rate": 0.05, "average": 0.9, **changes})
-    return Run(task or LineTask(), optimiser, folder, seed, Team(), save_seconds, selection=selection)
+    return TrainingLoop(
+        task or LineTask(), optimiser, folder, seed, ProcessGroup(), save_seconds, selection=selection
+    )
 
 
 def weights(module):
@@ -112,8 +114,8 @@ def test_state_is_saved_while_a_run_lasts(tmp_path):
     run, steps = run_in(tmp_path, save_seconds=1e-9), []
 
     def saved(step):
-        if run.path.exists():
-            steps.append(torch.load(run.path, weights_only=True)["step"])
+        if run.state_path.exists():
+            steps.append(torch.load(run.state_path, weights_only=True)["step"])
 
     run.train(on_step=saved)
     assert steps == list(range(1, STEPS))
@@ -193,7 +195,7 @@ def test_an_average_of_equal_weights_is_these_weights():
     average = WeightAverage(module, 0.99)
     for _ in range(5):
         average.update(module)
-    torch.testing.assert_close(average.module(module).state_dict(), module.state_dict())
+    torch.testing.assert_close(average.make_averaged(module).state_dict(), module.state_dict())
 
 
 def test_an_average_forgets_the_beginning_of_a_short_run():
@@ -203,7 +205,7 @@ def test_an_average_forgets_the_beginning_of_a_short_run():
     nn.init.constant_(module.weight, 0.0)
     for _ in range(60):
         average.update(module)
-    assert 0 <= average.module(module).weight.item() < 0.5
+    assert 0 <= average.make_averaged(module).weight.item() < 0.5
 
 
 def test_without_decay_the_last_weights_count():
@@ -211,14 +213,14 @@ def test_without_decay_the_last_weights_count():
     average = WeightAverage(module, 0.0)
     nn.init.constant_(module.weight, 7.0)
     average.update(module)
-    assert average.module(module).weight.item() == 7.0
+    assert average.make_averaged(module).weight.item() == 7.0
 
 
 def test_an_averaged_module_is_a_copy_in_evaluation_mode():
     module = Line()
     average = WeightAverage(module, 0.9)
     module.train()
-    averaged = average.module(module)
+    averaged = average.make_averaged(module)
     nn.init.zeros_(averaged.layer.weight)
     assert not averaged.training and module.training and module.layer.weight.any()
 
@@ -228,7 +230,7 @@ def test_counted_steps_of_batch_norm_are_not_averaged():
     average = WeightAverage(module, 0.9)
     module.norm.num_batches_tracked += 17
     average.update(module)
-    assert average.module(module).norm.num_batches_tracked == 17
+    assert average.make_averaged(module).norm.num_batches_tracked == 17
 
 
 # -- selection -----------------------------------------------------------------------------------------------
@@ -237,7 +239,7 @@ def test_counted_steps_of_batch_norm_are_not_averaged():
 def selection_of(folder, losses, every=1):
     """Judges with `losses`, one after the other."""
     queue = list(losses)
-    return Selection(lambda module: queue.pop(0), every, folder / "best")
+    return CheckpointSelection(lambda module: queue.pop(0), every, folder / "best")
 
 
 def constant(value):
@@ -263,14 +265,16 @@ def judged(selection, count):
 def test_the_weights_that_answer_best_are_kept(tmp_path, losses, best):
     selection = selection_of(tmp_path, losses)
     assert judged(selection, len(losses)) == best
-    step, loss, history = selection.best()
+    step, loss, history = selection.read_best()
     assert (step, loss) == (best, losses[best - 1])
     assert [row[0] for row in history] == list(range(1, len(losses) + 1))
 
 
 def test_it_is_judged_every_so_many_steps_and_at_the_end(tmp_path):
     steps = []
-    selection = Selection(lambda module: steps.append(int(module.weight.item())) or 1.0, 5, tmp_path / "best")
+    selection = CheckpointSelection(
+        lambda module: steps.append(int(module.weight.item())) or 1.0, 5, tmp_path / "best"
+    )
     for step in range(1, 13):
         selection.consider(step, lambda step=step: constant(float(step)), last=step == 12)
     assert steps == [5, 10, 12]
@@ -280,23 +284,23 @@ def test_what_is_best_survives_a_kill(tmp_path):
     judged(selection_of(tmp_path, [3.0, 1.0]), 2)
     again = selection_of(tmp_path, [2.0])
     again.consider(3, lambda: constant(3.0), last=False)
-    assert again.best()[:2] == (2, 1.0)
+    assert again.read_best()[:2] == (2, 1.0)
 
 
 def test_nothing_is_best_before_the_first(tmp_path):
-    assert selection_of(tmp_path, []).best() is None
+    assert selection_of(tmp_path, []).read_best() is None
 
 
 def test_a_run_that_begins_forgets_what_an_earlier_one_found_best(tmp_path):
     judged(selection_of(tmp_path, [0.001]), 1)
-    selection = Selection(lambda module: 1.0, 4, tmp_path / "best")
+    selection = CheckpointSelection(lambda module: 1.0, 4, tmp_path / "best")
     run_in(tmp_path, selection=selection).train()
-    assert selection.best()[1] == 1.0
+    assert selection.read_best()[1] == 1.0
 
 
 def test_a_run_that_goes_on_remembers_what_was_best(tmp_path):
     judge = iter([0.5, 0.9, 0.8])
     for until in (4, None):
-        selection = Selection(lambda module: next(judge), 4, tmp_path / "best")
+        selection = CheckpointSelection(lambda module: next(judge), 4, tmp_path / "best")
         run_in(tmp_path, selection=selection).train(until=until)
-    assert selection.best()[:2] == (4, 0.5)
+    assert selection.read_best()[:2] == (4, 0.5)

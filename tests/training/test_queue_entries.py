@@ -14,8 +14,8 @@ from engines.manifest import ActivityClass
 from export.bundle.class_embeddings import describe_classes
 from export.networks.sampler import Sampler
 from export.networks.torch_engine import TorchEngine
-from export.training.loop.distributed import Team
-from export.training.lvm.queue_entries import clip_activities, entries_of, fit_entries, queue_after
+from export.training.loop.distributed import ProcessGroup
+from export.training.lvm.queue_entries import fit_entries, label_clips, make_entries, make_queue
 from export.training.lvm.task import LvmTask
 from tests.support.fakes import fake_backbone
 from tests.support.training_models import (
@@ -56,14 +56,14 @@ class SamplerAlone(torch.nn.Module):
 def test_a_queue_in_training_is_the_queue_of_a_device():
     """The runtime's own ingest with the torch network, against entries that are made of cached clips."""
     cache = toy_cache(0, CONFIG)
-    entries = entries_of(sampler().entry, cache, CONFIG)
+    entries = make_entries(sampler().entry, cache, CONFIG)
     judge = make_sampler("neural", TorchEngine(SamplerAlone(), "sampler"))
     ingest = Ingest(CONFIG, fake_backbone(CONFIG), judge, empty_version(CONFIG))
     fed = [Frame(image, t) for t, image in toy_frames(toy_truth(0), 0, SECONDS)]
     for clip in range(cache.clips):
         version = ingest.push(fed[clip * CONFIG.clip_frames : (clip + 1) * CONFIG.clip_frames])
         device = read_entries(version.recurrent_state, CONFIG)
-        trained = queue_after(entries, clip, np.arange(cache.clips) <= clip, CONFIG)
+        trained = make_queue(entries, clip, np.arange(cache.clips) <= clip, CONFIG)
         np.testing.assert_array_equal(trained["queue_valid"], device["there"])
         there = device["there"]
         np.testing.assert_array_equal(trained["queue_span"][there], device["span"][there])
@@ -72,10 +72,10 @@ def test_a_queue_in_training_is_the_queue_of_a_device():
 
 
 def test_what_was_not_visited_is_not_in_the_queue():
-    entries = entries_of(sampler().entry, toy_cache(0, CONFIG), CONFIG)
+    entries = make_entries(sampler().entry, toy_cache(0, CONFIG), CONFIG)
     visited = np.zeros(12, bool)
     visited[[7, 3]] = True
-    assert queue_after(entries, 7, visited, CONFIG)["queue_valid"].tolist() == [True, False, True]
+    assert make_queue(entries, 7, visited, CONFIG)["queue_valid"].tolist() == [True, False, True]
 
 
 def test_an_entry_learns_what_its_clip_shows():
@@ -84,12 +84,12 @@ def test_an_entry_learns_what_its_clip_shows():
     first = fit_entries(maker, videos, CONFIG, 2, 0)
     after = fit_entries(maker, videos, CONFIG, 150, 0)
     assert after < 0.8 * first, (first, after)
-    shown = clip_activities(videos[0], CONFIG)
+    shown = label_clips(videos[0], CONFIG)
     assert shown.sum() <= len(videos[0].truth) and shown.any(1).mean() > 0.5
 
 
 def test_a_reader_with_queues_is_trained_and_its_entries_stay():
-    task = LvmTask(CONFIG, toy_recipe(), toy_caches(), 0, Team(), CPU)
+    task = LvmTask(CONFIG, toy_recipe(), toy_caches(), 0, ProcessGroup(), CPU)
     classes = [ActivityClass(name=f"a{i}", doing=f"doing number {i}") for i in range(CONFIG.activities)]
     describe_classes(task.module.reader, classes)
     before = {name: value.clone() for name, value in task.module.state_dict().items()}
@@ -100,7 +100,7 @@ def test_a_reader_with_queues_is_trained_and_its_entries_stay():
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        task.after(step, output)
+        task.update(step, output)
         assert torch.isfinite(loss)
     assert batch["queue_valid"].any()
     after = task.module.state_dict()

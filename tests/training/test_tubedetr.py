@@ -11,7 +11,7 @@ from engines.errors import LvmError
 from engines.network_config import CELLS
 from export.data.cells import evidence_cells
 from export.networks.reader import Reader
-from export.training.lvm.query_sampler import Question
+from export.training.lvm.query_sampler import SampledQuestion
 from export.training.recipe import Optimiser, TubeDetrRecipe
 from export.training.tubedetr import TubeTask
 from tests.support.training_models import CPU, made_truth, toy_cache, toy_caches, toy_config
@@ -162,8 +162,8 @@ def test_its_weights_are_the_readers_initial_ones():
 def test_a_clip_is_of_the_asked_window_as_when_it_is_asked():
     task, rng, lengths = task_of(), np.random.default_rng(0), []
     for _ in range(200):
-        cache, question = task._question(False, rng)
-        ticks = cache.ticks[task._frames(cache, question, False, rng)]
+        cache, question = task._draw_question(False, rng)
+        ticks = cache.ticks[task._choose_frames(cache, question, False, rng)]
         assert (np.diff(ticks) == 5).all() and question.start <= ticks[0] and ticks[-1] <= question.end
         inside = int(((cache.ticks >= question.start) & (cache.ticks <= question.end)).sum())
         assert len(ticks) == min(inside, 12)
@@ -174,8 +174,10 @@ def test_a_clip_is_of_the_asked_window_as_when_it_is_asked():
 def test_a_window_between_two_frames_is_the_nearer_of_its_end():
     task, cache = task_of(), toy_cache(0, seconds=20)
     for start, nearest in ((51, 55), (97, 95)):
-        question = Question(kind=0, instance=0, view=0, activity=-1, start=start, end=start + 1, event=-1)
-        assert cache.ticks[task._frames(cache, question, False, np.random.default_rng(0))] == [nearest]
+        question = SampledQuestion(
+            kind=0, instance=0, photo=0, activity=-1, start=start, end=start + 1, event=-1
+        )
+        assert cache.ticks[task._choose_frames(cache, question, False, np.random.default_rng(0))] == [nearest]
 
 
 def test_a_video_shorter_than_a_clip_is_padded():
