@@ -191,8 +191,7 @@ def _split_pair(text: str, option: str) -> tuple[str, str]:
 
 
 def _parse_knob(text: str) -> tuple[str, Knob]:
-    """Return name and value of `closeup=0.3` or `object_size=[0.1,0.2]`: the value is JSON. Raises
-    LvmError."""
+    """Return name and value of `closeup=0.3`, `object_size=[0.1,0.2]`; the value is JSON. Raises LvmError."""
     name, value = _split_pair(text, "--knob")
     try:
         parsed = json.loads(value)

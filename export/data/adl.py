@@ -68,8 +68,7 @@ class _Action:
 def write_adl_dataset(
     root: Path, folder: Path, videos: Path, splits: Mapping[str, Split], rules: AdlRules | None = None
 ) -> None:
-    """Write the data folder `root` of the annotations below `folder`; people not in `splits` are for
-    training.
+    """Write the data folder `root` of the annotations below `folder`; people not in `splits` train.
 
     The video of person XX is the file P_XX in `videos`. Raises LvmError that names the file and the line that
     cannot be read.
@@ -82,16 +81,12 @@ def write_adl_dataset(
         raise LvmError(
             f"{folder} has no annotations of {', '.join(sorted(unknown))}; correct --val and --test"
         )
-    boxes = {
-        person: _parse_lines(
-            _find_file(folder, f"object_annot_{person}.txt"), lambda words: _parse_box(words, rules)
-        )
-        for person in people
-    }
-    actions = {person: _parse_lines(_find_file(folder, f"{person}.txt"), _parse_action) for person in people}
-    labels = sorted(
-        {action.label for of_person in actions.values() for action in of_person}, key=_label_order
-    )
+    boxes, actions = {}, {}
+    for person in people:
+        box_file, action_file = (_find_file(folder, f"{kind}{person}.txt") for kind in ("object_annot_", ""))
+        boxes[person] = _parse_lines(box_file, lambda words: _parse_box(words, rules))
+        actions[person] = _parse_lines(action_file, _parse_action)
+    labels = sorted({action.label for lines in actions.values() for action in lines}, key=_label_order)
     number = {label: at for at, label in enumerate(labels)}
     classes = Classes(
         activities=tuple(_make_activity(at, rules.names.get(label, label)) for label, at in number.items()),
@@ -101,22 +96,12 @@ def write_adl_dataset(
             for track, label in sorted({line.track: line.label for line in boxes[person]}.items())
         ),
     )
-    write_annotations(
-        root,
-        [
-            _make_video(
-                person, videos, root, boxes[person], actions[person], splits.get(person, "train"), rules
-            )
-            for person in people
-        ],
-        [
-            event
-            for person in people
-            for event in _make_events(person, boxes[person], actions[person], number)
-        ],
-        [track for person in people for track in _make_tracks(person, boxes[person], rules)],
-        classes,
-    )
+    records, events, tracks = [], [], []
+    for person in people:
+        records.append(_make_video(person, videos, boxes[person], actions[person], splits, rules))
+        events += _make_events(person, boxes[person], actions[person], number)
+        tracks += _make_tracks(person, boxes[person], rules)
+    write_annotations(root, records, events, tracks, classes)
 
 
 def _find_file(folder: Path, name: str) -> Path:
@@ -164,14 +149,9 @@ def _parse_action(words: list[str]) -> _Action:
 
 
 def _make_video(
-    person: str,
-    videos: Path,
-    root: Path,
-    boxes: list[_BoxLine],
-    actions: list[_Action],
-    split: Split,
+    person: str, videos: Path, boxes: list[_BoxLine], actions: list[_Action], splits: Mapping[str, Split],
     rules: AdlRules,
-) -> Video:
+) -> Video:  # fmt: skip
     files = [path for path in sorted(videos.glob("*")) if path.stem == person and path.suffix != ".txt"]
     if not files:
         raise LvmError(f"{videos} has no video {person}; name the folder of the videos")
@@ -186,7 +166,7 @@ def _make_video(
         width=width,
         height=height,
         duration_s=max(end, 1.0),
-        split=split,
+        split=splits.get(person, "train"),
     )
 
 

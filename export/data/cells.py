@@ -11,8 +11,7 @@ EVIDENCE_OVERLAP = 0.25
 
 
 def cell_shares(boxes: ArrayLike) -> NDArray[np.float64]:
-    """Return the overlap of each xyxy box (..., 4) with each cell, as a share of the smaller area. (...,
-    49)"""
+    """Return the overlap of xyxy boxes (..., 4) with each cell as a share of the smaller area. (..., 49)"""
     x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, np.float64)[..., None], -2, 0)  # (..., 1) each
     edges = np.arange(GRID + 1) / GRID
     wide = np.clip(np.minimum(x2, edges[1:]) - np.maximum(x1, edges[:-1]), 0, None)  # (..., 7) columns

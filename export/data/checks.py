@@ -165,8 +165,7 @@ class _Reader:
     def _check_track_order(
         self, line: int, track: TrackRecord, last: dict[tuple[str, int], TrackRecord]
     ) -> None:
-        """Note ticks that fall, and an instance that is active twice at a tick (it may lie on a shelf as
-        well)."""
+        """Note ticks that fall, and instances that are active twice at a tick."""
         key = (track.video, track.instance)
         before = last.get(key)
         if before is not None and track.tick5 < before.tick5:

@@ -27,8 +27,7 @@ def make_catalogue_crops(world: World) -> CropSource:
 
 
 def make_file_crops(photos: Mapping[int, Sequence[str]], fallback: CropSource | None = None) -> CropSource:
-    """Choose photo files by instance (paths from the data folder); `fallback` serves instances without
-    any."""
+    """Choose photo files by instance (paths from the data folder); `fallback` serves other instances."""
 
     def crop(rng: np.random.Generator, instance: int, avoid: Sequence[Window]) -> Crop | None:
         paths = photos.get(instance, ())

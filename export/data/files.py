@@ -73,16 +73,14 @@ class Tracks:
 
     def select(self, instance: int) -> Tracks:
         """Return the boxes of one instance, by tick."""
-        first, last = np.searchsorted(self.instance, [instance, instance + 1])
-        part = slice(int(first), int(last))
-        return Tracks(self.instance[part], self.tick5[part], self.box[part], self.active[part], self.category)
+        return self._take(slice(*np.searchsorted(self.instance, [instance, instance + 1])))
 
     def between(self, first: int, last: int) -> Tracks:
         """Return the boxes at ticks `first` to `last` (exclusive)."""
-        inside = (self.tick5 >= first) & (self.tick5 < last)
-        return Tracks(
-            self.instance[inside], self.tick5[inside], self.box[inside], self.active[inside], self.category
-        )
+        return self._take((self.tick5 >= first) & (self.tick5 < last))
+
+    def _take(self, rows: slice | NDArray[np.bool_]) -> Tracks:
+        return Tracks(self.instance[rows], self.tick5[rows], self.box[rows], self.active[rows], self.category)
 
 
 class TrackTable:
@@ -132,8 +130,7 @@ def read_classes(root: Path, problems: Problems) -> Classes | None:
 
 
 def read_records(root: Path, name: str, kind: type[R], problems: Problems) -> Iterator[tuple[int, R]]:
-    """Yield each record of a file with its line number; invalid lines are noted as problems, empty ones
-    skipped."""
+    """Yield each record of a file with its line number; note invalid lines, skip empty ones."""
     path = root / name
     if not path.is_file():
         if name not in OPTIONAL:
@@ -170,8 +167,7 @@ def write_annotations(
     tracks: Iterable[TrackRecord],
     classes: Classes,
 ) -> None:
-    """Write videos, events, tracks and classes, and remove the questions about the former content of
-    `root`."""
+    """Write videos, events, tracks and classes; remove questions about the former content of `root`."""
     for name in (QUERIES, CHANCE, REJECTED):
         (root / name).unlink(missing_ok=True)
     write_records(root / VIDEOS, videos)

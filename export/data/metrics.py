@@ -65,8 +65,7 @@ def recall_at(scores: ArrayLike, truth: ArrayLike, multiple: int = 1) -> Recall:
 
 
 def box_iou(boxes: ArrayLike, others: ArrayLike) -> Floats:
-    """Return the IoU of each xyxy box (..., 4) with its counterpart (..., 4) -> (...); 0 if both are
-    empty."""
+    """Return the IoU of xyxy boxes (..., 4) with their counterparts (..., 4) -> (...); 0 if empty."""
     a, b = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
     shared = _area(_intersection(a, b))
     return _ratio(shared, _area(a) + _area(b) - shared)

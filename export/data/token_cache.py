@@ -168,8 +168,7 @@ def _batches(frames: Iterator[tuple[float, Images]], clip: int) -> Iterator[tupl
 def _scoring_background(
     before: Background | None, after: Background | None, network: NetworkConfig
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return means (49, d) and scale (2, 49) that scored a clip: of the background before it, else after
-    it."""
+    """Return means (49, d) and scale (2, 49) that scored a clip: those before it, else those after it."""
     known = after if before is None or before.cell_means is None else before
     if known is None or known.cell_means is None or known.scale is None:
         return np.zeros((CELLS, network.d_backbone), np.float32), np.zeros((2, CELLS), np.float32)

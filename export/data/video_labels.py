@@ -25,8 +25,7 @@ Ints = NDArray[np.int64]
 @dataclass(frozen=True)
 class VideoTruth:
     """`activity`, `instance` (E,), `start`, `end` (E,) in ticks, the end exclusive, ordered by start;
-    `box_event` (B,) ascending, `box_tick` (B,), `box` (B, 4) xyxy: the annotated boxes of events'
-    products."""
+    `box_event` (B,) ascending, `box_tick` (B,), `box` (B, 4) xyxy: annotated boxes of events' products."""
 
     activity: Ints
     instance: Ints
@@ -55,8 +54,7 @@ class VideoTruth:
         return out
 
     def boxes_at(self, event: ArrayLike, tick: ArrayLike) -> NDArray[np.float32]:
-        """Return the box of the product of `event` (N,) at `tick` (N,): cxcywh (N, 4), zeros if not
-        annotated."""
+        """Return the box of the product of `event` (N,) at `tick` (N,): cxcywh (N, 4), zeros if unknown."""
         events, ticks = np.asarray(event, np.int64), np.asarray(tick, np.int64)
         out = np.zeros((len(ticks), 4), np.float32)
         if not len(self.box):
@@ -75,12 +73,8 @@ class VideoTruth:
         If `annotated`, they have the label noise and the missing boxes of the world's knobs, as in a data
         folder.
         """
-        events = [
-            event for event in world.events(0.0, duration_s) if event.start >= 0 and event.end <= duration_s
-        ]
-        labels = [
-            annotated_activity(event, world.config) if annotated else event.activity for event in events
-        ]
+        events = [e for e in world.events(0.0, duration_s) if e.start >= 0 and e.end <= duration_s]
+        labels = [annotated_activity(e, world.config) if annotated else e.activity for e in events]
         box_event, box_tick, boxes = [], [], []
         for number, event in enumerate(events):
             for tick in range(round(event.start * TICKS_PER_SECOND), round(event.end * TICKS_PER_SECOND)):
@@ -91,10 +85,7 @@ class VideoTruth:
                         box_tick.append(tick)
                         boxes.append(track.box)
         return cls._from_rows(
-            [
-                (label, event.instance, event.start, event.end)
-                for label, event in zip(labels, events, strict=True)
-            ],
+            [(label, e.instance, e.start, e.end) for label, e in zip(labels, events, strict=True)],
             box_event,
             box_tick,
             boxes,

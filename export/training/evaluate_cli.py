@@ -107,8 +107,7 @@ def answer_queries(
     output: Path,
     device: torch.device | str = "cpu",
 ) -> dict[str, list[Result]]:
-    """Return the results of each system, and write them to `output`. Videos are processed one after the
-    other."""
+    """Return the results of each system, and write them to `output`. Runs video by video."""
     from export.evaluation.evaluate import Evaluation
     from export.evaluation.run_folders import TUBEDETR, save_evaluation, trained_file
     from export.evaluation.stream_run import Model
@@ -172,8 +171,7 @@ def _queries_by_video(data: DataFolder, split: str) -> dict[str, list[QueryRecor
 
 
 def _compute_recalls(by_system: dict[str, list[Result]], head: TimeHead) -> dict[str, dict[str, list[float]]]:
-    """Return Recall@1x of each system, `[estimate, low, high]` by `type/duration`, with the run's time
-    head."""
+    """Return Recall@1x of each system, `[estimate, low, high]` by `type/duration`, with time head `head`."""
     from export.evaluation.report import cell_intervals, make_recall_1x
 
     recalls = {}

@@ -122,8 +122,7 @@ ENTRY_STEPS = 1000
 
 
 class BackboneRecipe(Part):
-    """First stage: per-cell activity, product identity between picture and photo, classes of real
-    products."""
+    """First stage: activity of cells, product identity between pictures and photos, real products."""
 
     optimiser: Optimiser
     worlds: int = Field(default=160, ge=1)
@@ -158,8 +157,7 @@ class TubeDetrRecipe(Part):
     guidance: Annotated[float, Field(ge=0.0)] = 0.5
     """As `lvm.guidance`: weight of the losses that boxes provide for tokens."""
     from_start: Annotated[bool, Field(exclude_if=lambda yes: not yes)] = False
-    """Whether it continues from the reader of `start`, whose modules have the same names: a baseline with the
-    reader's training and its own."""
+    """Whether it continues from the reader of `start`: a baseline with the reader's training and its own."""
 
 
 class LvmRecipe(Part):
@@ -190,8 +188,7 @@ class LvmRecipe(Part):
     shift_ticks: int = Field(default=90_000, ge=0)
     """Maximum random shift of memory and question in time, so that absolute time cannot be memorised."""
     learns: Annotated[tuple[str, ...], Field(exclude_if=lambda names: not names)] = ()
-    """Patterns of the parameters that learn, as `reader.heads.places.*`; others keep the start's weights.
-    Without patterns all learn."""
+    """Patterns of parameters that learn, as `reader.heads.places.*`; others keep the start's. None: all."""
     entry_steps: Annotated[int, Field(ge=0, exclude_if=lambda steps: steps == ENTRY_STEPS)] = ENTRY_STEPS
     """Steps that first train the maker of text and region entries, if the context has them."""
 

@@ -34,7 +34,7 @@ from export.training.lvm.query_sampler import (
     SampledQuestion,
     draw_question,
     match_events,
-)
+)  # fmt: skip
 from export.training.recipe import TubeDetrRecipe
 
 _TIME_FRAMES = 120
@@ -135,8 +135,7 @@ class TubeTask:
         )
 
     def _draw_question(self, asks_time: bool, rng: np.random.Generator) -> tuple[VideoCache, SampledQuestion]:
-        """Draw a video and a question about anything that happened in it. Raises LvmError if none has an
-        event."""
+        """Draw a video and a question about what happened in it. Raises LvmError if none has an event."""
         for _ in range(_TRIES):
             cache = self._caches.draw_view(int(rng.integers(len(self._caches))), rng)
             everything = np.ones(len(cache.truth), np.bool_)

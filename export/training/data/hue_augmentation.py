@@ -40,11 +40,9 @@ class HueShiftedFaces:
         return f"{self._faces.product(instance)}, hue {self.hue(instance)} of {HUES}"
 
     def views(self, instance: int) -> int:
-        """Return the number of photos."""
         return self._faces.views(instance)
 
     def query_views(self, instance: int) -> range:
-        """Return the numbers of the photos for queries."""
         return self._faces.query_views(instance)
 
     def photo(self, instance: int, view: int) -> NDArray[np.uint8]:

@@ -28,8 +28,7 @@ _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 @dataclass(frozen=True)
 class Pasted:
-    """A picture with a pasted patch; `box` (x1, y1, x2, y2) in shares of the picture, around its opaque
-    half."""
+    """A picture with a pasted patch; `box` (x1, y1, x2, y2) in shares: where it is over half opaque."""
 
     image: Image
     box: tuple[float, float, float, float]
@@ -48,8 +47,7 @@ def augment_photo(photo: Image, other: Image, rng: np.random.Generator, size: in
 
 
 def paste(ground: Image, patch: Image, rng: np.random.Generator, *, share: float, angle: float) -> Pasted:
-    """Paste `patch` with soft edges, `share` of the picture wide, in perspective and rotated by `angle`
-    degrees."""
+    """Paste `patch` with soft edges, `share` of the picture wide, rotated by `angle` degrees."""
     height, width = ground.shape[:2]
     w = share * width
     h = min(w * patch.shape[0] / patch.shape[1] * math.exp(_uniform(rng, -0.15, 0.15)), 1.2 * height)
@@ -69,8 +67,7 @@ def paste(ground: Image, patch: Image, rng: np.random.Generator, *, share: float
 
 
 def make_backdrop(other: Image, rng: np.random.Generator, size: int) -> Image:
-    """Return (S, S, 3): a part of another photo, too enlarged to show a product, or noise, or a single
-    colour."""
+    """Return (S, S, 3): a part of another photo, too large to show a product, or noise, or one colour."""
     kind = rng.random()
     if kind < 0.7:
         return relight(_resize(_draw_part(other, rng, _uniform(rng, 0.15, 0.6)), size, size), rng)
@@ -82,8 +79,7 @@ def make_backdrop(other: Image, rng: np.random.Generator, size: int) -> Image:
 
 
 def relight(image: Image, rng: np.random.Generator) -> Image:
-    """Change saturation, white balance, brightness, contrast and gamma; not hue, which tells flavours
-    apart."""
+    """Change saturation, white balance, brightness, contrast and gamma; not hue, which tells flavours."""
     saturation = _uniform(rng, 0.55, 1.4)
     mix = np.eye(3, dtype=np.float32) * saturation + (1 - saturation) * _LUMA
     gain = np.exp(rng.normal(0, 0.07, 3) + rng.normal(0, 0.15)).astype(np.float32)  # (3,)
@@ -184,8 +180,7 @@ def _degrade(image: Image, rng: np.random.Generator) -> Image:
 
 
 def _draw_noise(size: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """Return noise (S, S, 3) of standard deviation 1, cut out of a fixed sheet: new noise would take most
-    time."""
+    """Return noise (S, S, 3) of standard deviation 1, cut out of a fixed sheet: drawing it is slow."""
     sheet = _noise_sheet()
     y, x = rng.integers(0, _NOISE_SIDE, 2)
     rows, columns = (np.arange(y, y + size) % _NOISE_SIDE), (np.arange(x, x + size) % _NOISE_SIDE)

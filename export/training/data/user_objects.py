@@ -47,16 +47,10 @@ class UserObjects:
     """
 
     def __init__(
-        self,
-        dataset: DataFolder,
-        photos: Path | None,
-        *,
-        held_out: Sequence[str] = (),
-        side: int,
-        max_pictures: int,
+        self, folder: DataFolder, photos: Path | None, held_out: Sequence[str], side: int, max_pictures: int
     ) -> None:
-        self._folder, self._side, self._max_pictures = dataset, side, max_pictures
-        self._names = {(item.video, item.id): item.name for item in dataset.names.instances}
+        self._folder, self._side, self._max_pictures = folder, side, max_pictures
+        self._names = {(item.video, item.id): item.name for item in folder.names.instances}
         self._held_out = frozenset(held_out)
         self._photos = {} if photos is None else list_training_photos(photos, held_out, without_queries=True)
 

@@ -81,13 +81,7 @@ class FolderDataset:
         self._photo_sources = ["nothing"]
         if needs_photos:
             self._photo_sources = [str(photos and photos.absolute()), *held_out]
-            objects = UserObjects(
-                self._folder,
-                photos,
-                held_out=held_out,
-                side=network.image_size,
-                max_pictures=PHOTOS_PER_PRODUCT,
-            )
+            objects = UserObjects(self._folder, photos, held_out, network.image_size, PHOTOS_PER_PRODUCT)
             objects.check(selected)
             held_out = sorted(set(held_out) - objects.list_handled(selected))
             self._objects = objects
@@ -204,8 +198,7 @@ class FolderDataset:
         return instances, crops, self._make_truth(video)
 
     def _key(self, video: Video) -> str:
-        """Return everything that tokens depend on but the backbone. Another text would lose existing
-        caches."""
+        """Return all that tokens depend on but the backbone; another text would lose existing caches."""
         config, objects = self._network, self._objects
         pictures = "" if objects is None else objects.make_key(video, self._instances(video))
         return (

@@ -94,8 +94,7 @@ def describe_view(view: int, mirrored: bool = True) -> str:
 
 
 def make_view(video: str, view: int, mirrored: bool = True) -> ViewAugmentation:
-    """Return view number `view` of a video: 0 as filmed, others random, half of them mirrored if that is
-    allowed."""
+    """Return view `view` of a video: 0 as filmed, others random, half of them mirrored if allowed."""
     if not view:
         return ORIGINAL_VIEW
     rng = np.random.default_rng([zlib.crc32(video.encode()), view, VIEW_VERSION])

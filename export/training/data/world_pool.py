@@ -21,8 +21,7 @@ _OPEN = 192
 
 
 def describe_world_sources(*folders: str | Path | None) -> str:
-    """Return the part of a cache key that worlds' pictures depend on besides their records: the version of
-    the worlds, and the photos in `folders`."""
+    """Return the version of worlds and a digest of the photos in `folders`, for cache keys."""
     return f"worlds {WORLD_VERSION} {hash_folders(Path(folder) for folder in folders if folder is not None)}"
 
 

@@ -58,8 +58,7 @@ class ProcessGroup:
         return result
 
     def broadcast(self, answer: bool) -> bool:
-        """Return rank 0's `answer` in all processes: a later look at a file may see what rank 0 wrote
-        meanwhile."""
+        """Return rank 0's `answer` in all processes; others might see files that it wrote since."""
         if self.size == 1:
             return answer
         answers = [answer]

@@ -38,10 +38,8 @@ class WeightAverage:
         return averaged.eval()
 
     def state(self) -> dict[str, Tensor]:
-        """Return the average and the number of steps for a checkpoint."""
         return {**self._mean, "_steps": torch.tensor(self._steps)}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned."""
         self._steps = int(state["_steps"])
         self._mean = {name: value.clone() for name, value in state.items() if name != "_steps"}

@@ -87,8 +87,7 @@ class TrainingLoop:
         return self.folder / f"{self.task.name}.state"
 
     def train(self, until: int | None = None, on_step: Callable[[int], None] | None = None) -> nn.Module:
-        """Train from the saved step to the last one (or `until`) and return the module with averaged
-        weights."""
+        """Train from the saved step to the last one (or `until`); return the module with averaged weights."""
         self._resume()
         last = min(until or self.optimiser.steps, self.optimiser.steps)
         model = self.processes.wrap(self.task.module)

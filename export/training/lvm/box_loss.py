@@ -39,8 +39,7 @@ class LabelledTokens:
         self._box = np.concatenate(box)
 
     def draw(self, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Draw `single_features` (S, d_b), `single_cell` (S,) and `single_box` (S, 4) cxcywh; S = 0 if no
-        video has boxes."""
+        """Draw `single_features` (S, d_b), `single_cell` (S,), `single_box` (S, 4) cxcywh; S may be 0."""
         count = len(self._cell)
         rows = rng.integers(count, size=_COUNT) if count else np.zeros(0, np.int64)
         return {

@@ -42,8 +42,7 @@ class TrainInputs:
         self._host = None if sampler == "neural" else _make_host_sampler(sampler)
 
     def make(self, states: Sequence[VisitState], bank: MemoryBank) -> dict[str, Any]:
-        """Return memory (B, m, ...), candidates (B, K, ...), recency buffer (B, R, ...), SVD summary (B, r,
-        d)."""
+        """Return memory (B, m, ...), candidates (B, K, ...), recency (B, R, ...), summary (B, r, d)."""
         rows = [self._make_row(state.visit, state.until, bank) for state in states]
         return {name: np.stack([row[name] for row in rows]) for name in rows[0]}
 

@@ -16,8 +16,7 @@ _NEVER = -1e9
 
 
 def focal_loss(logits: Tensor, target: Tensor, which: Tensor) -> Tensor:
-    """Return the sigmoid focal loss, summed over classes (Q, C), mean over the questions `which` (Q,)
-    bool."""
+    """Return the sigmoid focal loss: sum over classes (Q, C), mean over questions `which` (Q,) bool."""
     p = torch.sigmoid(logits)
     each = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
     missed = 1 - (p * target + (1 - p) * (1 - target))
@@ -64,8 +63,7 @@ def pointer_loss(logits: Tensor, evidence: Tensor, which: Tensor) -> Tensor:
 
 
 def offset_loss(predicted: Tensor, tick: Tensor, span: Tensor, evidence: Tensor, which: Tensor) -> Tensor:
-    """Return the error of evidence tokens' offsets (Q, n, 2) in s to start and end of span (Q, 2) in
-    ticks."""
+    """Return the error of evidence tokens' offsets (Q, n, 2) s to start and end of span (Q, 2) ticks."""
     true = torch.stack([tick - span[:, :1], span[:, 1:] - tick], dim=-1).clamp(min=0) / 5.0  # (Q, n, 2) s
     each = functional.smooth_l1_loss(predicted / OFFSET_SCALE_S, true / OFFSET_SCALE_S, reduction="none")
     return _masked_mean(each.sum(-1), evidence & which[:, None])

@@ -50,10 +50,8 @@ class MemoryBank:
             field[where] = values.to(field.dtype)
 
     def state(self) -> dict[str, Tensor]:
-        """Return all fields for a checkpoint."""
         return {name: getattr(self, name) for name in self.fields}
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned."""
         for name in self.fields:
             getattr(self, name).copy_(state[name])

@@ -36,8 +36,7 @@ class VideoEntries:
 
 
 def label_clips(cache: VideoCache, network: NetworkConfig) -> NDArray[np.float32]:
-    """Return the activities of each clip of a video, (n, C): those of events with evidence in its
-    candidates."""
+    """Return the activities of each clip, (n, C): those of events with evidence in its candidates."""
     labels = np.zeros((cache.clips, network.activities), np.float32)
     for clip, events in enumerate(cache.event):
         labels[clip, cache.truth.activity[np.unique(events[events >= 0])]] = 1
@@ -47,8 +46,7 @@ def label_clips(cache: VideoCache, network: NetworkConfig) -> NDArray[np.float32
 def fit_entries(
     maker: EntryMaker, videos: Sequence[VideoCache], network: NetworkConfig, steps: int, seed: int
 ) -> float:
-    """Train `maker` in place on the activities of clips; return the mean loss of the last tenth of the
-    steps."""
+    """Train `maker` in place on the activities of clips; return the mean loss of the last tenth of steps."""
     rng = np.random.default_rng([seed, 7])
     labels = [label_clips(video, network) for video in videos]
     place = np.array([(v, c) for v, video in enumerate(videos) for c in range(video.clips)])
@@ -113,8 +111,7 @@ def make_queue(
 
 
 def queue_inputs(batch: Any, slot: Tensor, shift: Tensor) -> dict[str, Tensor]:
-    """Return the reader's queue inputs for questions about `slot` (Q,), with ticks shifted by `shift` (Q,
-    1)."""
+    """Return the reader's queue inputs for questions about `slot` (Q,), ticks shifted by `shift` (Q, 1)."""
     if "queue_valid" not in batch:
         return {}
     start, end = batch["queue_span"][slot].unbind(-1)  # (Q, l)

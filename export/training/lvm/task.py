@@ -92,8 +92,7 @@ class LvmTask:
     # -- one step ------------------------------------------------------------------------------------------
 
     def batch(self, step: int) -> Mapping[str, Tensor]:
-        """Return the trainer's input at `step`. It changes visited clips and past questions: call it in
-        order."""
+        """Return the trainer's input at `step`; it changes visits and past questions, so call in order."""
         rng = np.random.default_rng([self._seed, 3, step])
         visits = self._next_visits(step)
         states = [self._make_state(visit, rng) for visit in visits]
@@ -107,7 +106,6 @@ class LvmTask:
         return {name: torch.as_tensor(array).to(self._device) for name, array in arrays.items()}
 
     def update(self, step: int, output: Mapping[str, Tensor]) -> None:
-        """Store the new memories."""
         self._bank.write(self._videos, dict(output), self._processes)
 
     def _make_queues(self, states: Sequence[VisitState]) -> dict[str, Any]:
@@ -164,9 +162,7 @@ class LvmTask:
         return high + (low - high) * min(1.0, 2 * step / self._recipe.optimiser.steps)
 
     def _make_state(self, visit: Visit, rng: np.random.Generator) -> VisitState:
-        """Return what a visit's video has shown; half of a sweep's visits also show a part of the following
-        clip, which is the recency buffer.
-        """
+        """Return what the video has shown; half of a sweep's visits also show part of the following clip."""
         cache, clip_of = self._caches[visit.video], self._event_clips[visit.video]
         events = self._progress.visited[visit.video][clip_of]  # (E,)
         fresh, following = clip_of == visit.clip, visit.clip + 1
@@ -204,8 +200,7 @@ class LvmTask:
         questions: Sequence[Sequence[SampledQuestion]],
         rng: np.random.Generator,
     ) -> dict[str, Any]:
-        """Return the questions (Q, ...) with their answers; `slot` (Q,) is the row of each question's
-        video."""
+        """Return the questions (Q, ...) with their answers; `slot` (Q,) are the rows of their videos."""
         rows = [(slot, question) for slot, of_video in enumerate(questions) for question in of_video]
         rows = rows or [(0, _NO_QUESTION)]
         count, network = len(rows), self._network
@@ -260,7 +255,6 @@ class LvmTask:
     # -- resuming ------------------------------------------------------------------------------------------
 
     def state(self) -> dict[str, Tensor]:
-        """Return memories, epoch, visited clips, past questions and planned visits."""
         now = self._progress
         questions = [[video, *question.row()] for video, past in enumerate(now.past) for question in past]
         longest = max((cache.clips for cache in self._caches), default=0)
@@ -275,7 +269,6 @@ class LvmTask:
         }
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Continue from what `state` returned."""
         now = self._progress
         self._bank.restore({name: state[f"bank.{name}"] for name in self._bank.fields})
         now.epoch, now.place = (int(value) for value in state["epoch"])
