@@ -19,7 +19,7 @@ from edge_runtime.sources.base import BaseSource, Refused
 from edge_runtime.sources.supervised import SupervisedSource, Supervision
 from engines.errors import LvmError, Missing
 from tests.support.together import Together
-from tools.fakes.source_watcher import Watch
+from tools.fakes.source_watcher import SourceReader
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 FPS = 50.0
@@ -76,7 +76,7 @@ class Script:
 def watched(*openings, settings=QUICK, name="camera", each=lambda: None, **options):
     script = Script(*openings)
     source = SupervisedSource(script, name, sample_fps=FPS, settings=settings, **options)
-    watch = Watch(source, each)
+    watch = SourceReader(source, each)
     watch.script = script
     return watch
 
@@ -245,7 +245,7 @@ def a_driver_that_hangs_costs_a_bounded_number_of_threads(where):
         release.wait(20)
 
     source = SupervisedSource(opening, "camera", sample_fps=FPS, settings=QUICK)
-    with Watch(source) as watch:
+    with SourceReader(source) as watch:
         watch.wait(lambda: source.status.state == "failed")
         time.sleep(0.5)
         status = source.status
@@ -418,7 +418,7 @@ def test_a_thousand_failed_openings_are_flat():
     marks = []
     logging.disable(logging.CRITICAL)
     try:
-        watches = [Watch(source) for source in sources]
+        watches = [SourceReader(source) for source in sources]
         for watch in watches:
             watch.__enter__()
         for count in (200, 1200):

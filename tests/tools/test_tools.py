@@ -81,9 +81,9 @@ def test_a_path_that_is_not_there_is_one_line_and_status_2(name, tmp_path, monke
     monkeypatch.setattr(sys, "argv", [name, *WRONG[name]])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"tools.{name}", run_name="__main__", alter_sys=True)
-    said = capfd.readouterr().err.strip()
-    assert ended.value.code == 2, said
-    assert len(said.splitlines()) == 1 and said.startswith(f"tools.{name}: ") and "nowhere" in said
+    message = capfd.readouterr().err.strip()
+    assert ended.value.code == 2, message
+    assert len(message.splitlines()) == 1 and message.startswith(f"tools.{name}: ") and "nowhere" in message
     assert not list(tmp_path.iterdir()), "nothing is left"
 
 
@@ -114,46 +114,53 @@ def _answer(kind, **parts):
 
 
 def test_answers_are_alike_as_far_as_they_overlap():
-    from tools.quality.backends import likeness
+    from export.gates.answer_agreement import answer_similarity
 
     near, far = (TimedBox(t=1.0, box=box) for box in ((0.0, 0.0, 0.2, 0.2), (0.1, 0.0, 0.3, 0.2)))
-    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(near,))) == 1
-    assert likeness(_answer("object", boxes=(near,)), _answer("object", boxes=(far,))) == pytest.approx(1 / 3)
-    assert likeness(_answer("object", boxes=(near,)), _answer("object")) == 0
+    assert answer_similarity(_answer("object", boxes=(near,)), _answer("object", boxes=(near,))) == 1
+    assert answer_similarity(
+        _answer("object", boxes=(near,)), _answer("object", boxes=(far,))
+    ) == pytest.approx(1 / 3)
+    assert answer_similarity(_answer("object", boxes=(near,)), _answer("object")) == 0
     one, two = (SpanCandidate(start=s, end=s + 4.0, confidence=1.0) for s in (0.0, 2.0))
-    assert likeness(_answer("time", spans=(one,)), _answer("time", spans=(two,))) == pytest.approx(1 / 3)
+    assert answer_similarity(_answer("time", spans=(one,)), _answer("time", spans=(two,))) == pytest.approx(
+        1 / 3
+    )
     scan, bag = (ActivityCandidate(activity=name, confidence=0.5) for name in ("scan", "bag"))
-    assert likeness(_answer("activity", activities=(scan,)), _answer("activity", activities=(bag,))) == 0
+    assert (
+        answer_similarity(_answer("activity", activities=(scan,)), _answer("activity", activities=(bag,)))
+        == 0
+    )
 
 
 def test_a_token_that_missed_says_by_how_much():
-    from tools.quality.backends import Lane, Scored, Stepped, _missed_by
+    from tools.quality.backends import ClipOutcome, EngineRun, LastScores, score_gap
 
-    lane = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None, spread=False)
-    kept = Stepped(
+    run = EngineRun(None, None, LastScores({(0, 1): 0.5, (0, 2): 0.4, (5, 3): 0.1}), None, spread=False)
+    kept = ClipOutcome(
         np.zeros((0, 49, 1)), {(0, 1): 0.9, (0, 2): 0.8, (5, 3): 0.3, (5, 4): 0.25}, {(0, 1), (0, 2)}
     )
-    assert _missed_by((5, 3), lane, kept, lane) == pytest.approx(0.3)
-    assert _missed_by((5, 4), lane, kept, lane) == pytest.approx(0.05)  # thinned away: by novelty
-    # Of a spread memory one score may decide about another token: all have to agree.
-    spread = Lane(None, None, lane.scored, None, spread=True)
-    other = Lane(None, None, Scored({(0, 1): 0.5, (0, 2): 0.45, (5, 3): 0.1}), None, spread=True)
-    assert _missed_by((5, 3), spread, kept, other) == pytest.approx(0.05)
+    assert score_gap((5, 3), run, kept, run) == pytest.approx(0.3)
+    assert score_gap((5, 4), run, kept, run) == pytest.approx(0.05)  # removed by the prefilter: by novelty
+    # In a diverse memory one score may decide about another token: all have to agree.
+    spread = EngineRun(None, None, run.scored, None, spread=True)
+    other = EngineRun(None, None, LastScores({(0, 1): 0.5, (0, 2): 0.45, (5, 3): 0.1}), None, spread=True)
+    assert score_gap((5, 3), spread, kept, other) == pytest.approx(0.05)
 
 
-def test_an_engine_s_scores_are_noted_as_its_sampler_says_them():
+def test_an_engine_s_scores_are_recorded_as_its_sampler_gives_them():
     from edge_runtime.config.paths import default_bundle
     from edge_runtime.memory.version import empty_version
     from engines.bundle import Bundle
-    from tools.quality.backends import clips, load, step
+    from tools.quality.backends import load, make_clips, step
 
     bundle = Bundle.open(default_bundle())
     manifest = bundle.manifest
     with ExitStack() as stack:
-        lane = load(bundle, "onnxruntime", stack)
-        clip = next(clips(manifest, 0, manifest.network.clip_frames))
-        stepped, _ = step(lane, manifest, empty_version(manifest.network), clip)
-    assert stepped.places <= set(lane.scored.scores) and len(lane.scored.scores) == 294
+        run = load(bundle, "onnxruntime", stack)
+        clip = next(make_clips(manifest, 0, manifest.network.clip_frames))
+        stepped, _ = step(run, manifest, empty_version(manifest.network), clip)
+    assert stepped.positions <= set(run.scored.scores) and len(run.scored.scores) == 294
 
 
 def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_path, capsys):
@@ -164,29 +171,29 @@ def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_pa
     few += ["--backend", "onnxruntime", "--gates", str(gates), "--report", str(report), "--threads", "1"]
     gates.write_text("gates: {asked: 9}\n")
     assert main(few) == 0, capsys.readouterr().err
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["ok"] and said["drift"]["demo?size=112x112"]["frames"] == 62
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["ok"] and result["drift"]["demo?size=112x112"]["frames"] == 62
     assert "Passed" in report.read_text()
 
     gates.write_text("gates: {asked: 9, limits: {fp32: {error: 1.0e-12}}}\n")
     assert main(few) == 3
     printed = capsys.readouterr()
-    said = json.loads(printed.out.splitlines()[-1])
-    assert {one["graph"] for one in said["findings"]} == {"backbone", "sampler", "reader"}
+    result = json.loads(printed.out.splitlines()[-1])
+    assert {finding["graph"] for finding in result["findings"]} == {"backbone", "sampler", "reader"}
     assert "backbone, demo?size=112x112 after 31 frames: output tokens differs by" in printed.err
     assert "Failed" in report.read_text()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--frames", "0"], "--frames: Input should be greater than or equal to 1"),
         (["--source", "rtsp://host/x"], "is live"),
         (["--bundle", "nowhere"], "bundle nowhere does not exist"),
     ],
 )
-def test_the_drift_tool_says_what_it_cannot_do(options, said):
+def test_the_drift_tool_says_what_it_cannot_do(options, message):
     from tools.quality.drift import main
 
-    with pytest.raises(LvmError, match=re.escape(said)):
+    with pytest.raises(LvmError, match=re.escape(message)):
         main(options)
