@@ -12,7 +12,7 @@ from export.bundle.writer import ModelCard
 from export.evaluation.stream_run import Model
 from export.networks.model import make_untrained
 from export.training.recipe import Optimiser
-from tests.support.bundles import copied, edited
+from tests.support.bundles import copy_bundle, edit_manifest
 from tests.support.training_models import toy_cache, toy_config
 from tools.papers.distil_sampler import (
     check_teacher,
@@ -139,7 +139,7 @@ def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():
     ],
 )
 def test_a_teacher_that_cannot_be_exchanged_is_refused_before_anything_is_read(tmp_path, change, said):
-    bundle = edited(copied(tmp_path), lambda data: data["network"].update(change))
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda data: data["network"].update(change))
     rest = ["--data", "nowhere", "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "run")]
     with pytest.raises(LvmError, match=f"{said}.*use lvm-train with configs/training/s5.yaml"):
         main(["--bundle", str(bundle), *rest])

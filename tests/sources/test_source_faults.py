@@ -17,7 +17,7 @@ from edge_runtime.sources import open_source
 from edge_runtime.sources.network import probe
 from edge_runtime.sources.supervised import Supervision
 from engines.errors import LvmError
-from tests.support.together import Together
+from tests.support.together import ParallelTests
 from tools.fakes.http_camera import HttpServer
 from tools.fakes.rtsp_camera import RtspServer
 from tools.fakes.source_watcher import SourceReader
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 FPS = 10.0
 RECOVERED = 2.0
 """Seconds after its return by which a camera has to be seen again, by default settings."""
-together = Together()
+together = ParallelTests()
 
 
 @contextmanager

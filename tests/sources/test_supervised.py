@@ -18,12 +18,12 @@ from edge_runtime.sources import open_source
 from edge_runtime.sources.base import BaseSource, Refused
 from edge_runtime.sources.supervised import SupervisedSource, Supervision
 from engines.errors import LvmError, Missing
-from tests.support.together import Together
+from tests.support.together import ParallelTests
 from tools.fakes.source_watcher import SourceReader
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 FPS = 50.0
-together = Together()
+together = ParallelTests()
 QUICK = Supervision(
     open_timeout_s=0.2,
     picture_timeout_s=0.3,

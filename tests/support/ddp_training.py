@@ -1,7 +1,7 @@
-"""One member of a team of two that trains a toy recipe whole, and then from a start (test_distributed).
+"""Run one member of a group of two that trains a toy recipe, and again from a checkpoint (test_distributed).
 
-The second member comes late to every stage, when the first may have written its file already. Prints one JSON
-line: how often it waited, and what the networks of both runs are like.
+The second member is late at every stage, when the first may have written its file already. Prints one JSON
+line: how often it waited, and a checksum of the networks of both runs.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tests.training.test_training_stages import recipe_of, started
 
 
 @dataclass(frozen=True)
-class Counted(Team):
+class CountedTeam(Team):
     waits: list[float] = field(default_factory=list)
 
     def wait(self) -> None:
@@ -34,7 +34,7 @@ class Counted(Team):
         super().wait()
 
 
-class Late(Training):
+class LateTraining(Training):
     def _stage(self, name: str, train: Callable[[], nn.Module]) -> dict[str, torch.Tensor]:
         time.sleep(self.team.rank)
         return super()._stage(name, train)
@@ -42,18 +42,20 @@ class Late(Training):
 
 def main(folder: Path) -> None:
     torch.set_num_threads(1)
-    one = join_team(torch.device("cpu"))
-    team = Counted(one.rank, one.size)
+    joined = join_team(torch.device("cpu"))
+    team = CountedTeam(joined.rank, joined.size)
     first = folder / "whole" / "run"
-    sums = [trained(recipe_of(), first, team)]
+    sums = [train_and_sum(recipe_of(), first, team)]
     sums.append(
-        trained(started(recipe_of(), first / CHECKPOINT, "backbone", "tubedetr"), folder / "on" / "run", team)
+        train_and_sum(
+            started(recipe_of(), first / CHECKPOINT, "backbone", "tubedetr"), folder / "on" / "run", team
+        )
     )
     print(json.dumps({"rank": team.rank, "waits": len(team.waits), "sums": sums}))
 
 
-def trained(recipe: Recipe, run: Path, team: Team) -> float:
-    Late(recipe, run, run.parent / "cache", team, console=Console(file=io.StringIO())).run()
+def train_and_sum(recipe: Recipe, run: Path, team: Team) -> float:
+    LateTraining(recipe, run, run.parent / "cache", team, console=Console(file=io.StringIO())).run()
     team.wait()  # the first member writes the checkpoint for all
     network, _ = from_checkpoint(run / CHECKPOINT)
     return sum(float(value.double().abs().sum()) for value in network.state_dict().values())

@@ -8,7 +8,7 @@ from edge_runtime.config.paths import default_bundle
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from export.evaluation.catalogue import Outcome
-from tests.support.bundles import copied, edited
+from tests.support.bundles import copy_bundle, edit_manifest
 from tests.support.products import product_folder
 from tools.quality.catalogue import StreamLedger, check_classes, choose_casting, main
 
@@ -58,7 +58,9 @@ def test_a_short_run_ends_with_every_figure_and_goes_on_where_it_was_stopped(sho
 
 
 def test_the_manifest_says_who_is_asked_about(shop, tmp_path):
-    bundle = edited(copied(tmp_path), lambda d: d["training"].update(held_out=["product-01", "product-05"]))
+    bundle = edit_manifest(
+        copy_bundle(tmp_path), lambda d: d["training"].update(held_out=["product-01", "product-05"])
+    )
     casting, named_by = choose_casting(Bundle.open(bundle).manifest, shop, None)
     assert casting.asked == ("product-01", "product-05") and named_by == "manifest"
     assert len(casting.others) == 6
@@ -66,7 +68,7 @@ def test_the_manifest_says_who_is_asked_about(shop, tmp_path):
 
 @pytest.mark.parametrize("held_out", [[], ["of another folder"]])
 def test_where_the_manifest_names_none_of_them_a_rule_does(shop, tmp_path, held_out):
-    bundle = edited(copied(tmp_path), lambda d: d["training"].update(held_out=held_out))
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda d: d["training"].update(held_out=held_out))
     casting, named_by = choose_casting(Bundle.open(bundle).manifest, shop, None)
     assert casting.asked == ("product-03", "product-07") and named_by == "rule"
 
@@ -80,7 +82,7 @@ def test_with_a_folder_of_trained_products_all_the_others_are_asked_about(shop, 
 
 
 def test_a_bundle_of_other_activities_is_refused(tmp_path):
-    bundle = edited(copied(tmp_path), lambda d: d["classes"][0].update(name="wave"))
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda d: d["classes"][0].update(name="wave"))
     with pytest.raises(LvmError, match="lacks pick_belt"):
         check_classes(Bundle.open(bundle).manifest)
 
