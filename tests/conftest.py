@@ -1,4 +1,4 @@
-"""Fakes shared by the tests: a small network config, engines made of numpy, frames made of numbers."""
+"""Fixtures for all tests: a seeded generator, the default bundle's engines, services over fake engines."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import logging
 import numpy as np
 import pytest
 
-from tests.support.held_up import protocol
+from tests.support.stalls import protocol
 
 WIDTH = 16
 pytest_runtest_protocol = protocol
-"""Tests with bounds in seconds are run again where the machine stood still."""
+"""Runs tests with bounds in seconds again if the machine stood still."""
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def rng() -> np.random.Generator:
 
 @pytest.fixture(scope="module")
 def engines():
-    """The default bundle's, for onnxruntime with one thread."""
+    """The default bundle's engines, for onnxruntime with one thread."""
     from edge_runtime.config.paths import default_bundle
     from edge_runtime.service.engine_pool import Engines
     from engines.bundle import Bundle
@@ -33,7 +33,7 @@ def engines():
 
 @pytest.fixture
 def sources(monkeypatch):
-    """What each source's name opens, by the name: a function of `start`."""
+    """A dictionary that decides which source a name opens: a function of `start`."""
     openers: dict = {}
     monkeypatch.setattr(
         "edge_runtime.service.camera.open_source",
@@ -44,7 +44,7 @@ def sources(monkeypatch):
 
 @pytest.fixture
 def watch(tmp_path):
-    """A service over fake engines; `add(name, spec)` gives each camera its folder."""
+    """A function that opens a service over fake engines."""
     from edge_runtime.service.runtime import Service
     from tests.support.cameras import fake_engines
 
@@ -62,7 +62,7 @@ def watch(tmp_path):
 
 @pytest.fixture
 def settings(tmp_path):
-    """Settings of a camera, by its name, with a folder of its own."""
+    """A function that makes the settings of a camera, with a folder of its own."""
     from edge_runtime.service.camera_settings import CameraSettings
 
     def make(name: str, source: str | None = None, **more) -> CameraSettings:
@@ -73,7 +73,7 @@ def settings(tmp_path):
 
 @pytest.fixture(autouse=True)
 def _logging_as_before():
-    """A test that sets up logging, or runs a command that does, leaves nothing of it to the next one."""
+    """Restore logging after a test that configures it, or runs a command that does."""
     root = logging.getLogger()
     level, before, disabled = root.level, list(root.handlers), root.manager.disable
     yield

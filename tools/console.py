@@ -1,5 +1,4 @@
-"""What the tools share: progress on standard error, tables for people, one JSON object as the last line; and
-one line for a person where a tool was given something wrong."""
+"""Console output of the tools: progress on standard error, tables, a last line of JSON, one-line errors."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ _WIDTH = 160
 
 class Step(Protocol):
     def __call__(self, what: str, by: int = 1) -> None:
-        """Say what is going on, and that `by` more steps are done."""
+        """Show what is going on, and advance by `by` steps."""
 
 
 @contextmanager
 def progress(steps: int) -> Iterator[Step]:
-    """A bar on standard error, gone when it is done."""
+    """Show a bar on standard error, which disappears at the end."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("", total=steps)
@@ -38,7 +37,7 @@ def progress(steps: int) -> Iterator[Step]:
 
 
 def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
-    """A table on standard output; the first column is text, the others are numbers."""
+    """Print a table on standard output; the first column is text, the others are numbers."""
     table = Table(title=title, title_justify="left")
     for i, name in enumerate(columns):
         table.add_column(name, justify="left" if i == 0 else "right")
@@ -49,27 +48,30 @@ def show(title: str, columns: Sequence[str], rows: Sequence[Sequence[object]]) -
 
 
 def finish(result: dict[str, Any]) -> None:
-    """The last line of standard output."""
+    """Print the result as JSON, as the last line of standard output."""
     print(json.dumps(result))
 
 
 def run_tool(main: Callable[[], int | None]) -> NoReturn:
-    """Exit with the status of `main`. For an LvmError, or a path that the system refuses, that is one line on
-    standard error, `NAME: message`, and the error's own status (2 for wrong use and wrong input)."""
+    """Run `main` and exit with its status.
+
+    An LvmError, or a path that the system refuses, becomes one line on standard error, `NAME: message`, and
+    the error's own status (2 for wrong use and wrong input).
+    """
     try:
         sys.exit(main())
     except LvmError as error:
-        status, said = error.exit_status, str(error)
+        status, message = error.exit_status, str(error)
     except OSError as error:
         if error.filename is None:  # no path of the user's: a defect, or a broken pipe
             raise
-        status, said = 2, f"{error.filename}: {error.strerror}"
-    print(f"{_name()}: {' '.join(said.splitlines())}", file=sys.stderr)
+        status, message = 2, f"{error.filename}: {error.strerror}"
+    print(f"{_name()}: {' '.join(message.splitlines())}", file=sys.stderr)
     sys.exit(status)
 
 
 def _name() -> str:
-    """Return the tool's name as one calls it: `tools.quality.drift`."""
+    """Return the tool's name as on the command line: `tools.quality.drift`."""
     parts = Path(sys.argv[0]).with_suffix("").parts
     below = parts[len(parts) - parts[::-1].index("tools") :] if "tools" in parts else parts[-1:]
     return ".".join(["tools", *(part for part in below if part != "__main__")])

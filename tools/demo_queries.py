@@ -1,4 +1,4 @@
-"""A fixed set of questions about the demo world, for tools that compare answers or time them."""
+"""Make a fixed set of questions about the demo world, for tools that compare answers or time them."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from engines.manifest import Manifest
 KINDS = ("activity", "object", "time")
 
 
-def questions(world: World, manifest: Manifest, products: int = 6) -> dict[str, list[AnyQuery]]:
-    """Questions of each kind about everything watched: `products` photos, all activities, pairs of them."""
+def make_questions(world: World, manifest: Manifest, products: int = 6) -> dict[str, list[AnyQuery]]:
+    """Return questions of each kind without a time span: `products` photos, all activities, pairs of them."""
     photos = [Photos(photos=(world.encode_photo(instance, side_px=128),)) for instance in range(products)]
-    names = [one.name for one in manifest.classes]
+    names = [activity.name for activity in manifest.classes]
     pairs = [(photo, names[i % len(names)]) for i, photo in enumerate(photos * 3)]
     return {
         "activity": [ActivityQuery(object=photo) for photo in photos],

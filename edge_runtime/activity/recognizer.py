@@ -182,5 +182,5 @@ def _has_same_evidence(a: _Candidate, b: _Candidate) -> bool:
 class _NoObjects:
     """An encoder for questions that show no object."""
 
-    def encode(self, wanted: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
+    def encode(self, object_: Photos | BoxInFrame | Product) -> NDArray[np.float32]:
         raise QueryError("recognising asks without a photo")

@@ -36,7 +36,7 @@ from edge_runtime.simulation.activities import ACTIVITIES
 from edge_runtime.sources.demo import parse_demo
 from engines.errors import EngineFault, LvmError
 from engines.fake import FakeEngine
-from tests.support.cameras import Told, fake_engines
+from tests.support.cameras import ScriptedSource, fake_engines
 
 DEMO = "demo?seed=7001&size=224x224"
 SECONDS = 130
@@ -333,7 +333,9 @@ def test_neither_frames_nor_the_end_of_a_run_wait_for_recognising(tmp_path, sour
         held.wait(30)
         raise EngineFault("let go")
 
-    sources["told"] = lambda start: Told(200, start=start, before=lambda k: k != 60 or asked.wait(20))
+    sources["told"] = lambda start: ScriptedSource(
+        200, start=start, before=lambda k: k != 60 or asked.wait(20)
+    )
     with Service(reader(hangs)) as service:
         camera = service.add(CameraSettings("told", tmp_path, "told"))
         with ActivityRecorder(service, ActivitySettings()):
@@ -344,7 +346,7 @@ def test_neither_frames_nor_the_end_of_a_run_wait_for_recognising(tmp_path, sour
 
 def test_a_row_that_is_too_old_goes_where_nothing_is_watched_too(tmp_path, sources, reader, monkeypatch):
     monkeypatch.setattr("edge_runtime.service.activity_recorder.TIDY_EVERY_S", 0.0)
-    sources["told"] = lambda start: Told(0, start=start)
+    sources["told"] = lambda start: ScriptedSource(0, start=start)
     with Service(reader(lambda feeds: pytest.fail("asked"))) as service:
         service.add(CameraSettings("told", tmp_path, "told"))
         with ActivityRecorder(service, ActivitySettings(keep_days=1)) as recorder:
@@ -366,7 +368,9 @@ def test_an_engine_that_fails_costs_looks_and_not_the_run(tmp_path, sources, rea
         failed.set()
         raise EngineFault("no numbers")
 
-    sources["told"] = lambda start: Told(90, start=start, before=lambda k: k != 60 or failed.wait(20))
+    sources["told"] = lambda start: ScriptedSource(
+        90, start=start, before=lambda k: k != 60 or failed.wait(20)
+    )
     with Service(reader(fails)) as service:
         camera = service.add(CameraSettings("told", tmp_path, "told"))
         with ActivityRecorder(service, ActivitySettings()) as recorder:

@@ -9,7 +9,7 @@ from export.data.metrics import is_evidence, make_event_tubes
 from export.data.records import EventRecord, TrackRecord
 from export.data.video_labels import VideoTruth
 from export.data.world_set import make_world_events, make_world_tracks, make_world_video, open_world
-from tests.support.training_models import made_truth
+from tests.support.training_models import make_truth
 
 SECONDS = 30.0
 
@@ -128,12 +128,12 @@ def test_evidence_is_what_the_metric_counts():
 
 
 def test_evidence_of_two_events_at_once_is_of_the_later():
-    truth = made_truth((0, 0, 10, 30), (1, 1, 20, 40))
+    truth = make_truth((0, 0, 10, 30), (1, 1, 20, 40))
     assert truth.find_evidence([12, 22, 35, 45], [0] * 4).tolist() == [0, 1, 1, -1]
 
 
 def test_a_token_beside_the_product_is_no_evidence():
-    truth = made_truth((0, 0, 10, 30))  # the upper left fifth
+    truth = make_truth((0, 0, 10, 30))  # the upper left fifth
     assert truth.find_evidence([15] * 4, [0, 1, 8, 48]).tolist() == [0, 0, -1, -1]
 
 

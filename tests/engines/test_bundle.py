@@ -7,7 +7,7 @@ import pytest
 
 from engines.bundle import Bundle, pack
 from engines.errors import BundleError
-from tests.support.bundles import copied, edited, rewritten
+from tests.support.bundles import copy_bundle, edit_manifest, replace_file
 
 BACKBONE = "graphs/onnxruntime/backbone.onnx"
 WEIGHTS = "weights.safetensors"
@@ -15,7 +15,7 @@ WEIGHTS = "weights.safetensors"
 
 @pytest.fixture
 def bundle(tmp_path):
-    return copied(tmp_path)
+    return copy_bundle(tmp_path)
 
 
 def _refused(path) -> str:
@@ -91,7 +91,7 @@ def test_what_is_no_plain_file_is_refused_at_once(bundle, make):
 @pytest.mark.parametrize("packed", [False, True])
 def test_paths_that_leave_the_bundle_are_refused(bundle, path, packed):
     (bundle.parent / WEIGHTS).write_bytes((bundle / WEIGHTS).read_bytes())
-    edited(bundle, lambda d: (d["files"].update({path: d["files"][WEIGHTS]}), d.update(weights=path)))
+    edit_manifest(bundle, lambda d: (d["files"].update({path: d["files"][WEIGHTS]}), d.update(weights=path)))
     assert "must stay inside the bundle" in _refused(_zipped(bundle) if packed else bundle)
 
 
@@ -107,11 +107,13 @@ def test_a_manifest_that_is_no_text_is_one_sentence(bundle):
 
 
 def test_a_manifest_of_another_format_says_what_to_do(bundle):
-    assert "use the lvm-edge that made it" in _refused(edited(bundle, lambda d: d.update(format_version=2)))
+    assert "use the lvm-edge that made it" in _refused(
+        edit_manifest(bundle, lambda d: d.update(format_version=2))
+    )
 
 
 def test_an_unknown_key_is_named_but_not_repeated_whole(bundle):
-    said = _refused(edited(bundle, lambda d: d.update({"x" * 100_000: 1})))
+    said = _refused(edit_manifest(bundle, lambda d: d.update({"x" * 100_000: 1})))
     assert "xxxx" in said and "Extra inputs" in said
 
 
@@ -127,9 +129,9 @@ def test_a_target_that_was_not_exported_says_how_to_get_it(bundle):
 
 
 def test_the_same_model_has_the_same_identity_wherever_it_lies(bundle, tmp_path):
-    other = copied(tmp_path / "other")
+    other = copy_bundle(tmp_path / "other")
     assert Bundle.open(bundle).digest == Bundle.open(other).digest
-    edited(other, lambda d: d.update(name="else"))
+    edit_manifest(other, lambda d: d.update(name="else"))
     assert Bundle.open(bundle).digest != Bundle.open(other).digest
 
 
@@ -204,5 +206,5 @@ def test_a_place_without_a_bundle_is_one_sentence(tmp_path):
 
 
 def test_a_graph_of_another_content_is_sound_when_its_hash_says_so(bundle):
-    rewritten(bundle, BACKBONE, b"something else")
+    replace_file(bundle, BACKBONE, b"something else")
     assert bytes(Bundle.open(bundle).read(BACKBONE)) == b"something else"

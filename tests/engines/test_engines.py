@@ -15,7 +15,7 @@ from engines.bundle import Bundle, pack
 from engines.errors import BundleError
 from engines.select import load_engine
 from engines.spec import Engine, TensorSpec
-from tests.support.bundles import copied
+from tests.support.bundles import copy_bundle
 
 NAMES = ("backbone", "sampler", "reader")
 BACKENDS = [
@@ -151,7 +151,7 @@ def test_both_backends_agree_on_every_graph(bundle, name):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_graphs_come_from_memory_so_the_files_may_go_once_loaded(tmp_path, backend):
-    folder = copied(tmp_path)
+    folder = copy_bundle(tmp_path)
     pack(folder, tmp_path / "one.lvm")
     from_folder = load_engine(Bundle.open(folder), "backbone", backend, threads=1)
     from_archive = load_engine(Bundle.open(tmp_path / "one.lvm"), "backbone", backend, threads=1)

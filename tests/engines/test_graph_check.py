@@ -19,7 +19,7 @@ from engines.bundle import MAX_ENTRIES, Bundle
 from engines.errors import BundleError
 from engines.graph_check import MAX_NODES, check_onnx, check_openvino
 from engines.manifest import Manifest
-from tests.support.bundles import copied, edited, rewritten
+from tests.support.bundles import copy_bundle, edit_manifest, replace_file
 
 WEIGHTS = "weights.safetensors"
 
@@ -192,9 +192,9 @@ def test_a_hostile_openvino_graph_is_refused(xml, words):
 
 
 def test_a_bundle_does_not_hand_a_hostile_graph_out(tmp_path):
-    bundle = copied(tmp_path)
+    bundle = copy_bundle(tmp_path)
     graph = "graphs/onnxruntime/backbone.onnx"
-    rewritten(bundle, graph, _model(weights=[_weights("../secret")]).SerializeToString())
+    replace_file(bundle, graph, _model(weights=[_weights("../secret")]).SerializeToString())
     with pytest.raises(BundleError, match=f"{graph}: graph needs weights from '../secret'"):
         Bundle.open(bundle).graph("onnxruntime", "backbone")
 
@@ -250,6 +250,6 @@ def test_a_compressed_archive_is_refused(tmp_path):
     ],
 )  # fmt: skip
 def test_a_manifest_out_of_bounds_is_refused(tmp_path, change, words):
-    data = json.loads((edited(copied(tmp_path), change) / "manifest.json").read_text())
+    data = json.loads((edit_manifest(copy_bundle(tmp_path), change) / "manifest.json").read_text())
     with pytest.raises(ValueError, match=words):
         Manifest.model_validate(data)

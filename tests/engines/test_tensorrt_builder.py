@@ -18,10 +18,10 @@ from engines.errors import BundleError, CannotBuild, Unavailable
 from engines.select import choose, find_backend_problems, load_engines
 from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import open_tensorrt
-from tests.support.bundles import edited, rewritten
+from tests.support.bundles import edit_manifest, replace_file
 from tests.support.fake_cuda import FakeDriver, install_driver
 from tests.support.fake_tensorrt import install_tensorrt, plan_head
-from tests.support.tensorrt_machine import NAMES, VERSIONS, a_machine, fake_machine, tensorrt_bundle
+from tests.support.tensorrt_machine import NAMES, VERSIONS, fake_machine, make_machine, tensorrt_bundle
 
 
 @pytest.fixture(autouse=True)
@@ -119,8 +119,8 @@ def test_a_graph_that_is_none_is_one_sentence(
     manifest = (bundle / "manifest.json").read_bytes()
     (bundle / "manifest.json").unlink()
     (bundle / "manifest.json").write_bytes(manifest)
-    rewritten(bundle, name, data[:5000] if content == "cut" else content)  # type: ignore[arg-type]
-    machine = a_machine(monkeypatch, tmp_path, Bundle.open(bundle), version)
+    replace_file(bundle, name, data[:5000] if content == "cut" else content)  # type: ignore[arg-type]
+    machine = make_machine(monkeypatch, tmp_path, Bundle.open(bundle), version)
     with pytest.raises(BundleError, match="graph is (damaged or )?no ONNX model") as caught:
         machine.load("sampler")
     assert "\n" not in str(caught.value)
@@ -134,7 +134,7 @@ def test_an_operator_that_tensorrt_lacks_leaves_auto_another_backend(
     bundle = place()
     (bundle / "manifest.json").unlink()
     shutil.copy(default_bundle() / "manifest.json", bundle / "manifest.json")
-    edited(bundle, lambda data: data["graphs"].update(tensorrt=data["graphs"]["onnxruntime"]))
+    edit_manifest(bundle, lambda data: data["graphs"].update(tensorrt=data["graphs"]["onnxruntime"]))
     gpu = fake_machine(monkeypatch, tmp_path, "10.3.0")
     opened = Bundle.open(bundle)
     with pytest.raises(CannotBuild, match="TensorRT 10.3.0 cannot convert the graph: No importer"):
@@ -290,8 +290,8 @@ def test_warmup_of_a_bundle_without_tensorrt_graphs_says_how_to_get_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
     fake_machine(monkeypatch, tmp_path, "10.3.0")
-    from tests.support.bundles import copied
+    from tests.support.bundles import copy_bundle
 
-    bundle = edited(copied(tmp_path), lambda data: data["graphs"].pop("tensorrt", None))
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda data: data["graphs"].pop("tensorrt", None))
     status, _, err = warmup(monkeypatch, capsys, "--bundle", bundle)
     assert status == 4 and "the bundle has no graphs for tensorrt" in err

@@ -34,7 +34,7 @@ from tests.support.tensorrt_machine import (
     REAL_PROBLEM,
     VERSIONS,
     Machine,
-    a_machine,
+    make_machine,
     tensorrt_bundle,
 )
 
@@ -59,13 +59,13 @@ def bundle(made: Path, tmp_path: Path) -> Bundle:
 
 @pytest.fixture(params=VERSIONS)
 def machine(request, bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    return a_machine(monkeypatch, tmp_path, bundle, request.param)
+    return make_machine(monkeypatch, tmp_path, bundle, request.param)
 
 
 @pytest.fixture
 def gpu(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     """The fake GPU of a machine with TensorRT 10."""
-    found = a_machine(monkeypatch, tmp_path, bundle, "10.3.0").gpu
+    found = make_machine(monkeypatch, tmp_path, bundle, "10.3.0").gpu
     assert found is not None
     return found
 

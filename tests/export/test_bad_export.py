@@ -66,11 +66,11 @@ def copied(bundle: Path, folder: Path, graph: Callable[[bytes], bytes]) -> Path:
     """The bundle with another backbone, whose hash is put right."""
     import shutil
 
-    from tests.support.bundles import rewritten
+    from tests.support.bundles import replace_file
 
     place = Path(shutil.copytree(bundle, folder / "copy"))
     name = "graphs/onnxruntime/backbone.onnx"
-    return rewritten(place, name, graph((place / name).read_bytes()))
+    return replace_file(place, name, graph((place / name).read_bytes()))
 
 
 def foreign(graph: bytes) -> bytes:

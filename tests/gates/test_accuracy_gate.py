@@ -19,10 +19,10 @@ from export.gates.accuracy import measure_accuracy
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy
 from export.parity.relative_error import Graphs
-from tests.support.gate_runs import changed, graphs_of, manifest_of, toy
+from tests.support.gate_runs import change_outputs, make_graphs, make_manifest, make_toy
 
-NETWORK = toy()
-MANIFEST = manifest_of(NETWORK)
+NETWORK = make_toy()
+MANIFEST = make_manifest(NETWORK)
 
 
 class OnlyManifest(Bundle):
@@ -46,7 +46,7 @@ def run(export: Graphs, data: Path, **settings: Any) -> Accuracy:
 
 
 def test_an_untouched_export_recalls_what_its_network_recalls(data: Path) -> None:
-    found = run(graphs_of(NETWORK), data)
+    found = run(make_graphs(NETWORK), data)
     assert found.findings == () and found.recall
     for kind, one in found.recall.items():
         assert one.questions > 0 and one.export == one.reference and one.difference == (0, 0), kind
@@ -56,13 +56,13 @@ def test_nan_on_the_labelled_set_names_its_graph(data: Path) -> None:
     def change(outputs: dict[str, Any]) -> None:
         outputs["presence_logit"][:] = float("nan")
 
-    found = run(changed(NETWORK, "reader", change), data)
+    found = run(change_outputs(NETWORK, "reader", change), data)
     assert [(finding.quantity, finding.graph) for finding in found.findings] == [("finite", "reader")]
 
 
 def test_a_folder_that_asks_nothing_of_the_split_is_said(data: Path) -> None:
     with pytest.raises(LvmError, match="asks nothing of split test: run python -m export.data queries"):
-        run(graphs_of(NETWORK), data, split="test")
+        run(make_graphs(NETWORK), data, split="test")
 
 
 def results(activity: int, spans: int, of: int = 100) -> list[Result]:
@@ -83,11 +83,11 @@ def test_a_drop_beyond_the_limit_fails_with_the_name_of_its_kind(
     told = iter([results(80, 50), results(81, 47), results(80, 50), results(80, 48)])
     monkeypatch.setattr(accuracy, "collect_results", lambda *_: next(told))
     limits = {"limits": {"fp32": {"recall_drop": 0.02}}}
-    found = run(graphs_of(NETWORK), data, **limits)
+    found = run(make_graphs(NETWORK), data, **limits)
     assert [finding.words for finding in found.findings] == [
         "recall of 100 time questions falls from 0.500 to 0.470, by at most 0.02 expected"
     ]
     low, high = found.recall["time"].difference
     assert low < -0.02 < high <= 0 and found.recall["activity"].export == pytest.approx(0.81)
-    again = run(graphs_of(NETWORK), data, **limits)
+    again = run(make_graphs(NETWORK), data, **limits)
     assert again.findings == (), "exactly as much as is allowed"

@@ -30,15 +30,15 @@ from tests.support.gate_runs import (
     FOOTAGE,
     SETTINGS,
     Change,
-    changed,
-    graphs_of,
-    manifest_of,
-    toy,
-    watch,
-    without,
+    change_outputs,
+    make_graphs,
+    make_manifest,
+    make_toy,
+    remove_layer,
+    run_drift,
 )
 
-NETWORK = toy()
+NETWORK = make_toy()
 BLIND_TO_TENSORS = {"error": 1e9}
 """Limits that leave single outputs out, so that only what comes of them can be caught."""
 
@@ -66,7 +66,9 @@ def first(found: Drift, quantity: str) -> Finding:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_an_untouched_export_passes_whatever_is_watched_and_asked(seed: int) -> None:
-    found = watch(NETWORK, graphs_of(NETWORK), open_footage([f"{DEMO}&seed={seed}"], (), seed)[0], seed=seed)
+    found = run_drift(
+        NETWORK, make_graphs(NETWORK), open_footage([f"{DEMO}&seed={seed}"], (), seed)[0], seed=seed
+    )
     assert found.findings == ()
     assert [one.frame for one in found.checkpoints] == [4, 8, 12]
     assert found.final is not None and found.final.agreement.questions == SETTINGS.questions
@@ -74,8 +76,8 @@ def test_an_untouched_export_passes_whatever_is_watched_and_asked(seed: int) -> 
 
 
 def test_equal_runs_give_equal_numbers() -> None:
-    broken = without(NETWORK, "sampler", "norm")
-    assert watch(NETWORK, broken) == watch(NETWORK, broken)
+    broken = remove_layer(NETWORK, "sampler", "norm")
+    assert run_drift(NETWORK, broken) == run_drift(NETWORK, broken)
 
 
 def scaled(name: str, factor: float) -> Change:
@@ -101,7 +103,7 @@ def transposed(outputs: dict[str, Array]) -> None:
     [("backbone", "tokens", 1.02), ("sampler", "score", 1.05), ("reader", "boxes_cxcywh", 0.98)],
 )
 def test_a_wrong_scale_is_caught(name: GraphName, output: str, factor: float) -> None:
-    found = watch(NETWORK, changed(NETWORK, name, scaled(output, factor)))
+    found = run_drift(NETWORK, change_outputs(NETWORK, name, scaled(output, factor)))
     finding = first(found, "error")
     assert (finding.graph, finding.frame, finding.certain) == (name, 4, True)
     assert finding.value == pytest.approx(abs(factor - 1), rel=1e-3)
@@ -111,7 +113,7 @@ def test_a_wrong_scale_is_caught(name: GraphName, output: str, factor: float) ->
 
 @pytest.mark.parametrize("change", [swapped, transposed])
 def test_a_permuted_cell_is_caught_by_what_is_remembered(change: Change) -> None:
-    found = watch(NETWORK, changed(NETWORK, "backbone", change), **only(**BLIND_TO_TENSORS))
+    found = run_drift(NETWORK, change_outputs(NETWORK, "backbone", change), **only(**BLIND_TO_TENSORS))
     assert {"tokens", "kept"} <= {finding.quantity for finding in found.findings}
     assert graphs_named(found) == {"backbone"}
 
@@ -126,10 +128,10 @@ def test_a_permuted_cell_is_caught_by_what_is_remembered(change: Change) -> None
     ],
 )
 def test_a_dropped_layer_norm_is_caught_by_what_comes_of_it(name: GraphName, layer: str, seen: str) -> None:
-    found = watch(NETWORK, without(NETWORK, name, layer), **only(**BLIND_TO_TENSORS))
+    found = run_drift(NETWORK, remove_layer(NETWORK, name, layer), **only(**BLIND_TO_TENSORS))
     assert first(found, seen).graph == name
     assert graphs_named(found) <= {name}
-    assert first(watch(NETWORK, without(NETWORK, name, layer)), "error").graph == name
+    assert first(run_drift(NETWORK, remove_layer(NETWORK, name, layer)), "error").graph == name
 
 
 def nan_in(name: str, place: int = 0) -> Change:
@@ -154,7 +156,7 @@ def nan_in(name: str, place: int = 0) -> Change:
 def test_one_nan_is_caught_wherever_it_occurs(
     name: GraphName, output: str, call: int, frame: int | None
 ) -> None:
-    found = watch(NETWORK, changed(NETWORK, name, nan_in(output), calls=[call]))
+    found = run_drift(NETWORK, change_outputs(NETWORK, name, nan_in(output), calls=[call]))
     finding = found.findings[-1]
     assert (finding.quantity, finding.graph, finding.certain) == ("finite", name, True)
     assert output in finding.words and found.final is None
@@ -168,7 +170,7 @@ def test_an_engine_that_fails_in_mid_run_fails_the_gate_with_its_report(
     def lost(outputs: dict[str, Array]) -> None:
         raise RuntimeError("device lost")
 
-    found = watch(NETWORK, changed(NETWORK, name, lost, calls=[call]))
+    found = run_drift(NETWORK, change_outputs(NETWORK, name, lost, calls=[call]))
     finding = found.findings[-1]
     assert (finding.quantity, finding.graph, finding.certain) == ("fault", name, True)
     assert finding.words == "the engine failed: fake failed: device lost" and found.final is None
@@ -185,27 +187,29 @@ def test_a_reference_that_fails_is_no_fault_of_the_export() -> None:
     def lost(outputs: dict[str, Array]) -> None:
         raise RuntimeError("no memory")
 
-    manifest = manifest_of(NETWORK)
-    broken = changed(NETWORK, "sampler", lost)
+    manifest = make_manifest(NETWORK)
+    broken = change_outputs(NETWORK, "sampler", lost)
     with pytest.raises(EngineFault, match="no memory"):
-        measure_drift(manifest, broken, graphs_of(NETWORK), dict.fromkeys(GRAPHS, "fp32"), FOOTAGE, SETTINGS)
+        measure_drift(
+            manifest, broken, make_graphs(NETWORK), dict.fromkeys(GRAPHS, "fp32"), FOOTAGE, SETTINGS
+        )
 
 
 def test_a_nan_that_nobody_may_read_is_none() -> None:
     def change(outputs: dict[str, Array]) -> None:
         outputs["pointer_offsets"][outputs["pointer_logits"] < -1e8] = np.nan
 
-    assert watch(NETWORK, changed(NETWORK, "reader", change), frames=4).findings == ()
+    assert run_drift(NETWORK, change_outputs(NETWORK, "reader", change), frames=4).findings == ()
 
 
 def test_what_half_precision_cannot_remember_is_caught() -> None:
-    found = watch(NETWORK, changed(NETWORK, "backbone", scaled("tokens", 1e5)))
+    found = run_drift(NETWORK, change_outputs(NETWORK, "backbone", scaled("tokens", 1e5)))
     assert found.findings[0].graph == "backbone" and "too large a number" in found.findings[0].words
 
 
 def test_the_step_is_the_first_checkpoint_beyond_the_limit() -> None:
-    late = changed(NETWORK, "backbone", transposed, calls=range(12, 10**6))
-    found = watch(NETWORK, late, every=2)
+    late = change_outputs(NETWORK, "backbone", transposed, calls=range(12, 10**6))
+    found = run_drift(NETWORK, late, every=2)
     steps = {one.frame: one.tokens for one in found.checkpoints}
     limit = SETTINGS.limits.fp32.tokens
     expected = min(frame for frame, tokens in steps.items() if tokens < limit)
@@ -214,10 +218,10 @@ def test_the_step_is_the_first_checkpoint_beyond_the_limit() -> None:
 
 
 def test_a_network_that_gives_nan_itself_is_no_reference() -> None:
-    broken = toy()
+    broken = make_toy()
     broken.sampler.score.bias.data[:] = float("nan")
     with pytest.raises(LvmError, match="the network itself gives NaN or Inf in score of its sampler"):
-        watch(broken, graphs_of(NETWORK))
+        run_drift(broken, make_graphs(NETWORK))
 
 
 def test_files_are_watched_one_after_the_other_and_again(tmp_path: Path) -> None:
@@ -242,7 +246,7 @@ def test_real_footage_is_asked_about_what_was_remembered_of_it(tmp_path: Path) -
     for _ in range(2):
         footage = open_footage([str(tmp_path)], [photo], 3)[0]
         assert isinstance(footage, FileReplay)
-        runs.append(watch(NETWORK, graphs_of(NETWORK), footage))
+        runs.append(run_drift(NETWORK, make_graphs(NETWORK), footage))
         shown = footage.make_question_generator(["a"]).objects
         assert 2 <= len(shown) <= 25 and len({one.photos for one in shown}) > 2
     assert runs[0] == runs[1] and runs[0].findings == () and runs[0].frames == SETTINGS.frames

@@ -13,13 +13,13 @@ from export.gates.export_check import MAX_TRIES, make_bundle_check
 from export.gates.limits import GateLimits
 from export.gates.result import Drift, Finding, GateResult
 from export.quantization.plan import Plan, make_fp32_plan
-from tests.support.bundles import copied, edited, rewritten
+from tests.support.bundles import copy_bundle, edit_manifest, replace_file
 from tests.support.export_models import card
-from tests.support.gate_runs import SETTINGS, toy
+from tests.support.gate_runs import SETTINGS, make_toy
 
 
 def test_a_bundle_says_how_its_answers_agree_with_those_of_its_network(tmp_path: Path) -> None:
-    network, plan, output = toy(), make_fp32_plan(["onnxruntime"]), tmp_path / "bundle"
+    network, plan, output = make_toy(), make_fp32_plan(["onnxruntime"]), tmp_path / "bundle"
     check = make_bundle_check(network, plan, SETTINGS, output, lambda words, frames: None)
     write_bundle(network, card(network), output, plan, check=check)
     (found,) = Bundle.open(output).manifest.answers
@@ -32,7 +32,7 @@ def test_a_bundle_says_how_its_answers_agree_with_those_of_its_network(tmp_path:
 
 
 def test_without_a_judge_it_says_nothing_of_answers(tmp_path: Path) -> None:
-    network = toy()
+    network = make_toy()
     write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
     assert Bundle.open(tmp_path / "bundle").manifest.answers == ()
 
@@ -55,19 +55,19 @@ def test_a_target_is_watched_again_only_where_it_would_compute_something_else(
         return found_of(target)
 
     monkeypatch.setattr("export.gates.export_check.run_bundle", passed)
-    bundle = copied(tmp_path)
+    bundle = copy_bundle(tmp_path)
     check = make_bundle_check(
-        toy(), Plan("int8", calibration=("demo",)), SETTINGS, bundle, lambda words, frames: None
+        make_toy(), Plan("int8", calibration=("demo",)), SETTINGS, bundle, lambda words, frames: None
     )
     check(Bundle.open(bundle))
     assert sorted(watched) == ["onnxruntime", "openvino"]
     check(Bundle.open(bundle))
     assert len(watched) == 2, "nothing has changed"
     graph = "graphs/onnxruntime/reader.onnx"
-    rewritten(bundle, graph, (bundle / graph).read_bytes() + b"\0")
+    replace_file(bundle, graph, (bundle / graph).read_bytes() + b"\0")
     check(Bundle.open(bundle))
     assert watched[2:] == ["onnxruntime"], "the other target loads what it loaded before"
-    edited(bundle, lambda data: data["graphs"]["openvino"]["backbone"].update(precision="bf16"))
+    edit_manifest(bundle, lambda data: data["graphs"]["openvino"]["backbone"].update(precision="bf16"))
     check(Bundle.open(bundle))
     assert watched[3:] == ["openvino"], "the same graph, computed in another precision"
 
@@ -84,12 +84,14 @@ def test_int8_is_made_finer_where_a_graph_is_beyond_its_limit_or_everywhere_wher
     monkeypatch.setattr(
         "export.gates.export_check.run_bundle", lambda bundle, target, *a, **k: found_of(target, lost)
     )
-    bundle = copied(tmp_path)
+    bundle = copy_bundle(tmp_path)
     for name in GRAPHS:
-        edited(bundle, lambda data, name=name: data["graphs"]["openvino"][name].update(precision="int8"))
-    edited(bundle, lambda data: data["graphs"].pop("onnxruntime"))
+        edit_manifest(
+            bundle, lambda data, name=name: data["graphs"]["openvino"][name].update(precision="int8")
+        )
+    edit_manifest(bundle, lambda data: data["graphs"].pop("onnxruntime"))
     plan = Plan("int8", ("openvino",), calibration=("demo",))
-    check = make_bundle_check(toy(), plan, SETTINGS, tmp_path / "out", lambda words, frames: None)
+    check = make_bundle_check(make_toy(), plan, SETTINGS, tmp_path / "out", lambda words, frames: None)
     for _ in range(MAX_TRIES):
         assert check(Bundle.open(bundle)).rejected == {("openvino", name, "int8") for name in finer}
     with pytest.raises(GateFailed, match="differ"):

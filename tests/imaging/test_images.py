@@ -12,7 +12,7 @@ import pytest
 from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.header import read_size
 from engines.errors import LvmError
-from tests.support.held_up import timed
+from tests.support.stalls import timed
 
 KINDS = [".jpg", ".png", ".webp", ".gif", ".bmp", ".tiff"]
 

@@ -27,9 +27,9 @@ from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from edge_runtime.sources import read_frame_at
 from engines.bundle import Bundle
-from tests.support.broker import MOSQUITTO, Broker, Ear, until
-from tests.support.browser import asked as asked_on_page
-from tests.support.browser import chromium, drag, opened
+from tests.support.broker import MOSQUITTO, Broker, Subscriber, wait_until
+from tests.support.browser import chromium, drag, open_page
+from tests.support.browser import send_question as asked_on_page
 
 DEMO = "demo?size=320x180"
 SECONDS = 90
@@ -101,7 +101,7 @@ def comparable(answer: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module", params=list(OPTIONS))
-def asked(
+def send_question(
     request: pytest.FixtureRequest, run: Run, photo: Path
 ) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """The kind, the question, and what the service itself answers."""
@@ -130,9 +130,9 @@ def test_http_with_the_photo_as_a_file(run: Run, photo: Path) -> None:
 
 @pytest.mark.parametrize("way", ["--state", "--url"])
 def test_the_command_line(
-    run: Run, folder: Path, photo: Path, asked: tuple[str, dict[str, Any], dict[str, Any]], way: str
+    run: Run, folder: Path, photo: Path, send_question: tuple[str, dict[str, Any], dict[str, Any]], way: str
 ) -> None:
-    kind, _, answer = asked
+    kind, _, answer = send_question
     where = str(folder / "state") if way == "--state" else str(run.address)
     words = [str(photo) if word == "PHOTO" else word for word in OPTIONS[kind]]
     products = ["--catalogue", str(folder / "catalogue")] if way == "--state" else []
@@ -142,20 +142,22 @@ def test_the_command_line(
     assert comparable(json.loads(done.output.splitlines()[-1])) == answer
 
 
-def test_mqtt(run: Run, broker: Broker | None, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+def test_mqtt(
+    run: Run, broker: Broker | None, send_question: tuple[str, dict[str, Any], dict[str, Any]]
+) -> None:
     if broker is None:
         pytest.skip("no mosquitto: apt install mosquitto")
-    kind, question, answer = asked
-    with Ear(broker.port) as ear:
+    kind, question, answer = send_question
+    with Subscriber(broker.port) as ear:
         topic = f"lvm/query/response/{kind}"
         ear.say("lvm/query/request", json.dumps({"id": kind, **question}))
-        until(lambda: ear.all(topic), "the answer")
+        wait_until(lambda: ear.all(topic), "the answer")
         message = json.loads(ear.all(topic)[0])
     assert comparable({key: value for key, value in message.items() if key in answer}) == answer
 
 
-def test_python(folder: Path, photo: Path, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
-    kind, _, answer = asked
+def test_python(folder: Path, photo: Path, send_question: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+    kind, _, answer = send_question
     products = folder / "catalogue"
     with Memory.load(folder / "state", backend="onnxruntime", threads=1, catalogue=products) as memory:
         result = {
@@ -177,7 +179,7 @@ def test_the_page(run: Run, photo: Path) -> None:
         for kind, question in questions(photo).items()
     }
     with chromium() as browser:
-        page, wrong = opened(browser, str(run.address))
+        page, wrong = open_page(browser, str(run.address))
         page.wait_for_selector("#legend li")
         seen: dict[str, str] = {}
 

@@ -29,7 +29,7 @@ from engines.bundle import Bundle
 from engines.errors import EngineFault
 from engines.network_config import NetworkConfig
 from tests.persistence.test_state import _header, _same
-from tests.support.asking import FakeReader, asker_of, query_of
+from tests.support.asking import FakeReader, make_asker, make_query
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
 QUEUE = {"length": 3, "stride": 2, "text_slots": 6, "text_classes": 2, "regions": 4}
@@ -202,9 +202,9 @@ def test_what_was_forgotten_leaves_the_queues():
 def test_the_reader_gets_the_entries_of_the_asked_window():
     version = ingest_of().push(frames(22))
     reader = FakeReader(NETWORK)
-    asker = asker_of(reader, NETWORK)
-    asker.ask(query_of("activity", **{"from": 0.0, "to": 5.0}), version)
-    asker.ask(query_of("activity"), version)
+    asker = make_asker(reader, NETWORK)
+    asker.ask(make_query("activity", **{"from": 0.0, "to": 5.0}), version)
+    asker.ask(make_query("activity"), version)
     short, whole = reader.calls
     # Clips 4, 2 and 0 of five: the last of them reaches into the window's five seconds.
     assert short["queue_valid"].tolist() == [[False, False, True]]

@@ -13,9 +13,15 @@ from export.papers.detection.memsvd import ForgettingSVD, TruncatedProjection, W
 from export.papers.detection.named import make_head, make_parts
 from export.papers.detection.results import load_answers, save_answers
 from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video
-from tools.papers.detection import compared, found_truths, numbers_of, same_settings, trained
-from tools.papers.detection_log import rows_of
-from tools.papers.detection_speed import PRINTED, READ, TAKEN, cost, timed
+from tools.papers.detection import (
+    check_settings,
+    compare_heads,
+    load_or_train,
+    measure_region_recall,
+    select_activities,
+)
+from tools.papers.detection_log import make_rows
+from tools.papers.detection_speed import FOLDED, PUBLISHED, READ, measure_cost, time_calls
 
 
 def test_a_name_says_which_memories_a_head_has():
@@ -57,17 +63,17 @@ def test_a_head_is_trained_once_and_gains_are_paired(tmp_path):
     runs: dict[str, list[Ranking]] = {"none": [], "svd-4-2": []}
     for name, rankings in runs.items():
         for seed in (0, 1):
-            ranking, seconds = trained(name, seed, train, test, arguments)
-            again, none = trained(name, seed, train, test, arguments)
+            ranking, seconds = load_or_train(name, seed, train, test, arguments)
+            again, none = load_or_train(name, seed, train, test, arguments)
             assert seconds > 0 and none == 0
             assert again.average_precisions().tolist() == ranking.average_precisions().tolist()
             rankings.append(ranking)
-    text = compared(runs, ["none", "bank-3"], ["a", "b", "c"])
+    text = compare_heads(runs, ["none", "bank-3"], ["a", "b", "c"])
     gain = text["svd-4-2"]["gain"]["none"]
     assert gain[0] == pytest.approx(text["svd-4-2"]["map"][0] - text["none"]["map"][0], abs=2e-4)
     assert gain[1] <= gain[0] <= gain[2]
     assert list(text["none"]["by_activity"]) == ["a", "b", "c"] and text["none"]["gain"] == {}
-    assert found_truths(test) == 1
+    assert measure_region_recall(test) == 1
 
 
 def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_precision(tmp_path):
@@ -76,12 +82,12 @@ def test_some_activities_can_be_judged_alone_and_what_never_happens_has_no_preci
     for video in videos:
         video.truth_labels[:, 2] = False
     found = [score_video(video, rng.random(video.labels.shape)) for video in videos]
-    whole, part = Ranking(found), Ranking(found, numbers_of(["b"], ["a", "b", "c"]))
+    whole, part = Ranking(found), Ranking(found, select_activities(["b"], ["a", "b", "c"]))
     assert part.average_precisions().tolist() == [whole.average_precisions()[1]]
-    text = compared({"none": [whole]}, [], ["a", "b", "c"])["none"]["by_activity"]
-    assert list(text) == ["a", "b"] and numbers_of([], ["a", "b"]) == [0, 1]
+    text = compare_heads({"none": [whole]}, [], ["a", "b", "c"])["none"]["by_activity"]
+    assert list(text) == ["a", "b"] and select_activities([], ["a", "b"]) == [0, 1]
     with pytest.raises(LvmError, match="activities must be of a, b, got 'd'"):
-        numbers_of(["a", "d"], ["a", "b"])
+        select_activities(["a", "d"], ["a", "b"])
 
 
 def test_answers_of_other_settings_are_not_mixed(tmp_path):
@@ -97,22 +103,22 @@ def test_answers_of_other_settings_are_not_mixed(tmp_path):
     settings = {name: 1 for name in names} | {"data": tmp_path}
     asked = argparse.Namespace(output=tmp_path / "a", **settings)
     with pytest.raises(LvmError, match=r"classes.json does not exist: --data must be a data folder"):
-        same_settings(asked, "backbone 1")
+        check_settings(asked, "backbone 1")
     for name in ("classes.json", "events.jsonl", "videos.jsonl"):
         (tmp_path / name).write_text("{}")
-    same_settings(asked, "backbone 1")
-    same_settings(asked, "backbone 1")
+    check_settings(asked, "backbone 1")
+    check_settings(asked, "backbone 1")
     with pytest.raises(LvmError, match="epochs 1, not 2"):
-        same_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}), "backbone 1")
+        check_settings(argparse.Namespace(output=tmp_path / "a", **settings | {"epochs": 2}), "backbone 1")
     with pytest.raises(LvmError, match="holds answers with backbone backbone 1, not backbone 2"):
-        same_settings(asked, "backbone 2")
+        check_settings(asked, "backbone 2")
     for name in ("events.jsonl", "tracks.jsonl", "captions.jsonl"):
         before = (tmp_path / name).read_text() if (tmp_path / name).exists() else None
         (tmp_path / name).write_text("{} ")  # in place, as export.data without does
         with pytest.raises(LvmError, match="holds answers with files .*, not .*: name another --output"):
-            same_settings(asked, "backbone 1")
+            check_settings(asked, "backbone 1")
         (tmp_path / name).unlink() if before is None else (tmp_path / name).write_text(before)
-    same_settings(asked, "backbone 1")
+    check_settings(asked, "backbone 1")
 
 
 def test_a_slow_head_and_a_quick_one_are_timed_alike():
@@ -123,16 +129,16 @@ def test_a_slow_head_and_a_quick_one_are_timed_alike():
         calls[0] += 1
         now[0] += seconds / 10 if calls[0] % 20 == 0 else seconds
 
-    found = timed({("head", 10.0): lambda: call(10.0)}, 2, 1000.0, lambda: now[0])
+    found = time_calls({("head", 10.0): lambda: call(10.0)}, 2, 1000.0, lambda: now[0])
     assert found == {("head", 10.0): [pytest.approx(1e7)] * 2} and calls[0] > 200
 
 
 def test_what_is_printed_grows_with_the_window_and_a_projection_does_not():
-    near, far = (cost(32, 32, seconds) for seconds in (10.0, 160.0))
-    assert far[PRINTED]["flops"] > 8 * near[PRINTED]["flops"]
+    near, far = (measure_cost(32, 32, seconds) for seconds in (10.0, 160.0))
+    assert far[PUBLISHED]["flops"] > 8 * near[PUBLISHED]["flops"]
     # Two products with K components of width d for each of six regions, two FLOPs each.
     assert far[READ] == near[READ] == {"flops": 2 * 2 * 6 * 10 * 32, "parameters": 0}
-    assert far[TAKEN]["flops"] < far[PRINTED]["flops"] / 3
+    assert far[FOLDED]["flops"] < far[PUBLISHED]["flops"] / 3
 
 
 def test_a_log_has_one_row_for_what_goes_on_over_several_clips():
@@ -141,8 +147,8 @@ def test_a_log_has_one_row_for_what_goes_on_over_several_clips():
     probability[5:9, 0, 1], probability[5:9, 0, 2] = 0.9, 0.6  # one region, two names for it
     probability[5:9, 2, 0] = 0.4  # not sure enough
     probability[20:22, 1, 2] = 0.8
-    rows = rows_of(video, probability, 0.5, ["a", "b", "c"])
-    assert [(row.row.activity, row.row.start, row.row.end, row.at) for row in rows] == [
+    rows = make_rows(video, probability, 0.5, ["a", "b", "c"])
+    assert [(row.row.activity, row.row.start, row.row.end, row.first_t) for row in rows] == [
         ("b", 10.0, 18.0, 11.0),
         ("c", 40.0, 44.0, 41.0),
     ]

@@ -12,18 +12,18 @@ from export.bundle.writer import ModelCard
 from export.evaluation.stream_run import Model
 from export.networks.model import make_untrained
 from export.training.recipe import Optimiser
-from tests.support.bundles import copied, edited
+from tests.support.bundles import copy_bundle, edit_manifest
 from tests.support.training_models import toy_cache, toy_config
 from tools.papers.distil_sampler import (
-    above,
-    exchanged,
-    judged,
-    lacking,
-    learn,
-    lessons,
+    check_teacher,
+    drop_tokens,
     main,
-    refuse_teacher,
-    round_of,
+    make_batch,
+    measure_margins,
+    record_targets,
+    replace_sampler,
+    score_view,
+    train_student,
 )
 
 
@@ -35,7 +35,7 @@ def _card(count):
 def test_a_lesson_is_positive_for_what_is_kept_and_for_nothing_else():
     scores = np.random.default_rng(0).normal(size=90).astype(np.float32)
     valid = np.arange(90) != 7
-    far = above(scores, valid, 60)
+    far = measure_margins(scores, valid, 60)
     retained = np.argsort(-np.where(valid, scores, -np.inf))[:60]
     assert set(np.flatnonzero(far > 0)) == set(retained) and far[7] == 0
     assert np.abs(far).max() <= 3
@@ -44,16 +44,18 @@ def test_a_lesson_is_positive_for_what_is_kept_and_for_nothing_else():
 def test_relevance_is_taught_where_the_memory_is_spread():
     """What is relevant to the teacher has to be so to the student, however much of it there is."""
     scores = np.random.default_rng(0).normal(size=90).astype(np.float32)
-    far = above(scores, np.ones(90, np.bool_), 60, 0.0)
+    far = measure_margins(scores, np.ones(90, np.bool_), 60, 0.0)
     assert (np.sign(far) == np.sign(scores)).all()
     network = make_untrained(toy_config(spread=True, image_size=56), 0)
     torch.nn.init.constant_(network.sampler.score.bias, 5.0)
-    expected = lessons(Model.from_network(network, _card(network.config.activities)), toy_cache(0)).wanted
+    expected = record_targets(
+        Model.from_network(network, _card(network.config.activities)), toy_cache(0)
+    ).margin
     assert (expected >= 0).all() and (expected > 0).any()
 
 
 def test_while_the_memory_takes_everything_there_is_no_lesson():
-    assert not above(np.arange(20, dtype=np.float32), np.ones(20, np.bool_), 60).any()
+    assert not measure_margins(np.arange(20, dtype=np.float32), np.ones(20, np.bool_), 60).any()
 
 
 def test_a_view_is_the_lesson_as_if_some_tokens_had_never_been_kept():
@@ -63,7 +65,7 @@ def test_a_view_is_the_lesson_as_if_some_tokens_had_never_been_kept():
     valid[1, 200:slots] = False  # a memory that is not yet full
     features = torch.randn(2, slots + clip, 4)
     cell, novelty = torch.randint(0, 49, (2, slots + clip)), torch.rand(2, slots + clip)
-    view = lacking({"features": features, "valid": valid, "cell": cell, "novelty": novelty}, slots)
+    view = drop_tokens({"features": features, "valid": valid, "cell": cell, "novelty": novelty}, slots)
     assert (valid & ~view.there).sum(1).tolist() == [3, 2]  # a hundredth
     assert view.there[:, slots:].all() and not (view.there & ~valid).any()
     for row in range(2):
@@ -90,26 +92,26 @@ def test_scores_of_a_view_come_back_in_the_lessons_order():
         "cell": torch.zeros(2, slots + clip, dtype=torch.int64),
         "novelty": torch.zeros(2, slots + clip),
     }
-    view = lacking(batch, slots)
-    scores, _ = judged(student, view, torch.zeros(()))
+    view = drop_tokens(batch, slots)
+    scores, _ = score_view(student, view, torch.zeros(()))
     assert torch.equal(scores, batch["features"][..., 0])
 
 
 def test_a_calm_sampler_says_the_same_with_or_without_a_few_tokens(monkeypatch):
     config = toy_config(dropout=0.0, image_size=56)
     network = make_untrained(config, 0)
-    material = [lessons(Model.from_network(network, _card(config.activities)), toy_cache(0))]
+    material = [record_targets(Model.from_network(network, _card(config.activities)), toy_cache(0))]
     apart = {}
-    monkeypatch.setattr("tools.papers.distil_sampler.MISSING", 0.1)
+    monkeypatch.setattr("tools.papers.distil_sampler.DROPPED_SHARE", 0.1)
     for weight in (0.0, 3.0):
-        monkeypatch.setattr("tools.papers.distil_sampler.CALM", weight)
-        made = exchanged(network, 1, 0)
+        monkeypatch.setattr("tools.papers.distil_sampler.CONSISTENCY_WEIGHT", weight)
+        made = replace_sampler(network, 1, 0)
         optimiser = Optimiser(steps=60, learning_rate=1e-2)
-        learn(made.sampler, made.config.sampler_state, material, optimiser, 0)
-        batch, state = round_of(material, np.array([8])), torch.zeros(1, *made.config.sampler_state)
+        train_student(made.sampler, made.config.sampler_state, material, optimiser, 0)
+        batch, state = make_batch(material, np.array([8])), torch.zeros(1, *made.config.sampler_state)
         with torch.no_grad():
             one, two = (
-                judged(made.sampler, lacking(batch, config.memory_tokens), state)[0] for _ in range(2)
+                score_view(made.sampler, drop_tokens(batch, config.memory_tokens), state)[0] for _ in range(2)
             )
         apart[weight] = float((one - two).abs().mean())
     assert apart[3.0] < 0.7 * apart[0.0]
@@ -118,14 +120,14 @@ def test_a_calm_sampler_says_the_same_with_or_without_a_few_tokens(monkeypatch):
 def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():
     config = toy_config(dropout=0.0, image_size=56)
     network = make_untrained(config, 0)
-    material = [lessons(Model.from_network(network, _card(config.activities)), toy_cache(0))]
-    assert material[0].wanted.shape == (12, 110)
-    made = exchanged(network, 1, 0)
+    material = [record_targets(Model.from_network(network, _card(config.activities)), toy_cache(0))]
+    assert material[0].margin.shape == (12, 110)
+    made = replace_sampler(network, 1, 0)
     assert made.config.sampler == "s5"
     for name, value in network.reader.state_dict().items():
         assert torch.equal(made.reader.state_dict()[name], value)
     optimiser = Optimiser(steps=48, learning_rate=1e-2)
-    losses = learn(made.sampler, made.config.sampler_state, material, optimiser, 0)
+    losses = train_student(made.sampler, made.config.sampler_state, material, optimiser, 0)
     assert np.mean(losses[-12:]) < 0.7 * np.mean(losses[:12])
 
 
@@ -137,7 +139,7 @@ def test_the_new_sampler_learns_to_keep_what_the_old_one_keeps():
     ],
 )
 def test_a_teacher_that_cannot_be_exchanged_is_refused_before_anything_is_read(tmp_path, change, said):
-    bundle = edited(copied(tmp_path), lambda data: data["network"].update(change))
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda data: data["network"].update(change))
     rest = ["--data", "nowhere", "--cache", str(tmp_path / "cache"), "--output", str(tmp_path / "run")]
     with pytest.raises(LvmError, match=f"{said}.*use lvm-train with configs/training/s5.yaml"):
         main(["--bundle", str(bundle), *rest])
@@ -146,4 +148,4 @@ def test_a_teacher_that_cannot_be_exchanged_is_refused_before_anything_is_read(t
 
 @pytest.mark.parametrize("context", [(), ("svd",)])
 def test_attention_without_entries_can_teach(context):
-    refuse_teacher(toy_config(context=context), Path("bundle"))
+    check_teacher(toy_config(context=context), Path("bundle"))

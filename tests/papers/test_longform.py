@@ -244,21 +244,21 @@ def test_learning_without_labels_is_judged_with_masks_and_without(options, tmp_p
 @pytest.mark.parametrize("name", ["--steps", "--test", "--frames", "--queue", "--contrast-steps"])
 def test_rows_of_other_settings_are_not_taken_for_ours(options, tmp_path, name):
     given = longform._parser().parse_args(options)
-    longform.Ledger(given.output, longform.settings_of(given, "abc")).once("a / seed 0", lambda: [1])
+    longform.Ledger(given.output, longform.list_settings(given, "abc")).once("a / seed 0", lambda: [1])
     assert not list(tmp_path.glob("*.part"))
     for more in ([], ["--seeds", "9", "--parts", "cost"]):
         same = longform._parser().parse_args([*options, *more])
-        assert longform.Ledger(given.output, longform.settings_of(same, "abc")).rows == {"a / seed 0": [1]}
+        assert longform.Ledger(given.output, longform.list_settings(same, "abc")).rows == {"a / seed 0": [1]}
     with pytest.raises(LvmError, match="holds rows with model abc, not xyz: name another --output"):
-        longform.Ledger(given.output, longform.settings_of(given, "xyz"))
+        longform.Ledger(given.output, longform.list_settings(given, "xyz"))
     other = longform._parser().parse_args([*options, name, "7"])
     with pytest.raises(LvmError, match=f"with {name.strip('-').replace('-', '_')} .*, not 7"):
-        longform.Ledger(given.output, longform.settings_of(other, "abc"))
+        longform.Ledger(given.output, longform.list_settings(other, "abc"))
 
 
 @pytest.mark.parametrize("held", ['{"random mask / seed 0": [[1, 0, 0, 1]]}', '{"settings": 3, "rows"', "[]"])
 def test_rows_without_settings_are_refused_before_anything_is_run(options, tmp_path, held, capsys):
     (tmp_path / "found.json").write_text(held)
-    with pytest.raises(LvmError, match="with their settings, it names none: name another --output"):
+    with pytest.raises(LvmError, match="with their settings, it has none: name another --output"):
         longform.main(options)
     assert not (tmp_path / "cache").exists() and (tmp_path / "found.json").read_text() == held

@@ -21,9 +21,15 @@ from export.evaluation.run_folders import TrainedRun, save_evaluation
 from tests.evaluation.test_report import result
 from tests.support.evaluation_runs import make_run
 from tools.papers import memory_table
-from tools.papers.memory_comparison import Way, compared, table
-from tools.papers.memory_costs import _first
-from tools.papers.memory_table import Comparison, activity_of, answered_by, by_context, page
+from tools.papers.memory_comparison import MemoryVariant, compare_variants, render_table
+from tools.papers.memory_costs import _select_queries
+from tools.papers.memory_table import (
+    MemoryComparison,
+    digest_answerer,
+    group_by_context,
+    read_activity,
+    render_page,
+)
 from tools.papers.tables import main
 
 
@@ -90,11 +96,11 @@ def test_queues_cost_bytes_and_everything_costs_time(found: dict[str, Any]) -> N
 
 
 def test_the_page_has_a_row_for_each_way(found: dict[str, Any]) -> None:
-    rows = [line.split(" | ")[0] for line in page(found).splitlines() if line.startswith("| ")]
+    rows = [line.split(" | ")[0] for line in render_page(found).splitlines() if line.startswith("| ")]
     names = ["neural", "s5", "svd-novelty", "random", "fifo", "svd", "svd+text"]
     assert [row.removeprefix("| ") for row in rows if row != "| ---"][1:6] == names[:5]
-    assert sum("| 50.0 [40.0, 60.0] |" in line for line in page(found).splitlines()) == 1
-    assert len({line.count("|") for line in page(found).splitlines() if line.startswith("|")}) == 1
+    assert sum("| 50.0 [40.0, 60.0] |" in line for line in render_page(found).splitlines()) == 1
+    assert len({line.count("|") for line in render_page(found).splitlines() if line.startswith("|")}) == 1
 
 
 def test_what_was_answered_is_not_asked_again(
@@ -114,28 +120,28 @@ def test_a_seed_that_comes_twice_is_refused(
 
 
 def test_contexts_are_held_against_the_plain_one(runs: dict[str, Path]) -> None:
-    assert list(by_context([runs["text"], runs["plain"]])) == ["svd", "svd+text"]
+    assert list(group_by_context([runs["text"], runs["plain"]])) == ["svd", "svd+text"]
     with pytest.raises(LvmError, match="needs a run with the context svd"):
-        by_context([runs["text"]])
+        group_by_context([runs["text"]])
 
 
 @pytest.mark.parametrize("given", ["text", "text=somewhere"])
 def test_activity_names_context_folder_and_head(given: str) -> None:
     with pytest.raises(LvmError, match="must look like text=RESULTS:text-6-1"):
-        activity_of([given], ["text"], [])
+        read_activity([given], ["text"], [])
 
 
 def test_a_head_that_was_not_measured_is_named(tmp_path: Path) -> None:
     with pytest.raises(LvmError, match=r"detection\.json does not exist"):
-        activity_of([f"text={tmp_path}:text-6-1"], ["text"], [])
+        read_activity([f"text={tmp_path}:text-6-1"], ["text"], [])
     (tmp_path / "detection.json").write_text('{"heads": {"none": {"map": [0.5, 0.4, 0.6]}}}')
     with pytest.raises(LvmError, match="has heads none, got text-6-1"):
-        activity_of([f"text={tmp_path}:text-6-1"], ["text"], [])
+        read_activity([f"text={tmp_path}:text-6-1"], ["text"], [])
 
 
 def test_a_context_that_is_none_of_the_tables_is_named(tmp_path: Path) -> None:
     with pytest.raises(LvmError, match=r"contexts of the table are svd, svd\+text, got 'text'"):
-        activity_of([f"text={tmp_path}:text-6-1"], ["svd", "svd+text"], [])
+        read_activity([f"text={tmp_path}:text-6-1"], ["svd", "svd+text"], [])
 
 
 def _detected(folder: Path, **said: Any) -> str:
@@ -148,18 +154,18 @@ def _detected(folder: Path, **said: Any) -> str:
 
 @pytest.mark.parametrize("said", [{"classes": ["a", "b"], "asked": ["a"]}, {}])
 def test_a_precision_over_some_activities_names_them(tmp_path: Path, said: dict[str, Any]) -> None:
-    found, over = activity_of([f"text={_detected(tmp_path, **said)}"], ["text"], ["a", "b"])
+    found, over = read_activity([f"text={_detected(tmp_path, **said)}"], ["text"], ["a", "b"])
     assert (found, over) == ({"text": [0.5, 0.4, 0.6]}, ["a"])
-    found, over = activity_of([f"text={_detected(tmp_path, asked=['b', 'a'])}"], ["text"], ["a", "b", "c"])
+    found, over = read_activity([f"text={_detected(tmp_path, asked=['b', 'a'])}"], ["text"], ["a", "b", "c"])
     assert over == ["b", "a"]
     all_of_them = {"classes": ["a", "b"], "asked": ["a", "b"]}  # b never happens
-    found, over = activity_of([f"text={_detected(tmp_path, **all_of_them)}"], ["text"], [])
+    found, over = read_activity([f"text={_detected(tmp_path, **all_of_them)}"], ["text"], [])
     assert (found, over) == ({"text": [0.5, 0.4, 0.6]}, [])
 
 
 def test_the_column_says_which_activities_a_precision_is_over(found: dict[str, Any]) -> None:
-    assert found["activity_of"] == "all" and "| activity mAP, % |" in page(found)
-    some = page(found | {"activity_of": ["bag", "bag_unscanned"]})
+    assert found["activity_of"] == "all" and "| activity mAP, % |" in render_page(found)
+    some = render_page(found | {"activity_of": ["bag", "bag_unscanned"]})
     assert "| mAP of bag, bag_unscanned, % |" in some and "activity mAP" not in some
 
 
@@ -168,8 +174,8 @@ def test_precisions_of_one_column_are_over_the_same_activities(tmp_path: Path) -
     one = f"svd={_detected(tmp_path / 'one', classes=classes, asked=classes)}"
     two = f"text={_detected(tmp_path / 'two', classes=classes, asked=['a'])}"
     with pytest.raises(LvmError, match="mAP over a, the one before over a, b: write both .* same --activiti"):
-        activity_of([one, two], ["svd", "text"], classes)
-    assert len(activity_of([two, two.replace("text=", "svd=")], ["svd", "text"], classes)[0]) == 2
+        read_activity([one, two], ["svd", "text"], classes)
+    assert len(read_activity([two, two.replace("text=", "svd=")], ["svd", "text"], classes)[0]) == 2
 
 
 def test_answers_are_those_of_a_configuration_and_thresholds_too(runs: dict[str, Path]) -> None:
@@ -178,7 +184,10 @@ def test_answers_are_those_of_a_configuration_and_thresholds_too(runs: dict[str,
     thresholds = sure.card.thresholds.model_copy(update={"time_head": "bins"})
     sure = replace(sure, card=replace(sure.card, thresholds=thresholds))
     assert one.card.thresholds != thresholds
-    assert answered_by(one) == answered_by(same) and len({answered_by(r) for r in (one, slots, sure)}) == 3
+    assert (
+        digest_answerer(one) == digest_answerer(same)
+        and len({digest_answerer(r) for r in (one, slots, sure)}) == 3
+    )
 
 
 def test_answers_are_those_of_the_events_too(data: Path, tmp_path: Path) -> None:
@@ -187,34 +196,34 @@ def test_answers_are_those_of_the_events_too(data: Path, tmp_path: Path) -> None
         for file in data.iterdir():
             (tmp_path / file.name).write_bytes(file.read_bytes())
         (tmp_path / EVENTS).write_text((data / EVENTS).read_text() + more)
-        places.append(Comparison(read_data_folder(tmp_path), "test", tmp_path, tmp_path)._questions)
+        places.append(MemoryComparison(read_data_folder(tmp_path), "test", tmp_path, tmp_path)._questions)
     assert places[0] != places[1]
 
 
 def test_a_kind_of_which_there_are_few_does_not_cut_the_others() -> None:
     kinds = ["activity"] * 3 + ["time"] * 1 + ["object"] * 4
     asked = [QueryRecord.model_construct(qid=str(number), type=kind) for number, kind in enumerate(kinds)]
-    assert [one.type for one in _first(asked, 3)] == [
+    assert [one.type for one in _select_queries(asked, 3)] == [
         "activity", "time", "object", "activity", "object", "activity", "object",
     ]  # fmt: skip
 
 
-def _way(folder: Path, name: str, hits: int) -> Way:
+def make_variant(folder: Path, name: str, hits: int) -> MemoryVariant:
     """Of four queries in each of two videos, the first `hits` are right; of two events one is remembered."""
     results = [result(video, n, hit1=float(n < hits)) for video in "ab" for n in range(4)]
     events = [EventResult(video=video, seed=0, event=n, evidence=n) for video in "ab" for n in range(2)]
     save_evaluation(Evaluation(results, events), folder / name, "test", "lvm-net")
-    return Way(name, [folder / name], "lvm-net", {0: "pointer"})
+    return MemoryVariant(name, [folder / name], "lvm-net", {0: "pointer"})
 
 
 def test_gains_are_over_the_first_way(tmp_path: Path) -> None:
-    rows = compared([_way(tmp_path, "one", 2), _way(tmp_path, "two", 3)], "test")
+    rows = compare_variants([make_variant(tmp_path, "one", 2), make_variant(tmp_path, "two", 3)], "test")
     assert rows["one"]["recall_1x"]["activity"] == [0.5, 0.5, 0.5] and rows["one"]["coverage"][0] == 0.5
     assert rows["two"]["gain"]["all"] == [0.25, 0.25, 0.25] and rows["two"]["ratio"]["all"][0] == 1.5
-    lines = table("T", "", rows, {}, {}).splitlines()
+    lines = render_table("T", "", rows, {}, {}).splitlines()
     assert "| two | 75.0 [75.0, 75.0] | – | – | 75.0 [75.0, 75.0] | +25.0 [+25.0, +25.0] |" in lines[-1]
 
 
 def test_a_way_without_answers_is_named(tmp_path: Path) -> None:
     with pytest.raises(LvmError, match="s5: answers of lvm-net to split test expected"):
-        compared([Way("s5", [tmp_path], "lvm-net", {})], "test")
+        compare_variants([MemoryVariant("s5", [tmp_path], "lvm-net", {})], "test")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from tools.papers.sampler_memory import LIMITS_MB, PAPER_TOKENS, measured
+from tools.papers.sampler_memory import LIMITS_MB, PAPER_TOKENS, measure
 
 
 def test_eleven_thousand_tokens_are_scored_within_the_limit() -> None:
-    for row in measured(256, PAPER_TOKENS, 2, ("onnxruntime", "openvino")):
+    for row in measure(256, PAPER_TOKENS, 2, ("onnxruntime", "openvino")):
         assert row["peak_mb"] < LIMITS_MB[256], row

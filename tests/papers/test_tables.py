@@ -21,7 +21,7 @@ from export.evaluation.run_folders import save_evaluation
 from export.evaluation.summary import Runs, make_recall_by_seed, summarise_runs
 from tests.evaluation.test_report import result
 from tests.support.evaluation_runs import make_run
-from tools.papers.tables import frame_loads, main
+from tools.papers.tables import count_frame_loads, main
 
 
 def made_up(seed: int, hits: int) -> list[Result]:
@@ -191,7 +191,7 @@ def test_frame_loads_count_what_each_query_reads(tmp_path: Path) -> None:
     write_worlds(tmp_path, [make_world_video(4, minutes=0.5, split="test")])
     write_queries(tmp_path, rules=QueryRules(per_cell=4))
     data = read_data_folder(tmp_path)
-    found = frame_loads(data, "test", 1.0)
+    found = count_frame_loads(data, "test", 1.0)
     counts = {
         kind: sum(query.type == kind for query in data.queries) for kind in ("activity", "object", "time")
     }

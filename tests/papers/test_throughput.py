@@ -22,16 +22,16 @@ from tools.papers.throughput import (
     CACHED,
     OURS,
     Timing,
-    answer_in_turns,
-    cell_of,
-    costs,
-    lanes_of,
+    estimate_costs,
     measure,
-    stage_one,
-    summary,
+    prepare_videos,
+    summarise,
+    time_queries,
+    time_stage_1,
+    to_cell,
 )
 
-LEAST = 3
+MIN_QUERIES = 3
 
 
 @pytest.fixture(scope="module")
@@ -41,10 +41,10 @@ def timed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Timing, TrainedRun,
     write_queries(root / "data", rules=QueryRules(per_cell=3, negatives=0.0))
     run = TrainedRun.open(make_run(root / "run"))
     model = Model.from_network(run.network, run.card)
-    lanes = lanes_of(run, model, root / "data", "test", root / "cache")
+    videos = prepare_videos(run, model, root / "data", "test", root / "cache")
     network, frames = run.baseline()
-    timing = answer_in_turns(lanes, network, frames, run.config, model.backbone, LEAST, "query")
-    assert {cell_of(query) for lane in lanes for query in lane.queries} == set(timing.seconds[OURS])
+    timing = time_queries(videos, network, frames, run.config, model.backbone, MIN_QUERIES, "query")
+    assert {to_cell(query) for video in videos for query in video.queries} == set(timing.seconds[OURS])
     return timing, run, model
 
 
@@ -52,7 +52,7 @@ def test_every_cell_is_measured_as_often_as_asked_by_each_system(
     timed: tuple[Timing, TrainedRun, Model],
 ) -> None:
     for cells in timed[0].seconds.values():
-        assert Counter(map(len, cells.values())) == {LEAST: len(cells)} and cells
+        assert Counter(map(len, cells.values())) == {MIN_QUERIES: len(cells)} and cells
         assert all(second > 0 for seconds in cells.values() for second in seconds)
 
 
@@ -65,7 +65,7 @@ def test_reading_frames_costs_their_backbone_more_than_reading_tokens(
 
 
 def test_stage_one_is_the_backbone_and_more(timed: tuple[Timing, TrainedRun, Model]) -> None:
-    once, backbone = stage_one(timed[2], clips=1)
+    once, backbone = time_stage_1(timed[2], clips=1)
     assert once > 0 and backbone > 0
 
 
@@ -78,7 +78,9 @@ def known_times() -> Timing:
 
 
 def test_seconds_are_extrapolated_to_a_video_of_rest(timed: tuple[Timing, TrainedRun, Model]) -> None:
-    found = costs(known_times(), timed[1].config, once=0.1, backbone=0.05, window="query")["activity", "long"]
+    found = estimate_costs(known_times(), timed[1].config, once=0.1, backbone=0.05, window="query")[
+        "activity", "long"
+    ]
     assert found[OURS].total_s == pytest.approx(1620 * 0.1 + REST_QUERIES * 0.01)
     # A window of 30 minutes is read as one of 27: no window is longer than its video.
     assert found[BASELINE].total_s == pytest.approx(REST_QUERIES * 2.0 * 0.9)
@@ -86,19 +88,21 @@ def test_seconds_are_extrapolated_to_a_video_of_rest(timed: tuple[Timing, Traine
 
 
 def test_a_time_query_costs_alike_whatever_its_window(timed: tuple[Timing, TrainedRun, Model]) -> None:
-    found = costs(known_times(), timed[1].config, once=0.1, backbone=0.05, window="query")["time", "long"]
+    found = estimate_costs(known_times(), timed[1].config, once=0.1, backbone=0.05, window="query")[
+        "time", "long"
+    ]
     assert found[BASELINE].total_s == pytest.approx(REST_QUERIES * 2.0)
 
 
 def test_the_summary_says_how_many_times_faster(timed: tuple[Timing, TrainedRun, Model]) -> None:
-    one = summary(costs(known_times(), timed[1].config, 0.1, 0.05, "query"))["activity/long"]
+    one = summarise(estimate_costs(known_times(), timed[1].config, 0.1, 0.05, "query"))["activity/long"]
     assert one["speed_up"] == pytest.approx([2700 / 177] * 3)
     assert one["measured"] == 50 and np.isclose(one["query_ms"][OURS], 10.0)
 
 
 def test_too_few_measured_queries_are_not_extrapolated(timed: tuple[Timing, TrainedRun, Model]) -> None:
     with pytest.raises(LvmError, match="measure more queries"):
-        costs(timed[0], timed[1].config, 0.1, 0.05, "query")
+        estimate_costs(timed[0], timed[1].config, 0.1, 0.05, "query")
 
 
 def test_a_folder_without_queries_names_the_command(
@@ -106,7 +110,7 @@ def test_a_folder_without_queries_names_the_command(
 ) -> None:
     write_worlds(tmp_path, [make_world_video(4, minutes=0.2, split="test")])
     with pytest.raises(LvmError, match="run python -m export.data queries"):
-        lanes_of(timed[1], timed[2], tmp_path, "test", tmp_path / "cache")
+        prepare_videos(timed[1], timed[2], tmp_path, "test", tmp_path / "cache")
 
 
 def test_a_bundle_of_another_training_is_refused(

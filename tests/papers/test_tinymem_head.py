@@ -210,19 +210,20 @@ def test_descriptions_start_close_where_they_share_words():
 
 
 def test_every_head_of_the_tables_exists_and_has_its_tokens_counted():
-    from tools.papers.tinymem import queue_of, rows_of, tables, tokens_read
+    from tools.papers.tinymem import count_memory_tokens, list_table_heads, make_rows, parse_queue
 
-    asked = tables(6, 1)
+    asked = list_table_heads(6, 1)
     names = {name for table in asked.values() for name in table}
-    assert {name: tokens_read(name, WIDTH) for name in names if name.startswith(("tiny", "dense", "l"))} == {
+    counted = [name for name in names if name.startswith(("tiny", "dense", "l"))]
+    assert {name: count_memory_tokens(name, WIDTH) for name in counted} == {
         "layers": 0, "dense-1-1": 32, "dense-3-1": 96, "dense-6-1": 192,
         "tiny-1-1": 5, "tiny-3-1": 15, "tiny-6-1": 30, "tiny-12-1": 60, "tiny-12-5": 60,
     }  # fmt: skip
     gain = {"map": [0.5, 0.4, 0.6], "gain": {"layers": [0.1, 0.0, 0.2]}}
-    heads = {name: gain | {"memory_tokens": tokens_read(name, WIDTH)} for name in names}
-    row = rows_of(heads, asked["modalities"], ("layers", "dense-6-1"))[-1]
+    heads = {name: gain | {"memory_tokens": count_memory_tokens(name, WIDTH)} for name in names}
+    row = make_rows(heads, asked["modalities"], ("layers", "dense-6-1"))[-1]
     assert row == ["tiny-6-1", 30, 0.5, 0.4, 0.6, "+0.100 +0.000 +0.200", ""]
-    assert queue_of("8-2") == (8, 2) and "tiny-16-10" in tables(8, 2)["lengths"]
+    assert parse_queue("8-2") == (8, 2) and "tiny-16-10" in list_table_heads(8, 2)["lengths"]
     for wrong in ("8", "0-1", "8-0", "a-b", "8-2-1"):
         with pytest.raises(ArgumentTypeError, match="expected LENGTH-STRIDE such as 8-2"):
-            queue_of(wrong)
+            parse_queue(wrong)

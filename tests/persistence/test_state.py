@@ -310,14 +310,14 @@ def test_a_state_of_another_bundle_or_source_is_refused(tmp_path, changes, says)
 def test_the_model_is_its_weights_and_shapes_wherever_it_lies(tmp_path):
     from edge_runtime.config.paths import default_bundle
     from engines.bundle import Bundle
-    from tests.support.bundles import copied, edited
+    from tests.support.bundles import copy_bundle, edit_manifest
 
     shipped = model_digest(Bundle.open(default_bundle()))
-    folder = edited(copied(tmp_path), lambda d: d.update(name="else"))
+    folder = edit_manifest(copy_bundle(tmp_path), lambda d: d.update(name="else"))
     assert model_digest(Bundle.open(folder)) == shipped
-    edited(folder, lambda d: d["network"].pop("spread"))  # what is kept from now on is no other token
+    edit_manifest(folder, lambda d: d["network"].pop("spread"))  # what is kept from now on is no other token
     assert model_digest(Bundle.open(folder)) == shipped
-    edited(folder, lambda d: d["network"].update(svd_forgetting=0.5))
+    edit_manifest(folder, lambda d: d["network"].update(svd_forgetting=0.5))
     assert model_digest(Bundle.open(folder)) != shipped
 
 

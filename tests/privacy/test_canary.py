@@ -20,7 +20,7 @@ from edge_runtime.privacy.saved_settings import load_zones
 from edge_runtime.sources import read_frame_at
 from engines.fake import FakeEngine
 from tests.support import canary
-from tests.support.cameras import watching
+from tests.support.cameras import make_camera_run
 
 ROOT = Path(__file__).parents[2]
 SECONDS, SHOWN = 40, range(5, 38)
@@ -150,7 +150,7 @@ def test_thumbnails_that_are_switched_on_show_it_but_not_a_zone_and_not_when_sea
     key = Key(bytes(range(32)))
     for name, privacy, sealed in (("plain", on, None), ("zoned", hidden, None), ("sealed", on, key)):
         with StateFolder(tmp_path / name, sealed) as held:
-            watching(engines, str(video), held, privacy=privacy).run()
+            make_camera_run(engines, str(video), held, privacy=privacy).run()
         pictures = list((tmp_path / name / "thumbnails").iterdir())
         assert pictures, name
         assert bool(_holding(tmp_path / name)) == (name == "plain")
@@ -169,7 +169,7 @@ def test_what_lies_in_a_zone_is_in_no_input_no_ring_and_no_picture(video, engine
 
     backbone = FakeEngine(listening, engines.backbone.inputs, engines.backbone.outputs)
     with StateFolder(tmp_path) as held:
-        service = watching(
+        service = make_camera_run(
             replace(engines, backbone=backbone), str(video), held, privacy=PrivacySettings(zones=zones)
         )
         service.run()

@@ -24,7 +24,7 @@ from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError
-from tests.support.cameras import watching
+from tests.support.cameras import make_camera_run
 
 DEMO = "demo?size=64x48"
 WITH_PICTURES = PrivacySettings(thumbnails=ThumbnailSettings(enabled=True))
@@ -33,7 +33,7 @@ KEY = Key(bytes(range(32)))
 
 def _watched(engines, folder: Path, seconds: float = 100, key=None, privacy=WITH_PICTURES) -> None:
     with StateFolder(folder, key) as held:
-        watching(engines, DEMO, held, privacy=privacy).run(seconds)
+        make_camera_run(engines, DEMO, held, privacy=privacy).run(seconds)
 
 
 @dataclass
@@ -134,7 +134,7 @@ def test_what_is_left_resumes(engines, state, span, reset):
     output = _lvm("forget", "--state", state, "--from", span[0], "--to", span[1], *options).stdout
     assert ("emptied too and learns anew" in output) == reset
     with StateFolder(state) as held:
-        service = watching(engines, DEMO, held)
+        service = make_camera_run(engines, DEMO, held)
         assert (service.version.background.cell_means is None) == reset
         service.run(60)
     version = load_snapshot(state, engines.bundle.manifest.network).version
@@ -244,7 +244,7 @@ def test_a_sealed_state_shows_nothing_resumes_and_forgets(engines, tmp_path, mon
         with pytest.raises(StateError, match=words):
             load_snapshot(folder, key=wrong)
         with StateFolder(folder, wrong) as held, pytest.raises(StateError, match="sealed with key"):
-            watching(engines, DEMO, held)
+            make_camera_run(engines, DEMO, held)
     assert _every_byte(folder) == data
     assert "sealed with key" in _lvm("status", "--state", folder, status=2).stderr
     monkeypatch.setenv("LVM_EDGE_KEY_FILE", str(file))
@@ -257,7 +257,7 @@ def test_a_sealed_state_shows_nothing_resumes_and_forgets(engines, tmp_path, mon
 
 def test_a_damaged_sealed_snapshot_gives_way_to_the_one_before(engines, tmp_path):
     with StateFolder(tmp_path, KEY) as held:
-        service = watching(engines, DEMO, held)
+        service = make_camera_run(engines, DEMO, held)
         service.run(5)
         header = service.snapshot().header
         held.save(Snapshot(header.model_copy(update={"last_t": 77.0}), service.version))

@@ -21,7 +21,7 @@ from edge_runtime.service.runtime import Service
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
-from tests.support.cameras import watching
+from tests.support.cameras import make_camera_run
 
 DEMO = "demo?size=64x48"
 CAMERA = "rtsp://nobody.invalid/live"
@@ -59,7 +59,7 @@ def camera(engines, folder, monkeypatch):
     """A service over a live camera whose clock is 1000 s on after each pause."""
     Camera.decoded = Camera.opened = 0
     monkeypatch.setattr(service_module, "open_source", lambda *_, start, **__: Camera(start))
-    return watching(engines, CAMERA, folder)
+    return make_camera_run(engines, CAMERA, folder)
 
 
 def _wait(condition, seconds: float = 20.0):
@@ -116,7 +116,7 @@ def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
     camera.privacy.pause(True)
     camera.run(seconds=0.3)  # a live stream's clock goes on, so this ends
     assert Camera.opened == 0 and camera.version.frames == 0
-    again = watching(engines, CAMERA, folder)
+    again = make_camera_run(engines, CAMERA, folder)
     assert again.privacy.paused and load_snapshot(folder.folder).version.coverage.ongoing_note() is not None
     thread = _in_thread(again)
     time.sleep(0.2)
@@ -129,7 +129,7 @@ def test_a_restart_stays_paused_until_somebody_ends_it(camera, engines, folder):
 
 
 def test_the_configuration_can_start_it_paused(engines, folder):
-    service = watching(engines, DEMO, folder, privacy=PrivacySettings(paused=True))
+    service = make_camera_run(engines, DEMO, folder, privacy=PrivacySettings(paused=True))
     assert service.privacy.paused and load_saved_settings(folder.folder).paused
     thread = threading.Thread(target=service.run, args=(5,), daemon=True)
     thread.start()
@@ -141,7 +141,7 @@ def test_the_configuration_can_start_it_paused(engines, folder):
 
 
 def test_a_recording_stands_still_and_goes_on_bit_for_bit(engines, folder, tmp_path):
-    service = watching(engines, DEMO, folder)
+    service = make_camera_run(engines, DEMO, folder)
 
     def pause() -> None:
         if service.version.frames >= 20 and not service.privacy.paused and not paused:
@@ -152,7 +152,7 @@ def test_a_recording_stands_still_and_goes_on_bit_for_bit(engines, folder, tmp_p
     paused: list[bool] = []
     service.run(45, pause)
     with StateFolder(tmp_path / "whole") as other:
-        whole = watching(engines, DEMO, other)
+        whole = make_camera_run(engines, DEMO, other)
         whole.run(45)
     assert paused and service.version.frames == 45 and service.version.coverage.gaps == ()
     resumed, uncut = to_arrays(service.version), to_arrays(whole.version)
@@ -162,7 +162,7 @@ def test_a_recording_stands_still_and_goes_on_bit_for_bit(engines, folder, tmp_p
 def test_a_note_that_cannot_be_read_is_no_leave_to_watch(engines, folder):
     (folder.folder / FILE).write_text("{")
     with pytest.raises(LvmError, match="whether the camera was paused is unknown"):
-        watching(engines, DEMO, folder)
+        make_camera_run(engines, DEMO, folder)
 
 
 def test_by_http_with_the_right_content_type_only(engines, tmp_path):

@@ -37,7 +37,7 @@ from edge_runtime.system.logs import _LineFormatter
 from edge_runtime.system.secrets import register_secret
 from engines.errors import LvmError
 from tests.support.media import write_video
-from tools.fuzzing.small import Small, small_service
+from tools.fuzzing.small import SmallService, small_service
 
 
 @pytest.fixture(autouse=True)
@@ -228,7 +228,7 @@ def test_times_beyond_any_stream_are_refused(at):
 
 
 def test_unknown_names_are_told_their_nearest(tmp_path):
-    service = Small(tmp_path)
+    service = SmallService(tmp_path)
     with pytest.raises(QueryError, match="activity 'scna' is not known; nearest is 'scan'"):
         service.ask(parse_query('{"type": "object", "activity": "scna"}'))
     with pytest.raises(QueryError, match="product 'mlik' is not in the catalogue; nearest is 'milk'"):
@@ -236,7 +236,7 @@ def test_unknown_names_are_told_their_nearest(tmp_path):
 
 
 def test_thousands_of_classes_are_not_all_listed(tmp_path):
-    service = Small(tmp_path)
+    service = SmallService(tmp_path)
     service.asker._names = [f"class number {i}" for i in range(10_000)]
     with pytest.raises(QueryError) as caught:
         service.ask(parse_query('{"type": "object", "activity": "x"}'))

@@ -16,70 +16,70 @@ from tests.support.asking import (
     NAMES,
     NETWORK,
     FakeReader,
-    asker_of,
-    ingest_of,
-    ingested,
-    manifest_of,
-    query_of,
-    without_clock,
+    make_asker,
+    make_ingest,
+    make_manifest,
+    make_query,
+    make_version,
+    without_time_taken,
 )
 from tests.support.fakes import frames, small_network
 
 
 def test_mixed_questions_asked_together_get_the_answers_of_each_alone():
-    reader, version = FakeReader(), ingested(42)
+    reader, version = FakeReader(), make_version(42)
     queries = [
-        query_of(kind, seed=seed, activity=NAMES[seed % 3], **window)
+        make_query(kind, seed=seed, activity=NAMES[seed % 3], **window)
         for seed in range(4)
         for kind in ("activity", "object", "time")
         for window in ({}, {"from": 5, "to": 20}, {"from": 900})
     ]
-    together = asker_of(reader).ask_all(queries, version)
+    together = make_asker(reader).ask_all(queries, version)
     assert [len(call["activity"]) for call in reader.calls] == [11, 11, 2] and MAX_BATCH == 16
-    alone = [asker_of(FakeReader()).ask(query, version) for query in queries]
-    assert list(map(without_clock, together)) == list(map(without_clock, alone))
-    assert len({answer.model_dump_json() for answer in map(without_clock, together)}) > 6
+    alone = [make_asker(FakeReader()).ask(query, version) for query in queries]
+    assert list(map(without_time_taken, together)) == list(map(without_time_taken, alone))
+    assert len({answer.model_dump_json() for answer in map(without_time_taken, together)}) > 6
 
 
 def test_no_questions_are_no_answers():
-    assert asker_of(FakeReader()).ask_all([], ingested(5)) == []
+    assert make_asker(FakeReader()).ask_all([], make_version(5)) == []
 
 
 def test_an_answer_does_not_change_when_the_memory_moves_on():
-    ingest = ingest_of()
+    ingest = make_ingest()
     before = ingest.push(frames(20))
-    asker, query = asker_of(FakeReader()), query_of("time")
+    asker, query = make_asker(FakeReader()), make_query("time")
     first = asker.ask(query, before)
     after = ingest.push(frames(20, start=20))
     later = asker.ask(query, after)
     again = asker.ask(query, before)
-    assert without_clock(first) == without_clock(again) != without_clock(later)
+    assert without_time_taken(first) == without_time_taken(again) != without_time_taken(later)
     assert first.memory_version == 5 and later.memory_version == 10
-    fresh = asker_of(FakeReader())
-    assert without_clock(later) == without_clock(fresh.ask(query, after))
+    fresh = make_asker(FakeReader())
+    assert without_time_taken(later) == without_time_taken(fresh.ask(query, after))
 
 
 def test_what_an_answer_was_made_of_belongs_to_its_own_question():
-    queries = [query_of("time", activity=name) for name in NAMES]
-    version = ingested(42)
-    together = asker_of(FakeReader()).answer_with_outputs(queries, version)
+    queries = [make_query("time", activity=name) for name in NAMES]
+    version = make_version(42)
+    together = make_asker(FakeReader()).answer_with_outputs(queries, version)
     for query, told in zip(queries, together, strict=True):
         reader = FakeReader()
-        assert without_clock(told.answer) == without_clock(asker_of(reader).ask(query, version))
+        assert without_time_taken(told.answer) == without_time_taken(make_asker(reader).ask(query, version))
         alone = reader._answer(reader.calls[0])
         assert all((told.outputs[name] == alone[name][0]).all() for name in alone)
 
 
 def test_where_the_reader_was_not_run_there_are_no_outputs_and_no_spans():
-    asker = asker_of(FakeReader())
-    told = asker.answer_with_outputs([query_of("time", **{"from": 900})], ingested(42))[0]
+    asker = make_asker(FakeReader())
+    told = asker.answer_with_outputs([make_query("time", **{"from": 900})], make_version(42))[0]
     assert told.outputs == {} and asker.spans(told, "bins") == asker.spans(told, "pointer") == ()
 
 
 def test_both_heads_can_be_read_and_the_manifest_names_the_one_that_answers():
-    version, query = ingested(42), query_of("time", **{"from": 3, "to": 39.5})
+    version, query = make_version(42), make_query("time", **{"from": 3, "to": 39.5})
     for head in ("bins", "pointer"):
-        asker = asker_of(FakeReader(), time_head=head)
+        asker = make_asker(FakeReader(), time_head=head)
         told = asker.answer_with_outputs([query], version)[0]
         other = asker.spans(told, "pointer" if head == "bins" else "bins")
         assert told.answer.spans == asker.spans(told, head) != other and other
@@ -89,7 +89,7 @@ def test_both_heads_can_be_read_and_the_manifest_names_the_one_that_answers():
 
 
 def test_activities_are_ranked_and_the_first_is_the_answer():
-    answer = asker_of(FakeReader()).ask(query_of("activity"), ingested(42))
+    answer = make_asker(FakeReader()).ask(make_query("activity"), make_version(42))
     shares = [one.confidence for one in answer.activities]
     assert answer.answer == answer.activities[0].activity == "bag" and not answer.abstained
     assert shares == sorted(shares, reverse=True) and answer.confidence == shares[0]
@@ -97,9 +97,9 @@ def test_activities_are_ranked_and_the_first_is_the_answer():
 
 
 def test_boxes_have_corners_in_the_picture_at_times_of_evidence_or_between_close_ones():
-    version = ingested(42)
-    answer = asker_of(FakeReader()).ask(query_of("object"), version)
-    context = make_context(version, manifest_of().network)
+    version = make_version(42)
+    answer = make_asker(FakeReader()).ask(make_query("object"), version)
+    context = make_context(version, make_manifest().network)
     seen = set((context.tick[context.valid] / 5).tolist())
     assert answer.boxes and all(one.t in seen or one.interpolated for one in answer.boxes)
     assert all(
@@ -109,28 +109,28 @@ def test_boxes_have_corners_in_the_picture_at_times_of_evidence_or_between_close
 
 
 def test_a_window_in_which_nothing_is_remembered_gets_no_invented_box():
-    version = ingested(42)
-    kept = set((make_context(version, manifest_of().network).tick / 5).astype(int).tolist())
+    version = make_version(42)
+    kept = set((make_context(version, make_manifest().network).tick / 5).astype(int).tolist())
     empty = next(t for t in range(1, 40) if not {t - 1, t, t + 1} & kept)
     for kind in ("object", "activity", "time"):
-        answer = asker_of(FakeReader()).ask(query_of(kind, **{"from": empty, "to": empty + 0.9}), version)
+        answer = make_asker(FakeReader()).ask(make_query(kind, **{"from": empty, "to": empty + 0.9}), version)
         assert answer.abstained and answer.boxes == answer.spans == answer.evidence == ()
         assert answer.reason == "nothing is remembered of that time"
 
 
 @pytest.mark.parametrize("head", ["pointer", "bins"])
 def test_spans_lie_within_what_was_asked(head):
-    answer = asker_of(FakeReader(), time_head=head).ask(
-        query_of("time", **{"from": 3, "to": 39.5}), ingested(42)
+    answer = make_asker(FakeReader(), time_head=head).ask(
+        make_query("time", **{"from": 3, "to": 39.5}), make_version(42)
     )
     assert answer.spans and all(3 <= one.start <= one.end <= 39.5 for one in answer.spans)
     assert answer.answer == f"{answer.spans[0].start:.1f} to {answer.spans[0].end:.1f} s"
 
 
 def test_evidence_is_remembered_tokens_of_watched_time_most_telling_first():
-    version = ingested(42)
-    answer = asker_of(FakeReader()).ask(query_of("activity"), version)
-    context = make_context(version, manifest_of().network)
+    version = make_version(42)
+    answer = make_asker(FakeReader()).ask(make_query("activity"), version)
+    context = make_context(version, make_manifest().network)
     known = set(zip((context.tick / 5).tolist(), context.cell.tolist(), strict=True))
     weights = [one.weight for one in answer.evidence]
     assert len(weights) == MAX_EVIDENCE and weights == sorted(weights, reverse=True)
@@ -142,15 +142,15 @@ def test_evidence_is_remembered_tokens_of_watched_time_most_telling_first():
 
 
 def test_empty_slots_are_never_evidence():
-    answer = asker_of(FakeReader()).ask(query_of("activity"), ingested(1))
+    answer = make_asker(FakeReader()).ask(make_query("activity"), make_version(1))
     assert len(answer.evidence) == 10 and {one.t for one in answer.evidence} == {0.0}
 
 
 def test_coverage_tells_the_gaps_of_the_asked_window():
-    ingest = ingest_of()
+    ingest = make_ingest()
     ingest.push(frames(10))
     ingest.push(frames(10, start=20))
-    answer = asker_of(FakeReader()).ask(query_of("activity", **{"from": 5, "to": 25}), ingest.version)
+    answer = make_asker(FakeReader()).ask(make_query("activity", **{"from": 5, "to": 25}), ingest.version)
     assert json.loads(answer.coverage.model_dump_json()) == {
         "from": 5,
         "to": 25,
@@ -163,59 +163,63 @@ def test_coverage_tells_the_gaps_of_the_asked_window():
 )
 @pytest.mark.parametrize("kind", ["activity", "object", "time"])
 def test_time_that_nobody_watched_is_said_without_asking_the_reader(kind, window):
-    ingest, reader = ingest_of(), FakeReader()
+    ingest, reader = make_ingest(), FakeReader()
     ingest.push(frames(10))
     ingest.push(frames(10, start=20))
-    answer = asker_of(reader).ask(query_of(kind, **window), ingest.version)
+    answer = make_asker(reader).ask(make_query(kind, **window), ingest.version)
     assert answer.abstained and answer.answer == answer.reason == "nobody was watching at that time"
     assert answer.confidence == 0 and reader.calls == [] and answer.evidence == ()
 
 
 def test_before_the_first_frame_nobody_has_watched():
-    answer = asker_of(FakeReader()).ask(query_of("object"), empty_version(NETWORK))
+    answer = make_asker(FakeReader()).ask(make_query("object"), empty_version(NETWORK))
     assert answer.abstained and answer.coverage.start is None and answer.coverage.end is None
 
 
 def test_watched_time_of_which_nothing_is_remembered_is_said():
     network = small_network(recency_tokens=0)
     reader = FakeReader(network)
-    answer = asker_of(reader, network).ask(query_of("object"), ingested(2, network))
+    answer = make_asker(reader, network).ask(make_query("object"), make_version(2, network))
     assert answer.reason == "nothing is remembered of that time" and answer.abstained and reader.calls == []
 
 
 @pytest.mark.parametrize("kind", ["activity", "object", "time"])
 def test_below_the_threshold_of_presence_it_was_not_seen(kind):
-    asker = asker_of(FakeReader(presence=-3.0), presence=0.5)
-    answer = asker.ask(query_of(kind), ingested(42))
+    asker = make_asker(FakeReader(presence=-3.0), presence=0.5)
+    answer = asker.ask(make_query(kind), make_version(42))
     assert answer.abstained and answer.answer == answer.reason == "what was asked was not seen"
-    assert not asker_of(FakeReader(presence=3.0), presence=0.5).ask(query_of(kind), ingested(42)).abstained
+    assert (
+        not make_asker(FakeReader(presence=3.0), presence=0.5)
+        .ask(make_query(kind), make_version(42))
+        .abstained
+    )
 
 
 def test_confidences_are_scaled_as_the_manifest_says_and_keep_their_order():
-    version, one = ingested(42), Scaling(a=0.5, b=-1.0)
+    version, one = make_version(42), Scaling(a=0.5, b=-1.0)
     for kind, scaling in (("activity", "activity_scaling"), ("object", "presence_scaling")):
-        plain = asker_of(FakeReader()).ask(query_of(kind), version)
-        scaled = asker_of(FakeReader(), **{scaling: one}).ask(query_of(kind), version)
+        plain = make_asker(FakeReader()).ask(make_query(kind), version)
+        scaled = make_asker(FakeReader(), **{scaling: one}).ask(make_query(kind), version)
         odds = np.log(plain.confidence / (1 - plain.confidence))
         assert scaled.confidence == pytest.approx(1 / (1 + np.exp(-(0.5 * odds - 1.0))), abs=1e-4)
         assert scaled.activities == () or scaled.activities[0].activity == plain.activities[0].activity
-    plain = asker_of(FakeReader()).ask(query_of("time"), version).spans
-    scaled = asker_of(FakeReader(), span_scaling=one).ask(query_of("time"), version).spans
+    plain = make_asker(FakeReader()).ask(make_query("time"), version).spans
+    scaled = make_asker(FakeReader(), span_scaling=one).ask(make_query("time"), version).spans
     assert [span.start for span in scaled] == [span.start for span in plain]
     odds = np.log(plain[0].confidence / (1 - plain[0].confidence))
     assert scaled[0].confidence == pytest.approx(1 / (1 + np.exp(-(0.5 * odds - 1.0))), abs=1e-4)
 
 
 def test_the_threshold_of_presence_is_one_of_the_scaled_probability():
-    version = ingested(42)
-    asker = asker_of(FakeReader(presence=2.0), presence=0.5, presence_scaling=Scaling(a=1.0, b=-3.0))
-    assert asker.ask(query_of("object"), version).abstained
+    version = make_version(42)
+    asker = make_asker(FakeReader(presence=2.0), presence=0.5, presence_scaling=Scaling(a=1.0, b=-3.0))
+    assert asker.ask(make_query("object"), version).abstained
 
 
 def test_an_untrained_bundle_marks_every_answer():
-    asker = asker_of(FakeReader(), trained=False)
-    for query in (query_of("activity"), query_of("activity", **{"from": 900})):
-        answer = asker.ask(query, ingested(42))
+    asker = make_asker(FakeReader(), trained=False)
+    for query in (make_query("activity"), make_query("activity", **{"from": 900})):
+        answer = asker.ask(query, make_version(42))
         assert not answer.trained and answer.answer.endswith("(untrained bundle: without meaning)")
 
 
@@ -225,13 +229,13 @@ def test_an_untrained_bundle_marks_every_answer():
 )
 def test_an_unknown_activity_names_the_nearest(wrong, nearest):
     with pytest.raises(QueryError, match=f"nearest is '{nearest}', all: scan, bag, Return_Shelf"):
-        asker_of(FakeReader()).ask(query_of("object", activity=wrong), ingested(5))
+        make_asker(FakeReader()).ask(make_query("object", activity=wrong), make_version(5))
 
 
 def test_an_unknown_activity_of_any_letters_is_one_short_sentence():
     for name in ("é" * 200, "\n", " ", "x" * 200):
         with pytest.raises(QueryError) as caught:
-            asker_of(FakeReader()).ask(query_of("object", activity=name), ingested(5))
+            make_asker(FakeReader()).ask(make_query("object", activity=name), make_version(5))
         assert str(caught.value).isprintable() and len(str(caught.value)) < 200
 
 
@@ -240,12 +244,12 @@ def test_a_product_without_a_catalogue_is_one_sentence():
     with pytest.raises(
         QueryError, match="product 'milk' is not in the catalogue; no catalogue is configured"
     ):
-        asker_of(FakeReader()).ask(query, ingested(5))
+        make_asker(FakeReader()).ask(query, make_version(5))
 
 
 @pytest.mark.parametrize("presence, word, lines", [(-5.0, "  at best ", 1), (5.0, "  or ", 4)])
 def test_what_was_not_seen_is_printed_with_its_best_time_alone(presence, word, lines, capsys):
-    answer = asker_of(FakeReader(presence=presence), presence=0.5).ask(query_of("time"), ingested(42))
+    answer = make_asker(FakeReader(presence=presence), presence=0.5).ask(make_query("time"), make_version(42))
     assert len(answer.spans) == 5 and answer.abstained == (presence < 0)
     print_answer(answer, as_json=False)
     out = capsys.readouterr().out.splitlines()

@@ -20,9 +20,9 @@ from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.fake import FakeEngine
-from tests.support.bundles import copied, edited
-from tests.support.held_up import timed
+from tests.support.bundles import copy_bundle, edit_manifest
 from tests.support.media import write_video
+from tests.support.stalls import timed
 
 DEMO = "demo?size=64x48"
 WHERE = parse_query('{"type": "object", "activity": "scan"}')
@@ -317,7 +317,9 @@ def test_another_source_or_sampler_or_bundle_on_the_same_state_is_refused(open_c
         open_camera("mine", "demo?seed=4")
     with pytest.raises(StateError, match="made with sampler neural, not fifo"):
         open_camera("mine", sampler="fifo")
-    bundle = Bundle.open(edited(copied(tmp_path), lambda d: d["network"].update(svd_forgetting=0.5)))
+    bundle = Bundle.open(
+        edit_manifest(copy_bundle(tmp_path), lambda d: d["network"].update(svd_forgetting=0.5))
+    )
     other = Engines(bundle, engines.choice, engines.backbone, engines.sampler, engines.reader)
     with StateFolder(tmp_path / "mine") as folder, pytest.raises(StateError, match="another bundle"):
         _camera(other, DEMO, folder)

@@ -10,14 +10,14 @@ from edge_runtime.persistence import Header, StateError, check_owner, is_same_so
 from edge_runtime.service.camera_settings import CameraSettings, make_camera_settings, make_source_settings
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError
-from tests.support.cameras import Told, fake_engines
+from tests.support.cameras import ScriptedSource, fake_engines
 
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path, monkeypatch):
     monkeypatch.setenv("LVM_EDGE_STATE", str(tmp_path / "states"))
     monkeypatch.setattr(
-        module, "open_source", lambda spec, *, sample_fps, start, settings: Told(9, start=start)
+        module, "open_source", lambda spec, *, sample_fps, start, settings: ScriptedSource(9, start=start)
     )
 
 
@@ -189,7 +189,7 @@ def test_a_live_camera_keeps_its_memory_by_its_name_when_its_address_changes(wri
     monkeypatch.setattr(
         module,
         "open_source",
-        lambda spec, *, sample_fps, start, settings: Told(int(start) + 4, live=True, start=start),
+        lambda spec, *, sample_fps, start, settings: ScriptedSource(int(start) + 4, live=True, start=start),
     )
     text = f"state: {{directory: {tmp_path}/d}}\ncameras: {{lane: {{source: %s}}%s}}"
     _remember(make_camera_settings(written(text % ("rtsp://a/1", "")))["lane"])

@@ -18,7 +18,7 @@ from edge_runtime.sources.video import VideoFile
 from tests.support.media import write_video
 from tools.fakes.http_camera import HttpServer
 from tools.fakes.rtsp_camera import RtspServer
-from tools.fakes.source_watcher import Watch
+from tools.fakes.source_watcher import SourceReader
 
 RECONNECTS = 10
 QUICK = Supervision(first_wait_s=0.01, max_wait_s=0.02)
@@ -74,7 +74,7 @@ def test_reconnecting_to_a_real_camera_leaves_nothing_behind(kind):
             relay = stack.enter_context(HttpServer())
             url, end = f"{relay.url}/mjpeg", relay.break_once
         stack.enter_context(without_collector())
-        watch = stack.enter_context(Watch(open_source(url, sample_fps=25.0, settings=QUICK)))
+        watch = stack.enter_context(SourceReader(open_source(url, sample_fps=25.0, settings=QUICK)))
         watch.wait_frames(3, 20)
         marks = []
         for count in range(1, RECONNECTS + 1):

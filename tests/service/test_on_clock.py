@@ -18,7 +18,7 @@ from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError
-from tests.support.cameras import Told
+from tests.support.cameras import ScriptedSource
 
 NOON = datetime(2026, 11, 22, 12, 0, 0).timestamp()
 WHERE = '{"type": "object", "activity": "scan"}'
@@ -27,7 +27,9 @@ WHERE = '{"type": "object", "activity": "scan"}'
 @pytest.fixture
 def live(tmp_path, monkeypatch, engines):
     monkeypatch.setattr(
-        camera_run, "open_source", lambda spec, *, sample_fps, start, settings: Told(10, start=start)
+        camera_run,
+        "open_source",
+        lambda spec, *, sample_fps, start, settings: ScriptedSource(10, start=start),
     )
     with Service(engines) as service:
         service.add(CameraSettings("rtsp://10.0.0.1/x", tmp_path / "door", "door"))

@@ -16,8 +16,15 @@ from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 from engines.fake import FakeEngine
-from tests.support.cameras import Hanging, Running, Told, fake_engines, same, two_seconds
-from tests.support.held_up import timed
+from tests.support.cameras import (
+    Hanging,
+    ScriptedSource,
+    ServiceThread,
+    equal_versions,
+    fake_engines,
+    stop_limit_s,
+)
+from tests.support.stalls import timed
 
 LIVE = "rtsp://user:secret@{}/live"
 
@@ -28,7 +35,7 @@ LIVE = "rtsp://user:secret@{}/live"
 def test_each_camera_remembers_what_it_would_have_remembered_alone(watch, settings, sources, tmp_path):
     counts = {"a": 70, "b": 45, "c": 33}
     for name, count in counts.items():
-        sources[name] = lambda start, count=count: Told(count, start=start)
+        sources[name] = lambda start, count=count: ScriptedSource(count, start=start)
     alone = {}
     for name in counts:
         service = watch()
@@ -43,24 +50,24 @@ def test_each_camera_remembers_what_it_would_have_remembered_alone(watch, settin
     for name, count in counts.items():
         camera = together.camera(name)
         assert camera.version.frames == camera.header.seen == count and camera.condition == "ended"
-        assert same(camera.version, alone[name])
+        assert equal_versions(camera.version, alone[name])
         saved = load_snapshot(tmp_path / "together" / name)
-        assert same(saved.version, alone[name]) and saved.header.ended
+        assert equal_versions(saved.version, alone[name]) and saved.header.ended
 
 
 @timed
 def test_a_run_ends_when_the_last_file_has_ended_and_stays_when_told(watch, settings, sources):
-    sources["short"] = lambda start: Told(9, start=start)
-    sources["long"] = lambda start: Told(30, start=start, before=lambda k: time.sleep(0.005))
+    sources["short"] = lambda start: ScriptedSource(9, start=start)
+    sources["long"] = lambda start: ScriptedSource(30, start=start, before=lambda k: time.sleep(0.005))
     service = watch()
     service.add(settings("short"))
     service.add(settings("long"))
     service.run()
     assert [camera.version.frames for camera in service.cameras.values()] == [9, 30]
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     time.sleep(0.3)
     assert running._thread.is_alive()
-    assert running.stop() < two_seconds() and running.error is None
+    assert running.stop() < stop_limit_s() and running.error is None
 
 
 @pytest.mark.parametrize("error", [LvmError("the cable is out"), ZeroDivisionError("a bug")])
@@ -69,8 +76,8 @@ def test_a_camera_that_fails_ends_no_other_and_is_told_at_the_end(watch, setting
         if k == 10:
             raise error
 
-    sources["bad"] = lambda start: Told(60, start=start, before=fails)
-    sources["good"] = lambda start: Told(60, start=start, before=lambda k: time.sleep(0.002))
+    sources["bad"] = lambda start: ScriptedSource(60, start=start, before=fails)
+    sources["good"] = lambda start: ScriptedSource(60, start=start, before=lambda k: time.sleep(0.002))
     service = watch()
     service.add(settings("bad"))
     service.add(settings("good"))
@@ -90,10 +97,10 @@ def test_a_camera_that_hangs_in_its_driver_delays_nobody_and_not_the_end(
     spec = LIVE.format("hangs") if live else "hangs"
     sources[spec] = lambda start: hanging
     for name in ("one", "two", "three"):
-        sources[name] = lambda start: Told(40, start=start)
+        sources[name] = lambda start: ScriptedSource(40, start=start)
     service = watch()
     service.add(settings("hangs", spec))
-    running = Running(service)
+    running = ServiceThread(service)
     assert hanging.reached.wait(10)
     for name in ("one", "two", "three"):
         service.add(settings(name))
@@ -105,7 +112,7 @@ def test_a_camera_that_hangs_in_its_driver_delays_nobody_and_not_the_end(
     running.stop()
     left = dict(service.cameras)
     service.__exit__(None, None, None)
-    assert time.monotonic() - began < two_seconds()
+    assert time.monotonic() - began < stop_limit_s()
     frames = left["hangs"].version.frames
     assert 1 <= frames <= 33 and load_snapshot(tmp_path / "hangs").version.frames == frames
     before = (tmp_path / "hangs" / "memory.state").read_bytes()
@@ -127,11 +134,11 @@ def test_many_files_at_a_slow_engine_are_stopped_at_once(watch, settings, source
     service = watch(replace(engines, backbone=backbone))
     for number in range(16):
         name = f"file{number}"
-        sources[name] = lambda start: Told(10**6, start=start)
+        sources[name] = lambda start: ScriptedSource(10**6, start=start)
         service.add(settings(name))
-    running = Running(service)
+    running = ServiceThread(service)
     running.until(lambda: all(camera.version.frames for camera in service.cameras.values()), "their frames")
-    assert running.stop() < two_seconds()
+    assert running.stop() < stop_limit_s()
     for camera in service.cameras.values():
         assert camera.condition == "stopped" and camera.drop_counter.by_reason[FAULT] == 0
         assert load_snapshot(camera.folder.folder).version.frames == camera.version.frames
@@ -141,12 +148,12 @@ def test_many_files_at_a_slow_engine_are_stopped_at_once(watch, settings, source
 
 
 def test_a_paused_file_goes_on_as_if_it_had_not_been_paused(watch, settings, sources, tmp_path):
-    sources["file"] = lambda start: Told(60, start=start, before=lambda k: time.sleep(0.003))
-    sources["other"] = lambda start: Told(400, start=start, before=lambda k: time.sleep(0.003))
+    sources["file"] = lambda start: ScriptedSource(60, start=start, before=lambda k: time.sleep(0.003))
+    sources["other"] = lambda start: ScriptedSource(400, start=start, before=lambda k: time.sleep(0.003))
     service = watch()
     service.add(settings("file"))
     service.add(settings("other"))
-    running = Running(service)
+    running = ServiceThread(service)
     camera, other = service.camera("file"), service.camera("other")
     running.until(lambda: camera.version.frames >= 8, "8 frames")
     service.pause("file")
@@ -161,21 +168,21 @@ def test_a_paused_file_goes_on_as_if_it_had_not_been_paused(watch, settings, sou
     whole = watch()
     whole.add(CameraSettings("file", tmp_path / "whole", "file"))
     whole.run()
-    assert same(whole.camera("file").version, camera.version)
+    assert equal_versions(whole.camera("file").version, camera.version)
 
 
 def test_a_paused_live_camera_gives_its_source_back_and_leaves_a_gap(watch, settings, sources):
-    opened: list[Told] = []
+    opened: list[ScriptedSource] = []
     at = [0]
 
     def live(start):
-        opened.append(Told(10**6, live=True, start=at[0], before=lambda k: time.sleep(0.01)))
+        opened.append(ScriptedSource(10**6, live=True, start=at[0], before=lambda k: time.sleep(0.01)))
         return opened[-1]
 
     sources[LIVE.format("a")] = live
     service = watch()
     service.add(settings("lane", LIVE.format("a")))
-    running = Running(service)
+    running = ServiceThread(service)
     camera = service.camera()
     running.until(lambda: camera.version.frames >= 5, "5 frames")
     service.pause()
@@ -191,19 +198,19 @@ def test_a_paused_live_camera_gives_its_source_back_and_leaves_a_gap(watch, sett
 
 def test_cameras_come_and_go_and_the_others_keep_what_they_have(watch, settings, sources, tmp_path):
     for name in ("stays", "goes", "comes"):
-        sources[name] = lambda start: Told(10**6, start=start, before=lambda k: time.sleep(0.002))
+        sources[name] = lambda start: ScriptedSource(10**6, start=start, before=lambda k: time.sleep(0.002))
     service = watch()
     service.add(settings("stays"))
     service.add(settings("goes"))
-    running = Running(service)
+    running = ServiceThread(service)
     running.until(lambda: service.camera("goes").version.frames >= 8, "8 frames")
     gone = service.camera("goes")
     service.remove("goes")
     assert list(service.cameras) == ["stays"] and gone.condition == "stopped"
-    assert same(load_snapshot(tmp_path / "goes").version, gone.version)
+    assert equal_versions(load_snapshot(tmp_path / "goes").version, gone.version)
     service.add(settings("comes"))
     service.add(settings("goes"))
-    assert same(service.camera("goes").resumed.version, gone.version)
+    assert equal_versions(service.camera("goes").resumed.version, gone.version)
     running.until(
         lambda: (
             service.camera("goes").version.frames > gone.version.frames
@@ -217,12 +224,12 @@ def test_cameras_come_and_go_and_the_others_keep_what_they_have(watch, settings,
 
 def test_a_live_camera_that_moves_to_another_address_keeps_its_memory(watch, settings, sources, tmp_path):
     for host, first in (("old", 0), ("new", 1000)):
-        sources[LIVE.format(host)] = lambda start, first=first: Told(
+        sources[LIVE.format(host)] = lambda start, first=first: ScriptedSource(
             10**6, live=True, start=first, before=lambda k: time.sleep(0.005)
         )
     service = watch()
     service.add(settings("lane", LIVE.format("old")))
-    running = Running(service)
+    running = ServiceThread(service)
     camera = service.camera()
     running.until(lambda: camera.version.frames >= 8, "8 frames")
     service.change(replace(camera.settings, source=LIVE.format("new")))
@@ -249,7 +256,7 @@ def test_what_would_need_another_memory_is_refused_in_a_sentence(watch, settings
 
 def test_applying_a_configuration_changes_only_what_differs(watch, settings, sources):
     for name in "abc":
-        sources[name] = lambda start: Told(10**6, start=start, before=lambda k: time.sleep(0.005))
+        sources[name] = lambda start: ScriptedSource(10**6, start=start, before=lambda k: time.sleep(0.005))
     service = watch()
     a, b = service.add(settings("a")), service.add(settings("b"))
     problems = service.apply([settings("a"), settings("c"), settings("x", "x", sampler="best")])
@@ -272,19 +279,19 @@ def test_the_panel_says_why_a_camera_is_not_watched_yet(watch, settings, watched
 
 
 def test_applying_the_configuration_again_tries_a_failed_camera_again(watch, settings, sources):
-    sources["a"] = lambda start: Told(10**6, start=start, before=lambda k: time.sleep(0.005))
-    sources["b"] = lambda start: Told(5, before=lambda k: [][0])
+    sources["a"] = lambda start: ScriptedSource(10**6, start=start, before=lambda k: time.sleep(0.005))
+    sources["b"] = lambda start: ScriptedSource(5, before=lambda k: [][0])
     service = watch()
     service.add(settings("a"))
     service.add(settings("b"))
-    running = Running(service)
+    running = ServiceThread(service)
     running.until(lambda: service.camera_error("b"), "the failure")
     console = Console(file=io.StringIO(), width=120)
     console.print(Panel(service))
     shown = console.file.getvalue()
     assert "2 cameras" in shown and "b: list index out of range" in shown and "running" in shown
     a = service.camera("a")
-    sources["b"] = lambda start: Told(5, start=start)
+    sources["b"] = lambda start: ScriptedSource(5, start=start)
     assert service.apply([settings("a"), settings("b")]) == []
     running.until(lambda: service.camera("b").condition == "ended", "the second try")
     running.stop()

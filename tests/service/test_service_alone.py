@@ -12,7 +12,7 @@ from edge_runtime.persistence import load_snapshot
 from edge_runtime.query.schema import parse_request
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
-from tests.support.cameras import Running, Told, same, two_seconds
+from tests.support.cameras import ScriptedSource, ServiceThread, equal_versions, stop_limit_s
 
 LIVE = "rtsp://user:secret@{}/live"
 
@@ -29,7 +29,7 @@ def _failing_once(opened: list[float]):
             if len(opened) == 1 and k == first + 3:
                 raise ZeroDivisionError("a bug")
 
-        return Told(10**6, live=True, start=start, before=before)
+        return ScriptedSource(10**6, live=True, start=start, before=before)
 
     return live
 
@@ -42,21 +42,21 @@ def test_where_a_run_stays_a_live_camera_that_failed_is_watched_again(
     sources[LIVE.format("a")] = _failing_once(opened)
     service = watch()
     camera = service.add(settings("lane", LIVE.format("a"), patient=True))
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     running.until(lambda: camera.version.frames >= 8, "8 frames")
     assert len(opened) == 2 and service.camera_error("lane") is None and camera.condition == "running"
     running.stop()
     assert running.error is None and "ZeroDivisionError: a bug" in caplog.text
-    assert same(load_snapshot(camera.folder.folder).version, camera.version)
+    assert equal_versions(load_snapshot(camera.folder.folder).version, camera.version)
 
 
 def test_a_stop_does_not_wait_for_a_camera_that_waits(watch, settings, sources):
     sources[LIVE.format("a")] = _failing_once([])
     service = watch()
     camera = service.add(settings("lane", LIVE.format("a"), patient=True))
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     running.until(lambda: camera.condition == "failed", "the failure")
-    assert running.stop() < two_seconds() and str(running.error) == "a bug"
+    assert running.stop() < stop_limit_s() and str(running.error) == "a bug"
 
 
 def test_where_a_run_stays_the_failure_of_its_only_camera_is_told_when_it_fails(
@@ -65,10 +65,10 @@ def test_where_a_run_stays_the_failure_of_its_only_camera_is_told_when_it_fails(
     def fails(k):
         raise LvmError("the cable is out")
 
-    sources["a"] = lambda start: Told(9, before=fails)
+    sources["a"] = lambda start: ScriptedSource(9, before=fails)
     service = watch()
     service.add(settings("a"))
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     running.until(lambda: "camera a failed: the cable is out" in caplog.text, "the sentence")
     running.stop()
     assert str(running.error) == "the cable is out"
@@ -83,7 +83,7 @@ def test_a_thumbnail_that_is_too_old_goes_in_a_pause_too(watch, settings, tmp_pa
     old.write_bytes(b"")
     new.write_bytes(b"")
     os.utime(old, (0, time.time() - 2 * 86_400))
-    running = Running(service)
+    running = ServiceThread(service)
     running.until(lambda: not old.exists(), "its end")
     running.stop()
     assert new.exists()
@@ -95,12 +95,12 @@ def test_a_jump_of_the_wall_clock_during_a_pause_tears_no_gap(watch, settings, s
 
     def live(start):
         begun.append(start)
-        return Told(10**6, live=True, start=start, before=lambda k: time.sleep(0.01))
+        return ScriptedSource(10**6, live=True, start=start, before=lambda k: time.sleep(0.01))
 
     sources[LIVE.format("a")] = live
     service = watch()
     camera = service.add(settings("lane", LIVE.format("a")))
-    running, real = Running(service), time.time
+    running, real = ServiceThread(service), time.time
     running.until(lambda: camera.version.frames >= 5, "5 frames")
     service.pause()
     running.until(lambda: camera.condition == "paused", "the pause")
@@ -132,10 +132,10 @@ def test_of_many_who_remove_a_camera_one_does_and_the_others_are_told(watch, set
 
 
 def test_a_camera_that_is_removed_and_cannot_be_saved_is_told(watch, settings, sources, caplog):
-    sources["a"] = lambda start: Told(10**6, start=start, before=lambda k: time.sleep(0.002))
+    sources["a"] = lambda start: ScriptedSource(10**6, start=start, before=lambda k: time.sleep(0.002))
     service = watch()
     camera = service.add(settings("a"))
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     running.until(lambda: camera.version.frames >= 8, "8 frames")
 
     def full(path):
@@ -153,7 +153,7 @@ def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
 ):
     monkeypatch.setattr("edge_runtime.service.runtime.RETRY_WAIT_S", (0.01, 0.02))
     for name in ("lane", "door"):
-        sources[LIVE.format(name)] = lambda start: Told(
+        sources[LIVE.format(name)] = lambda start: ScriptedSource(
             10**6, live=True, start=start, before=lambda k: time.sleep(0.002)
         )
     service = watch()
@@ -163,7 +163,7 @@ def test_a_camera_whose_folder_cannot_be_used_yet_is_taken_in_later(
     assert "cannot be written" in str(service.pending.try_add(late))
     with pytest.raises(QueryError, match="^door is not watched yet: "):  # nothing lasts yet
         service.camera("door")
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     running.until(lambda: service.cameras["lane"].version.frames >= 3, "frames of the other")
     assert list(service.pending.errors) == ["door"] and "door" not in service.cameras
     with pytest.raises(QueryError, match="^door is not watched yet and is tried again: "):

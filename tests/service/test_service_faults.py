@@ -11,7 +11,7 @@ from edge_runtime.service.camera_health import FAULT
 from edge_runtime.service.status import make_camera_status
 from engines.errors import EngineFault
 from engines.fake import FakeEngine
-from tests.support.cameras import Running, Told, fake_engines, same
+from tests.support.cameras import ScriptedSource, ServiceThread, equal_versions, fake_engines
 
 LIVE = "rtsp://user:secret@{}/live"
 
@@ -38,7 +38,7 @@ class Faulty:
 
 
 def test_a_fault_costs_nothing_when_the_second_try_works(watch, settings, sources):
-    sources["a"] = lambda start: Told(40, start=start)
+    sources["a"] = lambda start: ScriptedSource(40, start=start)
     service = watch(Faulty(lambda call: call % 4 == 1).engines)
     service.add(settings("a", sampler="svd-novelty"))
     service.run()
@@ -53,7 +53,7 @@ def test_a_fault_costs_nothing_when_the_second_try_works(watch, settings, source
 
 @pytest.mark.parametrize("first", [0, 3, 4])
 def test_a_batch_that_fails_twice_is_a_gap_and_counted(watch, settings, sources, first):
-    sources["a"] = lambda start: Told(100, start=start)
+    sources["a"] = lambda start: ScriptedSource(100, start=start)
     service = watch(Faulty(lambda call: call in (first, first + 1)).engines)
     service.add(settings("a", sampler="svd-novelty"))
     service.run()
@@ -67,7 +67,7 @@ def test_a_batch_that_fails_twice_is_a_gap_and_counted(watch, settings, sources,
 
 def test_engines_that_fail_for_good_are_loaded_again_and_every_camera_goes_on(watch, settings, sources):
     for name in ("a", "b"):
-        sources[name] = lambda start: Told(100, start=start)
+        sources[name] = lambda start: ScriptedSource(100, start=start)
     broken = Faulty(lambda call: call >= 6)
     service = watch(broken.engines, load=fake_engines)
     service.add(settings("a", sampler="svd-novelty"))
@@ -84,7 +84,7 @@ def test_engines_that_fail_for_good_are_loaded_again_and_every_camera_goes_on(wa
 
 
 def test_a_sampler_that_fails_loses_its_batch_and_not_the_clip(watch, settings, sources):
-    sources["a"] = lambda start: Told(130, start=start)
+    sources["a"] = lambda start: ScriptedSource(130, start=start)
     engines, calls = fake_engines(), []
 
     def score(feeds):
@@ -109,7 +109,7 @@ def test_a_sampler_that_fails_loses_its_batch_and_not_the_clip(watch, settings, 
 def test_a_full_disk_ends_no_watching_and_is_said_while_it_lasts(watch, settings, sources):
     said: list[list[str]] = []
     full = [True]
-    sources["a"] = lambda start: Told(40, start=start, before=seen)
+    sources["a"] = lambda start: ScriptedSource(40, start=start, before=seen)
     service = watch()
     camera = service.add(settings("a", save_interval_s=0))
     create = camera.folder.disk.create
@@ -134,7 +134,9 @@ def test_a_frame_whose_camera_failed_while_no_snapshot_fits_is_in_the_journal(
 ):
     monkeypatch.setattr("edge_runtime.service.runtime.RETRY_WAIT_S", (0.01, 0.02))
     spec, faults = LIVE.format("a"), []
-    sources[spec] = lambda start: Told(10**6, live=True, start=start, before=lambda k: time.sleep(0.002))
+    sources[spec] = lambda start: ScriptedSource(
+        10**6, live=True, start=start, before=lambda k: time.sleep(0.002)
+    )
     service = watch()
     camera = service.add(settings("a", spec, patient=True))
 
@@ -148,15 +150,15 @@ def test_a_frame_whose_camera_failed_while_no_snapshot_fits_is_in_the_journal(
             raise RuntimeError("a bug, after the frame was taken and before it was kept")
 
     camera.privacy.thumbnails.update = fails_once
-    running = Running(service, stay=True)
+    running = ServiceThread(service, stay=True)
     running.until(lambda: camera.version.frames >= 9, "9 frames")
     running.stop()
     assert faults and "cannot be saved" in str(running.error)
-    assert same(load_snapshot(camera.folder.folder).version, camera.version)
+    assert equal_versions(load_snapshot(camera.folder.folder).version, camera.version)
 
 
 def test_whoever_subscribes_is_told_each_change_of_a_cameras_condition(watch, settings, sources):
-    sources["lane1"] = lambda start: Told(9, start=start)
+    sources["lane1"] = lambda start: ScriptedSource(9, start=start)
     service = watch()
     service.add(settings("lane1"))
     with service.events.subscribe() as told:

@@ -10,8 +10,8 @@ from edge_runtime.interfaces.startup import component_lifespan
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
-from tests.support.broker import Broker, need_mosquitto, retained, until
-from tests.support.cameras import Told, fake_engines
+from tests.support.broker import Broker, need_mosquitto, read_retained, wait_until
+from tests.support.cameras import ScriptedSource, fake_engines
 
 
 def wanted(mqtt: dict, **more) -> Config:
@@ -21,7 +21,7 @@ def wanted(mqtt: dict, **more) -> Config:
 
 @pytest.fixture
 def service(tmp_path):
-    with Service(fake_engines(), opener=lambda spec, **_: Told(5)) as one:
+    with Service(fake_engines(), opener=lambda spec, **_: ScriptedSource(5)) as one:
         one.add(CameraSettings("demo", tmp_path / "state", "lane1"))
         yield one
 
@@ -35,18 +35,20 @@ def test_another_broker_is_told_instead_and_one_that_cannot_be_leaves_it_as_it_w
         here = {"enabled": True, "host": "127.0.0.1", "port": one.port, "client_id": "me"}
         there = here | {"port": other.port}
         with component_lifespan(Run(service, wanted(here))) as run:
-            until(lambda: retained(one.port).get("lvm/available") == b"online", "the first broker")
+            wait_until(lambda: read_retained(one.port).get("lvm/available") == b"online", "the first broker")
             assert run.apply_settings(wanted(there)) == []
-            until(lambda: retained(other.port).get("lvm/available") == b"online", "the other broker")
-            assert retained(one.port)["lvm/available"] == b"offline"
+            wait_until(
+                lambda: read_retained(other.port).get("lvm/available") == b"online", "the other broker"
+            )
+            assert read_retained(one.port)["lvm/available"] == b"offline"
 
             (problem,) = run.apply_settings(wanted(here | {"tls": {"ca": str(tmp_path / "none.pem")}}))
             assert problem.startswith("mqtt: ") and "none.pem" in problem
             assert run.settings.mqtt.port == other.port
-            assert retained(other.port)["lvm/available"] == b"online"
+            assert read_retained(other.port)["lvm/available"] == b"online"
 
             assert run.apply_settings(wanted({"enabled": False})) == []
-            until(lambda: retained(other.port)["lvm/available"] == b"offline", "the goodbye")
+            wait_until(lambda: read_retained(other.port)["lvm/available"] == b"offline", "the goodbye")
 
 
 def test_what_is_read_at_the_start_only_is_said_and_the_rest_is_taken(service):

@@ -9,7 +9,7 @@ from edge_runtime.persistence import load_snapshot
 from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.wall_clock import CLOCK, find_known_start
 from engines.errors import LvmError
-from tests.support.cameras import Running, Told
+from tests.support.cameras import ScriptedSource, ServiceThread
 
 LIVE = "rtsp://user:secret@a/live"
 DAY = 86_400
@@ -31,13 +31,13 @@ def watched(watch, settings, sources):
 
         def live(start):
             begun.append(start)
-            return Told(10**12, live=True, start=start, before=lambda k: time.sleep(0.002))
+            return ScriptedSource(10**12, live=True, start=start, before=lambda k: time.sleep(0.002))
 
         sources[LIVE] = live
         service = watch()
         camera = service.add(settings("a", LIVE))
         at = camera.version.frames
-        running = Running(service, stay=True)
+        running = ServiceThread(service, stay=True)
         running.until(lambda: camera.version.frames >= at + 5, "5 frames")
         between(camera)
         running.stop()

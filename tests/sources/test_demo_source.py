@@ -15,8 +15,8 @@ from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
 from edge_runtime.sources.demo import DemoSource, parse_demo
 from engines.errors import LvmError
-from tests.support.held_up import timed
 from tests.support.pictures import background_folder, product_folder
+from tests.support.stalls import timed
 
 CONFIG = WorldConfig(seed=3)
 SIZE = (36, 64)

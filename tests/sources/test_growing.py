@@ -8,8 +8,8 @@ import pytest
 from edge_runtime.sources import canonicalise, open_source
 from edge_runtime.sources.growing_file import GrowingVideo
 from engines.errors import LvmError
-from tests.support.held_up import timed
-from tests.support.media import number_in, write_video
+from tests.support.media import read_number, write_video
+from tests.support.stalls import timed
 
 
 class Writer(threading.Thread):
@@ -43,7 +43,7 @@ def test_every_frame_of_a_growing_file_comes_as_it_grows_and_quiet_ends_it(recor
     came = []
     with GrowingVideo(path, sample_fps=5.0, silent_s=0.4) as video:
         for frame in video:
-            came.append((frame.t, number_in(frame.image), writer.is_alive()))
+            came.append((frame.t, read_number(frame.image), writer.is_alive()))
         assert (video.live, video.seen, video.errors) == (False, 50, 0)
     assert [(t, n) for t, n, _ in came] == [(pytest.approx(n / 25), n) for n in range(0, 50, 5)]
     assert came[0][2], "nothing came before the file was complete"
@@ -53,7 +53,7 @@ def test_it_goes_on_at_start(recorded):
     path, data = recorded
     path.write_bytes(data)
     with GrowingVideo(path, sample_fps=5.0, start=1.0, silent_s=0.1) as video:
-        assert [number_in(frame.image) for frame in video] == [25, 30, 35, 40, 45]
+        assert [read_number(frame.image) for frame in video] == [25, 30, 35, 40, 45]
 
 
 @timed

@@ -16,14 +16,14 @@ import pytest
 from edge_runtime.frame import Frame
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import BaseSource, Refused
-from edge_runtime.sources.live_source import LiveSource, Supervision
+from edge_runtime.sources.live_source import LiveSource, ReaderThread, Supervision
 from engines.errors import LvmError, Unavailable
-from tests.support.together import Together
-from tools.fakes.source_watcher import Watch
+from tests.support.together import ParallelTests
+from tools.fakes.source_watcher import SourceReader
 
 IMAGE = np.zeros((4, 6, 3), np.uint8)
 FPS = 50.0
-together = Together()
+together = ParallelTests()
 QUICK = Supervision(
     open_timeout_s=0.2,
     picture_timeout_s=0.3,
@@ -76,7 +76,7 @@ class Script:
 def watched(*openings, settings=QUICK, name="camera", each=lambda: None, **options):
     script = Script(*openings)
     source = LiveSource(script, name, sample_fps=FPS, settings=settings, **options)
-    watch = Watch(source, each)
+    watch = SourceReader(source, each)
     watch.script = script
     return watch
 
@@ -245,7 +245,7 @@ def a_driver_that_hangs_costs_a_bounded_number_of_threads(where):
         release.wait(20)
 
     source = LiveSource(opening, "camera", sample_fps=FPS, settings=QUICK)
-    with Watch(source) as watch:
+    with SourceReader(source) as watch:
         watch.wait(lambda: source.status.state == "failed")
         time.sleep(0.5)
         status = source.status
@@ -418,7 +418,7 @@ def test_a_thousand_failed_openings_are_flat():
     marks = []
     logging.disable(logging.CRITICAL)
     try:
-        watches = [Watch(source) for source in sources]
+        watches = [ReaderThread(source) for source in sources]
         for watch in watches:
             watch.__enter__()
         for count in (200, 1200):

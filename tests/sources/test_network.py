@@ -16,8 +16,8 @@ import pytest
 from edge_runtime.sources import open_source
 from edge_runtime.sources.network import NetworkStream
 from engines.errors import LvmError
-from tests.support.held_up import timed
-from tests.support.media import number_in, picture, write_video
+from tests.support.media import make_picture, read_number, write_video
+from tests.support.stalls import timed
 
 INTERPRETERS = (sys.executable, "/usr/bin/python3")  # PyGObject is a package of the system's Python
 NEEDS = """
@@ -63,7 +63,7 @@ class Handler(BaseHTTPRequestHandler):
             if self.path == "/stall" and number == 20:
                 self.server.stop.wait(20)
                 return
-            jpeg = cv2.imencode(".jpg", picture(number % 1000))[1].tobytes()
+            jpeg = cv2.imencode(".jpg", make_picture(number % 1000))[1].tobytes()
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
             try:
                 self.wfile.write(head + jpeg + b"\r\n")
@@ -91,7 +91,7 @@ def http(tmp_path):
 
 def test_a_clip_over_http_counts_from_start(http):
     with NetworkStream(f"{http}/clip", sample_fps=5.0, start=100.0) as stream:
-        frames = [(frame.t, number_in(frame.image)) for frame in stream]
+        frames = [(frame.t, read_number(frame.image)) for frame in stream]
     assert frames == [(pytest.approx(100 + n / 25), n) for n in range(0, 50, 5)]
     assert stream.live and stream.duration is None and stream.seen == 50
 

@@ -17,22 +17,22 @@ from edge_runtime.sources import open_source
 from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.network import probe
 from engines.errors import LvmError
-from tests.support.together import Together
+from tests.support.together import ParallelTests
 from tools.fakes.http_camera import HttpServer
 from tools.fakes.rtsp_camera import RtspServer
-from tools.fakes.source_watcher import Watch
+from tools.fakes.source_watcher import SourceReader
 
 ROOT = Path(__file__).parents[2]
 FPS = 10.0
 RECOVERED = 2.0
 """Seconds after its return by which a camera has to be seen again, by default settings."""
-together = Together()
+together = ParallelTests()
 
 
 @contextmanager
 def watching(url, each=lambda: None, **settings):
     source = open_source(url, sample_fps=FPS, settings=Supervision(**settings))
-    with Watch(source, each) as watch:
+    with SourceReader(source, each) as watch:
         watch.wait(lambda: len(watch.seen) >= 5)
         yield watch
 
@@ -209,7 +209,7 @@ def a_wrong_password_has_failed_and_is_said_without_it():
     with RtspServer(password="right") as server:
         url = server.url.replace("//", "//kiosk:{}@")
         source = open_source(url.format("s3cret"), sample_fps=FPS)
-        with Watch(source) as watch:
+        with SourceReader(source) as watch:
             watch.wait(lambda: source.status.state == "failed", 2)
             time.sleep(0.5)
             status = source.status

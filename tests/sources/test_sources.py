@@ -23,7 +23,7 @@ from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
 from edge_runtime.system.secrets import redact
 from engines.errors import LvmError, Unavailable
-from tests.support.media import picture, write_video
+from tests.support.media import make_picture, write_video
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1), st.floats(0.1, 60))
@@ -83,7 +83,7 @@ def test_skipped_packets_do_not_flood_the_log(caplog):
 def test_specs_open_what_they_name(tmp_path, monkeypatch):
     video = write_video(tmp_path / "demo clip.mp4", range(0, 400, 40))
     image = tmp_path / "a.jpg"
-    cv2.imwrite(str(image), picture(7))
+    cv2.imwrite(str(image), make_picture(7))
     for spec, kind in [
         (str(video), VideoFile),
         (f"file://{str(video).replace(' ', '%20')}", VideoFile),

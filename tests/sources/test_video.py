@@ -11,21 +11,21 @@ from edge_runtime.sources import read_frame_at
 from edge_runtime.sources.decoding import apply_display_matrix
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
-from tests.support.media import number_in, picture, real_media, write_video
+from tests.support.media import make_picture, read_number, real_media, write_video
 
 STEADY = range(0, 4000, 40)  # 4 s at 25 a second
 
 
 def sampled(path, sample_fps, start=0.0):
     with VideoFile(path, sample_fps=sample_fps, start=start) as video:
-        return [(frame.t, number_in(frame.image)) for frame in video]
+        return [(frame.t, read_number(frame.image)) for frame in video]
 
 
 def test_every_picture_comes_with_its_exact_time(tmp_path):
     video = VideoFile(write_video(tmp_path / "a.mkv", STEADY), sample_fps=1000)
     frames = list(video)
     assert [frame.t for frame in frames] == [ms / 1000 for ms in STEADY]
-    assert [number_in(frame.image) for frame in frames] == list(range(100))
+    assert [read_number(frame.image) for frame in frames] == list(range(100))
     assert frames[0].image.dtype == np.uint8 and frames[0].image.shape == (48, 160, 3)
     assert (video.seen, video.errors, video.live) == (100, 0, False)
     assert video.duration == pytest.approx(4.0, abs=0.05)
@@ -115,7 +115,7 @@ def test_damaged_bytes_in_the_middle_are_skipped_and_counted(tmp_path):
     assert video.errors > 0 and 20 < len(frames) < 100
     assert times == sorted(times)
     # What lies before the damage is untouched.
-    assert [number_in(frame.image) for frame in frames[:15]] == list(range(15))
+    assert [read_number(frame.image) for frame in frames[:15]] == list(range(15))
 
 
 def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path):
@@ -201,7 +201,7 @@ def test_closing_ends_the_iteration(tmp_path):
 def test_frame_at_is_the_picture_that_is_shown(tmp_path):
     path = write_video(tmp_path / "a.mkv", [0, 500, 600, 3000, 3040])
     for t, number in [(0.0, 0), (0.49, 0), (0.5, 1), (0.55, 1), (2.9, 2), (3.0, 3), (3.05, 4)]:
-        assert number_in(read_frame_at(str(path), t).image) == number, t
+        assert read_number(read_frame_at(str(path), t).image) == number, t
     assert read_frame_at(str(path), 2.9).t == 0.6
 
 
@@ -241,7 +241,7 @@ def test_a_stream_that_turns_up_late_disturbs_nothing(tmp_path):
 
 
 def test_the_test_pictures_survive_encoding(tmp_path):
-    assert number_in(picture(0b1010110011)) == 0b1010110011
+    assert read_number(make_picture(0b1010110011)) == 0b1010110011
 
 
 @pytest.mark.media

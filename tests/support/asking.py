@@ -1,4 +1,4 @@
-"""A reader of arithmetic, memories and questions for tests of asking; no test in here.
+"""A fake reader, memories and questions for tests of answers.
 
 Letters: Q questions of a run, n tokens (memory, then recency), L steps, C classes.
 """
@@ -26,7 +26,7 @@ N, STEPS, CLASSES = NETWORK.reader_tokens, NETWORK.query_steps, NETWORK.activiti
 NAMES = ("scan", "bag", "Return_Shelf")
 
 
-def manifest_of(network=NETWORK, *, trained=True, **thresholds) -> Manifest:
+def make_manifest(network=NETWORK, *, trained=True, **thresholds) -> Manifest:
     return Manifest(
         format_version=1,
         name="fake",
@@ -41,7 +41,7 @@ def manifest_of(network=NETWORK, *, trained=True, **thresholds) -> Manifest:
 
 
 class FakeReader(FakeEngine):
-    """Keeps its feeds. Every output depends on each of its row's inputs and on nothing of other rows."""
+    """A reader that records its feeds; a row's outputs depend on all of its inputs and on no other row."""
 
     def __init__(self, network=NETWORK, *, presence: float = 5.0) -> None:
         n, width = network.reader_tokens, network.d_backbone
@@ -86,36 +86,36 @@ class FakeReader(FakeEngine):
         }
 
 
-def ingested(count: int, network=NETWORK, start: float = 0.0):
-    ingest = ingest_of(network)
+def make_version(count: int, network=NETWORK, start: float = 0.0):
+    ingest = make_ingest(network)
     ingest.push(frames(count, start=start))
     return ingest.version
 
 
-def ingest_of(network=NETWORK):
+def make_ingest(network=NETWORK):
     sampler = make_sampler("neural", fake_sampler(network))
     return Ingest(network, fake_backbone(network), sampler, empty_version(network))
 
 
-def asker_of(reader, network=NETWORK, **manifest) -> Asker:
+def make_asker(reader, network=NETWORK, **manifest) -> Asker:
     shown = {frame.t: frame for frame in frames(60, size=64)}
     objects = ObjectEncoder(fake_backbone(network), 32, frame_at=lambda t: shown[int(t)], catalogue=None)
-    return Asker(manifest_of(network, **manifest), reader, objects)
+    return Asker(make_manifest(network, **manifest), reader, objects)
 
 
-def photo_of(seed: int = 0) -> str:
+def make_photo(seed: int = 0) -> str:
     image = np.random.default_rng(seed).integers(0, 255, (40, 50, 3), np.uint8)
     return base64.b64encode(cv2.imencode(".png", image)[1].tobytes()).decode()
 
 
-def query_of(kind: str, *, activity: str = "bag", seed: int = 0, **more):
+def make_query(kind: str, *, activity: str = "bag", seed: int = 0, **more):
     body = {"type": kind, **more}
     if kind != "object":
-        body["object"] = {"photos": [photo_of(seed)]}
+        body["object"] = {"photos": [make_photo(seed)]}
     if kind != "activity":
         body["activity"] = activity
     return parse_query(json.dumps(body))
 
 
-def without_clock(answer):
+def without_time_taken(answer):
     return answer.model_copy(update={"milliseconds": 0.0})

@@ -1,4 +1,4 @@
-"""A real mosquitto on loopback for the tests, and an ear that hears what it is told."""
+"""A real mosquitto on loopback for the tests, and a subscriber that records its messages."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def need_mosquitto() -> None:
         pytest.skip("mosquitto is not installed")
 
 
-def until(found, what: str, seconds: float = 20.0):
+def wait_until(condition, what: str, seconds: float = 20.0):
     end = time.monotonic() + seconds
-    while not (value := found()):
+    while not (value := condition()):
         assert time.monotonic() < end, f"{what() if callable(what) else what} did not come in {seconds:g} s"
         time.sleep(0.01)
     return value
@@ -39,7 +39,7 @@ def free_port() -> int:
 
 
 class Broker:
-    """mosquitto at a port of its own, which it keeps over restarts; it remembers nothing over them."""
+    """mosquitto at a port that stays the same over restarts; it stores nothing over them."""
 
     def __init__(self, folder: Path, *lines: str) -> None:
         self.port = free_port()
@@ -66,11 +66,11 @@ class Broker:
             with socket.socket() as one:
                 return one.connect_ex(("127.0.0.1", self.port)) == 0
 
-        until(listens, "the broker")
+        wait_until(listens, "the broker")
         return self
 
     def stop(self) -> None:
-        """As `systemctl stop` does."""
+        """Stop it as `systemctl stop` does."""
         self._end(signal.SIGTERM)
 
     def kill(self) -> None:
@@ -83,7 +83,7 @@ class Broker:
         self._process.send_signal(signal.SIGCONT)
 
     def log(self) -> str:
-        """The end of what it wrote, for the message of a test that fails."""
+        """Return the end of its log, for the message of a test that fails."""
         return self._log.read_text(errors="replace")[-1500:]
 
     def _end(self, number: signal.Signals) -> None:
@@ -101,13 +101,13 @@ class Broker:
         self.kill()
 
 
-class Ear:
-    """Hears every topic; `heard` is (topic, payload, retained), in order. It can speak, too."""
+class Subscriber:
+    """Subscribes to every topic; `messages` are (topic, payload, retained), in order. It can publish, too."""
 
     def __init__(self, port: int, **more) -> None:
         import paho.mqtt.client as paho
 
-        self.heard: list[tuple[str, bytes, bool]] = []
+        self.messages: list[tuple[str, bytes, bool]] = []
         self.properties: dict[str, object] = {}
         self._subscribed = threading.Event()
         self._client = paho.Client(paho.CallbackAPIVersion.VERSION2, protocol=paho.MQTTv5)
@@ -118,28 +118,30 @@ class Ear:
             self._client.tls_set(str(more["ca"]))
         self._client.on_connect = lambda client, *_: client.subscribe("#", 1)
         self._client.on_subscribe = lambda *_: self._subscribed.set()
-        self._client.on_message = self._hear
+        self._client.on_message = self._add_message
         self._client.connect("127.0.0.1", port)
         self._client.loop_start()
         assert self._subscribed.wait(10)
 
-    def _hear(self, client, userdata, message) -> None:
+    def _add_message(self, client, userdata, message) -> None:
         self.properties[message.topic] = message.properties
-        self.heard.append((message.topic, message.payload, bool(message.retain)))
+        self.messages.append((message.topic, message.payload, bool(message.retain)))
 
-    def say(self, topic: str, payload: bytes, qos: int = 1, retain: bool = False, properties=None) -> None:
+    def publish(
+        self, topic: str, payload: bytes, qos: int = 1, retain: bool = False, properties=None
+    ) -> None:
         self._client.publish(topic, payload, qos, retain, properties).wait_for_publish(20)
 
-    def say_soon(self, topic: str, payload: bytes, qos: int = 1) -> None:
+    def publish_later(self, topic: str, payload: bytes, qos: int = 1) -> None:
         self._client.publish(topic, payload, qos)
 
     def all(self, topic: str) -> list[bytes]:
-        return [payload for heard, payload, _ in list(self.heard) if heard == topic]
+        return [payload for name, payload, _ in list(self.messages) if name == topic]
 
     def last(self, topic: str) -> bytes | None:
         return next(iter(reversed(self.all(topic))), None)
 
-    def __enter__(self) -> Ear:
+    def __enter__(self) -> Subscriber:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -149,17 +151,17 @@ class Ear:
             self._client.loop_stop()
 
 
-def retained(port: int, **more) -> dict[str, bytes]:
-    """What somebody finds who comes now."""
-    with Ear(port, **more) as ear:
-        # Retained messages come before the echo of what is said after subscribing.
-        ear.say("end/of/retained", b"x")
-        until(lambda: ear.last("end/of/retained"), "the echo")
-        return {topic: payload for topic, payload, kept in ear.heard if kept}
+def read_retained(port: int, **more) -> dict[str, bytes]:
+    """Return the retained messages by topic, as a new subscriber gets them."""
+    with Subscriber(port, **more) as subscriber:
+        # Retained messages come before the echo of what is published after subscribing.
+        subscriber.publish("end/of/retained", b"x")
+        wait_until(lambda: subscriber.last("end/of/retained"), "the echo")
+        return {topic: payload for topic, payload, retained in subscriber.messages if retained}
 
 
 def make_certificates(folder: Path) -> None:
-    """ca.pem, server.pem, server.key, client.pem, client.key and, of nobody known, other.pem."""
+    """Make ca.pem, server.pem, server.key, client.pem, client.key and other.pem of an unknown issuer."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes, serialization
     from cryptography.hazmat.primitives.asymmetric import ec

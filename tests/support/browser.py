@@ -1,4 +1,4 @@
-"""A real headless Chromium for tests, and the page opened in it; where there is none a test is skipped."""
+"""A real headless Chromium for tests and the page opened in it; without Chromium a test is skipped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 PATIENCE_MS = 60_000
 DESKTOP = {"width": 1440, "height": 900}
 OPTIONAL = re.compile(r"/api/v1/activities\b|/(live\.mjpg|latest\.jpg)\b")
-"""What may be refused: there is no log of an untrained bundle, and no picture when a pause has just begun."""
+"""Requests that may fail: an untrained bundle has no log, and there is no picture right after a pause."""
 
 
 def executable() -> str | None:
@@ -22,23 +22,23 @@ def executable() -> str | None:
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Playwright's browser; skips the test that asks for it where it cannot be started."""
+    """Start Playwright's browser; skip the test if that is not possible."""
     api = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
-    found = executable()
-    if found is None:
+    path = executable()
+    if path is None:
         pytest.skip("there is no Chromium here: apt install chromium")
     with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
+        started = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
         try:
             yield started
         finally:
             started.close()
 
 
-def opened(browser: Any, address: str, *, events: bool = True, **context: Any) -> tuple[Any, list[str]]:
-    """The page, and the list that fills with everything that goes wrong in it.
+def open_page(browser: Any, address: str, *, events: bool = True, **context: Any) -> tuple[Any, list[str]]:
+    """Open the page; return it and a list that collects all its errors.
 
-    Without `events` a WebSocket ends as soon as it is there, as behind a proxy that knows none.
+    Without `events` every WebSocket is closed at once, as behind a proxy that does not support them.
     """
     wrong: list[str] = []
     page = browser.new_page(**{"viewport": DESKTOP, "reduced_motion": "reduce"} | context)
@@ -46,13 +46,13 @@ def opened(browser: Any, address: str, *, events: bool = True, **context: Any) -
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on(
         "console",
-        lambda said: (
-            wrong.append(said.text)
-            if said.type == "error" and not OPTIONAL.search(said.location.get("url", ""))
+        lambda message: (
+            wrong.append(message.text)
+            if message.type == "error" and not OPTIONAL.search(message.location.get("url", ""))
             else None
         ),
     )
-    page.on("request", lambda one: wrong.append(one.url) if not _ours(one.url, address) else None)
+    page.on("request", lambda sent: wrong.append(sent.url) if not _ours(sent.url, address) else None)
     if not events:
         page.route_web_socket("**/api/v1/events*", lambda socket: socket.close(code=1013))
     page.goto(address + "/")
@@ -64,7 +64,7 @@ def _ours(url: str, address: str) -> bool:
 
 
 def drag(page: Any, selector: str, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """With the mouse, from and to shares of the element's width and height."""
+    """Drag with the mouse; `start` and `end` are shares of the element's width and height."""
     box = page.locator(selector).bounding_box()
     points = [(box["x"] + x * box["width"], box["y"] + y * box["height"]) for x, y in (start, end)]
     page.mouse.move(*points[0])
@@ -73,8 +73,8 @@ def drag(page: Any, selector: str, start: tuple[float, float], end: tuple[float,
     page.mouse.up()
 
 
-def asked(page: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Send the question; what was asked, and the answer."""
+def send_question(page: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Send the question; return the request and the answer."""
     with page.expect_response("**/api/v1/query") as reply:
         page.click("#send")
     assert reply.value.status == 200, reply.value.text()

@@ -1,4 +1,4 @@
-"""The shipped bundle, copied so that a test may break it, with hashes put right where that is wanted."""
+"""Copy the shipped bundle, so that a test may break it, and correct its hashes."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 from edge_runtime.config.paths import default_bundle
 
 
-def copied(folder: Path) -> Path:
-    """A copy of the shipped bundle in `folder`."""
+def copy_bundle(folder: Path) -> Path:
+    """Copy the shipped bundle into `folder`."""
     return Path(shutil.copytree(default_bundle(), folder / "bundle"))
 
 
-def edited(bundle: Path, change: Callable[[dict[str, Any]], object]) -> Path:
-    """The manifest after `change`; nothing else is put right."""
+def edit_manifest(bundle: Path, change: Callable[[dict[str, Any]], object]) -> Path:
+    """Apply `change` to the manifest, without correcting anything else."""
     file = bundle / "manifest.json"
     data = json.loads(file.read_text())
     change(data)
@@ -26,8 +26,8 @@ def edited(bundle: Path, change: Callable[[dict[str, Any]], object]) -> Path:
     return bundle
 
 
-def rewritten(bundle: Path, name: str, content: bytes) -> Path:
-    """Another content for one file, with the hash that belongs to it."""
+def replace_file(bundle: Path, name: str, content: bytes) -> Path:
+    """Write another content into a file, and its hash into the manifest."""
     (bundle / name).write_bytes(content)
     record = {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
-    return edited(bundle, lambda data: data["files"].update({name: record}))
+    return edit_manifest(bundle, lambda data: data["files"].update({name: record}))

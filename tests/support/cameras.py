@@ -1,4 +1,4 @@
-"""Cameras for tests: engines made of numpy behind the default bundle's shapes, sources that do as told."""
+"""Cameras for tests: numpy engines with the default bundle's shapes, and scripted sources."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from tests.support.fakes import fake_backbone, fake_sampler
 
 @cache
 def fake_engines() -> Engines:
-    """The default bundle's manifest with a backbone and a sampler of a few numpy operations; no reader."""
+    """Return the default bundle's manifest with a numpy backbone and sampler, and no reader."""
     bundle = Bundle.open(default_bundle())
     network = bundle.manifest.network
 
-    def nobody(feeds):
+    def fail(feeds):
         raise AssertionError("no question is asked here")
 
-    reader = FakeEngine(nobody, (), ())
+    reader = FakeEngine(fail, (), ())
     return Engines(bundle, Choice("fake", "a test"), fake_backbone(network), fake_sampler(network), reader)
 
 
@@ -42,13 +42,13 @@ def picture(number: int) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 255, (48, 64, 3), np.uint8)
 
 
-def two_seconds() -> float:
-    """What a graceful stop may take: 2 s, and more where others use the machine's cores meanwhile."""
+def stop_limit_s() -> float:
+    """Return the seconds that a graceful stop may take: 2, and more on a busy machine."""
     return 2.0 * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
-class Told(BaseSource):
-    """Picture k at k seconds, from `start`; `before(k)` is called first and may wait, raise or end it."""
+class ScriptedSource(BaseSource):
+    """Yields picture k at k seconds, from `start`; first `before(k)` is called, and may wait or raise."""
 
     def __init__(self, count: int, *, live: bool = False, start: float = 0.0, before=None) -> None:
         super().__init__("told", live=live)
@@ -81,8 +81,8 @@ class Hanging(BaseSource):
         self.released.wait(30)
 
 
-def same(one, two) -> bool:
-    """Whether two versions are equal bit for bit."""
+def equal_versions(one, two) -> bool:
+    """Return whether two versions are equal bit for bit."""
     first, second = to_arrays(one), to_arrays(two)
     return (
         first.keys() == second.keys()
@@ -91,14 +91,16 @@ def same(one, two) -> bool:
     )
 
 
-def watching(engines: Engines, source: str, folder: StateFolder, privacy: PrivacySettings | None = None):
-    """One camera by itself, with a folder that is held already."""
+def make_camera_run(
+    engines: Engines, source: str, folder: StateFolder, privacy: PrivacySettings | None = None
+):
+    """Return the run of one camera alone, with a state folder that is open already."""
     settings = CameraSettings(source, folder.folder, privacy=privacy or PrivacySettings(), patient=True)
     return CameraRun(EnginePool(engines), settings, folder)
 
 
-class Running:
-    """A service that runs in a thread, as it does in a process of its own."""
+class ServiceThread:
+    """Runs a service in a thread."""
 
     def __init__(self, service: Service, **options) -> None:
         self.service, self.error = service, None
@@ -111,14 +113,14 @@ class Running:
         except Exception as error:
             self.error = error
 
-    def until(self, found, what: str) -> None:
+    def until(self, condition, what: str) -> None:
         end = time.monotonic() + 20
-        while not found():
+        while not condition():
             assert time.monotonic() < end, f"{what} did not come"
             time.sleep(0.005)
 
     def stop(self) -> float:
-        """Seconds that it took."""
+        """Stop the service and return the seconds that it took."""
         began = time.monotonic()
         self.service.stop()
         self.join()

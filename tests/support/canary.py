@@ -1,4 +1,4 @@
-"""A picture that nothing else looks like, a video that shows it, and a search for it wherever it may be."""
+"""A unique picture (canary), a video that shows it, and searches for it in images and bytes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ZONE = tuple(
     )
 )
 NEEDLE_BYTES = 24
-"""Of random pixels: 192 bits that come about by no accident."""
+"""Bytes of random pixels: 192 bits do not occur by accident."""
 # Blocks of 8 pixels that survive JPEG and scaling, with noise on top that does not and makes bytes unique.
 _RNG = np.random.default_rng(20261122)
 _BLOCKS = np.kron(_RNG.integers(60, 196, (SIDE // 8, SIDE // 8, 3)), np.ones((8, 8, 1)))
@@ -31,7 +31,7 @@ CANARY = np.asarray(_BLOCKS + _RNG.integers(-60, 60, (SIDE, SIDE, 3)), np.uint8)
 
 
 def picture(number: int, *, shown: bool) -> np.ndarray:
-    """(240, 320, 3): a bright square that moves, and the canary if it is shown."""
+    """Make a picture (240, 320, 3): a bright square that moves, and the canary if `shown`."""
     image = np.full((HEIGHT, WIDTH, 3), 90, np.uint8)
     image[180:220, 10 + number * 5 : 50 + number * 5] = (230, 40, 40)
     if shown:
@@ -40,7 +40,7 @@ def picture(number: int, *, shown: bool) -> np.ndarray:
 
 
 def write_video(path: Path, seconds: int, shown: range) -> Path:
-    """One picture a second, lossless, so that what is decoded is the canary to the last bit."""
+    """Write one picture a second, lossless, so that the decoded canary is equal to the bit."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("ffv1", rate=1)
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "bgr0"
@@ -55,9 +55,9 @@ def write_video(path: Path, seconds: int, shown: range) -> Path:
 
 
 def _needles() -> list[bytes]:
-    """Bits of the canary's rows as they lie in memory: interleaved or planar, RGB, BGR or grey, scaled."""
+    """Return parts of the canary's rows as in memory: interleaved or planar, RGB, BGR or grey, scaled."""
     whole = picture(0, shown=True)
-    found = []
+    needles = []
     for height, width in ((HEIGHT, WIDTH), (224, 224), (112, 112), (HEIGHT // 2, WIDTH // 2)):
         scaled = cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA)
         y, x = (TOP + 8) * height // HEIGHT, (LEFT + 8) * width // WIDTH
@@ -67,10 +67,10 @@ def _needles() -> list[bytes]:
         for plane in planes:
             for row in plane[::12]:
                 data = np.ascontiguousarray(row).tobytes()
-                found += [data[:NEEDLE_BYTES], data[-NEEDLE_BYTES:]]
+                needles += [data[:NEEDLE_BYTES], data[-NEEDLE_BYTES:]]
                 as_float = np.ascontiguousarray(row).astype(np.float32).tobytes()
-                found += [as_float[:48], np.ascontiguousarray(row).astype(np.float16).tobytes()[:48]]
-    return [one for one in found if len(one) >= 16]
+                needles += [as_float[:48], np.ascontiguousarray(row).astype(np.float16).tobytes()[:48]]
+    return [needle for needle in needles if len(needle) >= 16]
 
 
 NEEDLES = _needles()
@@ -78,12 +78,12 @@ _MAGICS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"RIFF", b"GIF8")  # BMP and t
 
 
 def in_pixels(data: bytes) -> bool:
-    """Whether pixels of the canary are in `data` as they are."""
+    """Return whether `data` contains pixels of the canary."""
     return any(needle in data for needle in NEEDLES)
 
 
 def in_bytes(data: bytes) -> bool:
-    """Whether pixels of the canary are in `data`, as they are or inside of a picture that can be decoded."""
+    """Return whether `data` contains pixels of the canary, raw or inside an encoded picture."""
     if in_pixels(data):
         return True
     silence_opencv()
@@ -98,10 +98,10 @@ def in_bytes(data: bytes) -> bool:
 
 
 def in_image(image: np.ndarray) -> bool:
-    """Whether `image` (H, W, 3), whatever its size, shows the canary anywhere in its place."""
+    """Return whether `image` (H, W, 3) of any size shows the canary in its place."""
     scaled = cv2.resize(np.ascontiguousarray(image), (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA)
     part = scaled[TOP : TOP + SIDE, LEFT : LEFT + SIDE]
-    few = [cv2.resize(one, (12, 12), interpolation=cv2.INTER_AREA) for one in (part, CANARY)]
-    one, two = (x.astype(np.float64).ravel() - x.mean() for x in few)
-    size = np.sqrt((one @ one) * (two @ two))
-    return bool(size > 0 and one @ two / size > 0.3)
+    small = [cv2.resize(picture, (12, 12), interpolation=cv2.INTER_AREA) for picture in (part, CANARY)]
+    a, b = (image.astype(np.float64).ravel() - image.mean() for image in small)
+    norm = np.sqrt((a @ a) * (b @ b))
+    return bool(norm > 0 and a @ b / norm > 0.3)

@@ -1,7 +1,7 @@
-"""Toy videos of the detection task, and what every memory of a head has to keep to; no test in here.
+"""Toy videos of the detection task, and an assertion that every memory of a head must pass.
 
-One region of four is handled. Which of two activities it is, nothing in the clip tells: only the clip before
-does, by whether its features point along the fifth axis or against it.
+One region of four is handled. Which of two activities it is, only the clip before shows, by whether its
+features point along the fifth axis or against it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WIDTH, REGIONS, FRAMES, ACTIVITIES = 16, 4, 2, 3
 
 
 def toy_video(seed: int = 0, clips: int = 60) -> RegionVideo:
-    """Activity 0 shows by its features alone; 1 and 2 look alike and differ by the clip before."""
+    """Make a video. Activity 0 shows in its own features; 1 and 2 differ only in the clip before."""
     rng = np.random.default_rng(seed)
     valid = np.ones((clips, REGIONS), bool)
     valid[::7, -1] = False
@@ -48,7 +48,7 @@ def toy_video(seed: int = 0, clips: int = 60) -> RegionVideo:
 
 
 def with_another_future(video: RegionVideo, clip: int) -> RegionVideo:
-    """The same video up to `clip`, something else from there on."""
+    """Return the video up to `clip`, and another one from there on."""
     other = toy_video(99, len(video))
     mixed = {
         name: np.concatenate([getattr(video, name)[:clip], getattr(other, name)[clip:]])
@@ -58,7 +58,7 @@ def with_another_future(video: RegionVideo, clip: int) -> RegionVideo:
 
 
 def assert_knows_only_the_past(part: MemoryPart, clip: int = 30) -> None:
-    """What `part` knows before a clip does not depend on that clip or any after it, and repeats."""
+    """Assert that the memory before a clip is deterministic and independent of that clip and later ones."""
     video = toy_video(1)
     now = np.array([clip])
     seen, again, other = (

@@ -1,4 +1,4 @@
-"""Run folders as a training leaves them, with untrained weights; no test in here."""
+"""Make run folders as a training does, with untrained weights."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def make_run(
     thresholds: Thresholds = Thresholds(),  # noqa: B008 - frozen
     **lvm: object,
 ) -> Path:
-    """What a training leaves, with untrained weights; its baseline was taught `frames` a clip."""
+    """Make the run folder of a training; its baseline was trained with `frames` a clip."""
     folder.mkdir(parents=True)
     config = small_config(activities=len(ACTIVITIES), context=context)
     classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
@@ -35,6 +35,6 @@ def make_run(
     card = ModelCard("small", classes, record, thresholds)
     save_checkpoint(make_untrained(config, seed), card, folder / "checkpoint.safetensors")
     torch.manual_seed(seed)
-    said = f"{json.dumps(recipe)} from 0123"
-    save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors", {"recipe": said})
+    origin = f"{json.dumps(recipe)} from 0123"
+    save_file(TubeDETR(config, 3).state_dict(), folder / "tubedetr.safetensors", {"recipe": origin})
     return folder

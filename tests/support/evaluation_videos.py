@@ -1,4 +1,4 @@
-"""A small labelled video, its cache and networks, for the tests of evaluation; no test in here.
+"""A small labelled video, its cache and networks, for the tests of evaluation.
 
 Two products: number 0 is scanned (activity 0) from 10 to 16 s in the top left corner, number 1 is bagged
 (activity 1) from 30 to 34 s in the bottom right one. 46 frames at one a second: 11 clips and two frames more.
@@ -31,10 +31,10 @@ EVENTS = (
 def truth() -> VideoTruth:
     tracks = [
         TrackRecord(
-            video="v", instance=one.instance, category="", tick5=tick, box=CORNERS[one.instance], active=1
+            video="v", instance=event.instance, category="", tick5=tick, box=CORNERS[event.instance], active=1
         )
-        for one in EVENTS
-        for tick in range(round(one.t_s * 5), round(one.t_e * 5))
+        for event in EVENTS
+        for tick in range(round(event.t_s * 5), round(event.t_e * 5))
     ]
     return VideoTruth.from_records(EVENTS, tracks)
 
@@ -44,7 +44,7 @@ def network_config(**changes: object) -> NetworkConfig:
 
 
 def trained_like(seed: int = 0, **changes: object) -> tuple[LvmNet, ModelCard]:
-    """A network with untrained weights that does not mark its answers as such."""
+    """Make an untrained network that counts as trained, so that its answers are not marked."""
     names = ("scan", "bag", "inspect")
     classes = tuple(ActivityClass(name=name, doing=name) for name in names)
     network = make_untrained(network_config(**changes), seed)
@@ -57,24 +57,25 @@ def model(seed: int = 0, **changes: object) -> Model:
 
 @functools.cache
 def cache(name: str = "v", **changes: object) -> VideoCache:
-    """Frames of noise, on which the events' corners are white."""
+    """Make the cache of a video of noise, on which the events' corners are white."""
     config, rng = network_config(**changes), np.random.default_rng(5)
     photos = rng.integers(0, 255, (2, 3, 56, 56, 3), np.uint8)
     frames = []
     for t in range(FRAMES):
         image = rng.integers(0, 120, (56, 56, 3), np.uint8)
-        for one in EVENTS:
-            if one.t_s <= t < one.t_e:
-                x1, y1, x2, y2 = (round(side * 56) for side in CORNERS[one.instance])
+        for event in EVENTS:
+            if event.t_s <= t < event.t_e:
+                x1, y1, x2, y2 = (round(side * 56) for side in CORNERS[event.instance])
                 image[y1:y2, x1:x2] = 255
         frames.append((float(t), image))
     return encode_video(name, iter(frames), photos, truth(), config, fake_backbone(config))
 
 
 def query(kind: str, qid: str = "", event: int = 0, **changes: object) -> QueryRecord:
-    """A query about one of the two events, with a tight window where one is given."""
-    one = EVENTS[event]
-    boxes = {tick: CORNERS[one.instance] for tick in range(round(one.t_s * 5), round(one.t_e * 5))}
+    """Make a query about one of the two events; `changes` replace its fields."""
+    happened = EVENTS[event]
+    ticks = range(round(happened.t_s * 5), round(happened.t_e * 5))
+    boxes = {tick: CORNERS[happened.instance] for tick in ticks}
     body: dict[str, object] = {
         "qid": qid or f"{kind}-{event}",
         "video": "v",
@@ -82,10 +83,10 @@ def query(kind: str, qid: str = "", event: int = 0, **changes: object) -> QueryR
         "duration": "short",
         "q_s": 0.0,
         "q_e": float(FRAMES),
-        "t_s": one.t_s,
-        "t_e": one.t_e,
-        "activities": (one.activity,),
-        "instance": one.instance,
+        "t_s": happened.t_s,
+        "t_e": happened.t_e,
+        "activities": (happened.activity,),
+        "instance": happened.instance,
         "crop": CropView(view=4),
         "boxes": boxes if kind == "object" else {},
     }
@@ -93,11 +94,13 @@ def query(kind: str, qid: str = "", event: int = 0, **changes: object) -> QueryR
 
 
 def queries() -> list[QueryRecord]:
-    """All kinds about both events, tight and loose, and a negative of each kind."""
-    found = [query(kind, event=event) for kind in ("activity", "object", "time") for event in (0, 1)]
-    found += [query(kind, f"{kind}-loose", event=0, t_s=3.0, t_e=40.0) for kind in ("activity", "object")]
+    """Make queries of all kinds about both events, tight and loose, and a negative of each kind."""
+    records = [query(kind, event=event) for kind in ("activity", "object", "time") for event in (0, 1)]
+    records += [query(kind, f"{kind}-loose", event=0, t_s=3.0, t_e=40.0) for kind in ("activity", "object")]
     never: dict[str, object] = {"happened": False, "boxes": {}}
-    found.append(query("activity", "never-activity", t_s=36.0, t_e=40.0, activities=(), **never))
-    found.append(query("object", "never-object", t_s=2.0, t_e=40.0, activities=(2,), instance=None, **never))
-    found.append(query("time", "never-time", t_s=None, t_e=None, activities=(2,), **never))
-    return found
+    records.append(query("activity", "never-activity", t_s=36.0, t_e=40.0, activities=(), **never))
+    records.append(
+        query("object", "never-object", t_s=2.0, t_e=40.0, activities=(2,), instance=None, **never)
+    )
+    records.append(query("time", "never-time", t_s=None, t_e=None, activities=(2,), **never))
+    return records

@@ -1,4 +1,4 @@
-"""Small networks for the tests of the workbench; no test in here."""
+"""Small networks for the tests of the export."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def small_config(**changes: Any) -> NetworkConfig:
 
 
 def small_network(seed: int = 0, **changes: Any) -> LvmNet:
-    """A small network whose normalisations, and what begins as nothing, are not at their initial values."""
+    """Make a small network whose normalisations and zero-initialised weights have other values."""
     network = make_untrained(small_config(**changes), seed)
     generator = torch.Generator().manual_seed(seed)
     for name, tensor in network.state_dict().items():

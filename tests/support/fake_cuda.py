@@ -1,4 +1,4 @@
-"""A GPU made of Python, under the two packages through which ours is reached: no test in here.
+"""A GPU simulated in Python, behind the two packages through which the engine uses one.
 
 It is strict where a real one is silent or ends the process. What is enqueued runs when the stream is waited
 for and not before, so a host buffer that is read too early holds what it held; host memory that is not

@@ -13,7 +13,7 @@ WIDTH = 16
 
 
 def small_network(**changes) -> NetworkConfig:
-    """A network that fits on a page: 20 slots, clips of 4 frames."""
+    """Make a small configuration: 20 slots, clips of 4 frames."""
     values = dict(
         backbone="conv", image_size=32, d_backbone=WIDTH, d_model=16, heads=2, ffn=16, encoder_layers=1,
         decoder_layers=1, sampler_layers=1, memory_tokens=20, clip_frames=4, clip_candidates=30,
@@ -24,7 +24,7 @@ def small_network(**changes) -> NetworkConfig:
 
 
 def fake_backbone(network: NetworkConfig) -> FakeEngine:
-    """Tokens that are a fixed linear picture of each cell's mean colour."""
+    """Make a backbone whose tokens are a fixed linear map of each cell's mean colour."""
     weights = np.random.default_rng(0).normal(size=(3, network.d_backbone)).astype(np.float32)
     size = network.image_size
 
@@ -46,22 +46,22 @@ def fake_backbone(network: NetworkConfig) -> FakeEngine:
 
 
 def fake_sampler(network: NetworkConfig) -> FakeEngine:
-    """Scores that are the first feature: what stays is easy to foresee."""
+    """Make a sampler whose scores are the first feature, so that the result is easy to predict."""
     n, m, queue = network.sampler_tokens, network.memory_tokens, network.queue
 
     def run(feeds):
-        said = {"score": feeds["features"][:, :, 0].copy()}
-        if network.queues:  # an entry that tells its clip: its tokens' means and where its time lies
+        output = {"score": feeds["features"][:, :, 0].copy()}
+        if network.queues:  # an entry that identifies its clip: its tokens' means and its time
             clip = feeds["features"][:, m:]
-            said["clip_regions"] = np.stack(
+            output["clip_regions"] = np.stack(
                 [clip[:, i :: queue.regions].mean(1) for i in range(queue.regions)], 1
             )
             rates = np.abs(clip.mean(1))[:, : network.activities] + feeds["clip_tick"].max() / 1000
-            said["clip_activity"] = rates / (1 + rates)
+            output["clip_activity"] = rates / (1 + rates)
         if network.sampler == "s5":  # a fading sum of the clips' tokens
             clip = feeds["features"][:, m:].sum((1, 2))[:, None, None, None]
-            said["next_state"] = (feeds["sampler_state"] * np.float32(0.9) + clip / 100).astype(np.float32)
-        return said
+            output["next_state"] = (feeds["sampler_state"] * np.float32(0.9) + clip / 100).astype(np.float32)
+        return output
 
     s5, state = network.sampler == "s5", ("batch", *network.sampler_state)
     entry = (
@@ -88,7 +88,7 @@ def fake_sampler(network: NetworkConfig) -> FakeEngine:
 
 
 def frames(count: int, *, start: float = 0.0, size: int = 32, seed: int = 0) -> list[Frame]:
-    """Pictures at one a second; each depends on its second only."""
+    """Make pictures at one a second; each depends on its second only."""
     made = []
     for i in range(count):
         rng = np.random.default_rng([seed, int(start) + i])

@@ -1,6 +1,6 @@
-"""Values that a JSON schema of our OpenAPI document allows, as hypothesis draws them: requests by the book.
+"""A hypothesis strategy for the values that a JSON schema of our OpenAPI document allows.
 
-Understood is what the document uses; another keyword ends the test, so that none is passed over in silence.
+It supports the keywords that the document uses; another keyword fails the test, so that none is ignored.
 """
 
 from __future__ import annotations
@@ -12,24 +12,16 @@ import cv2
 import numpy as np
 from hypothesis import strategies as st
 
-TOLD = {
-    "title",
-    "description",
-    "default",
-    "examples",
-    "example",
-    "discriminator",
-    "contentMediaType",
-    "format",
-}
+ANNOTATIONS = {"title", "description", "default", "examples", "example"}
+ANNOTATIONS |= {"discriminator", "contentMediaType", "format"}
 SCALARS = {"type", "enum", "const", "minimum", "maximum", "exclusiveMinimum", "minLength", "maxLength"}
 SHAPES = {"properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems"}
-UNDERSTOOD = TOLD | SCALARS | SHAPES | {"$ref", "anyOf", "oneOf", "contentEncoding"}
+UNDERSTOOD = ANNOTATIONS | SCALARS | SHAPES | {"$ref", "anyOf", "oneOf", "contentEncoding"}
 PHOTO = base64.b64encode(cv2.imencode(".png", np.full((64, 64, 3), 90, np.uint8))[1].tobytes()).decode()
 
 
 def values(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
-    """What `schema` allows; examples where it has some, a photo where it wants one in base64."""
+    """Draw values that `schema` allows: examples where it has some, a photo for base64."""
     assert not set(schema) - UNDERSTOOD, f"a keyword that is not understood here: {set(schema) - UNDERSTOOD}"
     if "$ref" in schema:
         place: Any = document
@@ -38,7 +30,7 @@ def values(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrateg
         return values(place, document)
     for several in ("anyOf", "oneOf"):
         if several in schema:
-            return st.one_of([values(one, document) for one in schema[several]])
+            return st.one_of([values(part, document) for part in schema[several]])
     for fixed in ("enum", "examples"):
         if fixed in schema:
             return st.sampled_from(schema[fixed])
@@ -69,15 +61,15 @@ def _of_type(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrat
 
 def _object(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
     known, required = schema.get("properties", {}), set(schema.get("required", ()))
-    parts = {name: values(one, document) for name, one in known.items()}
+    parts = {name: values(part, document) for name, part in known.items()}
     return st.fixed_dictionaries(
-        {name: one for name, one in parts.items() if name in required},
-        optional={name: one for name, one in parts.items() if name not in required},
+        {name: part for name, part in parts.items() if name in required},
+        optional={name: part for name, part in parts.items() if name not in required},
     )
 
 
 def _array(schema: dict[str, Any], document: dict[str, Any]) -> st.SearchStrategy[Any]:
     if "prefixItems" in schema:
-        return st.tuples(*(values(one, document) for one in schema["prefixItems"])).map(list)
-    least, most = schema.get("minItems", 0), min(schema.get("maxItems", 3), 3)
-    return st.lists(values(schema["items"], document), min_size=least, max_size=most)
+        return st.tuples(*(values(part, document) for part in schema["prefixItems"])).map(list)
+    min_size, max_size = schema.get("minItems", 0), min(schema.get("maxItems", 3), 3)
+    return st.lists(values(schema["items"], document), min_size=min_size, max_size=max_size)

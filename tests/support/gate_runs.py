@@ -1,4 +1,4 @@
-"""Small networks that watch a short demo, and engines that are broken on purpose; no test in here."""
+"""Small networks that ingest a short demo, and engines that are broken on purpose."""
 
 from __future__ import annotations
 
@@ -31,25 +31,25 @@ FOOTAGE = DemoReplay(DEMO)
 Change = Callable[[dict[str, Array]], None]
 
 
-def toy(seed: int = 0) -> LvmNet:
-    """A small network whose classes are those of the demo."""
+def make_toy(seed: int = 0) -> LvmNet:
+    """Make a small network whose classes are those of the demo."""
     return small_network(seed, activities=len(ACTIVITIES))
 
 
-def manifest_of(network: LvmNet) -> Manifest:
+def make_manifest(network: LvmNet) -> Manifest:
     classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
     return Model.from_network(network, replace(card(network), classes=classes)).manifest
 
 
-def graphs_of(network: LvmNet) -> dict[GraphName, Engine]:
+def make_graphs(network: LvmNet) -> dict[GraphName, Engine]:
     return {name: TorchEngine(network, name) for name in GRAPHS}
 
 
-def watch(network: LvmNet, export: Graphs, footage: ReplaySource | None = None, **settings: Any) -> Drift:
-    """The drift of `export` against `network`, all in fp32."""
+def run_drift(network: LvmNet, export: Graphs, footage: ReplaySource | None = None, **settings: Any) -> Drift:
+    """Measure the drift of `export` against `network`, all in fp32."""
     return measure_drift(
-        manifest_of(network),
-        graphs_of(network),
+        make_manifest(network),
+        make_graphs(network),
         export,
         dict.fromkeys(GRAPHS, "fp32"),
         footage or FOOTAGE,
@@ -57,8 +57,10 @@ def watch(network: LvmNet, export: Graphs, footage: ReplaySource | None = None, 
     )
 
 
-def changed(network: LvmNet, name: GraphName, change: Change, calls: Iterable[int] | None = None) -> Graphs:
-    """The network's graphs; `change` alters the outputs of one of them, in these calls or in all."""
+def change_outputs(
+    network: LvmNet, name: GraphName, change: Change, calls: Iterable[int] | None = None
+) -> Graphs:
+    """Return the network's graphs; `change` alters the outputs of graph `name`, in these calls or in all."""
     inner, number = TorchEngine(network, name), iter(range(10**9))
     chosen = None if calls is None else set(calls)
 
@@ -68,11 +70,11 @@ def changed(network: LvmNet, name: GraphName, change: Change, calls: Iterable[in
             change(outputs)
         return outputs
 
-    return {**graphs_of(network), name: FakeEngine(run, inner.inputs, inner.outputs)}
+    return {**make_graphs(network), name: FakeEngine(run, inner.inputs, inner.outputs)}
 
 
-def without(network: LvmNet, name: GraphName, layer: str) -> Graphs:
-    """The network's graphs, one of them without a layer: what an exporter makes that forgets it."""
+def remove_layer(network: LvmNet, name: GraphName, layer: str) -> Graphs:
+    """Return the network's graphs, one of them without a layer, as from an exporter that forgets it."""
     broken = copy.deepcopy(network)
     *path, last = layer.split(".")
     part: Any = broken.part(name)
@@ -80,4 +82,4 @@ def without(network: LvmNet, name: GraphName, layer: str) -> Graphs:
         part = getattr(part, step)
     assert isinstance(getattr(part, last), torch.nn.LayerNorm)
     setattr(part, last, torch.nn.Identity())
-    return {**graphs_of(network), name: TorchEngine(broken, name)}
+    return {**make_graphs(network), name: TorchEngine(broken, name)}

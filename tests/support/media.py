@@ -1,4 +1,4 @@
-"""Tiny videos for the tests, each picture carrying its own number, and the folder of real media."""
+"""Make tiny videos whose pictures carry their numbers, and find the folder of real media."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ BITS = 10
 HEIGHT, WIDTH = 48, 16 * BITS
 
 
-def picture(number: int) -> np.ndarray:
-    """(48, 160, 3): the number in black and white blocks, most significant bit on the left."""
+def make_picture(number: int) -> np.ndarray:
+    """Return (48, 160, 3): the number in black and white blocks, most significant bit on the left."""
     bits = [number >> bit & 1 for bit in reversed(range(BITS))]
     row = np.repeat(np.array(bits, np.uint8) * 255, 16)
     return np.ascontiguousarray(np.broadcast_to(row[None, :, None], (HEIGHT, WIDTH, 3)))
 
 
-def number_in(image: np.ndarray) -> int:
+def read_number(image: np.ndarray) -> int:
     blocks = image.mean(axis=(0, 2)).reshape(BITS, 16).mean(axis=1) > 127
     return int("".join("01"[int(block)] for block in blocks), 2)
 
@@ -37,7 +37,7 @@ def write_video(
     options: dict[str, str] | None = None,
     size: tuple[int, int] | None = None,
 ) -> Path:
-    """A video whose picture i is shown at times_ms[i]; `options` go to the muxer."""
+    """Write a video whose picture i is at times_ms[i]; `options` go to the muxer."""
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = size or (WIDTH, HEIGHT)
@@ -47,7 +47,7 @@ def write_video(
         if rotation:
             stream.set_display_rotation(rotation)
         for number, time_ms in enumerate(times_ms):
-            frame = av.VideoFrame.from_ndarray(picture(number), format="rgb24")
+            frame = av.VideoFrame.from_ndarray(make_picture(number), format="rgb24")
             if size:
                 frame = frame.reformat(*size)
             frame.pts, frame.time_base = time_ms, Fraction(1, 1000)
@@ -57,7 +57,7 @@ def write_video(
 
 
 def real_media() -> Path:
-    """The folder of real media; skips the test where there is none."""
+    """Return the folder of real media; skip the test if there is none."""
     folder = os.environ.get("LVM_EDGE_MEDIA")
     if not folder:
         pytest.skip("LVM_EDGE_MEDIA names no folder of real media")

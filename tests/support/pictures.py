@@ -1,4 +1,4 @@
-"""Folders of photographs for tests: each photograph is one plain colour that says what it is of."""
+"""Make folders of photographs, each of one plain colour that identifies its product and view."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 
 def product_folder(root: Path, products: int, photos: int) -> Path:
-    """One sub-folder a product; photograph v of product p is of colour (40 + 20 p, 10 v, 200)."""
+    """Make one sub-folder for each product; photograph v of product p has colour (40 + 20 p, 10 v, 200)."""
     for product in range(products):
         place = root / f"product-{product:02d}"
         place.mkdir(parents=True)
@@ -20,7 +20,7 @@ def product_folder(root: Path, products: int, photos: int) -> Path:
 
 
 def background_folder(root: Path, pictures: int) -> Path:
-    """Pictures with a slope of grey from left to right and another one from top to bottom."""
+    """Make pictures with a grey gradient from left to right and another from top to bottom."""
     root.mkdir(parents=True)
     for number in range(pictures):
         y, x = np.mgrid[:90, :160]

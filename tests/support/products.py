@@ -1,4 +1,4 @@
-"""A folder of products made of colours, for tests that need photos but no shop."""
+"""Make a folder of products with coloured photos."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def product_folder(folder: Path, count: int, *, photos: int = 6, first: int = 0) -> Path:
-    """`count` products, each of a hue of its own; no two photos are alike."""
+    """Make `count` products, each with a hue of its own; no two photos are equal."""
     for i in range(count):
         place = folder / f"product-{first + i:02}"
         place.mkdir(parents=True)

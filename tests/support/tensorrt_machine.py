@@ -1,4 +1,4 @@
-"""Machines with TensorRT: a fake one of each supported version, or this one. No test in here."""
+"""Machines with TensorRT: a fake one of each supported version, or the real one."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from engines.tensorrt_engine import TensorRTEngine
 from engines.tensorrt_load import load_tensorrt
 from engines.tensorrt_versions import tensorrt_problem
 from export.onnx_graphs.opset17 import to_opset17
-from tests.support.bundles import copied, edited, rewritten
+from tests.support.bundles import copy_bundle, edit_manifest, replace_file
 from tests.support.fake_cuda import FakeDriver, FakeGpu, install_bindings, install_driver
 from tests.support.fake_tensorrt import install_tensorrt
 
 NAMES: tuple[GraphName, ...] = ("backbone", "sampler", "reader")
 FAKES = ("8.6.1", "10.3.0", "11.4.1")
 REAL_PROBLEM = tensorrt_problem()
-"""Why no test can be run on the real TensorRT here; None where that can be."""
+"""Why the real TensorRT cannot be used here; None if it can."""
 VERSIONS = FAKES if REAL_PROBLEM else (*FAKES, "real")
 
 
 def tensorrt_bundle(folder: Path, precision: str = "fp32") -> Path:
-    """The shipped bundle with graphs for TensorRT, spelt from its plain ones as the export spells them."""
-    bundle = copied(folder)
+    """Return the shipped bundle with graphs for TensorRT, made of its plain ones as the export does."""
+    bundle = copy_bundle(folder)
     opened = Bundle.open(bundle)
     records = {}
     for name in NAMES:
@@ -37,14 +37,14 @@ def tensorrt_bundle(folder: Path, precision: str = "fp32") -> Path:
         to_opset17(model)
         path = f"graphs/tensorrt/{name}.onnx"
         (bundle / path).parent.mkdir(exist_ok=True)
-        rewritten(bundle, path, ir.to_proto(model).SerializeToString())
+        replace_file(bundle, path, ir.to_proto(model).SerializeToString())
         records[name] = {"path": path, "precision": precision}
-    return edited(bundle, lambda data: data["graphs"].update(tensorrt=records))
+    return edit_manifest(bundle, lambda data: data["graphs"].update(tensorrt=records))
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where a bundle with TensorRT graphs can be run; `gpu` is None where it is a real one."""
+    """A machine that runs a bundle with TensorRT graphs; `gpu` is None for the real one."""
 
     bundle: Bundle
     gpu: FakeGpu | None
@@ -64,7 +64,7 @@ def fake_machine(monkeypatch: pytest.MonkeyPatch, folder: Path, version: str) ->
     return gpu
 
 
-def a_machine(monkeypatch: pytest.MonkeyPatch, folder: Path, bundle: Bundle, version: str) -> Machine:
+def make_machine(monkeypatch: pytest.MonkeyPatch, folder: Path, bundle: Bundle, version: str) -> Machine:
     """Return a fake machine of `version`, or this one for "real"."""
     gpu = None if version == "real" else fake_machine(monkeypatch, folder, version)
     return Machine(bundle, gpu, version)

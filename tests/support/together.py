@@ -1,4 +1,4 @@
-"""Tests that mostly wait, side by side: each is still a test of its own, with its name and its outcome."""
+"""Run tests that mostly wait in parallel; each stays a test of its own, with its name and its outcome."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from functools import partial
 
 import pytest
 
-from tests.support.held_up import unless_held_up
+from tests.support.stalls import retry_if_stalled
 
 WORKERS = 6
 
 
-class Together:
+class ParallelTests:
     """Collects test bodies by decoration; `outcomes` runs those that were selected, six at a time."""
 
     def __init__(self) -> None:
@@ -24,7 +24,7 @@ class Together:
         return body
 
     def each(self, **cases: object) -> Callable[[Callable[..., None]], Callable[..., None]]:
-        """The same body for several values, one test each, named by the keyword."""
+        """Register the body for several values, one test each, named by the keyword."""
 
         def register(body: Callable[..., None]) -> Callable[..., None]:
             for name, value in cases.items():
@@ -34,9 +34,9 @@ class Together:
         return register
 
     def outcomes(self, request: pytest.FixtureRequest) -> Iterator[dict[str, Future[None]]]:
-        """For a module's fixture: the outcome of each selected body, under its name."""
+        """Yield the outcome of each selected body, by its name, for a module's fixture."""
         items = [item for item in request.session.items if getattr(item, "module", None) is request.module]
         specs = [spec for item in items if (spec := getattr(item, "callspec", None)) is not None]
         names = [spec.params["body"] for spec in specs if spec.params.get("body") in self.bodies]
         with ThreadPoolExecutor(WORKERS) as pool:
-            yield {name: pool.submit(unless_held_up, self.bodies[name], name) for name in names}
+            yield {name: pool.submit(retry_if_stalled, self.bodies[name], name) for name in names}

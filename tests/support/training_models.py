@@ -1,4 +1,4 @@
-"""Toys for the tests of training: videos of two minutes made of colours, a network that fits on a page."""
+"""Toys for the tests of training: videos of two minutes made of colours, and a small network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from export.training.lvm.task import LvmTask
 from export.training.recipe import LvmRecipe, Optimiser
 from tests.support.fakes import fake_backbone, small_network
 
-torch.set_num_threads(1)  # toys are too small for two: they would wait for each other
+torch.set_num_threads(1)  # toys are too small for two threads, which would wait for each other
 
 SECONDS = 120
 ACTIVITIES = 4
@@ -52,7 +52,7 @@ def toy_task(config: NetworkConfig | None = None, seed: int = 0, **changes: Any)
 
 @lru_cache(maxsize=1)
 def toy_caches() -> tuple[VideoCache, ...]:
-    """Four videos as a made-up backbone sees them; made once for all tests."""
+    """Return four videos as tokens of a fake backbone; made once for all tests."""
     return tuple(toy_cache(seed) for seed in range(4))
 
 
@@ -62,7 +62,7 @@ def toy_cache(
     seconds: int = SECONDS,
     truth: VideoTruth | None = None,
 ) -> VideoCache:
-    """A grey room in which every ten seconds something is done with a product of some colour."""
+    """Make a video of a grey room in which every ten seconds something is done with a coloured product."""
     config = config or toy_config()
     truth = toy_truth(seed, seconds) if truth is None else truth
     photos = [[_patch(product, view) for view in range(2)] for product in range(PRODUCTS)]
@@ -85,11 +85,11 @@ def toy_truth(seed: int, seconds: int = SECONDS) -> VideoTruth:
         done, product = int(rng.integers(ACTIVITIES)), int(rng.integers(PRODUCTS))
         events.append((done, product, 5 * start, 5 * start + length))
     corners = rng.uniform(0, 0.7, (len(events), 2))
-    return made_truth(*events, boxes=[(x, y, x + 0.25, y + 0.25) for x, y in corners])
+    return make_truth(*events, boxes=[(x, y, x + 0.25, y + 0.25) for x, y in corners])
 
 
 def toy_frames(truth: VideoTruth, seed: int, seconds: int) -> Iterator[tuple[float, NDArray[np.uint8]]]:
-    """One (32, 32, 3) picture a second."""
+    """Yield one (32, 32, 3) picture a second."""
     rng = np.random.default_rng([seed, 1])
     for second in range(seconds):
         image = rng.integers(115, 125, (32, 32, 3), np.uint8)
@@ -99,8 +99,8 @@ def toy_frames(truth: VideoTruth, seed: int, seconds: int) -> Iterator[tuple[flo
         yield float(second), image
 
 
-def made_truth(*events: tuple[int, int, int, int], boxes: Any = None) -> VideoTruth:
-    """From (activity, instance, start, end) in ticks; each product stays in its box, xyxy."""
+def make_truth(*events: tuple[int, int, int, int], boxes: Any = None) -> VideoTruth:
+    """Make labels from (activity, instance, start, end) in ticks; each product stays in its box, xyxy."""
     table = np.array(events, np.int64).reshape(-1, 4)
     boxes = boxes or [(0.0, 0.0, 0.2, 0.2)] * len(events)
     lengths = table[:, 3] - table[:, 2]
@@ -117,7 +117,7 @@ def _colour(product: int) -> NDArray[np.uint8]:
 
 
 def _patch(product: int, view: int) -> NDArray[np.uint8]:
-    """A photo: the product's colour with a brim that differs between views."""
+    """Make a photo: the product's colour with a border that differs between views."""
     image = np.full((32, 32, 3), 100 + 40 * view, np.uint8)
     image[4:28, 4:28] = _colour(product)
     return image

@@ -19,7 +19,7 @@ from edge_runtime.interfaces.cli.run_console import RunConsole
 from edge_runtime.service.camera_health import STUCK_AFTER_S, Watchdog
 from edge_runtime.service.run import Run
 from edge_runtime.system.systemd import Notifier, notify_systemd
-from tests.support.held_up import timed
+from tests.support.stalls import timed
 from tools.fuzzing.small import small_service
 
 ROOT = Path(__file__).parents[2]

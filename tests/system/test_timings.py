@@ -8,7 +8,7 @@ from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.timings import BOUNDS_S, DurationHistogram
-from tests.support.cameras import Told, fake_engines
+from tests.support.cameras import ScriptedSource, fake_engines
 
 FRAMES = 40
 CLIP = 30
@@ -31,7 +31,7 @@ def test_what_fails_has_taken_its_time_too():
 
 
 def test_stages_and_snapshots_of_a_camera_are_told_at_metrics(tmp_path):
-    with Service(fake_engines(), opener=lambda spec, **_: Told(FRAMES)) as service:
+    with Service(fake_engines(), opener=lambda spec, **_: ScriptedSource(FRAMES)) as service:
         camera = service.add(CameraSettings("demo", tmp_path / "one", "lane1"))
         camera.folder.save_seconds.observe(4.0)  # a slow one, to be told apart
         service.run()

@@ -8,9 +8,9 @@ from edge_runtime.config.paths import default_bundle
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from export.evaluation.catalogue import Outcome
-from tests.support.bundles import copied, edited
+from tests.support.bundles import copy_bundle, edit_manifest
 from tests.support.products import product_folder
-from tools.quality.catalogue import Notes, casting_of, check_classes, main
+from tools.quality.catalogue import StreamLedger, check_classes, choose_casting, main
 
 
 @pytest.fixture(scope="module")
@@ -58,35 +58,37 @@ def test_a_short_run_ends_with_every_figure_and_goes_on_where_it_was_stopped(sho
 
 
 def test_the_manifest_says_who_is_asked_about(shop, tmp_path):
-    bundle = edited(copied(tmp_path), lambda d: d["training"].update(held_out=["product-01", "product-05"]))
-    casting, named_by = casting_of(Bundle.open(bundle).manifest, shop, None)
+    bundle = edit_manifest(
+        copy_bundle(tmp_path), lambda d: d["training"].update(held_out=["product-01", "product-05"])
+    )
+    casting, named_by = choose_casting(Bundle.open(bundle).manifest, shop, None)
     assert casting.asked == ("product-01", "product-05") and named_by == "manifest"
     assert len(casting.others) == 6
 
 
 @pytest.mark.parametrize("held_out", [[], ["of another folder"]])
 def test_where_the_manifest_names_none_of_them_a_rule_does(shop, tmp_path, held_out):
-    bundle = edited(copied(tmp_path), lambda d: d["training"].update(held_out=held_out))
-    casting, named_by = casting_of(Bundle.open(bundle).manifest, shop, None)
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda d: d["training"].update(held_out=held_out))
+    casting, named_by = choose_casting(Bundle.open(bundle).manifest, shop, None)
     assert casting.asked == ("product-03", "product-07") and named_by == "rule"
 
 
 def test_with_a_folder_of_trained_products_all_the_others_are_asked_about(shop, tmp_path):
     other = product_folder(tmp_path, 3, first=6)
-    casting, named_by = casting_of(Bundle.open(default_bundle()).manifest, other, shop)
+    casting, named_by = choose_casting(Bundle.open(default_bundle()).manifest, other, shop)
     assert named_by == "folders"
     assert casting.asked == ("product-08",), "06 and 07 were trained on"
     assert casting.others_folder == shop and len(casting.others) == 8
 
 
 def test_a_bundle_of_other_activities_is_refused(tmp_path):
-    bundle = edited(copied(tmp_path), lambda d: d["classes"][0].update(name="wave"))
+    bundle = edit_manifest(copy_bundle(tmp_path), lambda d: d["classes"][0].update(name="wave"))
     with pytest.raises(LvmError, match="lacks pick_belt"):
         check_classes(Bundle.open(bundle).manifest)
 
 
 def test_notes_of_other_settings_are_left_alone(tmp_path):
     one = Outcome(stream=7, product="a", draw=0, photos=1, closeup=True, scores={})
-    Notes(tmp_path / "n", "these").add(7, [one])
-    assert Notes(tmp_path / "n", "these").done == {7: [one]}
-    assert Notes(tmp_path / "n", "those").done == {}
+    StreamLedger(tmp_path / "n", "these").add(7, [one])
+    assert StreamLedger(tmp_path / "n", "these").done == {7: [one]}
+    assert StreamLedger(tmp_path / "n", "those").done == {}

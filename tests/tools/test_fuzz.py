@@ -1,7 +1,7 @@
-"""Ten thousand hostile cases through every target, and every case that ever got through one, again.
+"""Ten thousand hostile cases for every target, and every case that was once a finding, again.
 
-The same tool runs millions of them (docs/hostile-input.md); here its supervisor and its judge are put to the
-test too, by targets that crash, hang, eat memory or say more than a sentence.
+The same tool runs millions of them (docs/hostile-input.md). Here its supervisor and its checks are tested
+too, by targets that crash, hang, take too much memory or print more than a sentence.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from engines.errors import LvmError
-from tools.fuzzing.judge import judge
-from tools.fuzzing.minimise import finding_of, minimise_case, smaller
+from tools.fuzzing.case_check import find_problem
+from tools.fuzzing.minimise import find_finding, minimise_finding, shrink
 from tools.fuzzing.targets import NAMES
 
 ROOT = Path(__file__).parents[2]
@@ -47,12 +47,12 @@ def test_ten_thousand_cases_end_cleanly_or_in_one_sentence(target):
 @pytest.mark.parametrize(
     "file", sorted(CORPUS.glob("*/*.bin")), ids=lambda file: f"{file.parent.name}/{file.stem}"
 )
-def test_what_once_got_through_is_taken_well(file):
-    assert finding_of(file.parent.name, file.read_bytes()) is None
+def test_former_findings_are_handled(file):
+    assert find_finding(file.parent.name, file.read_bytes()) is None
 
 
-def test_the_http_door_goes_through_every_path_that_is_documented(tmp_path, monkeypatch):
-    """Thumbnails were not among those named by hand, and of `t=nan` nobody knew that it was a 500."""
+def test_the_http_target_covers_every_documented_path(tmp_path, monkeypatch):
+    """A list by hand had missed the thumbnails, where `t=nan` was a 500."""
     from edge_runtime.privacy.thumbnails import Thumbnails
     from tools.fuzzing.targets.http import Target
 
@@ -66,7 +66,7 @@ def test_the_http_door_goes_through_every_path_that_is_documented(tmp_path, monk
         target.run(hostile)
 
 
-# -- the judge ---------------------------------------------------------------------------------------------
+# -- the checks of a case ----------------------------------------------------------------------------------
 
 
 def _raises(error):
@@ -88,14 +88,14 @@ def _raises(error):
         (LvmError("x" * 2000), "sentence is longer"),
     ],
 )
-def test_the_judge_finds_all_but_one_sentence(error, signature):
-    found = judge(_raises(error), b"")
-    assert found is not None and found[0].startswith(signature)
+def test_everything_but_a_one_line_refusal_is_a_problem(error, signature):
+    problem = find_problem(_raises(error), b"")
+    assert problem is not None and problem[0].startswith(signature)
 
 
-def test_the_judge_lets_answers_and_refusals_pass():
-    assert judge(lambda data: None, b"") is None
-    assert judge(_raises(LvmError("expected a picture, got none")), b"") is None
+def test_answers_and_refusals_are_no_problem():
+    assert find_problem(lambda data: None, b"") is None
+    assert find_problem(_raises(LvmError("expected a picture, got none")), b"") is None
 
 
 # -- the supervisor ----------------------------------------------------------------------------------------
@@ -104,7 +104,7 @@ BROKEN = """
 import os, time
 from engines.errors import LvmError
 class Target:
-    longest = 8
+    max_bytes = 8
     def __init__(self, folder): pass
     def seeds(self): return [b"ok", b"no", {seed!r}]
     def mutate(self, data, rng): return None
@@ -135,13 +135,13 @@ def test_the_supervisor_survives_and_counts_what_kills_its_worker(kind, tmp_path
     monkeypatch.setattr(campaign, "WALL_S", 3.0)
     monkeypatch.setattr(campaign, "MEMORY_BYTES", 200 << 20)
     monkeypatch.setattr(campaign, "MAX_DEATHS", 1)
-    monkeypatch.setattr(campaign, "longest_of", lambda name: 8)
+    monkeypatch.setattr(campaign, "read_max_bytes", lambda name: 8)
     totals = campaign.Campaign("query", tmp_path / "out", 0, lambda totals: None).run(50)
     assert getattr(totals, kind) >= 1 and not totals.clean
     others = {"exceptions", "crashes", "hangs", "memory"} - {kind}
     assert all(getattr(totals, other) == 0 for other in others)
-    kept = [file.read_bytes() for file in (tmp_path / "out" / "findings").glob("*.bin")]
-    assert b"bad" in kept
+    saved = [file.read_bytes() for file in (tmp_path / "out" / "findings").glob("*.bin")]
+    assert b"bad" in saved
 
 
 def test_a_run_goes_on_where_it_was(tmp_path):
@@ -157,8 +157,8 @@ def test_a_run_goes_on_where_it_was(tmp_path):
 
 def test_a_finding_becomes_as_small_as_it_can_be():
     data = bytes(range(256)) + b"BUG" + bytes(500)
-    assert smaller(data, lambda less: b"BUG" in less) == b"BUG"
+    assert shrink(data, lambda less: b"BUG" in less) == b"BUG"
 
 
 def test_what_is_no_finding_stays_as_it_is():
-    assert minimise_case("yaml", b"version: 1\n") == (b"version: 1\n", None)
+    assert minimise_finding("yaml", b"version: 1\n") == (b"version: 1\n", None)

@@ -17,7 +17,7 @@ from engines.tensorrt_versions import open_tensorrt
 from export.bundle.writer import load_network
 from tests.support.tensorrt_machine import fake_machine, tensorrt_bundle
 from tools.gpu import parts as gpu_parts
-from tools.gpu.report import Part, attempt, markdown
+from tools.gpu.report import PartResult, render_markdown, run_part
 
 ROOT = Path(__file__).parents[2]
 
@@ -29,7 +29,7 @@ def _forget_the_machine() -> Iterator[None]:
     open_tensorrt.cache_clear()
 
 
-def test_without_a_gpu_it_ends_says_why_and_claims_nothing(tmp_path: Path) -> None:
+def test_without_a_gpu_it_gives_the_reason_and_no_figures(tmp_path: Path) -> None:
     if driver_problem() is None:
         pytest.skip("this machine has a GPU")
     command = [sys.executable, "-m", "tools.gpu", "--output", str(tmp_path / "out")]
@@ -57,9 +57,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_plans_are_built_once_and_compared(place: Path) -> None:
-    built = gpu_parts.build(place)
+    built = gpu_parts.build_plans(place)
     assert built["sampler"]["kept"] and built["sampler"]["plan_bytes"] > 0
-    compared = gpu_parts.parity(place, "tensorrt", "fp32")
+    compared = gpu_parts.measure_parity(place, "tensorrt", "fp32")
     assert "wrong" not in compared
     assert compared["sampler"]["max_abs_error"] < compared["sampler"]["tolerance"] == 1e-3
 
@@ -71,19 +71,19 @@ def test_a_graph_that_differs_fails_its_part(place: Path, monkeypatch: pytest.Mo
         return network
 
     monkeypatch.setattr(gpu_parts, "_reference", another)
-    part = attempt("parity", None, gpu_parts.parity, place, "tensorrt", "fp32")
+    part = run_part("parity", None, gpu_parts.measure_parity, place, "tensorrt", "fp32")
     assert part.status == "failed" and part.reason is not None and part.reason.startswith("sampler: score")
     assert part.figures["sampler"]["max_abs_error"] > 1e-3
 
 
-def test_drift_is_watched_on_the_backend(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drift_is_measured_on_the_backend(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu_parts, "DRIFT_FRAMES", 6)
-    figures = gpu_parts.drift(place, "tensorrt")
+    figures = gpu_parts.measure_drift(place, "tensorrt")
     assert figures["frames"] == 6 and set(figures["errors"]) == {"backbone", "sampler", "reader"}
     assert figures["answers"] == figures["tokens"] == 1 and "wrong" not in figures
 
 
-def test_lanes_are_timed_and_those_that_cannot_are_named(
+def test_engines_are_timed_and_those_that_cannot_are_named(
     place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class NoCompiler(gpu_parts.TorchEngine):
@@ -91,7 +91,7 @@ def test_lanes_are_timed_and_those_that_cannot_are_named(
             raise RuntimeError("no compiler\nhere")
 
     monkeypatch.setattr(gpu_parts, "_Compiled", NoCompiler)
-    figures = gpu_parts.speed(place, "sampler", rounds=3)
+    figures = gpu_parts.measure_speed(place, "sampler", rounds=3)
     table = figures["batch 1"]
     assert set(table) == {"tensorrt", "torch eager fp32"}
     assert table["torch eager fp32"]["times_eager"] == 1 and table["tensorrt"]["median_ms"] > 0
@@ -104,12 +104,12 @@ def test_what_breaks_is_in_the_report_and_the_rest_goes_on() -> None:
         raise ValueError("two\nlines")
 
     parts = [
-        attempt("one", None, broken),
-        attempt("two", "no GPU", broken),
-        attempt("three", None, lambda: {"x": {"ms": 1.5}, "wrong": "too slow"}),
+        run_part("one", None, broken),
+        run_part("two", "no GPU", broken),
+        run_part("three", None, lambda: {"x": {"ms": 1.5}, "wrong": "too slow"}),
     ]
     assert [part.status for part in parts] == ["failed", "not run", "failed"]
     machine = {"gpu": None, "no_gpu": "none", "system": "Linux", "python": "3", "packages": {}}
-    text = markdown(machine, [*parts, Part("four", "ran", None, {"bytes": 3})])
+    text = render_markdown(machine, [*parts, PartResult("four", "ran", None, {"bytes": 3})])
     assert "| one | failed | ValueError: two lines |" in text and "| three | failed | too slow |" in text
     assert "- x: ms 1.5" in text and "- bytes: 3" in text

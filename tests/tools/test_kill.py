@@ -1,4 +1,4 @@
-"""The real process is killed and resumed; and on a disk without room it goes on in RAM."""
+"""The real process is killed and resumed, and continues in RAM on a full disk."""
 
 import json
 import resource
@@ -6,12 +6,11 @@ import subprocess
 import sys
 
 from edge_runtime.persistence import FILE, load_snapshot
-from tools.reliability.kill import PACED_DEMO
-from tools.reliability.kill import kill as kill_test
+from tools.reliability.kill import PACED_DEMO, run_kills
 
 
-def test_killed_runs_end_where_a_run_that_nobody_kills_does(tmp_path):
-    result = kill_test(3, tmp_path, PACED_DEMO, seed=3, longest_s=0.5)
+def test_killed_runs_end_where_an_uninterrupted_run_does(tmp_path):
+    result = run_kills(3, tmp_path, PACED_DEMO, seed=3, longest_s=0.5)
     assert result["passed"] and result["states_wrong"] == [] and result["states_shrunk"] == 0
     assert result["silent"] < 3 and result["frames"] >= 3 - result["silent"]
     assert result["answers"]["asked"] == result["answers"]["equal"] > 20
@@ -20,17 +19,9 @@ def test_killed_runs_end_where_a_run_that_nobody_kills_does(tmp_path):
 
 def test_a_run_whose_files_may_not_grow_remembers_in_ram_and_says_so_in_the_end(tmp_path):
     small = 100_000  # less than a snapshot of the default bundle
-    command = [
-        sys.executable,
-        "-m",
-        "edge_runtime.interfaces.cli.main",
-        "run",
-        "--source",
-        "demo?size=64x48",
-        "--for",
-        "40",
-    ]
-    command += ["--state", str(tmp_path / "s"), "--no-http", "--json", "--backend", "onnxruntime"]
+    command = [sys.executable, "-m", "edge_runtime.interfaces.cli.main", "run", "--source", "demo?size=64x48"]
+    command += ["--for", "40", "--state", str(tmp_path / "s"), "--no-http", "--json"]
+    command += ["--backend", "onnxruntime"]
     done = subprocess.run(
         command,
         input=b'{"type": "object", "activity": "scan"}\n',

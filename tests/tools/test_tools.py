@@ -70,9 +70,9 @@ def test_a_path_that_is_not_there_is_one_line_and_status_2(name, tmp_path, monke
     monkeypatch.setattr(sys, "argv", [name, *WRONG[name]])
     with pytest.raises(SystemExit) as ended:
         runpy.run_module(f"tools.{name}", run_name="__main__", alter_sys=True)
-    said = capfd.readouterr().err.strip()
-    assert ended.value.code == 2, said
-    assert len(said.splitlines()) == 1 and said.startswith(f"tools.{name}: ") and "nowhere" in said
+    message = capfd.readouterr().err.strip()
+    assert ended.value.code == 2, message
+    assert len(message.splitlines()) == 1 and message.startswith(f"tools.{name}: ") and "nowhere" in message
     assert not list(tmp_path.iterdir()), "nothing is left"
 
 
@@ -103,29 +103,29 @@ def test_the_drift_tool_passes_the_shipped_bundle_and_fails_with_status_3(tmp_pa
     few += ["--backend", "onnxruntime", "--gates", str(gates), "--report", str(report), "--threads", "1"]
     gates.write_text("gates: {asked: 9}\n")
     assert main(few) == 0, capsys.readouterr().err
-    said = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert said["ok"] and said["drift"]["demo?size=112x112"]["frames"] == 62
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["ok"] and result["drift"]["demo?size=112x112"]["frames"] == 62
     assert "Passed" in report.read_text()
 
     gates.write_text("gates: {asked: 9, limits: {fp32: {error: 1.0e-12}}}\n")
     assert main(few) == 3
     printed = capsys.readouterr()
-    said = json.loads(printed.out.splitlines()[-1])
-    assert {one["graph"] for one in said["findings"]} == {"backbone", "sampler", "reader"}
+    result = json.loads(printed.out.splitlines()[-1])
+    assert {finding["graph"] for finding in result["findings"]} == {"backbone", "sampler", "reader"}
     assert "backbone, demo?size=112x112 after 31 frames: output tokens differs by" in printed.err
     assert "Failed" in report.read_text()
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (["--frames", "0"], "--frames: Input should be greater than or equal to 1"),
         (["--source", "rtsp://host/x"], "is live"),
         (["--bundle", "nowhere"], "bundle nowhere does not exist"),
     ],
 )
-def test_the_drift_tool_says_what_it_cannot_do(options, said):
+def test_the_drift_tool_says_what_it_cannot_do(options, message):
     from tools.quality.drift import main
 
-    with pytest.raises(LvmError, match=re.escape(said)):
+    with pytest.raises(LvmError, match=re.escape(message)):
         main(options)

@@ -7,7 +7,7 @@ from export.data.cells import evidence_cells
 from export.networks.reader import Reader
 from export.training.loop.param_groups import BOX_HEAD_SCALE, make_reader_groups
 from export.training.lvm.box_loss import LabelledTokens, box_regression_loss
-from tests.support.training_models import made_truth, toy_cache, toy_caches, toy_config
+from tests.support.training_models import make_truth, toy_cache, toy_caches, toy_config
 
 
 def drawn(caches, seed=0):
@@ -40,7 +40,7 @@ def test_all_videos_are_drawn_from_and_every_draw_is_another():
 
 
 def test_without_boxes_nothing_is_taught():
-    quiet = drawn([toy_cache(0, seconds=20, truth=made_truth())])
+    quiet = drawn([toy_cache(0, seconds=20, truth=make_truth())])
     assert all(len(array) == 0 for array in quiet.values())
     batch = {name: torch.from_numpy(array) for name, array in quiet.items()}
     loss = box_regression_loss(Reader(toy_config()).heads.places, batch)

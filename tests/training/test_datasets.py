@@ -26,7 +26,7 @@ from export.training.data.user_videos import FolderDataset
 from export.training.data.view_augmentation import make_view
 from export.training.recipe import BackboneRecipe, Data, Optimiser
 from tests.support.fakes import fake_backbone
-from tests.support.media import number_in, picture, write_video
+from tests.support.media import make_picture, read_number, write_video
 from tests.support.products import product_folder
 from tests.support.training_models import toy_config
 
@@ -110,8 +110,8 @@ def test_pictures_are_the_videos_own(dataset, videos):
     decoded = dataset._cache_video(dataset._select("train")[0]).open()
     seen = fake_backbone(CONFIG)({"image": decoded.frames[7:8]})["tokens"][0]
     np.testing.assert_allclose(cache.tokens[7], seen, atol=2e-3)
-    assert number_in(picture(35)) == 35
-    wanted = picture(35).mean(2)[:, ::16][0] > 127
+    assert read_number(make_picture(35)) == 35
+    wanted = make_picture(35).mean(2)[:, ::16][0] > 127
     blocks = decoded.frames[7].mean((0, 2))  # (56,)
     told = [blocks[int((i + 0.5) * 5.6)] > 127 for i in range(10)]
     assert told == wanted.tolist()
@@ -216,7 +216,7 @@ def with_boxes(place, name, *rows, lines=LINES):
 def cut(number):
     """What photos show of picture `number` of a video: its box."""
     x1, y1, x2, y2 = BOX
-    seen = picture(number)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
+    seen = make_picture(number)[int(y1 * 48) : round(y2 * 48), int(x1 * 160) : round(x2 * 160)]
     return mosaic(np.ascontiguousarray(seen), 56).astype(int)
 
 

@@ -15,7 +15,7 @@ from export.training.lvm.task import LvmTask
 from tests.support.fakes import fake_backbone
 from tests.support.training_models import (
     CPU,
-    made_truth,
+    make_truth,
     toy_cache,
     toy_caches,
     toy_config,
@@ -164,7 +164,7 @@ def test_boxes_of_a_place_are_at_the_ticks_of_frames():
 
 def test_a_long_event_has_boxes_to_its_end():
     """Boxes come five times a second; a minute of them must not push each other out."""
-    cache = toy_cache(0, seconds=60, truth=made_truth((1, 2, 0, 300)))
+    cache = toy_cache(0, seconds=60, truth=make_truth((1, 2, 0, 300)))
     recipe = toy_recipe(batch=1, negatives=0.0, new_queries=8, curriculum_minutes=(1.0,))
     task = LvmTask(toy_config(), recipe, [cache], 0, ProcessGroup(), CPU)
     last = max(int(batch["box_tick"].max()) for batch, _ in stepped(task, 6))

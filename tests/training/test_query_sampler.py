@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from export.training.lvm.query_sampler import KINDS, QueryMix, SampledQuestion, draw_question, match_events
-from tests.support.training_models import made_truth
+from tests.support.training_models import make_truth
 
 ACTIVITY, OBJECT, TIME = range(3)
-TRUTH = made_truth(
+TRUTH = make_truth(
     (0, 0, 10, 40), (1, 1, 60, 90), (0, 0, 100, 130), (2, 0, 150, 180), (1, 2, 200, 230), (3, 1, 300, 330)
 )  # fmt: skip
 LAST = 1000
@@ -111,7 +111,7 @@ def test_tight_windows_are_those_of_the_event():
 
 def test_windows_of_time_are_never_tight():
     """Their start and end would be the answer."""
-    truth = made_truth((0, 0, 30_000, 30_025))
+    truth = make_truth((0, 0, 30_000, 30_025))
     lengths = [
         one.end + 1 - one.start for one in drawn(100, truth, last=60_000, tight=1.0) if one.kind == TIME
     ]
@@ -120,7 +120,7 @@ def test_windows_of_time_are_never_tight():
 
 def test_where_in_its_window_an_event_lies_tells_nothing():
     """In a video that is long on both sides the share of the window before the event is even."""
-    truth = made_truth((0, 0, 30_000, 30_025))
+    truth = make_truth((0, 0, 30_000, 30_025))
     shares = [
         (30_000 - one.start) / (one.end + 1 - one.start - 25)
         for one in drawn(600, truth, last=60_000)
@@ -131,7 +131,7 @@ def test_where_in_its_window_an_event_lies_tells_nothing():
 
 
 def test_loose_windows_are_of_all_lengths():
-    truth = made_truth((0, 0, 30_000, 30_025))
+    truth = make_truth((0, 0, 30_000, 30_025))
     seconds = [(one.end + 1 - one.start) / 5 for one in drawn(600, truth, last=60_000) if one.kind != TIME]
     assert min(seconds) < 60 and max(seconds) > 900
     assert 30 - 1 <= min(seconds) and max(seconds) <= 1800 + 1
@@ -164,11 +164,11 @@ def test_half_of_the_questions_are_about_what_is_new():
 def test_where_nothing_happened_nothing_is_asked():
     nothing = np.zeros(6, bool)
     assert drawn(20, visited=nothing) == []
-    assert drawn(20, truth=made_truth()) == []
+    assert drawn(20, truth=make_truth()) == []
 
 
 def test_no_place_is_asked_for_where_two_events_answer():
-    truth = made_truth((0, 0, 100, 140), (0, 0, 160, 190))
+    truth = make_truth((0, 0, 100, 140), (0, 0, 160, 190))
     places = [one for one in drawn(300, truth, last=400) if one.kind == OBJECT]
     assert places and all(one.end < 160 or one.start >= 140 for one in places)
 

@@ -14,7 +14,7 @@ from export.networks.reader import Reader
 from export.training.lvm.query_sampler import SampledQuestion
 from export.training.recipe import Optimiser, TubeDetrRecipe
 from export.training.tubedetr import TubeTask
-from tests.support.training_models import CPU, made_truth, toy_cache, toy_caches, toy_config
+from tests.support.training_models import CPU, make_truth, toy_cache, toy_caches, toy_config
 
 TIME_FRAMES = 120
 
@@ -187,11 +187,11 @@ def test_a_video_shorter_than_a_clip_is_padded():
 
 
 def test_videos_in_which_nothing_happens_are_passed_over():
-    quiet = toy_cache(0, seconds=20, truth=made_truth())
+    quiet = toy_cache(0, seconds=20, truth=make_truth())
     task = task_of([quiet, toy_caches()[1]])
     assert len(list(rows(task, 4))) > 4
 
 
 def test_if_nothing_happens_in_any_video_that_is_said():
     with pytest.raises(LvmError, match="must have events that can be asked about"):
-        task_of([toy_cache(0, seconds=20, truth=made_truth())]).batch(0)
+        task_of([toy_cache(0, seconds=20, truth=make_truth())]).batch(0)

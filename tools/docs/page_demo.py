@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import default_bundle
@@ -42,7 +43,7 @@ class Hurried(DemoSource):
     """The demo's first `past` seconds as fast as they are taken, without those of `missed`; then paced."""
 
     def __init__(
-        self, config: WorldConfig, past: float, missed: tuple[float, float], **settings: float
+        self, config: WorldConfig, past: float, missed: tuple[float, float], **settings: Any
     ) -> None:
         super().__init__(config, speed=1.0, **settings)
         self._past, self._missed = past, missed

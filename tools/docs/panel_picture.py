@@ -66,7 +66,11 @@ def main(place: Path) -> None:
     with tempfile.TemporaryDirectory() as state, Service(engines) as service:
         camera = service.add(CameraSettings(DEMO, Path(state)))
         panel = Panel(service, "http://127.0.0.1:8971")
-        service.run(event.end + 5, lambda: panel.frames_per_s(camera))
+
+        def note_rate() -> None:
+            panel.frames_per_s(camera)
+
+        service.run(event.end + 5, note_rate)
         asked = make_questions(event, t, box)
         for question in asked:  # an engine's first call for a kind of question costs more than any other
             service.ask(parse_line(question))

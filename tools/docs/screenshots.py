@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from edge_runtime.interfaces.cli.demo_questions import make_demo_questions
-from edge_runtime.query.schema import Photos
+from edge_runtime.query.schema import Photos, TimeQuery
 from edge_runtime.service.runtime import Service
 from engines.errors import LvmError, Unavailable
 from tools.console import run_tool
@@ -46,7 +46,8 @@ def save_product_photo(service: Service, folder: Path) -> tuple[Path, str]:
     camera = next(iter(service.cameras.values()))
     until = (camera.version.coverage.end or 0) * 0.9
     asked = make_demo_questions(camera.settings.source, until)[2]
-    product = asked.query.object  # type: ignore[union-attr]
+    assert isinstance(asked.query, TimeQuery)
+    product = asked.query.object
     assert isinstance(product, Photos)
     file = folder / "product.png"
     file.write_bytes(product.photos[0])

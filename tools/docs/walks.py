@@ -91,7 +91,7 @@ def trace_walks() -> dict[str, dict[str, str]]:
                 reply = client.post("/api/v1/query", json=body)
             assert reply.status_code == 200, reply.text
     sys.setprofile(None)
-    threading.setprofile(None)  # type: ignore[arg-type]
+    threading.setprofile(None)
     return {"frame": frame.files, "question": question.files}
 
 

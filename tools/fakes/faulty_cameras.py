@@ -1,5 +1,4 @@
-"""Cameras with one fault each, which can be made to come and go: what `tools/reliability/source_faults.py`
-injects."""
+"""Cameras with one fault each, which can be injected and removed (`tools/reliability/source_faults.py`)."""
 
 from __future__ import annotations
 
@@ -26,14 +25,17 @@ from edge_runtime.sources.camera import V4l2Camera
 from edge_runtime.sources.live_source import LiveSource
 from engines.errors import Unavailable
 from tools.fakes.http_camera import HttpServer
-from tools.fakes.numbered_pictures import numbered
+from tools.fakes.numbered_pictures import make_picture
 from tools.fakes.rtsp_camera import RtspServer
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
 class FaultyCamera(ABC):
-    """A camera and its fault, which is left on for `lasts` (least, most) seconds; (0, 0): no duration."""
+    """A camera and its fault, which lasts for `lasts` (min, max) seconds; (0, 0): it has no duration.
+
+    The docstring of a subclass is the fault's name in reports.
+    """
 
     lasts = (0.0, 0.0)
 
@@ -82,13 +84,14 @@ class Swallowed(Stopped):
         host.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         host.bind(("127.0.0.1", self.server.port))
         host.listen(0)
-        for each in self._full[1:]:
-            each.setblocking(False)
-            each.connect_ex(("127.0.0.1", self.server.port))
+        # With its backlog full, the kernel drops every further connection attempt.
+        for client in self._full[1:]:
+            client.setblocking(False)
+            client.connect_ex(("127.0.0.1", self.server.port))
 
     def restore(self) -> None:
-        for each in self._full:
-            each.close()
+        for held in self._full:
+            held.close()
         super().restore()
 
 
@@ -203,41 +206,41 @@ class Absent(Http):
         self.server.status = 200
 
 
-class Plugged(FaultyCamera):
-    """What OpenCV does with a USB camera, without one: `Camera` is real, the capture is played."""
+class UsbCamera(FaultyCamera):
+    """A real `V4l2Camera` over a simulated OpenCV capture, as there is no USB device."""
 
     def __init__(self, stack: contextlib.ExitStack) -> None:
         super().__init__(stack)
-        self.there, self.hangs = True, False
+        self.plugged, self.hangs = True, False
         self.release_hanging = threading.Event()
         stack.callback(self.release_hanging.set)
 
     def source(self, sample_fps: float) -> Source:
-        def opened(start: float) -> Source:
+        def open_camera_at(start: float) -> Source:
             return V4l2Camera("usb", self._connect, sample_fps=sample_fps, start=start)
 
-        return LiveSource(opened, "usb", sample_fps=sample_fps)
+        return LiveSource(open_camera_at, "usb", sample_fps=sample_fps)
 
     def _connect(self) -> Any:
-        if not self.there:
+        if not self.plugged:
             raise Unavailable("there is no camera /dev/video0")
-        self.hangs = False  # a new opening of the device works
+        self.hangs = False  # opening the device again ends the hang
         return _Capture(self)
 
 
-class Unplugged(Plugged):
+class Unplugged(UsbCamera):
     """USB camera unplugged and plugged in again (played capture)"""
 
     lasts = (0.5, 4.0)
 
     def inject(self) -> None:
-        self.there = False
+        self.plugged = False
 
     def restore(self) -> None:
-        self.there = True
+        self.plugged = True
 
 
-class Hanging(Plugged):
+class Hanging(UsbCamera):
     """USB driver hangs in a read for 25 s (played; counted from its beginning, the watchdog takes 10 s)"""
 
     def inject(self) -> None:
@@ -245,7 +248,7 @@ class Hanging(Plugged):
 
 
 class _Capture:
-    def __init__(self, camera: Plugged) -> None:
+    def __init__(self, camera: UsbCamera) -> None:
         self._camera = camera
 
     def grab(self) -> bool:
@@ -253,10 +256,10 @@ class _Capture:
         if self._camera.hangs:
             self._camera.release_hanging.wait(25)
             return False
-        return self._camera.there
+        return self._camera.plugged
 
     def retrieve(self) -> tuple[bool, NDArray[np.uint8]]:
-        return True, numbered(0, (160, 96))
+        return True, make_picture(0, (160, 96))
 
     def release(self) -> None:
         pass
@@ -280,7 +283,7 @@ FAULTS: tuple[type[FaultyCamera], ...] = (
 
 
 @contextlib.contextmanager
-def faulty(kind: type[FaultyCamera]) -> Iterator[FaultyCamera]:
-    """A camera of this kind, given back afterwards."""
+def open_camera(kind: type[FaultyCamera]) -> Iterator[FaultyCamera]:
+    """Yield a camera of this kind; everything that it holds is released afterwards."""
     with contextlib.ExitStack() as stack:
         yield kind(stack)

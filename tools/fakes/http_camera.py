@@ -1,7 +1,7 @@
-"""An HTTP camera on loopback that can be made to fail: MJPEG and MPEG-TS, for tests and the tools.
+"""An HTTP camera on loopback that can be made to fail: MJPEG and MPEG-TS, for tests and tools.
 
-`/mjpeg` is a multipart stream of JPEGs, `/ts` H.264 in MPEG-TS, each for as long as the client stays.
-Pictures carry the number of 25ths of a second since the server began.
+`/mjpeg` is a multipart stream of JPEGs, `/ts` H.264 in MPEG-TS, each until the client leaves. Pictures carry
+the number of 25ths of a second since the server began.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import av
 import cv2
 
-from tools.fakes.numbered_pictures import numbered
+from tools.fakes.numbered_pictures import make_picture
 
 PTS_WRAP = 1 << 33  # MPEG-TS counts 90,000 a second in 33 bits
 
@@ -30,22 +30,22 @@ class HttpServer:
     def __init__(self, port: int = 0, *, size: tuple[int, int] = (160, 96), fps: float = 25.0) -> None:
         self.size, self.fps = size, fps
         self.grey = False
-        """JPEGs with one channel: another pixel format."""
+        """JPEGs have one channel: another pixel format."""
         self.status = 200
         """Anything else is the answer to every request."""
         self.silent = False
         """Connections stay open and nothing is sent."""
         self.break_after: int | None = None
-        """The connection ends inside this picture, counted from 0 in each connection."""
+        """The connection ends inside the picture of this number, counted from 0 in each connection."""
         self.break_at = 0.5
-        """How much of that picture is still sent."""
+        """Share of that picture that is still sent."""
         self.lengths = True
         """Whether each JPEG is announced with its length, as most cameras do."""
         self._breaks = 0
         self.before_wrap = 60.0
         """Seconds that `/ts` has before its 33-bit time stamps begin again."""
         self.clients = 0
-        """Connections so far."""
+        """Requests so far."""
         self.began = time.monotonic()
         self.stop = threading.Event()
         self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
@@ -57,7 +57,7 @@ class HttpServer:
         )
 
     def now(self) -> int:
-        """Number of the picture that is taken now."""
+        """Return the number of the picture that is taken now."""
         return int((time.monotonic() - self.began) * 25)
 
     def __enter__(self) -> HttpServer:
@@ -65,7 +65,7 @@ class HttpServer:
         return self
 
     def break_once(self) -> None:
-        """Every stream under way ends inside its next picture; new ones are whole."""
+        """End every running stream inside its next picture; new streams are whole."""
         self._breaks += 1
 
     def __exit__(self, *_: object) -> None:
@@ -82,7 +82,7 @@ class HttpServer:
                 if camera.status != 200:
                     self.send_error(camera.status)
                     return
-                streams = {"/mjpeg": camera.jpegs, "/ts": camera.transport}
+                streams = {"/mjpeg": camera.mjpeg_parts, "/ts": camera.mpegts_pieces}
                 kinds = {"/mjpeg": "multipart/x-mixed-replace; boundary=frame", "/ts": "video/mp2t"}
                 if self.path not in streams:
                     self.send_error(404)
@@ -99,22 +99,22 @@ class HttpServer:
 
         return Handler
 
-    def jpegs(self) -> Iterator[bytes]:
-        """Parts of the multipart stream, paced; the last one is cut short where that was asked for."""
+    def mjpeg_parts(self) -> Iterator[bytes]:
+        """Yield the parts of the multipart stream at the camera's pace; a break cuts the last one short."""
         breaks = self._breaks
-        for index in self._paced():
-            picture = numbered(self.now(), self.size)
+        for index in self._wait_for_pictures():
+            picture = make_picture(self.now(), self.size)
             jpeg = cv2.imencode(".jpg", picture[..., 0] if self.grey else picture)[1].tobytes()
             length = f"Content-Length: {len(jpeg)}\r\n" if self.lengths else ""
             head = f"--frame\r\nContent-Type: image/jpeg\r\n{length}\r\n".encode()
-            asked = self.break_after is not None and index >= self.break_after
-            if asked or breaks != self._breaks:
+            due = self.break_after is not None and index >= self.break_after
+            if due or breaks != self._breaks:
                 yield head + jpeg[: int(len(jpeg) * self.break_at)]
                 return
             yield head + jpeg + b"\r\n"
 
-    def transport(self) -> Iterator[bytes]:
-        """An MPEG-TS stream whose time stamps begin `before_wrap` seconds before they wrap."""
+    def mpegts_pieces(self) -> Iterator[bytes]:
+        """Yield an MPEG-TS stream whose time stamps begin `before_wrap` seconds before they wrap."""
         sink = io.BytesIO()
         width, height = self.size
         begins = PTS_WRAP - int(self.before_wrap * 90_000)
@@ -124,18 +124,18 @@ class HttpServer:
             stream.time_base = stream.codec_context.time_base = Fraction(1, 90_000)
             stream.codec_context.gop_size = 25
             stream.codec_context.options = {"preset": "ultrafast", "tune": "zerolatency"}
-            for index in self._paced():
-                picture = av.VideoFrame.from_ndarray(numbered(self.now(), (width, height)), format="rgb24")
-                picture.pts, picture.time_base = (
-                    begins + int(index * 90_000 / self.fps),
-                    Fraction(1, 90_000),
+            for index in self._wait_for_pictures():
+                picture = av.VideoFrame.from_ndarray(
+                    make_picture(self.now(), (width, height)), format="rgb24"
                 )
+                picture.pts = begins + int(index * 90_000 / self.fps)
+                picture.time_base = Fraction(1, 90_000)
                 container.mux(stream.encode(picture))
                 yield sink.getvalue()
                 sink.seek(0)
                 sink.truncate()
 
-    def _paced(self) -> Iterator[int]:
+    def _wait_for_pictures(self) -> Iterator[int]:
         began = time.monotonic()
         for index in itertools.count():
             while self.silent and not self.stop.is_set():

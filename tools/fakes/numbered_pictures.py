@@ -1,4 +1,4 @@
-"""Pictures that carry a number, so that whoever receives one knows when it was made."""
+"""Make pictures that carry a number, so that a receiver knows when each was made."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ BITS = 16
 ROWS = 2
 
 
-def numbered(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
-    """(H, W, 3) uint8: the low 16 bits of `number` as black and white blocks, two rows of eight."""
+def make_picture(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return (H, W, 3) uint8: the low 16 bits of `number` as black and white blocks, two rows of eight.
+
+    `size` is (width, height).
+    """
     width, height = size
     bits = np.array([number >> bit & 1 for bit in reversed(range(BITS))], np.uint8).reshape(ROWS, -1) * 255
     rows = np.arange(height) * ROWS // height
@@ -18,8 +21,8 @@ def numbered(number: int, size: tuple[int, int]) -> NDArray[np.uint8]:
     return np.ascontiguousarray(np.repeat(bits[rows][:, columns, None], 3, axis=2))
 
 
-def number_in(image: NDArray[np.uint8]) -> int:
-    """The number that a picture (H, W, 3) of any size carries, however lossily it was coded."""
+def read_number(image: NDArray[np.uint8]) -> int:
+    """Return the number in a picture (H, W, 3) of any size, even after lossy coding."""
     height, width = image.shape[:2]
     across = BITS // ROWS
     rows = ((np.arange(ROWS) + 0.5) * height / ROWS).astype(int)

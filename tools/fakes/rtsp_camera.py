@@ -1,10 +1,9 @@
-"""An RTSP camera on loopback that can be made to fail: for tests, `tools/reliability/source_faults.py` and
-soak runs.
+"""An RTSP camera on loopback that can be made to fail: for tests, source_faults.py and soak runs.
 
-It speaks RTSP 1.0 with H.264 in RTP over the RTSP connection (RFC 2326, 6184), which is how we and most
-recorders read cameras, and nothing else. Everything is in Python and PyAV, so that the tests need no media
-server. Each client gets an encoder of its own, which begins with a key frame; pictures carry the number of
-25ths of a second since the server began.
+It speaks RTSP 1.0 with H.264 in RTP over the RTSP connection (RFC 2326, 6184) and nothing else: so the
+runtime and most recorders read cameras. It is all Python and PyAV, so the tests need no media server. Each
+client gets an encoder of its own, which begins with a key frame. Pictures carry the number of 25ths of a
+second since the server began.
 
     python tools/fakes/rtsp_camera.py --port 8554      # a process, to be stopped with SIGSTOP or killed
 """
@@ -26,11 +25,11 @@ from fractions import Fraction
 
 import av
 
-from tools.fakes.numbered_pictures import numbered
+from tools.fakes.numbered_pictures import make_picture
 
 RTP_CLOCK = 90_000
 PAYLOAD = 96
-LARGEST = 60_000  # bytes of one NAL unit in one interleaved packet; its length has 16 bits
+MAX_UNIT_BYTES = 60_000  # bytes of one NAL unit in one interleaved packet; its length has 16 bits
 SESSION = "Session: 1;timeout=60\r\n"
 
 
@@ -47,16 +46,16 @@ class RtspServer:
         began: float | None = None,
     ) -> None:
         self.size = size
-        """Pixels; a change shows in the running streams, as when a camera is set anew."""
+        """Width and height; a change shows in the running streams, as when a camera is reconfigured."""
         self.fps = fps
         self.password = password
-        """Of user "kiosk"; None for an open camera."""
+        """Password of user "kiosk"; None for a camera without one."""
         self.silent = False
         """Connections stay open and nothing is sent."""
         self.mute = False
         """Requests are not answered either."""
         self.pace = 1.0
-        """Below 1 the link is too slow and the sender drops nothing: pictures come later and later."""
+        """Below 1 the link is too slow and drops nothing: pictures come later and later."""
         self.stamp_offset = 0.0
         """Seconds added to the time stamps: the camera's clock was set."""
         self.stamp_still = False
@@ -78,7 +77,7 @@ class RtspServer:
         return f"rtsp://127.0.0.1:{self.port}/live"
 
     def now(self) -> int:
-        """Number of the picture that is taken now."""
+        """Return the number of the picture that is taken now."""
         return int((time.monotonic() - self.began) * 25)
 
     def __enter__(self) -> RtspServer:
@@ -87,7 +86,7 @@ class RtspServer:
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        # shutdown, not only close: a thread that waits in accept would go on waiting.
+        # shutdown as well as close: a thread that waits in accept would go on waiting.
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
         self._socket.close()
@@ -95,7 +94,7 @@ class RtspServer:
         self._acceptor.join(5)
 
     def break_connections(self) -> None:
-        """Every client's connection ends now; new ones are taken."""
+        """End every client's connection now; new ones are accepted."""
         for connection in list(self._open):
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
@@ -123,7 +122,7 @@ class RtspServer:
             self._open.discard(connection)
 
     def _answer(self, connection: socket.socket) -> bool:
-        """Answer one request; False when the client wants to see pictures from now on."""
+        """Answer one request; return False after PLAY, when pictures follow."""
         request = b""
         while not request.endswith(b"\r\n\r\n"):
             piece = connection.recv(1)
@@ -164,7 +163,7 @@ class RtspServer:
         return f"Basic {right}" in request
 
     def _play(self, connection: socket.socket) -> bool:
-        """Send pictures as long as size and rate stay; False when the client has left."""
+        """Send pictures until size or rate change; return False when the client has left."""
         size, fps = self.size, self.fps
         first, began = (time.monotonic() - self.began), time.monotonic()
         encoder = self._encoder(size, fps)
@@ -179,10 +178,10 @@ class RtspServer:
                 return False
             if self.silent:
                 continue
-            taken = first + index / fps
-            picture = av.VideoFrame.from_ndarray(numbered(int(taken * 25), size), format="rgb24")
+            t = first + index / fps
+            picture = av.VideoFrame.from_ndarray(make_picture(int(t * 25), size), format="rgb24")
             picture.pts = index
-            stamp = self.stamp_offset + (0.0 if self.stamp_still else taken)
+            stamp = self.stamp_offset + (0.0 if self.stamp_still else t)
             for packet in encoder.encode(picture.reformat(format="yuv420p")):
                 data = bytes(packet)
                 if self.damage and not packet.is_keyframe:
@@ -202,7 +201,7 @@ class RtspServer:
         return encoder
 
     def _listen(self, connection: socket.socket, seconds: float) -> bool:
-        """Wait, throwing away what the client sends (receiver reports, keep-alives); False when it left."""
+        """Wait and discard what the client sends (receiver reports, keep-alives); False when it left."""
         end = time.monotonic() + seconds
         while not self._stop.is_set():
             ready, _, _ = select.select([connection], [], [], max(0.0, min(0.1, end - time.monotonic())))
@@ -216,12 +215,12 @@ class RtspServer:
 
 
 def _rtp(data: bytes, stamp: int, sequence: Iterator[int]) -> Iterator[bytes]:
-    """The NAL units of one picture as interleaved RTP packets; the marker is on the last one."""
+    """Yield the NAL units of one picture as interleaved RTP packets; the last one has the marker."""
     units = [unit.rstrip(b"\0") for unit in re.split(rb"\x00\x00\x00?\x01", data)]
     units = [unit for unit in units if unit]
     for index, unit in enumerate(units):
-        if len(unit) > LARGEST:
-            raise ValueError(f"a picture's part has at most {LARGEST} bytes here, got {len(unit)}")
+        if len(unit) > MAX_UNIT_BYTES:
+            raise ValueError(f"a picture's part has at most {MAX_UNIT_BYTES} bytes here, got {len(unit)}")
         last = index == len(units) - 1
         head = struct.pack(
             ">BBHII", 0x80, PAYLOAD | last << 7, next(sequence) & 0xFFFF, stamp & 0xFFFFFFFF, 0x1F2E3D4C

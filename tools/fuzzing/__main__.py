@@ -1,4 +1,4 @@
-"""Feed a target what nobody should: coverage-guided fuzzing with a corpus that grows from valid inputs.
+"""Fuzz a target, guided by coverage, with a corpus that grows from valid inputs.
 
     python -m tools.fuzzing --target images --cases 10000 --seed 0
     python -m tools.fuzzing --target query --cases 1000000 --out fuzz/query  # goes on where it was
@@ -6,11 +6,9 @@
     python -m tools.fuzzing --target yaml --replay tests/fuzz_corpus/yaml/*
     python -m tools.fuzzing --target yaml --minimise fuzz/yaml/findings/0123.bin
 
-Doors: images, video, yaml, bundle, state, query,
-http. A case may end cleanly or in one sentence; an exception,
-a process that dies, more than 10 s or more than 1 GB are findings,
-kept under OUT/findings. The last line is one
-JSON object; exit status 1 where there is a finding.
+Targets: images, video, yaml, bundle, state, query, http. A case may end cleanly or in an error of one
+sentence. An exception, a process that dies, more than 10 s or more than 1 GB are findings, which are saved
+under OUT/findings. The last line is one JSON object; exit status 1 where there is a finding.
 """
 
 from __future__ import annotations
@@ -27,7 +25,7 @@ from pathlib import Path
 
 from tools.console import finish
 from tools.fuzzing.campaign import Campaign, Totals
-from tools.fuzzing.minimise import finding_of, minimise_case
+from tools.fuzzing.minimise import find_finding, minimise_finding
 from tools.fuzzing.targets import NAMES
 
 
@@ -39,7 +37,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _minimise(arguments.target, arguments.minimise)
     with ExitStack() as stack:
         out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        campaign = Campaign(arguments.target, out.resolve(), arguments.seed, _say)
+        campaign = Campaign(arguments.target, out.resolve(), arguments.seed, _report)
         totals = campaign.run(arguments.cases, arguments.minutes * 60)
         stories = [file.read_text() for file in sorted((out / "findings").glob("*.txt"))]
         for story in stories:
@@ -53,25 +51,29 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _replay(target: str, files: Sequence[Path]) -> int:
-    bad = {str(file): said for file in files if (said := finding_of(target, file.read_bytes())) is not None}
+    bad = {
+        str(file): finding
+        for file in files
+        if (finding := find_finding(target, file.read_bytes())) is not None
+    }
     finish({"target": target, "replayed": len(files), "findings": bad})
     return 1 if bad else 0
 
 
 def _minimise(target: str, file: Path) -> int:
     data = file.read_bytes()
-    small, said = minimise_case(target, data)
-    if said is not None:
+    small, finding = minimise_finding(target, data)
+    if finding is not None:
         file.with_suffix(".min").write_bytes(small)
-    finish({"target": target, "bytes": len(data), "minimise_case": len(small), "finding": said})
-    return 1 if said is not None else 0
+    finish({"target": target, "bytes": len(data), "minimise_case": len(small), "finding": finding})
+    return 1 if finding is not None else 0
 
 
-def _say(totals: Totals) -> None:
+def _report(totals: Totals) -> None:
     rate = totals.cases / max(totals.seconds, 1e-9)
-    found = totals.exceptions + totals.crashes + totals.hangs + totals.memory
+    findings = totals.exceptions + totals.crashes + totals.hangs + totals.memory
     print(
-        f"{totals.target}: {totals.cases} cases, {rate:.0f}/s, corpus {totals.corpus}, {found} findings",
+        f"{totals.target}: {totals.cases} cases, {rate:.0f}/s, corpus {totals.corpus}, {findings} findings",
         file=sys.stderr,
     )
 
@@ -81,11 +83,11 @@ def _parser() -> argparse.ArgumentParser:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--target", "--door", dest="target", choices=NAMES, required=True)
-    parser.add_argument("--cases", type=int, default=10_000, help="so many more cases (10000)")
+    parser.add_argument("--cases", type=int, default=10_000, help="number of further cases (10000)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="at most so long")
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
     parser.add_argument(
-        "--out", type=Path, help="folder of corpus, findings and totals; without: none is kept"
+        "--out", type=Path, help="folder of corpus, findings and totals; without it, none is saved"
     )
     parser.add_argument("--replay", type=Path, nargs="+", help="run these files instead")
     parser.add_argument("--minimise", type=Path, help="make this finding small, as FILE.min")

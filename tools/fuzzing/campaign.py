@@ -1,7 +1,7 @@
-"""The supervisor of a target: workers one after another until the cases are done, whatever becomes of each.
+"""Supervise a target: run workers one after another until the cases are done, even if a worker dies.
 
-A folder holds the corpus, the findings and the totals,
-so that a run can be ended at any time and gone on with.
+A folder holds the corpus, the findings and the totals, so that a run can be stopped at any time and
+continued.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from pathlib import Path
 
 import psutil
 
-from tools.fuzzing.judge import MEMORY_BYTES, ROOT, WALL_S
+from tools.fuzzing.case_check import MEMORY_BYTES, ROOT, WALL_S
 from tools.fuzzing.progress import Progress
 
 CHUNK = 100_000
-"""Cases of one worker: a fresh process now and then, and totals on disk."""
+"""Cases of one worker: it limits the age of a process and how much is not yet in the totals on disk."""
 POLL_S = 0.05
 START_S = 1800.0
-"""A large corpus is run through first: on a machine with a load of 15 that took more than five minutes."""
-COUNTED = {"crash": "crashes", "hang": "hangs", "memory": "memory"}
+"""A worker runs a large corpus first: at a load of 15 that took more than five minutes."""
+TOTAL_FIELDS = {"crash": "crashes", "hang": "hangs", "memory": "memory"}
 MAX_DEATHS = 50
-"""A target through which every other case kills the process is broken, and said to be."""
+"""A target where this many cases kill the process is broken; the run ends."""
 
 
 @dataclass
 class Totals:
-    """Of all runs in one folder."""
+    """The totals of all runs in one folder."""
 
     target: str
     cases: int = 0
@@ -56,19 +56,19 @@ class Totals:
 
 
 class Campaign:
-    """Runs one target in `folder`. `report` is told the totals now and then."""
+    """Runs one target in `folder`, and calls `report` with the totals now and then."""
 
     def __init__(self, target: str, folder: Path, seed: int, report: Callable[[Totals], None]) -> None:
         self._folder, self._seed, self._report = folder, seed, report
-        for room in ("corpus", "findings"):
-            (folder / room).mkdir(parents=True, exist_ok=True)
+        for name in ("corpus", "findings"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
         self._file = folder / "totals.json"
         self.totals = Totals(target)
         if self._file.exists():
             self.totals = Totals(**json.loads(self._file.read_text()))
 
     def run(self, cases: int, seconds: float = float("inf")) -> Totals:
-        """`cases` more cases, or as many as `seconds` allow."""
+        """Run `cases` more cases, or as many as `seconds` allow."""
         began, done, deaths = time.monotonic(), 0, 0
         while done < cases and time.monotonic() - began < seconds and deaths < MAX_DEATHS:
             left = began + seconds - time.monotonic()
@@ -78,21 +78,14 @@ class Campaign:
         return self.totals
 
     def _worker(self, cases: int, seconds: float) -> tuple[int, int]:
-        """One process: how many cases it ran, and whether one of them ended it."""
+        """Run one process; return how many cases it ran, and whether one of them ended it."""
         folder, totals = self._folder, self.totals
         (folder / "progress").unlink(missing_ok=True)
-        progress = Progress(folder / "progress", longest_of(totals.target))
+        progress = Progress(folder / "progress", read_max_bytes(totals.target))
         seed = (self._seed * 1_000_003 + totals.cases + totals.crashes + totals.hangs) % (2**31 - 1)
-        command = [
-            sys.executable,
-            "-m",
-            "tools.fuzzing.worker",
-            totals.target,
-            str(folder),
-            str(cases),
-            str(seed),
-        ]
-        began, cpu, ending = time.monotonic(), _cpu_of_workers(), None
+        command = [sys.executable, "-m", "tools.fuzzing.worker", totals.target]
+        command += [str(folder), str(cases), str(seed)]
+        began, cpu, ending = time.monotonic(), _read_workers_cpu_s(), None
         with (folder / "log").open("wb") as log:
             environment = os.environ | {
                 "PYTHONPATH": str(ROOT),
@@ -106,7 +99,7 @@ class Campaign:
                 while worker.poll() is None:
                     time.sleep(POLL_S)
                     progress.read()
-                    ending = self._over(worker, progress, began, seconds)
+                    ending = self._find_end_reason(worker, progress, began, seconds)
                     if ending is not None:
                         break
             finally:
@@ -115,7 +108,7 @@ class Campaign:
         progress.read()
         totals.cases += progress.cases
         totals.seconds += time.monotonic() - began
-        totals.cpu_s += _cpu_of_workers() - cpu
+        totals.cpu_s += _read_workers_cpu_s() - cpu
         totals.exceptions += progress.findings
         totals.slowest_s = max(totals.slowest_s, progress.slowest / 1e9)
         if not progress.ready_at:
@@ -125,14 +118,14 @@ class Campaign:
         if ending is None and status == 0 or ending == "time":
             return max(progress.cases, 1), 0
         kind = ending or "crash"
-        setattr(totals, COUNTED[kind], getattr(totals, COUNTED[kind]) + 1)
-        self._keep(kind, status, progress.case())
+        setattr(totals, TOTAL_FIELDS[kind], getattr(totals, TOTAL_FIELDS[kind]) + 1)
+        self._save_finding(kind, status, progress.case())
         return progress.cases + 1, 1
 
-    def _over(
+    def _find_end_reason(
         self, worker: subprocess.Popen[bytes], progress: Progress, began: float, seconds: float
     ) -> str | None:
-        """Why this worker has to end now; None while all is well."""
+        """Return why this worker has to end now; None while it may go on."""
         now = time.monotonic()
         try:
             resident = psutil.Process(worker.pid).memory_info().rss
@@ -147,7 +140,7 @@ class Campaign:
             raise RuntimeError(f"the worker of {self.totals.target} did not start within {START_S:g} s")
         return "time" if now - began > seconds else None
 
-    def _keep(self, kind: str, status: int, case: bytes) -> None:
+    def _save_finding(self, kind: str, status: int, case: bytes) -> None:
         name = signal.Signals(-status).name if status < 0 and kind == "crash" else kind
         stem = self._folder / "findings" / f"{kind}-{sha256(case).hexdigest()[:12]}"
         stem.with_suffix(".bin").write_bytes(case)
@@ -162,12 +155,12 @@ class Campaign:
         self._report(self.totals)
 
 
-def _cpu_of_workers() -> float:
-    """Seconds of processor time of all that have ended: what a case costs, however busy the machine is."""
+def _read_workers_cpu_s() -> float:
+    """Return the processor seconds of all ended workers: the cost of the cases on a busy machine too."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 
 
-def longest_of(name: str) -> int:
-    """Bytes of a case at this target."""
-    return int(importlib.import_module(f"tools.fuzzing.targets.{name}").Target.longest)
+def read_max_bytes(name: str) -> int:
+    """Return the largest number of bytes of a case of this target."""
+    return int(importlib.import_module(f"tools.fuzzing.targets.{name}").Target.max_bytes)

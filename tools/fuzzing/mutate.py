@@ -1,4 +1,4 @@
-"""Mutations that know a format's parts: numbers, chunks, words, JSON. Bytes are libFuzzer's own business."""
+"""Mutate data with knowledge of its format: numbers, chunks, words, JSON. libFuzzer mutates plain bytes."""
 
 from __future__ import annotations
 
@@ -8,12 +8,32 @@ from collections.abc import Sequence
 from random import Random
 from typing import Any
 
-NUMBERS = (0, 1, 2, 3, 7, 8, 15, 16, 127, 128, 255, 256, 4095, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1)
+NUMBERS: tuple[int, ...] = (
+    0,
+    1,
+    2,
+    3,
+    7,
+    8,
+    15,
+    16,
+    127,
+    128,
+    255,
+    256,
+    4095,
+    32767,
+    32768,
+    65535,
+    65536,
+    2**24,
+    2**31 - 1,
+)
 NUMBERS += (2**31, 2**32 - 1, 2**32, 2**63 - 1, 2**63, 2**64 - 1)
 
 
-def number(data: bytes, rng: Random) -> bytes:
-    """One number of 1, 2, 4 or 8 bytes becomes another that programs are known to stumble over."""
+def mutate_number(data: bytes, rng: Random) -> bytes:
+    """Replace a number of 1, 2, 4 or 8 bytes by another that programs are known to fail on."""
     size = rng.choice((1, 2, 2, 4, 4, 4, 8))
     if len(data) < size:
         return data
@@ -25,15 +45,15 @@ def number(data: bytes, rng: Random) -> bytes:
     return data[:at] + (other % top).to_bytes(size, order) + data[at + size :]  # type: ignore[arg-type]
 
 
-def splice(data: bytes, rng: Random, words: Sequence[bytes]) -> bytes:
-    """A word of the format is put in, or put over what is there."""
+def insert_word(data: bytes, rng: Random, words: Sequence[bytes]) -> bytes:
+    """Insert a word of the format, or overwrite bytes with it."""
     word = rng.choice(words)
     at = rng.randrange(len(data) + 1)
     return data[:at] + word + data[at + (len(word) if rng.random() < 0.5 else 0) :]
 
 
-def shuffle(data: bytes, rng: Random) -> bytes:
-    """A part is cut out, repeated or moved."""
+def mutate_part(data: bytes, rng: Random) -> bytes:
+    """Cut out, repeat or move a part."""
     if len(data) < 2:
         return data
     a, b = sorted(rng.sample(range(len(data) + 1), 2))
@@ -50,12 +70,16 @@ def shuffle(data: bytes, rng: Random) -> bytes:
     return data[:a] + data[b:at] + part + data[at:] if at > b else data
 
 
-def any_bytes(data: bytes, rng: Random, words: Sequence[bytes]) -> bytes:
-    """One to three of the above."""
+def mutate_bytes(data: bytes, rng: Random, words: Sequence[bytes]) -> bytes:
+    """Apply one to three of the above."""
     for _ in range(rng.choice((1, 1, 2, 3))):
         kind = rng.randrange(3)
         data = (
-            number(data, rng) if kind == 0 else shuffle(data, rng) if kind == 1 else splice(data, rng, words)
+            mutate_number(data, rng)
+            if kind == 0
+            else mutate_part(data, rng)
+            if kind == 1
+            else insert_word(data, rng, words)
         )
     return data
 
@@ -69,28 +93,28 @@ ODD: tuple[Any, ...] = (
 )  # fmt: skip
 
 
-def json_tree(data: bytes, rng: Random, words: Sequence[str]) -> bytes | None:
-    """The same JSON with one or two places changed; None where `data` is none."""
+def mutate_json(data: bytes, rng: Random, words: Sequence[str]) -> bytes | None:
+    """Return the JSON with one or two places changed; None if `data` is no JSON."""
     try:
         tree = json.loads(data)
         for _ in range(rng.choice((1, 1, 2, 3))):
-            tree = _changed(tree, rng, words)
+            tree = _change_node(tree, rng, words)
         return json.dumps(tree).encode()
     except (ValueError, RecursionError):
         return None
 
 
-def _changed(tree: Any, rng: Random, words: Sequence[str]) -> Any:
+def _change_node(tree: Any, rng: Random, words: Sequence[str]) -> Any:
     if isinstance(tree, dict) and tree and rng.random() < 0.85:
         key = rng.choice(list(tree))
         kind = rng.random()
         if kind < 0.1:
             return {k: v for k, v in tree.items() if k != key}
         if kind < 0.2:
-            return {**tree, rng.choice(words): _odd(rng, words)}
+            return {**tree, rng.choice(words): _draw_odd(rng, words)}
         if kind < 0.25:
             return {(rng.choice(words) if k == key else k): v for k, v in tree.items()}
-        return {**tree, key: _changed(tree[key], rng, words)}
+        return {**tree, key: _change_node(tree[key], rng, words)}
     if isinstance(tree, list) and tree and rng.random() < 0.85:
         at = rng.randrange(len(tree))
         kind = rng.random()
@@ -98,27 +122,27 @@ def _changed(tree: Any, rng: Random, words: Sequence[str]) -> Any:
             return tree[:at] + tree[at + 1 :]
         if kind < 0.25:
             return tree[:at] + [tree[at]] * rng.choice((2, 3, 40)) + tree[at:]
-        return [*tree[:at], _changed(tree[at], rng, words), *tree[at + 1 :]]
+        return [*tree[:at], _change_node(tree[at], rng, words), *tree[at + 1 :]]
     if isinstance(tree, (int, float)) and not isinstance(tree, bool) and rng.random() < 0.5:
         return rng.choice((tree + 1, tree - 1, -tree, tree * 1000, tree // 3))
-    return _odd(rng, words)
+    return _draw_odd(rng, words)
 
 
-def _odd(rng: Random, words: Sequence[str]) -> Any:
+def _draw_odd(rng: Random, words: Sequence[str]) -> Any:
     return rng.choice(ODD) if rng.random() < 0.6 else rng.choice(words)
 
 
 # -- protobuf ----------------------------------------------------------------------------------------------
 
 
-def field(tag: int, value: int | bytes) -> bytes:
-    """One field of a protobuf message: a varint or a length with its bytes."""
+def encode_field(tag: int, value: int | bytes) -> bytes:
+    """Encode one field of a protobuf message: a varint or a length with its bytes."""
     if isinstance(value, int):
-        return varint(tag << 3) + varint(value)
-    return varint(tag << 3 | 2) + varint(len(value)) + value
+        return encode_varint(tag << 3) + encode_varint(value)
+    return encode_varint(tag << 3 | 2) + encode_varint(len(value)) + value
 
 
-def varint(value: int) -> bytes:
+def encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 127:
         out.append(value & 127 | 128)
@@ -126,15 +150,15 @@ def varint(value: int) -> bytes:
     return bytes([*out, value])
 
 
-def safetensors(header: Any, body: bytes) -> bytes:
+def encode_safetensors(header: Any, body: bytes) -> bytes:
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text)) + text + body
 
 
-def json_header(data: bytes, rng: Random, words: Sequence[str]) -> bytes | None:
-    """A safetensors file with one or two places of its header changed, and the length put right."""
+def mutate_safetensors_header(data: bytes, rng: Random, words: Sequence[str]) -> bytes | None:
+    """Return a safetensors file with one or two places of its header changed and its length corrected."""
     size = int.from_bytes(data[:8], "little")
     if size > len(data):
         return None
-    tree = json_tree(data[8 : 8 + size], rng, words)
-    return None if tree is None else safetensors(tree, data[8 + size :])
+    tree = mutate_json(data[8 : 8 + size], rng, words)
+    return None if tree is None else encode_safetensors(tree, data[8 + size :])

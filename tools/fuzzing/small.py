@@ -1,4 +1,4 @@
-"""A service of a page: real ingest, memory and asker over engines of numpy, for many cases a second."""
+"""Make small services: real ingest, memory and asker over engines of numpy, for many cases a second."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from engines.spec import Array, Feeds, TensorSpec
 D, STEPS = 8, 4
 
 
-def small_manifest() -> Manifest:
-    """The shipped manifest over a network of 12 slots and clips of 3 frames."""
+def make_small_manifest() -> Manifest:
+    """Return the shipped manifest with a network of 12 slots and clips of 3 frames."""
     shipped = Bundle.open(default_bundle()).manifest
     network = shipped.network.model_copy(
         update=dict(
@@ -44,30 +44,30 @@ def small_manifest() -> Manifest:
 
 
 def small_service(folder: Path) -> Service:
-    """A whole service with one camera that remembers eight frames, nothing running."""
-    manifest = small_manifest()
+    """Return a whole service with one camera that has ingested eight frames; nothing is running."""
+    manifest = make_small_manifest()
     shipped = Bundle.open(default_bundle())
     backbone, reader = _backbone(manifest.network), _reader(manifest.network)
     bundle = Bundle(shipped.path, shipped._files, manifest, shipped.digest)
     service = Service(Engines(bundle, Choice("fake", "for speed"), backbone, reader, reader))
     camera = service.add(CameraSettings("demo", folder / "state", sampler="fifo"))
-    camera.ingest.push([Small._frame_at(float(t)) for t in range(8)])
+    camera.ingest.push([SmallService._frame_at(float(t)) for t in range(8)])
     return service
 
 
-class Small:
-    """What the HTTP routes and the targets need of a service: `version`, `ask`, `snapshot`, `folder`."""
+class SmallService:
+    """The part of a service that the targets need: `version`, `ask`, `snapshot`, `folder`."""
 
     @dataclass(frozen=True)
     class Folder:
         folder: Path
 
     def __init__(self, folder: Path, frames: int = 8) -> None:
-        self.manifest = small_manifest()
+        self.manifest = make_small_manifest()
         network = self.manifest.network
         self.folder = self.Folder(folder)
-        self.cameras: dict[str, Small] = {}
-        """None is listed: a status takes a real camera."""
+        self.cameras: dict[str, SmallService] = {}
+        """Empty, because a status needs a real camera."""
         backbone = _backbone(network)
         reader = _reader(network)
         catalogue = folder / "catalogue"
@@ -91,8 +91,8 @@ class Small:
             last_t=7.0,
         )
 
-    def camera(self, name: str | None = None) -> Small:
-        """The only one: itself."""
+    def camera(self, name: str | None = None) -> SmallService:
+        """Return the only camera, this object. Raises QueryError for a name."""
         if name is not None:
             raise QueryError(f"there is no camera {name[:100]!r}")
         return self
@@ -100,7 +100,7 @@ class Small:
     def ask(self, query: Any, camera: str | None = None) -> Any:
         return self.camera(camera).asker.ask(query, self.version)
 
-    def ask_of(self, query: Any, version: Version) -> Any:
+    def ask_version(self, query: Any, version: Version) -> Any:
         return self.asker.ask(query, version)
 
     def snapshot(self) -> Snapshot:
@@ -135,7 +135,7 @@ def _reader(network: NetworkConfig) -> FakeEngine:
         "relevance": (n,),
     }  # fmt: skip
     made = {name: rng.random(shape, np.float32) for name, shape in shapes.items()}
-    wanted = {
+    input_specs = {
         "memory_features": ("float32", (n, D)), "memory_tick": ("int32", (n,)), "memory_cell": ("int32",
         (n,)),
         "memory_valid": ("bool", (n,)), "svd_basis": ("float32", (network.svd_rank, D)),
@@ -150,6 +150,6 @@ def _reader(network: NetworkConfig) -> FakeEngine:
 
     return FakeEngine(
         run,
-        tuple(TensorSpec(name, kind, ("batch", *shape)) for name, (kind, shape) in wanted.items()),
+        tuple(TensorSpec(name, kind, ("batch", *shape)) for name, (kind, shape) in input_specs.items()),
         tuple(TensorSpec(name, "float32", ("batch", *shape)) for name, shape in shapes.items()),
     )

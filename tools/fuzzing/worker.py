@@ -1,9 +1,9 @@
-"""The process that runs cases, and may be killed for one: libFuzzer (atheris), guided by our packages' lines.
+"""Run cases in a process of its own: libFuzzer (atheris), guided by the coverage of our packages.
 
-    python -m tools.fuzzing.worker DOOR OUT CASES SEED
+    python -m tools.fuzzing.worker TARGET OUT CASES SEED
 
-It tells its supervisor through a mapped file what it is doing (`Progress`), so that a case that hangs, eats
-memory or ends the process is known to the byte. Python exceptions do not end it: they are saved, once each.
+The supervisor follows it through a mapped file (`Progress`), so that a case that hangs, takes too much memory
+or ends the process is known to the byte. Python exceptions do not end it: they are saved, once each.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from random import Random
 
 import atheris
 
-from tools.fuzzing.judge import MEMORY_BYTES, judge
+from tools.fuzzing.case_check import MEMORY_BYTES, find_problem
 from tools.fuzzing.peak import peak_above
 from tools.fuzzing.progress import Progress
 
@@ -28,38 +28,38 @@ MEMORY_EXIT = 99
 
 def main() -> None:
     name, out, cases, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-    warnings.simplefilter("ignore")  # of numpy, about the numbers of strangers
+    warnings.simplefilter("ignore")  # of numpy, about hostile numbers
     logging.getLogger().addHandler(logging.NullHandler())
     with atheris.instrument_imports(include=["edge_runtime", "engines"], enable_loader_override=False):
         from tools.fuzzing.targets import open_target
 
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:
             target = open_target(name, Path(scratch))
-            corpus, progress = out / "corpus", Progress(out / "progress", target.longest)
+            corpus, progress = out / "corpus", Progress(out / "progress", target.max_bytes)
             for seed_bytes in target.seeds():
-                _keep(corpus, seed_bytes)
+                _save_seed(corpus, seed_bytes)
 
             def run_case(data: bytes) -> None:
                 progress.begin(data)
-                finding = judge(target.run, data)
+                finding = find_problem(target.run, data)
                 if finding is not None:
-                    _save(out / "findings", finding, data)
+                    _save_finding(out / "findings", finding, data)
                     progress.finding()
                 if peak_above(MEMORY_BYTES):
                     sys.stderr.flush()
                     progress.memory()
                 progress.end()
 
-            def mutate(data: bytes, longest: int, number: int) -> bytes:
-                rng = Random(number)
+            def mutate(data: bytes, max_bytes: int, seed: int) -> bytes:
+                rng = Random(seed)
                 changed = target.mutate(data, rng) if rng.random() < 0.6 else None
-                return atheris.Mutate(data, longest) if changed is None else changed[:longest]
+                return atheris.Mutate(data, max_bytes) if changed is None else changed[:max_bytes]
 
             options = [
                 f"-runs={cases}",
                 f"-seed={seed % (2**31 - 1) + 1}",
-                f"-max_len={target.longest}",
-                "-rss_limit_mb=0",  # the supervisor's business, as is time
+                f"-max_len={target.max_bytes}",
+                "-rss_limit_mb=0",  # the supervisor limits memory and time
                 "-detect_leaks=0",
                 "-print_final_stats=1",
                 "-verbosity=1",
@@ -71,12 +71,12 @@ def main() -> None:
             atheris.Fuzz()
 
 
-def _keep(corpus: Path, data: bytes) -> None:
+def _save_seed(corpus: Path, data: bytes) -> None:
     (corpus / sha256(data).hexdigest()[:40]).write_bytes(data)
 
 
-def _save(folder: Path, finding: tuple[str, str], data: bytes) -> None:
-    """The smallest input of each signature, with its story."""
+def _save_finding(folder: Path, finding: tuple[str, str], data: bytes) -> None:
+    """Save the smallest input of each signature, with its description."""
     signature, story = finding
     stem = folder / sha256(signature.encode()).hexdigest()[:12]
     if not stem.with_suffix(".bin").exists() or stem.with_suffix(".bin").stat().st_size > len(data):

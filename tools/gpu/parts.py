@@ -1,6 +1,6 @@
-"""What a GPU check does on each preset and precision: export, build, compare, time.
+"""The parts of a GPU check for each preset and precision: export, build, compare, time.
 
-Figures are dictionaries for the report; times are of arrays of the host in and out.
+Figures are dictionaries for the report. Times include the copies from and to the host's arrays.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ from export.gates.limits import GateSettings
 from export.gates.run import describe_failure, run_bundle
 from export.networks.model import LvmNet
 from export.networks.torch_engine import TorchEngine
-from export.parity import sample_inputs as feeds
+from export.parity import sample_inputs
 from export.parity.check import compare, make_cases, max_error
-from tools.gpu.report import Figures, attempt
+from tools.gpu.report import Figures, run_part
 
 ROOT = Path(__file__).parents[2]
 BATCHES: dict[GraphName, tuple[int, ...]] = {"backbone": (1, 8), "sampler": (1,), "reader": (1, 16)}
@@ -44,28 +44,28 @@ DRIFT_FRAMES = 300
 
 
 def torch_problem() -> str | None:
-    """Why torch cannot use a GPU here, in words; None where it can."""
+    """Return why torch cannot use a GPU here; None if it can."""
     if (reason := driver_problem()) is not None:
         return reason
     return None if torch.cuda.is_available() else f"torch {torch.__version__} cannot use the GPU here"
 
 
 def ort_problem() -> str | None:
-    """Why onnxruntime cannot use a GPU here, in words; None where it can."""
+    """Return why onnxruntime cannot use a GPU here; None if it can."""
     return driver_problem() or find_backend_problems(Bundle.open(default_bundle()).manifest)[ORT]
 
 
 def gpu_problem() -> str | None:
-    """Why nothing at all can use a GPU here, in words; None where something can."""
+    """Return why no backend can use a GPU here; None if one can."""
     if (reason := driver_problem()) is not None:
         return reason
     reasons = [torch_problem(), ort_problem(), tensorrt_problem()]
     return None if None in reasons else "; ".join(str(reason) for reason in reasons)
 
 
-def machine() -> Figures:
-    """What the figures come from."""
-    versions = {}
+def describe_machine() -> Figures:
+    """Return what the figures were measured on: Python, system, packages, GPU."""
+    versions: dict[str, str | None] = {}
     for package in _PACKAGES:
         try:
             versions[package] = importlib.metadata.version(package)
@@ -86,8 +86,8 @@ def machine() -> Figures:
     }
 
 
-def tests_on_tensorrt() -> Figures:
-    """The engine's own tests with the real library in the fake one's place."""
+def run_tests_on_tensorrt() -> Figures:
+    """Run the engine's own tests on the real library instead of the fake one."""
     files = ["tests/engines/test_tensorrt_engine.py", "tests/engines/test_tensorrt_builder.py"]
     command = [sys.executable, "-m", "pytest", "-k", "real", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, stdin=subprocess.DEVNULL)
@@ -95,11 +95,11 @@ def tests_on_tensorrt() -> Figures:
     return {"pytest": last} | ({"wrong": last} if done.returncode else {})
 
 
-def export(preset: str, precision: str, place: Path) -> Figures:
-    """A bundle with graphs for onnxruntime and TensorRT, made as users make it."""
+def export_bundle(preset: str, precision: str, place: Path) -> Figures:
+    """Export a bundle with graphs for onnxruntime and TensorRT by the command line."""
     command = [sys.executable, "-c", "from export.cli import main; main()", "--preset", preset, "--init", "0"]
     command += ["--precision", precision, "--target", "onnxruntime", "--target", "tensorrt"]
-    # With the GPU in sight the export would build plans, compare and forget them; that is done here.
+    # If it saw the GPU, the export would build plans, compare and discard them; other parts do that.
     env = os.environ | {"CUDA_VISIBLE_DEVICES": "", "PYTHONPATH": str(ROOT)}
     started = time.monotonic()
     done = subprocess.run(
@@ -111,9 +111,9 @@ def export(preset: str, precision: str, place: Path) -> Figures:
     return {"seconds": time.monotonic() - started, "bytes": size}
 
 
-def build(place: Path) -> Figures:
-    """Seconds and bytes of each plan, and the seconds of loading it again."""
-    figures = {}
+def build_plans(place: Path) -> Figures:
+    """Build each plan; return its seconds and bytes, and the seconds of loading it again."""
+    figures: Figures = {}
     bundle = Bundle.open(place)
     for name in GRAPHS:
         first = load_tensorrt(bundle, name)
@@ -130,23 +130,23 @@ def build(place: Path) -> Figures:
     return figures
 
 
-def parity(place: Path, backend: str, precision: Precision) -> Figures:
-    """Largest error of each graph against the fp32 network, over the cases of the export's own gate."""
+def measure_parity(place: Path, backend: str, precision: Precision) -> Figures:
+    """Return the largest error of each graph against the fp32 network, over the export gate's cases."""
     bundle = Bundle.open(place)
     network = _reference(bundle)
     figures: Figures = {}
     for name in GRAPHS:
         with load_engine(bundle, name, backend) as engine:
-            found = compare(TorchEngine(network, name), engine, list(make_cases(network, name)))
-        worst, allowed = max(found, key=lambda one: one.error), max_error(precision)
+            errors = compare(TorchEngine(network, name), engine, list(make_cases(network, name)))
+        worst, allowed = max(errors, key=lambda result: result.error), max_error(precision)
         figures[name] = {"max_abs_error": worst.error, "output": worst.output, "tolerance": allowed}
         if not worst.error <= allowed:
             figures["wrong"] = f"{name}: {worst.output} differs by {worst.error:.3g} ({worst.case})"
     return figures
 
 
-def drift(place: Path, backend: str) -> Figures:
-    """The gate of recurrent drift: the bundle on `backend` and its network watch the demo side by side.
+def measure_drift(place: Path, backend: str) -> Figures:
+    """Run the gate of recurrent drift: the bundle on `backend` and its network ingest the demo side by side.
 
     The network runs in fp32 on the CPU, as it does in an export.
     """
@@ -158,37 +158,37 @@ def drift(place: Path, backend: str) -> Figures:
         figures |= {
             "answers": run.final.agreement.answers,
             "tokens": run.final.tokens,
-            "errors": {name: one.error for name, one in run.final.alone.items()},
+            "errors": {name: relative.error for name, relative in run.final.alone.items()},
         }
     return figures if result.passed else figures | {"wrong": describe_failure(result)}
 
 
-def speed(place: Path, name: GraphName, rounds: int) -> Figures:
-    """Milliseconds of a call for each lane and batch size, and how many times faster than torch eager.
+def measure_speed(place: Path, name: GraphName, rounds: int) -> Figures:
+    """Return milliseconds of a call for each engine and batch size, and the speed-up over torch eager.
 
-    In each round every lane is called once; the order rotates.
+    In each round every engine is called once; the order rotates.
     """
     bundle = Bundle.open(place)
-    ready, lacking = _lanes(bundle, name)
-    figures: Figures = {"lacking": lacking}
+    engines, problems = _load_engines(bundle, name)
+    figures: Figures = {"lacking": problems}
     for batch in BATCHES[name]:
-        given = _sample(bundle, name, batch)
-        for lane in list(ready):
-            warmed = attempt(lane, None, _warm, ready[lane], given)
+        feeds = _sample(bundle, name, batch)
+        for engine_name in list(engines):
+            warmed = run_part(engine_name, None, _warm_up, engines[engine_name], feeds)
             if warmed.reason is not None:
-                lacking[f"{lane}, batch {batch}"] = warmed.reason
-                ready.pop(lane).close()
-        figures[f"batch {batch}"] = _timed(ready, given, rounds)
-    for engine in ready.values():
+                problems[f"{engine_name}, batch {batch}"] = warmed.reason
+                engines.pop(engine_name).close()
+        figures[f"batch {batch}"] = _time_calls(engines, feeds, rounds)
+    for engine in engines.values():
         engine.close()
-    if not ready:
-        said = "; ".join(f"{lane}: {why}" for lane, why in lacking.items())
-        figures["wrong"] = f"no lane could be timed: {said}"
+    if not engines:
+        reasons = "; ".join(f"{engine_name}: {why}" for engine_name, why in problems.items())
+        figures["wrong"] = f"no engine could be timed: {reasons}"
     return figures
 
 
 def _reference(bundle: Bundle) -> LvmNet:
-    """The fp32 network on the GPU, without TF32."""
+    """Load the fp32 network on the GPU, without TF32."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     return load_network(bundle).cuda()
@@ -200,62 +200,62 @@ class _Compiled(TorchEngine):
         self._part = torch.compile(self._part)  # type: ignore[assignment]
 
 
-def _lanes(bundle: Bundle, name: GraphName) -> tuple[dict[str, Engine], dict[str, str]]:
-    """Engines that are timed, and why the others are not."""
-    problems = {
+def _load_engines(bundle: Bundle, name: GraphName) -> tuple[dict[str, Engine], dict[str, str]]:
+    """Load the engines that are timed; also return why the others are not."""
+    known_problems = {
         TENSORRT: tensorrt_problem(),
         ORT: ort_problem(),
         EAGER: torch_problem(),
         COMPILED: torch_problem(),
     }
-    ready: dict[str, Engine] = {}
-    lacking: dict[str, str] = {}
-    for lane, problem in problems.items():
-        part = attempt(lane, problem, _load_lane, ready, lane, bundle, name)
+    engines: dict[str, Engine] = {}
+    problems: dict[str, str] = {}
+    for engine_name, problem in known_problems.items():
+        part = run_part(engine_name, problem, _load_engine, engines, engine_name, bundle, name)
         if part.reason is not None:
-            lacking[lane] = part.reason
-    return ready, lacking
+            problems[engine_name] = part.reason
+    return engines, problems
 
 
-def _load_lane(ready: dict[str, Engine], lane: str, bundle: Bundle, name: GraphName) -> Figures:
-    if lane in (EAGER, COMPILED):
-        ready[lane] = (TorchEngine if lane == EAGER else _Compiled)(_reference(bundle), name)
+def _load_engine(engines: dict[str, Engine], engine_name: str, bundle: Bundle, name: GraphName) -> Figures:
+    if engine_name in (EAGER, COMPILED):
+        engines[engine_name] = (TorchEngine if engine_name == EAGER else _Compiled)(_reference(bundle), name)
     else:
-        ready[lane] = load_engine(bundle, name, lane)
+        engines[engine_name] = load_engine(bundle, name, engine_name)
     return {}
 
 
 def _sample(bundle: Bundle, name: GraphName, batch: int) -> Feeds:
-    """Feeds like a device's."""
+    """Draw feeds as on a device."""
     config, rng = bundle.manifest.network, np.random.default_rng(0)
     if name == "backbone":
-        return {"image": feeds.draw_scenes(batch, config.image_size, rng)}
+        return {"image": sample_inputs.draw_scenes(batch, config.image_size, rng)}
     pool = rng.normal(size=(256, config.d_backbone)).astype(np.float32)
     if name == "sampler":
-        return feeds.draw_sampler_feeds(config, pool, batch, rng)
-    return feeds.draw_reader_feeds(config, pool, [feeds.TIME] * batch, rng)
+        return sample_inputs.draw_sampler_feeds(config, pool, batch, rng)
+    return sample_inputs.draw_reader_feeds(config, pool, [sample_inputs.TIME] * batch, rng)
 
 
-def _warm(engine: Engine, given: Feeds) -> Figures:
+def _warm_up(engine: Engine, feeds: Feeds) -> Figures:
     for _ in range(_WARM_CALLS):
-        engine(given)
+        engine(feeds)
     return {}
 
 
-def _timed(ready: dict[str, Engine], given: Feeds, rounds: int) -> dict[str, dict[str, Any]]:
-    times: dict[str, list[float]] = {lane: [] for lane in ready}
-    order = list(ready)
+def _time_calls(engines: dict[str, Engine], feeds: Feeds, rounds: int) -> dict[str, dict[str, Any]]:
+    times: dict[str, list[float]] = {engine_name: [] for engine_name in engines}
+    order = list(engines)
     for _ in range(rounds):
-        for lane in order:
+        for engine_name in order:
             started = time.perf_counter()
-            ready[lane](given)
-            times[lane].append((time.perf_counter() - started) * 1e3)
+            engines[engine_name](feeds)
+            times[engine_name].append((time.perf_counter() - started) * 1e3)
         order = order[1:] + order[:1]
     table = {
-        lane: {"median_ms": float(np.median(ms)), "p90_ms": float(np.percentile(ms, 90))}
-        for lane, ms in times.items()
+        engine_name: {"median_ms": float(np.median(ms)), "p90_ms": float(np.percentile(ms, 90))}
+        for engine_name, ms in times.items()
     }
-    for one in table.values():
+    for row in table.values():
         if EAGER in table:
-            one["times_eager"] = table[EAGER]["median_ms"] / one["median_ms"]
+            row["times_eager"] = table[EAGER]["median_ms"] / row["median_ms"]
     return table

@@ -1,18 +1,18 @@
-"""How well a detection head would keep the log of activities, beside the runtime's recogniser.
+"""Measure how well a detection head would write the activity log, beside the runtime's recogniser.
 
     python -m tools.papers.detection_log --data DATA --output RESULTS --head svd-61-10 --learned-regions
 
 The head is trained on the train split. Every region whose probability is above a threshold is a detection of
-its clip; the runtime's own `Occurrences` joins them to rows, which are judged as tools.quality.activities
-judges them: an event is found by a row of its activity with tIoU of at least 0.3, one row for one event. The
-threshold is the one of 0.1, 0.15 .. 0.9 that is best on the videos it was trained on. The last line of
+its clip. The runtime's own `Occurrences` joins them to rows, which are scored as tools.quality.activities
+does it: a row of an event's activity matches the event if their tIoU is at least 0.3, one row for one event.
+Of the thresholds 0.1, 0.15 .. 0.9 the one is used that is best on the training videos. The last line of
 standard output is one JSON object.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from edge_runtime.activity.occurrences import Occurrences
 from edge_runtime.activity.recognizer import Detection
 from edge_runtime.activity.row import Row
 from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.simulation.schedule import Event
 from export.data.checks import read_data_folder
 from export.data.files import DataFolder
 from export.evaluation.run_folders import TrainedRun
@@ -28,76 +29,65 @@ from export.papers.detection.clips import Real, RegionVideo
 from export.papers.detection.named import make_head
 from export.papers.detection.train import predict, train_head
 from tools.console import finish, run_tool
-from tools.papers.detection import options, recipe_of, seen, size_of, with_learned_regions
-from tools.quality.activities import Told, judged
+from tools.papers.detection import learn_regions, load_videos, make_parser, make_recipe, read_clip_size
+from tools.quality.activities import LoggedRow, evaluate_rows
 
 GAP_S = 4.0
-"""What two looks found within so much of each other is one row, as in the runtime."""
+"""Detections of two clips with a smaller gap between them are one row, as in the runtime."""
 
 
-class Happened(NamedTuple):
-    activity: int
-    start: float
-    end: float
-
-
-class World(NamedTuple):
-    events: list[Happened]
-
-
-def rows_of(video: RegionVideo, probability: Real, least: float, names: Sequence[str]) -> list[Told]:
-    """The rows of a log, from probabilities (n, R, C), and when each was first told."""
+def make_rows(
+    video: RegionVideo, probability: Real, threshold: float, names: Sequence[str]
+) -> list[LoggedRow]:
+    """Return the rows of a log, from probabilities (n, R, C), and when each was first logged."""
     ids = iter(range(1, 1_000_000))
     joined = Occurrences(names, names, lambda a, b: Row(next(ids), "", "", "", a, b, 0.0))
-    rows: dict[int, Told] = {}
-    for clip, tick in enumerate(video.tick / TICKS_PER_SECOND):
-        start, end = tick - video.seconds / 2, tick + video.seconds / 2
-        found = [
-            Detection({int(c): float(region[c]) for c in np.flatnonzero(region > least)}, start, end)
+    rows: dict[int, LoggedRow] = {}
+    for clip, t in enumerate(video.tick / TICKS_PER_SECOND):
+        start, end = t - video.seconds / 2, t + video.seconds / 2
+        detections = [
+            Detection({int(c): float(region[c]) for c in np.flatnonzero(region > threshold)}, start, end)
             for region in probability[clip]
-            if region.max() > least
+            if region.max() > threshold
         ]
-        for change in joined.join(found, end, GAP_S):
+        for change in joined.join(detections, end, GAP_S):
             known = rows.get(change.after.id)
-            rows[change.after.id] = Told(change.after, known.at if known else tick)
+            rows[change.after.id] = LoggedRow(change.after, known.first_t if known else t)
     return list(rows.values())
 
 
-def events_of(data: DataFolder, video: RegionVideo) -> World:
-    return World([Happened(one.activity, one.t_s, one.t_e) for one in data.events[video.name]])
-
-
 def main() -> None:
-    parser = options((__doc__ or "").splitlines()[0])
+    parser = make_parser((__doc__ or "").splitlines()[0])
     parser.add_argument("--head", default="svd-61-10")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     data = read_data_folder(arguments.data)
-    train, test, names = seen(TrainedRun.open(arguments.model), arguments)
+    train, test, names = load_videos(TrainedRun.open(arguments.model), arguments)
     if arguments.learned_regions:
-        train, test = with_learned_regions(train, test, arguments)
+        train, test = learn_regions(train, test, arguments)
     torch.manual_seed(arguments.seed)
-    head = make_head(arguments.head, train[0].features.shape[-1], len(names), size=size_of(train))
-    train_head(head, train, recipe_of(arguments, arguments.seed))
-    log = _Log(data, names)
+    head = make_head(arguments.head, train[0].features.shape[-1], len(names), size=read_clip_size(train))
+    train_head(head, train, make_recipe(arguments, arguments.seed))
+
     known = [(video, predict(head, video)) for video in train]
-    thresholds = [round(float(one), 2) for one in np.arange(0.1, 0.91, 0.05)]
-    best = max(thresholds, key=lambda one: log.judge(known, one)["tiou_0.3"]["f1"])
-    result = log.judge([(video, predict(head, video)) for video in test], best)
+    thresholds = [round(float(threshold), 2) for threshold in np.arange(0.1, 0.91, 0.05)]
+    best = max(thresholds, key=lambda threshold: evaluate(data, names, known, threshold)["tiou_0.3"]["f1"])
+    result = evaluate(data, names, [(video, predict(head, video)) for video in test], best)
     finish({"head": arguments.head, "learned_regions": arguments.learned_regions, "threshold": best} | result)
 
 
-class _Log:
-    def __init__(self, data: DataFolder, names: Sequence[str]) -> None:
-        self._data, self._names = data, names
-
-    def judge(self, told: Sequence[tuple[RegionVideo, Real]], least: float) -> dict[str, object]:
-        """As tools.quality.activities judges the rows of several worlds."""
-        rows = [rows_of(video, probability, least, self._names) for video, probability in told]
-        worlds = [events_of(self._data, video) for video, _ in told]
-        seconds = min(float(video.tick[-1]) for video, _ in told) / TICKS_PER_SECOND
-        return judged(rows, worlds, seconds)
+def evaluate(
+    data: DataFolder, names: Sequence[str], predictions: Sequence[tuple[RegionVideo, Real]], threshold: float
+) -> dict[str, Any]:
+    """Score the rows of all videos together, as tools.quality.activities does with several worlds."""
+    rows = [make_rows(video, probability, threshold, names) for video, probability in predictions]
+    events = [
+        [Event(event.activity, -1, event.t_s, event.t_e) for event in data.events[video.name]]
+        for video, _ in predictions
+    ]
+    seconds = min(float(video.tick[-1]) for video, _ in predictions) / TICKS_PER_SECOND
+    return evaluate_rows(rows, events, seconds)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,13 @@
-"""What the heads of MeMSVD and of attention to a bank cost, against the length of the window they remember.
+"""Measure what the heads of MeMSVD and of attention to a bank cost, by the length of their window.
 
     python -m tools.papers.detection_speed --output speed.json
 
-Six regions every two seconds, as many as MeMSVD's three actors a second. Each head answers one clip; all
+Six regions every two seconds, as many as MeMSVD's three actors a second. Each head answers one clip. All
 heads and windows are timed in turns within one run, in an order that changes with every round. Offline, the
-window's SVD is found anew for each clip, as a window that moves on needs it; online, the basis is updated.
-The network is the default bundle's backbone on a clip's two frames, and a head. FLOPs (two a
-multiply-accumulate) and parameters are of the head without its classifier, which all have. The last line of
-standard output is one JSON object.
+window's SVD is computed anew for each clip, as a moving window needs it; online, the basis is updated. The
+network is the default bundle's backbone on a clip's two frames, and a head. FLOPs (two for each
+multiply-accumulate) and parameters are those of the head without its classifier, which all heads have. The
+last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from export.papers.detection.past import Rows
 from tools.console import finish, progress, run_tool, show
 
 REGIONS, ROWS_A_SECOND, COMPONENTS, ACTIVITIES, CLIP_FRAMES = 6, 3, 10, 10, 2
-PRINTED, TAKEN = "attention, as printed", "attention, regions taken to the bank"
+PUBLISHED, FOLDED = "attention, as printed", "attention, regions taken to the bank"
 READ, ONLINE = "MeMSVD, basis known", "oMeMSVD, with its update"
 PROBED, PROBED_ONLINE = "MeMSVD's basis known, probed", "oMeMSVD's basis, probed, with its update"
 EXACT, RANDOMISED = "MeMSVD, with an exact SVD", "MeMSVD, with a randomised SVD"
@@ -51,8 +51,8 @@ NONE, BACKBONE = "no memory", "backbone"
 Call = Callable[[], object]
 
 
-class AsPrinted(MemoryPart):
-    """Attention to a bank that projects every row of it, as the papers print and count it."""
+class AttentionAsPublished(MemoryPart):
+    """Attention to a bank that projects every row of the bank, as the papers describe and count it."""
 
     def __init__(self, part: BankAttention) -> None:
         super().__init__()
@@ -65,8 +65,8 @@ class AsPrinted(MemoryPart):
         return self.part.forward_as_published(regions, past)
 
 
-def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> dict[str, Call]:
-    """One call for each head: it answers one clip. Widths as in the bundle, or as in the paper."""
+def make_heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> dict[str, Call]:
+    """Return a call for each head that answers one clip. Widths are those of the bundle or of the paper."""
     bank = rng.normal(size=(round(ROWS_A_SECOND * seconds), width)).astype(np.float32)
     new = rng.normal(size=(REGIONS, width)).astype(np.float32)
     regions, valid = torch.from_numpy(new)[None], torch.ones(1, REGIONS, dtype=torch.bool)
@@ -76,83 +76,84 @@ def heads(width: int, inner: int, seconds: float, rng: np.random.Generator) -> d
     for at in range(0, min(len(bank), 60), REGIONS):
         svd = svd.update(bank[at : at + REGIONS])
 
-    def asked(part: MemoryPart | None, past: Callable[[], Any] = lambda: None) -> Call:
+    def make_call(part: MemoryPart | None, past: Callable[[], Any] = lambda: None) -> Call:
         head = DetectionHead(width, ACTIVITIES, [] if part is None else [part]).eval()
         return lambda: head(regions, valid, [] if part is None else [past()])
 
-    def basis(found: Callable[[], Any]) -> Callable[[], Basis]:
-        return lambda: Basis(torch.from_numpy(np.ascontiguousarray(found()))[None])
+    def basis(compute: Callable[[], Any]) -> Callable[[], Basis]:
+        return lambda: Basis(torch.from_numpy(np.ascontiguousarray(compute()))[None])
 
     projection = ForgettingSVD(COMPONENTS)
     probed = ProbedProjection(projection, width)
     return {
-        NONE: asked(None),
-        PRINTED: asked(AsPrinted(attention), lambda: rows),
-        TAKEN: asked(attention, lambda: rows),
-        READ: asked(projection, basis(lambda: svd.basis)),
-        ONLINE: asked(projection, basis(lambda: svd.update(new).basis)),
-        PROBED: asked(probed, basis(lambda: svd.basis)),
-        PROBED_ONLINE: asked(probed, basis(lambda: svd.update(new).basis)),
-        RANDOMISED: asked(projection, basis(lambda: make_randomised_basis(bank, COMPONENTS))),
-        EXACT: asked(projection, basis(lambda: make_exact_basis(bank, COMPONENTS))),
+        NONE: make_call(None),
+        PUBLISHED: make_call(AttentionAsPublished(attention), lambda: rows),
+        FOLDED: make_call(attention, lambda: rows),
+        READ: make_call(projection, basis(lambda: svd.basis)),
+        ONLINE: make_call(projection, basis(lambda: svd.update(new).basis)),
+        PROBED: make_call(probed, basis(lambda: svd.basis)),
+        PROBED_ONLINE: make_call(probed, basis(lambda: svd.update(new).basis)),
+        RANDOMISED: make_call(projection, basis(lambda: make_randomised_basis(bank, COMPONENTS))),
+        EXACT: make_call(projection, basis(lambda: make_exact_basis(bank, COMPONENTS))),
     }
 
 
-def cost(width: int, inner: int, seconds: float) -> dict[str, dict[str, float]]:
-    """FLOPs of one clip and parameters of each head, its classifier taken off. SVDs are no part of a head."""
-    calls = heads(width, inner, seconds, np.random.default_rng(0))
-    attention = _numbers(BankAttention(width, make_newest_rows(), inner=inner))
-    probed = _numbers(ProbedProjection(ForgettingSVD(COMPONENTS), width))
-    parameters = {PRINTED: attention, TAKEN: attention, READ: 0, PROBED: probed}
-    nothing = _flops(calls[NONE])
+def measure_cost(width: int, inner: int, seconds: float) -> dict[str, dict[str, float]]:
+    """Return FLOPs of one clip and parameters of each head without its classifier and without SVDs."""
+    calls = make_heads(width, inner, seconds, np.random.default_rng(0))
+    attention = _count_parameters(BankAttention(width, make_newest_rows(), inner=inner))
+    probed = _count_parameters(ProbedProjection(ForgettingSVD(COMPONENTS), width))
+    parameters = {PUBLISHED: attention, FOLDED: attention, READ: 0, PROBED: probed}
+    nothing = _count_flops(calls[NONE])
     return {
-        name: {"flops": _flops(calls[name]) - nothing, "parameters": count}
+        name: {"flops": _count_flops(calls[name]) - nothing, "parameters": count}
         for name, count in parameters.items()
     }
 
 
-def _numbers(part: MemoryPart) -> int:
-    return sum(one.numel() for one in part.parameters())
+def _count_parameters(part: MemoryPart) -> int:
+    return sum(parameter.numel() for parameter in part.parameters())
 
 
 @torch.no_grad()
-def _flops(call: Call) -> int:
+def _count_flops(call: Call) -> int:
     with FlopCounterMode(display=False) as counter:
         call()
     return int(counter.get_total_flops())
 
 
 @torch.no_grad()
-def timed(
+def time_calls(
     calls: dict[tuple[str, float], Call],
     rounds: int,
-    least_s: float,
+    min_s: float,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[tuple[str, float], list[float]]:
-    """Microseconds of a call in every round: the median of at least five that take `least_s` together.
+    """Return microseconds of a call in every round: the median of at least five calls that take `min_s`.
 
-    Not the quickest, which is the quicker the more calls it is taken from, and slow calls are few.
+    The median and not the minimum, because the minimum falls with the number of calls, and slow calls are
+    few.
     """
-    often = {}
+    repeats = {}
     for key, call in calls.items():
         call()
         started = clock()
         call()
-        often[key] = max(5, round(least_s / (clock() - started)))
-    found: dict[tuple[str, float], list[float]] = {key: [] for key in calls}
+        repeats[key] = max(5, round(min_s / (clock() - started)))
+    microseconds: dict[tuple[str, float], list[float]] = {key: [] for key in calls}
     rng = np.random.default_rng(0)
     with progress(rounds) as step:
         for number in range(rounds):
             for at in rng.permutation(len(calls)):
                 key = list(calls)[at]
-                taken = []
-                for _ in range(often[key]):
+                seconds = []
+                for _ in range(repeats[key]):
                     started = clock()
                     calls[key]()
-                    taken.append(clock() - started)
-                found[key].append(1e6 * statistics.median(taken))
+                    seconds.append(clock() - started)
+                microseconds[key].append(1e6 * statistics.median(seconds))
             step(f"round {number + 1}")
-    return found
+    return microseconds
 
 
 def measure(arguments: argparse.Namespace) -> dict[str, Any]:
@@ -162,32 +163,34 @@ def measure(arguments: argparse.Namespace) -> dict[str, Any]:
     calls: dict[tuple[str, float], Call] = {(BACKBONE, 0.0): lambda: engines.backbone({"image": frames})}
     for seconds in arguments.windows:
         rng = np.random.default_rng(1)
-        calls |= {(n, seconds): c for n, c in heads(arguments.width, arguments.inner, seconds, rng).items()}
-    found = timed(calls, arguments.rounds, arguments.least_ms / 1e3)
+        calls |= {
+            (n, seconds): c for n, c in make_heads(arguments.width, arguments.inner, seconds, rng).items()
+        }
+    times_us = time_calls(calls, arguments.rounds, arguments.least_ms / 1e3)
     engines.close()
-    backbone = float(np.median(found.pop((BACKBONE, 0.0))))
-    names = list(dict.fromkeys(name for name, _ in found))
+    backbone = float(np.median(times_us.pop((BACKBONE, 0.0))))
+    names = list(dict.fromkeys(name for name, _ in times_us))
     return {
         "width": arguments.width,
         "inner": arguments.inner,
         "windows_s": arguments.windows,
         "rounds": arguments.rounds,
         "backbone_us": round(backbone, 1),
-        "head_us": {n: {f"{s:g}": _quartiles(found[n, s]) for s in arguments.windows} for n in names},
+        "head_us": {n: {f"{s:g}": _quartiles(times_us[n, s]) for s in arguments.windows} for n in names},
         "network_clips_per_s": {
             n: {
-                f"{s:g}": round(1e6 / (backbone + float(np.median(found[n, s]))), 1)
+                f"{s:g}": round(1e6 / (backbone + float(np.median(times_us[n, s]))), 1)
                 for s in arguments.windows
             }
             for n in names
         },
-        "cost": {f"{s:g}": cost(arguments.width, arguments.inner, s) for s in arguments.windows},
+        "cost": {f"{s:g}": measure_cost(arguments.width, arguments.inner, s) for s in arguments.windows},
     }
 
 
 def _quartiles(values: list[float]) -> list[float]:
-    """Median, first and third quartile."""
-    return [round(float(one), 1) for one in np.percentile(values, [50, 25, 75])]
+    """Return the median, the first and the third quartile."""
+    return [round(float(value), 1) for value in np.percentile(values, [50, 25, 75])]
 
 
 def main() -> None:
@@ -205,7 +208,7 @@ def main() -> None:
     if arguments.output is not None:
         arguments.output.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     windows = [f"{seconds:g}" for seconds in arguments.windows]
-    rows = [[name, *(one[s][0] for s in windows)] for name, one in result["head_us"].items()]
+    rows = [[name, *(times[s][0] for s in windows)] for name, times in result["head_us"].items()]
     show("head, microseconds a clip", ["", *(f"{s} s" for s in windows)], rows)
     finish(result)
 

@@ -1,4 +1,4 @@
-"""Long-form video tasks in the checkout world: S5's masks against random ones, none, and attention.
+"""Compare S5's masks with random ones, none, and attention on long-form tasks of the checkout world.
 
     python -m tools.papers.longform --cache CACHE --output longform.json
     python -m tools.papers.longform --cache CACHE --output longform.json --parts table curve lsmcl cost
@@ -7,11 +7,12 @@
 `curve`  linear masks on S4 features, and stacked ones on tokens, against random ones at several shares hidden
 `lsmcl`  half of the labels, with and without pre-training on all videos: the stack without a mask, and with
          linear masks on S4 features, pre-trained with them too
-`cost`   processor seconds and kept memory of a training step: masks or none, attention, at equal length
+`cost`   processor seconds and saved memory of a training step: masks or none, attention, at equal length
 
-Each row is trained --seeds times and judged on worlds that were never seen; intervals of 95 % draw videos
-and seeds. What is in --output already is not run again, so a run that was killed goes on, and --seeds and
---parts can be added later; all else has to be as it was. The last line of standard output is one JSON object.
+Each row is trained --seeds times and evaluated on unseen worlds; intervals of 95 % draw videos and seeds.
+Rows that are in --output already are not run again, so a run that was killed continues, and --seeds and
+--parts can be added later; all other settings must be the same. The last line of standard output is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -49,15 +50,15 @@ from tools.console import finish, run_tool, show
 
 TRAIN_SEED, TEST_SEED = 410_000, 420_000
 RATIOS = (0.25, 0.5, 0.75, 0.9)
-LEARNED, RANDOM = ("linear, S4 features", "stacked, raw tokens"), "random mask"
-"""The paper's own generator, and the best of the table; and what they have to be better than."""
+LEARNED_MASKS, RANDOM_MASK = ("linear, S4 features", "stacked, raw tokens"), "random mask"
+"""The paper's own generator and the best one of the table; both should be better than random masks."""
 PARTS = ("table", "curve", "lsmcl", "cost")
-Right = np.ndarray
-"""(seeds, V, 4)"""
+Correct = np.ndarray
+"""Whether each answer is right, (seeds, V, 4)."""
 
 
-def variants(base: LongformConfig) -> dict[str, LongformConfig]:
-    """The rows of the table."""
+def list_variants(base: LongformConfig) -> dict[str, LongformConfig]:
+    """Return the rows of the table."""
     rows = {
         "no mask (ViS4mer)": replace(base, mask="none"),
         "random mask": replace(base, mask="random"),
@@ -69,22 +70,22 @@ def variants(base: LongformConfig) -> dict[str, LongformConfig]:
     return rows
 
 
-def _named(name: str, ratio: float, config: LongformConfig) -> str:
-    """The table's own rows are a part of the curve."""
+def _row_name(name: str, ratio: float, config: LongformConfig) -> str:
+    """Return a row's name; rows of the table are also points of the curve."""
     return name if ratio == config.hidden else f"{name}, {ratio:g} hidden"
 
 
 class Ledger:
-    """What was measured so far with some settings, in a file. LvmError where it holds rows of others."""
+    """The rows measured so far with some settings, in a file. LvmError if its rows have other settings."""
 
     def __init__(self, path: Path, settings: dict[str, Any]) -> None:
         self._path, self._settings = path, settings
         self.rows: dict[str, Any] = {}
         if path.exists():
-            self.rows = self._known()
+            self.rows = self._read()
 
     def once(self, name: str, run: Callable[[], Any]) -> Any:
-        """The row called `name`; it is run where it is not there."""
+        """Return the row called `name`; call `run` for it if it is not there."""
         if name not in self.rows:
             self.rows[name] = run()
             part = self._path.with_name(self._path.name + ".part")
@@ -94,13 +95,13 @@ class Ledger:
             print(name, file=sys.stderr, flush=True)
         return self.rows[name]
 
-    def _known(self) -> dict[str, Any]:
+    def _read(self) -> dict[str, Any]:
         try:
             known = json.loads(self._path.read_text(encoding="utf-8"))
             settings, rows = dict(known["settings"]), dict(known["rows"])
         except (ValueError, KeyError, TypeError):
             raise LvmError(
-                f"{self._path} must be a file of measured rows with their settings, it names none: name "
+                f"{self._path} must be a file of measured rows with their settings, it has none: name "
                 "another --output"
             ) from None
         if odd := [name for name, value in self._settings.items() if settings.get(name) != value]:
@@ -111,15 +112,15 @@ class Ledger:
         return rows
 
 
-def settings_of(given: argparse.Namespace, model: str) -> dict[str, Any]:
-    """All that a row depends on beside its name and seed; `model` is a digest of whose backbone sees."""
+def list_settings(given: argparse.Namespace, model: str) -> dict[str, Any]:
+    """Return all that a row depends on beside its name and seed; `model` is the digest of the bundle."""
     names = ("train", "test", "frames", "seconds", "side", "width", "steps", "contrast_steps", "queue")
     return {"model": model, **{name: getattr(given, name) for name in names}}
 
 
 @dataclass(frozen=True)
 class Study:
-    """What all rows are trained and judged on."""
+    """What all rows have in common: options, data and the base configuration."""
 
     given: argparse.Namespace
     ledger: Ledger
@@ -127,63 +128,65 @@ class Study:
     train: Videos
     test: Videos
 
-    def judged(self, name: str, config: LongformConfig) -> Right:
-        """Trained on all labels, once a seed."""
-        return self._seeds(name, lambda seed: self._right(config, self.train, seed))
+    def evaluate_mask(self, name: str, config: LongformConfig) -> Correct:
+        """Train on all labels, once for each seed, and return the correct answers."""
+        return self._seeds(name, lambda seed: self._count_correct(config, self.train, seed))
 
-    def half(self, name: str, config: LongformConfig, contrast: bool = False) -> Right:
-        """Trained on half of the labels; with `contrast` the same configuration saw all videos before."""
+    def evaluate_half(self, name: str, config: LongformConfig, contrast: bool = False) -> Correct:
+        """Train on half of the labels; with `contrast` after pre-training on all videos."""
         few = self.train.first(len(self.train) // 2)
-        return self._seeds(name, lambda seed: self._right(config, few, seed, contrast))
+        return self._seeds(name, lambda seed: self._count_correct(config, few, seed, contrast))
 
-    def _seeds(self, name: str, run: Callable[[int], Any]) -> Right:
+    def _seeds(self, name: str, run: Callable[[int], Any]) -> Correct:
         seeds = range(self.given.seeds)
         return np.array([self.ledger.once(f"{name} / seed {seed}", partial(run, seed)) for seed in seeds])
 
-    def _right(self, config: LongformConfig, among: Videos, seed: int, contrast: bool = False) -> Any:
+    def _count_correct(self, config: LongformConfig, among: Videos, seed: int, contrast: bool = False) -> Any:
         given, start = self.given, None
         if contrast:
             fit = FitSettings(steps=given.contrast_steps, seed=seed)
             stem = ContrastSettings(fit, short=max(1, given.frames // 5), queue=given.queue)
             start = pretrain(config, self.train, stem)
-        judge = train_classifier(config, among, FitSettings(steps=given.steps, seed=seed), start)
-        return predict_correct(judge, self.test).tolist()
+        classifier = train_classifier(config, among, FitSettings(steps=given.steps, seed=seed), start)
+        return predict_correct(classifier, self.test).tolist()
 
 
-def curve(study: Study) -> dict[str, Any]:
-    """By share hidden: the generators, random masks, and what the former gain over the latter."""
-    table, rows = variants(study.base), {}
+def make_curve(study: Study) -> dict[str, Any]:
+    """Return, by the share hidden, the generators, random masks, and the gain of the former."""
+    table, rows = list_variants(study.base), {}
     for ratio in RATIOS:
-        found = {
-            name: study.judged(_named(name, ratio, table[name]), replace(table[name], hidden=ratio))
-            for name in (*LEARNED, RANDOM)
+        correct = {
+            name: study.evaluate_mask(_row_name(name, ratio, table[name]), replace(table[name], hidden=ratio))
+            for name in (*LEARNED_MASKS, RANDOM_MASK)
         }
-        gains = {name: _interval((found[name] - found[RANDOM]).mean(2)) for name in LEARNED}
-        rows[str(ratio)] = {name: _told(one) for name, one in found.items()} | {"gain": gains}
+        gains = {name: _interval((correct[name] - correct[RANDOM_MASK]).mean(2)) for name in LEARNED_MASKS}
+        rows[str(ratio)] = {name: _summarise(values) for name, values in correct.items()} | {"gain": gains}
     return rows
 
 
-def lsmcl(study: Study) -> dict[str, Any]:
-    """What pre-training gains: the stack without a mask, and under `masked` the paper's combination."""
-    plain, linear = replace(study.base, mask="none"), variants(study.base)[LEARNED[0]]
+def evaluate_pretraining(study: Study) -> dict[str, Any]:
+    """Return the gain of pre-training: the stack without a mask, and as `masked` the paper's combination."""
+    plain, linear = replace(study.base, mask="none"), list_variants(study.base)[LEARNED_MASKS[0]]
     return {
-        **_pretraining(study, "half the labels", plain),
-        "masked": _pretraining(study, "half the labels, masked", linear),
+        **_compare_pretraining(study, "half the labels", plain),
+        "masked": _compare_pretraining(study, "half the labels, masked", linear),
     }
 
 
-def _pretraining(study: Study, name: str, config: LongformConfig) -> dict[str, Any]:
-    without, gained = study.half(name, config), study.half(f"{name}, LSMCL", config, contrast=True)
-    return {"without": _told(without), "with": _told(gained), "gain": _interval(gained - without)}
+def _compare_pretraining(study: Study, name: str, config: LongformConfig) -> dict[str, Any]:
+    without = study.evaluate_half(name, config)
+    pretrained = study.evaluate_half(f"{name}, LSMCL", config, contrast=True)
+    gain = _interval(pretrained - without)
+    return {"without": _summarise(without), "with": _summarise(pretrained), "gain": gain}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
     torch.set_num_threads(1)
     bundle = Bundle.open(given.bundle or default_bundle())
-    ledger = Ledger(given.output, settings_of(given, model_digest(bundle)))
+    ledger = Ledger(given.output, list_settings(given, model_digest(bundle)))
     train, test = (
-        _videos(given, bundle, *part) for part in ((given.train, TRAIN_SEED), (given.test, TEST_SEED))
+        _load(given, bundle, *part) for part in ((given.train, TRAIN_SEED), (given.test, TEST_SEED))
     )
     study = Study(given, ledger, LongformConfig(train.tokens.shape[-1], width=given.width), train, test)
     result: dict[str, Any] = {
@@ -191,46 +194,50 @@ def main(argv: Sequence[str] | None = None) -> int:
         "seeds": given.seeds,
         "steps": given.steps,
         "tokens": int(np.prod(train.tokens.shape[1:3])),
-        "chance": _chance(train, test),
+        "chance": _measure_chance(train, test),
     }
     if "table" in given.parts:
-        rows = variants(study.base).items()
-        result["table"] = {name: _told(study.judged(name, config)) for name, config in rows}
+        rows = list_variants(study.base).items()
+        result["table"] = {name: _summarise(study.evaluate_mask(name, config)) for name, config in rows}
     if "curve" in given.parts:
-        result["curve"] = curve(study)
+        result["curve"] = make_curve(study)
     if "lsmcl" in given.parts:
-        result["lsmcl"] = lsmcl(study)
+        result["lsmcl"] = evaluate_pretraining(study)
     if "cost" in given.parts:
-        result["cost"] = _costs(study.base, train)
+        result["cost"] = _measure_costs(study.base, train)
     _print(result)
     finish(result)
     return 0
 
 
 def _print(result: dict[str, Any]) -> None:
-    def gain(one: Sequence[float]) -> str:
-        return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*one)
+    def gain(figures: Sequence[float]) -> str:
+        return "{:+.3f} [{:+.3f}, {:+.3f}]".format(*figures)
 
     if "curve" in result:
         rows = [
-            [f"{float(ratio):.0%}", *(one[name]["shown"][-1] for name in (RANDOM, *LEARNED)),
-             *(gain(one["gain"][name]) for name in LEARNED)]
-            for ratio, one in result["curve"].items()
+            [f"{float(ratio):.0%}", *(row[name]["shown"][-1] for name in (RANDOM_MASK, *LEARNED_MASKS)),
+             *(gain(row["gain"][name]) for name in LEARNED_MASKS)]
+            for ratio, row in result["curve"].items()
         ]  # fmt: skip
-        show("mean of the tasks", ["hidden", RANDOM, *LEARNED, *("over random" for _ in LEARNED)], rows)
+        show(
+            "mean of the tasks",
+            ["hidden", RANDOM_MASK, *LEARNED_MASKS, *("over random" for _ in LEARNED_MASKS)],
+            rows,
+        )
     if "lsmcl" in result:
-        both = {"no mask": result["lsmcl"], LEARNED[0]: result["lsmcl"]["masked"]}
+        both = {"no mask": result["lsmcl"], LEARNED_MASKS[0]: result["lsmcl"]["masked"]}
         rows = [
-            [name, one["without"]["shown"][-1], one["with"]["shown"][-1], gain(one["gain"])]
-            for name, one in both.items()
+            [name, row["without"]["shown"][-1], row["with"]["shown"][-1], gain(row["gain"])]
+            for name, row in both.items()
         ]
         show("half the labels, mean of the tasks", ["", "without LSMCL", "with LSMCL", "gain"], rows)
     if "table" in result:
         rows = [[name, *row["shown"]] for name, row in result["table"].items()]
-        show("share of unseen videos told right", ["", *TASKS, "mean"], rows)
+        show("share of unseen videos classified correctly", ["", *TASKS, "mean"], rows)
 
 
-def _videos(given: argparse.Namespace, bundle: Bundle, count: int, first: int) -> Videos:
+def _load(given: argparse.Namespace, bundle: Bundle, count: int, first: int) -> Videos:
     _, engines = load_engines(bundle, "onnxruntime", threads=1)
     size = bundle.manifest.network.image_size
     videos = load_videos(
@@ -240,16 +247,17 @@ def _videos(given: argparse.Namespace, bundle: Bundle, count: int, first: int) -
     return videos.pooled(given.side)
 
 
-def _told(right: Right) -> dict[str, Any]:
-    """Accuracy by task and their mean, with intervals over videos and seeds."""
+def _summarise(right: Correct) -> dict[str, Any]:
+    """Return the accuracy by task and their mean, with intervals over videos and seeds."""
     tasks = {name: _interval(right[:, :, i]) for i, name in enumerate(TASKS)}
     mean = _interval(right.mean(2))
-    shown = [f"{one[0]:.2f}" for one in tasks.values()] + [f"{mean[0]:.3f} [{mean[1]:.3f}, {mean[2]:.3f}]"]
-    return {"tasks": tasks, "mean": mean, "shown": shown}
+    cells = [f"{interval[0]:.2f}" for interval in tasks.values()]
+    cells.append(f"{mean[0]:.3f} [{mean[1]:.3f}, {mean[2]:.3f}]")
+    return {"tasks": tasks, "mean": mean, "shown": cells}
 
 
 def _interval(values: np.ndarray) -> tuple[float, float, float]:
-    """Mean of (seeds, V, ...) and the 95 % interval of 2,000 draws of seeds and videos with replacement."""
+    """Return the mean of (seeds, V, ...) and its 95 % interval from 2,000 draws of seeds and videos."""
     flat = values.reshape(*values.shape[:2], -1).mean(2)
     rng = np.random.default_rng(0)
     seeds = rng.integers(flat.shape[0], size=(2000, flat.shape[0]))
@@ -259,14 +267,14 @@ def _interval(values: np.ndarray) -> tuple[float, float, float]:
     return round(float(flat.mean()), 4), round(float(low), 4), round(float(high), 4)
 
 
-def _chance(train: Videos, test: Videos) -> dict[str, float]:
-    """What naming the commonest class of the training videos comes to."""
+def _measure_chance(train: Videos, test: Videos) -> dict[str, float]:
+    """Return the accuracy of always naming the commonest class of the training videos."""
     common = [int(np.bincount(train.labels[:, i]).argmax()) for i in range(len(TASKS))]
     return {name: float((test.labels[:, i] == common[i]).mean()) for i, name in enumerate(TASKS)}
 
 
-def _costs(base: LongformConfig, videos: Videos, rounds: int = 3, batch: int = 4) -> dict[str, Any]:
-    """Processor seconds of a training step of `batch` videos, in turn, and what it keeps for going back."""
+def _measure_costs(base: LongformConfig, videos: Videos, rounds: int = 3, batch: int = 4) -> dict[str, Any]:
+    """Return processor seconds of a training step of `batch` videos, and MB saved for its backward pass."""
     rows = {
         "attention, no mask": replace(base, mask="none", mixer="attention"),
         "S4, no mask": replace(base, mask="none"),
@@ -276,43 +284,44 @@ def _costs(base: LongformConfig, videos: Videos, rounds: int = 3, batch: int = 4
         "S4, stacked mask on tokens, 0.75 hidden": replace(base, mask="stacked", features=False, hidden=0.75),
     }
     spent: dict[str, list[float]] = {name: [] for name in rows}
-    held: dict[str, int] = {}
+    saved: dict[str, int] = {}
     few = videos.first(batch)
     for number in range(rounds + 1):
         for name, config in rows.items():
             started = time.process_time()
-            with torch.autograd.graph.saved_tensors_hooks(_Held.pack(held, name), lambda tensor: tensor):
+            count = _count_saved_bytes(saved, name)
+            with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
                 train_classifier(config, few, FitSettings(steps=1, batch=batch))
             if number:
                 spent[name].append(time.process_time() - started)
     return {
-        name: {"processor_s": round(statistics.median(spent[name]), 4), "kept_mb": round(held[name] / 1e6, 1)}
+        name: {
+            "processor_s": round(statistics.median(spent[name]), 4),
+            "kept_mb": round(saved[name] / 1e6, 1),
+        }
         for name in rows
     }
 
 
-class _Held:
-    """Bytes of the tensors that a forward pass keeps for the backward pass, each counted once."""
+def _count_saved_bytes(saved: dict[str, int], name: str) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return a hook that counts in `saved` the bytes saved for the backward pass, each tensor once."""
+    seen: set[int] = set()
+    saved[name] = 0
 
-    @staticmethod
-    def pack(held: dict[str, int], name: str) -> Callable[[torch.Tensor], torch.Tensor]:
-        seen: set[int] = set()
-        held[name] = 0
+    def count(tensor: torch.Tensor) -> torch.Tensor:
+        address = tensor.untyped_storage().data_ptr()
+        if address not in seen:
+            seen.add(address)
+            saved[name] += tensor.untyped_storage().nbytes()
+        return tensor
 
-        def keep(tensor: torch.Tensor) -> torch.Tensor:
-            place = tensor.untyped_storage().data_ptr()
-            if place not in seen:
-                seen.add(place)
-                held[name] += tensor.untyped_storage().nbytes()
-            return tensor
-
-        return keep
+    return count
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
-    parser.add_argument("--output", type=Path, required=True, help="file of what was measured so far")
+    parser.add_argument("--output", type=Path, required=True, help="file of the rows measured so far")
     parser.add_argument("--bundle", type=Path, help="whose backbone; default the one that ships")
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument("--train", type=int, default=256, help="training videos")

@@ -1,7 +1,7 @@
-"""Ways to remember side by side: samplers with the plain context, and contexts with one sampler.
+"""Compare variants of the memory: samplers with the plain context, and contexts with one sampler.
 
-A way is one system of some run folders, one for each training seed. Recall is LVM-Net's Recall@1x by kind of
-question, all durations together. Gains are paired, by video and by question.
+A variant is one system of some run folders, one folder for each training seed. Recall is LVM-Net's Recall@1x
+by kind of question, all durations together. Gains are paired by video and by question.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ KINDS = (*TYPES, ALL)
 
 
 @dataclass(frozen=True)
-class Way:
-    """`system` of the runs whose answers lie in `folders`; `heads`: the time head of each seed."""
+class MemoryVariant:
+    """The answers of `system` in `folders`; `heads` has the time head of each seed."""
 
     name: str
     folders: Sequence[Path]
@@ -35,76 +35,81 @@ class Way:
     heads: Mapping[int, TimeHead]
 
 
-def compared(ways: Sequence[Way], split: str) -> dict[str, Any]:
-    """Recall, coverage and seeds of every way, and what it gains over the first one, `[estimate, low, high]`.
+def compare_variants(variants: Sequence[MemoryVariant], split: str) -> dict[str, Any]:
+    """Return recall, coverage and seeds of every variant, and its gain over the first one.
 
-    Raises LvmError where answers are missing, or where two ways answered different questions.
+    Figures are `[estimate, low, high]`. Raises LvmError if answers are missing, or if two variants answered
+    different questions.
     """
-    found = {way.name: _answers(way, split) for way in ways}
-    base = ways[0].name
-    said: dict[str, Any] = {}
-    for way in ways:
-        results, events = found[way.name]
-        require_same_queries(results, found[base][0])
-        scores = _by_kind(way, results)
-        said[way.name] = {
+    answers = {variant.name: _read_answers(variant, split) for variant in variants}
+    base = variants[0].name
+    rows: dict[str, Any] = {}
+    for variant in variants:
+        results, events = answers[variant.name]
+        require_same_queries(results, answers[base][0])
+        scores = _score_by_kind(variant, results)
+        rows[variant.name] = {
             "seeds": list(report.list_seeds(results)),
-            "recall_1x": {kind: list(bootstrap.mean_interval(one)[:3]) for kind, one in scores.items()},
+            "recall_1x": {kind: list(bootstrap.mean_interval(own)[:3]) for kind, own in scores.items()},
             "coverage": list(report.coverage_interval(events)[:3]),
         }
-        if way.name != base:
-            theirs = _by_kind(ways[0], found[base][0])
-            pairs = {kind: (scores[kind], theirs[kind]) for kind in scores}
-            said[way.name]["gain"] = {
+        if variant.name != base:
+            base_scores = _score_by_kind(variants[0], answers[base][0])
+            pairs = {kind: (scores[kind], base_scores[kind]) for kind in scores}
+            rows[variant.name]["gain"] = {
                 k: list(bootstrap.difference_interval(*pair)[:3]) for k, pair in pairs.items()
             }
-            said[way.name]["ratio"] = {
+            rows[variant.name]["ratio"] = {
                 k: list(bootstrap.ratio_interval(*pair)[:3]) for k, pair in pairs.items()
             }
-    return said
+    return rows
 
 
-def _answers(way: Way, split: str) -> tuple[list[Result], list[EventResult]]:
-    results = read_results(way.folders, split, way.system)
-    events = read_events(way.folders, split, way.system)
+def _read_answers(variant: MemoryVariant, split: str) -> tuple[list[Result], list[EventResult]]:
+    results = read_results(variant.folders, split, variant.system)
+    events = read_events(variant.folders, split, variant.system)
     if not results or not events:
-        places = ", ".join(map(str, way.folders))
+        places = ", ".join(map(str, variant.folders))
         raise LvmError(
-            f"{way.name}: answers of {way.system} to split {split} expected in {places}, got none: "
+            f"{variant.name}: answers of {variant.system} to split {split} expected in {places}, got none: "
             "write them with lvm-train evaluate"
         )
     return results, events
 
 
-def _by_kind(way: Way, results: Sequence[Result]) -> dict[str, bootstrap.Scores]:
-    metric = make_recall_by_seed(way.heads)
-    parts = {kind: [one for one in results if kind in (one.type, ALL)] for kind in KINDS}
-    found = {kind: report.to_scores(some, metric) for kind, some in parts.items()}
-    return {kind: scores for kind, scores in found.items() if scores is not None}
+def _score_by_kind(variant: MemoryVariant, results: Sequence[Result]) -> dict[str, bootstrap.Scores]:
+    metric = make_recall_by_seed(variant.heads)
+    parts = {kind: [result for result in results if kind in (result.type, ALL)] for kind in KINDS}
+    by_kind = {kind: report.to_scores(part, metric) for kind, part in parts.items()}
+    return {kind: scores for kind, scores in by_kind.items() if scores is not None}
 
 
-def table(title: str, said: str, rows: Json, costs: Json, activity: Json, over: Sequence[str] = ()) -> str:
-    """Rows of `compared` with what they cost, and mAP of activity detection where `activity` has one: `over`
-    these activities, all where none are named."""
+def render_table(
+    title: str, text: str, rows: Json, costs: Json, activity: Json, over: Sequence[str] = ()
+) -> str:
+    """Render the rows of `compare_variants` with their costs, and mAP of detection where `activity` has one.
+
+    The mAP is `over` these activities, over all if none are named.
+    """
     precision = f"mAP of {', '.join(over)}, %" if over else "activity mAP, %"
     header = [
         "", *(f"{kind}, %" for kind in KINDS), "all, gain", "events covered, %", precision,
         "state, bytes", "ms a clip", "ms a question", "seeds",
     ]  # fmt: skip
     lines = []
-    for name, one in rows.items():
+    for name, row in rows.items():
         cost = costs.get(name)
         lines.append(
             [
                 name,
-                *(format_percent(one["recall_1x"].get(kind)) for kind in KINDS),
-                format_percent(one.get("gain", {}).get(ALL), signed=True),
-                format_percent(one["coverage"]),
+                *(format_percent(row["recall_1x"].get(kind)) for kind in KINDS),
+                format_percent(row.get("gain", {}).get(ALL), signed=True),
+                format_percent(row["coverage"]),
                 format_percent(activity.get(name)),
                 f"{cost['state_bytes']:,}" if cost else format_percent(None),
                 f"{cost['clip_ms']:.1f}" if cost else format_percent(None),
                 f"{cost['question_ms']:.1f}" if cost else format_percent(None),
-                str(len(one["seeds"])),
+                str(len(row["seeds"])),
             ]
         )
-    return render_section(title, said, header, lines)
+    return render_section(title, text, header, lines)

@@ -1,4 +1,4 @@
-"""What remembering and asking cost, of several bundles and samplers in one interleaved run.
+"""Measure what ingest and questions cost, for several bundles and samplers in one interleaved run.
 
 Letters: F frames of a clip, d token width.
 """
@@ -28,8 +28,8 @@ from export.evaluation.evaluate import CachedObjects, Crops, to_query
 
 
 @dataclass
-class Lane:
-    """One bundle with one sampler, and milliseconds of processor time that it took."""
+class TimedMemory:
+    """One bundle with one sampler, and the milliseconds of processor time that it took."""
 
     engines: Engines
     ingest: Ingest
@@ -38,7 +38,7 @@ class Lane:
     question_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
     @classmethod
-    def of(cls, bundle: Bundle, sampler: str, objects: CachedObjects) -> Lane:
+    def load(cls, bundle: Bundle, sampler: str, objects: CachedObjects) -> TimedMemory:
         engines = Engines.load(bundle, "onnxruntime", 1)
         network = bundle.manifest.network
         made = make_sampler(sampler, engines.sampler)
@@ -49,10 +49,10 @@ class Lane:
         self.ingest.close()
         self.engines.close()
 
-    def watch(self, cache: VideoCache, clip: int) -> None:
-        """Take in one clip whose tokens (F, 49, d) are known.
+    def ingest_clip(self, cache: VideoCache, clip: int) -> None:
+        """Ingest one clip whose tokens (F, 49, d) are known.
 
-        It counts in the second half of the video, where memory and queues have filled.
+        Its time counts in the second half of the video only, when memory and queues are full.
         """
         frames = self.ingest.network.clip_frames
         part = slice(clip * frames, (clip + 1) * frames)
@@ -62,14 +62,14 @@ class Lane:
         if clip >= cache.clips // 2:
             self.clip_ms.append(1e3 * (time.process_time() - started))
 
-    def ask(self, kind: str, asked: AnyQuery) -> None:
+    def ask(self, kind: str, question: AnyQuery) -> None:
         started = time.process_time()
-        self.asker.ask(asked, self.ingest.version)
+        self.asker.ask(question, self.ingest.version)
         self.question_ms[kind].append(1e3 * (time.process_time() - started))
 
-    def said(self) -> dict[str, Any]:
-        """Medians; of questions for each kind, and the mean of those."""
-        by_kind = {kind: statistics.median(taken) for kind, taken in self.question_ms.items()}
+    def summarise(self) -> dict[str, Any]:
+        """Return medians; for questions the median of each kind, and their mean."""
+        by_kind = {kind: statistics.median(ms) for kind, ms in self.question_ms.items()}
         return {
             "state_bytes": sum(array.nbytes for array in to_arrays(self.ingest.version).values()),
             "clip_ms": statistics.median(self.clip_ms),
@@ -78,48 +78,49 @@ class Lane:
         }
 
 
-def costs(
-    ways: dict[str, tuple[Bundle, str]],
+def measure_costs(
+    variants: dict[str, tuple[Bundle, str]],
     cache: VideoCache,
     queries: Sequence[QueryRecord],
-    each: int,
+    per_kind: int,
     crops: Crops,
 ) -> dict[str, dict[str, Any]]:
-    """Bytes of state and processor time of one clip, its tokens known, and of one question asked alone.
+    """Return bytes of state and processor time of a clip, its tokens known, and of a question asked alone.
 
-    All take turns at every clip of `cache`, then at its first `each` queries of each kind; `crops` are the
-    tokens (49, d) of objects that are no catalogue photo, by qid.
+    All variants take turns at every clip of `cache`, then at its first `per_kind` queries of each kind;
+    `crops` are the tokens (49, d) of objects that are no catalogue photo, by qid.
     """
     objects = CachedObjects(cache, queries, crops)
-    lanes = {name: Lane.of(bundle, sampler, objects) for name, (bundle, sampler) in ways.items()}
+    timed_memories = {
+        name: TimedMemory.load(bundle, sampler, objects) for name, (bundle, sampler) in variants.items()
+    }
     try:
         for clip in range(cache.clips):
-            for lane in _turned(list(lanes.values()), clip):
-                lane.watch(cache, clip)
-        asked = _first(queries, each)
-        for number, query in enumerate(asked):
-            for lane in _turned(list(lanes.values()), number):
-                names = [one.name for one in lane.engines.bundle.manifest.classes]
-                if not number:  # what is kept of a version to answer faster is made by the first question
-                    lane.asker.ask(to_query(query, names), lane.ingest.version)
-                lane.ask(query.type, to_query(query, names))
-        return {name: lane.said() for name, lane in lanes.items()}
+            for timed in _rotate(list(timed_memories.values()), clip):
+                timed.ingest_clip(cache, clip)
+        for number, query in enumerate(_select_queries(queries, per_kind)):
+            for timed in _rotate(list(timed_memories.values()), number):
+                names = [activity.name for activity in timed.engines.bundle.manifest.classes]
+                if not number:  # the first question fills the caches of a version
+                    timed.asker.ask(to_query(query, names), timed.ingest.version)
+                timed.ask(query.type, to_query(query, names))
+        return {name: timed.summarise() for name, timed in timed_memories.items()}
     finally:
-        for lane in lanes.values():
-            lane.close()
+        for timed in timed_memories.values():
+            timed.close()
 
 
-def _turned(lanes: list[Lane], number: int) -> list[Lane]:
-    """Everybody is first, in the middle and last as often."""
-    at = number % len(lanes)
-    return lanes[at:] + lanes[:at]
+def _rotate(timed_memories: list[TimedMemory], number: int) -> list[TimedMemory]:
+    """Rotate the list, so that each is first, in the middle and last equally often."""
+    at = number % len(timed_memories)
+    return timed_memories[at:] + timed_memories[:at]
 
 
-def _first(queries: Sequence[QueryRecord], each: int) -> list[QueryRecord]:
-    """The first `each` queries of each kind, or all there are, kinds in turn."""
+def _select_queries(queries: Sequence[QueryRecord], per_kind: int) -> list[QueryRecord]:
+    """Return the first `per_kind` queries of each kind, or all there are, kinds in turn."""
     kinds: dict[str, list[QueryRecord]] = defaultdict(list)
     for query in queries:
-        if len(kinds[query.type]) < each:
+        if len(kinds[query.type]) < per_kind:
             kinds[query.type].append(query)
     in_turn = itertools.zip_longest(*kinds.values())
-    return [one for some in in_turn for one in some if one is not None]
+    return [query for queries in in_turn for query in queries if query is not None]

@@ -1,12 +1,12 @@
-"""Peak resident memory of scoring a whole paper-sized memory: that no N x N matrix is ever there.
+"""Measure the peak memory of scoring a whole paper-sized memory, to show that no N x N matrix is built.
 
     python -m tools.papers.sampler_memory --width 256
     python -m tools.papers.sampler_memory --width 2048
 
-An untrained sampler of two layers and eight heads is exported for onnxruntime and OpenVINO and scores
---tokens tokens (11,760: the memory and the clip of the preset `paper`) in a process of its own for each
-backend, which imports no torch and says its peak. Limits: 450 MB at width 256, 2.5 GB at width 2048; beyond
-them the exit status is 3. The last line of standard output is one JSON object.
+An untrained sampler of two layers and eight heads is exported for onnxruntime and OpenVINO. For each backend
+a process of its own without torch scores --tokens tokens (11,760: the memory and the clip of the preset
+`paper`) and reports its peak. Limits: 450 MB at width 256, 2.5 GB at width 2048; beyond them the exit status
+is 3. The last line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ started = time.perf_counter()
 score = engine(feeds)["score"]
 seconds = time.perf_counter() - started
 assert score.shape == (1, tokens) and np.isfinite(score).all() and "torch" not in sys.modules
-# Not ru_maxrss: it begins with the peak of the process that started this one.
+# Not ru_maxrss, which begins with the peak of the parent process.
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps({"peak_mb": int(peak) * 1024 / 1e6, "seconds": seconds}))
 """
@@ -60,20 +60,20 @@ print(json.dumps({"peak_mb": int(peak) * 1024 / 1e6, "seconds": seconds}))
 
 def main(argv: Sequence[str] | None = None) -> int:
     given = _parser().parse_args(argv)
-    rows = measured(given.width, given.tokens, given.threads, given.target or TARGETS)
+    rows = measure(given.width, given.tokens, given.threads, given.target or TARGETS)
     limit = LIMITS_MB.get(given.width)
     show(
         f"{given.tokens:,} tokens, width {given.width}",
         ["backend", "peak MB", "seconds", "limit MB"],
-        [[one["target"], one["peak_mb"], one["seconds"], limit or "none"] for one in rows],
+        [[row["target"], row["peak_mb"], row["seconds"], limit or "none"] for row in rows],
     )
-    beyond = [one["target"] for one in rows if limit is not None and one["peak_mb"] > limit]
+    beyond = [row["target"] for row in rows if limit is not None and row["peak_mb"] > limit]
     finish({"width": given.width, "tokens": given.tokens, "limit_mb": limit, "rows": rows, "beyond": beyond})
     return 3 if beyond else 0
 
 
-def measured(width: int, tokens: int, threads: int, targets: Sequence[Target]) -> list[dict[str, Any]]:
-    """Peak resident megabytes and seconds of one call on each target, each in a process of its own."""
+def measure(width: int, tokens: int, threads: int, targets: Sequence[Target]) -> list[dict[str, Any]]:
+    """Return peak resident megabytes and seconds of a call on each target, each in a process of its own."""
     rows = []
     with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
         write_sampler(Path(folder), width, tokens, targets)
@@ -92,7 +92,7 @@ def measured(width: int, tokens: int, threads: int, targets: Sequence[Target]) -
 def write_sampler(
     folder: Path, width: int, tokens: int, targets: Sequence[Target], **changes: Any
 ) -> NetworkConfig:
-    """An untrained sampler's graph for each target and their weights; `changes` of its configuration."""
+    """Write an untrained sampler's graph for each target and their weights; `changes` its configuration."""
     half = tokens // 2
     config = NetworkConfig.model_validate(
         dict(
@@ -104,7 +104,7 @@ def write_sampler(
         ) | changes
     )  # fmt: skip
     network = make_untrained(config, seed=0)
-    own = {name: one for name, one in network.state_dict().items() if name.startswith("sampler.")}
+    own = {name: tensor for name, tensor in network.state_dict().items() if name.startswith("sampler.")}
     save_tensors(own, folder / WEIGHTS)
     program = trace(network, "sampler")
     for target in targets:

@@ -1,11 +1,10 @@
-"""Run folders of several seeds become docs/lab/results.md and one JSON object.
+"""Make docs/lab/results.md and one JSON object from the run folders of several seeds.
 
     lvm-train evaluate runs/tiny-0 --data DATA --system all     (for each seed)
     python -m tools.papers.throughput --run runs/tiny-0 --bundle my-bundle --data DATA --output query.json
     python -m tools.papers.tables --runs runs/tiny-0 runs/tiny-1 runs/tiny-2 --without-ocl runs/none-0 ... \
         --data DATA --speed query.json property.json
-    python -m tools.papers.tables memories ...                         (ways to remember:
-    tools.papers.memory_table)
+    python -m tools.papers.tables memories ...          (samplers and contexts: tools.papers.memory_table)
 
 The last line of standard output is the JSON object.
 """
@@ -30,37 +29,37 @@ from tools.console import finish, run_tool
 from tools.papers import memory_table
 
 
-def frame_loads(data: DataFolder, split: Split, fps: float) -> dict[str, dict[str, float]]:
-    """Frames of the query window that every query of a cell reads, beside each frame once."""
+def count_frame_loads(data: DataFolder, split: Split, fps: float) -> dict[str, dict[str, float]]:
+    """Return the frames that each query of a cell reads, and their ratio to reading each frame once."""
     videos = [video for video in data.videos.values() if video.split == split]
     names = {video.video for video in videos}
-    found = {}
-    for kind, duration in TABLE_CELLS:
+    loads = {}
+    for cell in TABLE_CELLS:
         queries = [
-            one for one in data.queries if (one.type, one.duration) == (kind, duration) and one.video in names
+            query for query in data.queries if (query.type, query.duration) == cell and query.video in names
         ]
         if not queries:
             continue
-        each = sum(len(list_read_frames(one, fps)) for one in queries) / len(queries)
-        found[f"{kind}/{duration}"] = {
-            "frames_a_query": each,
+        frames = sum(len(list_read_frames(query, fps)) for query in queries) / len(queries)
+        loads["/".join(cell)] = {
+            "frames_a_query": frames,
             "ratio": count_frame_reads(videos, queries, fps).ratio,
-            "rest_ratio": REST_QUERIES * min(each, REST_VIDEO_S * fps) / (REST_VIDEO_S * fps),
+            "rest_ratio": REST_QUERIES * min(frames, REST_VIDEO_S * fps) / (REST_VIDEO_S * fps),
         }
-    return found
+    return loads
 
 
-def speed_of(file: Path) -> dict[str, Any]:
-    """What tools.papers.throughput wrote. LvmError where there is none."""
+def read_speed(file: Path) -> dict[str, Any]:
+    """Read the output of tools.papers.throughput. Raises LvmError if the file is none."""
     try:
-        said = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(said, dict) or "cells" not in said:
+        speed = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(speed, dict) or "cells" not in speed:
             raise ValueError("it has no cells")
     except (OSError, ValueError) as error:
         raise LvmError(
             f"--speed must be what tools.papers.throughput wrote to its --output, got {file}: {error}"
         ) from None
-    return dict(said)
+    return dict(speed)
 
 
 def main() -> int:
@@ -78,16 +77,16 @@ def main() -> int:
     )
     parser.add_argument("--output", type=Path, default=Path("docs/lab/results.md"))
     arguments = parser.parse_args()
-    speeds = [speed_of(one) for one in arguments.speed]
-    found: dict[str, Any] = summarise_runs(
+    speeds = [read_speed(file) for file in arguments.speed]
+    summary: dict[str, Any] = summarise_runs(
         Runs(arguments.runs, arguments.random, arguments.without_ocl, arguments.split)
     )
     loads = None
     if arguments.data is not None:
-        loads = frame_loads(read_data_folder(arguments.data), arguments.split, arguments.fps)
+        loads = count_frame_loads(read_data_folder(arguments.data), arguments.split, arguments.fps)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
-    arguments.output.write_text(render_page(found, loads, speeds), encoding="utf-8")
-    finish({"output": str(arguments.output), **found, "loads": loads, "speeds": speeds})
+    arguments.output.write_text(render_page(summary, loads, speeds), encoding="utf-8")
+    finish({"output": str(arguments.output), **summary, "loads": loads, "speeds": speeds})
     return 0
 
 

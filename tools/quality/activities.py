@@ -1,14 +1,14 @@
-"""How well activities are recognised while it watches, and what that costs, on worlds never seen before.
+"""Measure how well activities are recognised during a stream, and at what cost, on unseen worlds.
 
     PYTHONPATH=. python -m tools.quality.activities --worlds 4 --first-seed 7101
 
-Each world is watched as `lvm-edge run` does, and looked at in several ways with the runtime's own
-recogniser: every third of a clip over two thirds (what ships), the newest clip, the last two clips, ten
-clips at once (what a look does that has fallen far behind). An event is found by a row of its activity that
-overlaps with it by tIoU of 0.3 or 0.5, each row for one event at most. Chance: the same rows, moved by a
-quarter of the video. The last line of standard output is one JSON object.
+Each world is ingested as `lvm-edge run` does it. The runtime's own recogniser then passes over it at several
+cadences: every third of a clip over two thirds (the default), the newest clip, the last two clips, ten clips
+at once (as a pass does that is far behind). A row matches an event of its activity if their tIoU is at least
+0.3 or 0.5; each row matches one event at most. Chance: the same rows, shifted by a quarter of the video. The
+last line of standard output is one JSON object.
 
-Not covered: levels L2 and L3 unless asked for, real video, people's own activities.
+Not covered: levels L2 and L3 unless --level names them, real video, activities that users define.
 """
 
 from __future__ import annotations
@@ -43,22 +43,25 @@ from tools.console import run_tool
 Real = NDArray[np.float64]
 
 PAIR = ("bag", "unbag")
-"""These differ in direction only, which the default bundle hardly sees where it is asked about no product."""
+"""These differ in direction only. The default bundle hardly sees that in a question without a product."""
 
 
 @dataclass(frozen=True)
-class Way:
-    """A look every `stride` seconds over `window` seconds; `apart` counts each name that one may have."""
+class Cadence:
+    """A pass every `stride` seconds over the last `window` seconds.
+
+    With `split_names` each name that a detection may have counts as a detection of its own.
+    """
 
     name: str
     stride: float
     window: float
-    apart: bool = False
+    split_names: bool = False
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One world as it was remembered: versions by the second at which they were the newest."""
+class WorldRun:
+    """The ingested world: memory versions by the second at which they were the newest."""
 
     versions: dict[int, Version]
     events: list[Event]
@@ -66,134 +69,140 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Told:
-    """A row as it ended, and when it was first told."""
+class LoggedRow:
+    """A row in its final form, and the second at which it was first logged."""
 
     row: Row
-    at: float
+    first_t: float
 
 
-def ways(network: NetworkConfig) -> list[Way]:
+def list_cadences(network: NetworkConfig) -> list[Cadence]:
     clip = network.clip_frames / network.sample_fps
     return [
-        Way("every third of a clip, two thirds (ships)", clip / 3, 2 * clip / 3),
-        Way("the same, each name a row", clip / 3, 2 * clip / 3, apart=True),
-        Way("the newest clip", clip, clip),
-        Way("the last two clips", clip, 2 * clip),
-        Way("ten clips at once", 10 * clip, 10 * clip),
+        Cadence("every third of a clip, two thirds (ships)", clip / 3, 2 * clip / 3),
+        Cadence("the same, each name a row", clip / 3, 2 * clip / 3, split_names=True),
+        Cadence("the newest clip", clip, clip),
+        Cadence("the last two clips", clip, 2 * clip),
+        Cadence("ten clips at once", 10 * clip, 10 * clip),
     ]
 
 
-def watch(engines: Engines, spec: str, seconds: int) -> Shown:
+def ingest_world(engines: Engines, spec: str, seconds: int) -> WorldRun:
     network = engines.bundle.manifest.network
     demo = parse_demo(spec)
     ingest = Ingest(
         network, engines.backbone, make_sampler("neural", engines.sampler), empty_version(network)
     )
-    every = max(1, network.clip_frames // 3)
+    third = max(1, network.clip_frames // 3)
     versions: dict[int, Version] = {}
     spent = 0.0
     source = iter(demo.open(sample_fps=network.sample_fps))
-    for done in range(every, round(seconds * network.sample_fps) + 1, every):
-        frames = [next(source) for _ in range(every)]
+    for done in range(third, round(seconds * network.sample_fps) + 1, third):
+        frames = [next(source) for _ in range(third)]
         started = time.perf_counter()
         versions[round(done / network.sample_fps)] = ingest.push(frames)
         spent += time.perf_counter() - started
     ingest.close()
-    events = [one for one in demo.make_world().events(0, seconds) if 0 <= one.start < seconds]
+    events = [event for event in demo.make_world().events(0, seconds) if 0 <= event.start < seconds]
     clips = seconds * network.sample_fps / network.clip_frames
-    return Shown(versions, events, 1000 * spent / clips)
+    return WorldRun(versions, events, 1000 * spent / clips)
 
 
-def recognised(
-    recogniser: ActivityRecogniser, shown: Shown, way: Way, least: float
-) -> tuple[list[Told], list[float]]:
-    """The rows that this way of looking gives, and the ms of each look."""
+def recognise(
+    recogniser: ActivityRecogniser, world: WorldRun, cadence: Cadence, min_confidence: float
+) -> tuple[list[LoggedRow], list[float]]:
+    """Return the rows that passes at this cadence log, and the milliseconds of each pass."""
     ids = iter(range(1, 1_000_000))
     joined = Occurrences(
         recogniser.names, recogniser.doing, lambda a, b: Row(next(ids), "", "", "", a, b, 0.0)
     )
-    rows: dict[int, Told] = {}
+    rows: dict[int, LoggedRow] = {}
     milliseconds = []
-    for t, version in shown.versions.items():
-        if t % way.stride or not version.memory.filled:
+    for t, version in world.versions.items():
+        if t % cadence.stride or not version.memory.filled:
             continue
         started = time.perf_counter()
-        found = recogniser.detect(version, max(0.0, t - way.window), t, min_confidence=least)
+        detections = recogniser.detect(
+            version, max(0.0, t - cadence.window), t, min_confidence=min_confidence
+        )
         milliseconds.append(1000 * (time.perf_counter() - started))
         recogniser.forget()
-        if way.apart:
-            found = [
-                Detection({name: score}, one.start, one.end)
-                for one in found
-                for name, score in one.scores.items()
+        if cadence.split_names:
+            detections = [
+                Detection({name: score}, detection.start, detection.end)
+                for detection in detections
+                for name, score in detection.scores.items()
             ]
-        for change in joined.join(found, t, recogniser.max_gap(1.0)):
-            first = rows[change.after.id].at if change.after.id in rows else t
-            rows[change.after.id] = Told(change.after, first)
+        for change in joined.join(detections, t, recogniser.max_gap(1.0)):
+            first = rows[change.after.id].first_t if change.after.id in rows else t
+            rows[change.after.id] = LoggedRow(change.after, first)
     return list(rows.values()), milliseconds
 
 
-def presences(recogniser: ActivityRecogniser, shown: Shown, clip: float) -> tuple[Real, NDArray[np.bool_]]:
-    """For each clip and class the presence told, and whether at least a second of it happened. (K * C,)"""
-    told, true = [], []
-    for t, version in shown.versions.items():
+def measure_presences(
+    recogniser: ActivityRecogniser, world: WorldRun, clip: float
+) -> tuple[Real, NDArray[np.bool_]]:
+    """Return each class's presence in each clip, and whether at least a second of it happened. (K * C,)"""
+    scores, labels = [], []
+    for t, version in world.versions.items():
         if t % clip or not version.memory.filled:
             continue
-        told.append(recogniser.estimate_presence(version, t - clip, t))
+        scores.append(recogniser.estimate_presence(version, t - clip, t))
         happened = np.zeros(len(recogniser.names), bool)
-        for event in shown.events:
+        for event in world.events:
             if min(event.end, t) - max(event.start, t - clip) >= 1:
                 happened[event.activity] = True
-        true.append(happened)
-    return np.concatenate(told), np.concatenate(true)
+        labels.append(happened)
+    return np.concatenate(scores), np.concatenate(labels)
 
 
-def overlap(row: Row, event: Event) -> float:
-    """tIoU."""
+def temporal_iou(row: Row, event: Event) -> float:
+    """Return the temporal intersection over union."""
     shared = max(0.0, min(row.end, event.end) - max(row.start, event.start))
     return shared / (row.end - row.start + event.end - event.start - shared)
 
 
-def pairs(
-    rows: Sequence[Told], events: Sequence[Event], least: float, same: Callable[[str, Event], bool]
-) -> list[tuple[Told, Event]]:
-    """Rows and the events that they found, one to one, the best overlap first."""
-    every = sorted(
+def match_rows(
+    rows: Sequence[LoggedRow], events: Sequence[Event], min_tiou: float, same: Callable[[str, Event], bool]
+) -> list[tuple[LoggedRow, Event]]:
+    """Match rows with events one to one, the best overlap first."""
+    candidates = sorted(
         (
-            (overlap(told.row, event), i, j)
-            for i, told in enumerate(rows)
+            (temporal_iou(logged.row, event), i, j)
+            for i, logged in enumerate(rows)
             for j, event in enumerate(events)
-            if same(told.row.activity, event)
+            if same(logged.row.activity, event)
         ),
         reverse=True,
     )
-    used: tuple[set[int], set[int]] = (set(), set())
-    found = []
-    for share, i, j in every:
-        if share >= least and i not in used[0] and j not in used[1]:
-            used[0].add(i)
-            used[1].add(j)
-            found.append((rows[i], events[j]))
-    return found
+    used_rows: set[int] = set()
+    used_events: set[int] = set()
+    matches = []
+    for tiou, i, j in candidates:
+        if tiou >= min_tiou and i not in used_rows and j not in used_events:
+            used_rows.add(i)
+            used_events.add(j)
+            matches.append((rows[i], events[j]))
+    return matches
 
 
-def is_named(name: str, event: Event) -> bool:
+def has_activity(name: str, event: Event) -> bool:
     return find_activity(name) == event.activity
 
 
-def is_named_or_pair(name: str, event: Event) -> bool:
-    pair = {find_activity(one) for one in PAIR}
-    return is_named(name, event) or (name in PAIR and event.activity in pair)
+def has_activity_or_pair_mate(name: str, event: Event) -> bool:
+    pair = {find_activity(mate) for mate in PAIR}
+    return has_activity(name, event) or (name in PAIR and event.activity in pair)
 
 
-def moved(rows: Sequence[Told], by: float, seconds: float) -> list[Told]:
-    """The same rows elsewhere in the video."""
-    found = []
-    for told in rows:
-        start = (told.row.start + by) % seconds
-        found.append(Told(replace(told.row, start=start, end=start + told.row.end - told.row.start), told.at))
-    return found
+def shift_rows(rows: Sequence[LoggedRow], by: float, seconds: float) -> list[LoggedRow]:
+    """Return the rows shifted `by` seconds, wrapped at the end of the video."""
+    shifted = []
+    for logged in rows:
+        row = logged.row
+        start = (row.start + by) % seconds
+        shifted.append(LoggedRow(replace(row, start=start, end=start + row.end - row.start), logged.first_t))
+    return shifted
 
 
 def average_precision(score: Real, true: NDArray[np.bool_]) -> float:
@@ -203,7 +212,7 @@ def average_precision(score: Real, true: NDArray[np.bool_]) -> float:
     return float((np.cumsum(hit) / np.arange(1, len(hit) + 1))[hit].mean())
 
 
-def rates(hits: int, rows: int, events: int) -> dict[str, float]:
+def to_rates(hits: int, rows: int, events: int) -> dict[str, float]:
     return {
         "precision": round(hits / max(rows, 1), 3),
         "recall": round(hits / max(events, 1), 3),
@@ -211,74 +220,83 @@ def rates(hits: int, rows: int, events: int) -> dict[str, float]:
     }
 
 
-def judged(rows_of: Sequence[list[Told]], worlds: Sequence[Shown], seconds: float) -> dict[str, Any]:
-    """Of one way, all worlds together; `f1_of_worlds` of each."""
-    count, events = sum(map(len, rows_of)), sum(len(one.events) for one in worlds)
+def evaluate_rows(
+    rows_by_world: Sequence[list[LoggedRow]], events_by_world: Sequence[Sequence[Event]], seconds: float
+) -> dict[str, Any]:
+    """Return precision, recall, F1 and delay over all worlds; `f1_of_worlds` has the F1 of each."""
+    count, events = sum(map(len, rows_by_world)), sum(map(len, events_by_world))
+    worlds = list(zip(rows_by_world, events_by_world, strict=True))
 
-    def hits(least: float, same: Callable[[str, Event], bool], by: float = 0.0) -> list[tuple[Told, Event]]:
+    def matches(
+        min_tiou: float, same: Callable[[str, Event], bool], by: float = 0.0
+    ) -> list[tuple[LoggedRow, Event]]:
         return [
-            pair
-            for rows, world in zip(rows_of, worlds, strict=True)
-            for pair in pairs(moved(rows, by, seconds) if by else rows, world.events, least, same)
+            match
+            for rows, happened in worlds
+            for match in match_rows(shift_rows(rows, by, seconds) if by else rows, happened, min_tiou, same)
         ]
 
-    found = hits(0.3, is_named)
-    each = [
-        2 * len(pairs(rows, world.events, 0.3, is_named)) / max(len(rows) + len(world.events), 1)
-        for rows, world in zip(rows_of, worlds, strict=True)
+    f1_by_world = [
+        2 * len(match_rows(rows, happened, 0.3, has_activity)) / max(len(rows) + len(happened), 1)
+        for rows, happened in worlds
     ]
-    delays = [told.at - event.start for told, event in hits(0.3, is_named_or_pair)]
+    pair_matches = matches(0.3, has_activity_or_pair_mate)
+    delays = [logged.first_t - event.start for logged, event in pair_matches]
     return {
         "rows": count,
         "events": events,
-        "tiou_0.3": rates(len(found), count, events),
-        "tiou_0.5": rates(len(hits(0.5, is_named)), count, events),
-        "pair_as_one": rates(len(hits(0.3, is_named_or_pair)), count, events),
-        "chance": rates(len(hits(0.3, is_named, seconds / 4)), count, events),
-        "f1_of_worlds": [round(one, 3) for one in each],
+        "tiou_0.3": to_rates(len(matches(0.3, has_activity)), count, events),
+        "tiou_0.5": to_rates(len(matches(0.5, has_activity)), count, events),
+        "pair_as_one": to_rates(len(pair_matches), count, events),
+        "chance": to_rates(len(matches(0.3, has_activity, seconds / 4)), count, events),
+        "f1_of_worlds": [round(f1, 3) for f1 in f1_by_world],
         "delay_s": round(float(np.median(delays)), 1) if delays else None,
     }
 
 
-def measure(engines: Engines, seeds: Sequence[int], level: str, seconds: int, least: float) -> dict[str, Any]:
+def measure(
+    engines: Engines, seeds: Sequence[int], level: str, seconds: int, min_confidence: float
+) -> dict[str, Any]:
     network = engines.bundle.manifest.network
     recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
     clip = network.clip_frames / network.sample_fps
-    worlds: list[Shown] = []
-    rows: dict[str, list[list[Told]]] = defaultdict(list)
+    events: list[list[Event]] = []
+    ingest_ms: list[float] = []
+    rows: dict[str, list[list[LoggedRow]]] = defaultdict(list)
     cost: dict[str, list[float]] = defaultdict(list)
     scores: list[Real] = []
-    true: list[NDArray[np.bool_]] = []
+    labels: list[NDArray[np.bool_]] = []
+    cadences = list_cadences(network)
     for seed in seeds:
-        shown = watch(engines, f"demo?seed={seed}&level={level}", seconds)
-        for way in ways(network):
-            told, milliseconds = recognised(recogniser, shown, way, least)
-            rows[way.name].append(told)
-            cost[way.name] += milliseconds
-        score, happened = presences(recogniser, shown, clip)
+        world = ingest_world(engines, f"demo?seed={seed}&level={level}", seconds)
+        for cadence in cadences:
+            logged, milliseconds = recognise(recogniser, world, cadence, min_confidence)
+            rows[cadence.name].append(logged)
+            cost[cadence.name] += milliseconds
+        score, happened = measure_presences(recogniser, world, clip)
         scores.append(score)
-        true.append(happened)
-        worlds.append(replace(shown, versions={}))
-        print(f"world {seed}: {len(shown.events)} events", flush=True)
-    score, happened = np.concatenate(scores), np.concatenate(true)
-    every = ways(network)
+        labels.append(happened)
+        events.append(world.events)
+        ingest_ms.append(world.ingest_ms)
+        print(f"world {seed}: {len(world.events)} events", flush=True)
+    score, happened = np.concatenate(scores), np.concatenate(labels)
     return {
         "level": level,
         "seeds": list(seeds),
         "minutes": seconds / 60,
         "backend": engines.choice.backend,
-        "min_confidence": least,
+        "min_confidence": min_confidence,
         "ways": {
-            way.name: judged(rows[way.name], worlds, seconds)
+            cadence.name: evaluate_rows(rows[cadence.name], events, seconds)
             | {
-                "look_ms": round(float(np.median(cost[way.name])), 1) if cost[way.name] else None,
-                "looks_a_clip": round(clip / way.stride, 2),
+                "look_ms": round(float(np.median(cost[cadence.name])), 1) if cost[cadence.name] else None,
+                "looks_a_clip": round(clip / cadence.stride, 2),
             }
-            for way in every
+            for cadence in cadences
         },
         "clip_average_precision": round(average_precision(score, happened), 3),
         "clip_average_precision_chance": round(float(happened.mean()), 3),
-        "ingest_ms_a_clip": round(float(np.median([one.ingest_ms for one in worlds])), 1),
+        "ingest_ms_a_clip": round(float(np.median(ingest_ms)), 1),
         "clip_s": clip,
     }
 
@@ -295,13 +313,13 @@ def main() -> None:
     given = parser.parse_args()
     engines = Engines.load(Bundle.open(default_bundle()), given.backend, given.threads)
     seeds = range(given.first_seed, given.first_seed + given.worlds)
-    found = measure(engines, seeds, given.level, 60 * given.minutes, given.min_confidence)
-    for name, one in found["ways"].items():
+    result = measure(engines, seeds, given.level, 60 * given.minutes, given.min_confidence)
+    for name, row in result["ways"].items():
         print(
-            f"{name:45} F1 {one['tiou_0.3']['f1']:.2f} (pair as one {one['pair_as_one']['f1']:.2f}, "
-            f"chance {one['chance']['f1']:.2f}), told after {one['delay_s']} s, {one['look_ms']} ms a look"
+            f"{name:45} F1 {row['tiou_0.3']['f1']:.2f} (pair as one {row['pair_as_one']['f1']:.2f}, "
+            f"chance {row['chance']['f1']:.2f}), logged after {row['delay_s']} s, {row['look_ms']} ms a pass"
         )
-    print(json.dumps(found))
+    print(json.dumps(result))
     engines.close()
 
 

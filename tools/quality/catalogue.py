@@ -1,14 +1,14 @@
-"""Find products that no training knew, each by another photo of it (docs/lab/catalogue.md).
+"""Measure whether the memory finds a product that the network was not trained on, by another photo of it.
 
     python -m tools.quality.catalogue --products DIR
 
-DIR has one sub-folder of photos for each product. Those that the bundle's manifest names as held out are
-handled at known times of long streams, among the others; then the memory is asked with one photo that was
-never shown, and with three, when that was and what was done. Beside it, on the same frames: chance, colour
-histograms, and the raw features of the bundle's backbone.
+DIR has one sub-folder of photos for each product. The products that the bundle's manifest names as held out
+are handled at known times of long streams, among the others. Then the memory is asked when that was and what
+was done, with one photo that the streams do not show, and with three. Baselines on the same frames: chance,
+colour histograms, and the raw features of the bundle's backbone. See docs/catalogue.md.
 
 With --train-products DIR2 the others come from DIR2, and every product of DIR is asked about. With --results
-FILE each stream is noted as soon as it is done, and a run that was stopped goes on there.
+FILE each stream is noted as soon as it is done, and a run that was stopped continues from there.
 """
 
 from __future__ import annotations
@@ -37,19 +37,19 @@ from export.training.data.product_photos import select_held_out
 from tools.console import finish, progress, run_tool, show
 
 FIRST_SEED = 9_000_000
-"""Of the streams' worlds: training never comes this far."""
-NUMBERS = dict(zip(("one_photo", "three_photos"), PHOTOS, strict=True))
+"""Seed of the first stream's world; training uses only lower ones."""
+PHOTO_COUNTS = dict(zip(("one_photo", "three_photos"), PHOTOS, strict=True))
 SIZES = {"closeups": True, "over_the_counter": False}
 RECALLS = ("recall_at_1", "recall_at_5")
 ANSWERS = ("time_given_activity", "activity_at_moment", "activity_in_found_span", "answered")
 
 
-def casting_of(manifest: Manifest, products: Path, train_products: Path | None) -> tuple[Casting, str]:
-    """Who is asked about, and what named them.
+def choose_casting(manifest: Manifest, products: Path, train_products: Path | None) -> tuple[Casting, str]:
+    """Return the products that are asked about, and what named them.
 
-    `folders`: all of `products` that are not in `train_products`. Else `manifest`, as held out; and `rule`
-    where it names none of them, as of another folder than the one that was trained on: then nothing says that
-    the bundle was not trained on who is asked about. Raises LvmError as list_product_photos does.
+    `folders`: all of `products` that are not in `train_products`. Otherwise `manifest`, which names them as
+    held out. `rule` where the manifest names none of them, because the training used another folder: then it
+    is not certain that the bundle was not trained on them. Raises LvmError as list_product_photos does.
     """
     names = tuple(list_product_photos(products))
     if train_products is not None:
@@ -64,14 +64,14 @@ def casting_of(manifest: Manifest, products: Path, train_products: Path | None) 
 
 
 def check_classes(manifest: Manifest) -> None:
-    """Raises LvmError where the bundle cannot name what people do in these streams."""
-    known = {one.name for one in manifest.classes}
-    if missing := [one.name for one in ACTIVITIES if one.name not in known]:
+    """Raise LvmError if the bundle cannot name what people do in these streams."""
+    known = {activity.name for activity in manifest.classes}
+    if missing := [activity.name for activity in ACTIVITIES if activity.name not in known]:
         raise LvmError(f"the bundle must know the checkout's activities, it lacks {', '.join(missing)}")
 
 
-class Notes:
-    """Outcomes of finished streams in a file, one line each; those of other settings are left alone."""
+class StreamLedger:
+    """Outcomes of finished streams in a file, one line each; lines of other settings are ignored."""
 
     def __init__(self, file: Path | None, settings: str) -> None:
         self._file = file
@@ -79,38 +79,38 @@ class Notes:
         self.done: dict[int, list[Outcome]] = {}
         if file is not None and file.exists():
             for number, line in enumerate(file.read_text().splitlines(), 1):
-                self._take(line, number)
+                self._parse(line, number)
 
     def add(self, stream: int, outcomes: list[Outcome]) -> None:
         self.done[stream] = outcomes
         if self._file is not None:
-            rows = [one.model_dump() for one in outcomes]
+            rows = [outcome.model_dump() for outcome in outcomes]
             with self._file.open("a") as file:
                 print(json.dumps({"settings": self._settings, "stream": stream, "rows": rows}), file=file)
 
-    def _take(self, line: str, number: int) -> None:
+    def _parse(self, line: str, number: int) -> None:
         try:
-            noted = json.loads(line)
-            if noted["settings"] == self._settings:
-                self.done[noted["stream"]] = [Outcome.model_validate(row) for row in noted["rows"]]
+            entry = json.loads(line)
+            if entry["settings"] == self._settings:
+                self.done[entry["stream"]] = [Outcome.model_validate(row) for row in entry["rows"]]
         except (ValueError, KeyError, TypeError):
             # A run that was killed may have left half a line: that stream is done again.
             print(f"{self._file}: line {number} is no noted stream and is passed over", file=sys.stderr)
 
 
 def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
-    """Every figure with its interval over products and streams."""
+    """Return every figure with its interval over products and streams."""
     baselines = {name: _table(outcomes, name, RECALLS) for name in BASELINES}
     return {
         **_table(outcomes, "memory", RECALLS + ANSWERS),
-        # Chance knows nothing of photos: it is the same for one and for three.
+        # Chance does not use the photos: it is the same for one and for three.
         "chance": _table(outcomes, "chance", RECALLS)["one_photo"],
         "histogram": baselines["histogram"],
         "backbone": {name.removeprefix("backbone_"): baselines[name] for name in BASELINES[1:]},
         **{
-            name: _table([one for one in outcomes if one.closeup is near], "memory", RECALLS)
+            name: _table([outcome for outcome in outcomes if outcome.closeup is near], "memory", RECALLS)
             for name, near in SIZES.items()
-            if any(one.closeup is near for one in outcomes)
+            if any(outcome.closeup is near for outcome in outcomes)
         },
         "products": _by_product(outcomes),
     }
@@ -118,37 +118,37 @@ def summary(outcomes: Sequence[Outcome]) -> dict[str, Any]:
 
 def _table(outcomes: Sequence[Outcome], method: str, measures: Sequence[str]) -> dict[str, Any]:
     return {
-        name: {one: estimate_mean(outcomes, count, method, one).to_json() for one in measures}
-        for name, count in NUMBERS.items()
+        name: {measure: estimate_mean(outcomes, count, method, measure).to_json() for measure in measures}
+        for name, count in PHOTO_COUNTS.items()
     }
 
 
 def _by_product(outcomes: Sequence[Outcome]) -> dict[str, dict[str, float]]:
-    found: dict[str, dict[str, float]] = {}
-    for product in sorted({one.product for one in outcomes}):
-        of_it = [one for one in outcomes if one.product == product]
-        found[product] = {"streams": len({one.stream for one in of_it})}
-        for name, count in NUMBERS.items():
-            hits = [one.scores["memory"]["recall_at_1"] for one in of_it if one.photos == count]
-            found[product][name] = sum(hits) / len(hits)
-    return found
+    table: dict[str, dict[str, float]] = {}
+    for product in sorted({outcome.product for outcome in outcomes}):
+        own = [outcome for outcome in outcomes if outcome.product == product]
+        table[product] = {"streams": len({outcome.stream for outcome in own})}
+        for name, count in PHOTO_COUNTS.items():
+            hits = [outcome.scores["memory"]["recall_at_1"] for outcome in own if outcome.photos == count]
+            table[product][name] = sum(hits) / len(hits)
+    return table
 
 
-def settings_of(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> str:
-    """A digest of all that a stream's outcomes depend on."""
-    said = [model_digest(bundle), repr(casting), str(arguments.backgrounds)]
-    said += [str(value) for value in (arguments.minutes, arguments.others, arguments.draws)]
-    return hashlib.sha256("\n".join(said).encode()).hexdigest()[:16]
+def digest_settings(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> str:
+    """Return a digest of everything that a stream's outcomes depend on."""
+    parts = [model_digest(bundle), repr(casting), str(arguments.backgrounds)]
+    parts += [str(value) for value in (arguments.minutes, arguments.others, arguments.draws)]
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
 def run(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> list[Outcome]:
-    """All streams, those that are noted already taken from there."""
-    notes = Notes(arguments.results, settings_of(arguments, bundle, casting))
+    """Return the outcomes of all streams; those that are in --results already are not run again."""
+    ledger = StreamLedger(arguments.results, digest_settings(arguments, bundle, casting))
     engines = Engines.load(bundle, arguments.backend, arguments.threads)
     seeds = range(arguments.first_seed, arguments.first_seed + arguments.streams)
     with progress(arguments.streams) as step:
         for seed in seeds:
-            if seed not in notes.done:
+            if seed not in ledger.done:
                 stream = make_stream(
                     casting,
                     seed=seed,
@@ -156,10 +156,10 @@ def run(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> list
                     others=arguments.others,
                     backgrounds=arguments.backgrounds,
                 )
-                notes.add(seed, evaluate_stream(engines, stream, seed, arguments.draws))
+                ledger.add(seed, evaluate_stream(engines, stream, seed, arguments.draws))
             step(f"stream {seed}")
     engines.close()
-    return [one for seed in seeds for one in notes.done[seed]]
+    return [outcome for seed in seeds for outcome in ledger.done[seed]]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -167,7 +167,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     started = time.perf_counter()
     bundle = Bundle.open(arguments.bundle)
     check_classes(bundle.manifest)
-    casting, named_by = casting_of(bundle.manifest, arguments.products, arguments.train_products)
+    casting, named_by = choose_casting(bundle.manifest, arguments.products, arguments.train_products)
     outcomes = run(arguments, bundle, casting)
     result = summary(outcomes)
     result |= {
@@ -208,25 +208,25 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print(result: dict[str, Any]) -> None:
-    def cell(one: dict[str, Any]) -> str:
-        low, high = one["interval"]
-        return f"{one['value']:.3f} [{low:.3f}, {high:.3f}]"
+    def cell(figure: dict[str, Any]) -> str:
+        low, high = figure["interval"]
+        return f"{figure['value']:.3f} [{low:.3f}, {high:.3f}]"
 
     rows: list[list[object]] = []
     methods = {"memory": result}
     methods |= {f"memory, {n.replace('_', ' ')}": result[n] for n in SIZES if n in result}
     methods["histogram"] = result["histogram"]
-    methods |= {f"backbone, {name}": one for name, one in result["backbone"].items()}
+    methods |= {f"backbone, {name}": table for name, table in result["backbone"].items()}
     for method, tables in methods.items():
-        rows.append([method, *(cell(tables[name][measure]) for name in NUMBERS for measure in RECALLS)])
-    by_lot = [cell(result["chance"][measure]) for measure in RECALLS]
-    rows.append(["chance", *by_lot, *by_lot])
+        rows.append([method, *(cell(tables[name][measure]) for name in PHOTO_COUNTS for measure in RECALLS)])
+    chance = [cell(result["chance"][measure]) for measure in RECALLS]
+    rows.append(["chance", *chance, *chance])
     title = "The right moment" if result["trained"] else "Untrained bundle: its answers mean nothing"
     show(
         title, ["method", "1 photo, first", "1 photo, of five", "3 photos, first", "3 photos, of five"], rows
     )
-    told = [[measure, *(cell(result[name][measure]) for name in NUMBERS)] for measure in ANSWERS]
-    show("What else the memory says", ["", "1 photo", "3 photos"], told)
+    answers = [[measure, *(cell(result[name][measure]) for name in PHOTO_COUNTS)] for measure in ANSWERS]
+    show("Other answers of the memory", ["", "1 photo", "3 photos"], answers)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""Does a bundle, on this machine, still answer like its network after thousands of frames?
+"""Check that a bundle on this machine still answers like its network after thousands of frames.
 
     python -m tools.quality.drift --backend openvino --frames 2000 --source demo --report drift.html
     python -m tools.quality.drift --bundle shop --backend onnxruntime --source monday.mp4 --source tuesday/
     python -m tools.quality.drift --gates gates.yaml --data labelled --split val
 
-The gates that the exporter asks of a bundle (docs/gates.md), for one that exists already. Exit status 3 where
-one fails; the report is then always written, with the numbers as JSON beside it.
+Runs the exporter's gates (docs/gates.md) on a bundle that exists already. Exit status 3 if a gate fails. The
+report is always written, with the numbers as JSON beside it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     failed = None
     try:
         require_passed(result, arguments.report, always=True)
-    except LvmError as error:  # what was found is said all the same
+    except LvmError as error:  # the last line is printed all the same
         failed = error
     if failed is not None:
         print(failed, file=sys.stderr)
@@ -50,20 +50,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def summary(result: GateResult) -> dict[str, Any]:
-    """The last states of each source, what failed, how long it took."""
+    """Return the last state of each source, what failed, and the seconds it took."""
     return {
         "bundle": result.bundle,
         "backend": result.backend,
         "ok": result.passed,
         "seconds": result.seconds,
         "drift": {
-            one.source: {
-                "frames": one.frames,
-                "final": one.final.model_dump(mode="json") if one.final else None,
+            drift.source: {
+                "frames": drift.frames,
+                "final": drift.final.model_dump(mode="json") if drift.final else None,
             }
-            for one in result.drift
+            for drift in result.drift
         },
-        "recall": {kind: one.model_dump() for kind, one in result.accuracy.recall.items()}
+        "recall": {kind: recall.model_dump() for kind, recall in result.accuracy.recall.items()}
         if result.accuracy
         else None,
         "findings": [finding.model_dump(mode="json") for _, finding in result.findings],
@@ -108,14 +108,13 @@ def _parser() -> argparse.ArgumentParser:
 
 def _print(result: GateResult) -> None:
     rows: list[list[object]] = []
-    for one in result.drift:
-        for point in (*one.checkpoints, *((one.final,) if one.final else ())):
-            told = point.agreement
-            rows.append(
-                [one.source, point.frame, point.tokens, point.angle_deg, told.questions, told.answers]
-            )
-            rows[-1] += [told.contents, told.activity, told.box_iou, told.span_iou, told.abstention]
-            rows[-1] += [alone.error for alone in point.alone.values()]
+    for drift in result.drift:
+        for point in (*drift.checkpoints, *((drift.final,) if drift.final else ())):
+            agreed = point.agreement
+            row: list[object] = [drift.source, point.frame, point.tokens, point.angle_deg]
+            row += [agreed.questions, agreed.answers, agreed.contents, agreed.activity]
+            row += [agreed.box_iou, agreed.span_iou, agreed.abstention]
+            rows.append([*row, *(alone.error for alone in point.alone.values())])
     columns = ["source", "frame", "tokens", "angle°", "asked", "answers", "contents", "activity", "box IoU"]
     columns += ["span IoU", "abstention", "backbone", "sampler", "reader"]
     show(f"{result.bundle} on {result.backend} against torch", columns, rows)

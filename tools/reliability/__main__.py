@@ -1,10 +1,10 @@
-"""docs/lab/reliability.md by one command: every fault, how often it was injected, what it cost.
+"""Write docs/lab/reliability.md: every fault, how often it was injected, what it cost.
 
     python -m tools.reliability --folder runs/reliability
 
-Runs the parts below, each a command of its own, and writes the page from what they said. What a part said
-lies in the folder as NAME.out; a part whose file is there is not run again, so that long ones are run once
-and a run that was broken off goes on. `--only` runs some and writes the page from those that there are.
+Runs the parts below, each a command of its own, and writes the page from their output. The output of a part
+is in the folder as NAME.out. A part whose file is there is not run again, so that long ones run once and a
+run that was stopped continues. `--only` runs some parts and writes the page from all that are there.
 
     sources   every camera fault, again and again          tools/reliability/source_faults.py
     kills     kill -9 of the real process                  tools/reliability/kill.py
@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.console import finish
-from tools.reliability.page import page
+from tools.reliability.page import render_page
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "lab" / "reliability.md"
@@ -44,8 +44,8 @@ DISK_TESTS = (
 
 
 @dataclass(frozen=True)
-class Part:
-    """What a part said: its command, the day, its last line, and the rest where there is no JSON in it."""
+class PartResult:
+    """A part's command, day, exit status, and the JSON of its last line (or the line and pytest's counts)."""
 
     name: str
     command: str
@@ -57,16 +57,9 @@ class Part:
 def commands(
     folder: Path, times: int, kills: int, frames: int, hours: float, speed: float
 ) -> dict[str, list[str]]:
-    """Each part's command, without the interpreter."""
-    soak = [
-        "tools.reliability.soak",
-        "--hours",
-        f"{hours:g}",
-        "--speed",
-        f"{speed:g}",
-        "--folder",
-        str(folder / "soak"),
-    ]
+    """Return each part's command, without the interpreter."""
+    soak = ["tools.reliability.soak", "--hours", f"{hours:g}", "--speed", f"{speed:g}"]
+    soak += ["--folder", str(folder / "soak")]
     return {
         "sources": ["tools.reliability.source_faults", "--times", str(times)],
         "kills": ["tools.reliability.kill", "--kills", str(kills), "--folder", str(folder / "kills")],
@@ -77,39 +70,39 @@ def commands(
     }
 
 
-def run(name: str, command: Sequence[str], folder: Path) -> None:
-    """Run a part and keep what it says, with its command first and its exit status last."""
-    shown = " ".join(["python -m", *command]).replace(str(folder), "FOLDER")
+def run_part(name: str, command: Sequence[str], folder: Path) -> None:
+    """Run a part and write its output to a file, with its command first and its exit status last."""
+    printed = " ".join(["python -m", *command]).replace(str(folder), "FOLDER")
     done = subprocess.run(
         [sys.executable, "-m", *command], cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     partial = folder / f"{name}.partial"
-    partial.write_text(f"$ {shown}\n{done.stdout.rstrip()}\n= {done.returncode}\n")
+    partial.write_text(f"$ {printed}\n{done.stdout.rstrip()}\n= {done.returncode}\n")
     partial.replace(folder / f"{name}.out")
 
 
-def part(name: str, file: Path) -> Part:
-    """What lies in a part's file. Raises ValueError where it is not such a file."""
+def read_part(name: str, file: Path) -> PartResult:
+    """Read a part's file. Raises ValueError if it is not such a file."""
     lines = file.read_text().splitlines()
     if len(lines) < 3 or not lines[0].startswith("$ ") or not lines[-1].startswith("= "):
         raise ValueError(f"{file} must begin with its command and end with its exit status; remove it")
     day = datetime.fromtimestamp(file.stat().st_mtime, timezone.utc).strftime("%Y-%m-%d")
-    said = lines[-2]
-    result = json.loads(said) if said.startswith("{") else {"said": said, **_counted(said)}
+    last = lines[-2]
+    result = json.loads(last) if last.startswith("{") else _parse_counts(last)
     status = int(lines[-1][2:]) or (3 if result.get("ok") is False else 0)
-    return Part(name, lines[0][2:], day, status, result)
+    return PartResult(name, lines[0][2:], day, status, result)
 
 
-def _counted(said: str) -> dict[str, int]:
-    """`12 passed, 1 failed` of pytest's last line."""
-    return {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|error)", said)}
+def _parse_counts(line: str) -> dict[str, int]:
+    """Return the counts in pytest's last line, such as `12 passed, 1 failed`."""
+    return {kind: int(n) for n, kind in re.findall(r"(\d+) (passed|failed|error)", line)}
 
 
-def machine() -> str:
-    """Cores, vector units and operating system, without a name."""
+def describe_machine() -> str:
+    """Return cores, vector units and operating system, without a model name."""
     info = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    units = [shown for flag, shown in (("avx512f", "AVX-512"), ("amx_tile", "AMX")) if f" {flag}" in info]
+    units = [name for flag, name in (("avx512f", "AVX-512"), ("amx_tile", "AMX")) if f" {flag}" in info]
     return f"{os.cpu_count()} {os.uname().machine} cores, {', '.join(units) or 'no AVX-512'}, {sys.platform}"
 
 
@@ -117,7 +110,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, default=Path("reliability"), help="where results lie")
+    parser.add_argument("--folder", type=Path, default=Path("reliability"), help="folder of the results")
     parser.add_argument("--times", type=int, default=5, help="injections of each camera fault")
     parser.add_argument("--kills", type=int, default=60)
     parser.add_argument("--frames", type=int, default=60_000, help="of the slope, 24,000 of them to warm up")
@@ -128,20 +121,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     folder = given.folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    wanted = commands(folder, given.times, given.kills, given.frames, given.hours, given.speed)
-    unknown = set(given.only or ()) - set(wanted)
+    parts_to_run = commands(folder, given.times, given.kills, given.frames, given.hours, given.speed)
+    unknown = set(given.only or ()) - set(parts_to_run)
     if unknown:
-        parser.error(f"parts are {', '.join(wanted)}, got {', '.join(sorted(unknown))}")
-    for name, command in wanted.items():
+        parser.error(f"parts are {', '.join(parts_to_run)}, got {', '.join(sorted(unknown))}")
+    for name, command in parts_to_run.items():
         if not (folder / f"{name}.out").exists() and (given.only is None or name in given.only):
             print(f"{name}: python -m {' '.join(command)}", file=sys.stderr, flush=True)
-            run(name, command, folder)
-    parts = {n: part(n, folder / f"{n}.out") for n in wanted if (folder / f"{n}.out").exists()}
-    missing = [name for name in wanted if name not in parts]
-    failed = [name for name, one in parts.items() if one.status]
+            run_part(name, command, folder)
+    parts = {n: read_part(n, folder / f"{n}.out") for n in parts_to_run if (folder / f"{n}.out").exists()}
+    missing = [name for name in parts_to_run if name not in parts]
+    failed = [name for name, part in parts.items() if part.status]
     events = folder / "soak" / "events.jsonl"
     injected = [json.loads(line) for line in events.read_text().splitlines()] if events.exists() else []
-    given.page.write_text(page(parts, injected, machine(), missing), encoding="utf-8")
+    given.page.write_text(render_page(parts, injected, describe_machine(), missing), encoding="utf-8")
     finish({"page": str(given.page), "parts": list(parts), "missing": missing, "failed": failed,
             "ok": not missing and not failed})  # fmt: skip
     return 3 if missing or failed else 0

@@ -1,13 +1,13 @@
-"""Does a long history cost anything? Questions, state and resident memory after 36,000 frames and after 60.
+"""Measure what a long history costs: questions, state and resident memory after 36,000 frames and after 60.
 
     python -m tools.reliability.history --frames 36000
 
-One process ingests the demo at the bundle's picture size, keeps the version after 60 frames and goes on. Then
-both versions get the same questions, 2,000 of each kind, in alternating order. Reported: the ratio of the
-median latencies (target: within 3 % for each kind), the ratio of the 99th percentiles with a bootstrap
-interval over rounds (target: 1.1 is not below it), the bytes of the state as arrays and as the file that is
-written, and the slope of resident memory over the second half of the run (target: zero within its interval,
-falling, or less than a thousandth of what is resident). Exit status 3 where a target is missed.
+One process ingests the demo at the bundle's picture size, stores the version after 60 frames and continues.
+Then both versions get the same questions, 2,000 of each kind, in alternating order. Reported: the ratio of
+the median latencies (target: within 3 % for each kind), the ratio of the 99th percentiles with a bootstrap
+interval over rounds (target: the interval begins at or below 1.1), the bytes of the state as arrays and as
+a file, and the slope of resident memory over the second half of the run (target: zero within its interval,
+falling, or less than a thousandth of the resident memory). Exit status 3 where a target is missed.
 
 Not covered: cameras and decoders, the HTTP server, and whether the answers are right.
 """
@@ -41,19 +41,19 @@ from edge_runtime.simulation.world import World
 from edge_runtime.sources.demo import DemoSource
 from engines.bundle import Bundle
 from tools.console import Step, finish, progress, run_tool, show
-from tools.demo_queries import KINDS, questions
+from tools.demo_queries import KINDS, make_questions
 
-MEDIAN_WITHIN = 0.03
-P99_MOST = 1.1
+MAX_MEDIAN_DEVIATION = 0.03
+MAX_P99_RATIO = 1.1
 FLAT = 1e-3
-"""Of resident memory: a growth over half the run that counts as none. A few pages make a clean slope too."""
-HEADER_ROOM = 256
+"""Share of resident memory that may be added over half the run: a few pages make a clean slope too."""
+HEADER_BYTES = 256
 """Bytes by which two files may differ: the header writes counts in decimal and is padded to 8."""
 
 
 @dataclass(frozen=True)
-class Lived:
-    """Versions after few and after all frames, and resident bytes after every clip."""
+class HistoryRun:
+    """The versions after few and after all frames, and the resident bytes after every clip."""
 
     young: Version
     old: Version
@@ -61,13 +61,13 @@ class Lived:
     seconds: float
 
 
-def live(engines: Engines, young_frames: int, frames: int, seed: int, step: Step) -> Lived:
+def ingest_history(engines: Engines, young_frames: int, frames: int, seed: int, step: Step) -> HistoryRun:
     network = engines.bundle.manifest.network
     sampler = make_sampler("neural", engines.sampler)
     ingest = Ingest(network, engines.backbone, sampler, empty_version(network))
     size = (network.image_size, network.image_size)
     process, young = psutil.Process(), ingest.version
-    # Allocated beforehand, so that taking notes is no growth.
+    # Allocated beforehand, so that the samples themselves are no growth.
     resident = np.zeros(-(-frames // network.clip_frames), np.int64)
     started = time.perf_counter()
     with DemoSource(WorldConfig(seed=seed), sample_fps=network.sample_fps, size=size) as source:
@@ -78,14 +78,14 @@ def live(engines: Engines, young_frames: int, frames: int, seed: int, step: Step
             if ingest.version.frames <= young_frames:
                 young = ingest.version
             step("ingest", network.clip_frames)
-    return Lived(young, ingest.version, resident, time.perf_counter() - started)
+    return HistoryRun(young, ingest.version, resident, time.perf_counter() - started)
 
 
 def ask(
-    lived: Lived, askers: tuple[Asker, Asker], asked: dict[str, list[AnyQuery]], count: int, step: Step
+    history: HistoryRun, askers: tuple[Asker, Asker], asked: dict[str, list[AnyQuery]], count: int, step: Step
 ) -> dict[str, NDArray[np.float64]]:
-    """Milliseconds (rounds, 2) of each kind: young and old, the first of each round alternating."""
-    pairs = ((askers[0], lived.young), (askers[1], lived.old))
+    """Return milliseconds (rounds, 2) of each kind: young and old, which of them is first alternates."""
+    pairs = ((askers[0], history.young), (askers[1], history.old))
     ms: dict[str, list[list[float]]] = {kind: [] for kind in asked}
     for queries in asked.values():  # pictures and contexts are cached from here on
         for query in queries:
@@ -95,19 +95,19 @@ def ask(
     for i in range(count):
         kind = KINDS[i % len(KINDS)]
         queries = asked[kind]
-        query, found = queries[i // len(KINDS) % len(queries)], [0.0, 0.0]
+        query, round_ms = queries[i // len(KINDS) % len(queries)], [0.0, 0.0]
         for which in (0, 1) if i // len(KINDS) % 2 else (1, 0):
             asker, version = pairs[which]
             started = time.perf_counter()
             asker.ask(query, version)
-            found[which] = (time.perf_counter() - started) * 1e3
-        ms[kind].append(found)
+            round_ms[which] = (time.perf_counter() - started) * 1e3
+        ms[kind].append(round_ms)
         step("questions")
-    return {kind: np.array(found) for kind, found in ms.items()}
+    return {kind: np.array(rounds) for kind, rounds in ms.items()}
 
 
-def latency(ms: NDArray[np.float64], repeats: int = 1000) -> dict[str, Any]:
-    """Medians and 99th percentiles of (rounds, 2), and their ratios old over young."""
+def summarise_latency(ms: NDArray[np.float64], repeats: int = 1000) -> dict[str, Any]:
+    """Return medians and 99th percentiles of `ms` (rounds, 2), and their ratios old over young."""
     picks = np.random.default_rng(0).integers(0, len(ms), (repeats, len(ms)))
     boot = np.array([np.percentile(ms[pick], 99, axis=0) for pick in picks])  # (repeats, 2)
     low, high = np.percentile(boot[:, 1] / boot[:, 0], [2.5, 97.5])
@@ -122,8 +122,8 @@ def latency(ms: NDArray[np.float64], repeats: int = 1000) -> dict[str, Any]:
     }
 
 
-def state_bytes(version: Version, bundle: Bundle) -> dict[str, int]:
-    """Bytes of the arrays alone and of the file with its header."""
+def measure_state(version: Version, bundle: Bundle) -> dict[str, int]:
+    """Return the bytes of the arrays alone and of the file with its header."""
     header = Header(
         model=model_digest(bundle), bundle="", source="demo", sampler="neural", epoch=0.0, sample_fps=1.0
     )
@@ -134,8 +134,8 @@ def state_bytes(version: Version, bundle: Bundle) -> dict[str, int]:
         }
 
 
-def slope(resident: NDArray[np.int64], clip_frames: int) -> dict[str, Any]:
-    """Bytes per 1,000 frames over the second half, with a 95 % interval from blocks of the residuals."""
+def fit_slope(resident: NDArray[np.int64], clip_frames: int) -> dict[str, Any]:
+    """Return bytes per 1,000 frames over the second half, with a 95 % interval from blocks of residuals."""
     half = resident[len(resident) // 2 :].astype(np.float64)
     if len(half) < 4:
         return {"per_1000_frames": None, "interval": None, "growth": None, "last": int(resident[-1])}
@@ -144,7 +144,7 @@ def slope(resident: NDArray[np.int64], clip_frames: int) -> dict[str, Any]:
     rest, rng = half - np.polyval(line, x), np.random.default_rng(0)
     block = max(1, len(half) // 20)  # neighbours are alike, so whole stretches are drawn
     starts = rng.integers(0, len(half) - block + 1, (500, -(-len(half) // block)))
-    drawn = [np.concatenate([rest[s : s + block] for s in one])[: len(half)] for one in starts]
+    drawn = [np.concatenate([rest[s : s + block] for s in draw])[: len(half)] for draw in starts]
     slopes = [np.polyfit(x, np.polyval(line, x) + noise, 1)[0] for noise in drawn]
     low, high = np.percentile(slopes, [2.5, 97.5])
     return {
@@ -170,41 +170,41 @@ def main() -> int:
     engines = Engines.load(bundle, arguments.backend, arguments.threads)
     network = bundle.manifest.network
     with progress(arguments.frames + arguments.questions) as step:
-        lived = live(engines, arguments.young_frames, arguments.frames, arguments.seed, step)
+        history = ingest_history(engines, arguments.young_frames, arguments.frames, arguments.seed, step)
         askers = (_asker(engines), _asker(engines))
-        asked = questions(World(WorldConfig(seed=arguments.seed)), bundle.manifest)
-        ms = ask(lived, askers, asked, arguments.questions, step)
+        asked = make_questions(World(WorldConfig(seed=arguments.seed)), bundle.manifest)
+        ms = ask(history, askers, asked, arguments.questions, step)
     engines.close()
     result: dict[str, Any] = {
         "backend": engines.choice.backend,
         "trained": bundle.manifest.training.trained,
-        "frames": {"young": lived.young.frames, "old": lived.old.frames},
-        "ingest_frames_per_s": lived.old.frames / lived.seconds,
-        "latency": {kind: latency(found) for kind, found in ms.items()},
-        "all": latency(np.concatenate(list(ms.values()))),
+        "frames": {"young": history.young.frames, "old": history.old.frames},
+        "ingest_frames_per_s": history.old.frames / history.seconds,
+        "latency": {kind: summarise_latency(rounds) for kind, rounds in ms.items()},
+        "all": summarise_latency(np.concatenate(list(ms.values()))),
         "state": {
-            name: state_bytes(version, bundle)
-            for name, version in (("young", lived.young), ("old", lived.old))
+            name: measure_state(version, bundle)
+            for name, version in (("young", history.young), ("old", history.old))
         },
-        "resident": slope(lived.resident, network.clip_frames),
+        "resident": fit_slope(history.resident, network.clip_frames),
     }
-    result["held"] = held(result)
+    result["held"] = check_targets(result)
     result["ok"] = all(result["held"].values())
     _print(result)
     finish(result)
     return 0 if result["ok"] or arguments.report_only else 3
 
 
-def held(result: dict[str, Any]) -> dict[str, bool]:
-    """Which targets hold."""
+def check_targets(result: dict[str, Any]) -> dict[str, bool]:
+    """Return whether each target is met."""
     young, old = result["state"]["young"], result["state"]["old"]
-    resident = result["resident"]
+    resident, latencies = result["resident"], result["latency"].values()
     interval = resident["interval"]
     return {
-        "median": all(abs(one["median_ratio"] - 1) <= MEDIAN_WITHIN for one in result["latency"].values()),
-        "p99": all(one["p99_interval"][0] <= P99_MOST for one in result["latency"].values()),
+        "median": all(abs(row["median_ratio"] - 1) <= MAX_MEDIAN_DEVIATION for row in latencies),
+        "p99": all(row["p99_interval"][0] <= MAX_P99_RATIO for row in latencies),
         "state_arrays": young["arrays"] == old["arrays"],
-        "state_file": abs(young["file"] - old["file"]) <= HEADER_ROOM,
+        "state_file": abs(young["file"] - old["file"]) <= HEADER_BYTES,
         "resident": interval is None or interval[0] <= 0 or resident["growth"] <= FLAT * resident["last"],
     }
 
@@ -216,25 +216,17 @@ def _asker(engines: Engines) -> Asker:
 
 
 def _print(result: dict[str, Any]) -> None:
-    columns = [
-        "questions",
-        "young p50 ms",
-        "old p50 ms",
-        "ratio",
-        "young p99 ms",
-        "old p99 ms",
-        "ratio",
-        "95 %",
-    ]
+    columns = ["questions", "young p50 ms", "old p50 ms", "ratio"]
+    columns += ["young p99 ms", "old p99 ms", "ratio", "95 %"]
     rows: list[list[object]] = []
-    for name, one in [*result["latency"].items(), ("all", result["all"])]:
-        low, high = one["p99_interval"]
-        row: list[object] = [f"{name} ({one['questions_each']} each)", *one["p50_ms"].values()]
-        row += [one["median_ratio"], *one["p99_ms"].values(), one["p99_ratio"], f"{low:.3f} {high:.3f}"]
-        rows.append(row)
+    for name, summary in [*result["latency"].items(), ("all", result["all"])]:
+        low, high = summary["p99_interval"]
+        row: list[object] = [f"{name} ({summary['questions_each']} each)", *summary["p50_ms"].values()]
+        row += [summary["median_ratio"], *summary["p99_ms"].values(), summary["p99_ratio"]]
+        rows.append([*row, f"{low:.3f} {high:.3f}"])
     young, old = result["frames"]["young"], result["frames"]["old"]
     show(f"After {young} and after {old} frames on {result['backend']}", columns, rows)
-    sizes = [[name, one["arrays"], one["file"]] for name, one in result["state"].items()]
+    sizes = [[name, state["arrays"], state["file"]] for name, state in result["state"].items()]
     show("State, bytes", ["version", "arrays", "file"], sizes)
     resident = [[name, value] for name, value in result["resident"].items()]
     show("Resident bytes, second half of the run", ["what", "value"], resident)

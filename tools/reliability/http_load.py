@@ -1,13 +1,13 @@
-"""Many who ask at once, and those who mean harm: what that costs the others and the watching.
+"""Measure what many clients at once, and hostile ones, cost other clients and the ingest.
 
     python -m tools.reliability.http_load --askers 50 --seconds 60
 
-Runs the default bundle over the demo at the pace of the clock, behind tokens. First nobody asks (the control
-of the watching), then one asks alone (the control of the answers), then all, then one beside hostile clients
-of another address: connections that say nothing or a letter now and then, half bodies, uploads of a gigabyte,
-wrong types, paths that climb, no tokens and forged ones. The machine is the same all along, so a figure means
-something beside its control only. Exit status 3 where a question failed or the watching fell below 90 % of
-its control; the last line of standard output is one JSON object.
+Runs the default bundle over the demo in real time, behind access tokens. First nobody asks (the control of
+the ingest), then one client alone (the control of the answers), then all, then one beside hostile clients
+from another address: silent connections, a letter now and then, half bodies, uploads of a gigabyte, wrong
+types, path traversal, missing and forged tokens. A figure is meaningful only beside its control on the same
+machine. Exit status 3 where a question failed or the ingest rate fell below 90 % of its control. The last
+line of standard output is one JSON object.
 """
 
 from __future__ import annotations
@@ -38,13 +38,13 @@ GIGABYTE = 1 << 30
 
 
 @dataclass
-class Asked:
-    """`took_ms` of the answers; `failed` of everything else, by what it was."""
+class AskerStats:
+    """Milliseconds of the answers, and counts of failures by their kind."""
 
     took_ms: list[float] = field(default_factory=list)
     failed: Counter[str] = field(default_factory=Counter)
 
-    def as_json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         took = np.array(self.took_ms or [float("nan")])
         return {
             "answers": len(self.took_ms),
@@ -55,41 +55,41 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class Target:
+class Server:
     port: int
     token: str | None = None
 
-    def post(self, body: bytes, *, length: int | None = None, token: str | None = None) -> bytes:
-        """A question as it goes over the wire; `length` is what it says of its body."""
-        shown = token or self.token
+    def encode_query(self, body: bytes, *, length: int | None = None, token: str | None = None) -> bytes:
+        """Return the request's bytes; `length` is its Content-Length, by default the body's."""
+        bearer = token or self.token
         lines = ["POST /api/v1/query HTTP/1.1", f"Host: 127.0.0.1:{self.port}"]
         lines += [f"Content-Length: {len(body) if length is None else length}"]
-        lines += [f"Authorization: Bearer {shown}"] if shown else []
+        lines += [f"Authorization: Bearer {bearer}"] if bearer else []
         return "\r\n".join(lines).encode() + b"\r\n\r\n" + body
 
 
-async def ask_on(target: Target, until: float, asked: Asked) -> None:
-    """One asker, over one connection for as long as it holds."""
+async def run_asker(server: Server, until: float, stats: AskerStats) -> None:
+    """Ask again and again until `until` (monotonic s), over one connection for as long as it holds."""
     while time.monotonic() < until:
         try:
-            reader, writer = await asyncio.open_connection("127.0.0.1", target.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
         except OSError as error:
-            asked.failed[type(error).__name__] += 1
+            stats.failed[type(error).__name__] += 1
             await asyncio.sleep(0.1)
             continue
         with contextlib.closing(writer):
             while time.monotonic() < until:
                 begun = time.monotonic()
                 try:
-                    writer.write(target.post(QUESTION))
+                    writer.write(server.encode_query(QUESTION))
                     status, _ = await asyncio.wait_for(_reply(reader), 60)
                 except (OSError, asyncio.IncompleteReadError, asyncio.TimeoutError) as error:
-                    asked.failed[type(error).__name__] += 1
+                    stats.failed[type(error).__name__] += 1
                     break
                 if status == 200:
-                    asked.took_ms.append((time.monotonic() - begun) * 1000)
+                    stats.took_ms.append((time.monotonic() - begun) * 1000)
                 else:
-                    asked.failed[str(status)] += 1
+                    stats.failed[str(status)] += 1
 
 
 async def _reply(reader: asyncio.StreamReader) -> tuple[int, bytes]:
@@ -98,23 +98,23 @@ async def _reply(reader: asyncio.StreamReader) -> tuple[int, bytes]:
     return int(head.split(b" ")[1]), await reader.readexactly(length)
 
 
-async def ask_all(target: Target, askers: int, seconds: float) -> Asked:
-    asked, until = Asked(), time.monotonic() + seconds
-    await asyncio.gather(*(ask_on(target, until, asked) for _ in range(askers)))
-    return asked
+async def run_askers(server: Server, askers: int, seconds: float) -> AskerStats:
+    stats, until = AskerStats(), time.monotonic() + seconds
+    await asyncio.gather(*(run_asker(server, until, stats) for _ in range(askers)))
+    return stats
 
 
-# -- those who mean harm -------------------------------------------------------------------------------------
+# -- hostile clients -----------------------------------------------------------------------------------------
 
-Harm = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Target], Awaitable[str]]
+Attack = Callable[[asyncio.StreamReader, asyncio.StreamWriter, Server], Awaitable[str]]
 
 
-async def _say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> str:
+async def _stay_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server) -> str:
     await reader.read(1)
     return "hung up on"
 
 
-async def _letters(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> str:
+async def _trickle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server) -> str:
     writer.write(b"GET /healthz HTTP/1.1\r\nX: ")
     while not reader.at_eof():
         writer.write(b"a")
@@ -124,15 +124,17 @@ async def _letters(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, t
     return "hung up on"
 
 
-async def _half_a_body(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> str:
-    writer.write(target.post(b"{", length=1000))
+async def _send_half_a_body(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server
+) -> str:
+    writer.write(server.encode_query(b"{", length=1000))
     await writer.drain()
     await asyncio.sleep(0.2)
     return "gone in the middle"
 
 
-async def _gigabyte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> str:
-    writer.write(target.post(b"", length=GIGABYTE))
+async def _upload_gigabyte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server) -> str:
+    writer.write(server.encode_query(b"", length=GIGABYTE))
     replied = asyncio.create_task(_reply(reader))
     for _ in range(GIGABYTE >> 20):
         if replied.done():
@@ -143,10 +145,10 @@ async def _gigabyte(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, 
     return str((await replied)[0])
 
 
-async def _gigabyte_in_chunks(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target
+async def _upload_gigabyte_in_chunks(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server
 ) -> str:
-    head = target.post(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+    head = server.encode_query(b"").replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
     writer.write(head)
     replied = asyncio.create_task(_reply(reader))
     for _ in range(GIGABYTE >> 20):
@@ -158,9 +160,9 @@ async def _gigabyte_in_chunks(
     return str((await replied)[0])
 
 
-def _sends(data: Callable[[Target], bytes]) -> Harm:
-    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, target: Target) -> str:
-        writer.write(data(target))
+def _sending(data: Callable[[Server], bytes]) -> Attack:
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, server: Server) -> str:
+        writer.write(data(server))
         status = str((await _reply(reader))[0])
         await asyncio.sleep(0.05)
         return status
@@ -168,87 +170,90 @@ def _sends(data: Callable[[Target], bytes]) -> Harm:
     return send
 
 
-def _get(path: str) -> Harm:
-    return _sends(lambda target: f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{target.port}\r\n\r\n".encode())
+def _getting(path: str) -> Attack:
+    return _sending(lambda server: f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\n\r\n".encode())
 
 
-HARMS: dict[str, tuple[int, Harm]] = {
-    "says nothing": (20, _say_nothing),
-    "a letter now and then": (20, _letters),
-    "half a body": (4, _half_a_body),
-    "a gigabyte": (2, _gigabyte),
-    "a gigabyte in chunks": (1, _gigabyte_in_chunks),
-    "a wrong type": (2, _sends(lambda target: target.post(b"\xff\xd8\xff" * 1000))),
-    "climbs": (2, _get("/page/../../../../etc/passwd")),
-    "climbs in disguise": (2, _get("/page/%2e%2e/%2e%2e/%2e%2e/etc/passwd")),
-    "no token": (2, _get("/api/v1/config")),
-    "a forged token": (4, _sends(lambda target: target.post(QUESTION, token="lvm_" + "a" * 43))),
+ATTACKS: dict[str, tuple[int, Attack]] = {
+    "says nothing": (20, _stay_silent),
+    "a letter now and then": (20, _trickle),
+    "half a body": (4, _send_half_a_body),
+    "a gigabyte": (2, _upload_gigabyte),
+    "a gigabyte in chunks": (1, _upload_gigabyte_in_chunks),
+    "a wrong type": (2, _sending(lambda server: server.encode_query(b"\xff\xd8\xff" * 1000))),
+    "climbs": (2, _getting("/page/../../../../etc/passwd")),
+    "climbs in disguise": (2, _getting("/page/%2e%2e/%2e%2e/%2e%2e/etc/passwd")),
+    "no token": (2, _getting("/api/v1/config")),
+    "a forged token": (4, _sending(lambda server: server.encode_query(QUESTION, token="lvm_" + "a" * 43))),
 }
-"""How many of each at once, and what each does with one connection."""
+"""How many clients of each kind run at once, and what each does with one connection."""
 
 
-async def harm(target: Target, seconds: float) -> dict[str, Counter[str]]:
-    """All of them, again and again; what became of each."""
-    came: dict[str, Counter[str]] = {name: Counter() for name in HARMS}
+async def run_attacks(server: Server, seconds: float) -> dict[str, Counter[str]]:
+    """Run all attacks again and again; return how their connections ended, by attack."""
+    outcomes: dict[str, Counter[str]] = {name: Counter() for name in ATTACKS}
     until = time.monotonic() + seconds
 
-    async def one(name: str, do: Harm) -> None:
+    async def repeat(name: str, attack: Attack) -> None:
         while (left := until - time.monotonic()) > 0:
             try:
                 opening = asyncio.open_connection(
-                    "127.0.0.1", target.port, local_addr=(HOSTILE_ADDRESS, 0), limit=1 << 20
+                    "127.0.0.1", server.port, local_addr=(HOSTILE_ADDRESS, 0), limit=1 << 20
                 )
                 reader, writer = await opening
                 with contextlib.closing(writer):
-                    came[name][await asyncio.wait_for(do(reader, writer, target), left)] += 1
+                    outcomes[name][await asyncio.wait_for(attack(reader, writer, server), left)] += 1
             except asyncio.TimeoutError:
-                came[name]["held until the end"] += 1
+                outcomes[name]["held until the end"] += 1
             except (OSError, asyncio.IncompleteReadError):
-                came[name]["hung up on"] += 1
+                outcomes[name]["hung up on"] += 1
                 await asyncio.sleep(0.05)
 
-    await asyncio.gather(*(one(name, do) for name, (count, do) in HARMS.items() for _ in range(count)))
-    return came
+    clients = (repeat(name, attack) for name, (count, attack) in ATTACKS.items() for _ in range(count))
+    await asyncio.gather(*clients)
+    return outcomes
 
 
 # -- the whole measurement -----------------------------------------------------------------------------------
 
 
-def _harm_apart(target: Target, seconds: float) -> dict[str, Counter[str]]:
-    return asyncio.run(harm(target, seconds))
+def _attack_in_process(server: Server, seconds: float) -> dict[str, Counter[str]]:
+    return asyncio.run(run_attacks(server, seconds))
 
 
-def _status(target: Target, path: str = "/api/v1/status") -> Any:
-    request = urllib.request.Request(f"http://127.0.0.1:{target.port}{path}")
-    request.add_header("Authorization", f"Bearer {target.token}")
+def _read_status(server: Server, path: str = "/api/v1/status") -> Any:
+    request = urllib.request.Request(f"http://127.0.0.1:{server.port}{path}")
+    request.add_header("Authorization", f"Bearer {server.token}")
     with urllib.request.urlopen(request, timeout=60) as reply:
         return json.loads(reply.read())
 
 
-class _Watching:
-    """Frames a second that are taken in meanwhile."""
+class _IngestRate:
+    """Measures the frames ingested per second since it was made."""
 
-    def __init__(self, target: Target) -> None:
-        self._target = target
-        self._begun, self._frames = time.monotonic(), _status(target)["frames"]
+    def __init__(self, server: Server) -> None:
+        self._target = server
+        self._begun, self._frames = time.monotonic(), _read_status(server)["frames"]
 
     def rate(self) -> float:
-        frames = _status(self._target)["frames"] - self._frames
+        frames = _read_status(self._target)["frames"] - self._frames
         return float(frames / (time.monotonic() - self._begun))
 
 
-async def _measured(target: Target, askers: int, seconds: float, control_s: float) -> dict[str, Any]:
-    watching = _Watching(target)
+async def _measure(server: Server, askers: int, seconds: float, control_s: float) -> dict[str, Any]:
+    watching = _IngestRate(server)
     await asyncio.sleep(control_s)
     alone_rate = watching.rate()
-    alone = await ask_all(target, 1, control_s)
-    watching = _Watching(target)
-    together = await ask_all(target, askers, seconds)
+    alone = await run_askers(server, 1, control_s)
+    watching = _IngestRate(server)
+    together = await run_askers(server, askers, seconds)
     loaded_rate = watching.rate()
-    watching = _Watching(target)
-    with ProcessPoolExecutor(1) as apart:  # else who asks would wait for those who harm in its own process
-        harming = asyncio.get_running_loop().run_in_executor(apart, _harm_apart, target, control_s)
-        beside, came = await asyncio.gather(ask_all(target, 1, control_s), harming)
+    watching = _IngestRate(server)
+    with ProcessPoolExecutor(
+        1
+    ) as pool:  # in its own process, so that the asker does not wait for the attacks
+        attacks = asyncio.get_running_loop().run_in_executor(pool, _attack_in_process, server, control_s)
+        beside, outcomes = await asyncio.gather(run_askers(server, 1, control_s), attacks)
     return {
         "frames_per_s": {
             "nobody asks": round(alone_rate, 3),
@@ -256,10 +261,10 @@ async def _measured(target: Target, askers: int, seconds: float, control_s: floa
             "beside harm": round(watching.rate(), 3),
         },
         "ratio": round(loaded_rate / alone_rate, 3),
-        "alone": alone.as_json(),
-        "all": together.as_json() | {"askers": askers, "seconds": seconds},
-        "beside harm": beside.as_json(),
-        "harm": {name: dict(found) for name, found in came.items()},
+        "alone": alone.to_json(),
+        "all": together.to_json() | {"askers": askers, "seconds": seconds},
+        "beside harm": beside.to_json(),
+        "harm": {name: dict(counts) for name, counts in outcomes.items()},
     }
 
 
@@ -271,7 +276,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8979)
     parser.add_argument("--backend", default="auto")
     given = parser.parse_args()
-    target = Target(given.port, new_token())
+    server = Server(given.port, new_token())
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "load.yaml"
         settings = {
@@ -281,7 +286,7 @@ def main() -> int:
             "http": {
                 "listen": f"127.0.0.1:{given.port}",
                 "queries_per_s": None,
-                "tokens": [{"name": "load", "token_hash": hash_token(target.token or "")}],
+                "tokens": [{"name": "load", "token_hash": hash_token(server.token or "")}],
             },
         }
         config.write_text(json.dumps(settings))
@@ -289,25 +294,25 @@ def main() -> int:
         silent = subprocess.DEVNULL
         running = subprocess.Popen(command, stdin=silent, stdout=silent, stderr=silent)
         try:
-            _wait(target, running)
-            found = asyncio.run(_measured(target, given.askers, given.seconds, given.control_s))
+            _wait_until_ingesting(server, running)
+            result = asyncio.run(_measure(server, given.askers, given.seconds, given.control_s))
         finally:
             running.terminate()
             running.wait(30)
-    good = not (found["all"]["failed"] or found["beside harm"]["failed"]) and found["ratio"] >= 0.9
-    print(json.dumps({"ok": good} | found))
-    return 0 if good else 3
+    ok = not (result["all"]["failed"] or result["beside harm"]["failed"]) and result["ratio"] >= 0.9
+    print(json.dumps({"ok": ok} | result))
+    return 0 if ok else 3
 
 
-def _wait(target: Target, running: subprocess.Popen[bytes], frames: int = 5) -> None:
-    """Until it has taken in its first frames."""
+def _wait_until_ingesting(server: Server, running: subprocess.Popen[bytes], frames: int = 5) -> None:
+    """Wait until the service has ingested its first frames."""
     end = time.monotonic() + 120
     while time.monotonic() < end and running.poll() is None:
         with contextlib.suppress(OSError):
-            if _status(target)["frames"] >= frames:
+            if _read_status(server)["frames"] >= frames:
                 return
         time.sleep(0.2)
-    raise SystemExit("lvm-edge run did not come to its first frames; run it by hand to see why")
+    raise SystemExit("lvm-edge run did not ingest its first frames; run it by hand to see why")
 
 
 if __name__ == "__main__":

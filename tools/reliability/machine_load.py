@@ -1,12 +1,13 @@
-"""How much slower this machine is than an idle one, second by second: a control for everything that is timed.
+"""Measure how much slower this machine is than an idle one: a control for everything that is timed.
 
     python -m tools.reliability.machine_load --seconds 10
 
-A process of its own, at this one's priority, sleeps 20 ms and works 5 ms of processor time, again and again,
-as a program does that mostly waits: idle, 25 ms. Twice a second it works 50 ms at a stretch, as a start or an
-orderly stop does, which a busy machine slows down far more. How much longer each takes is what the others on
-the machine cost. A bound in seconds is multiplied by it, so on an idle machine nothing is loosened, and a run
-on a busy one says how busy it was. The last line is one JSON object.
+A control process of the same priority sleeps 20 ms and works 5 ms of processor time, again and again, as a
+program does that mostly waits; on an idle machine a round takes 25 ms. Twice a second it works 50 ms at a
+stretch, as a start or an orderly stop does, which a busy machine slows down far more. How much longer each
+takes is the cost of the other programs on the machine. A bound in seconds is multiplied by it, so nothing is
+loosened on an idle machine, and a run on a busy one reports how busy it was. The last line is one JSON
+object.
 """
 
 from __future__ import annotations
@@ -28,36 +29,37 @@ SLEEP_S, WORK_S = 0.02, 0.005
 IDLE_S = SLEEP_S + WORK_S
 BURST_S, BURST_EVERY_S = 0.05, 0.5
 OVERHEAD = 1.1
-"""What sleeping and the clocks cost on an idle machine; so much is no slowdown."""
+"""Sleeping and the clocks cost so much on an idle machine; it does not count as slowdown."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
-class Rounds:
-    """What the control took, round by round; idle `idle_s` each. From any thread."""
+class ControlRounds:
+    """How long each round of the control took; on an idle machine `idle_s` seconds. Thread-safe."""
 
     def __init__(self, idle_s: float) -> None:
         self._idle_s = idle_s
         self._ends: list[float] = []
         self._took: list[float] = [0.0]
-        """Sums: `_took[k]` seconds for the first k rounds."""
+        """Cumulated: `_took[k]` seconds for the first k rounds."""
         self._change = threading.Condition()
 
-    def note(self, end: float, took: float) -> None:
-        """A round that ended at this moment (monotonic s) and took so many seconds."""
+    def add(self, end: float, took: float) -> None:
+        """Add a round that ended at `end` (monotonic s) and took `took` seconds."""
         with self._change:
             self._ends.append(end)
             self._took.append(self._took[-1] + took)
             self._change.notify_all()
 
     def wait(self, seconds: float) -> None:
-        """For the first one."""
+        """Wait at most `seconds` for the first round."""
         with self._change:
             self._change.wait_for(lambda: bool(self._ends), seconds)
 
-    def since(self, begin: float, end: float | None = None) -> float:
-        """How many times slower than idle they were from `begin` to `end` (monotonic s, by default now).
+    def slowdown(self, begin: float, end: float | None = None) -> float:
+        """Return how many times slower than idle the rounds from `begin` to `end` were.
 
-        At least 1. The round that was under way at either end counts whole.
+        Both are monotonic seconds; `end` is now by default. The result is at least 1. A round that was under
+        way at either end counts whole.
         """
         end = time.monotonic() if end is None else end
         with self._change:
@@ -69,21 +71,21 @@ class Rounds:
         return max(took / (last - first) / (self._idle_s * OVERHEAD), 1.0)
 
 
-class Control:
-    """Rounds of the control process for as long as the `with` block lasts."""
+class LoadControl:
+    """Runs the control process until the end of the `with` block."""
 
     def __init__(self) -> None:
-        self._rounds, self._bursts = Rounds(IDLE_S), Rounds(BURST_S)
+        self._rounds, self._bursts = ControlRounds(IDLE_S), ControlRounds(BURST_S)
 
-    def since(self, begin: float, end: float | None = None) -> float:
-        """How many times slower than idle a program was that mostly waits; see `Rounds.since`."""
-        return self._rounds.since(begin, end)
+    def slowdown(self, begin: float, end: float | None = None) -> float:
+        """Return how many times slower than idle a program ran that mostly waits; see `ControlRounds`."""
+        return self._rounds.slowdown(begin, end)
 
-    def at_work(self, begin: float, end: float | None = None) -> float:
-        """How many times slower than idle a program was that works at a stretch; see `Rounds.since`."""
-        return self._bursts.since(begin, end)
+    def slowdown_at_work(self, begin: float, end: float | None = None) -> float:
+        """Return how many times slower than idle a program ran that works at a stretch."""
+        return self._bursts.slowdown(begin, end)
 
-    def __enter__(self) -> Control:
+    def __enter__(self) -> LoadControl:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tools.reliability.machine_load", "--rounds", str(os.getpid())],
             cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)}, stdout=subprocess.PIPE, text=True,
@@ -104,32 +106,32 @@ class Control:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             kind, end, took = line.split()
-            (self._bursts if kind == "burst" else self._rounds).note(float(end), float(took))
+            (self._bursts if kind == "burst" else self._rounds).add(float(end), float(took))
 
 
-def _rounds(parent: int) -> None:
-    """The control itself: ends with its parent."""
+def _run_control(parent: int) -> None:
+    """Run as the control process, which ends with its parent."""
     next_burst = time.monotonic()
     while os.getppid() == parent:
         began = time.monotonic()
         time.sleep(SLEEP_S)
         _work(WORK_S)
-        _say("round", began)
+        _report("round", began)
         if time.monotonic() >= next_burst:
             began = time.monotonic()
             next_burst = began + BURST_EVERY_S
             _work(BURST_S)
-            _say("burst", began)
+            _report("burst", began)
 
 
 def _work(seconds: float) -> None:
-    """So much processor time."""
+    """Spend so many seconds of processor time."""
     began = time.thread_time()
     while time.thread_time() - began < seconds:
         sum(itertools.repeat(1, 1000))
 
 
-def _say(kind: str, began: float) -> None:
+def _report(kind: str, began: float) -> None:
     end = time.monotonic()
     print(f"{kind} {end:.6f} {end - began:.6f}", flush=True)
 
@@ -142,13 +144,13 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, metavar="PARENT", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.rounds is not None:
-        _rounds(given.rounds)
+        _run_control(given.rounds)
         return 0
     began = time.monotonic()
-    with Control() as control:
+    with LoadControl() as control:
         time.sleep(given.seconds)
-        found = {"slowdown": control.since(began), "at_work": control.at_work(began)}
-        finish({"seconds": given.seconds, **found, "load": os.getloadavg()[0]})
+        slowdowns = {"slowdown": control.slowdown(began), "at_work": control.slowdown_at_work(began)}
+        finish({"seconds": given.seconds, **slowdowns, "load": os.getloadavg()[0]})
     return 0
 
 

@@ -1,10 +1,10 @@
-"""Does memory grow? The slope of resident memory over many sampled frames of the whole line.
+"""Measure whether memory grows: the slope of resident memory over many sampled frames of the whole pipeline.
 
     python -m tools.reliability.memory_growth --frames 60000
 
-Source, ingest, journal and a question now and then run in this process as `lvm-edge run` runs them, as
-fast as they go. After --warm frames the growth is fitted: medians of 20 parts of the run, a straight line
-through them and its standard error. Exit status 3 where it grows: by more than 1 % of what is resident over
+Source, ingest, journal and a question now and then run in this process as `lvm-edge run` runs them, as fast
+as possible. After --warm frames the growth is fitted: medians of 20 parts of the run, a straight line through
+them and its standard error. Exit status 3 where memory grows: by more than 1 % of the resident memory over
 the run, and by more than three standard errors. The last line of standard output is one JSON object.
 """
 
@@ -33,10 +33,11 @@ from tools.console import finish, progress, run_tool
 
 SMALL_DEMO = "demo?size=160x120"
 WARM_FRAMES = 24_000
-"""By 600 the memory is full, the ring has turned over and every buffer has its size; but the demo's world
-remembers the schedule of its last 512 events, four hours of it (1.95 MB more over 4,000 frames after 600)."""
+"""After 600 frames the token memory is full, the frame ring has wrapped and every buffer has its final size.
+But the demo's world caches the schedule of its last 512 events, four hours of it (1.95 MB more over 4,000
+frames after 600)."""
 PARTS = 20
-ASK_EVERY_FRAMES = 100
+FRAMES_PER_QUESTION = 100
 GROWN_SHARE = 0.01
 ERRORS = 3.0
 SAMPLES = 400
@@ -48,47 +49,52 @@ Samples = NDArray[np.int64]  # (samples, 4)
 
 @dataclass(frozen=True)
 class Growth:
-    """A line through resident memory. `grown_mb` is what it says for the whole span, `error_mb` its error."""
+    """A line through resident memory: `grown_mb` over the whole span, with its standard error `error_mb`."""
 
     span: float
     resident_mb: float
     grown_mb: float
     error_mb: float
     parts_mb: tuple[float, ...]
-    """Medians of the parts, in order: whether a growth levels off."""
+    """Medians of the parts, in order; they show whether a growth levels off."""
 
     @property
     def grows(self) -> bool:
-        """Beyond noise, and by an amount that would matter."""
+        """Whether the growth is beyond noise and large enough to matter."""
         enough = self.grown_mb > GROWN_SHARE * self.resident_mb
         return enough and self.grown_mb > ERRORS * self.error_mb
 
 
-def growth(at: ArrayLike, resident: ArrayLike, parts: int = PARTS) -> Growth:
-    """The line through `resident` bytes over `at` (frames or seconds); at least 3 samples."""
-    places, values = np.asarray(at, float), np.asarray(resident, float)
-    if len(places) < 3 or len(places) != len(values):
-        raise ValueError(f"growth needs 3 samples or more, got {len(places)} places of {len(values)} values")
-    x, y = _medians(places, values / 1e6, parts)
+def fit_growth(at: ArrayLike, resident: ArrayLike, parts: int = PARTS) -> Growth:
+    """Fit a line through `resident` bytes over `at` (frames or seconds).
+
+    Raises ValueError for fewer than 3 samples.
+    """
+    positions, values = np.asarray(at, float), np.asarray(resident, float)
+    if len(positions) < 3 or len(positions) != len(values):
+        raise ValueError(
+            f"growth needs 3 samples or more, got {len(positions)} positions of {len(values)} values"
+        )
+    x, y = _part_medians(positions, values / 1e6, parts)
     around = x - x.mean()
     slope = float(around @ y / (around @ around))
     rest = y - y.mean() - slope * around
     error = math.sqrt(float(rest @ rest) / max(len(x) - 2, 1) / float(around @ around))
-    span = float(places.max() - places.min())
-    parts_mb = tuple(round(float(one), 2) for one in y)
+    span = float(positions.max() - positions.min())
+    parts_mb = tuple(round(float(median), 2) for median in y)
     return Growth(span, float(y.mean()), slope * span, error * span, parts_mb)
 
 
-def _medians(x: Floats, y: Floats, parts: int) -> tuple[Floats, Floats]:
+def _part_medians(x: Floats, y: Floats, parts: int) -> tuple[Floats, Floats]:
     pieces = [piece for piece in np.array_split(np.argsort(x), min(parts, len(x))) if len(piece)]
     return np.array([np.median(x[p]) for p in pieces]), np.array([np.median(y[p]) for p in pieces])
 
 
-def watch(source: str, frames: int, backend: str) -> Samples:
-    """Samples at even distances of a run over so many frames of the source."""
-    # All at once: a list of them would be a growth of its own, of 300 bytes a sample.
+def sample_run(source: str, frames: int, backend: str) -> Samples:
+    """Run the service over `frames` frames of the source and return samples at even distances."""
+    # Allocated at once: a growing list would add 300 bytes a sample.
     samples, count = np.zeros((SAMPLES + 2, 4), np.int64), 0
-    process, asked, tidied = psutil.Process(), 0, 0
+    process, questions_asked, trimmed = psutil.Process(), 0, 0
     engines = Engines.load(Bundle.open(default_bundle()), backend)
     fps = engines.bundle.manifest.network.sample_fps
     seconds = frames / fps
@@ -97,43 +103,43 @@ def watch(source: str, frames: int, backend: str) -> Samples:
         with Service(engines) as service:
             camera = service.add(CameraSettings(canonicalise(source), Path(folder)))
 
-            def look() -> None:
-                nonlocal asked, count, tidied
+            def take_sample() -> None:
+                nonlocal questions_asked, count, trimmed
                 now, before = camera.version.frames, int(samples[count - 1, FRAMES])
-                if now - tidied >= TRIM_EVERY_S * fps:  # as often in its stream as a run does by the clock
-                    tidied = now
+                if now - trimmed >= TRIM_EVERY_S * fps:  # as often in its stream as a run does by the clock
+                    trimmed = now
                     trim_malloc()
                 if count and now - before < frames / SAMPLES:
                     return
-                if now // ASK_EVERY_FRAMES > asked:
-                    asked = now // ASK_EVERY_FRAMES
+                if now // FRAMES_PER_QUESTION > questions_asked:
+                    questions_asked = now // FRAMES_PER_QUESTION
                     service.ask(QueryRequest(question))
                 resident = process.memory_info().rss
                 samples[count] = now, resident, process.num_threads(), process.num_fds()
                 count += 1
                 step(f"{resident / 1e6:.1f} MB", now - before)
 
-            service.run(seconds, look)
+            service.run(seconds, take_sample)
     return samples[:count]
 
 
-def measured(
+def measure(
     frames: int, warm: int, source: str = SMALL_DEMO, backend: str = "onnxruntime"
 ) -> dict[str, object]:
-    """What the last line says."""
+    """Return the result that the last line prints."""
     if not 0 <= warm < frames:
         raise ValueError(f"the warm-up must be shorter than the run of {frames} frames, got {warm}")
-    samples = watch(source, frames, backend)
+    samples = sample_run(source, frames, backend)
     samples = samples[samples[:, FRAMES] >= warm]
-    found = growth(samples[:, FRAMES], samples[:, RESIDENT])
+    growth = fit_growth(samples[:, FRAMES], samples[:, RESIDENT])
     return {
         "source": source, "backend": backend, "warm": warm,
-        "frames": int(samples[-1, FRAMES]), **asdict(found),
-        "kb_per_1000_frames": found.grown_mb / found.span * 1e6,
-        "error_kb_per_1000_frames": found.error_mb / found.span * 1e6,
-        "threads": [int(one) for one in np.unique(samples[:, THREADS])],
-        "descriptors": [int(one) for one in np.unique(samples[:, DESCRIPTORS])],
-        "grows": found.grows,
+        "frames": int(samples[-1, FRAMES]), **asdict(growth),
+        "kb_per_1000_frames": growth.grown_mb / growth.span * 1e6,
+        "error_kb_per_1000_frames": growth.error_mb / growth.span * 1e6,
+        "threads": np.unique(samples[:, THREADS]).tolist(),
+        "descriptors": np.unique(samples[:, DESCRIPTORS]).tolist(),
+        "grows": growth.grows,
     }  # fmt: skip
 
 
@@ -146,7 +152,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--source", default=SMALL_DEMO, help="a demo or a video long enough")
     parser.add_argument("--backend", default="onnxruntime")
     given = parser.parse_args(argv)
-    result = measured(given.frames, given.warm, given.source, given.backend)
+    result = measure(given.frames, given.warm, given.source, given.backend)
     finish(result)
     return 3 if result["grows"] else 0
 

@@ -1,4 +1,4 @@
-"""docs/lab/reliability.md as text, from what the parts of `tools/reliability/__main__.py` said."""
+"""Render docs/lab/reliability.md from the results of the parts of `tools/reliability/__main__.py`."""
 
 from __future__ import annotations
 
@@ -65,8 +65,8 @@ _TAIL = """
 """
 
 
-class Said(Protocol):
-    """See `tools.reliability.Part`."""
+class PartResult(Protocol):
+    """The result of a part, as `tools.reliability.__main__` reads it."""
 
     @property
     def command(self) -> str: ...
@@ -78,79 +78,91 @@ class Said(Protocol):
     def result(self) -> dict[str, Any]: ...
 
 
-def page(
-    parts: Mapping[str, Said], events: Sequence[dict[str, Any]], machine: str, missing: Sequence[str]
+def render_page(
+    parts: Mapping[str, PartResult], events: Sequence[dict[str, Any]], machine: str, missing: Sequence[str]
 ) -> str:
-    """The whole page. `events` are those of the soak, `missing` the parts that were not run."""
-    rows = [_sources(parts), _kills(parts), _cuts(parts), _soak(parts, events)]
+    """Return the whole page. `events` are those of the soak, `missing` the parts that were not run."""
+    rows = [
+        _list_source_faults(parts),
+        _list_kills(parts),
+        _list_power_cuts(parts),
+        _list_soak_faults(parts, events),
+    ]
     table = [
         "| fault | into what | injected | lost | to recover, median | worst |",
         "|---|---|---|---|---|---|",
         *(row for some in rows for row in some),
     ]
-    bounds = [*_slope(parts), *_lives(parts)]
-    told = [
-        f"| {name} | `{one.command}` | {one.day} | {f'no, status {one.status}' if one.status else 'yes'} |"
-        for name, one in parts.items()
+    bounds = [*_describe_slope(parts), *_describe_lives(parts)]
+    runs = [
+        f"| {name} | `{p.command}` | {p.day} | {f'no, status {p.status}' if p.status else 'yes'} |"
+        for name, p in parts.items()
     ]
     not_run = f"\nNot run: {', '.join(missing)}.\n" if missing else ""
     return (
         _HEAD.format(machine=machine)
-        + "\n## Faults\n\n" + "\n".join(table) + "\n" + _notes(parts)
+        + "\n## Faults\n\n" + "\n".join(table) + "\n" + _make_notes(parts)
         + "\n## Bounds\n\n" + "\n".join(bounds) + "\n"
         + "\n## What was run\n\n| part | command | day | passed |\n|---|---|---|---|\n"
-        + "\n".join(told) + "\n"
+        + "\n".join(runs) + "\n"
         + not_run + _TAIL
     )  # fmt: skip
 
 
-def _row(fault: str, into: str, injected: int, lost: str, median: float | None, worst: float | None) -> str:
-    return f"| {fault} | {into} | {injected} | {lost} | {_time(median)} | {_time(worst)} |"
+def _make_row(
+    fault: str, into: str, injected: int, lost: str, median: float | None, worst: float | None
+) -> str:
+    return f"| {fault} | {into} | {injected} | {lost} | {_format_time(median)} | {_format_time(worst)} |"
 
 
-def _time(seconds: float | None) -> str:
+def _format_time(seconds: float | None) -> str:
     if seconds is None:
         return "–"
     return f"{seconds * 1e3:.0f} ms" if seconds < 0.1 else f"{seconds:.2f} s"
 
 
-def _sources(parts: Mapping[str, Said]) -> list[str]:
+def _list_source_faults(parts: Mapping[str, PartResult]) -> list[str]:
     if "sources" not in parts:
         return []
     rows = []
-    for one in parts["sources"].result["faults"]:
-        back = f", {one['not_recovered']} not back" if one["not_recovered"] else ""
-        lost = f"{one['lost']} frames in all¹{back}"
-        rows.append(_row(one["fault"], "a source", one["injected"], lost, one["median_s"], one["worst_s"]))
+    for row in parts["sources"].result["faults"]:
+        back = f", {row['not_recovered']} not back" if row["not_recovered"] else ""
+        lost = f"{row['lost']} frames in all¹{back}"
+        cells = row["fault"], "a source", row["injected"], lost, row["median_s"], row["worst_s"]
+        rows.append(_make_row(*cells))
     return rows
 
 
-def _kills(parts: Mapping[str, Said]) -> list[str]:
+def _list_kills(parts: Mapping[str, PartResult]) -> list[str]:
     if "kills" not in parts:
         return []
-    found = parts["kills"].result
-    most = max(int(n) for n in found["frames_lost"])
-    took = found["recover_s"] or {"median": None, "worst": None}
-    lost = f"at most {most} frames, {len(found['states_wrong'])} states differ²"
-    return [
-        _row(
-            "`kill -9` at a random moment", "the process", found["kills"], lost, took["median"], took["worst"]
-        )
-    ]
+    result = parts["kills"].result
+    max_lost = max(int(n) for n in result["frames_lost"])
+    took = result["recover_s"] or {"median": None, "worst": None}
+    lost = f"at most {max_lost} frames, {len(result['states_wrong'])} states differ²"
+    cells = (
+        "`kill -9` at a random moment",
+        "the process",
+        result["kills"],
+        lost,
+        took["median"],
+        took["worst"],
+    )
+    return [_make_row(*cells)]
 
 
-def _cuts(parts: Mapping[str, Said]) -> list[str]:
+def _list_power_cuts(parts: Mapping[str, PartResult]) -> list[str]:
     if "cuts" not in parts:
         return []
     return [
-        _row(one["fault"], "the state's files", one["injected"],
-             f"at most {one['lost_most']} frames³, {one['wrong']} states differ",
-             one["median_s"], one["worst_s"])
-        for one in parts["cuts"].result["faults"]
+        _make_row(row["fault"], "the state's files", row["injected"],
+                  f"at most {row['lost_most']} frames³, {row['wrong']} states differ",
+                  row["median_s"], row["worst_s"])
+        for row in parts["cuts"].result["faults"]
     ]  # fmt: skip
 
 
-def _soak(parts: Mapping[str, Said], events: Sequence[dict[str, Any]]) -> list[str]:
+def _list_soak_faults(parts: Mapping[str, PartResult], events: Sequence[dict[str, Any]]) -> list[str]:
     if "soak" not in parts:
         return []
     rows = []
@@ -165,111 +177,112 @@ def _soak(parts: Mapping[str, Said], events: Sequence[dict[str, Any]]) -> list[s
         )
         lost += f", {objected} times objected" if objected else ""
         median = statistics.median(took) if took else None
-        rows.append(_row(words, "the soak", len(these), lost, median, max(took, default=None)))
+        rows.append(_make_row(words, "the soak", len(these), lost, median, max(took, default=None)))
     return rows
 
 
-def _notes(parts: Mapping[str, Said]) -> str:
+def _make_notes(parts: Mapping[str, PartResult]) -> str:
     notes = []
     if "sources" in parts:
         notes.append(
             "¹ Sampled frames, at 5 a second, that are missing although the camera was there: mostly those "
-            "of the time to find it again. What happens while a camera is away is nobody's loss."
+            "of the time to reconnect. Frames while a camera is away do not count."
         )
     if "kills" in parts:
-        found = parts["kills"].result
-        asked = found["answers"]
+        asked = parts["kills"].result["answers"]
         notes.append(
-            f"² Bit for bit with a run that nobody killed and that saw the same frames; {asked['equal']} of "
+            f"² Bit for bit with an uninterrupted run over the same frames; {asked['equal']} of "
             f"{asked['asked']} questions had the same answer to the last digit after the last kill."
         )
     if "cuts" in parts:
         notes.append(
-            "³ Of those taken in, the one being kept included; a damaged record of the journal ends it "
-            "there, which is told in the log. Times are those of loading the state."
+            "³ Of the ingested frames, the one being saved included; a damaged record ends the journal, "
+            "and the log says so. Times are those of loading the state."
         )
     if "soak" in parts:
         states = parts["soak"].result["states"]
         notes.append(
-            "⁴ Remembered frames are counted before and after; those that come while a camera is away or the "
-            f"process is down are not seen by anybody. {states['compared']} states of the demo were compared "
-            f"bit for bit with an uninterrupted run's, {len(states['wrong'])} differ."
+            "⁴ Ingested frames are counted before and after; those that come while a camera is away or the "
+            f"process is down do not count. {states['compared']} states of the demo were compared bit for "
+            f"bit with an uninterrupted run's, {len(states['wrong'])} differ."
         )
     if "disk" in parts:
-        found = parts["disk"].result
+        counts = parts["disk"].result
         notes.append(
             f"Full and read-only disks, damaged, foreign, older and newer states: "
-            f"{found.get('passed', 0)} tests passed, {found.get('failed', 0)} failed."
+            f"{counts.get('passed', 0)} tests passed, {counts.get('failed', 0)} failed."
         )
     return "".join(f"\n{note}\n" for note in notes)
 
 
-def _slope(parts: Mapping[str, Said]) -> list[str]:
+def _describe_slope(parts: Mapping[str, PartResult]) -> list[str]:
     if "slope" not in parts:
         return []
-    one = parts["slope"].result
+    run = parts["slope"].result
     return [
-        f"Resident memory over {one['frames']:,} sampled frames of {one['source']}, {one['warm']} of them to "
-        f"warm up: {one['resident_mb']:.1f} MB, the line through it rises by {one['grown_mb']:.2f} ± "
-        f"{one['error_mb']:.2f} MB over the whole run ({one['kb_per_1000_frames']:.1f} ± "
-        f"{one['error_kb_per_1000_frames']:.1f} kB per 1,000 frames); threads {_few(one['threads'])}, "
-        f"descriptors {_few(one['descriptors'])}. The medians of its parts, in MB: "
-        f"{', '.join(f'{mb:.1f}' for mb in one['parts_mb'])}.",
+        f"Resident memory over {run['frames']:,} sampled frames of {run['source']}, {run['warm']} of them to "
+        f"warm up: {run['resident_mb']:.1f} MB, the line through it rises by {run['grown_mb']:.2f} ± "
+        f"{run['error_mb']:.2f} MB over the whole run ({run['kb_per_1000_frames']:.1f} ± "
+        f"{run['error_kb_per_1000_frames']:.1f} kB per 1,000 frames); "
+        f"threads {_format_range(run['threads'])}, "
+        f"descriptors {_format_range(run['descriptors'])}. The medians of its parts, in MB: "
+        f"{', '.join(f'{mb:.1f}' for mb in run['parts_mb'])}.",
         "",
     ]
 
 
-def _few(values: Sequence[int]) -> str:
+def _format_range(values: Sequence[int]) -> str:
     return str(values[0]) if len(values) == 1 else f"{values[0]} to {values[-1]}"
 
 
-def _grown(found: Sequence[float]) -> str:
-    """Of [mean, growth, its standard error]."""
-    return f"{found[1]:+.2f} ± {found[2]:.2f}"
+def _format_growth(figures: Sequence[float]) -> str:
+    """Format the growth of [mean, growth, its standard error]."""
+    return f"{figures[1]:+.2f} ± {figures[2]:.2f}"
 
 
-def _lives(parts: Mapping[str, Said]) -> list[str]:
+def _describe_lives(parts: Mapping[str, PartResult]) -> list[str]:
     if "soak" not in parts:
         return []
-    one = parts["soak"].result
-    if not one["answers"] or any("heap" not in life for life in one["lives"]):
+    result = parts["soak"].result
+    if not result["answers"] or any("heap" not in life for life in result["lives"]):
         return [
-            "The soak's result is that of older code, or nothing was seen: remove soak.out and run it again."
+            "The soak's result is that of older code, or it has no samples: remove soak.out and run it again."
         ]
-    most, asked = one["most"], one["answers"]
+    maxima, asked = result["most"], result["answers"]
     rows = [
         f"| {life['life']} | {life['seconds']} s "
-        f"| {life['resident'][0]:.1f} MB | {_grown(life['resident'])} MB "
-        f"| {life['heap'][0]:.1f} MB | {_grown(life['heap'])} MB "
-        f"| {life['blocks'][0]:.0f} | {_grown(life['blocks'])} |"
-        for life in one["lives"]
+        f"| {life['resident'][0]:.1f} MB | {_format_growth(life['resident'])} MB "
+        f"| {life['heap'][0]:.1f} MB | {_format_growth(life['heap'])} MB "
+        f"| {life['blocks'][0]:.0f} | {_format_growth(life['blocks'])} |"
+        for life in result["lives"]
     ]
     early, late = asked["first"], asked["last"]
-    judged = (
-        "A life is judged from where each kind of its faults has happened once. Bounds in seconds are those "
-        "of an idle machine times the slowdown that a control process saw meanwhile "
+    rule = (
+        "A life is evaluated from where each kind of its faults has happened once. Bounds in seconds are "
+        "those of an idle machine times the slowdown that a control process measured meanwhile "
         "(`tools/reliability/machine_load.py`)."
     )
-    said = [f"- {what}" for what in one["objections"]] or ["- no objection"]
+    objections = [f"- {what}" for what in result["objections"]] or ["- no objection"]
     return [
-        f"The soak: {one['seconds']} s, {one['stream_hours']} hours of the demo's stream "
-        f"({one['frames']['demo']:,} frames), {one['faults']} faults in {one['lives_lived']} lives of the "
-        f"process. At most {most['resident'] / 1e6:.0f} MB resident, {most['threads']} threads, "
-        f"{most['descriptors']} descriptors, {most['state'] / 1e6:.1f} MB of state, {most['log'] / 1e3:.0f} "
-        f"kB of log; load average up to {most['load']:.1f}. A question over HTTP took "
-        f"{early['p50_ms']} ms (p50) and {early['p99_ms']} ms (p99) in the first third, {late['p50_ms']} and "
-        f"{late['p99_ms']} ms in the last ({late['asked']} questions each), on a machine {early['slowdown']} "
-        f"and {late['slowdown']} times slower than idle; that taken out, {early['p50_idle_ms']} and "
-        f"{early['p99_idle_ms']} ms against {late['p50_idle_ms']} and {late['p99_idle_ms']} ms.",
+        f"The soak: {result['seconds']} s, {result['stream_hours']} hours of the demo's stream "
+        f"({result['frames']['demo']:,} frames), {result['faults']} faults in {result['lives_lived']} lives "
+        f"of the process. At most {maxima['resident'] / 1e6:.0f} MB resident, {maxima['threads']} threads, "
+        f"{maxima['descriptors']} descriptors, {maxima['state'] / 1e6:.1f} MB of state, "
+        f"{maxima['log'] / 1e3:.0f} kB of log; load average up to {maxima['load']:.1f}. A question over HTTP "
+        f"took {early['p50_ms']} ms (p50) and {early['p99_ms']} ms (p99) in the first third, "
+        f"{late['p50_ms']} and {late['p99_ms']} ms in the last ({late['asked']} questions each), on a "
+        f"machine {early['slowdown']} and {late['slowdown']} times slower than idle; that taken out, "
+        f"{early['p50_idle_ms']} and {early['p99_idle_ms']} ms against {late['p50_idle_ms']} and "
+        f"{late['p99_idle_ms']} ms.",
         "",
-        "| life of the process | judged | resident | growth over it | given out by malloc | growth "
+        "| life of the process | evaluated | resident | growth over it | given out by malloc | growth "
         "| Python's blocks, thousands | growth |",
         "|---|---|---|---|---|---|---|---|",
         *rows,
         "",
-        "What the oracle says:",
+        "Objections of the oracle:",
         "",
-        *said,
+        *objections,
         "",
-        judged,
+        rule,
     ]

@@ -16,8 +16,8 @@ import pytest
 
 from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.persistence import load_snapshot
-from tests.support.cameras import two_seconds
-from tests.support.held_up import timed
+from tests.support.cameras import stop_limit_s
+from tests.support.stalls import timed
 
 ROOT = Path(__file__).parents[3]
 COMMAND = [sys.executable, "-m", "edge_runtime.interfaces.cli.main"]
@@ -117,7 +117,7 @@ def test_several_cameras_run_are_asked_reloaded_paused_and_stopped(tmp_path):
         assert "not reloaded: " in err and "not YAML" in err
         assert list(summary) == ["a", "mute", "c"] and summary["a"]["frames"] == _frames(tmp_path, "a") > 5
         assert summary["a"]["coverage"]["gaps"] == [] and _frames(tmp_path, "b") > 5
-        assert took < two_seconds()
+        assert took < stop_limit_s()
 
 
 def test_a_run_over_files_ends_when_all_have_ended_and_each_is_asked_by_name(tmp_path):

@@ -11,12 +11,12 @@ from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.doctor import checks, machine
 from edge_runtime.sources.discovery import CameraDevice
 from engines.errors import Unavailable
-from tests.support.bundles import copied
+from tests.support.bundles import copy_bundle
 
 
 def test_the_shipped_bundle_passes_its_self_test_and_a_broken_one_says_why(tmp_path):
     assert checks.run_self_test(default_bundle()).state == "ok"
-    broken = copied(tmp_path)
+    broken = copy_bundle(tmp_path)
     graph = next(broken.rglob("reader.onnx"))
     graph.write_bytes(graph.read_bytes()[:-7])
     finding = checks.run_self_test(broken)

@@ -21,7 +21,7 @@ from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.runtime import Service
 from engines.bundle import Bundle
 from engines.errors import LvmError
-from tests.support.held_up import timed
+from tests.support.stalls import timed
 
 WHERE = {"type": "object", "activity": "scan"}
 

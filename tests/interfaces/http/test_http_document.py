@@ -16,7 +16,7 @@ from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.service.run import Run
 from tests.support.from_schema import PHOTO
 from tests.support.from_schema import values as allowed_by
-from tools.fuzzing.mutate import json_tree
+from tools.fuzzing.mutate import mutate_json
 from tools.fuzzing.small import small_service
 
 ENDLESS = {"/api/v1/cameras/{name}/live.mjpg"}
@@ -206,7 +206,7 @@ def test_no_request_of_any_kind_ends_otherwise_than_the_document_says(client, do
         examples = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
         seeds = [one["value"] for one in examples.get("examples", {}).values()] or [{"paused": True}, True]
         seed = json.dumps(data.draw(st.sampled_from(seeds))).encode()
-        changed = json_tree(seed, Random(data.draw(st.integers(0, 10**6))), WORDS)
+        changed = mutate_json(seed, Random(data.draw(st.integers(0, 10**6))), WORDS)
         body = data.draw(st.sampled_from([seed, changed or seed, b"", b"\xff", b"[" * 3000]))
     reply = client.request(method, url, params=query, content=body, headers=headers)
     if re.sub(r"\?.*", "", str(reply.request.url.path)) == url:  # else another route may have answered

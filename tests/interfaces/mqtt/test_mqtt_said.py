@@ -14,8 +14,15 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from engines.errors import LvmError
-from tests.support.broker import Broker, Ear, need_mosquitto, until
-from tests.support.mqtt_service import ROOT, answer_to, door, happened, numbers, told_service
+from tests.support.broker import Broker, Subscriber, need_mosquitto, wait_until
+from tests.support.mqtt_service import (
+    ROOT,
+    list_event_ids,
+    make_client,
+    make_event,
+    open_service,
+    wait_for_answer,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +38,7 @@ def broker(tmp_path):
 
 @pytest.fixture
 def service(tmp_path, monkeypatch):
-    with told_service(tmp_path, monkeypatch) as one:
+    with open_service(tmp_path, monkeypatch) as one:
         yield one
 
 
@@ -50,7 +57,7 @@ GARBAGE = st.one_of(
 
 def test_garbage_on_every_topic_ends_nothing(broker, service, caplog):
     caplog.set_level(logging.WARNING)
-    with Ear(broker.port) as ear, door(service, broker.port) as one:
+    with Subscriber(broker.port) as ear, make_client(service, broker.port) as one:
         assert one.connected.wait(10)
 
         topics = ["lvm/query/request", "lvm/lane1/paused/set", "lvm/cameras", "lvm/é/paused/set"]
@@ -58,12 +65,12 @@ def test_garbage_on_every_topic_ends_nothing(broker, service, caplog):
         @examples(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
         @given(st.sampled_from(topics), GARBAGE, st.booleans())
         def say(topic, payload, retain):
-            ear.say(topic, payload, 1, retain and topic != "lvm/query/request")
+            ear.publish(topic, payload, 1, retain and topic != "lvm/query/request")
 
         say()
         service.resume("lane1")
-        ear.say("lvm/query/request", b'{"id": "last", "type": "object"}')
-        assert answer_to(ear, "last") == {
+        ear.publish("lvm/query/request", b'{"id": "last", "type": "object"}')
+        assert wait_for_answer(ear, "last") == {
             "id": "last",
             "error": "question not understood: activity is missing",
         }
@@ -74,21 +81,23 @@ def test_garbage_on_every_topic_ends_nothing(broker, service, caplog):
 
 
 def test_a_huge_message_is_never_sent_to_us(broker, service):
-    with Ear(broker.port) as ear, door(service, broker.port, max_query_mb=0.05) as one:
+    with Subscriber(broker.port) as ear, make_client(service, broker.port, max_query_mb=0.05) as one:
         assert one.connected.wait(10)
-        ear.say("lvm/query/request", b'{"id": "huge", "x": "' + bytes(5_000_000) + b'"}')
-        ear.say("lvm/query/request", b'{"id": "large", "x": "' + b"x" * 52_000 + b'"}')
-        assert answer_to(ear, "large")["error"] == "a question has at most 50000 bytes"
+        ear.publish("lvm/query/request", b'{"id": "huge", "x": "' + bytes(5_000_000) + b'"}')
+        ear.publish("lvm/query/request", b'{"id": "large", "x": "' + b"x" * 52_000 + b'"}')
+        assert wait_for_answer(ear, "large")["error"] == "a question has at most 50000 bytes"
         assert not ear.all("lvm/query/response/huge") and one.counters()["mqtt"]["connections"] == 1
 
 
 def flooded(broker, service) -> bool:
     """Two thousand questions at once are all told something; False where the connection was lost meanwhile:
     nobody promises anything of questions that waited in the broker then."""
-    with Ear(broker.port) as ear, door(service, broker.port) as one:
+    with Subscriber(broker.port) as ear, make_client(service, broker.port) as one:
         assert one.connected.wait(10)
         for number in range(2000):
-            ear.say_soon("lvm/query/request", b'{"id": "%d", "type": "object", "activity": "a"}' % number)
+            ear.publish_later(
+                "lvm/query/request", b'{"id": "%d", "type": "object", "activity": "a"}' % number
+            )
 
         def counts():
             return one.counters()["mqtt"]
@@ -103,11 +112,11 @@ def flooded(broker, service) -> bool:
             return f"{counts()}, broker: {broker.log()}"
 
         def heard():
-            return [(t, p) for t, p, _ in list(ear.heard) if t.startswith("lvm/query/response/")]
+            return [(t, p) for t, p, _ in list(ear.messages) if t.startswith("lvm/query/response/")]
 
-        until(lambda: told() == 2000 or lost(), seen, 60)
-        until(lambda: counts()["replies"]["waiting"] == 0 or lost(), seen, 60)
-        until(lambda: len(heard()) + counts()["replies"]["dropped"] == 2000 or lost(), seen)
+        wait_until(lambda: told() == 2000 or lost(), seen, 60)
+        wait_until(lambda: counts()["replies"]["waiting"] == 0 or lost(), seen, 60)
+        wait_until(lambda: len(heard()) + counts()["replies"]["dropped"] == 2000 or lost(), seen)
         if lost():
             print(f"the connection was lost: {seen()}")
             return False
@@ -138,21 +147,29 @@ def test_mqtt_5_askers_get_their_answer_where_they_want_it_if_they_may(broker, s
             properties.CorrelationData = data
         return properties
 
-    with Ear(broker.port) as ear, door(service, broker.port, response_topics=["shop/till"]) as one:
+    with (
+        Subscriber(broker.port) as ear,
+        make_client(service, broker.port, response_topics=["shop/till"]) as one,
+    ):
         assert one.connected.wait(10)
         request, question = "lvm/query/request", b'{"type": "object"}'
-        ear.say(request, question, properties=wanted("lvm/query/response/x/y", b"\0\xff"))
-        ear.say(request, question, properties=wanted("shop/till/3"))
-        ear.say(request, b'{"id": "a", "type": "object"}', properties=wanted("lvm/lane1/status"))
-        ear.say(request, b'{"id": "b", "type": "object"}', properties=wanted("lvm/query/request"))
-        ear.say(request, question, properties=wanted("lvm/query/response/long", bytes(2000)))
-        ear.say(request, question)
+        ear.publish(request, question, properties=wanted("lvm/query/response/x/y", b"\0\xff"))
+        ear.publish(request, question, properties=wanted("shop/till/3"))
+        ear.publish(request, b'{"id": "a", "type": "object"}', properties=wanted("lvm/lane1/status"))
+        ear.publish(request, b'{"id": "b", "type": "object"}', properties=wanted("lvm/query/request"))
+        ear.publish(request, question, properties=wanted("lvm/query/response/long", bytes(2000)))
+        ear.publish(request, question)
         for name in ("a", "b"):
-            assert "the response topic must lie below lvm/query/response/" in answer_to(ear, name)["error"]
-        assert answer_to(ear, "x/y") == {"id": None, "error": "question not understood: activity is missing"}
+            assert (
+                "the response topic must lie below lvm/query/response/" in wait_for_answer(ear, name)["error"]
+            )
+        assert wait_for_answer(ear, "x/y") == {
+            "id": None,
+            "error": "question not understood: activity is missing",
+        }
         assert ear.properties["lvm/query/response/x/y"].CorrelationData == b"\0\xff"
-        assert "correlation data has at most 1024" in answer_to(ear, "long")["error"]
-        assert "a question needs an id" in answer_to(ear, "unknown")["error"]
+        assert "correlation data has at most 1024" in wait_for_answer(ear, "long")["error"]
+        assert "a question needs an id" in wait_for_answer(ear, "unknown")["error"]
         assert len(ear.all("shop/till/3")) == 1 and ear.last("lvm/lane1/status") == b"starting"
 
 
@@ -172,13 +189,13 @@ def test_a_run_answers_over_mqtt_what_it_answers_elsewhere_and_its_death_is_told
     pipes = dict(stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     question = {"type": "object", "activity": "scan"}
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    with Ear(broker.port) as ear, subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as run:
+    with Subscriber(broker.port) as ear, subprocess.Popen(command, cwd=ROOT, env=environment, **pipes) as run:
         try:
-            until(lambda: ear.last("shop/lvm/lane1/status") in (b"ended", b"stopped"), "the end", 60)
-            ear.say(
+            wait_until(lambda: ear.last("shop/lvm/lane1/status") in (b"ended", b"stopped"), "the end", 60)
+            ear.publish(
                 "shop/lvm/query/request", json.dumps({"id": "q1", "camera": "lane1", **question}).encode()
             )
-            told = json.loads(until(lambda: ear.last("shop/lvm/query/response/q1"), "the answer"))
+            told = json.loads(wait_until(lambda: ear.last("shop/lvm/query/response/q1"), "the answer"))
             run.stdin.write(json.dumps(question) + "\n")
             run.stdin.flush()
             typed = json.loads(run.stdout.readline())
@@ -186,7 +203,7 @@ def test_a_run_answers_over_mqtt_what_it_answers_elsewhere_and_its_death_is_told
             assert told.pop("milliseconds") > 0 and typed.pop("milliseconds") > 0
             assert told == typed
             run.send_signal(signal.SIGKILL)
-            until(lambda: ear.last("shop/lvm/available") == b"offline", "the last will")
+            wait_until(lambda: ear.last("shop/lvm/available") == b"offline", "the last will")
         finally:
             run.kill()
 
@@ -194,12 +211,12 @@ def test_a_run_answers_over_mqtt_what_it_answers_elsewhere_and_its_death_is_told
 def test_what_a_camera_forgets_is_not_told_later(service, tmp_path):
     broker = Broker(tmp_path)
     service.run()
-    with door(service, broker.port) as one:
-        service.events.publish(happened(1))
-        until(lambda: one.counters()["mqtt"]["events"]["waiting"] == 1, "the event")
+    with make_client(service, broker.port) as one:
+        service.events.publish(make_event(1))
+        wait_until(lambda: one.counters()["mqtt"]["events"]["waiting"] == 1, "the event")
         service.camera("lane1").privacy.forget(0, 5)
-        service.events.publish(happened(2))
-        with broker, Ear(broker.port) as ear:
-            until(lambda: numbers(ear), "what waited")
-            assert numbers(ear) == [2]
-            assert json.loads(until(lambda: ear.last("lvm/lane1/activity"), "the newest"))["id"] == 2
+        service.events.publish(make_event(2))
+        with broker, Subscriber(broker.port) as ear:
+            wait_until(lambda: list_event_ids(ear), "what waited")
+            assert list_event_ids(ear) == [2]
+            assert json.loads(wait_until(lambda: ear.last("lvm/lane1/activity"), "the newest"))["id"] == 2

@@ -18,7 +18,7 @@ from edge_runtime.sources import open_source
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from tests.catalogue.test_products import photo, saved
-from tests.support.cameras import same
+from tests.support.cameras import equal_versions
 
 ROOT = Path(__file__).parents[3]
 DEMO = "demo?size=64x48"
@@ -58,16 +58,16 @@ def pushed(into: Memory, ask_at: int | None = None) -> Memory:
 
 
 def test_what_is_watched_or_pushed_is_the_memory_of_a_run_bit_for_bit(ran, memory):
-    assert same(memory.version, ran[1])
+    assert equal_versions(memory.version, ran[1])
     with opened() as memory:
-        assert same(pushed(memory).version, ran[1])
+        assert equal_versions(pushed(memory).version, ran[1])
 
 
 def test_asking_in_mid_batch_changes_nothing(ran):
     with opened() as memory:
         pushed(memory, ask_at=19)
         memory._flush()
-        assert same(memory.version, ran[1])
+        assert equal_versions(memory.version, ran[1])
 
 
 def test_pictures_between_two_samples_are_passed_over(memory):
@@ -81,14 +81,14 @@ def test_a_memory_is_saved_and_goes_on_as_if_nothing_had_been(ran, tmp_path):
     with opened() as memory:
         memory.watch(DEMO, 20).save(tmp_path / "state")
     with Memory.load(tmp_path / "state", backend="onnxruntime", threads=1) as two:
-        assert same(two.watch(DEMO, SECONDS - 20).version, ran[1])
+        assert equal_versions(two.watch(DEMO, SECONDS - 20).version, ran[1])
         with pytest.raises(LvmError, match=f"this memory is of {re.escape(DEMO)}; make another Memory"):
             two.push(photo(1), 1000)
 
 
 def test_the_state_of_a_run_is_read_and_a_saved_one_is_asked(ran, tmp_path, memory):
     with Memory.load(ran[0], backend="onnxruntime", threads=1) as memory:
-        assert same(memory.version, ran[1])
+        assert equal_versions(memory.version, ran[1])
     memory.save(tmp_path / "mine")
     code = [sys.executable, "-m", "edge_runtime.interfaces.cli.main", "ask", "object", "--activity", "scan"]
     done = subprocess.run(
@@ -97,7 +97,7 @@ def test_the_state_of_a_run_is_read_and_a_saved_one_is_asked(ran, tmp_path, memo
     assert done.returncode == 0 and "watched 0.0 to 45.0 s" in done.stdout, done.stderr
 
 
-def test_an_object_is_named_in_any_way_and_means_the_same(tmp_path):
+def test_an_object_is_named_in_any_way_and_means_the_equal_versions(tmp_path):
     image = photo(3, 60, 80)
     path = saved(tmp_path / "milk.png", image)
     catalogue = Catalogue(tmp_path / "catalogue")

@@ -14,7 +14,7 @@ from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.query.schema import ObjectQuery, QueryRequest
 from edge_runtime.service.run import Run
-from tests.support.browser import asked, chromium, drag, opened
+from tests.support.browser import chromium, drag, open_page, send_question
 from tools.docs.page_demo import served
 
 STATIC = Path(__file__).parents[3] / "edge_runtime" / "interfaces" / "web" / "static"
@@ -37,7 +37,7 @@ def site(browser, tmp_path_factory):
 
 @pytest.fixture
 def page(browser, site):
-    page, wrong = opened(browser, site[0])
+    page, wrong = open_page(browser, site[0])
     page.wait_for_selector("#fps:not(:empty)")  # a live picture
     page.wait_for_selector("#legend li")  # and what is remembered
     yield page
@@ -61,13 +61,13 @@ def choose_object(page) -> None:
 def test_all_three_kinds_of_question_from_an_object_in_the_picture(page):
     assert colours(page, "#picture") > 500 and page.locator("#send").is_disabled()
     choose_object(page)
-    question, answer = asked(page)
+    question, answer = send_question(page)
     assert question["type"] == "activity" and list(question["object"]) == ["photos"]
     assert answer["type"] == "activity" and page.locator("#answer").inner_text()
 
     page.get_by_label(re.compile("When was it")).check()
     before = page.evaluate("document.getElementById('hours').toDataURL()")
-    question, answer = asked(page)
+    question, answer = send_question(page)
     assert question["type"] == "time" and "activity" not in question
     if not answer["abstained"]:
         assert page.locator("#answer progress").count() >= 2
@@ -78,7 +78,7 @@ def test_all_three_kinds_of_question_from_an_object_in_the_picture(page):
     names = page.locator("#activity option").evaluate_all("(all) => all.map((one) => one.value)")
     for activity in filter(None, names):  # until one that was done in these minutes
         page.select_option("#activity", activity)
-        question, answer = asked(page)
+        question, answer = send_question(page)
         assert question == {"camera": "lane 1", "type": "object", "activity": activity}
         if not answer["abstained"]:
             break
@@ -95,7 +95,7 @@ def test_a_range_dragged_on_the_timeline_is_asked_about_and_nobody_watching_is_t
     drag(page, "#track", ((MISSED[0] + 2) / until, 0.4), ((MISSED[1] - 2) / until, 0.4))
     assert page.locator("#range-choice").is_visible()
     choose_object(page)
-    question, answer = asked(page)
+    question, answer = send_question(page)
     assert MISSED[0] - 2 < question["from"] < question["to"] < MISSED[1] + 3
     assert answer["abstained"] and "unwatched" in page.locator("#answer").get_attribute("class")
     assert "nobody was watching" in page.locator("#answer").inner_text().lower()
@@ -103,7 +103,7 @@ def test_a_range_dragged_on_the_timeline_is_asked_about_and_nobody_watching_is_t
     page.keyboard.press("Escape")
     assert page.locator("#range-choice").is_hidden()
     page.get_by_label("5 min", exact=True).check()
-    question, _ = asked(page)
+    question, _ = send_question(page)
     assert question["to"] - question["from"] == 300
 
 
@@ -116,7 +116,7 @@ def test_a_photo_that_is_uploaded_is_asked_about(page, tmp_path):
     page.set_input_files("#photo", tmp_path / "milk.png")
     page.wait_for_selector("#chosen canvas")
     assert page.evaluate("document.querySelector('#chosen canvas').width") == 1024  # no more is needed
-    question, _ = asked(page)
+    question, _ = send_question(page)
     assert len(question["object"]["photos"]) == 1
     page.get_by_role("button", name="Remove Photo milk.png").click()
     assert page.locator("#send").is_disabled() and "Choose an object" in page.locator("#missing").inner_text()
@@ -126,7 +126,7 @@ def test_a_product_of_the_catalogue_is_shown_and_asked_about_by_its_name(page):
     page.select_option("#catalogue", "Seen late")
     width = "async (img) => { await img.decode(); return img.naturalWidth; }"
     assert page.locator("#chosen img").evaluate(width) > 0
-    question, answer = asked(page)
+    question, answer = send_question(page)
     assert question["object"] == {"product": "Seen late"} and question["type"] == "activity"
     words = page.locator("#answer").inner_text()
     assert "What was done with Seen late?" in words
@@ -164,7 +164,7 @@ def test_what_is_chosen_in_the_picture_is_kept_in_the_catalogue_under_a_name(pag
     page.keyboard.press("Enter")
     page.wait_for_selector("#chosen img")
     assert page.locator("#catalogue option", has_text="Left shelf").count() == 1
-    question, _ = asked(page)
+    question, _ = send_question(page)
     assert question["object"] == {"product": "Left shelf"}
     choose_object(page)
     page.get_by_label("Product name").fill("no/name")
@@ -173,12 +173,12 @@ def test_what_is_chosen_in_the_picture_is_kept_in_the_catalogue_under_a_name(pag
 
 
 def test_on_a_phone_the_picture_stays_in_sight_while_one_goes_through_an_answer(browser, site):
-    page, wrong = opened(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
+    page, wrong = open_page(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
     page.get_by_label(re.compile("Where was it")).check()
     names = page.locator("#activity option").evaluate_all("(all) => all.map((one) => one.value)")
     for activity in filter(None, names):  # until one that was done in these minutes
         page.select_option("#activity", activity)
-        if not asked(page)[1]["abstained"]:
+        if not send_question(page)[1]["abstained"]:
             break
     page.tap("#answer .moments button >> nth=0")
     page.wait_for_selector("#badge:has-text('Remembered at')")
@@ -221,7 +221,7 @@ def test_what_happens_elsewhere_is_on_the_page_by_an_event(page, site):
 
 
 def test_where_no_events_come_the_page_asks_again_and_again(browser, site):
-    page, wrong = opened(browser, site[0], events=False)
+    page, wrong = open_page(browser, site[0], events=False)
     page.wait_for_selector("#fps:not(:empty)")
     assert page.evaluate("document.documentElement.dataset.events") == "asking"
     ask_elsewhere(page, site[1])
@@ -259,7 +259,7 @@ def test_with_the_keyboard_alone(page):
 
 
 def test_a_finger_taps_an_object_on_a_phone(browser, site):
-    page, wrong = opened(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
+    page, wrong = open_page(browser, site[0], viewport={"width": 390, "height": 844}, has_touch=True)
     page.wait_for_selector("#fps:not(:empty)")
     box = page.locator("#stage").bounding_box()
     page.touchscreen.tap(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
@@ -278,7 +278,7 @@ def test_a_finger_taps_an_object_on_a_phone(browser, site):
 
 def test_every_control_has_a_name_and_every_part_a_heading(page):
     choose_object(page)
-    asked(page)
+    send_question(page)
     tree = page.context.new_cdp_session(page).send("Accessibility.getFullAXTree")["nodes"]
     controls = ("button", "radio", "combobox", "slider", "textbox", "link", "application", "image", "img")
     nameless = [
@@ -299,7 +299,7 @@ def test_where_a_token_is_needed_the_page_asks_for_it_and_a_viewer_may_not_pause
     tokens = [{"name": role, "role": role, "token": token} for role, token in TOKENS.items()]
     settings = Config.model_validate({"http": {"tokens": tokens}})
     with HttpServer(site[1], "127.0.0.1:0", Run(site[1], settings)) as server:
-        page, _ = opened(browser, server.address)
+        page, _ = open_page(browser, server.address)
         page.wait_for_selector("#login[open]")
         page.fill("#token", "x" * 40)
         page.keyboard.press("Enter")

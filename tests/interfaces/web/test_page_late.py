@@ -10,7 +10,7 @@ import pytest
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.service.run import Run
-from tests.support.browser import chromium, opened
+from tests.support.browser import chromium, open_page
 
 NO_LOG = {"status": 404, "json": {"error": "there is no camera"}}
 
@@ -28,7 +28,7 @@ def page_of(browser, service, log=None):
     `log(route, asked)` answers what is asked of the activity log, of which there is none otherwise.
     """
     with HttpServer(service, "127.0.0.1:0", Run(service, Config())) as server:
-        page, wrong = opened(browser, server.address, events=False)
+        page, wrong = open_page(browser, server.address, events=False)
         if log is not None:
             page.route(
                 "**/api/v1/activities*", lambda route: log(route, parse_qs(urlsplit(route.request.url)[3]))

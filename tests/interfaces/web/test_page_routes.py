@@ -24,7 +24,7 @@ from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.events import Event
 from edge_runtime.service.pictures import MAX_VIEWERS
 from edge_runtime.service.runtime import Service
-from tests.support.cameras import Told, fake_engines
+from tests.support.cameras import ScriptedSource, fake_engines
 
 ZONE = {"till": ((0, 0), (0.5, 0), (0.5, 1), (0, 1))}
 PART = re.compile(rb"--(.+)\r\n(.+)\r\nContent-Length: (\d+)\r\nX-LVM-T: ([\d.]+)\r\n\r\n")
@@ -32,7 +32,7 @@ PART = re.compile(rb"--(.+)\r\n(.+)\r\nContent-Length: (\d+)\r\nX-LVM-T: ([\d.]+
 
 @pytest.fixture
 def service(tmp_path):
-    with Service(fake_engines(), opener=lambda spec, **_: Told(40)) as service:
+    with Service(fake_engines(), opener=lambda spec, **_: ScriptedSource(40)) as service:
         yield service
 
 

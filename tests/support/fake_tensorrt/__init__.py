@@ -1,4 +1,4 @@
-"""The part of TensorRT's Python API that is used here, as 8.6, 10 or 11 has it: no test in here.
+"""The part of TensorRT's Python API that the engine uses, as in versions 8.6, 10 or 11.
 
 Written after NVIDIA's API reference and bindings, without the library at hand. Calls in a wrong order, of a
 wrong type or of another version fail as they do there: with None, False and a line in the log, or with a

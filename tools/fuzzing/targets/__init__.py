@@ -1,4 +1,4 @@
-"""Every place where bytes of strangers come in. A target is opened by name; only its module is imported."""
+"""The places where untrusted bytes come in. A target is opened by name; only its module is imported."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ NAMES = ("images", "video", "yaml", "bundle", "state", "query", "http")
 
 
 class Target(Protocol):
-    longest: int
-    """Bytes of one case."""
+    max_bytes: int
+    """The largest case, in bytes."""
 
     def seeds(self) -> list[bytes]:
-        """Valid inputs of every kind, small; the corpus grows from them. The same ones every time."""
+        """Return small valid inputs of every kind, the same every time; the corpus grows from them."""
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
-        """A variation that knows the format; None to leave it to the bytes."""
+        """Return a variation that knows the format; None to leave it to libFuzzer."""
 
     def run(self, data: bytes) -> None:
-        """The whole way in. Raises LvmError for what is refused."""
+        """Handle the case as the program does. Raises LvmError for refused input."""
 
 
 def open_target(name: str, folder: Path) -> Target:
-    """The target called `name`, which may write in `folder`."""
+    """Open the target called `name`, which may write in `folder`."""
     target: Target = importlib.import_module(f"tools.fuzzing.targets.{name}").Target(folder)
     return target

@@ -1,8 +1,8 @@
-"""Bundles: an archive, a manifest, a graph or its weights, each as far in as it gets.
+"""Fuzz bundles: an archive, a manifest, a graph or its weights.
 
-The first byte of a case says which: Z an archive, M a manifest over small files whose hashes are put right,
-G an ONNX graph and W the weights file beside it, loaded by onnxruntime once our checks have passed it, X an
-OpenVINO graph (checked; not loaded).
+The first byte of a case is its kind: Z an archive, M a manifest over small files with correct hashes, G an
+ONNX graph and W the weights file beside it, loaded by onnxruntime if they pass our checks, X an OpenVINO
+graph (checked, not loaded).
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from engines.bundle import Bundle
 from engines.errors import BundleError
 from engines.graph_check import check_onnx, check_openvino
 from engines.onnxruntime_engine import OnnxRuntimeEngine
-from tools.fuzzing.mutate import any_bytes, json_header, json_tree, safetensors
+from tools.fuzzing.mutate import encode_safetensors, mutate_bytes, mutate_json, mutate_safetensors_header
 
 WEIGHTS = "weights.safetensors"
 CONTENT = b"0123456789"
@@ -47,19 +47,19 @@ BYTES = tuple(word.encode() for word in WORDS) + (
 
 
 class Target:
-    longest = 8192
+    max_bytes = 8192
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "bundle"
         self._archive = folder / "bundle.lvm"
         self._folder.mkdir(exist_ok=True)
-        self._manifest = _small_manifest()
+        self._manifest = _make_manifest()
         files = dict(self._manifest["files"])
         for name in files:
             file = self._folder / name
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(CONTENT)
-        self._weights = safetensors(
+        self._weights = encode_safetensors(
             {"w": {"dtype": "F32", "shape": [4, 4], "data_offsets": [0, 64]}},
             np.arange(16, dtype=np.float32).tobytes(),
         )
@@ -72,10 +72,10 @@ class Target:
             for name in ["manifest.json", *self._manifest["files"]]:
                 out.writestr(zipfile.ZipInfo(name), (self._folder / name).read_bytes())
         xml = b"<net name='a'><layers><layer id='0' type='Parameter' version='opset1'/></layers></net>"
-        graphs = [_graph(location) for location in (None, WEIGHTS, "../secret")]
+        graphs = [_make_graph(location) for location in (None, WEIGHTS, "../secret")]
         return [
             b"Z" + packed.getvalue(), b"M" + manifest, b"W" + self._weights, b"X" + xml,
-            *(b"G" + one for one in graphs)
+            *(b"G" + graph for graph in graphs)
         ]  # fmt: skip
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
@@ -84,41 +84,41 @@ class Target:
         kind, rest = data[:1], data[1:]
         changed = None
         if kind == b"M" and rng.random() < 0.8:
-            changed = json_tree(rest, rng, WORDS)
+            changed = mutate_json(rest, rng, WORDS)
         elif kind == b"W" and rng.random() < 0.7:
-            changed = json_header(rest, rng, WORDS)
-        return kind + (changed if changed is not None else any_bytes(rest, rng, BYTES))
+            changed = mutate_safetensors_header(rest, rng, WORDS)
+        return kind + (changed if changed is not None else mutate_bytes(rest, rng, BYTES))
 
     def run(self, data: bytes) -> None:
-        way = {
-            b"Z": self._packed,
-            b"M": self._described,
-            b"G": self._loaded,
-            b"W": self._weighed,
+        handlers = {
+            b"Z": self._run_archive,
+            b"M": self._run_manifest,
+            b"G": self._run_graph,
+            b"W": self._run_weights,
             b"X": check_openvino,
         }
-        way.get(data[:1], self._packed)(data[1:])
+        handlers.get(data[:1], self._run_archive)(data[1:])
 
-    def _packed(self, data: bytes) -> None:
+    def _run_archive(self, data: bytes) -> None:
         self._archive.write_bytes(data)
-        _used(Bundle.open(self._archive))
+        _read_all(Bundle.open(self._archive))
 
-    def _described(self, data: bytes) -> None:
+    def _run_manifest(self, data: bytes) -> None:
         (self._folder / "manifest.json").write_bytes(data)
         bundle = Bundle.open(self._folder)
-        _used(bundle)
+        _read_all(bundle)
         version = empty_version(bundle.manifest.network)
         assert version.memory.slots == bundle.manifest.network.memory_tokens
 
-    def _loaded(self, data: bytes) -> None:
+    def _run_graph(self, data: bytes) -> None:
         check_onnx(data, weights_name=WEIGHTS, weights_bytes=len(self._weights))
         _engine(data, self._weights)
 
-    def _weighed(self, data: bytes) -> None:
-        _engine(_graph(WEIGHTS), data)
+    def _run_weights(self, data: bytes) -> None:
+        _engine(_make_graph(WEIGHTS), data)
 
 
-def _used(bundle: Bundle) -> None:
+def _read_all(bundle: Bundle) -> None:
     for target, graphs in bundle.manifest.graphs.items():
         for name in graphs:
             bundle.graph(target, name)
@@ -128,18 +128,21 @@ def _used(bundle: Bundle) -> None:
 
 def _engine(graph: bytes, weights: bytes) -> None:
     engine = OnnxRuntimeEngine(graph, weights, threads=1)
-    small = all(isinstance(size, int) and size <= 64 for spec in engine.inputs for size in spec.shape)
+    shapes = {spec: [size for size in spec.shape if isinstance(size, int)] for spec in engine.inputs}
+    small = all(
+        len(sizes) == len(spec.shape) and max(sizes, default=0) <= 64 for spec, sizes in shapes.items()
+    )
     if small and len(engine.inputs) <= 4:
         try:
-            engine({spec.name: np.zeros(spec.shape, spec.dtype) for spec in engine.inputs})
+            engine({spec.name: np.zeros(sizes, spec.dtype) for spec, sizes in shapes.items()})
         except ValueError as error:
             raise BundleError(
                 str(error)[:200].encode("ascii", "replace").decode().replace("\n", " ")
             ) from error
 
 
-def _small_manifest() -> dict[str, Any]:
-    shipped = json.loads((default_bundle() / "manifest.json").read_text())
+def _make_manifest() -> dict[str, Any]:
+    shipped: dict[str, Any] = json.loads((default_bundle() / "manifest.json").read_text())
     record = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "bytes": len(CONTENT)}
     shipped["files"] = {name: record for name in shipped["files"]}
     shipped["parity"] = shipped.get("parity", [])[:1]
@@ -149,8 +152,8 @@ def _small_manifest() -> dict[str, Any]:
     return shipped
 
 
-def _graph(location: str | None) -> bytes:
-    """x (1, 4) times w (4, 4), with w inside or in another file."""
+def _make_graph(location: str | None) -> bytes:
+    """Make a graph of x (1, 4) times w (4, 4), with w inside or in the file `location`."""
     weights = numpy_helper.from_array(np.arange(16, dtype=np.float32).reshape(4, 4), "w")
     if location is not None:
         onnx.external_data_helper.set_external_data(weights, location, offset=0, length=64)

@@ -1,4 +1,4 @@
-"""HTTP: raw bytes of a connection through uvicorn's own parser into our routes, without a socket."""
+"""Fuzz HTTP: raw bytes of a connection through uvicorn's own parser into our routes, without a socket."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
 from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
-from tools.fuzzing.mutate import any_bytes, json_tree
+from tools.fuzzing.mutate import mutate_bytes, mutate_json
 from tools.fuzzing.small import small_service
 from tools.fuzzing.targets.query import TYPED, WORDS
 from tools.fuzzing.targets.query import Target as QueryTarget
@@ -44,14 +44,14 @@ HEADERS = (
 
 
 PATHS = ("/openapi.json", "/none", "/page/none.js", "/api/v1/cameras/demo/latest.jpg?width=64")
-"""Beside those that the OpenAPI document tells (`documented_paths`)."""
+"""Further paths, beside those of the OpenAPI document (`list_documented_paths`)."""
 ENDLESS = "/live.mjpg"
 VALUES: dict[str, tuple[str, ...]] = {
     "string": ("demo", "2", "14:05", "nan", "9" * 30),
     "integer": ("3", "-1"),
     "number": ("1.2", "nan", "1e999"),
 }
-"""Of a parameter, by the type that the document says; the first one is plausible."""
+"""Values of a parameter by its type in the document; the first one is plausible."""
 FORM = (
     b'--a\r\nContent-Disposition: form-data; name="query"\r\n\r\n{"type": "activity"}\r\n'
     b'--a\r\nContent-Disposition: form-data; name="photos"; filename="a.png"\r\n\r\nPNG\r\n--a--\r\n'
@@ -59,18 +59,18 @@ FORM = (
 
 
 class Target:
-    longest = 8192
+    max_bytes = 8192
 
     def __init__(self, folder: Path) -> None:
         service, file = small_service(folder), folder / "fuzz.yaml"
         file.write_text("version: 1\ncameras: {a: {source: demo}}\n")
         run = Run(service, load_config(file), file, reload=list)
         run.activities = ActivityRecorder(service, run.settings.activities)
-        run.activities._sync_cameras()  # and no thread of its own: a case must end alike each time
+        run.activities._sync_cameras()  # without its thread, as a case must be deterministic
         self._app = make_app(service, run)
         self._camera = service.camera()
         self._version = self._camera.version
-        _keep_thumbnails(self._camera)
+        _save_thumbnails(self._camera)
         self._loop = asyncio.new_event_loop()
         self._config = uvicorn.Config(
             self._app, http="h11", ws="none", log_config=None, access_log=False, lifespan="off"
@@ -81,59 +81,59 @@ class Target:
         self._loop.set_exception_handler(lambda loop, context: self._failures.append(str(context)))
         log = logging.getLogger("uvicorn.error")
         log.propagate = False
-        log.handlers = [_Failures(self._failures)]
+        log.handlers = [FailureLog(self._failures)]
         log.addFilter(BriefLog())
 
     def seeds(self) -> list[bytes]:
-        paths = [*PATHS, *documented_paths(self._app.openapi())]
+        paths = [*PATHS, *list_documented_paths(self._app.openapi())]
         made = [f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode() for path in paths]
-        made += [_post(question) for question in self._questions]
+        made += [_make_post(question) for question in self._questions]
         json_type = "Content-Type: application/json\r\n"
         for span in (
             b'{"from": 1, "to": 2}',
             b'{"from": "14:05", "to": "14:06:07.5", "reset_background": true}',
         ):
-            made.append(_post(span, "POST /api/v1/forget", json_type))
-        made.append(_post(b'{"paused": true, "camera": "demo"}', "POST /api/v1/privacy", json_type))
+            made.append(_make_post(span, "POST /api/v1/forget", json_type))
+        made.append(_make_post(b'{"paused": true, "camera": "demo"}', "POST /api/v1/privacy", json_type))
         chunked = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
         others = [
-            _post(FORM, "POST /api/v1/query", "Content-Type: multipart/form-data; boundary=a\r\n"),
-            _post(b'{"token": "' + b"a" * 40 + b'"}', "POST /api/v1/session", "X-LVM-Edge: 1\r\n"),
-            _post(b"version: 1\ncameras: {a: {source: demo}}\n", "PUT /api/v1/config"),
-            _post(b"true", "PUT /api/v1/cameras/demo/paused"),
-            _post(b"", "DELETE /api/v1/session", "Cookie: lvm_session=a\r\nX-LVM-Edge: 1\r\n"),
+            _make_post(FORM, "POST /api/v1/query", "Content-Type: multipart/form-data; boundary=a\r\n"),
+            _make_post(b'{"token": "' + b"a" * 40 + b'"}', "POST /api/v1/session", "X-LVM-Edge: 1\r\n"),
+            _make_post(b"version: 1\ncameras: {a: {source: demo}}\n", "PUT /api/v1/config"),
+            _make_post(b"true", "PUT /api/v1/cameras/demo/paused"),
+            _make_post(b"", "DELETE /api/v1/session", "Cookie: lvm_session=a\r\nX-LVM-Edge: 1\r\n"),
         ]
         return [*made, *others, chunked + b"2\r\n{}\r\n0\r\n\r\n", made[0] + made[5]]
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
         head, gap, body = data.partition(b"\r\n\r\n")
         if gap and body and rng.random() < 0.5:
-            changed = json_tree(body, rng, WORDS)
+            changed = mutate_json(body, rng, WORDS)
             if changed is not None:
                 line, _, headers = head.partition(b"\r\n")
-                if b"/forget" in line:  # the other routes are reached by changing bytes
-                    return _post(changed, "POST /api/v1/forget", "Content-Type: application/json\r\n")
-                return _post(changed)
-        return any_bytes(data, rng, HEADERS if rng.random() < 0.7 else TYPED)
+                if b"/forget" in line:  # byte mutations reach the other routes
+                    return _make_post(changed, "POST /api/v1/forget", "Content-Type: application/json\r\n")
+                return _make_post(changed)
+        return mutate_bytes(data, rng, HEADERS if rng.random() < 0.7 else TYPED)
 
     def run(self, data: bytes) -> None:
-        self._camera.ingest.version = self._version  # whatever the case before made it forget
+        self._camera.ingest.version = self._version  # the case before may have made it forget
         self._loop.run_until_complete(self._serve(data))
 
     async def _serve(self, data: bytes) -> None:
         self._failures.clear()
         state = ServerState()
         protocol = TimeoutProtocol(self._config, state, {}, self._loop)
-        wire = _Wire()
-        protocol.connection_made(wire)  # type: ignore[arg-type]
-        if data:  # a loop never calls it with nothing
+        transport = FakeTransport()
+        protocol.connection_made(transport)
+        if data:  # an event loop never calls it with nothing
             protocol.data_received(data)
         gone = False
-        for _ in range(100):  # the routes run in threads of a pool
+        for _ in range(100):  # the routes run in a thread pool
             if not state.tasks:
                 break
             await asyncio.wait(list(state.tasks), timeout=0.05)
-            # A body that never comes: the client goes.
+            # The client disconnects, in case the body never comes.
             protocol.eof_received()
             protocol.connection_lost(None)
             gone = True
@@ -142,12 +142,12 @@ class Target:
         if protocol.timeout_keep_alive_task is not None:
             protocol.timeout_keep_alive_task.cancel()
         await asyncio.sleep(0)
-        _check(bytes(wire.sent))
+        _check_reply(bytes(transport.sent))
         assert not self._failures, self._failures[0]
 
 
-def documented_paths(document: dict[str, Any]) -> list[str]:
-    """Each GET of an OpenAPI document: with all its parameters at once, and with each value of each alone."""
+def list_documented_paths(document: dict[str, Any]) -> list[str]:
+    """List each GET of an OpenAPI document: with all parameters, and with each value of each alone."""
     found = []
     for path, methods in document["paths"].items():
         if "get" not in methods or path.endswith(ENDLESS):
@@ -165,7 +165,7 @@ def _type(schema: dict[str, Any]) -> str:
     return str(schema["type"] if "type" in schema else schema["anyOf"][0]["type"])
 
 
-def _keep_thumbnails(camera: CameraRun) -> None:
+def _save_thumbnails(camera: CameraRun) -> None:
     """As where they are switched on, with a picture of second 1.2."""
     folder = camera.folder.folder
     camera.privacy.thumbnails = Thumbnails(folder, ThumbnailSettings(enabled=True), None)
@@ -173,7 +173,7 @@ def _keep_thumbnails(camera: CameraRun) -> None:
     (folder / FOLDER / "6.jpg").write_bytes(b"JPEG")
 
 
-class _Failures(logging.Handler):
+class FailureLog(logging.Handler):
     """Keep what uvicorn logs as an error of the application."""
 
     def __init__(self, messages: list[str]) -> None:
@@ -185,8 +185,8 @@ class _Failures(logging.Handler):
             self._messages.append(logging.Formatter().format(record))
 
 
-class _Wire(asyncio.Transport):
-    """The other end of a connection: what was sent is kept."""
+class FakeTransport(asyncio.Transport):
+    """The other end of a connection, which stores the bytes that were sent."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -217,20 +217,20 @@ class _Wire(asyncio.Transport):
         pass
 
 
-def _check(sent: bytes) -> None:
-    """Every reply is a status of ours, and no reply tells of an inner failure."""
+def _check_reply(sent: bytes) -> None:
+    """Assert that every reply has one of our status codes and does not show an internal error."""
     head, _, body = sent.partition(b"\r\n\r\n")
     if not sent:
         return
     status = int(head.split(b" ")[1])
     assert status in (100, 101, 200, 400, 401, 403, 404, 405, 411, 413, 422, 426, 429, 431, 503), head
     if status == 422:
-        # The next reply may follow, and the sentence may quote anything, an HTTP head too.
-        said = json.JSONDecoder().raw_decode(body.decode(errors="replace"))[0]["error"]
-        assert said.isprintable() and len(said) < 1500, said
+        # Another reply may follow, and the message may quote anything, even an HTTP head.
+        message = json.JSONDecoder().raw_decode(body.decode(errors="replace"))[0]["error"]
+        assert message.isprintable() and len(message) < 1500, message
     assert b"Traceback" not in sent
 
 
-def _post(body: bytes, line: str = "POST /api/v1/query", headers: str = "") -> bytes:
+def _make_post(body: bytes, line: str = "POST /api/v1/query", headers: str = "") -> bytes:
     head = f"{line} HTTP/1.1\r\nHost: x\r\n{headers}Content-Length: {len(body)}\r\n\r\n"
     return head.encode() + body

@@ -1,4 +1,4 @@
-"""Photos of objects: any bytes to an upright RGB picture, and on to what the backbone is shown."""
+"""Fuzz photos of objects: any bytes to an upright RGB picture, and on to the backbone's mosaic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.query.photo_mosaic import mosaic
-from tools.fuzzing.mutate import any_bytes, number
+from tools.fuzzing.mutate import mutate_bytes, mutate_number
 
 MANY_PIXELS = 1_000_000
-"""Few cases get the true limit: decoding 50 million pixels is allowed, and would be all that a run does."""
+"""Few cases get the true limit: decoding 50 million pixels is allowed, but would take all of a run's time."""
 WORDS = (
     b"\xff\xd8\xff", b"\xff\xc0\x00\x11\x08", b"\xff\xc2", b"\xff\xda", b"\xff\xd9", b"\xff\xe1",
     b"Exif\0\0", b"II*\0",
@@ -31,7 +31,7 @@ WORDS = (
 
 
 class Target:
-    longest = 4096
+    max_bytes = 4096
 
     def __init__(self, folder: Path) -> None:
         pass
@@ -46,7 +46,7 @@ class Target:
             "deep": colour.astype(np.uint16) * 257,
             "pixel": colour[:1, :1],
         }
-        ways: list[tuple[str, list[int]]] = [
+        formats: list[tuple[str, list[int]]] = [
             (".jpg", []),
             (".jpg", [cv2.IMWRITE_JPEG_PROGRESSIVE, 1, cv2.IMWRITE_JPEG_RST_INTERVAL, 1]),
             (".png", []),
@@ -59,11 +59,11 @@ class Target:
             (".tiff", [cv2.IMWRITE_TIFF_COMPRESSION, 8]),
         ]
         made = []
-        for suffix, flags in ways:
+        for suffix, flags in formats:
             for picture in pictures.values():
                 try:
                     ok, data = cv2.imencode(suffix, picture, flags)
-                except cv2.error:  # not every kind holds every picture
+                except cv2.error:  # not every format can store every picture
                     continue
                 if ok:
                     made.append(data.tobytes())
@@ -74,8 +74,8 @@ class Target:
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
         if data.startswith(b"\x89PNG") and rng.random() < 0.7:
-            return _png(data, rng)
-        return any_bytes(data, rng, WORDS)
+            return _mutate_png(data, rng)
+        return mutate_bytes(data, rng, WORDS)
 
     def run(self, data: bytes) -> None:
         rare = zlib.crc32(data) % 512 == 0
@@ -85,8 +85,8 @@ class Target:
             mosaic(image, 32)
 
 
-def _png(data: bytes, rng: Random) -> bytes:
-    """Chunks changed, with checksums that fit: a wrong checksum ends every decoder's interest."""
+def _mutate_png(data: bytes, rng: Random) -> bytes:
+    """Change chunks and correct their checksums: decoders stop at a wrong checksum."""
     chunks, at = [], 8
     while at + 12 <= len(data):
         (length,) = struct.unpack_from(">I", data, at)
@@ -98,11 +98,11 @@ def _png(data: bytes, rng: Random) -> bytes:
     kind, body = chunks[index]
     if kind == b"IDAT" and rng.random() < 0.7:
         try:
-            body = zlib.compress(number(zlib.decompress(body), rng))
+            body = zlib.compress(mutate_number(zlib.decompress(body), rng))
         except zlib.error:
-            body = number(body, rng)
+            body = mutate_number(body, rng)
     else:
-        body = number(body, rng) if rng.random() < 0.8 else any_bytes(body, rng, WORDS)
+        body = mutate_number(body, rng) if rng.random() < 0.8 else mutate_bytes(body, rng, WORDS)
     if rng.random() < 0.1:
         kind = rng.choice((b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"acTL", b"fcTL", b"IDAT", b"IEND"))
     chunks[index : index + 1] = [(kind, body)] * rng.choice((1, 1, 1, 1, 2, 0))

@@ -1,4 +1,4 @@
-"""Questions: typed words or JSON, through the whole asker, over a memory that holds something."""
+"""Fuzz questions: typed text or JSON, through the whole asker, over a memory with content."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 
 from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.query.schema import parse_query
-from tools.fuzzing.mutate import any_bytes, json_tree
-from tools.fuzzing.small import Small
+from tools.fuzzing.mutate import mutate_bytes, mutate_json
+from tools.fuzzing.small import SmallService
 
 PHOTO = base64.b64encode(cv2.imencode(".png", np.zeros((3, 4, 3), np.uint8))[1].tobytes()).decode()
 WORDS = (
@@ -33,10 +33,10 @@ TYPED = tuple(
 
 
 class Target:
-    longest = 4096
+    max_bytes = 4096
 
     def __init__(self, folder: Path) -> None:
-        self._service = Small(folder)
+        self._service = SmallService(folder)
 
     def seeds(self) -> list[bytes]:
         box = {"box": [0.1, 0.1, 0.9, 0.9], "t": 3}
@@ -54,11 +54,12 @@ class Target:
             "time --activity 'bag' --product milk",
             "time --object nothing.jpg",
         ]
-        return [json.dumps(one).encode() for one in questions] + [line.encode() for line in lines]
+        texts = [*(json.dumps(question) for question in questions), *lines]
+        return [text.encode() for text in texts]
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
-        changed = json_tree(data, rng, WORDS) if data.startswith(b"{") and rng.random() < 0.8 else None
-        return changed if changed is not None else any_bytes(data, rng, TYPED)
+        changed = mutate_json(data, rng, WORDS) if data.startswith(b"{") and rng.random() < 0.8 else None
+        return changed if changed is not None else mutate_bytes(data, rng, TYPED)
 
     def run(self, data: bytes) -> None:
         try:

@@ -1,7 +1,7 @@
-"""State files: payloads under checksums that fit, loaded, shown, asked, fed on and saved.
+"""Fuzz state files with correct checksums: they are loaded, displayed, asked, continued and saved.
 
-A case is a snapshot, with its own checksum or without one, which is then put before it; or JOURNAL and the
-records of a journal, each behind its length, which then go on from a sound snapshot.
+A case is a snapshot, with its own checksum or without one, which is then added; or JOURNAL and the records of
+a journal, each after its length, which then continue a valid snapshot.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import decode
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.status import make_status
-from tools.fuzzing.mutate import any_bytes, json_header, json_tree, safetensors
-from tools.fuzzing.small import Small
+from tools.fuzzing.mutate import encode_safetensors, mutate_bytes, mutate_json, mutate_safetensors_header
+from tools.fuzzing.small import SmallService
 
 WORDS = (
     "dtype", "shape", "data_offsets", "F16", "F32", "F64", "I64", "I32", "I8", "U8", "BOOL", "BF16",
@@ -41,17 +41,17 @@ JOURNAL = b"JOURNAL:"
 
 
 class Target:
-    longest = 8192
+    max_bytes = 8192
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "state"
         self._folder.mkdir(exist_ok=True)
-        self._service = Small(folder)
-        self._empty = Small(folder, frames=0)
+        self._service = SmallService(folder)
+        self._empty = SmallService(folder, frames=0)
         header = self._service.header.model_copy(update={"network": self._service.manifest.network})
         self._before = Snapshot(header, self._service.version)
-        self._sound, self._name = b"", ""
-        self._journal()
+        self._valid_snapshot, self._name = b"", ""
+        self._make_journal_case()
         self._question = parse_query('{"type": "object", "activity": "scan"}')
 
     def seeds(self) -> list[bytes]:
@@ -61,19 +61,19 @@ class Target:
                 folder.save(service.snapshot())
             data = (self._folder / FILE).read_bytes()
             made += [data[40:], data]
-        return [*made, self._journal()]
+        return [*made, self._make_journal_case()]
 
-    def _journal(self) -> bytes:
-        """The case of a journal as a run writes it, which goes on from the sound snapshot."""
+    def _make_journal_case(self) -> bytes:
+        """Make the case of a journal as a run writes it, which continues the valid snapshot."""
         steps: list[Step] = []
-        version = self._fed_on(self._before.version, steps)
+        version = self._ingest_more(self._before.version, steps)
         with StateFolder(self._folder) as folder:
             folder.save(self._before)
             snapshot = Snapshot(self._before.header, version)
             folder.append(steps, lambda: snapshot, within=0.0)
         names = {file.name: file.read_bytes() for file in self._folder.iterdir()}
-        self._sound = names[FILE]
-        self._name = journal_name(decode(self._sound, Seal()).header.id)
+        self._valid_snapshot = names[FILE]
+        self._name = journal_name(decode(self._valid_snapshot, Seal()).header.id)
         data, at, records = names[self._name], 8, JOURNAL
         while at < len(data):
             stop = at + 20 + int.from_bytes(data[at : at + 4], "little")
@@ -87,36 +87,36 @@ class Target:
         kind = rng.random()
         changed = None
         if kind < 0.4:
-            changed = json_header(data, rng, WORDS)
+            changed = mutate_safetensors_header(data, rng, WORDS)
         elif kind < 0.8:
-            changed = _inner(data, rng)
-        return changed if changed is not None else any_bytes(data, rng, [word.encode() for word in WORDS])
+            changed = _mutate_header(data, rng)
+        return changed if changed is not None else mutate_bytes(data, rng, [word.encode() for word in WORDS])
 
     def run(self, data: bytes) -> None:
         for file in self._folder.iterdir():
             file.unlink()
         if data.startswith(JOURNAL):
-            (self._folder / self._name).write_bytes(_chained(data[len(JOURNAL) :]))
-            data = self._sound
+            (self._folder / self._name).write_bytes(_encode_journal(data[len(JOURNAL) :]))
+            data = self._valid_snapshot
         elif not data.startswith(MAGIC):
             data = MAGIC + hashlib.sha256(MAGIC + data).digest() + data
         (self._folder / FILE).write_bytes(data)
         network = self._service.manifest.network
         snapshot = load_snapshot(self._folder, network)
         assert snapshot is not None
-        # What was loaded is shown, asked, fed on and saved, as `run` would.
+        # Display, ask, continue and save what was loaded, as `run` would.
         snapshot.header.resume_at()
         json.dumps(make_status(snapshot, self._folder).as_json(), allow_nan=False)
-        answer = self._service.ask_of(self._question, snapshot.version)
+        answer = self._service.ask_version(self._question, snapshot.version)
         json.dumps(answer.model_dump(mode="json"), allow_nan=False)
-        if (snapshot.version.last_tick or 0) < MAX_TICK - 100:  # else its stream is at an end
-            fed = self._fed_on(snapshot.version, [])
+        if (snapshot.version.last_tick or 0) < MAX_TICK - 100:  # otherwise its stream is at its end
+            continued = self._ingest_more(snapshot.version, [])
             with StateFolder(self._folder) as folder:
-                folder.save(Snapshot(snapshot.header, fed))
+                folder.save(Snapshot(snapshot.header, continued))
             assert load_snapshot(self._folder, network) is not None
 
-    def _fed_on(self, version: Version, steps: list[Step]) -> Version:
-        """After four more frames, one of which at least ends a clip; their steps go to `steps`."""
+    def _ingest_more(self, version: Version, steps: list[Step]) -> Version:
+        """Ingest four more frames, which end at least one clip; add their steps to `steps`."""
         network, reader = self._service.manifest.network, self._service.asker._reader
         backbone = self._service.asker._objects._backbone  # type: ignore[attr-defined]
         ingest = Ingest(network, backbone, make_sampler("fifo", reader), version, on_step=steps.append)
@@ -127,8 +127,8 @@ class Target:
             ingest.close()
 
 
-def _chained(records: bytes) -> bytes:
-    """A journal's bytes: each record with the checksum that makes it count."""
+def _encode_journal(records: bytes) -> bytes:
+    """Return a journal's bytes: each record with its correct checksum."""
     data, total, at = bytearray(JOURNAL_MAGIC), first_checksum(), 0
     while at + 4 <= len(records):
         stop = at + 4 + int.from_bytes(records[at : at + 4], "little")
@@ -139,13 +139,13 @@ def _chained(records: bytes) -> bytes:
     return bytes(data)
 
 
-def _inner(data: bytes, rng: Random) -> bytes | None:
-    """The JSON of our own header, inside the metadata of the file's, changed and both lengths put right."""
+def _mutate_header(data: bytes, rng: Random) -> bytes | None:
+    """Change the JSON of our own header, inside the file's metadata, and correct both lengths."""
     size = int.from_bytes(data[:8], "little")
     try:
         outer = json.loads(data[8 : 8 + size])
-        inner = json_tree(outer["__metadata__"]["header"].encode(), rng, HEADER)
+        inner = mutate_json(outer["__metadata__"]["header"].encode(), rng, HEADER)
         outer["__metadata__"]["header"] = (inner or b"").decode()
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
-    return safetensors(outer, data[8 + size :])
+    return encode_safetensors(outer, data[8 + size :])

@@ -1,4 +1,4 @@
-"""Video files: opened, every sampled frame read, and a picture asked for by its time."""
+"""Fuzz video files: open them and read their sampled frames."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import av
 import numpy as np
 
 from edge_runtime.sources.video import VideoFile
-from tools.fuzzing.mutate import any_bytes
+from tools.fuzzing.mutate import mutate_bytes
 
 FRAMES = 60
 WORDS = (
@@ -29,7 +29,7 @@ WORDS = (
 
 
 class Target:
-    longest = 16_384
+    max_bytes = 16_384
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "case.video"
@@ -49,7 +49,7 @@ class Target:
             ("yuv4mpegpipe", "rawvideo", {}),
             ("mpjpeg", "mjpeg", {}),
         ]
-        made = [_video(kind, codec, options) for kind, codec, options in kinds]
+        made = [_encode_video(kind, codec, options) for kind, codec, options in kinds]
         made += [
             b"#EXTM3U\n#EXT-X-TARGETDURATION:1\n#EXTINF:1,\ncase.video\n#EXT-X-ENDLIST\n",
             b"ffconcat version 1.0\nfile case.video\nduration 1\n",
@@ -58,7 +58,7 @@ class Target:
         return made
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
-        return any_bytes(data, rng, WORDS)
+        return mutate_bytes(data, rng, WORDS)
 
     def run(self, data: bytes) -> None:
         self._file.write_bytes(data)
@@ -70,7 +70,7 @@ class Target:
                 last = frame.t
 
 
-def _video(kind: str, codec: str, options: dict[str, str]) -> bytes:
+def _encode_video(kind: str, codec: str, options: dict[str, str]) -> bytes:
     file = io.BytesIO()
     rng = np.random.default_rng(0)
     with av.open(file, "w", format=kind, options=options) as container:

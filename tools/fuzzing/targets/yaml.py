@@ -1,4 +1,4 @@
-"""Configurations: any text to settings, with an environment that must never be repeated."""
+"""Fuzz configurations: any text to settings, with a secret in the environment that no error may repeat."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from edge_runtime.config.paths import configs
 from edge_runtime.config.schema import Config
 from edge_runtime.config.yaml_loader import read_settings
 from engines.errors import LvmError
-from tools.fuzzing.mutate import any_bytes
+from tools.fuzzing.mutate import mutate_bytes
 
 SECRET = "s3cret-value"
 WORDS = tuple(
@@ -40,7 +40,7 @@ WORDS = tuple(
 
 
 class Target:
-    longest = 4096
+    max_bytes = 4096
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "case.yaml"
@@ -57,7 +57,7 @@ class Target:
         ]
 
     def mutate(self, data: bytes, rng: Random) -> bytes | None:
-        return any_bytes(data, rng, WORDS)
+        return mutate_bytes(data, rng, WORDS)
 
     def run(self, data: bytes) -> None:
         self._file.write_bytes(data)

@@ -13,15 +13,15 @@ from tools.fakes.http_camera import HttpServer
 from tools.fakes.rtsp_camera import RtspServer
 
 SIZES = ((160, 96), (120, 128))
-"""As many pixels: the newest 32 pictures are kept, so memory follows a camera's size, which a soak would take
-for growth (4.4 MB more at 320 x 192)."""
+"""Two sizes of equally many pixels. A camera's newest 32 pictures are retained, so a larger picture would
+look like growth in a soak (4.4 MB more at 320 x 192)."""
 
 
-class Cameras:
-    """`demo` is a file without end and never fails, `steady` is a camera that never does."""
+class SoakCameras:
+    """The four cameras; `demo` (an endless file) and `steady` (a camera) never get a fault."""
 
     def __init__(self, speed: float, ports: Sequence[int] = (0, 0, 0)) -> None:
-        """`ports` of an earlier run: a memory belongs to the address that it was made of."""
+        """Take the `ports` of an earlier run, because a memory belongs to its camera's address."""
         self._stack = contextlib.ExitStack()
         self.rtsp = RtspServer(ports[0])
         self.rtsp.__enter__()
@@ -39,7 +39,7 @@ class Cameras:
         self.rtsp.__exit__()
 
     def start_rtsp(self) -> None:
-        """On the same port, as after a power cut."""
+        """Start the server again on the same port, as after a power cut."""
         self.rtsp = RtspServer(self.rtsp.port, size=self.rtsp.size)
         self.rtsp.__enter__()
 
@@ -47,7 +47,7 @@ class Cameras:
         self.rtsp.size = SIZES[1] if self.rtsp.size == SIZES[0] else SIZES[0]
         self.rtsp.fps = 15.0 if self.rtsp.fps == 25.0 else 25.0
 
-    def __enter__(self) -> Cameras:
+    def __enter__(self) -> SoakCameras:
         return self
 
     def __exit__(
@@ -61,7 +61,7 @@ _POST = b"POST /api/v1/query HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n"
 _FORGET = _POST.replace(b"query", b"forget").replace(
     b"\r\n\r\n", b"\r\nContent-Type: application/json\r\n\r\n"
 )
-_RUBBISH = (
+_GARBAGE = (
     b"\x00\xff" * 500,
     b"GET / HTTP/1.1\r\n" + b"x: " + b"y" * 200_000 + b"\r\n\r\n",
     _POST % 50 + b"{",
@@ -72,13 +72,13 @@ _RUBBISH = (
 )
 
 
-def rubbish(port: int, stop: threading.Event, seed: int) -> int:
-    """Clients that break the rules, one after the other until `stop`; how many there were."""
+def send_garbage(port: int, stop: threading.Event, seed: int) -> int:
+    """Run clients that break the protocol, one after the other until `stop`; return how many there were."""
     rng, count = random.Random(seed), 0
     while not stop.wait(0.05):
-        with contextlib.suppress(OSError):  # it may well hang up on us
+        with contextlib.suppress(OSError):  # the server may close the connection first
             with socket.create_connection(("127.0.0.1", port), timeout=2) as client:
-                client.sendall(rng.choice([*_RUBBISH, rng.randbytes(rng.randint(1, 5000))]))
+                client.sendall(rng.choice([*_GARBAGE, rng.randbytes(rng.randint(1, 5000))]))
                 if rng.random() < 0.7:
                     client.settimeout(0.5)
                     client.recv(65536)

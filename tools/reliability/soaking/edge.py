@@ -1,6 +1,6 @@
-"""The real `lvm-edge` with one thing more: its engines fail for as long as a file is there.
+"""Run the real `lvm-edge` with engines that fail while the file named by SOAK_ENGINE_FAULT exists.
 
-The file is named by SOAK_ENGINE_FAULT. Nothing else is changed. It ends with the process that started it.
+Nothing else is changed. The process ends together with the one that started it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from engines.spec import Array, Feeds
 _PR_SET_PDEATHSIG = 1
 
 
-def engines_that_fail(flag: Path) -> None:
-    """Every engine call raises what a backend might, while `flag` exists."""
+def patch_engines(flag: Path) -> None:
+    """Make every engine call raise an error as a backend might, while `flag` exists."""
     real = OnnxRuntimeEngine._run
 
     def run(self: OnnxRuntimeEngine, feeds: Feeds) -> dict[str, Array]:
@@ -31,5 +31,5 @@ def engines_that_fail(flag: Path) -> None:
 
 if __name__ == "__main__":
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    engines_that_fail(Path(os.environ["SOAK_ENGINE_FAULT"]))
+    patch_engines(Path(os.environ["SOAK_ENGINE_FAULT"]))
     run_process()

@@ -1,4 +1,4 @@
-"""The `lvm-edge run` of a soak: started, asked, measured, killed, started again."""
+"""Start, ask, measure, kill and restart the `lvm-edge run` of a soak."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 ROOT = Path(__file__).resolve().parents[3]
 TIMEOUT_S = 10.0
-LOG_MAX_MB, LOG_KEPT = 0.05, 2
-PATIENCE_S = 120.0
+LOG_MAX_MB, LOG_FILES = 0.05, 2
+TIMEOUT_ANSWER_S = 120.0
 
 
-class Edge:
-    """One real process at a time, on the same folders and port. `start` belongs to the main thread."""
+class EdgeProcess:
+    """One real process at a time, on the same folders and port. Call `start` from the main thread only."""
 
     def __init__(self, folder: Path, sources: Mapping[str, str]) -> None:
         self.folder, self.sources = folder, dict(sources)
@@ -35,12 +35,12 @@ class Edge:
         self.fault = folder / "engines-fail"
         self.port = _free_port()
         self.lives = 0
-        self.said: collections.deque[str] = collections.deque(maxlen=200)
+        self.output: collections.deque[str] = collections.deque(maxlen=200)
         self._process: subprocess.Popen[str] | None = None
-        self.meant_to_end = True
-        """Whether it is known that there is no process now."""
+        self.stopping = True
+        """Whether the process is meant to be down now."""
 
-    # -- its life ------------------------------------------------------------------------------------------
+    # -- start and stop ------------------------------------------------------------------------------------
 
     def write_config(self) -> None:
         cameras = "".join(f"  {name}: {{source: {json.dumps(s)}}}\n" for name, s in self.sources.items())
@@ -50,11 +50,11 @@ class Edge:
             f"state: {{directory: {json.dumps(str(self.states))}}}\n"
             f"http: {{listen: '127.0.0.1:{self.port}'}}\n"
             f"logs: {{file: {json.dumps(str(self.logs / 'edge.log'))}, level: info, "
-            f"max_mb: {LOG_MAX_MB}, kept: {LOG_KEPT}}}\ncameras:\n{cameras}"
+            f"max_mb: {LOG_MAX_MB}, kept: {LOG_FILES}}}\ncameras:\n{cameras}"
         )
 
     def start(self) -> float:
-        """Start it; seconds until it answers. Raises RuntimeError where it does not."""
+        """Start it and return the seconds until it answers. Raises RuntimeError if it does not."""
         self.fault.unlink(missing_ok=True)
         self.write_config()
         command = [
@@ -67,14 +67,14 @@ class Edge:
         ]
         env = os.environ | {"PYTHONPATH": str(ROOT), "SOAK_ENGINE_FAULT": str(self.fault)}
         began = time.monotonic()
-        # A pipe that is read all the time: a file would be part of the disk that is full.
+        # A pipe, because a file would be on the full disk.
         self._process = subprocess.Popen(
             command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT, text=True, errors="replace",
         )  # fmt: skip
         threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
         self.lives += 1
-        while time.monotonic() - began < PATIENCE_S:
+        while time.monotonic() - began < TIMEOUT_ANSWER_S:
             if self._process.poll() is not None:
                 break
             try:
@@ -82,14 +82,14 @@ class Edge:
             except (OSError, http.client.HTTPException):
                 time.sleep(0.05)
                 continue
-            self.meant_to_end = False
+            self.stopping = False
             return time.monotonic() - began
-        raise RuntimeError(f"lvm-edge does not answer: {' '.join(list(self.said)[-3:])}")
+        raise RuntimeError(f"lvm-edge does not answer: {' '.join(list(self.output)[-3:])}")
 
     def _listen(self, process: subprocess.Popen[str]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
-            self.said.append(line.rstrip())
+            self.output.append(line.rstrip())
 
     @property
     def pid(self) -> int:
@@ -100,25 +100,25 @@ class Edge:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
-    def send(self, number: signal.Signals) -> None:
+    def send_signal(self, number: signal.Signals) -> None:
         assert self._process is not None
         self._process.send_signal(number)
 
-    def end(self, number: signal.Signals) -> tuple[int, float]:
-        """Exit status and the seconds that it took."""
+    def stop(self, number: signal.Signals) -> tuple[int, float]:
+        """End it by this signal; return the exit status and the seconds that it took."""
         assert self._process is not None
-        self.meant_to_end = True
+        self.stopping = True
         began = time.monotonic()
         self._process.send_signal(number)
-        status = self._process.wait(PATIENCE_S)
+        status = self._process.wait(TIMEOUT_ANSWER_S)
         return status, time.monotonic() - began
 
-    def room(self, there: bool) -> None:
-        """Whether its files may grow: what a full disk looks like to it."""
-        most = resource.RLIM_INFINITY
-        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (most if there else 1, most))
+    def allow_file_growth(self, allowed: bool) -> None:
+        """Set whether its files may grow; if not, the process sees a full disk."""
+        unlimited = resource.RLIM_INFINITY
+        resource.prlimit(self.pid, resource.RLIMIT_FSIZE, (unlimited if allowed else 1, unlimited))
 
-    # -- asking --------------------------------------------------------------------------------------------
+    # -- requests ------------------------------------------------------------------------------------------
 
     def request(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)
@@ -130,20 +130,23 @@ class Edge:
             connection.close()
 
     def cameras(self) -> dict[str, dict[str, Any]]:
-        """Status of each camera, by name."""
+        """Return the status of each camera, by name."""
         status, body = self.request("GET", "/api/v1/cameras")
         if status != 200:
             raise OSError(f"/api/v1/cameras gave {status}: {body[:200]!r}")
-        return {one["camera"]: one for one in json.loads(body)["cameras"]}
+        return {camera["camera"]: camera for camera in json.loads(body)["cameras"]}
 
-    # -- measuring -----------------------------------------------------------------------------------------
+    # -- measurements --------------------------------------------------------------------------------------
 
-    def measured(self) -> dict[str, int]:
-        """Resident bytes, what malloc and Python gave out, threads and descriptors; bytes of the largest
-        state and of the log."""
+    def measure(self) -> dict[str, int]:
+        """Return the process's use of memory, threads, descriptors and disk.
+
+        `resident` bytes, `heap` bytes that malloc gave out, Python's `blocks`, `threads`, `descriptors`, and
+        the bytes of the largest `state` and of the `log`.
+        """
         process = psutil.Process(self.pid)
         with process.oneshot():
-            found = {
+            measured = {
                 "resident": process.memory_info().rss,
                 "threads": process.num_threads(),
                 "descriptors": process.num_fds(),
@@ -151,21 +154,21 @@ class Edge:
         status, body = self.request("GET", "/metrics")
         if status != 200:
             raise OSError(f"/metrics gave {status}: {body[:200]!r}")
-        told = {family.name: family.samples for family in text_string_to_metric_families(body.decode())}
-        heaps = {one.labels["state"]: one.value for one in told["lvm_heap_bytes"]}
-        found["heap"] = round(heaps.get("used", 0))  # musl's malloc does not tell
-        found["blocks"] = round(told["lvm_python_blocks"][0].value)
-        states = [_bytes(self.states / name) for name in self.sources]
-        return found | {"state": max(states), "log": _bytes(self.logs)}
+        metrics = {family.name: family.samples for family in text_string_to_metric_families(body.decode())}
+        heaps = {sample.labels["state"]: sample.value for sample in metrics["lvm_heap_bytes"]}
+        measured["heap"] = round(heaps.get("used", 0))  # musl's malloc has no such figure
+        measured["blocks"] = round(metrics["lvm_python_blocks"][0].value)
+        states = [_folder_bytes(self.states / name) for name in self.sources]
+        return measured | {"state": max(states), "log": _folder_bytes(self.logs)}
 
 
-def _bytes(folder: Path) -> int:
+def _folder_bytes(folder: Path) -> int:
     total = 0
     for file in folder.glob("*"):
         try:
             total += file.stat().st_size
         except FileNotFoundError:
-            continue  # a new snapshot is put in place right now
+            continue  # a new snapshot is replacing it right now
     return total
 
 

@@ -1,4 +1,4 @@
-"""The fixed questions of a soak, over HTTP, and whether what comes back is an answer."""
+"""Ask the fixed questions of a soak over HTTP, and check that the replies are answers."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from pydantic import ValidationError
 
 from edge_runtime.query.answers import Answer
 from edge_runtime.sources.demo import parse_demo
-from tools.reliability.soaking.process import Edge
+from tools.reliability.soaking.process import EdgeProcess
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question, how long it took, and what is wrong with the answer."""
+class AskedQuestion:
+    """A question, how long its answer took, and the problem with the answer, if any."""
 
     kind: str
     camera: str
     seconds: float
-    wrong: str | None
+    problem: str | None
 
 
 class Questions:
-    """Each kind in turn, to each camera in turn; the same ones from the first second to the last."""
+    """The same questions from the first second to the last: each kind in turn, for each camera in turn."""
 
     def __init__(self, cameras: list[str], demo: str) -> None:
         photo = base64.b64encode(parse_demo(demo).make_world().encode_photo(0, side_px=128)).decode()
@@ -39,21 +39,23 @@ class Questions:
         self._all = [kind | {"camera": camera} for camera in cameras for kind in kinds]
         self._next = 0
 
-    def ask(self, edge: Edge, faulty: bool) -> Asked:
-        """The next one; `faulty`: while the engines fail, a sentence that says so is right."""
+    def ask_next(self, edge: EdgeProcess, engines_fail: bool) -> AskedQuestion:
+        """Ask the next question. While `engines_fail`, an error message counts as a right answer."""
         question = self._all[self._next % len(self._all)]
         self._next += 1
         began = time.monotonic()
         try:
             status, body = edge.request("POST", "/api/v1/query", json.dumps(question).encode())
-            wrong = _wrong(str(question["type"]), status, body, faulty)
+            problem = find_problem(str(question["type"]), status, body, engines_fail)
         except (OSError, http.client.HTTPException) as error:
-            wrong = f"no answer: {error or type(error).__name__}"
-        return Asked(str(question["type"]), str(question["camera"]), time.monotonic() - began, wrong)
+            problem = f"no answer: {error or type(error).__name__}"
+        return AskedQuestion(
+            str(question["type"]), str(question["camera"]), time.monotonic() - began, problem
+        )
 
 
-def _wrong(kind: str, status: int, body: bytes, faulty: bool) -> str | None:
-    if faulty and status == 422 and "error" in json.loads(body):
+def find_problem(kind: str, status: int, body: bytes, engines_fail: bool) -> str | None:
+    if engines_fail and status == 422 and "error" in json.loads(body):
         return None
     if status != 200:
         return f"status {status}: {body[:200].decode(errors='replace')}"

@@ -1,4 +1,4 @@
-"""What a soak has noted, as JSON lines in its folder: there a broken-off one goes on."""
+"""The record of a soak, as JSON lines in its folder; a soak that was stopped continues from it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 Row = dict[str, Any]
 
 
-class Record:
+class SoakRecord:
     """`samples`, `events` and `objections`, each in a file of that name."""
 
     KINDS = ("samples", "events", "objections")
@@ -22,8 +22,8 @@ class Record:
         self._rows = {kind: _read(file) for kind, file in self._files.items()}
         self._lock = threading.Lock()
 
-    def note(self, kind: str, row: Mapping[str, Any]) -> None:
-        """Append one; a torn last line is left out when it is read again."""
+    def append(self, kind: str, row: Mapping[str, Any]) -> None:
+        """Append a row; a torn last line is dropped when the file is read again."""
         with self._lock, self._files[kind].open("a") as file:
             self._rows[kind].append(dict(row))
             file.write(json.dumps(row) + "\n")
@@ -34,7 +34,7 @@ class Record:
 
     @property
     def until(self) -> float:
-        """Seconds of soak that were noted so far."""
+        """Seconds of soak on record."""
         return max((row["t"] for kind in self.KINDS for row in self.rows(kind)), default=0.0)
 
 

@@ -1,4 +1,4 @@
-"""One HTML file that tells a soak: plots as inline SVG, faults as marks, objections. No script, no net."""
+"""Write the report of a soak as one HTML file: plots as inline SVG, faults as marks, and objections."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def write_report(
     objections: Sequence[Row],
     result: dict[str, Any],
 ) -> None:
-    """The whole of it, from what the soak has noted."""
+    """Write the report from the record of the soak."""
     plots = [
         ("Resident memory, MB", [("", _series(samples, lambda row: row["resident"] / 1e6))]),
         ("File descriptors and threads", [
@@ -55,11 +55,12 @@ def write_report(
     )
     verdict = "<p class=good>The oracle has no objection.</p>"
     if result["objections"]:
-        said = "".join(f"<li>{html.escape(one)}" for one in result["objections"])
-        verdict = f"<p class=bad>The oracle objects:</p><ul>{said}</ul>"
-    told = {key: value for key, value in result.items() if key != "objections"}
+        items = "".join(f"<li>{html.escape(objection)}" for objection in result["objections"])
+        verdict = f"<p class=bad>The oracle objects:</p><ul>{items}</ul>"
     facts = "".join(
-        f"<tr><th>{html.escape(key)}<td>{html.escape(json.dumps(value))}" for key, value in told.items()
+        f"<tr><th>{html.escape(key)}<td>{html.escape(json.dumps(value))}"
+        for key, value in result.items()
+        if key != "objections"
     )
     path.write_text(
         f"<!doctype html><meta charset=utf-8><title>lvm-edge soak</title><style>{_STYLE}</style>"
@@ -75,7 +76,7 @@ def _series(samples: Sequence[Row], value: Callable[[Row], float]) -> list[tuple
 
 
 def _rates(samples: Sequence[Row], names: Sequence[str]) -> list[Line]:
-    """Frames a second over the last samples of one life."""
+    """Return frames a second over the last samples of one life."""
     lines: list[Line] = []
     for name in names:
         points = []

@@ -1,4 +1,4 @@
-"""What a soak does and what it allows: `tools/reliability/soak.yaml` as objects."""
+"""The schedule of a soak and its bounds: `tools/reliability/soak.yaml` as objects."""
 
 from __future__ import annotations
 
@@ -28,24 +28,26 @@ Kind = Literal[
 ]
 
 
-class Planned(StrictModel):
-    """A fault and how long it is left on; 0 for those that happen in a moment."""
+class PlannedFault(StrictModel):
+    """A fault and how long it lasts; 0 for faults without a duration."""
 
     fault: Kind
     lasts_s: float = Field(default=0.0, ge=0, le=3600)
 
 
-class Bounds(StrictModel):
-    """What the oracle objects to. Growth is judged over each life of the process, beyond noise; seconds are
-    those of an idle machine, and multiplied by how much slower it was
-    (`tools/reliability/machine_load.py`)."""
+class SoakBounds(StrictModel):
+    """Limits beyond which the oracle objects.
+
+    Growth is evaluated over each life of the process, beyond noise. Seconds hold on an idle machine and are
+    multiplied by the machine's slowdown (`tools/reliability/machine_load.py`).
+    """
 
     back_s: float = Field(default=2.0, description="from a source's return to its next picture")
-    remembered_s: float = Field(default=3.0, description="to its next remembered frame: one a second come")
-    lost_frames: int = Field(default=1, description="of a camera by a kill; by a restart none")
+    remembered_s: float = Field(default=3.0, description="to its next ingested frame; one a second comes")
+    lost_frames: int = Field(default=1, description="of a camera by a kill; a restart may lose none")
     stop_s: float = Field(default=2.0, description="from SIGTERM to the end of the process")
     start_s: float = Field(default=30.0, description="from its start to an answer")
-    saved_s: float = Field(default=70.0, description="from room on the disk to a saved memory")
+    saved_s: float = Field(default=70.0, description="from free space on the disk to a saved memory")
     quiet_s: float = Field(default=4.0, description="longest wait for a frame of a camera without a fault")
     resident_mb: float = 500.0
     threads: int = Field(default=75, description="40 of them are the web server's, when garbage comes")
@@ -58,16 +60,16 @@ class Bounds(StrictModel):
 
 
 class Schedule(StrictModel):
-    """`cycle` is gone through again and again, `last` once before the end."""
+    """The faults of `cycle` are injected again and again, those of `last` once before the end."""
 
     version: Literal[1] = 1
-    warm_s: float = Field(default=30.0, ge=0, description="without faults at first")
+    warm_s: float = Field(default=30.0, ge=0, description="at the start without faults")
     peace_s: float = Field(default=5.0, ge=0, description="between a recovery and the next fault")
-    cycle: tuple[Planned, ...] = Field(min_length=1)
-    last: tuple[Planned, ...] = ()
-    bounds: Bounds = Bounds()
+    cycle: tuple[PlannedFault, ...] = Field(min_length=1)
+    last: tuple[PlannedFault, ...] = ()
+    bounds: SoakBounds = SoakBounds()
 
 
 def load_schedule(path: Path) -> Schedule:
-    """Raises LvmError with file, line and the first thing that is wrong."""
+    """Read the schedule. Raises LvmError with file, line and the first problem."""
     return read_settings(path, Schedule)

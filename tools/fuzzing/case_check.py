@@ -1,4 +1,4 @@
-"""What a case may do: end cleanly, or be refused in one sentence with exit status 2 or 4."""
+"""Check a case: it may end cleanly, or be refused in one sentence with exit status 2 or 4."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ Run = Callable[[bytes], None]
 
 WALL_S = 10.0
 MEMORY_BYTES = 1 << 30
-LONGEST_SENTENCE = 1500
+MAX_MESSAGE_LENGTH = 1500
 ROOT = Path(__file__).parents[2]
-OURS = tuple(str(ROOT / room) for room in ("edge_runtime", "engines", "export"))
+OURS = tuple(str(ROOT / package) for package in ("edge_runtime", "engines", "export"))
 
 
-def judge(run: Run, data: bytes) -> tuple[str, str] | None:
-    """None where `run` took `data` well; else a signature, equal for equal bugs, and the whole story."""
+def find_problem(run: Run, data: bytes) -> tuple[str, str] | None:
+    """Return None if `run` handled `data`; else a signature, equal for equal bugs, and a description."""
     try:
         run(data)
     except LvmError as error:
-        return _sentence(error)
+        return _check_message(error)
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
         at = next((frame for frame in reversed(frames) if frame.filename.startswith(OURS)), frames[-1])
@@ -31,12 +31,12 @@ def judge(run: Run, data: bytes) -> tuple[str, str] | None:
     return None
 
 
-def _sentence(error: LvmError) -> tuple[str, str] | None:
-    said = str(error)
+def _check_message(error: LvmError) -> tuple[str, str] | None:
+    message = str(error)
     wrong = (
-        "is empty" if not said
-        else "is more than one line, or has control characters" if not said.isprintable()
-        else "is longer than a person reads" if len(said) > LONGEST_SENTENCE
+        "is empty" if not message
+        else "is more than one line, or has control characters" if not message.isprintable()
+        else "is longer than a person reads" if len(message) > MAX_MESSAGE_LENGTH
         else "has no exit status for wrong input" if error.exit_status not in (2, 4)
         else None
     )  # fmt: skip
@@ -44,6 +44,6 @@ def _sentence(error: LvmError) -> tuple[str, str] | None:
         return None
     frames = traceback.extract_tb(error.__traceback__)
     place = f"{Path(frames[-1].filename).name}:{frames[-1].name}"
-    return f"sentence {wrong}, from {place}", f"{said[:4000]!r}\n" + "".join(
+    return f"sentence {wrong}, from {place}", f"{message[:4000]!r}\n" + "".join(
         traceback.format_exception(error)
     )

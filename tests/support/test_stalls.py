@@ -1,4 +1,4 @@
-"""A failure while the process stood still is tried again; any other one is a failure."""
+"""A failure during a stall of the process is tried again; any other failure is final."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.held_up import ATTEMPTS, Metronome, unless_held_up
+from tests.support.stalls import ATTEMPTS, Metronome, retry_if_stalled
 
 pytest_plugins = ["pytester"]
 
 
 def stand_still():
-    """This process gets no processor for a while, as on a virtual machine that is held up."""
+    """Stop this process for a while, as on a virtual machine without a processor."""
     script = (
         "import os, signal, sys, time; p = int(sys.argv[1]); os.kill(p, signal.SIGSTOP); time.sleep(.4); "
     )
@@ -29,11 +29,11 @@ def test_a_pause_of_the_process_is_seen_and_its_end_forgets_it():
     metronome, began = Metronome(), time.monotonic()
     time.sleep(0.05)
     stand_still()
-    assert metronome.longest(began) > 0.3
-    assert metronome.longest(time.monotonic()) < 0.3
+    assert metronome.longest_stall(began) > 0.3
+    assert metronome.longest_stall(time.monotonic()) < 0.3
 
 
-def test_what_failed_while_held_up_is_run_again():
+def test_what_failed_during_a_stall_is_run_again():
     runs = []
 
     def fails_first():
@@ -43,35 +43,35 @@ def test_what_failed_while_held_up_is_run_again():
             raise AssertionError("late")
 
     with pytest.warns(UserWarning, match="fails is run again: 0.* without a processor .*late"):
-        unless_held_up(fails_first, "fails")
+        retry_if_stalled(fails_first, "fails")
     assert runs == [7, 7]
 
 
 def test_a_test_is_run_again_with_fixtures_that_are_made_anew(pytester):
-    pytester.makeconftest("from tests.support.held_up import protocol as pytest_runtest_protocol")
+    pytester.makeconftest("from tests.support.stalls import protocol as pytest_runtest_protocol")
     pytester.makepyfile(
         """
         import pytest
-        from tests.support.held_up import timed
-        from tests.support.test_held_up import stand_still
-        rooms = []
+        from tests.support.stalls import timed
+        from tests.support.test_stalls import stand_still
+        folders = []
 
         @pytest.fixture
-        def room(tmp_path):
-            rooms.append(tmp_path)
+        def folder(tmp_path):
+            folders.append(tmp_path)
             yield tmp_path
             (tmp_path / "left").unlink()
 
         @timed
-        def test_late_at_first(room):
-            (room / "left").write_text("")
-            if len(rooms) == 1:
+        def test_late_at_first(folder):
+            (folder / "left").write_text("")
+            if len(folders) == 1:
                 stand_still()
                 raise AssertionError("late")
 
         @timed
-        def test_wrong(room):
-            (room / "left").write_text("")
+        def test_wrong(folder):
+            (folder / "left").write_text("")
             assert False, "wrong"
         """
     )
@@ -90,13 +90,13 @@ def test_it_is_not_run_for_ever():
         pytest.fail("late again")
 
     with pytest.warns(UserWarning), pytest.raises(pytest.fail.Exception, match="late again"):
-        unless_held_up(always, "always")
+        retry_if_stalled(always, "always")
     assert len(runs) == ATTEMPTS
 
 
 def test_what_fails_by_itself_fails_at_once(monkeypatch):
     runs = []
-    monkeypatch.setattr("tests.support.held_up.METRONOME.longest", lambda since: 0.0)
+    monkeypatch.setattr("tests.support.stalls.METRONOME.longest_stall", lambda since: 0.0)
     with pytest.raises(pytest.fail.Exception, match="wrong"):
-        unless_held_up(lambda: runs.append(1) or pytest.fail("wrong"), "wrong")
+        retry_if_stalled(lambda: runs.append(1) or pytest.fail("wrong"), "wrong")
     assert runs == [1]
