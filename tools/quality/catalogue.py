@@ -5,7 +5,7 @@
 DIR has one sub-folder of photos for each product. The products that the bundle's manifest names as held out
 are handled at known times of long streams, among the others. Then the memory is asked when that was and what
 was done, with one photo that the streams do not show, and with three. Baselines on the same frames: chance,
-colour histograms, and the raw features of the bundle's backbone. See docs/catalogue.md.
+colour histograms, and the raw features of the bundle's backbone. See docs/products.md.
 
 With --train-products DIR2 the others come from DIR2, and every product of DIR is asked about. With --results
 FILE each stream is noted as soon as it is done, and a run that was stopped continues from there.

@@ -226,7 +226,7 @@ def test_without_its_package_it_says_how_to_get_it(monkeypatch):
     monkeypatch.delitem(sys.modules, "edge_runtime.interfaces.mqtt.connection", raising=False)
     import edge_runtime.interfaces.mqtt
 
-    monkeypatch.delattr(edge_runtime.interfaces.mqtt, "wire", raising=False)
+    monkeypatch.delattr(edge_runtime.interfaces.mqtt, "connection", raising=False)
     with pytest.raises(Unavailable, match=r'MQTT needs the package aiomqtt: pip install "lvm-edge\[mqtt\]"'):
         MqttClient(None, MqttSettings())
 
