@@ -3,8 +3,8 @@
 The reader has no question "what is being done now". But for each activity it says whether it was seen in a
 window (`presence`, trained with windows in which it was not), and which remembered tokens are the evidence.
 The times of those tokens are the time of the activity. Two activities with the same evidence are one
-occurrence, named after the likelier one. docs/activities.md has the figures.
 occurrence, named after the likelier one. docs/lab/activities.md has the figures.
+
 Letters: n tokens, C classes.
 """
 
