@@ -54,7 +54,7 @@ class Truth:
 def make_truth(t: float, stage: Stage, facings: tuple[Prop, ...], face: Callable[[int, int], Face]) -> Truth:
     """Return the visible products at `t`, the active ones first; `face(instance, view)` draws one."""
     mirror, flat = stage.view.mirror, View(stage.view.mirror)
-    baskets = [flat.box(act.basket) for act in stage.acts if act.basket]
+    passing = [flat.box(act.passing) for act in stage.acts if act.passing]
     near = [flat.box(_opaque_core(act)) for act in stage.acts if act.pose.near]
     tracks = []
     for number, act in enumerate(stage.acts):
@@ -63,12 +63,12 @@ def make_truth(t: float, stage: Stage, facings: tuple[Prop, ...], face: Callable
         covers += [flat.box(_opaque_core(later)) for later in stage.acts[number + 1 :] if later.pose.near]
         pose, drawn = act.pose, face(act.event.instance, act.picture)
         whole = face_outline(drawn, pose.centre, pose.side, pose.angle, mirror)
-        if box := _visible_box(whole, covers + baskets, stage.view):
+        if box := _visible_box(whole, covers + passing, stage.view):
             tracks.append(Track(act.event.instance, box, True, act.event.activity))
     held = [track.box for track in tracks]
     for prop in stage.parked + facings:
         whole = face_outline(face(prop.instance, prop.picture), prop.centre, prop.side, 0.0, mirror)
-        box = _visible_box(whole, near + baskets, stage.view)
+        box = _visible_box(whole, near + passing, stage.view)
         if box and all(_overlap_area(box, other) < _MAX_HIDDEN * area(box) for other in held):
             tracks.append(Track(prop.instance, box, False))
     return Truth(t, to_tick(t), tuple(tracks))

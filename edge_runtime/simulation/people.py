@@ -18,7 +18,7 @@ _ARM_MARGIN = 0.3
 """Arms are drawn longer by this length, for cameras that see more than the room."""
 FLOOR = 1.4
 """Height in the room below every camera's view."""
-GARMENT: Rgb = (27, 26, 34)
+DARK_COAT: Rgb = (27, 26, 34)
 GARMENT_REACH = 0.62
 """Half the width of a coat's flap, in sides of the product under it."""
 
@@ -28,13 +28,26 @@ class Person(NamedTuple):
 
     skin: Rgb
     sleeve: Rgb
+    coat: Rgb = DARK_COAT
+    """Of the coat under which the person conceals something."""
 
 
-def make_person(seed: int, t: float, hands: int) -> Person:
-    """Return the person with pair of hands `hands` (a clerk: 100 + hands) at `t`: people come and go."""
+def make_person(seed: int, t: float, hands: int, wardrobe: float) -> Person:
+    """Return the person with pair of hands `hands` (a clerk: 100 + hands) at `t`: people come and go.
+
+    `wardrobe` is the share of people in clothes of any colour.
+    """
     key = (seed, Use.PEOPLE, hands, math.floor(t / _CUSTOMER_S))
     skin = _SKINS[mix(*key, 0) % len(_SKINS)]
+    if unit(*key, 4) < wardrobe:
+        sleeve, coat = any_colour(*key, 5), any_colour(*key, 6)
+        return Person(skin, sleeve, sleeve if unit(*key, 7) < 0.6 else coat)
     return Person(skin, rgb(360.0 * unit(*key, 1), 0.35 + 0.4 * unit(*key, 2), 0.5 + 0.4 * unit(*key, 3)))
+
+
+def any_colour(*key: int) -> Rgb:
+    """Return a colour of clothes: every brightness from black to white is as likely."""
+    return rgb(360.0 * unit(*key, 0), 0.8 * unit(*key, 1), 0.08 + 0.88 * unit(*key, 2))
 
 
 def draw_arm(canvas: Canvas, hand: Hand, person: Person) -> None:
@@ -80,13 +93,15 @@ class Walker(NamedTuple):
     person: Person
 
 
-def make_walkers(seed: int, t: float, count: int, *, from_left: bool = False) -> list[Walker]:
+def make_walkers(
+    seed: int, t: float, count: int, *, wardrobe: float = 0.0, from_left: bool = False
+) -> list[Walker]:
     """Return the people behind the counter at `t`: they come in at one side, stay a while and leave again."""
-    walkers = [walker for number in range(count) if (walker := _walker(seed, t, number))]
+    walkers = [walker for number in range(count) if (walker := _walker(seed, t, number, wardrobe))]
     return [walker._replace(x=1.0 - walker.x) for walker in walkers] if from_left else walkers
 
 
-def _walker(seed: int, t: float, number: int) -> Walker | None:
+def _walker(seed: int, t: float, number: int, wardrobe: float) -> Walker | None:
     period = 19.0 + 7.0 * number
     turn, part = divmod(t / period + unit(seed, Use.PEOPLE, 50, number), 1.0)
     key = (seed, Use.PEOPLE, 51, number, int(turn))
@@ -94,10 +109,10 @@ def _walker(seed: int, t: float, number: int) -> Walker | None:
         return None
     deep = 0.56 + 0.3 * unit(*key, 1)
     x = _ENTRY_X - (_ENTRY_X - deep) * min(1.0, 2.4 * min(part, 1.0 - part))
-    person = Person(
-        _SKINS[mix(*key, 2) % len(_SKINS)], rgb(360.0 * unit(*key, 3), 0.5, 0.4 + 0.4 * unit(*key, 4))
-    )
-    return Walker(x, person)
+    skin = _SKINS[mix(*key, 2) % len(_SKINS)]
+    if unit(*key, 5) < wardrobe:
+        return Walker(x, Person(skin, any_colour(*key, 6)))
+    return Walker(x, Person(skin, rgb(360.0 * unit(*key, 3), 0.5, 0.4 + 0.4 * unit(*key, 4))))
 
 
 def draw_walker(canvas: Canvas, walker: Walker) -> None:
@@ -119,20 +134,28 @@ def draw_walker(canvas: Canvas, walker: Walker) -> None:
     canvas.ellipse((x, 0.145), 0.030, 0.036, skin)
 
 
-def draw_garment(canvas: Canvas, centre: Point, side: float, top: float) -> None:
-    """Draw a dark coat's flap over everything under height `top`, and the side of the body that wears it."""
+def draw_garment(canvas: Canvas, centre: Point, side: float, top: float, colour: Rgb) -> None:
+    """Draw a coat's flap over everything under height `top`, and the side of the body that wears it."""
     x, wide = centre[0], GARMENT_REACH * side
-    edge, body = blend(GARMENT, (255, 255, 255), 0.16), blend(GARMENT, (255, 255, 255), 0.06)
+    edge, body = blend(colour, (255, 255, 255), 0.16), blend(colour, (255, 255, 255), 0.06)
     canvas.polygon(
         [(x + 0.5 * wide, 0.80), (x + 1.6 * wide, 0.74), (x + 3.4 * wide, FLOOR), (x, FLOOR)], body
     )
     canvas.polygon(
-        [(x - wide, top), (x + wide, top), (x + 1.7 * wide, FLOOR), (x - 1.1 * wide, FLOOR)], GARMENT
+        [(x - wide, top), (x + wide, top), (x + 1.7 * wide, FLOOR), (x - 1.1 * wide, FLOOR)], colour
     )
     canvas.line((x - wide, top + 0.01), (x - 1.1 * wide, FLOOR), 0.006, edge)
     canvas.line((x - 0.1 * wide, top + 0.05), (x + 0.2 * wide, FLOOR), 0.004, edge)
     for step in (0.07, 0.15):
         canvas.ellipse((x - 0.75 * wide, top + step), 0.006, 0.006, (150, 150, 158))
+
+
+def draw_passing_coat(canvas: Canvas, box: Box, colour: Rgb) -> None:
+    """Draw the side of somebody in a coat who passes in front of the camera."""
+    x1, y1, x2, _ = box
+    canvas.polygon([(x1, y1 + 0.05), (x1 + 0.25 * (x2 - x1), y1), (x2, y1), (x2, FLOOR), (x1, FLOOR)], colour)
+    seam = blend(colour, (255, 255, 255) if sum(colour) < 384 else (0, 0, 0), 0.16)
+    canvas.line((x1 + 0.6 * (x2 - x1), y1 + 0.02), (x1 + 0.55 * (x2 - x1), FLOOR), 0.005, seam)
 
 
 def draw_basket(canvas: Canvas, box: Box, colour: Rgb) -> None:

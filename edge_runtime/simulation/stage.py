@@ -11,13 +11,15 @@ from edge_runtime.simulation.closeup import CLOSEUPS, CloseupShot
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.layout import Layout
 from edge_runtime.simulation.motion import MOTIONS, Moment, Pose
-from edge_runtime.simulation.people import FLOOR, GARMENT_REACH
+from edge_runtime.simulation.people import FLOOR, GARMENT_REACH, any_colour
 from edge_runtime.simulation.product_images import Rgb, rgb
 from edge_runtime.simulation.rng import Use, between, mix, smooth, unit, wave
 from edge_runtime.simulation.schedule import Event, Schedule
 from edge_runtime.simulation.space import Box, Point, View
 
 _PARKED_S = 47.0
+_COATS_PASSING = 0.25
+"""Share of honest events in which a coat passes, where everybody wears any colour."""
 _ADVERT_S = 5.0
 _CLOSEUP_SHIFT = (0.0, -0.27, 0.27)
 """Distance of each pair of hands' close-ups from the middle."""
@@ -27,16 +29,17 @@ _CLOSEUP_SHIFT = (0.0, -0.27, 0.27)
 class Act:
     """An event at one moment; `picture` is the number of the product's face.
 
-    `covers` are boxes of the room that hide products (bag front, coat); `basket` is the box of a basket that
-    is carried past in front of everything.
+    `covers` are boxes of the room that hide products (bag front, coat); `passing` is the box of a basket, or
+    of somebody's coat, that passes in front of everything.
     """
 
     event: Event
     pose: Pose
     picture: int = 0
     covers: tuple[Box, ...] = ()
-    basket: Box | None = None
-    basket_colour: Rgb = (0, 0, 0)
+    passing: Box | None = None
+    passing_colour: Rgb = (0, 0, 0)
+    passing_coat: bool = False
 
 
 @dataclass(frozen=True)
@@ -128,11 +131,12 @@ class Director:
         part = (t - event.start) / (event.end - event.start)
         pose, picture = self._make_pose(event, t, key), self._event_picture(event.instance, *key)
         covers = self._make_covers(pose)
-        if unit(*key, 2) >= self._config.occlusion:
+        coat = unit(*key, 8) < _COATS_PASSING * self._config.wardrobe and not pose.garment
+        if unit(*key, 2) >= self._config.occlusion and not coat:
             return Act(event, pose, picture, covers)
-        colour = rgb(360.0 * unit(*key, 3), 0.45, 0.6)
-        basket = _place_basket(pose, part, between(0.25, 0.6, *key, 4), unit(*key, 5))
-        return Act(event, pose, picture, covers, basket, colour)
+        colour = any_colour(*key, 9) if coat else rgb(360.0 * unit(*key, 3), 0.45, 0.6)
+        passing = _place_passing(pose, part, between(0.25, 0.6, *key, 4), unit(*key, 5))
+        return Act(event, pose, picture, covers, passing, colour, coat)
 
     def _make_pose(self, event: Event, t: float, key: tuple[int, ...]) -> Pose:
         """Return the pose over the counter, or near the camera."""
@@ -165,8 +169,8 @@ class Director:
         return ()
 
 
-def _place_basket(pose: Pose, part: float, cover: float, when: float) -> Box | None:
-    """Return a basket that hides the lower share `cover` of the product for about a third of the event."""
+def _place_passing(pose: Pose, part: float, cover: float, when: float) -> Box | None:
+    """Return the box of what passes, and hides the lower share `cover` of the product for about a third of the event."""
     begun = (part - 0.15 - 0.35 * when) / 0.35
     if not 0.0 < begun < 1.0:
         return None

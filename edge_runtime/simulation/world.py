@@ -25,6 +25,7 @@ from edge_runtime.simulation.people import (
     draw_basket,
     draw_fingers,
     draw_garment,
+    draw_passing_coat,
     draw_walker,
     make_person,
     make_walkers,
@@ -169,13 +170,16 @@ class World:
                 0.75 * (self._layout.advert[3] - self._layout.advert[1]) / ASPECT,
             )
         from_left = self._layout.shelf_right
-        for walker in make_walkers(self.config.seed, t, self.config.walkers, from_left=from_left):
+        config = self.config
+        for walker in make_walkers(
+            config.seed, t, config.walkers, wardrobe=config.wardrobe, from_left=from_left
+        ):
             draw_walker(canvas, walker)
         for prop in stage.parked:
             canvas.face(self._face(prop.instance, prop.picture), prop.centre, prop.side)
 
     def _draw_acts(self, canvas: Canvas, stage: Stage, t: float, hide_active: bool) -> None:
-        """Draw the acts: those near the camera over the others, baskets over everything."""
+        """Draw the acts: those near the camera over the others, what passes over everything."""
         for act in stage.acts:
             if act.pose.weight is not None:
                 draw_display(canvas, self._layout, act.pose.weight, self.config.cue_strength)
@@ -183,8 +187,9 @@ class World:
             acts = [act for act in stage.acts if act.pose.near is near]
             self._draw_layer(canvas, acts, t, hide_active)
         for act in stage.acts:
-            if act.basket:
-                draw_basket(canvas, act.basket, act.basket_colour)
+            if act.passing:
+                draw = draw_passing_coat if act.passing_coat else draw_basket
+                draw(canvas, act.passing, act.passing_colour)
 
     def _draw_layer(self, canvas: Canvas, acts: list[Act], t: float, hide_active: bool) -> None:
         """Draw arms, products over them, then garments and fingers over the products."""
@@ -193,7 +198,8 @@ class World:
         for act in acts:
             self._draw_product(canvas, act, hide_active)
             if act.pose.garment:
-                draw_garment(canvas, act.pose.centre, act.pose.side, act.pose.hidden_below)
+                coat = self._make_person(act.event.hands, t).coat
+                draw_garment(canvas, act.pose.centre, act.pose.side, act.pose.hidden_below, coat)
             self._draw_hands(canvas, act, t, draw_fingers)
 
     def _draw_product(self, canvas: Canvas, act: Act, hidden: bool) -> None:
@@ -210,7 +216,10 @@ class World:
     def _draw_hands(self, canvas: Canvas, act: Act, t: float, draw: _HandDrawing) -> None:
         for hand in act.pose.hands:
             number = act.event.hands + (_CLERK_HANDS if hand.clerk else 0)
-            draw(canvas, hand, make_person(self.config.seed, t, number))
+            draw(canvas, hand, self._make_person(number, t))
+
+    def _make_person(self, hands: int, t: float) -> Person:
+        return make_person(self.config.seed, t, hands, self.config.wardrobe)
 
 
 def _apply_lens(lens: Lens, image: NDArray[np.uint8]) -> NDArray[np.uint8]:

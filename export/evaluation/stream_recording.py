@@ -5,13 +5,13 @@ Letters: F frames, d width of a token, B bins.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ingest.pipeline import Images, Ingest, batch_size
+from edge_runtime.ingest.pipeline import Image, Images, Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_pool import Engines
@@ -47,39 +47,53 @@ class _TokenRecorder(Engine):
 
 
 @dataclass
-class _WorldFrames:
-    """Frames of a world, in the batches of the runtime, and their colour histograms."""
+class _Batches:
+    """Frames in the batches of the runtime, with their times and colour histograms."""
 
-    world: World
-    size: int
+    frames: Iterable[tuple[float, Image]]
     clip_frames: int
-    times: NDArray[np.float64]
+    times: list[float] = field(default_factory=list)
     histograms: list[Real] = field(default_factory=list)
 
-    def batches(self) -> Iterator[tuple[Images, list[float]]]:
+    def __iter__(self) -> Iterator[tuple[Images, list[float]]]:
         """Yield pictures (B, S, S, 3) with their times, split where the runtime splits them."""
-        start = 0
-        while start < len(self.times):
-            stop = min(start + batch_size(start % self.clip_frames, self.clip_frames), len(self.times))
-            times = [float(t) for t in self.times[start:stop]]
-            images = np.stack([self.world.frame(t, (self.size, self.size)) for t in times])
-            self.histograms += [make_cell_histograms(image) for image in images]
-            yield images, times
-            start = stop
+        batch: list[Image] = []
+        for t, image in self.frames:
+            self.times.append(t)
+            self.histograms.append(make_cell_histograms(image))
+            batch.append(image)
+            done = len(self.times) - len(batch)
+            if len(batch) == batch_size(done % self.clip_frames, self.clip_frames):
+                yield np.stack(batch), self.times[done:]
+                batch = []
+        if batch:
+            yield np.stack(batch), self.times[-len(batch) :]
 
 
-def record_stream(
-    engines: Engines, world: World, seconds: float, *, sampler: str = "neural"
+def record_frames(
+    engines: Engines, frames: Iterable[tuple[float, Image]], *, sampler: str = "neural"
 ) -> RecordedStream:
-    """Ingest the first `seconds` of `world` at the bundle's rate, as `lvm-edge run` does."""
+    """Ingest `frames`, times in seconds and pictures (S, S, 3) of the bundle's size, as a run does."""
     network = engines.bundle.manifest.network
-    times = np.arange(round(seconds * network.sample_fps)) / network.sample_fps
-    film = _WorldFrames(world, network.image_size, network.clip_frames, times)
+    batches = _Batches(frames, network.clip_frames)
     backbone = _TokenRecorder(engines.backbone)
     ingest = Ingest(network, backbone, make_sampler(sampler, engines.sampler), empty_version(network))
     try:
-        for _ in ingest.stream(film.batches()):
+        for _ in ingest.stream(batches):
             pass
     finally:
         ingest.close()
-    return RecordedStream(ingest.version, times, np.concatenate(backbone.features), np.stack(film.histograms))
+    return RecordedStream(
+        ingest.version,
+        np.array(batches.times),
+        np.concatenate(backbone.features),
+        np.stack(batches.histograms),
+    )
+
+
+def record_stream(engines: Engines, world: World, seconds: float) -> RecordedStream:
+    """Ingest the first `seconds` of `world` at the bundle's rate."""
+    network = engines.bundle.manifest.network
+    times = np.arange(round(seconds * network.sample_fps)) / network.sample_fps
+    size = (network.image_size, network.image_size)
+    return record_frames(engines, ((float(t), world.frame(float(t), size)) for t in times))

@@ -70,6 +70,9 @@ class Data(Part):
     """Knobs of all worlds that differ from their level's, as `{zipf: 1.0, missing_boxes: 0.2}`: those of
     `python -m export.data world --knob` (`edge_runtime/simulation/config.py`). `missing_boxes` and
     `label_noise` degrade the annotations of training videos, never those of validation."""
+    varied: dict[str, tuple[Knob, ...]] = Field(default_factory=dict, exclude_if=lambda knobs: not knobs)
+    """Knobs of which each world draws one value, as `{cue_strength: [0, 0.6, 1], wardrobe: [0, 1]}`; values that
+    stand twice are drawn twice as often."""
     train_videos: int = Field(default=48, ge=1)
     validation_videos: int = Field(default=8, ge=1)
     minutes: Positive = 30.0
@@ -104,6 +107,16 @@ class Data(Part):
             raise ValueError("closeup is data.closeup in a recipe; set that")
         configs = [_check_knobs(level, knobs) for level in info.data.get("levels", ())]
         return {name: getattr(configs[0], name) for name in sorted(knobs)} if configs else knobs
+
+    @field_validator("varied")
+    @classmethod
+    def _check_varied(cls, varied: dict[str, tuple[Knob, ...]], info: ValidationInfo) -> Any:
+        for name, values in varied.items():
+            if not values or name in info.data.get("knobs", ()):
+                raise ValueError(f"{name} must have values to draw from, and not be in data.knobs too")
+            for value in values:
+                [_check_knobs(level, {name: value}) for level in info.data.get("levels", ())]
+        return varied
 
     def for_validation(self) -> Data:
         """Return the data of validation: without the knobs that degrade annotations."""

@@ -55,7 +55,11 @@ def make_training_world(data: Data, seed: int) -> World:
     real = data.products is not None and unit(*key, 1) < data.product_worlds
     behind = data.backgrounds if unit(*key, 2) < data.background_worlds else None
     closeup = data.closeup if real else data.closeup / 3
-    config = make_world_config(level, {**data.knobs, "closeup": closeup}, seed)
+    drawn = {
+        name: values[mix(*key, 4, number) % len(values)]
+        for number, (name, values) in enumerate(sorted(data.varied.items()))
+    }
+    config = make_world_config(level, {**data.knobs, **drawn, "closeup": closeup}, seed)
     if unit(*key, 3) < data.crowded:
         config = config.model_copy(update={"concurrent": min(3, config.activities)})
     if not real or data.products is None:
