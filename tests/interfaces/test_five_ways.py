@@ -111,8 +111,8 @@ def send_question(
     return request.param, question, comparable(answer.model_dump(mode="json"))
 
 
-def test_http(run: Run, asked: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
-    _, question, answer = asked
+def test_http(run: Run, send_question: tuple[str, dict[str, Any], dict[str, Any]]) -> None:
+    _, question, answer = send_question
     response = httpx.post(f"{run.address}/api/v1/query", json=question, timeout=30)
     assert response.status_code == 200 and comparable(response.json()) == answer
 
@@ -150,7 +150,7 @@ def test_mqtt(
     kind, question, answer = send_question
     with Subscriber(broker.port) as ear:
         topic = f"lvm/query/response/{kind}"
-        ear.say("lvm/query/request", json.dumps({"id": kind, **question}))
+        ear.publish("lvm/query/request", json.dumps({"id": kind, **question}))
         wait_until(lambda: ear.all(topic), "the answer")
         message = json.loads(ear.all(topic)[0])
     assert comparable({key: value for key, value in message.items() if key in answer}) == answer
