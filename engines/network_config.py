@@ -102,6 +102,20 @@ class NetworkConfig(Strict):
         exclude_if=lambda queue: queue == QueueConfig(),
         description="text and region memory, where they are in the context",
     )
+    appearance: int = Field(
+        default=0,
+        ge=0,
+        exclude_if=lambda width: not width,
+        description="numbers of a token that say how its cell looks, by a fixed projection of a trunk with "
+        "public weights; the other numbers are learned on top of it. 0: the whole backbone is learned",
+    )
+    even_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=CELLS,
+        exclude_if=lambda count: not count,
+        description="tokens of each frame that are candidates by place and time, however usual they are",
+    )
     likeness: bool = Field(
         default=False,
         exclude_if=lambda likeness: not likeness,
@@ -125,11 +139,21 @@ class NetworkConfig(Strict):
         clip_tokens = self.clip_frames * CELLS
         if self.clip_candidates > clip_tokens:
             raise ValueError(f"clip_candidates must be at most {clip_tokens}, got {self.clip_candidates}")
+        if self.even_tokens * self.clip_frames > self.clip_candidates:
+            raise ValueError(
+                f"even_tokens must be at most {self.clip_candidates // self.clip_frames} with these "
+                f"clip_candidates, got {self.even_tokens}"
+            )
         if self.recency_tokens > clip_tokens:
             raise ValueError(f"recency_tokens must be at most {clip_tokens}, got {self.recency_tokens}")
         if self.reader_candidates > self.reader_tokens:
             raise ValueError(
                 f"reader_candidates must be at most {self.reader_tokens}, got {self.reader_candidates}"
+            )
+        if self.appearance and (self.backbone == "conv" or self.appearance >= self.d_backbone):
+            raise ValueError(
+                "appearance needs a timm backbone and must be less than d_backbone, got "
+                f"{self.appearance} of {self.d_backbone} with {self.backbone}"
             )
         if self.d_model % self.heads:
             raise ValueError(f"d_model must be a multiple of heads={self.heads}, got {self.d_model}")

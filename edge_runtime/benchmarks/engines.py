@@ -111,7 +111,7 @@ def _make_bench(bundle: Bundle, backend: str, threads: int | None) -> _EngineBen
     ingest = Ingest(
         network, engines.backbone, make_sampler("neural", engines.sampler), empty_version(network)
     )
-    objects = ObjectEncoder(engines.backbone, network.image_size, frame_at=None, catalogue=None)
+    objects = ObjectEncoder(engines.backbone, network, frame_at=None, catalogue=None)
     return _EngineBench(engines, ingest, Asker(bundle.manifest, engines.reader, objects))
 
 

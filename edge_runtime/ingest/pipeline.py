@@ -193,7 +193,7 @@ class Ingest:
         clip, novelty = version.clip(), version.clip_novelty()
         candidates = None
         if background is not None and self.sampler.prefilters:
-            candidates = select_novel(novelty, self.network.clip_candidates)
+            candidates = select_novel(version.clip_ranks(self.network), self.network.clip_candidates)
             clip, novelty = clip.take(candidates), novelty[candidates]
         memory_novelty = np.zeros(memory.slots, np.float32)
         if background is not None:

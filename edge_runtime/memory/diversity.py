@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import GRID
+from edge_runtime.memory.familiarity import is_strange_clip
 from edge_runtime.memory.recurrent_state import Arrays
 from edge_runtime.memory.samplers import Novelty, Sampler, SamplerOutput
 from edge_runtime.memory.token_memory import Cells, Flags, Scores, Ticks, TokenMemory, Tokens
@@ -55,6 +56,9 @@ def score_clip(
     anyway.
     """
     output = sampler.run(memory, clip, novelty, state)
+    if sampler.scores_relevance and is_strange_clip(output.outputs):
+        # The sampler never saw such pictures. What differs in time and place stays instead.
+        output = replace(output, scores=np.ones_like(output.scores))
     return mark_redundant(output, sampler, network, memory, clip, oldest_tick=oldest_tick)
 
 

@@ -1,6 +1,6 @@
 """The recurrent state: arrays that a version hands on from clip to clip beside memory and background.
 
-Two parts, each there only where the network has it:
+Three parts, each there only where the network has it:
 
 - Queues (text and region memory of TinyMem, first in, first out): per clip the activities it showed, in
   words, and its region tokens. Of L entries the reader gets l, s clips apart. Text comes without a captioner
@@ -9,6 +9,9 @@ Two parts, each there only where the network has it:
 - The state of the sampler's state-space layers (S5). The graph is fed it and returns the next one. It is a
   fading sum over all candidates ever scored, each added once. Nothing can be taken out of a sum, so
   forgetting anything empties it; some clips fill it again.
+
+- Strangeness: how far the newest clips are from what the bundle was trained on, where the sampler's graph
+  says so (`edge_runtime.memory.familiarity`): the running mean, and the number of clips in it.
 
 The network configuration alone says which arrays there are, with their bounds (`state_specs`), and which of
 them the sampler's graph adds with each clip (`clip_output_specs`). A snapshot saves the former, a journal the
@@ -40,6 +43,11 @@ _QUEUE_OUTPUTS = {_TEXT: "text", _REGION: "region"}
 """Array of the state -> its entry in a journal."""
 SSM_STATE, NEXT_STATE = "sampler_state", "next_state"
 """Input and output of the sampler's graph; the input's name is also that in the state."""
+STRANGENESS = "strangeness"
+"""Output of the sampler's graph, and its name in the state."""
+_STRANGENESS_LIMIT = 1e12
+_STRANGENESS_RATE = np.float32(0.5)
+"""Share of the newest clip in the running mean: a camera that was turned is strange after a clip or two."""
 _SSM_LIMIT = 1e6
 """Inputs are normalised and the layers stable: a thousandth of that has never been seen."""
 
@@ -62,7 +70,7 @@ class ArraySpec:
 
 def state_specs(network: NetworkConfig) -> dict[str, ArraySpec]:
     """Return the arrays of the state of this network, the same before and after any clip."""
-    return _queue_specs(network) | _ssm_specs(network)
+    return _queue_specs(network) | _ssm_specs(network) | _strangeness_specs(network, (2,))
 
 
 def clip_output_specs(network: NetworkConfig) -> dict[str, ArraySpec]:
@@ -73,7 +81,7 @@ def clip_output_specs(network: NetworkConfig) -> dict[str, ArraySpec]:
         for name, output in _QUEUE_OUTPUTS.items()
         if name in queues
     }
-    return entries | _ssm_specs(network)
+    return entries | _ssm_specs(network) | _strangeness_specs(network, (1,))
 
 
 def _queue_specs(network: NetworkConfig) -> dict[str, ArraySpec]:
@@ -95,6 +103,10 @@ def _ssm_specs(network: NetworkConfig) -> dict[str, ArraySpec]:
     """Return the state (D, d, S) of an s5 sampler, nothing for others."""
     is_s5 = network.sampler == "s5"
     return {SSM_STATE: ArraySpec(np.float32, network.sampler_state, _SSM_LIMIT)} if is_s5 else {}
+
+
+def _strangeness_specs(network: NetworkConfig, shape: tuple[int, ...]) -> dict[str, ArraySpec]:
+    return {STRANGENESS: ArraySpec(np.float32, shape, _STRANGENESS_LIMIT)} if network.appearance else {}
 
 
 def check_specs(owner: str, arrays: Arrays, specs: Mapping[str, ArraySpec]) -> None:
@@ -133,6 +145,11 @@ def to_clip_outputs(outputs: Arrays, network: NetworkConfig) -> Arrays:
         if not np.all(np.abs(state) <= _SSM_LIMIT):
             raise ValueError(f"{NEXT_STATE} is NaN, Inf or beyond {_SSM_LIMIT:g}; the state is unchanged")
         clip_outputs[SSM_STATE] = state
+    if network.appearance:
+        strangeness = outputs.get(STRANGENESS, np.zeros(1, np.float32))  # zeros: the graph was not run
+        if not np.all(np.abs(strangeness) <= _STRANGENESS_LIMIT):
+            raise ValueError(f"{STRANGENESS} is NaN, Inf or beyond {_STRANGENESS_LIMIT:g}")
+        clip_outputs[STRANGENESS] = np.asarray(strangeness, np.float32)
     return clip_outputs
 
 
@@ -169,6 +186,12 @@ def update_state(
     for name, array in state.items():
         if name == SSM_STATE:
             after[name] = _frozen(clip_outputs[name].copy())
+        elif name == STRANGENESS:
+            mean, clips = array
+            rate = _STRANGENESS_RATE if clips else np.float32(1)
+            after[name] = _frozen(
+                np.array([mean + rate * (clip_outputs[name][0] - mean), min(clips + 1, 1e6)], np.float32)
+            )
         elif name in newest:
             entry = np.asarray(newest[name], array.dtype)[None]
             after[name] = _frozen(np.concatenate([array[1:], entry]))
@@ -181,6 +204,8 @@ def forget_ticks(state: Arrays, first: int, last: int) -> Arrays:
     Their queue entries become zero; the sampler's state is emptied in any case.
     """
     after = dict(state)
+    if STRANGENESS in after:
+        after[STRANGENESS] = _frozen(np.zeros_like(after[STRANGENESS]))
     if SSM_STATE in after:
         after[SSM_STATE] = _frozen(np.zeros_like(after[SSM_STATE]))
     if _SPAN in after:

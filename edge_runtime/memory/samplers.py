@@ -21,7 +21,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.memory.recurrent_state import Arrays
+from edge_runtime.memory.recurrent_state import STRANGENESS, Arrays
 from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
 from edge_runtime.memory.version import select_novel
 from engines.errors import LvmError
@@ -96,9 +96,11 @@ def make_sampler(name: str, engine: Engine) -> Sampler:
 
 
 def make_score_sampler(name: str, score: ScoreFunction, engine: Engine, *, prefilters: bool) -> Sampler:
-    """Return a sampler with the scores of `score`; the bundle's graph runs beside it where queues need it."""
-    queues = engine is not None and any(spec.name == "clip_activity" for spec in engine.outputs)
-    return Sampler(name, score, prefilters, _GraphBeside(score, _Graph(engine)) if queues else None)
+    """Return a sampler with the scores of `score`; the bundle's graph runs beside it where the state needs
+    its other outputs."""
+    outputs = () if engine is None else tuple(spec.name for spec in engine.outputs)
+    beside = "clip_activity" in outputs or STRANGENESS in outputs
+    return Sampler(name, score, prefilters, _GraphBeside(score, _Graph(engine)) if beside else None)
 
 
 class _Graph:

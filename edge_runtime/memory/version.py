@@ -61,6 +61,10 @@ class Version:
             residual = background.frame_residual(np.stack(self.pending))
         return background.standardise(residual.ravel(), cells)
 
+    def clip_ranks(self, network: NetworkConfig) -> NDArray[np.float32]:
+        """Return the order in which tokens of `clip()` are candidates: the highest first. (f * 49)"""
+        return rank_candidates(self.clip_novelty(), self.clip(), network)
+
     def clip_background(self) -> Background | None:
         """Return the background that the running clip is compared with.
 
@@ -193,7 +197,7 @@ def prune_tokens(version: Version, network: NetworkConfig) -> Version:
     learned = version.background is not None and version.background.cell_means is not None
     if not learned or len(version.pending) * CELLS <= count:
         return version
-    novelty = version.clip_novelty()
+    novelty = version.clip_ranks(network)
     lost = np.ones((len(version.pending), CELLS), np.bool_)
     lost.flat[np.argsort(-novelty, kind="stable")[:count]] = False
     lost[:: learning_stride(network.clip_frames)] = False
@@ -210,6 +214,21 @@ def clip_tokens(frames: Features, ticks: Sequence[int]) -> Tokens:
     tick = np.repeat(np.asarray(ticks, np.int64), p)
     cell = np.tile(np.arange(CELLS, dtype=np.int32), f)
     return Tokens(frames.reshape(f * p, d), tick, cell)
+
+
+def rank_candidates(
+    novelty: NDArray[np.float32], tokens: Tokens, network: NetworkConfig
+) -> NDArray[np.float32]:
+    """Return the rank of each token as a candidate: its novelty (k,), but above all others for `even_tokens`
+    of each frame. (k,)
+
+    These take turns, so every cell of a still picture is a candidate once in ten frames.
+    """
+    if not network.even_tokens:
+        return novelty
+    # 10 and 49 have no common divisor: of each frame so many cells as asked, spread over the picture.
+    even = (10 * tokens.cell + 3 * tokens.tick) % CELLS < network.even_tokens
+    return np.where(even, np.float32(2), novelty)
 
 
 def select_novel(novelty: NDArray[np.float32], count: int) -> NDArray[np.intp]:

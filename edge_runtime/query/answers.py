@@ -87,7 +87,9 @@ class Answer(_Part):
     """`answer` is the sentence for a person; everything else is for programs.
 
     `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
-    `trained: false`: the bundle's weights were only initialised, the answer means nothing.
+    `familiar: false`: the camera shows nothing like what the bundle was trained on; activities are withheld,
+    and photos are matched by looks alone. `trained: false`: the bundle's weights were only initialised, the
+    answer means nothing.
     """
 
     type: Literal["activity", "object", "time"]
@@ -101,6 +103,7 @@ class Answer(_Part):
     evidence: tuple[Evidence, ...] = ()
     coverage: Covered
     trained: bool
+    familiar: bool = True
     memory_version: int
     milliseconds: float
 

@@ -15,16 +15,19 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.memory.coverage import FORGOTTEN, PAUSED, Coverage
+from edge_runtime.memory.familiarity import WITHHELD, is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
+from edge_runtime.query.matching import match_appearance
 from edge_runtime.query.object_encoder import ObjectTokens
+from edge_runtime.query.photo_mosaic import take_whole
 from edge_runtime.query.reader_inputs import MAX_TICKS, Context, make_context
-from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery
+from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, TimeQuery
 from edge_runtime.query.timestamps import format_span
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest
-from engines.manifest import Manifest, TimeHead
+from engines.manifest import Manifest, Scaling, TimeHead
 from engines.spec import Array, Engine
 
 MAX_BATCH = 16
@@ -107,7 +110,9 @@ class Asker:
         run = [
             resolved
             for resolved in questions
-            if resolved.covered.watched_seconds() > 0 and resolved.inside.any()
+            if resolved.covered.watched_seconds() > 0
+            and resolved.inside.any()
+            and is_familiar(version.recurrent_state)
         ]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
@@ -118,12 +123,13 @@ class Asker:
         results = []
         for resolved in questions:
             out = rows.get(id(resolved), {})
-            answer = self._answer(resolved, context, out, version, share) if out else None
-            results.append(
-                AnswerWithOutputs(
-                    answer or self._unanswered(resolved, version, share), resolved, context, out
-                )
-            )
+            if not is_familiar(version.recurrent_state) and resolved.inside.any():
+                answer = self._answer_by_looks(resolved, context, version, share)
+            elif out:
+                answer = self._answer(resolved, context, out, version, share)
+            else:
+                answer = self._unanswered(resolved, version, share)
+            results.append(AnswerWithOutputs(answer, resolved, context, out))
         return results
 
     # -- questions -----------------------------------------------------------------------------------------
@@ -281,8 +287,14 @@ class Asker:
         else:
             logits = np.where(resolved.inside, out["pointer_logits"], np.float32(-1e9))
             spans = decode.spans_from_pointer(logits, out["pointer_offsets"], context.tick)
-        assert resolved.covered.start is not None and resolved.covered.end is not None
-        low, high = resolved.covered.start, resolved.covered.end
+        return self._clip_spans(spans, resolved.covered, scaling)
+
+    def _clip_spans(
+        self, spans: Sequence[decode.Span], covered: Coverage, scaling: Scaling
+    ) -> tuple[SpanCandidate, ...]:
+        """Clip spans to what was watched of the window, and scale their confidence."""
+        assert covered.start is not None and covered.end is not None
+        low, high = covered.start, covered.end
         return tuple(
             SpanCandidate(
                 start=min(max(s, low), high),
@@ -305,6 +317,41 @@ class Asker:
             )
             for i in best
             if weights[i] > 0
+        )
+
+    def _answer_by_looks(
+        self, resolved: ResolvedQuery, context: Context, version: Version, milliseconds: float
+    ) -> Answer:
+        """Answer about an unfamiliar camera: when was this there? Anything about activities is withheld."""
+        query = resolved.query
+        if resolved.tokens is None or not isinstance(query, TimeQuery) or query.activity is not None:
+            return self._make_answer(
+                resolved,
+                version,
+                milliseconds,
+                confidence=0.0,
+                abstained=True,
+                reason=WITHHELD,
+                familiar=False,
+            )
+        width = self._network.appearance
+        match = match_appearance(
+            context.features[:, :width], context.tick, resolved.inside, take_whole(resolved.tokens)[:, :width]
+        )
+        seen = match.presence >= 0.5
+        spans = self._clip_spans(match.spans(1 / self._network.sample_fps), resolved.covered, Scaling())
+        weights = np.where(resolved.inside, np.exp(20 * (match.tokens - match.tokens.max())), 0)
+        return self._make_answer(
+            resolved,
+            version,
+            milliseconds,
+            answer=format_span(spans[0].start, spans[0].end, None),
+            confidence=match.presence,
+            abstained=not seen,
+            reason=None if seen else "nothing remembered looks like it",
+            spans=spans,
+            evidence=self._evidence(weights / weights.sum(), resolved, context),
+            familiar=False,
         )
 
     def _unanswered(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:

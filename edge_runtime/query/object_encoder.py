@@ -15,10 +15,11 @@ from edge_runtime.catalogue.photos import crop_image as crop_image
 from edge_runtime.catalogue.store import Catalogue, Photo
 from edge_runtime.frame import Frame
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.query.schema import BoxInFrame, Photos, Product
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
+from engines.network_config import NetworkConfig
 from engines.spec import Engine
 
 FrameAt = Callable[[float], Frame]
@@ -42,10 +43,15 @@ class ObjectEncoder:
     """
 
     def __init__(
-        self, backbone: Engine, image_size: int, *, frame_at: FrameAt | None, catalogue: Catalogue | None
+        self,
+        backbone: Engine,
+        network: NetworkConfig,
+        *,
+        frame_at: FrameAt | None,
+        catalogue: Catalogue | None,
     ) -> None:
         self._backbone = backbone
-        self._size = image_size
+        self._network = network
         self._frame_at = frame_at
         self._catalogue = catalogue
         self._cache: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
@@ -91,7 +97,7 @@ class ObjectEncoder:
         tokens = []
         for picture in pictures:
             image = picture if isinstance(picture, np.ndarray) else read_image(picture)
-            tokens.append(self._tokens(mosaic(image, self._size)))
+            tokens.append(self._tokens(make_mosaic(image, self._network)))
         return np.asarray(np.mean(tokens, axis=0), np.float32)
 
     def _cut(self, region: BoxInFrame) -> Image:

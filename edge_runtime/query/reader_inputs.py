@@ -64,7 +64,7 @@ class Context:
 
 def make_context(version: Version, network: NetworkConfig) -> Context:
     """Gather the memory and the running clip's most novel tokens (the recency buffer)."""
-    recent = _recent(version, network.recency_tokens)
+    recent = _recent(version, network)
     n, m = network.reader_tokens, network.memory_tokens
     features = np.zeros((n, network.d_backbone), np.float32)
     tick, cell = np.zeros(n, np.int64), np.zeros(n, np.int32)
@@ -82,12 +82,12 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
     return Context(features, tick, cell, valid, origin, svd, queue)
 
 
-def _recent(version: Version, count: int) -> Tokens:
-    """Return the recency buffer: the most novel tokens of the running clip, or the newest."""
-    clip = version.clip()
+def _recent(version: Version, network: NetworkConfig) -> Tokens:
+    """Return the recency buffer: the first candidates of the running clip, or the newest tokens."""
+    clip, count = version.clip(), network.recency_tokens
     if version.background is None:
         return clip.take(np.arange(max(0, len(clip) - count), len(clip)))
-    return clip.take(select_novel(version.clip_novelty(), count))
+    return clip.take(select_novel(version.clip_ranks(network), count))
 
 
 def _svd_feeds(version: Version, rank: int) -> dict[str, Array]:

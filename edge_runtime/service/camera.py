@@ -80,7 +80,7 @@ class CameraRun:
         self.source: Source | None = None
         self._objects = ObjectEncoder(
             pool.query_backbone,
-            manifest.network.image_size,
+            manifest.network,
             frame_at=self.pictures.read_at,
             catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )

@@ -71,9 +71,9 @@ class WorldConfig(BaseModel):
     """How clearly the red line, the digits and the sticker are visible."""
 
     wardrobe: Share = 0.0
-    """Share of people who wear clothes of any colour, black among them: sleeves, the coat under which something
-    is concealed, and coats that pass in front of products while honest work is done. The others have bright
-    sleeves, and only what conceals is dark."""
+    """Share of people who wear clothes of any colour, black among them: sleeves, the coat under which
+    something is concealed, and coats that pass in front of products while honest work is done. The others
+    have bright sleeves, and only what conceals is dark."""
 
     facings: Annotated[int, Field(ge=0, le=10)] = 10
     parked: Annotated[int, Field(ge=0, le=3)] = 2

@@ -170,7 +170,8 @@ class Director:
 
 
 def _place_passing(pose: Pose, part: float, cover: float, when: float) -> Box | None:
-    """Return the box of what passes, and hides the lower share `cover` of the product for about a third of the event."""
+    """Return the box of what passes: it hides the lower share `cover` of the product for a third of the
+    event."""
     begun = (part - 0.15 - 0.35 * when) / 0.35
     if not 0.0 < begun < 1.0:
         return None

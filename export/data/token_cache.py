@@ -36,6 +36,7 @@ _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_. -]{0,99}")
 _MAPPED = ("tokens", "features", "means")
 _SHAPE = {
     "image_size", "d_backbone", "clip_frames", "clip_candidates", "svd_rank", "svd_forgetting", "sample_fps",
+    "even_tokens",
 }  # fmt: skip
 
 

@@ -129,7 +129,7 @@ def rank_by_baselines(
 def evaluate_stream(engines: Engines, stream: CatalogueStream, number: int, draws: int) -> list[Outcome]:
     """Remember a stream, ask about it and score the answers."""
     manifest = engines.bundle.manifest
-    encoder = ObjectEncoder(engines.backbone, manifest.network.image_size, frame_at=None, catalogue=None)
+    encoder = ObjectEncoder(engines.backbone, manifest.network, frame_at=None, catalogue=None)
     asker, names = Asker(manifest, engines.reader, encoder), [activity.name for activity in manifest.classes]
     remembered = record_stream(engines, stream.world, stream.seconds)
     by_lot = {

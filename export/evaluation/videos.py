@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.query.object_encoder import crop_image
-from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
@@ -99,5 +99,5 @@ def _read_crops(data: DataFolder, video: Video, crops: dict[str, CropInVideo]) -
 
 
 def _encode(image: Image, network: NetworkConfig, backbone: Engine) -> NDArray[np.float32]:
-    ready = mosaic(image, network.image_size)
+    ready = make_mosaic(image, network)
     return np.asarray(backbone({"image": ready[None]})["tokens"][0], np.float32)

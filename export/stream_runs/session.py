@@ -26,7 +26,7 @@ class StreamSession:
             make_sampler("neural", graphs["sampler"]),
             version or empty_version(network),
         )
-        self.objects = ObjectEncoder(graphs["backbone"], network.image_size, frame_at=None, catalogue=None)
+        self.objects = ObjectEncoder(graphs["backbone"], network, frame_at=None, catalogue=None)
         self.asker = Asker(manifest, graphs["reader"], self.objects)
 
     @property

@@ -71,8 +71,8 @@ class Data(Part):
     `python -m export.data world --knob` (`edge_runtime/simulation/config.py`). `missing_boxes` and
     `label_noise` degrade the annotations of training videos, never those of validation."""
     varied: dict[str, tuple[Knob, ...]] = Field(default_factory=dict, exclude_if=lambda knobs: not knobs)
-    """Knobs of which each world draws one value, as `{cue_strength: [0, 0.6, 1], wardrobe: [0, 1]}`; values that
-    stand twice are drawn twice as often."""
+    """Knobs of which each world draws one value, as `{cue_strength: [0, 0.6, 1], wardrobe: [0, 1]}`; values
+    that stand twice are drawn twice as often."""
     train_videos: int = Field(default=48, ge=1)
     validation_videos: int = Field(default=8, ge=1)
     minutes: Positive = 30.0
@@ -138,6 +138,8 @@ class BackboneRecipe(Part):
     """First stage: activity of cells, product identity between pictures and photos, real products."""
 
     optimiser: Optimiser
+    pretrained: str | None = Field(default=None, exclude_if=lambda source: source is None)
+    """Public weights of a timm backbone: an installed package that holds them, a file, or `hub`."""
     worlds: int = Field(default=160, ge=1)
     """Worlds that frames are drawn from, at any second of their first hours."""
     worlds_a_batch: int = Field(default=12, ge=1)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from rich.console import Console
 from safetensors import safe_open
@@ -26,6 +27,7 @@ from export.bundle.writer import ModelCard
 from export.data.records import Split
 from export.data.token_cache import VideoCache
 from export.networks.model import LvmNet, make_untrained
+from export.networks.pretrained import find_public_weights
 from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.training.backbone.task import BackboneTask, BackboneTrainer
@@ -97,7 +99,9 @@ class Training:
             return
         held_out = self._encode_videos(network, "val")
         learned = self._run_stage("lvm", lambda: self._train_lvm(videos, held_out, reader))
-        network.sampler.load_state_dict(select_prefix(learned, "sampler."))
+        # The strangeness is fitted, not learned.
+        network.sampler.load_state_dict(select_prefix(learned, "sampler."), strict=False)
+        fit_strangeness(network, videos.views[0], held_out)
         network.reader.load_state_dict(select_prefix(learned, "reader."))
         if not self.processes.rank:
             save_checkpoint(network, self._make_validated_card(network, held_out), self.folder / CHECKPOINT)
@@ -141,15 +145,24 @@ class Training:
     def card(self) -> ModelCard:
         """Return the checkpoint's card before validation."""
         recipe = strip_folders(self.recipe)
+        public: dict[str, Any] = {}
+        attributions: tuple[str, ...] = ()
+        if recipe.backbone.pretrained is not None:
+            origin = find_public_weights(recipe.backbone.pretrained)[1]
+            public = {"public_weights": asdict(origin)}
+            attributions = (
+                f"The backbone's trunk ({recipe.network.backbone}) has the public weights of {origin.source} "
+                f"{origin.version} ({origin.licence}), which were trained on ImageNet.",
+            )
         record = TrainingRecord(
             trained=True,
             recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
             seed=recipe.seed,
-            data=json.dumps(self.dataset.version() | self._describe_views() | self._origin),
+            data=json.dumps(self.dataset.version() | self._describe_views() | self._origin | public),
             results=self._read_validation(),
             held_out=self._held_out,
         )
-        return ModelCard(recipe.name, self.dataset.classes, record)
+        return ModelCard(recipe.name, self.dataset.classes, record, attributions=attributions)
 
     def _describe_views(self) -> dict[str, Any]:
         """Return the manifest's record of augmented views; nothing if videos are shown as filmed only."""
@@ -333,6 +346,21 @@ class Training:
     def _read_validation(self) -> dict[str, float]:
         best = CheckpointSelection(lambda _: 0.0, 1, self.folder / "lvm.best").read_best()
         return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
+
+
+def fit_strangeness(network: LvmNet, videos: Sequence[VideoCache], held_out: Sequence[VideoCache]) -> None:
+    """Fit what the sampler calls strange to the candidates of the training's clips."""
+    strangeness = network.sampler.strangeness
+    if strangeness is None:
+        return
+    width = network.config.appearance
+    means = [
+        torch.from_numpy(
+            np.concatenate([cache.features[..., :width].astype(np.float32).mean(1) for cache in caches])
+        )
+        for caches in (videos, held_out)
+    ]
+    strangeness.fit(*means)
 
 
 GUIDANCE_PARTS = ("relevance", "sampler", "outline")

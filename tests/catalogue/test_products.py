@@ -171,7 +171,7 @@ def test_a_product_is_encoded_as_its_photos_are_and_only_when_they_change(catalo
     backbone = fake_backbone(small_network())
     run = backbone.__class__._run
     monkeypatch.setattr(backbone.__class__, "_run", lambda self, feeds: calls.append(1) or run(self, feeds))
-    encoder = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
+    encoder = ObjectEncoder(backbone, small_network(), frame_at=None, catalogue=catalogue)
     catalogue.add("milk", [photo(1), photo(2)])
     before = encoder.encode(Product(product="milk"))
     photos = tuple(photo.path.read_bytes() for photo in catalogue.list_photos("milk"))
@@ -267,9 +267,11 @@ def test_with_a_key_photos_are_sealed_and_read_by_it_alone(catalogue, key):
     (plain,), (encrypted,) = sealed.list_photos("plain"), sealed.list_photos("sealed")
     assert sealed.load_image(plain).shape == sealed.load_image(encrypted).shape == (40, 60, 3)
     backbone = fake_backbone(small_network())
-    known = ObjectEncoder(backbone, 32, frame_at=None, catalogue=sealed).encode(Product(product="sealed"))
+    known = ObjectEncoder(backbone, small_network(), frame_at=None, catalogue=sealed).encode(
+        Product(product="sealed")
+    )
     assert known.shape == (49, backbone.outputs[0].shape[-1])
-    nobody = ObjectEncoder(backbone, 32, frame_at=None, catalogue=catalogue)
+    nobody = ObjectEncoder(backbone, small_network(), frame_at=None, catalogue=catalogue)
     with pytest.raises(LvmError, match="sealed with key"):
         nobody.encode(Product(product="sealed"))
     with pytest.raises(LvmError, match="sealed with key .*, but the key given is"):

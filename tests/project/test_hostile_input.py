@@ -36,6 +36,7 @@ from edge_runtime.system.errors import QueryError
 from edge_runtime.system.logs import _LineFormatter
 from edge_runtime.system.secrets import register_secret
 from engines.errors import LvmError
+from tests.support.fakes import small_network
 from tests.support.media import write_video
 from tools.fuzzing.small import SmallService, small_service
 
@@ -124,7 +125,9 @@ def test_photos_of_one_question_are_not_held_together(monkeypatch):
         held.append(len(read))
         return {"tokens": np.full((1, 49, 4), len(held))}
 
-    ObjectEncoder(backbone, 32, frame_at=None, catalogue=None).encode(Photos(photos=(b"a", b"b", b"c")))
+    ObjectEncoder(backbone, small_network(), frame_at=None, catalogue=None).encode(
+        Photos(photos=(b"a", b"b", b"c"))
+    )
     # Each is read when the one before has been handed on.
     assert held == [1, 2, 3]
 

@@ -99,7 +99,7 @@ def make_ingest(network=NETWORK):
 
 def make_asker(reader, network=NETWORK, **manifest) -> Asker:
     shown = {frame.t: frame for frame in frames(60, size=64)}
-    objects = ObjectEncoder(fake_backbone(network), 32, frame_at=lambda t: shown[int(t)], catalogue=None)
+    objects = ObjectEncoder(fake_backbone(network), network, frame_at=lambda t: shown[int(t)], catalogue=None)
     return Asker(make_manifest(network, **manifest), reader, objects)
 
 

@@ -14,6 +14,7 @@ from export.training.data.hue_augmentation import HUES, UNCHANGED_SHARE, HueShif
 from export.training.data.scenes import draw_scenes
 from export.training.data.world_pool import make_training_world
 from export.training.recipe import Data
+from tests.support.fakes import small_network
 from tests.support.pictures import product_folder
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -78,8 +79,7 @@ def _batch(worlds: list[World]) -> int:
         frames_a_world=3,
         photos_a_world=99,
         inside_events=1.0,
-        size=56,
-        activities=10,
+        network=small_network(image_size=56, activities=10),
     )
     return len(scenes.crops)
 

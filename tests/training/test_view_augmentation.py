@@ -155,7 +155,7 @@ def test_each_showing_of_a_world_is_kept_beside_the_others(tmp_path):
     caches(tmp_path, make, seeds=[7])
     assert seeds == [7, 7]
     config = toy_config()
-    photos = make_query_photos(make(None, 7), 0, config.image_size)
+    photos = make_query_photos(make(None, 7), 0, config)
     goes_along(filmed, other, make_view("world-7", number), fake_backbone(config), photos)
 
 

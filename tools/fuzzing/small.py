@@ -73,7 +73,7 @@ class SmallService:
         catalogue = folder / "catalogue"
         (catalogue / "milk").mkdir(parents=True, exist_ok=True)
         objects = ObjectEncoder(
-            backbone, network.image_size, frame_at=lambda t: self._frame_at(t), catalogue=Catalogue(catalogue)
+            backbone, network, frame_at=lambda t: self._frame_at(t), catalogue=Catalogue(catalogue)
         )
         self.asker = Asker(self.manifest, reader, objects)
         self.version = empty_version(network)

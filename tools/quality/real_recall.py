@@ -224,7 +224,7 @@ def measure(
 ) -> dict[str, Any]:
     """Return all figures: `orders` streams of the clips, `crops` questions of each kind a clip and stream."""
     manifest = engines.bundle.manifest
-    encoder = ObjectEncoder(engines.backbone, manifest.network.image_size, frame_at=None, catalogue=None)
+    encoder = ObjectEncoder(engines.backbone, manifest.network, frame_at=None, catalogue=None)
     asker, outcomes = Asker(manifest, engines.reader, encoder), Outcomes()
     tokens: dict[str, list[int]] = defaultdict(list)
     with progress(orders * len(clips)) as step:

@@ -211,7 +211,7 @@ def check_targets(result: dict[str, Any]) -> dict[str, bool]:
 
 def _asker(engines: Engines) -> Asker:
     manifest = engines.bundle.manifest
-    objects = ObjectEncoder(engines.backbone, manifest.network.image_size, frame_at=None, catalogue=None)
+    objects = ObjectEncoder(engines.backbone, manifest.network, frame_at=None, catalogue=None)
     return Asker(manifest, engines.reader, objects)
 
 

@@ -173,9 +173,7 @@ def _ask_frame_count(process: subprocess.Popen[bytes]) -> int:
 def compare_answers(engines: Engines, source: str, killed: Version, whole: Version) -> tuple[int, int]:
     """Return how many questions were put to both, and how many answers were equal to the last digit."""
     manifest = engines.bundle.manifest
-    objects = ObjectEncoder(
-        engines.backbone, manifest.network.image_size, frame_at=_no_picture, catalogue=None
-    )
+    objects = ObjectEncoder(engines.backbone, manifest.network, frame_at=_no_picture, catalogue=None)
     world = World(parse_demo(source).config)
     asked = [query for kind in make_questions(world, manifest).values() for query in kind]
     after_kills, uninterrupted = (

@@ -132,7 +132,7 @@ def _ask_state(
     with backbone, reader:
         objects = ObjectEncoder(
             backbone,
-            opened.manifest.network.image_size,
+            opened.manifest.network,
             frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t)),
             catalogue=Catalogue(catalogue, key),
         )

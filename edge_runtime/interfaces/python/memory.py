@@ -100,8 +100,9 @@ class Memory(AbstractContextManager["Memory"]):
         self._ring = FrameRing()
         folder = Path(catalogue) if catalogue is not None else catalogue_root()
         products = Catalogue(folder, find_key(Path(key) if key is not None else None))
-        size = self._manifest.network.image_size
-        objects = ObjectEncoder(self._engines.backbone, size, frame_at=self._frame_at, catalogue=products)
+        objects = ObjectEncoder(
+            self._engines.backbone, self._manifest.network, frame_at=self._frame_at, catalogue=products
+        )
         self._asker = Asker(self._manifest, self._engines.reader, objects)
         self._begin(make_header(settings, opened, None), empty_version(self._manifest.network))
 

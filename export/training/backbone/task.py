@@ -10,7 +10,7 @@ between photos. The backbone is kept, and the head that tells products apart, wh
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,9 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import Dataset
 
-from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.photo_mosaic import make_mosaic
 from engines.network_config import NetworkConfig
-from export.networks.backbone import make_backbone
+from export.networks.backbone import TrunkBackbone, make_backbone
+from export.networks.pretrained import find_public_weights, load_backbone_weights
 from export.networks.product_similarity import IDENTITY
 from export.training.backbone.losses import cosine_margin_loss, photo_contrast_loss
 from export.training.data.dataset import SceneSource
@@ -32,6 +33,8 @@ from export.training.recipe import Recipe
 
 _CONTRAST_SHARE = 0.5
 _PRODUCT_SHARE = 0.3
+_APPEARANCE_BATCHES = 16
+"""Of scenes, and of real photos: 400 pictures of 49 cells each."""
 
 
 class BackboneTrainer(nn.Module):
@@ -127,7 +130,7 @@ class SceneBatches(Dataset[dict[str, Tensor]]):
             images, labels = self._photos.batch(rng, products, 2, size=network.image_size)
             scenes = add_pasted_products(scenes, self._photos, labels[::2], rng)
             # One photo of each pair as in a query, the other as it was taken.
-            images[::2] = [mosaic(image, network.image_size) for image in images[::2]]
+            images[::2] = [make_mosaic(image, network) for image in images[::2]]
         arrays = {
             "frames": scenes.frames,
             "crops": scenes.crops,
@@ -137,6 +140,17 @@ class SceneBatches(Dataset[dict[str, Tensor]]):
             "product": labels,
         }
         return {name: torch.from_numpy(array) for name, array in arrays.items()}
+
+
+def _draw_pictures(source: SceneSource, photos: PhotoSet | None, recipe: Recipe) -> Iterator[Tensor]:
+    """Yield pictures (B, S, S, 3) for the appearance: scenes, and as many real photos where there are any."""
+    for step in range(_APPEARANCE_BATCHES):
+        rng = np.random.default_rng([recipe.seed, 3, step])
+        frames = source.draw(rng).frames
+        yield torch.from_numpy(frames)
+        if photos is not None:
+            products = min(len(frames) // 2, len(photos.names))
+            yield torch.from_numpy(photos.batch(rng, products, 2, size=recipe.network.image_size)[0])
 
 
 class BackboneTask:
@@ -150,6 +164,10 @@ class BackboneTask:
         products = len(photos.names) if photos is not None else 0
         torch.manual_seed(recipe.seed)
         trainer = BackboneTrainer(recipe.network, products, recipe.backbone.temperature)
+        if recipe.backbone.pretrained is not None:
+            load_backbone_weights(trainer.backbone, find_public_weights(recipe.backbone.pretrained)[0])
+        if isinstance(trainer.backbone, TrunkBackbone):
+            trainer.backbone.fit_appearance(_draw_pictures(source, photos, recipe))
         self.module: nn.Module = trainer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._batches = Prefetch(SceneBatches(recipe, source, photos))
         self._device = device

@@ -82,8 +82,7 @@ class WorldScenes:
             frames_a_world=self._stage.frames_a_world,
             photos_a_world=self._stage.photos_a_world,
             inside_events=self._stage.inside_events,
-            size=self._network.image_size,
-            activities=self._network.activities,
+            network=self._network,
         )
 
 

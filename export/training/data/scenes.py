@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS
-from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.simulation.space import Box
 from edge_runtime.simulation.world import World
+from engines.network_config import NetworkConfig
 from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.data.world_set import annotated_tracks
 from export.training.data.product_photos import PhotoSet
@@ -45,8 +46,7 @@ def draw_scenes(
     frames_a_world: int,
     photos_a_world: int,
     inside_events: float,
-    size: int,
-    activities: int,
+    network: NetworkConfig,
 ) -> Scenes:
     """Draw `frames_a_world` frames of each world, with photos of the products on them.
 
@@ -55,6 +55,7 @@ def draw_scenes(
     are negatives of each other. A real product is the same in every world that sells it. Labels have the
     errors of the worlds' annotations.
     """
+    size, activities = network.image_size, network.activities
     frames, activity, crop = [], [], []
     photos = _BatchPhotos()
     for world in worlds:
@@ -65,7 +66,7 @@ def draw_scenes(
         chosen = rng.permutation(others)[: max(photos_a_world - len(handled), 0)].tolist()
         numbers = {
             instance: photos.add(
-                _product_key(world, instance), partial(draw_photo, world, instance, rng, size)
+                _product_key(world, instance), partial(draw_photo, world, instance, rng, network)
             )
             for instance in (*handled, *chosen)
         }
@@ -165,10 +166,13 @@ def add_pasted_products(
     )
 
 
-def draw_photo(world: World, instance: int, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+def draw_photo(
+    world: World, instance: int, rng: np.random.Generator, network: NetworkConfig
+) -> NDArray[np.uint8]:
     """Draw a query photo of the product, (S, S, 3)."""
     view = int(rng.integers(world.query_views(instance).stop))
-    return mosaic(world.instance_image(instance, (size, size), view=view), size)
+    size = (network.image_size, network.image_size)
+    return make_mosaic(world.instance_image(instance, size, view=view), network)
 
 
 def _draw_time(world: World, rng: np.random.Generator, inside_events: float) -> float:

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.query.object_encoder import crop_image
-from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
+from engines.network_config import NetworkConfig
 from export.data.files import DataFolder
 from export.data.records import Video
 from export.training.data.product_photos import list_training_photos
@@ -47,9 +48,14 @@ class UserObjects:
     """
 
     def __init__(
-        self, folder: DataFolder, photos: Path | None, held_out: Sequence[str], side: int, max_pictures: int
+        self,
+        folder: DataFolder,
+        photos: Path | None,
+        held_out: Sequence[str],
+        network: NetworkConfig,
+        max_pictures: int,
     ) -> None:
-        self._folder, self._side, self._max_pictures = folder, side, max_pictures
+        self._folder, self._network, self._max_pictures = folder, network, max_pictures
         self._names = {(item.video, item.id): item.name for item in folder.names.instances}
         self._held_out = frozenset(held_out)
         self._photos = {} if photos is None else list_training_photos(photos, held_out, without_queries=True)
@@ -83,7 +89,7 @@ class UserObjects:
     def load_pictures(self, video: Video, instance: int) -> Images:
         """Return the pictures of a product, (V, S, S, 3) with V >= 1, ready for the backbone."""
         chosen = self._choose(video, instance)
-        return np.stack([mosaic(_read_picture(picture), self._side) for picture in chosen])
+        return np.stack([make_mosaic(_read_picture(picture), self._network) for picture in chosen])
 
     def make_key(self, video: Video, instances: Iterable[int]) -> str:
         """Return a cache key of the pictures of `instances`; it does not cover the video's own frames."""
@@ -92,7 +98,8 @@ class UserObjects:
         keys = [
             (number, _picture_key(picture)) for number, pictures in chosen.items() for picture in pictures
         ]
-        return hashlib.sha256(json.dumps([self._side, keys]).encode()).hexdigest()[:16]
+        shape = [self._network.image_size, *(["whole"] if self._network.appearance else [])]
+        return hashlib.sha256(json.dumps([*shape, keys]).encode()).hexdigest()[:16]
 
     def _choose(self, video: Video, instance: int) -> list[Path | Cutting]:
         photos = self._photos.get(self._name(video, instance), ())

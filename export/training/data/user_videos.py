@@ -81,7 +81,7 @@ class FolderDataset:
         self._photo_sources = ["nothing"]
         if needs_photos:
             self._photo_sources = [str(photos and photos.absolute()), *held_out]
-            objects = UserObjects(self._folder, photos, held_out, network.image_size, PHOTOS_PER_PRODUCT)
+            objects = UserObjects(self._folder, photos, held_out, network, PHOTOS_PER_PRODUCT)
             objects.check(selected)
             held_out = sorted(set(held_out) - objects.list_handled(selected))
             self._objects = objects
@@ -164,8 +164,9 @@ class FolderDataset:
     def _cache_video(self, video: Video) -> CachedVideo:
         """Return the cached video; a version of its file is decoded once, even if annotations change."""
         size, fps = self._network.image_size, self._network.sample_fps
-        frames = WorldVideo(video, size, fps) if video.seed is not None else self._cache_frames(video)
+        frames = WorldVideo(video, self._network) if video.seed is not None else self._cache_frames(video)
         key = f"{self._folder.root.absolute()} {video.video} {size} {fps} {self._photo_sources}"
+        key += " whole" if self._network.appearance else ""
         labels = cached_dir(
             self._cache,
             f"labelled-{short_digest(key)}",
@@ -188,7 +189,7 @@ class FolderDataset:
         """Return instances (I,), pictures of each (I, V, S, S, 3), and the events."""
         size, instances = self._network.image_size, self._instances(video)
         if video.seed is not None:
-            world = WorldVideo(video, size, self._network.sample_fps)
+            world = WorldVideo(video, self._network)
             return instances, world.crops(instances), self._make_truth(video)
         crops = np.zeros((len(instances), PHOTOS_PER_PRODUCT, size, size, 3), np.uint8)
         if self._objects is not None:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND, to_tick
 from edge_runtime.simulation.world import World
+from engines.network_config import NetworkConfig
 from export.data.records import NamedInstance, Video
 from export.data.world_set import open_world
 from export.training.data.world_videos import PHOTOS_PER_PRODUCT, make_query_photos
@@ -38,23 +39,25 @@ class WorldVideo:
     """A world's record, from which any process can draw its pictures."""
 
     video: Video
-    size: int
-    sample_fps: float
+    network: NetworkConfig
 
     def ticks(self) -> NDArray[np.int64]:
         """Return the ticks of the frames, (F,)."""
-        count = int(self.video.duration_s * self.sample_fps)
-        return np.unique([to_tick(number / self.sample_fps) for number in range(count)]).astype(np.int64)
+        count = int(self.video.duration_s * self.network.sample_fps)
+        return np.unique([to_tick(number / self.network.sample_fps) for number in range(count)]).astype(
+            np.int64
+        )
 
     def frames(self) -> WorldFrames:
         """Return the frames, which are drawn when they are used."""
-        return WorldFrames(open_world(self.video), self.ticks(), self.size)
+        return WorldFrames(open_world(self.video), self.ticks(), self.network.image_size)
 
     def crops(self, instances: NDArray[np.int64]) -> Images:
         """Return the world's own photos of its products, (I, V, S, S, 3)."""
         world = open_world(self.video)
-        photos = [make_query_photos(world, instance, self.size) for instance in instances.tolist()]
-        return np.array(photos, np.uint8).reshape(-1, PHOTOS_PER_PRODUCT, self.size, self.size, 3)
+        photos = [make_query_photos(world, instance, self.network) for instance in instances.tolist()]
+        size = self.network.image_size
+        return np.array(photos, np.uint8).reshape(-1, PHOTOS_PER_PRODUCT, size, size, 3)
 
 
 def list_real_products(

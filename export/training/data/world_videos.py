@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.query.photo_mosaic import mosaic
+from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.simulation.world import World
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
@@ -73,19 +73,19 @@ def encode_world(
     view: ViewAugmentation = ORIGINAL_VIEW,
 ) -> VideoCache:
     """Return tokens and truth of the first `duration_s` seconds of a checkout world, in the view `view`."""
-    size = network.image_size
-    photos = [make_query_photos(world, instance, size) for instance in range(world.config.instances)]
+    photos = [make_query_photos(world, instance, network) for instance in range(world.config.instances)]
     frames = view.augment_frames(_render_frames(world, duration_s, network))
     return encode_video(
         name, frames, view.augment_photos(photos), view.augment_truth(truth), network, backbone
     )
 
 
-def make_query_photos(world: World, instance: int, size: int) -> list[NDArray[np.uint8]]:
+def make_query_photos(world: World, instance: int, network: NetworkConfig) -> list[NDArray[np.uint8]]:
     """Return the query photos (S, S, 3) of a product, the same number for each."""
     free = world.query_views(instance)
     views = [free[number % len(free)] for number in range(PHOTOS_PER_PRODUCT)]
-    return [mosaic(world.instance_image(instance, (size, size), view=view), size) for view in views]
+    size = (network.image_size, network.image_size)
+    return [make_mosaic(world.instance_image(instance, size, view=view), network) for view in views]
 
 
 def _render_frames(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import CELLS
 from edge_runtime.memory.samplers import Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
-from edge_runtime.memory.version import select_novel
+from edge_runtime.memory.version import rank_candidates, select_novel
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.training.lvm.memory_bank import FIELDS, MemoryBank
@@ -95,7 +95,9 @@ class TrainInputs:
         following, count = min(clip, cache.clips - 1), self._network.recency_tokens
         rows = np.flatnonzero(cache.tick[following] < until)
         if self._network.svd_rank:
-            rows = rows[select_novel(cache.novelty[following][rows], count)]
+            tokens = Tokens(cache.features[following], cache.tick[following], cache.cell[following])
+            ranks = rank_candidates(cache.novelty[following], tokens, self._network)
+            rows = rows[select_novel(ranks[rows], count)]
         rows = rows[max(0, len(rows) - count) :]
         features = cache.features[following][rows].astype(np.float32)
         tokens = Tokens(features, cache.tick[following][rows], cache.cell[following][rows])
