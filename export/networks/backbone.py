@@ -5,7 +5,8 @@ B batch, S image side, d_b backbone width.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import copy
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -42,8 +43,11 @@ class Backbone(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor:
         """Encode image (B, S, S, 3) uint8 RGB as tokens (B, 49, d_b), row by row."""
-        pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift  # (B, 3, S, S)
-        return self.tokens(pixels)
+        return self.tokens(self.normalise(image))
+
+    def normalise(self, image: Tensor) -> Tensor:
+        """Convert image (B, S, S, 3) uint8 to normalised pixels (B, 3, S, S)."""
+        return image.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
     def tokens(self, pixels: Tensor) -> Tensor:
         """Encode normalised pixels (B, 3, S, S) as tokens (B, 49, d_b)."""
@@ -135,22 +139,26 @@ class TrunkBackbone(Backbone):
 
     A token is [appearance | learned]. `appearance` is a fixed projection of the trunk's last map, so what it
     tells apart does not depend on what was trained: tokens of any camera can be compared by it. The learned
-    part mixes the last three maps and the colours of each cell. At 448 pixels the trunk's last map has 14 x
-    14 places; each cell gets the mean of four of them, and the learned part their maximum as well.
+    part mixes three maps and the colours of each cell. The last of these maps is that of a copy of the
+    trunk's last stages, which learns; the statistics of its norms stay.
     """
+
+    centre: Tensor
+    projection: Tensor
 
     def __init__(self, name: str, image_size: int, width: int, appearance: int) -> None:
         body = _make_trunk(name)
         super().__init__(body.pretrained_cfg["mean"], body.pretrained_cfg["std"])
-        self.name, self.body = name, body.requires_grad_(False)
-        channels = body.feature_info.channels()[-_LEVELS:]
-        side = image_size // body.feature_info.reduction()[-1]
-        if side % GRID or image_size % body.feature_info.reduction()[-1]:
+        stages, reduction = body.feature_info.module_name(), body.feature_info.reduction()[-1]
+        stage, _, before = stages[-2].partition(".")
+        if stage != "blocks" or image_size % (GRID * reduction):
             raise LvmError(
-                f"image_size of {name} must be a multiple of {GRID * body.feature_info.reduction()[-1]}, got "
-                f"{image_size}"
+                "with an appearance, a backbone must be of timm's models in blocks and image_size a multiple "
+                f"of {GRID * reduction}, got {name} and {image_size}"
             )
-        self.side = side
+        self.name, self.body = name, body.requires_grad_(False)
+        self.top = copy.deepcopy(body.blocks[int(before) + 1 :]).requires_grad_(True)
+        channels = body.feature_info.channels()[-_LEVELS:]
         self.register_buffer("centre", torch.zeros(channels[-1]))
         self.register_buffer("projection", torch.eye(channels[-1])[:, :appearance].contiguous())
         self.levels = nn.ModuleList(
@@ -162,39 +170,44 @@ class TrunkBackbone(Backbone):
         self.colours = nn.Sequential(
             nn.Conv2d(3, _COLOURS, 1), nn.ReLU(True), nn.Conv2d(_COLOURS, _COLOURS, 1), nn.ReLU(True)
         )
-        self.blocks = nn.Sequential(
-            _Stage(_LEVELS * _LEVEL_WIDTH, _NECK, 1, 1, True), _Stage(_NECK, _NECK, 1, 3, True)
-        )
-        self.mix = nn.Conv2d(2 * (_NECK + _COLOURS), width - appearance, 1)
+        pooled = len(_POOLS) * (_LEVELS * _LEVEL_WIDTH + _COLOURS)
+        self.neck = nn.Sequential(_Stage(pooled, _NECK, 1, 1, True), _Stage(_NECK, _NECK, 1, 3, True))
+        self.mix = nn.Conv2d(pooled + _NECK, width - appearance, 1)
         self.norm = nn.LayerNorm(width - appearance)
 
-    centre: Tensor
-    projection: Tensor
+    def copy_top(self) -> None:
+        """Begin the learned stages with the trunk's weights."""
+        self.top.load_state_dict(self.body.blocks[-len(self.top) :].state_dict())
 
     def train(self, mode: bool = True) -> TrunkBackbone:
-        """Set the mode of what is learned; the trunk's own statistics stay as they are."""
+        """Set the mode of what is learned; statistics that came with public weights stay as they are."""
         super().train(mode)
         self.body.eval()
+        self.top.eval()
         return self
 
     def tokens(self, pixels: Tensor) -> Tensor:
         with torch.no_grad():
-            maps = self.body(pixels)[-_LEVELS:]
-        cell = maps[-1].shape[-1] // GRID
-        last = functional.avg_pool2d(maps[-1], cell).flatten(2).transpose(1, 2)  # (B, 49, c)
+            maps = self.trunk_maps(pixels)
+        return self.mix_maps(pixels, maps)
+
+    def trunk_maps(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        """Return the trunk's last three maps, (B, c, h, h) each, of normalised pixels (B, 3, S, S)."""
+        return tuple(self.body(pixels)[-_LEVELS:])
+
+    def mix_maps(self, pixels: Tensor, maps: Sequence[Tensor]) -> Tensor:
+        """Return the tokens (B, 49, d_b) of normalised pixels (B, 3, S, S) and the trunk's maps of them."""
+        last = _pool_cells(functional.avg_pool2d, maps[-1]).flatten(2).transpose(1, 2)  # (B, 49, c)
         appearance = (last - self.centre) @ self.projection  # (B, 49, a)
-        levels = [
-            level(functional.avg_pool2d(features, features.shape[-1] // self.side))
-            for level, features in zip(self.levels, maps, strict=True)
+        seen = [
+            level(features)
+            for level, features in zip(self.levels, (*maps[:-1], self.top(maps[-2])), strict=True)
         ]
-        neck = self.blocks(torch.cat(levels, dim=1))  # (B, ., side, side)
-        colours = self.colours(
-            functional.avg_pool2d(pixels, pixels.shape[-1] // (8 * GRID))
-        )  # (B, ., 56, 56)
-        pooled = [
-            pool(features, features.shape[-1] // GRID) for features in (neck, colours) for pool in _POOLS
-        ]  # (B, ., 7, 7)
-        learned: Tensor = self.norm(self.mix(torch.cat(pooled, dim=1)).flatten(2).transpose(1, 2))
+        seen.append(self.colours(functional.avg_pool2d(pixels, pixels.shape[-1] // (8 * GRID))))
+        # Mean and maximum over a cell: which product it shows, whatever the place in the cell.
+        pooled = torch.cat([_pool_cells(pool, features) for features in seen for pool in _POOLS], dim=1)
+        grid = self.mix(torch.cat([pooled, self.neck(pooled)], dim=1))  # (B, d_b - a, 7, 7)
+        learned: Tensor = self.norm(grid.flatten(2).transpose(1, 2))
         return torch.cat([appearance, learned], dim=2)
 
     @torch.no_grad()
@@ -206,9 +219,11 @@ class TrunkBackbone(Backbone):
         rows = []
         for image in images:
             pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift
-            last = self.body(pixels)[-1]
             rows.append(
-                functional.avg_pool2d(last, last.shape[-1] // GRID).flatten(2).transpose(1, 2).flatten(0, 1)
+                _pool_cells(functional.avg_pool2d, self.body(pixels)[-1])
+                .flatten(2)
+                .transpose(1, 2)
+                .flatten(0, 1)
             )
         cells = torch.cat(rows).double()  # (n, c)
         self.centre.copy_(cells.mean(0))
@@ -216,6 +231,11 @@ class TrunkBackbone(Backbone):
         chosen = directions.flip(1)[:, : self.projection.shape[1]]  # (c, a)
         scale = variance.flip(0)[: chosen.shape[1]].mean().sqrt()
         self.projection.copy_(chosen / scale)
+
+
+def _pool_cells(pool: Callable[..., Tensor], features: Tensor) -> Tensor:
+    """Pool features (B, c, h, h), h a multiple of 7, over each cell: (B, c, 7, 7)."""
+    return pool(features, features.shape[-1] // GRID)
 
 
 def to_grid_tokens(features: Tensor, width: int, name: str) -> Tensor:

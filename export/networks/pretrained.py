@@ -80,6 +80,7 @@ def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
         _check_fit(model.state_dict(), state, "the hub" if path is None else str(path))
         wanted = backbone.body.state_dict()
         backbone.body.load_state_dict({key: state[key] for key in wanted})
+        backbone.copy_top()
         return
     if isinstance(backbone, TimmBackbone):
         state = _drop_classifier(_convert_layout(state, backbone), backbone)

@@ -25,6 +25,7 @@ from export.networks.backbone import TrunkBackbone, make_backbone
 from export.networks.pretrained import find_public_weights, load_backbone_weights
 from export.networks.product_similarity import IDENTITY
 from export.training.backbone.losses import cosine_margin_loss, photo_contrast_loss
+from export.training.backbone.trunk_engine import TrunkEngine
 from export.training.data.dataset import SceneSource
 from export.training.data.product_photos import PhotoSet
 from export.training.data.scenes import IGNORE_INDEX, add_pasted_products
@@ -33,6 +34,9 @@ from export.training.recipe import Recipe
 
 _CONTRAST_SHARE = 0.5
 _PRODUCT_SHARE = 0.3
+_PICTURES = ("frames", "crops", "photos")
+_TOP_RATE = 0.1
+"""Learning rate of stages that begin with public weights, in that of the others."""
 _APPEARANCE_BATCHES = 16
 """Of scenes, and of real photos: 400 pictures of 49 cells each."""
 
@@ -49,11 +53,16 @@ class BackboneTrainer(nn.Module):
         self.identity = nn.Linear(network.d_backbone, IDENTITY)
         self.prototypes = nn.Parameter(torch.randn(max(products, 1), IDENTITY) * 0.1)
 
-    def forward(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, batch: Mapping[str, Any]) -> tuple[Tensor, dict[str, Tensor], dict[str, Tensor]]:
         """Take frames (F, S, S, 3), crops (K, S, S, 3), photos (N, S, S, 3) uint8, activity and crop (F, 49),
-        product (N,) -> loss, its parts, no output."""
-        pictures = [batch["frames"], batch["crops"], batch["photos"]]
-        tokens = self.backbone(torch.cat(pictures))  # (F + K + N, 49, d_b)
+        product (N,), and `maps` where a trunk was run before -> loss, its parts, no output."""
+        pictures = [batch[name] for name in _PICTURES]
+        images = torch.cat(pictures)
+        tokens: Tensor  # (F + K + N, 49, d_b)
+        if "maps" in batch and isinstance(self.backbone, TrunkBackbone):
+            tokens = self.backbone.mix_maps(self.backbone.normalise(images), batch["maps"])
+        else:
+            tokens = self.backbone(images)
         cells, crops, photos = tokens.split([len(part) for part in pictures])
         # One photo of each pair is the query for the product that was pasted into a scene.
         identity, accuracy = self._identity(
@@ -169,14 +178,25 @@ class BackboneTask:
         if isinstance(trainer.backbone, TrunkBackbone):
             trainer.backbone.fit_appearance(_draw_pictures(source, photos, recipe))
         self.module: nn.Module = trainer.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._trunk: TrunkEngine | None = None
+        if isinstance(trainer.backbone, TrunkBackbone) and device.type == "cpu":
+            self._trunk = TrunkEngine(trainer.backbone, recipe.network.image_size)
         self._batches = Prefetch(SceneBatches(recipe, source, photos))
         self._device = device
 
     def param_groups(self) -> list[dict[str, Any]]:
-        return [{"params": list(self.module.parameters())}]
+        backbone = self.module.backbone
+        top = list(backbone.top.parameters()) if isinstance(backbone, TrunkBackbone) else []
+        slow = {id(parameter) for parameter in top}
+        rest = [parameter for parameter in self.module.parameters() if id(parameter) not in slow]
+        return [{"params": rest}, *([{"params": top, "scale": _TOP_RATE}] if top else [])]
 
-    def batch(self, step: int) -> Mapping[str, Tensor]:
-        return {name: tensor.to(self._device) for name, tensor in self._batches[step].items()}
+    def batch(self, step: int) -> Mapping[str, Any]:
+        tensors = self._batches[step]
+        batch: dict[str, Any] = {name: tensor.to(self._device) for name, tensor in tensors.items()}
+        if self._trunk is not None:
+            batch["maps"] = self._trunk(torch.cat([tensors[name] for name in _PICTURES]))
+        return batch
 
     def update(self, step: int, output: Mapping[str, Tensor]) -> None:
         """Steps have no state."""
