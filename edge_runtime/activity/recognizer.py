@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.memory.familiarity import is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
 from edge_runtime.query.executor import AnswerWithOutputs, Asker
@@ -82,8 +83,11 @@ class ActivityRecogniser:
     ) -> list[Detection]:
         """Return what was done in [start, end) seconds with at least `min_confidence`, by start.
 
-        `period` is the time in seconds that a frame stands for. Raises EngineFault.
+        `period` is the time in seconds that a frame stands for. Nothing on an unfamiliar camera: its
+        activities are not those of the training. Raises EngineFault.
         """
+        if not is_familiar(version.recurrent_state):
+            return []
         period = period or 1 / self._manifest.network.sample_fps
         candidates = [
             candidate

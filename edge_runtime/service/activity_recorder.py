@@ -20,6 +20,7 @@ from edge_runtime.activity.recognizer import ActivityRecogniser
 from edge_runtime.activity.row import Row
 from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.memory.familiarity import WITHHELD, is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
@@ -89,6 +90,11 @@ class CameraProgress:
     def stands_still(self) -> bool:
         return self.camera.condition in STILL_CONDITIONS
 
+    @property
+    def withheld(self) -> str | None:
+        """Why activities of this camera are not told, None where they are."""
+        return None if is_familiar(self.camera.version.recurrent_state) else WITHHELD
+
     def due(self) -> bool:
         """Whether enough has come since the last pass, or the camera has stopped with something left.
 
@@ -137,7 +143,7 @@ class CameraProgress:
     def latest(self) -> str:
         """Return the newest row in a few words, or what is wrong."""
         rows, _ = self.log.find(LogFilter(limit=1))
-        problem = self.fault or self.log.problem
+        problem = self.fault or self.log.problem or self.withheld
         if problem is not None or not rows:
             return problem or "none yet"
         also = f" or {', '.join(rows[0].alternatives)}" if rows[0].alternatives else ""
@@ -154,6 +160,7 @@ class CameraProgress:
             "rows": len(self.log),
             "lost": self.log.lost,
             "problem": self.fault or self.log.problem,
+            "withheld": self.withheld,
             "latest": latest[0].as_json() if latest else None,
         }
 

@@ -9,6 +9,7 @@ import psutil
 from pydantic import BaseModel, ConfigDict
 
 from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.memory.familiarity import is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
 from edge_runtime.service.camera import CameraRun
@@ -19,7 +20,8 @@ class Status(BaseModel):
     """What a camera remembers.
 
     `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
-    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only.
+    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only; `familiar` is false
+    where the camera shows nothing like what the bundle was trained on, and activities are withheld.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -42,6 +44,7 @@ class Status(BaseModel):
     written_bytes: int
     written_bytes_per_hour: int | None
     not_saved: str | None
+    familiar: bool
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -70,6 +73,7 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         written_bytes=snapshot.saving.written,
         written_bytes_per_hour=_written_per_hour(snapshot),
         not_saved=snapshot.saving.problem,
+        familiar=is_familiar(version.recurrent_state),
     )
 
 

@@ -45,12 +45,17 @@ def fake_backbone(network: NetworkConfig) -> FakeEngine:
     )
 
 
-def fake_sampler(network: NetworkConfig) -> FakeEngine:
-    """Make a sampler whose scores are the first feature, so that the result is easy to predict."""
+def fake_sampler(network: NetworkConfig, strangeness: float = 0.0) -> FakeEngine:
+    """Make a sampler whose scores are the first feature, so that the result is easy to predict.
+
+    It finds each clip as strange as given, where the network has an appearance.
+    """
     n, m, queue = network.sampler_tokens, network.memory_tokens, network.queue
 
     def run(feeds):
         output = {"score": feeds["features"][:, :, 0].copy()}
+        if network.appearance:
+            output["strangeness"] = np.full((len(output["score"]), 1), strangeness, np.float32)
         if network.queues:  # an entry that identifies its clip: its tokens' means and its time
             clip = feeds["features"][:, m:]
             output["clip_regions"] = np.stack(
@@ -81,6 +86,7 @@ def fake_sampler(network: NetworkConfig) -> FakeEngine:
         ),
         (
             TensorSpec("score", "float32", ("batch", n)),
+            *((TensorSpec("strangeness", "float32", ("batch", 1)),) if network.appearance else ()),
             *(entry if network.queues else ()),
             *((TensorSpec("next_state", "float32", state),) if s5 else ()),
         ),

@@ -35,6 +35,9 @@ export class AnswerView {
     this.place = 0;
     const parts = [el("p", { class: "kind" }, words)];
     if (!answer.trained) parts.push(el("p", { class: "mark" }, "Untrained bundle: this answer has no meaning"));
+    if (answer.familiar === false) {
+      parts.push(el("p", { class: "mark" }, "This camera shows nothing like what the bundle was trained on: found by looks alone"));
+    }
     parts.push(el("p", { class: "said" }, this.sentence(answer)));
     if (!answer.abstained) parts.push(...this.ranked(answer));
     if (this.moments.length && !answer.abstained) parts.push(this.player());

@@ -50,7 +50,10 @@ export class ActivityLog {
       $(`log-${format}`).href = `/api/v1/activities?${query({ ...wanted, limit: MOST, format })}`;
     }
     const searched = wanted.text || wanted.from !== undefined;
-    const none = searched ? "Nothing of the kind was recognised." : "Nothing was recognised yet.";
+    const foreign = this.state.memory && this.state.memory.familiar === false;
+    const none = searched ? "Nothing of the kind was recognised."
+      : foreign ? "Withheld: this camera shows nothing like what the bundle was trained on."
+        : "Nothing was recognised yet.";
     const within = wanted.from === undefined ? "" : `In the selected time, ${this.state.timeline.rangeText()}. `;
     $("log-said").textContent = within + (rows.length ? (more ? `The newest ${rows.length} are shown; the files have more.` : "") : none);
     const key = JSON.stringify(rows);
