@@ -24,10 +24,6 @@ TOOLS = {
         ["--worlds", "1", "--minutes", "1", "--backend", "onnxruntime"],
         {"ways", "clip_average_precision", "ingest_ms_a_clip"},
     ),
-    "papers.detection_speed": (
-        ["--windows", "10", "--rounds", "1", "--least-ms", "0"],
-        {"head_us", "network_clips_per_s", "cost"},
-    ),
 }
 
 
@@ -52,7 +48,6 @@ def test_a_tool_ends_with_one_json_object(name, options, keys):
 WRONG = {
     "quality.catalogue": ["--products", "nowhere"],
     "papers.detection": ["--data", "nowhere", "--output", "found"],
-    "papers.detection_log": ["--data", "nowhere", "--output", "found"],
     "papers.distil_sampler": ["--bundle", "nowhere", "--data", "data", "--cache", "cache", "--output", "run"],
     "quality.drift": ["--bundle", "nowhere"],
     "reliability.history": ["--bundle", "nowhere"],
