@@ -135,7 +135,8 @@ def _write(
     network's."""
     from export.bundle.writer import write_bundle
 
-    with _make_progress() as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
 
         def say(message: str, done: int = 0) -> None:
@@ -221,11 +222,6 @@ def _load_source(
             f"got {sampler}; another one takes another training, or --preset with --init"
         )
     return source
-
-
-def _make_progress() -> Progress:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=Console(stderr=True), transient=True)
 
 
 def _make_rows(manifest: Manifest) -> list[dict[str, Any]]:

@@ -62,7 +62,9 @@ MAX_PATH_CHARS = 120
 
 def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
     """Return the bytes of a picture's file. Raises LvmError if it is not a file, too large or unreadable."""
-    name = _shorten(path)
+    # A path for a message: whole, or its end where it is very long.
+    text = str(path)
+    name = printable(text if len(text) <= MAX_PATH_CHARS else f"…{text[-MAX_PATH_CHARS:]}")
     try:
         status = path.stat()
         if not stat.S_ISREG(status.st_mode):  # a pipe may block, a device has no end
@@ -73,12 +75,6 @@ def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
             return file.read(max_bytes + 1)  # it may grow meanwhile
     except (OSError, ValueError) as error:  # ValueError: a null byte in the path
         raise LvmError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
-
-
-def _shorten(path: Path) -> str:
-    """Return a path for a message: whole, or its end where it is very long."""
-    text = str(path)
-    return printable(text if len(text) <= MAX_PATH_CHARS else f"…{text[-MAX_PATH_CHARS:]}")
 
 
 def _check_header(name: str, data: bytes, max_pixels: int) -> int:

@@ -59,7 +59,8 @@ class Key:
     def seal(self, data: bytes, *, role: str, owner: str = "") -> bytes:
         """Return `data` encrypted for a file of this `role` and `owner` (a snapshot's id), with a fresh
         nonce."""
-        head = _head(self.id, owner)
+        name = owner.encode()
+        head = MAGIC + self.id + len(name).to_bytes(2, "little") + name
         nonce = secrets.token_bytes(NONCE_BYTES)
         return head + nonce + self._cipher.encrypt(nonce, data, head + role.encode())
 
@@ -114,11 +115,6 @@ def find_key(file: Path | None = None) -> Key | None:
 def new_key_text() -> str:
     """Return a new random key, as the line of its file."""
     return PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n"
-
-
-def _head(key_id: bytes, owner: str) -> bytes:
-    name = owner.encode()
-    return MAGIC + key_id + len(name).to_bytes(2, "little") + name
 
 
 def _parse(sealed: bytes) -> tuple[bytes, str, int]:

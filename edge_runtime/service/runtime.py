@@ -305,21 +305,18 @@ class Service:
                 again = False
             except Exception as error:
                 thread.error = error
-                self._log_failure(thread, error)
+                name = thread.camera.name
+                if not isinstance(error, LvmError):
+                    log.error("camera %s failed", name, exc_info=error)
+                elif self._stay or len(self._threads) > 1 or self._threads.get(name) is not thread:
+                    # The error of the only camera is raised by `run`, which ends with it.
+                    log.error("camera %s failed: %s", name, error)
                 if time.monotonic() - began > RETRY_WAIT_S[1]:
                     waits.reset()
                 # Again where nobody is there to start it, and nothing says when it is to end.
                 again = self._endless and camera.live and camera.settings.patient
                 again = again and not thread.leaving.wait(waits.next())
         self._calls.put(None)
-
-    def _log_failure(self, thread: CameraThread, error: Exception) -> None:
-        name = thread.camera.name
-        if not isinstance(error, LvmError):
-            log.error("camera %s failed", name, exc_info=error)
-        elif self._stay or len(self._threads) > 1 or self._threads.get(name) is not thread:
-            # The error of the only camera is raised by `run`, which ends with it.
-            log.error("camera %s failed: %s", name, error)
 
     @property
     def _endless(self) -> bool:

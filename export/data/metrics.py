@@ -67,7 +67,8 @@ def recall_at(scores: ArrayLike, truth: ArrayLike, multiple: int = 1) -> Recall:
 def box_iou(boxes: ArrayLike, others: ArrayLike) -> Floats:
     """Return the IoU of xyxy boxes (..., 4) with their counterparts (..., 4) -> (...); 0 if empty."""
     a, b = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
-    shared = _area(_intersection(a, b))
+    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = _area(np.concatenate(corners, axis=-1))
     return _ratio(shared, _area(a) + _area(b) - shared)
 
 
@@ -177,11 +178,6 @@ def auroc(score: ArrayLike, happened: ArrayLike) -> float:
     rank = (np.cumsum(count) - (count - 1) / 2)[value]  # (N,) mean rank of equal scores, from 1
     wins = rank[y].sum() - positives * (positives + 1) / 2
     return float(wins / (positives * negatives))
-
-
-def _intersection(a: Floats, b: Floats) -> Floats:
-    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    return np.concatenate(corners, axis=-1)
 
 
 def _area(boxes: Floats) -> Floats:

@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.memory.version import Version
 from edge_runtime.query.executor import AnswerWithOutputs, Asker
 from edge_runtime.query.reader_inputs import make_context
 from edge_runtime.query.schema import (
@@ -108,7 +107,11 @@ def evaluate_video(
     asker = Asker(_without_scaling(model.manifest), reader, CachedObjects(cache, queries, crops or {}))
     names = [activity.name for activity in model.manifest.classes]
     outputs = asker.answer_with_outputs([to_query(query, names) for query in queries], version)
-    remembered = _index_evidence(model, cache, version)
+    # Index everything that a question can read: memory and recency buffer.
+    context = make_context(version, model.network)
+    remembered = EvidenceIndex.build(
+        cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks
+    )
     results = [
         _score_answer(asker, output, query, names, remembered, setting.seed)
         for output, query in zip(outputs, queries, strict=True)
@@ -157,32 +160,20 @@ def to_query(query: QueryRecord, names: Sequence[str]) -> AnyQuery:
     start, end = find_asked_window(query)
     if query.type == "activity":
         return ActivityQuery(object=Product(product=query.qid), start=start, end=end)
-    activity = _name_activity(query, names)
-    if query.type == "object":
-        return ObjectQuery(activity=activity, start=start, end=end)
-    return TimeQuery(activity=activity, object=Product(product=query.qid), start=start, end=end)
-
-
-def _name_activity(query: QueryRecord, names: Sequence[str]) -> str:
     if len(query.activities) != 1 or query.activities[0] >= len(names):
         raise LvmError(
             f"query {query.qid} must name one of {len(names)} activities, got {list(query.activities)}"
         )
-    return names[query.activities[0]]
+    activity = names[query.activities[0]]
+    if query.type == "object":
+        return ObjectQuery(activity=activity, start=start, end=end)
+    return TimeQuery(activity=activity, object=Product(product=query.qid), start=start, end=end)
 
 
 def _without_scaling(manifest: Manifest) -> Manifest:
     """Remove the scaling: results hold raw confidences, which scalings are fitted to."""
     thresholds = manifest.thresholds.model_copy(update={"span_scaling": Scaling()})
     return manifest.model_copy(update={"thresholds": thresholds})
-
-
-def _index_evidence(model: Model, cache: VideoCache, version: Version) -> EvidenceIndex:
-    """Index everything that a question can read: memory and recency buffer."""
-    context = make_context(version, model.network)
-    return EvidenceIndex.build(
-        cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks
-    )
 
 
 def _score_answer(

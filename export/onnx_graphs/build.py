@@ -61,7 +61,8 @@ def lower(program: ExportedProgram, config: NetworkConfig, name: GraphName, targ
         )
     assert exported is not None
     model = exported.model
-    _name_outputs(model, config, name)
+    for value, spec in zip(model.graph.outputs, graph_outputs(config, name), strict=True):
+        value.name = spec.name
     _name_batch(model)
     _simplify(model, set(program.state_dict))
     _name_parameters(model, name, set(program.state_dict))
@@ -102,11 +103,6 @@ def _make_examples(config: NetworkConfig, name: GraphName) -> dict[str, torch.Te
         )
         for spec in graph_inputs(config, name)
     }
-
-
-def _name_outputs(model: Any, config: NetworkConfig, name: GraphName) -> None:
-    for value, spec in zip(model.graph.outputs, graph_outputs(config, name), strict=True):
-        value.name = spec.name
 
 
 def _name_batch(model: Any) -> None:

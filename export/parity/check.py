@@ -74,20 +74,16 @@ def make_cases(network: LvmNet, name: GraphName) -> Iterator[Case]:
         for batch in _BATCHES:
             yield Case(f"batch {batch}", {"image": examples.draw_scenes(batch, config.image_size, rng)})
         return
-    pool = make_token_pool(network, rng)
+    # Tokens (P, d_b) of drawn pictures from the backbone.
+    pictures = examples.draw_scenes(_PICTURES, network.config.image_size, rng)
+    tokens = TorchEngine(network, "backbone")({"image": pictures})["tokens"]  # (4, 49, d_b)
+    pool = tokens.reshape(-1, tokens.shape[-1])
     if name == "sampler":
         for batch in _BATCHES[: _count_affordable(config.sampler_tokens)]:
             yield Case(f"batch {batch}", examples.draw_sampler_feeds(config, pool, batch, rng))
         return
     for queries in _QUERIES[: _count_affordable(config.reader_tokens)]:
         yield Case(f"{len(queries)} queries", examples.draw_reader_feeds(config, pool, queries, rng))
-
-
-def make_token_pool(network: LvmNet, rng: np.random.Generator) -> Array:
-    """Return tokens (P, d_b) of drawn pictures from the backbone."""
-    pictures = examples.draw_scenes(_PICTURES, network.config.image_size, rng)
-    tokens = TorchEngine(network, "backbone")({"image": pictures})["tokens"]  # (4, 49, d_b)
-    return tokens.reshape(-1, tokens.shape[-1])
 
 
 def compare(reference: Engine, engine: Engine, cases: list[Case]) -> list[Difference]:

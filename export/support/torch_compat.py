@@ -31,15 +31,10 @@ def import_torchvision() -> ModuleType:
         return importlib.import_module("torchvision")
     except RuntimeError:
         # The library keeps the schemas registered for as long as it is referenced: the module holds it.
-        library = _declare_missing_operators()
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for name, schema in _SCHEMAS:
+            if not hasattr(torch.ops.torchvision, name):
+                library.define(name + schema)  # type: ignore[no-untyped-call]
         torchvision = importlib.import_module("torchvision")
         torchvision._lvm_edge_operators = library  # type: ignore[attr-defined]
         return torchvision
-
-
-def _declare_missing_operators() -> torch.library.Library:
-    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
-    for name, schema in _SCHEMAS:
-        if not hasattr(torch.ops.torchvision, name):
-            library.define(name + schema)  # type: ignore[no-untyped-call]
-    return library

@@ -141,12 +141,13 @@ class Training:
     def card(self) -> ModelCard:
         """Return the checkpoint's card before validation."""
         recipe = strip_folders(self.recipe)
+        best = CheckpointSelection(lambda _: 0.0, 1, self.folder / "lvm.best").read_best()
         record = TrainingRecord(
             trained=True,
             recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
             seed=recipe.seed,
             data=json.dumps(self.dataset.version() | self._describe_views() | self._origin),
-            results=self._read_validation(),
+            results={} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])},
             held_out=self._held_out,
         )
         return ModelCard(recipe.name, self.dataset.classes, record)
@@ -329,10 +330,6 @@ class Training:
 
         with self.console.status(label) as status:
             return self.processes.rank_zero_first(encode)
-
-    def _read_validation(self) -> dict[str, float]:
-        best = CheckpointSelection(lambda _: 0.0, 1, self.folder / "lvm.best").read_best()
-        return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
 
 
 GUIDANCE_PARTS = ("relevance", "sampler", "outline")

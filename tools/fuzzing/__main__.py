@@ -34,7 +34,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.replay:
         return _replay(arguments.target, arguments.replay)
     if arguments.minimise:
-        return _minimise(arguments.target, arguments.minimise)
+        data = arguments.minimise.read_bytes()
+        small, finding = minimise_finding(arguments.target, data)
+        if finding is not None:
+            arguments.minimise.with_suffix(".min").write_bytes(small)
+        finish(
+            {"target": arguments.target, "bytes": len(data), "minimise_case": len(small), "finding": finding}
+        )
+        return 1 if finding is not None else 0
     with ExitStack() as stack:
         out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         campaign = Campaign(arguments.target, out.resolve(), arguments.seed, _report)
@@ -58,15 +65,6 @@ def _replay(target: str, files: Sequence[Path]) -> int:
     }
     finish({"target": target, "replayed": len(files), "findings": bad})
     return 1 if bad else 0
-
-
-def _minimise(target: str, file: Path) -> int:
-    data = file.read_bytes()
-    small, finding = minimise_finding(target, data)
-    if finding is not None:
-        file.with_suffix(".min").write_bytes(small)
-    finish({"target": target, "bytes": len(data), "minimise_case": len(small), "finding": finding})
-    return 1 if finding is not None else 0
 
 
 def _report(totals: Totals) -> None:

@@ -32,14 +32,10 @@ def photo_contrast_loss(embeddings: Tensor, labels: Tensor, *, temperature: floa
     positive nor negative for a pair. 0 if no product has two photos.
     """
     z = F.normalize(embeddings, dim=-1)
-    return _pairs_loss(z @ z.T / temperature, labels, labels, same=True)
-
-
-def _pairs_loss(logits: Tensor, row_labels: Tensor, labels: Tensor, *, same: bool) -> Tensor:
-    """Return the loss of logits (M, N); equal labels are positive, but with `same` no image to itself."""
-    positive = row_labels[:, None] == labels[None]  # (M, N)
-    negatives = logits.masked_fill(positive, _NEVER).logsumexp(dim=1, keepdim=True)  # (M, 1)
-    if same:
-        positive = positive & ~torch.eye(len(labels), dtype=torch.bool, device=logits.device)
+    logits = z @ z.T / temperature  # (N, N)
+    positive = labels[:, None] == labels[None]  # (N, N)
+    negatives = logits.masked_fill(positive, _NEVER).logsumexp(dim=1, keepdim=True)  # (N, 1)
+    # No photo is positive to itself.
+    positive = positive & ~torch.eye(len(labels), dtype=torch.bool, device=logits.device)
     each = F.softplus(negatives - logits)  # -log(e^l / (e^l + sum of negatives))
     return (each * positive).sum() / positive.sum().clamp(min=1)

@@ -32,7 +32,8 @@ class CheckpointSelection:
         if best is None or loss < best[1] or math.isnan(best[1]):
             self._write(module, step, loss, history)
         else:
-            self._write(_load_weights(module, self.path), best[0], best[1], history)
+            module.load_state_dict(load_file(self.path))
+            self._write(module, best[0], best[1], history)
 
     def reset(self) -> None:
         """Remove the weights that an earlier run left in the folder."""
@@ -52,8 +53,3 @@ class CheckpointSelection:
         weights = {name: value.contiguous() for name, value in module.state_dict().items()}
         save_file(weights, part, {"step": str(step), "loss": repr(loss), "history": json.dumps(history)})
         part.replace(self.path)
-
-
-def _load_weights(module: nn.Module, path: Path) -> nn.Module:
-    module.load_state_dict(load_file(path))
-    return module

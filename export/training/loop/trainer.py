@@ -92,7 +92,13 @@ class TrainingLoop:
         last = min(until or self.optimiser.steps, self.optimiser.steps)
         model = self.processes.wrap(self.task.module)
         saved_at = time.monotonic()
-        with self._make_progress_bar() as progress:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=Console(stderr=True), disable=bool(self.processes.rank)) as progress:
             bar = progress.add_task(self.task.name, total=self.optimiser.steps, completed=self.step)
             while self.step < last:
                 parts = self._train_step(model)
@@ -199,15 +205,6 @@ class TrainingLoop:
             if new:
                 writer.writerow(["step", *parts])
             writer.writerow([self.step, *(f"{value:.5g}" for value in parts.values())])
-
-    def _make_progress_bar(self) -> Progress:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        return Progress(*columns, console=Console(stderr=True), disable=bool(self.processes.rank))
 
 
 def schedule(step: int, optimiser: Optimiser) -> float:
