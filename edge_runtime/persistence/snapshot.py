@@ -23,9 +23,9 @@ from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.memory.version import Version
+from edge_runtime.persistence.encryption import SNAPSHOT, Seal
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
 from edge_runtime.persistence.header import FORMAT_VERSION, Header
-from edge_runtime.persistence.sealing import SNAPSHOT, Seal
 from edge_runtime.persistence.validation import STATE_PREFIX, check_arrays, check_network
 from edge_runtime.system.validation import describe_first_problem
 from engines.network_config import NetworkConfig

@@ -13,7 +13,7 @@ from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
 from export.networks.s5 import S5Sampler
 from export.networks.sampler import Sampler
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 
 class LvmNet(nn.Module):

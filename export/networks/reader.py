@@ -24,9 +24,8 @@ from export.networks.heads import (
     average_valid,
     scatter_outputs,
 )
-from export.networks.positions import CellCode, TickCode, encode_cells
+from export.networks.positions import CellCode, RelativeTime, TickCode, encode_cells
 from export.networks.product_similarity import ProductSimilarity
-from export.networks.temporal_order import RelativeTime
 
 
 class Context(NamedTuple):

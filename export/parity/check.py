@@ -2,7 +2,8 @@
 
 Feeds are what a device sees: pictures, memories that are partly filled or empty, every kind of query, ticks
 of ten hours, several batch sizes. Outputs that a caller must not read (scores of invalid tokens, offsets of
-absent tokens, boxes of padded steps) are not compared.
+absent tokens, boxes of padded steps) are not compared. A target that cannot run here is compared through
+another engine.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.bundle import Bundle
 from engines.errors import GateFailed, LvmError
 from engines.manifest import GraphName, ParityRecord, Precision, Target
+from engines.onnxruntime_engine import OnnxRuntimeEngine
+from engines.select import load_engine, usable_cores
 from engines.spec import Array, Engine, Feeds
+from engines.tensorrt_versions import tensorrt_problem
 from export.networks.model import LvmNet
 from export.networks.signatures import READABLE_WHERE
 from export.networks.torch_engine import TorchEngine
@@ -208,3 +213,16 @@ def _max_absolute_error(expected: Array, got: Array, read: Array | None) -> floa
         error = error[read]
     error = np.where(np.isnan(error), np.inf, error)
     return float(error.max(initial=0.0))
+
+
+def load_for_comparison(bundle: Bundle, name: GraphName, target: Target) -> tuple[Engine, str | None]:
+    """Load an engine for the graph. Return also its name where it is not the target's own.
+
+    TensorRT's graphs are standard ONNX, so where there is no GPU onnxruntime on the CPU runs the same file.
+    That proves the graph, not what TensorRT makes of it.
+    """
+    if target != "tensorrt" or tensorrt_problem() is None:
+        return load_engine(bundle, name, target), None
+    graph, _ = bundle.graph(target, name)
+    engine = OnnxRuntimeEngine(graph, bundle.weights(), threads=usable_cores())
+    return engine, engine.backend

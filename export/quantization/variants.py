@@ -36,7 +36,7 @@ from export.quantization.sensitivity import (
     find_fp32_parameters,
     rank_parameters,
 )
-from export.support.disk_errors import explain_disk_errors
+from export.support.errors import explain_disk_errors
 
 Key = tuple[Target, GraphName]
 Choices = Mapping[Key, Choice]

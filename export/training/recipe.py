@@ -23,7 +23,7 @@ from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from export.data.records import Knob
 from export.data.world_set import ANNOTATION_KNOBS, make_world_config
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]

@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from engines.errors import LvmError
-from export.papers.detection.average_precision import Ranking, score_video
+from export.papers.detection.average_precision import Ranking, load_answers, save_answers, score_video
 from export.papers.detection.bank import BankAttention
 from export.papers.detection.memsvd import ForgettingSVD, TruncatedProjection, WindowSVD
 from export.papers.detection.named import make_head, make_parts
-from export.papers.detection.results import load_answers, save_answers
 from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video
 from tools.papers.detection import (
     check_settings,

@@ -30,15 +30,19 @@ from export.data.checks import read_data_folder
 from export.data.files import CLASSES, EVENTS, TRACKS, VIDEOS
 from export.data.records import Classes
 from export.evaluation.run_folders import TrainedRun
-from export.papers.detection.average_precision import Ranking, mean_ap_gain_interval, mean_ap_interval
+from export.papers.detection.average_precision import (
+    Ranking,
+    load_answers,
+    mean_ap_gain_interval,
+    mean_ap_interval,
+    save_answers,
+)
 from export.papers.detection.captions import CAPTIONS
-from export.papers.detection.clips import ClipRule, RegionVideo
+from export.papers.detection.clips import ClipRule, RegionVideo, load_region_videos
 from export.papers.detection.named import ClipSize, make_head, make_parts
 from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
-from export.papers.detection.results import load_answers, save_answers
 from export.papers.detection.train import evaluate_head, train_head
-from export.papers.detection.videos import load_region_videos
 from tools.console import finish, progress, run_tool, show
 
 

@@ -3,6 +3,7 @@
 It reconnects to the broker by itself, and no camera ever waits for it: while the broker is away events wait
 in a bounded outbox, and of each state only the newest is stored. Messages with QoS 1 leave the outbox one by
 one when the broker has confirmed them, so the order is kept and at most one message comes twice.
+A command at `PREFIX/CAMERA/paused/set` begins (ON) or ends (OFF) a privacy pause.
 """
 
 from __future__ import annotations
@@ -12,12 +13,12 @@ import contextlib
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.interfaces.mqtt.async_utils import DaemonThreadExecutor, cancel_all, wait_first, wait_unless
-from edge_runtime.interfaces.mqtt.commands import Commands
 from edge_runtime.interfaces.mqtt.observer import Observer
 from edge_runtime.interfaces.mqtt.outbox import Message, Outbox
 from edge_runtime.interfaces.mqtt.payloads import OFFLINE
@@ -26,6 +27,7 @@ from edge_runtime.interfaces.mqtt.queries import QueryMessage, QueryQueue
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.backoff import Backoff
+from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError, Unavailable
 
 if TYPE_CHECKING:
@@ -232,3 +234,43 @@ class MqttClient:
         if reason != self._logged or now - self._logged_at >= REPEAT_LOG_S:
             self._logged, self._logged_at = reason, now
             log.warning("%s; it is tried again", reason)
+
+
+_SWITCH = {b"on": True, b"true": True, b"1": True, b"off": False, b"false": False, b"0": False}
+
+
+class Commands:
+    """For the event loop. Of several commands to one camera the last counts; `done` is called after each.
+
+    A pause may have to wait for its camera's driver, which delays no other camera.
+    """
+
+    def __init__(self, service: Service, done: Callable[[], None]) -> None:
+        self._service, self._done = service, done
+        self._pending: dict[str, bool] = {}
+        self._busy: dict[str, asyncio.Task[None]] = {}
+        self.refused = 0
+
+    def put(self, camera: str | None, payload: bytes) -> None:
+        """Take a command. `camera` None means an unknown name."""
+        pause = _SWITCH.get(payload.strip().lower()) if len(payload) < 16 else None
+        if camera is None or pause is None:
+            self.refused += 1
+            return
+        self._pending[camera] = pause
+        if camera not in self._busy:
+            self._busy[camera] = asyncio.get_running_loop().create_task(self._apply(camera))
+
+    async def _apply(self, camera: str) -> None:
+        try:
+            while camera in self._pending:
+                pause = self._pending.pop(camera)
+                change = self._service.pause if pause else self._service.resume
+                try:
+                    await asyncio.get_running_loop().run_in_executor(None, change, camera)
+                except LvmError as error:
+                    self.refused += 1
+                    log.warning("MQTT: %s", mask_secrets(str(error)))
+                self._done()
+        finally:
+            del self._busy[camera]
