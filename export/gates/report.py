@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from html import escape
 from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engines.manifest import GRAPHS
 from export.gates.limits import Limits
 from export.gates.plot import Line, plot
-from export.gates.result import Accuracy, Checkpoint, Drift, Finding, GateResult
-from export.gates.style import STYLE
+from export.gates.result import Checkpoint, Drift, GateResult
+
+Row = tuple[tuple[str, ...], bool]
+"""The cells of a table's row, and whether it stands out because a limit is missed."""
 
 
 def write_report(result: GateResult, html: Path) -> None:
@@ -22,23 +26,28 @@ def write_report(result: GateResult, html: Path) -> None:
 
 def render_page(result: GateResult) -> str:
     """Render the report as HTML."""
-    parts = [
-        f"<h1>Gates of {escape(result.bundle)}</h1>",
-        f'<p class="soft">{escape(result.backend)}; {_list_precisions(result)}; bundle {result.digest[:12]}; '
-        f"seed {result.seed}; {result.seconds:.0f} s</p>",
-        _render_outcome(result),
-    ]
-    for drift in result.drift:
-        parts.append(_render_drift(drift, result.limits))
-    if result.accuracy is not None:
-        parts.append(_render_accuracy(result.accuracy, result.limits))
-    title = f"Gates of {escape(result.bundle)}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    recall = {} if result.accuracy is None else result.accuracy.recall
+    return pages.get_template("report.html.jinja").render(
+        result=result,
+        drifts=[_describe_drift(drift, result.limits) for drift in result.drift],
+        recalls=[
+            (
+                (
+                    kind,
+                    f"{figures.questions:,}",
+                    f"{figures.reference:.3f}",
+                    f"{figures.export:.3f}",
+                    f"{figures.export - figures.reference:+.3f}",
+                    f"{figures.difference[0]:+.3f} to {figures.difference[1]:+.3f}",
+                ),
+                False,
+            )
+            for kind, figures in recall.items()
+        ],
     )
 
 
@@ -52,45 +61,21 @@ def _write_file(path: Path, text: str) -> None:
         raise
 
 
-def _list_precisions(result: GateResult) -> str:
-    return ", ".join(f"{name} {precision}" for name, precision in result.precisions.items())
-
-
-def _render_outcome(result: GateResult) -> str:
-    if result.passed:
-        return '<p class="verdict passed">Passed: the export answers like its network.</p>'
-    items = "".join(_render_finding(source, finding) for source, finding in result.findings)
-    message = "Failed: the export does not answer like its network."
-    return f'<p class="verdict failed">{message}</p><ul class="findings">{items}</ul>'
-
-
-def _render_finding(source: str, finding: Finding) -> str:
-    after = "" if finding.frame is None else f", first after {finding.frame:,} frames"
-    place = f"{_name_graph(finding)}; {source}{after}"
-    return f'<li>{escape(finding.words)}<p class="soft">{escape(place)}</p></li>'
-
-
-def _name_graph(finding: Finding) -> str:
-    if finding.graph is None:
-        return "no graph alone"
-    return finding.graph if finding.certain else f"no graph alone, {finding.graph} most likely"
-
-
-def _render_drift(drift: Drift, limits: Limits) -> str:
-    summary = f"{drift.frames:,} sampled frames, compared {len(drift.checkpoints)} times on the way"
-    parts = [f"<h2>Drift over {escape(drift.source)}</h2>", f'<p class="soft">{summary}</p>']
+def _describe_drift(drift: Drift, limits: Limits) -> dict[str, Any]:
+    """Return the tables and plots of a drift; None for what was not measured."""
     points = [*drift.checkpoints]
     if drift.final is not None:
         points = [point for point in points if point.frame != drift.final.frame] + [drift.final]
-        parts.append(_render_final(drift.final, limits))
-    if points:
-        parts.append(f'<div class="plots">{"".join(_render_plots(points, limits))}</div>')
-        parts.append(_render_graphs_alone(points))
-    return "\n".join(parts)
+    return {
+        "drift": drift,
+        "final": None if drift.final is None else _list_final(drift.final, limits),
+        "plots": _render_plots(points, limits) if points else None,
+        "alone": _list_graphs_alone(points),
+    }
 
 
-def _render_final(final: Checkpoint, limits: Limits) -> str:
-    """Render the table after the last frame, quantities with a limit first."""
+def _list_final(final: Checkpoint, limits: Limits) -> list[Row]:
+    """Return the rows of the table after the last frame, quantities with a limit first."""
     agreement, angle = final.agreement, final.angle_deg
     limited = [
         _make_row(f"answers agree, of {agreement.questions:,} questions", agreement.answers, limits.answers),
@@ -100,23 +85,18 @@ def _render_final(final: Checkpoint, limits: Limits) -> str:
         _make_row("remembered tokens in common", final.tokens, limits.tokens),
     ]
     if angle is not None:
-        shown = ("angle of the SVD bases", f"{angle:.3g}°", f"at most {limits.angle_deg:g}°")
-        limited.append((shown, angle > limits.angle_deg))
+        cells = ("angle of the SVD bases", f"{angle:.3g}°", f"at most {limits.angle_deg:g}°")
+        limited.append((cells, angle > limits.angle_deg))
     told_only = [
         *((f"answers to {kind} questions agree", share) for kind, share in agreement.by_kind.items()),
         ("both or neither abstain", agreement.abstention),
         ("the same first activity", agreement.activity),
     ]
     rows = [row for row in limited if row is not None]
-    rows += [((name, f"{share:.2%}", ""), False) for name, share in told_only if share is not None]
-    return _render_table(
-        ["after the last frame", "measured", "limit"],
-        [row for row, _ in rows],
-        [missed for _, missed in rows],
-    )
+    return rows + [((name, f"{share:.2%}", ""), False) for name, share in told_only if share is not None]
 
 
-def _make_row(name: str, value: float | None, limit: float) -> tuple[tuple[str, str, str], bool] | None:
+def _make_row(name: str, value: float | None, limit: float) -> Row | None:
     """Return a row, and whether it is below its limit; None where there is no value."""
     if value is None:
         return None
@@ -181,51 +161,19 @@ def _find_error(point: Checkpoint, graph: str) -> float | None:
     return graph_alone.error if graph_alone is not None and graph_alone.error > 0 else None
 
 
-def _render_graphs_alone(points: Sequence[Checkpoint]) -> str:
-    rows = []
+def _list_graphs_alone(points: Sequence[Checkpoint]) -> list[Row]:
+    rows: list[Row] = []
     for name in GRAPHS:
         measured = [point.alone[name] for point in points if name in point.alone]
         if not measured:
             continue
         worst = max(measured, key=lambda alone: alone.error)
-        tokens, answers = (
-            _format_minimum([alone.kept for alone in measured]),
-            _format_minimum([alone.answers for alone in measured]),
-        )
-        rows.append([name, worst.output, _format_small(worst.error), tokens, answers])
-    return "<h2>Each graph alone, on the reference's states</h2>" + _render_table(
-        ["graph", "worst output", "largest relative error", "least tokens kept", "least answers"], rows
-    )
+        tokens = _format_minimum([alone.kept for alone in measured])
+        answers = _format_minimum([alone.answers for alone in measured])
+        rows.append(((name, worst.output, _format_small(worst.error), tokens, answers), False))
+    return rows
 
 
 def _format_minimum(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{min(known):.2%}" if known else ""
-
-
-def _render_accuracy(accuracy: Accuracy, limits: Limits) -> str:
-    rows = [
-        [
-            kind,
-            f"{recall.questions:,}",
-            f"{recall.reference:.3f}",
-            f"{recall.export:.3f}",
-            f"{recall.export - recall.reference:+.3f}",
-            f"{recall.difference[0]:+.3f} to {recall.difference[1]:+.3f}",
-        ]
-        for kind, recall in accuracy.recall.items()
-    ]
-    return (
-        f"<h2>Recall@1x on {escape(accuracy.data)}, {escape(accuracy.split)}</h2>"
-        f'<p class="soft">At most {limits.recall_drop:.1%} may be lost of each kind.</p>'
-        + _render_table(["questions", "number", "network", "export", "difference", "95 % interval"], rows)
-    )
-
-
-def _render_table(head: Sequence[str], rows: Sequence[Sequence[str]], missed: Sequence[bool] = ()) -> str:
-    """Render a table; `missed` rows stand out."""
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    for number, row in enumerate(rows):
-        start = '<tr class="missed">' if any(missed[number : number + 1]) else "<tr>"
-        lines.append(start + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'

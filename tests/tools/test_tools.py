@@ -16,10 +16,6 @@ from tools.console import run_tool
 ROOT = Path(__file__).parents[2]
 
 TOOLS = {
-    "reliability.history": (
-        ["--frames", "90", "--questions", "6", "--report-only"],
-        {"latency", "state", "resident", "held", "ok"},
-    ),
     "quality.activities": (
         ["--worlds", "1", "--minutes", "1", "--backend", "onnxruntime"],
         {"ways", "clip_average_precision", "ingest_ms_a_clip"},
@@ -41,8 +37,6 @@ def _run(name, options):
 def test_a_tool_ends_with_one_json_object(name, options, keys):
     result = _run(name, options)
     assert keys <= set(result), sorted(result)
-    if name == "reliability.history":
-        assert result["held"]["state_arrays"] and result["frames"] == {"young": 60, "old": 90}
 
 
 WRONG = {
@@ -50,7 +44,6 @@ WRONG = {
     "papers.detection": ["--data", "nowhere", "--output", "found"],
     "papers.distil_sampler": ["--bundle", "nowhere", "--data", "data", "--cache", "cache", "--output", "run"],
     "quality.drift": ["--bundle", "nowhere"],
-    "reliability.history": ["--bundle", "nowhere"],
     "papers.longform": ["--bundle", "nowhere", "--cache", "cache", "--output", "found.json"],
     "papers.memory_table": ["--data", "nowhere", "--output", "found", "--attention", "a"],
     "papers.tables": ["--runs", "a", "--speed", "nowhere"],
