@@ -9,7 +9,6 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from edge_runtime.memory.recurrent_state import clip_output_specs
 from edge_runtime.memory.version import Step
@@ -97,9 +96,7 @@ class StateFolder:
             ) from None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._drop_journal()
         self._lock.close()
 

@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from edge_runtime.activity.log import ActivityLog
@@ -179,9 +178,7 @@ class ActivityRecorder:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join(HANG_S)
         if self._thread.is_alive():  # it holds the lock that the last passes need

@@ -20,7 +20,7 @@ from export.bundle.checkpoint import from_checkpoint, save_checkpoint
 from export.bundle.writer import ModelCard, write_bundle
 from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from export.training.data.dataset import WorldDataset
 from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.task import LvmTask
@@ -114,7 +114,7 @@ def test_the_checkpoint_says_how_it_was_made(place):
 
 def test_the_checkpoint_becomes_a_bundle(place, tmp_path):
     network, card = from_checkpoint(place / "run" / CHECKPOINT)
-    write_bundle(network, card, tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+    write_bundle(network, card, tmp_path / "bundle", Plan(targets=("onnxruntime",)))
     assert Bundle.open(tmp_path / "bundle").manifest.training.trained
 
 

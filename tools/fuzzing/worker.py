@@ -23,8 +23,6 @@ from tools.fuzzing.case_check import MEMORY_BYTES, find_problem
 from tools.fuzzing.peak import peak_above
 from tools.fuzzing.progress import Progress
 
-MEMORY_EXIT = 99
-
 
 def main() -> None:
     name, out, cases, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])

@@ -22,7 +22,6 @@ from torch.nn import functional
 from export.data.token_cache import VideoCache
 from export.networks.box_head import BoxHead
 from export.networks.positions import encode_cells
-from export.training.lvm import losses
 
 FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 L1_WEIGHT, GIOU_WEIGHT = 5.0, 2.0
@@ -144,4 +143,4 @@ def box_regression_loss(box_head: BoxHead, batch: Mapping[str, Tensor]) -> Tenso
         batch["single_features"], encode_cells(batch["single_cell"])
     )  # (S, 4)
     target = batch["single_box"]
-    return losses.box_loss(predicted, target, torch.ones_like(target[:, 0], dtype=torch.bool))
+    return box_loss(predicted, target, torch.ones_like(target[:, 0], dtype=torch.bool))
