@@ -23,7 +23,7 @@ from edge_runtime.catalogue.photos import MAX_PHOTOS, encode_photo
 from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.persistence.encryption import Key, SealError, is_sealed, open_sealed
-from edge_runtime.persistence.private_files import FOLDER_MODE, write_private
+from edge_runtime.persistence.filesystem import FOLDER_MODE, write_private
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest, printable
 from engines.errors import LvmError

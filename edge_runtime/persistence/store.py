@@ -14,10 +14,9 @@ from edge_runtime.memory.recurrent_state import clip_output_specs
 from edge_runtime.memory.version import Step
 from edge_runtime.persistence.encryption import Key, Seal
 from edge_runtime.persistence.errors import Damaged, StateError
-from edge_runtime.persistence.filesystem import Disk
+from edge_runtime.persistence.filesystem import FOLDER_MODE, Disk
 from edge_runtime.persistence.journal import PREFIX, Journal, journal_name
 from edge_runtime.persistence.load import load_snapshot
-from edge_runtime.persistence.private_files import FOLDER_MODE
 from edge_runtime.persistence.snapshot import (
     FILE,
     PREVIOUS,

@@ -24,8 +24,7 @@ from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.bundle.writer import ModelCard
 from export.data.token_cache import VideoCache
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 
 ClipOrder = Literal["stream", "random"]
 

@@ -25,8 +25,7 @@ from export.gates.finite_guard import RunEnded, check_engines
 from export.gates.limit_checks import make_end_finding
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy, Finding, Recall
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.relative_error import Graphs
 
 

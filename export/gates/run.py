@@ -21,8 +21,7 @@ from export.gates.drift import Report, measure_drift
 from export.gates.limits import GateSettings
 from export.gates.report import write_report
 from export.gates.result import Finding, GateResult
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.relative_error import Graphs
 from export.stream_runs.footage import open_footage
 

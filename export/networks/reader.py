@@ -19,13 +19,13 @@ from export.networks.clip_entries import QueueTokens
 from export.networks.heads import (
     UNANSWERABLE,
     Heads,
+    ProductSimilarity,
     ReaderOutput,
     ReadTokens,
     average_valid,
     scatter_outputs,
 )
 from export.networks.positions import CellCode, RelativeTime, TickCode, encode_cells
-from export.networks.product_similarity import ProductSimilarity
 
 
 class Context(NamedTuple):

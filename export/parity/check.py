@@ -22,9 +22,8 @@ from engines.onnxruntime_engine import OnnxRuntimeEngine
 from engines.select import load_engine, usable_cores
 from engines.spec import Array, Engine, Feeds
 from engines.tensorrt_versions import tensorrt_problem
-from export.networks.model import LvmNet
+from export.networks.model import LvmNet, TorchEngine
 from export.networks.signatures import READABLE_WHERE
-from export.networks.torch_engine import TorchEngine
 from export.parity import sample_inputs as examples
 from export.parity.relative_error import Errors
 

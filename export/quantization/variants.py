@@ -14,8 +14,7 @@ from torch.export import ExportedProgram
 
 from engines.errors import LvmError
 from engines.manifest import GRAPHS, GraphName, GraphRecord, Target
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.onnx_graphs.build import find_parameters, lower, serialise, trace
 from export.onnx_graphs.external_weights import (
     WEIGHTS,

@@ -25,14 +25,12 @@ from export.bundle.class_embeddings import describe_classes
 from export.bundle.writer import ModelCard
 from export.data.records import Split
 from export.data.token_cache import VideoCache
-from export.networks.model import LvmNet, make_untrained
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.training.backbone.task import BackboneTask, BackboneTrainer
 from export.training.data.dataset import VideoDataset, open_dataset
-from export.training.data.epoch_views import EpochViews
 from export.training.data.product_photos import PhotoSet
-from export.training.data.view_augmentation import VIEW_VERSION
+from export.training.data.view_augmentation import VIEW_VERSION, EpochViews
 from export.training.loop.checkpoint_selection import CheckpointSelection
 from export.training.loop.distributed import ProcessGroup
 from export.training.loop.trainer import TrainingLoop

@@ -12,7 +12,7 @@ from engines.errors import BundleError, LvmError
 from engines.manifest import Manifest
 from engines.select import load_engine
 from export.bundle.writer import check_output_folder, load_network, write_bundle
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import TorchEngine
 from export.parity.sample_inputs import draw_scenes
 from export.quantization.plan import Plan
 from tests.support.export_models import card, small_network

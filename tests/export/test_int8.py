@@ -15,8 +15,7 @@ from engines.fake import FakeEngine
 from engines.manifest import GRAPHS, Manifest
 from engines.select import load_engine
 from export.bundle.writer import CheckResult, load_network, write_bundle
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.check import check_graph
 from export.parity.sample_inputs import draw_scenes
 from export.quantization import autotune as auto

@@ -14,11 +14,9 @@ from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
 from export.bundle.presets import load_preset
 from export.bundle.writer import write_bundle
-from export.networks.model import LvmNet, make_untrained
+from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.networks.signatures import graph_inputs, graph_outputs
-from export.networks.torch_engine import TorchEngine
-from export.onnx_graphs.attention_ops import plain_attention
-from export.onnx_graphs.build import lower, serialise, trace
+from export.onnx_graphs.build import lower, plain_attention, serialise, trace
 from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_weights
 from export.parity.check import check_graph, compare, make_cases
 from export.parity.sample_inputs import MAX_TICK

@@ -19,8 +19,7 @@ from random import Random
 
 import atheris
 
-from tools.fuzzing.case_check import MEMORY_BYTES, find_problem
-from tools.fuzzing.peak import peak_above
+from tools.fuzzing.case_check import MEMORY_BYTES, find_problem, peak_above
 from tools.fuzzing.progress import Progress
 
 

@@ -14,6 +14,9 @@ column then names. The mAP of all contexts must be over the same activities.
 Costs are medians of processor time on one onnxruntime thread, all variants in turn on one video: a clip whose
 tokens are known (background, sampler, memory, queues), and a question that is asked alone. Writes memories.md
 and memories.json; the last line of standard output is that JSON object.
+
+A variant is one system of some run folders, one folder for each training seed. Recall is LVM-Net's Recall@1x
+by kind of question, all durations together. Gains are paired by video and by question.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import argparse
 import hashlib
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -31,18 +34,31 @@ import torch
 
 from engines.bundle import Bundle
 from engines.errors import LvmError
+from engines.manifest import TimeHead
 from export.bundle.writer import write_bundle
 from export.data.checks import read_data_folder
 from export.data.files import EVENTS, QUERIES, DataFolder
 from export.data.records import Split
-from export.evaluation.run_folders import CHECKPOINT, OWN, TrainedRun, is_bundle, results_file
+from export.evaluation import bootstrap, report
+from export.evaluation.markdown import Json, format_percent, render_section
+from export.evaluation.report import TYPES
+from export.evaluation.results import EventResult, Result, require_same_queries
+from export.evaluation.run_folders import (
+    CHECKPOINT,
+    OWN,
+    TrainedRun,
+    is_bundle,
+    read_events,
+    read_results,
+    results_file,
+)
 from export.evaluation.stream_run import Model
+from export.evaluation.summary import make_recall_by_seed
 from export.evaluation.videos import encode_crops, open_caches
 from export.onnx_graphs.external_weights import hash_weights
 from export.quantization.plan import Plan
 from export.training.evaluate_cli import answer_queries
 from tools.console import finish, run_tool
-from tools.papers.memory_comparison import MemoryVariant, compare_variants, render_table
 from tools.papers.memory_costs import measure_costs
 
 UNTRAINED = ("svd-novelty", "random", "fifo")
@@ -250,3 +266,98 @@ def _parser() -> argparse.ArgumentParser:
 
 if __name__ == "__main__":
     run_tool(main)
+
+
+ALL = "all"
+"""Questions of every kind together."""
+KINDS = (*TYPES, ALL)
+
+
+@dataclass(frozen=True)
+class MemoryVariant:
+    """The answers of `system` in `folders`; `heads` has the time head of each seed."""
+
+    name: str
+    folders: Sequence[Path]
+    system: str
+    heads: Mapping[int, TimeHead]
+
+
+def compare_variants(variants: Sequence[MemoryVariant], split: str) -> dict[str, Any]:
+    """Return recall, coverage and seeds of every variant, and its gain over the first one.
+
+    Figures are `[estimate, low, high]`. Raises LvmError if answers are missing, or if two variants answered
+    different questions.
+    """
+    answers = {variant.name: _read_answers(variant, split) for variant in variants}
+    base = variants[0].name
+    rows: dict[str, Any] = {}
+    for variant in variants:
+        results, events = answers[variant.name]
+        require_same_queries(results, answers[base][0])
+        scores = _score_by_kind(variant, results)
+        rows[variant.name] = {
+            "seeds": list(report.list_seeds(results)),
+            "recall_1x": {kind: list(bootstrap.mean_interval(own)[:3]) for kind, own in scores.items()},
+            "coverage": list(report.coverage_interval(events)[:3]),
+        }
+        if variant.name != base:
+            base_scores = _score_by_kind(variants[0], answers[base][0])
+            pairs = {kind: (scores[kind], base_scores[kind]) for kind in scores}
+            rows[variant.name]["gain"] = {
+                k: list(bootstrap.difference_interval(*pair)[:3]) for k, pair in pairs.items()
+            }
+            rows[variant.name]["ratio"] = {
+                k: list(bootstrap.ratio_interval(*pair)[:3]) for k, pair in pairs.items()
+            }
+    return rows
+
+
+def _read_answers(variant: MemoryVariant, split: str) -> tuple[list[Result], list[EventResult]]:
+    results = read_results(variant.folders, split, variant.system)
+    events = read_events(variant.folders, split, variant.system)
+    if not results or not events:
+        places = ", ".join(map(str, variant.folders))
+        raise LvmError(
+            f"{variant.name}: answers of {variant.system} to split {split} expected in {places}, got none: "
+            "write them with lvm-train evaluate"
+        )
+    return results, events
+
+
+def _score_by_kind(variant: MemoryVariant, results: Sequence[Result]) -> dict[str, bootstrap.Scores]:
+    metric = make_recall_by_seed(variant.heads)
+    parts = {kind: [result for result in results if kind in (result.type, ALL)] for kind in KINDS}
+    by_kind = {kind: report.to_scores(part, metric) for kind, part in parts.items()}
+    return {kind: scores for kind, scores in by_kind.items() if scores is not None}
+
+
+def render_table(
+    title: str, text: str, rows: Json, costs: Json, activity: Json, over: Sequence[str] = ()
+) -> str:
+    """Render the rows of `compare_variants` with their costs, and mAP of detection where `activity` has one.
+
+    The mAP is `over` these activities, over all if none are named.
+    """
+    precision = f"mAP of {', '.join(over)}, %" if over else "activity mAP, %"
+    header = [
+        "", *(f"{kind}, %" for kind in KINDS), "all, gain", "events covered, %", precision,
+        "state, bytes", "ms a clip", "ms a question", "seeds",
+    ]  # fmt: skip
+    lines = []
+    for name, row in rows.items():
+        cost = costs.get(name)
+        lines.append(
+            [
+                name,
+                *(format_percent(row["recall_1x"].get(kind)) for kind in KINDS),
+                format_percent(row.get("gain", {}).get(ALL), signed=True),
+                format_percent(row["coverage"]),
+                format_percent(activity.get(name)),
+                f"{cost['state_bytes']:,}" if cost else format_percent(None),
+                f"{cost['clip_ms']:.1f}" if cost else format_percent(None),
+                f"{cost['question_ms']:.1f}" if cost else format_percent(None),
+                str(len(row["seeds"])),
+            ]
+        )
+    return render_section(title, text, header, lines)

@@ -6,7 +6,7 @@ loss: products), d_b token width. In the losses N images of width d.
 Losses: the activity of each cell (cells without activity together weigh as much as the others), InfoNCE
 between a cell and a photo of its product, and for real photos the product (cosine margin) and contrast
 between photos. The backbone is kept, and the head that tells products apart, which becomes the reader's
-(`export/networks/product_similarity.py`); the other heads are dropped.
+(`export/networks/heads.py`); the other heads are dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from torch.utils.data import Dataset
 from edge_runtime.query.photo_mosaic import mosaic
 from engines.network_config import NetworkConfig
 from export.networks.backbone import make_backbone
-from export.networks.product_similarity import IDENTITY
+from export.networks.heads import IDENTITY
 from export.training.data.dataset import SceneSource
 from export.training.data.product_photos import PhotoSet
 from export.training.data.scenes import IGNORE_INDEX, add_pasted_products

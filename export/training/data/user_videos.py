@@ -39,8 +39,7 @@ from export.training.data.user_frame_cache import (
 from export.training.data.user_objects import UserObjects
 from export.training.data.user_worlds import WorldVideo, list_real_products
 from export.training.data.view_augmentation import ViewAugmentation, describe_view, make_view
-from export.training.data.world_pool import describe_world_sources
-from export.training.data.world_videos import PHOTOS_PER_PRODUCT, encode_world
+from export.training.data.world_pool import PHOTOS_PER_PRODUCT, describe_world_sources, encode_world
 from export.training.recipe import BackboneRecipe
 
 
