@@ -53,7 +53,30 @@ def read_image(
         name, data = printable(str(source)), read_file(Path(source), max_bytes)
     if len(data) > max_bytes:
         raise LvmError(f"{name} is too large: expected at most {max_bytes} bytes, got {len(data)}")
-    return _decode(name, data, _check_header(name, data, max_pixels))
+    pixels = _check_header(name, data, max_pixels)
+    plain = strip_png(data) if data.startswith(PNG_MAGIC) else data
+    if plain is None:
+        raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
+    silence_opencv()
+    encoded = np.frombuffer(plain, np.uint8)
+    # JPEG and BMP have no transparency: spare them the second decoding.
+    opaque = data[:2] in (b"\xff\xd8", b"BM")
+    try:
+        with _large_lock if pixels > LARGE_PIXELS else contextlib.nullcontext():
+            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)  # (H, W, 3), upright, 8 bit
+            alpha = None if opaque else _decode_alpha(encoded)
+            # OpenCV applies EXIF to the colours only: decode colours and transparency unturned, then turn.
+            orientation = read_orientation(plain) if alpha is not None else 1
+            if orientation != 1:
+                image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
+    except cv2.error as error:
+        raise LvmError(f"{name} cannot be decoded ({error.err}): save it again as JPEG or PNG") from error
+    if image is None:
+        raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
+    rgb = np.asarray(image, np.uint8)
+    if alpha is not None and alpha.shape == rgb.shape[:2]:
+        _blend_with_white(rgb, alpha)
+    return np.ascontiguousarray(_turn_upright(rgb, orientation))
 
 
 MAX_PATH_CHARS = 120
@@ -93,32 +116,6 @@ def _check_header(name: str, data: bytes, max_pixels: int) -> int:
     if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
         raise LvmError(f"{name} is a JPEG of more than {MAX_SCANS} scans, save it again")
     return width * height
-
-
-def _decode(name: str, data: bytes, pixels: int) -> NDArray[np.uint8]:
-    plain = strip_png(data) if data.startswith(PNG_MAGIC) else data
-    if plain is None:
-        raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
-    silence_opencv()
-    encoded = np.frombuffer(plain, np.uint8)
-    # JPEG and BMP have no transparency: spare them the second decoding.
-    opaque = data[:2] in (b"\xff\xd8", b"BM")
-    try:
-        with _large_lock if pixels > LARGE_PIXELS else contextlib.nullcontext():
-            image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB)  # (H, W, 3), upright, 8 bit
-            alpha = None if opaque else _decode_alpha(encoded)
-            # OpenCV applies EXIF to the colours only: decode colours and transparency unturned, then turn.
-            orientation = read_orientation(plain) if alpha is not None else 1
-            if orientation != 1:
-                image = cv2.imdecode(encoded, cv2.IMREAD_COLOR_RGB | cv2.IMREAD_IGNORE_ORIENTATION)
-    except cv2.error as error:
-        raise LvmError(f"{name} cannot be decoded ({error.err}): save it again as JPEG or PNG") from error
-    if image is None:
-        raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
-    rgb = np.asarray(image, np.uint8)
-    if alpha is not None and alpha.shape == rgb.shape[:2]:
-        _blend_with_white(rgb, alpha)
-    return np.ascontiguousarray(_turn_upright(rgb, orientation))
 
 
 def _turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

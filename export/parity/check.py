@@ -139,6 +139,13 @@ def check_graph(
     if not (worst.error if relative is None else relative) <= allowed:
         raise GateFailed(f"{problem}at most {allowed:g} allowed; nothing was written")
     names = [case.words for case in cases] + ([f"{len(reached)} reached"] if precision == "int8" else [])
+    # The median milliseconds of a call, over at most 15 calls and about `max_s` seconds.
+    feeds = cases[0].feeds
+    spent: list[float] = []
+    while len(spent) < 15 and sum(spent) < 1.0:
+        started = time.perf_counter()
+        engine(feeds)
+        spent.append(time.perf_counter() - started)
     return ParityRecord(
         target=target,
         graph=name,
@@ -147,7 +154,7 @@ def check_graph(
         error=relative,
         tolerance=allowed,
         cosine=cosine,
-        ms=measure_ms(engine, cases[0].feeds),
+        ms=1000 * statistics.median(spent),
     )
 
 
@@ -169,16 +176,6 @@ def _worst_relative_error(
         raise LvmError("int8 is judged on feeds of real pictures, got none; name a --calibration")
     output = max(relative, key=lambda name: relative[name])
     return output, relative[output], errors.largest
-
-
-def measure_ms(engine: Engine, feeds: Feeds, max_s: float = 1.0) -> float:
-    """Return the median milliseconds of a call, over at most 15 calls and about `max_s` seconds."""
-    spent: list[float] = []
-    while len(spent) < 15 and sum(spent) < max_s:
-        started = time.perf_counter()
-        engine(feeds)
-        spent.append(time.perf_counter() - started)
-    return 1000 * statistics.median(spent)
 
 
 def _count_affordable(tokens: int) -> int:

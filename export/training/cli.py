@@ -50,7 +50,8 @@ def train(
         return
     if config is None:
         raise LvmError("--config is missing; try --config configs/training/tiny.yaml")
-    _require_torch()
+    if importlib.util.find_spec("torch") is None:
+        raise Unavailable('torch not installed; pip install "lvm-edge[export]"')
     from edge_runtime.simulation.photo_folders import list_product_photos
     from export.training.data.product_photos import select_held_out
     from export.training.loop.allocator import keep_freed_memory
@@ -85,8 +86,3 @@ calibrate_cli.register(app)
 def main() -> None:
     """Entry point of `lvm-train`."""
     run_app(app, "lvm-train")
-
-
-def _require_torch() -> None:
-    if importlib.util.find_spec("torch") is None:
-        raise Unavailable('torch not installed; pip install "lvm-edge[export]"')

@@ -79,17 +79,6 @@ def make_recipe(arguments: argparse.Namespace, seed: int) -> HeadRecipe:
     return HeadRecipe(epochs=arguments.epochs, seed=seed, **rates)
 
 
-def learn_regions(
-    train: Sequence[RegionVideo], test: Sequence[RegionVideo], arguments: argparse.Namespace
-) -> tuple[list[RegionVideo], list[RegionVideo]]:
-    """Return the videos with region tokens that are learned on the training videos."""
-    torch.manual_seed(0)
-    module = RegionTokens(train[0].tokens.shape[-1], arguments.regions, arguments.frames)
-    fit_region_tokens(module, train, make_recipe(arguments, 0))
-    replaced = [[replace_regions(module, video) for video in videos] for videos in (train, test)]
-    return replaced[0], replaced[1]
-
-
 def load_or_train(
     name: str,
     seed: int,
@@ -217,7 +206,12 @@ def main() -> None:
         "learned_regions": arguments.learned_regions,
     }
     if arguments.learned_regions:
-        train, test = learn_regions(train, test, arguments)
+        # The videos with region tokens that are learned on the training videos.
+        torch.manual_seed(0)
+        module = RegionTokens(train[0].tokens.shape[-1], arguments.regions, arguments.frames)
+        fit_region_tokens(module, train, make_recipe(arguments, 0))
+        replaced = [[replace_regions(module, video) for video in videos] for videos in (train, test)]
+        train, test = replaced[0], replaced[1]
     runs: dict[str, list[Ranking]] = {}
     with progress(len(arguments.heads) * len(arguments.seeds)) as step:
         for name in arguments.heads:
