@@ -26,9 +26,8 @@ from export.data.video_labels import to_cxcywh
 from export.training.data.view_augmentation import EpochViews
 from export.training.loop.distributed import ProcessGroup
 from export.training.loop.trainer import freeze_others, make_reader_groups, make_sampler_groups
-from export.training.lvm.inputs import TrainInputs, VisitState
+from export.training.lvm.inputs import MemoryBank, TrainInputs, VisitState
 from export.training.lvm.losses import LabelledTokens
-from export.training.lvm.memory_bank import MemoryBank
 from export.training.lvm.query_sampler import KINDS, QueryMix, SampledQuestion, draw_question, match_events
 from export.training.lvm.queue_entries import VideoEntries, make_entries, make_queue
 from export.training.lvm.trainer import LvmTrainer
