@@ -64,7 +64,16 @@ def evaluate_baseline(
         rows = select_rows(query, cache.ticks, config.sample_fps, window)
         length = choose_clip_length(query, rows, frames)
         answer = read_rows(network, length, cache, rows, to_clip_query(config, cache, query, crops or {}))
-        results.append(_make_result(answer, query, seed))
+        scores: dict[str, object] = {"presence_logit": answer.presence_logit}
+        if query.type == "activity":
+            logits = [float(logit) for logit in answer.activity_logits]
+            scores |= {"class_logits": tuple(logits), **score_activities(query, logits)}
+        elif query.type == "object":
+            scores |= score_boxes(query, answer.ticks.tolist(), answer.boxes_xyxy)
+        else:
+            start, end, confidence = answer.span
+            scores |= {"spans": {"bins": score_span(query, (start, end), confidence)}}
+        results.append(make_result(query, seed, **scores))
     return results
 
 
@@ -107,19 +116,6 @@ def read_rows(
         object_tokens=question.object_tokens.to(device), activity=question.activity.to(device)
     )
     return read_window(network, tokens, ticks, there, clip_frames)
-
-
-def _make_result(answer: WindowAnswer, query: QueryRecord, seed: int) -> Result:
-    scores: dict[str, object] = {"presence_logit": answer.presence_logit}
-    if query.type == "activity":
-        logits = [float(logit) for logit in answer.activity_logits]
-        scores |= {"class_logits": tuple(logits), **score_activities(query, logits)}
-    elif query.type == "object":
-        scores |= score_boxes(query, answer.ticks.tolist(), answer.boxes_xyxy)
-    else:
-        start, end, confidence = answer.span
-        scores |= {"spans": {"bins": score_span(query, (start, end), confidence)}}
-    return make_result(query, seed, **scores)
 
 
 def load_baseline(path: Path, config: NetworkConfig, stride: int) -> TubeDETR:
