@@ -12,8 +12,7 @@ import torch
 from torch import Tensor
 
 from engines.errors import LvmError, Unavailable
-from export.networks.backbone import Backbone, TimmBackbone
-from export.support.torch_compat import import_timm
+from export.networks.backbone import Backbone, TimmBackbone, import_timm
 
 State = dict[str, Tensor]
 _WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")

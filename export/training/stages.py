@@ -31,9 +31,8 @@ from export.training.backbone.task import BackboneTask, BackboneTrainer
 from export.training.data.dataset import VideoDataset, open_dataset
 from export.training.data.product_photos import PhotoSet
 from export.training.data.view_augmentation import VIEW_VERSION, EpochViews
-from export.training.loop.checkpoint_selection import CheckpointSelection
 from export.training.loop.distributed import ProcessGroup
-from export.training.loop.trainer import TrainingLoop
+from export.training.loop.trainer import CheckpointSelection, TrainingLoop
 from export.training.lvm.queue_entries import fit_entries
 from export.training.lvm.task import LvmTask
 from export.training.lvm.trainer import LvmTrainer

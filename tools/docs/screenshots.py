@@ -126,6 +126,31 @@ class Scenes:
 SCENES = ("start", "answer", "boxes", "unwatched", "catalogue", "object", "paused")
 
 
+def take_screenshots(
+    browser: Any, address: str, service: Service, output: Path, photo: Path, activity: str, only: str = ""
+) -> list[Path]:
+    made: list[Path] = []
+    for device, (width, height) in SIZES.items():
+        for scheme in SCHEMES:
+            if only not in f"{device}-{scheme}":
+                continue
+            page = browser.new_page(
+                viewport={"width": width, "height": height}, color_scheme=scheme, reduced_motion="reduce"
+            )
+            page.goto(address + "/")
+            scenes = Scenes(page, photo, activity)
+            for scene in SCENES:
+                getattr(scenes, scene)()
+                page.mouse.move(2, 2)
+                file = output / f"{device}-{scheme}-{scene}.png"
+                page.screenshot(path=file, full_page=device == "phone" and scene in ("start", "answer"))
+                made.append(file)
+            page.close()
+            for name in service.cameras:
+                service.resume(name)
+    return made
+
+
 def reduce_colours(image: Any, bits: int) -> Any:
     """Return the image (H, W, 3) uint8 with `bits` for each channel; of similar colours the most frequent
     stays, so that the page's backgrounds keep their colours exactly."""
@@ -184,29 +209,7 @@ def main() -> None:
         with served(Path(folder), asked.past, cameras=2) as (address, service):
             photo, activity = save_product_photo(service, Path(folder))
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
-            made: list[Path] = []
-            for device, (width, height) in SIZES.items():
-                for scheme in SCHEMES:
-                    if asked.only not in f"{device}-{scheme}":
-                        continue
-                    page = browser.new_page(
-                        viewport={"width": width, "height": height},
-                        color_scheme=scheme,
-                        reduced_motion="reduce",
-                    )
-                    page.goto(address + "/")
-                    scenes = Scenes(page, photo, activity)
-                    for scene in SCENES:
-                        getattr(scenes, scene)()
-                        page.mouse.move(2, 2)
-                        file = asked.output / f"{device}-{scheme}-{scene}.png"
-                        page.screenshot(
-                            path=file, full_page=device == "phone" and scene in ("start", "answer")
-                        )
-                        made.append(file)
-                    page.close()
-                    for name in service.cameras:
-                        service.resume(name)
+            made = take_screenshots(browser, address, service, asked.output, photo, activity, asked.only)
             browser.close()
     sizes = {file.name: file.stat().st_size for file in made}
     if asked.readme:

@@ -235,17 +235,6 @@ def render_page(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(argv)
-    torch.set_num_threads(1)
-    result = run_comparison(given)
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "memories.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (given.output / "memories.md").write_text(render_page(result), encoding="utf-8")
-    finish(result)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools.papers.tables memories",
         description=__doc__,
@@ -261,7 +250,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contexts", type=Path, nargs="*", default=[], help=folder)
     parser.add_argument("--activity", nargs="*", default=[], metavar="CONTEXT=FOLDER:HEAD")
     parser.add_argument("--questions", type=int, default=20, help="of each kind that are timed")
-    return parser
+    given = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    result = run_comparison(given)
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / "memories.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (given.output / "memories.md").write_text(render_page(result), encoding="utf-8")
+    finish(result)
+    return 0
 
 
 if __name__ == "__main__":

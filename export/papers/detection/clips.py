@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND
 from engines.network_config import NetworkConfig
-from export.data.cells import cell_shares
 from export.data.files import DataFolder, Tracks
+from export.data.metrics import cell_shares
 from export.data.records import EventRecord, Split
 from export.data.token_cache import VideoCache
 from export.evaluation.run_folders import TrainedRun

@@ -14,8 +14,7 @@ import numpy as np
 import psutil
 
 from tools.reliability.memory_growth import fit_growth
-from tools.reliability.soaking.process import EdgeProcess
-from tools.reliability.soaking.questions import Questions
+from tools.reliability.soaking.process import EdgeProcess, Questions
 from tools.reliability.soaking.record import Row, SoakRecord
 from tools.reliability.soaking.schedule import SoakBounds
 
