@@ -28,7 +28,7 @@ from export.networks.heads import IDENTITY
 from export.training.data.dataset import SceneSource
 from export.training.data.product_photos import PhotoSet
 from export.training.data.scenes import IGNORE_INDEX, add_pasted_products
-from export.training.loop.prefetch import Prefetch
+from export.training.loop.distributed import Prefetch
 from export.training.recipe import Recipe
 
 _CONTRAST_SHARE = 0.5
