@@ -105,23 +105,14 @@ class BankLayer(nn.Module):
         nn.init.zeros_(self.out.bias)
 
     def forward(self, regions: Tensor, past: Rows) -> Tensor:
-        """Attend from regions (B, R, d) to the bank, (B, R, d). As `forward_projected`, but projects the few
-        regions instead of the many rows."""
+        """Attend from regions (B, R, d) to the bank, (B, R, d).
+
+        The papers project all rows to keys and values; the few regions are projected here, which is the same.
+        """
         sought = self.query(regions) @ self.key.weight  # (B, R, d)
-        mean = self._weights(sought @ past.rows.transpose(1, 2), past) @ past.rows  # (B, R, d)
-        return self._added(self.value(mean), past)
-
-    def forward_projected(self, regions: Tensor, past: Rows) -> Tensor:
-        """Attend as the paper does: keys and values of all rows are computed."""
-        scores = self.query(regions) @ self.key(past.rows).transpose(1, 2)  # (B, R, N)
-        return self._added(self._weights(scores, past) @ self.value(past.rows), past)
-
-    def _weights(self, scores: Tensor, past: Rows) -> Tensor:
-        scale = float(self.query.out_features) ** -0.5
-        return torch.softmax(scores * scale + make_key_bias(past.valid)[:, None], dim=-1)
-
-    def _added(self, seen: Tensor, past: Rows) -> Tensor:
-        added: Tensor = self.dropout(self.out(functional.relu(self.norm(seen))))
+        scores = sought @ past.rows.transpose(1, 2) * float(self.query.out_features) ** -0.5  # (B, R, N)
+        mean = torch.softmax(scores + make_key_bias(past.valid)[:, None], dim=-1) @ past.rows  # (B, R, d)
+        added: Tensor = self.dropout(self.out(functional.relu(self.norm(self.value(mean)))))
         # An empty bank adds nothing.
         return added * past.valid.any(dim=1)[:, None, None]
 
@@ -138,15 +129,7 @@ class BankAttention(MemoryPart):
         return self.rows_of(video)
 
     def forward(self, regions: Tensor, valid: Tensor, past: Rows) -> Tensor:
-        return self._through(regions, past, projected=False)
-
-    def forward_as_published(self, regions: Tensor, past: Rows) -> Tensor:
-        """Compute `forward` with every row projected, which is what the papers count."""
-        return self._through(regions, past, projected=True)
-
-    def _through(self, regions: Tensor, past: Rows, projected: bool) -> Tensor:
         h = regions
         for layer in self.layers:
-            assert isinstance(layer, BankLayer)
-            h = h + (layer.forward_projected(h, past) if projected else layer(h, past))
+            h = h + layer(h, past)
         return h - regions
