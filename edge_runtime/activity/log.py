@@ -33,7 +33,7 @@ from edge_runtime.activity.sqlite_store import (
     open_file,
     seal_all,
 )
-from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.persistence.encryption import Key, SealError
 from edge_runtime.system.retention import is_expired, is_misdated
 from engines.errors import LvmError

@@ -18,7 +18,7 @@ from edge_runtime.activity.occurrences import Change, Occurrences
 from edge_runtime.activity.recognizer import ActivityRecogniser
 from edge_runtime.activity.row import Row
 from edge_runtime.activity.sqlite_store import LogFilter
-from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event

@@ -8,7 +8,7 @@ import torch
 
 from export.papers.detection.average_precision import Ranking
 from export.papers.detection.bank import BankAttention, make_newest_rows, make_window_rows
-from export.papers.detection.head import DetectionHead
+from export.papers.detection.head import DetectionHead, HeadRecipe
 from export.papers.detection.memsvd import (
     Basis,
     ForgettingSVD,
@@ -18,7 +18,6 @@ from export.papers.detection.memsvd import (
     make_exact_basis,
     make_randomised_basis,
 )
-from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.train import evaluate_head, train_head
 from tests.support.detection_videos import ACTIVITIES, WIDTH, assert_knows_only_the_past, toy_video
 

@@ -25,8 +25,7 @@ from export.training.data.dataset import WorldDataset
 from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.task import LvmTask
 from export.training.recipe import Data, Recipe
-from export.training.stages import CHECKPOINT, Training
-from export.training.warm_start import combine_held_out
+from export.training.stages import CHECKPOINT, Training, combine_held_out
 from tests.support.training_models import toy_caches, toy_config
 
 STEPS = 3

@@ -39,8 +39,8 @@ from export.papers.detection.average_precision import (
 )
 from export.papers.detection.captions import CAPTIONS
 from export.papers.detection.clips import ClipRule, RegionVideo, load_region_videos
+from export.papers.detection.head import HeadRecipe
 from export.papers.detection.named import ClipSize, make_head, make_parts
-from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
 from export.papers.detection.train import evaluate_head, train_head
 from tools.console import finish, progress, run_tool, show
