@@ -1,14 +1,16 @@
 """Run a stream of the catalogue test: remember it, ask about it through the runtime's own interface, score
-the answers. Simpler methods get what is recorded of the same frames.
+the answers. Baselines without learning get what is recorded of the same frames: colour histograms and raw
+backbone features, matched frame by frame.
 
-Letters: F frames, n tokens, d width of a token, Q questions, B bins.
+Letters: F frames, W windows, G = 7 cells a side, n tokens, d width of a token, Q questions, B bins.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +25,6 @@ from edge_runtime.query.schema import ActivityQuery, AnyQuery, Photos, TimeQuery
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.world import World
 from engines.spec import Array, Engine, Feeds
-from export.evaluation import histogram_baseline as lookup
 from export.evaluation.catalogue import (
     Moment,
     Outcome,
@@ -34,7 +35,7 @@ from export.evaluation.catalogue import (
     score_times,
 )
 from export.evaluation.catalogue_stream import CatalogueStream
-from export.evaluation.histogram_baseline import make_cell_histograms
+from export.networks.positions import GRID
 
 PHOTOS = (1, 3)
 """Numbers of photos of the product that the memory is asked with."""
@@ -112,22 +113,22 @@ def rank_by_baselines(
 ) -> dict[str, list[list[float]]]:
     """Rank the times of the stream for each baseline and question, best first."""
     colours = np.stack(
-        [lookup.make_photo_histogram([read_image(p) for p in question.photos]) for question in questions]
+        [make_photo_histogram([read_image(p) for p in question.photos]) for question in questions]
     )
     tokens = [
         [encoder.encode(Photos(photos=(photo,))) for photo in question.photos] for question in questions
     ]
-    vectors = np.stack([lookup.pool_photos(photo_tokens) for photo_tokens in tokens])
+    vectors = np.stack([pool_photos(photo_tokens) for photo_tokens in tokens])
     retained, times = remembered.version.memory.tokens(), remembered.times
     cells = remembered.features  # (F, 49, d)
-    every = lookup.score_tokens(cells.reshape(-1, cells.shape[-1]), vectors)
+    every = score_tokens(cells.reshape(-1, cells.shape[-1]), vectors)
     scores = {
-        "histogram": lookup.score_histograms(remembered.histograms, colours),
-        "backbone_windows": lookup.score_windows(cells, vectors),
+        "histogram": score_histograms(remembered.histograms, colours),
+        "backbone_windows": score_windows(cells, vectors),
         "backbone_tokens": every.reshape(len(vectors), *cells.shape[:2]).max(axis=2),
     }
     ranked = {name: [rank_times(row, times) for row in rows] for name, rows in scores.items()}
-    by_token = lookup.score_tokens(retained.features, vectors)
+    by_token = score_tokens(retained.features, vectors)
     ranked["backbone_remembered"] = [rank_times(row, retained.tick / TICKS_PER_SECOND) for row in by_token]
     return ranked
 
@@ -228,3 +229,100 @@ def record_stream(
     finally:
         ingest.close()
     return RecordedStream(ingest.version, times, np.concatenate(backbone.features), np.stack(film.histograms))
+
+
+Image = NDArray[np.uint8]
+
+_HUES, _SATURATIONS, _VALUES = 12, 4, 4
+BINS = _HUES * _SATURATIONS * _VALUES
+_MIDDLE = 0.75
+"""Share of a photo's sides whose colours count: people put the product in the middle."""
+_BATCH_FRAMES = 64
+
+
+def make_cell_histograms(image: Image) -> Real:
+    """Count the pixels of each colour (hue, saturation, value) in each cell of (S, S, 3) RGB. (49, B)"""
+    code, size = _encode_colours(image), image.shape[0]
+    cell = np.arange(size) * GRID // size
+    flat = (cell[:, None] * GRID + cell[None]) * BINS + code
+    counts = np.bincount(flat.ravel(), minlength=GRID * GRID * BINS)
+    return np.asarray(counts.reshape(GRID * GRID, BINS), np.float32)
+
+
+def make_photo_histogram(photos: Sequence[Image]) -> Real:
+    """Return the mean colour histogram of the middles of photos (H, W, 3), ready for
+    `score_histograms`. (B,)"""
+    histograms = [
+        np.bincount(_encode_colours(_cut_middle(photo)).ravel(), minlength=BINS) for photo in photos
+    ]
+    mean = np.mean([counts / counts.sum() for counts in histograms], axis=0)
+    return np.asarray(np.sqrt(mean), np.float32)
+
+
+def score_histograms(cells: Real, queries: Real) -> Real:
+    """Return the best Bhattacharyya coefficient of each of `queries` (Q, B) with any window of a frame.
+
+    cells (F, 49, B) -> (Q, F)
+    """
+    return _score_best_windows(cells, queries, lambda sums: np.sqrt(sums / sums.sum(axis=-1, keepdims=True)))
+
+
+def score_windows(cells: Real, queries: Real) -> Real:
+    """Return the best cosine of each of `queries` (Q, d) with the mean of any window of a frame: (F, 49, d)
+    -> (Q, F)."""
+    return _score_best_windows(cells, normalise(queries), normalise)
+
+
+def score_tokens(tokens: Real, queries: Real) -> Real:
+    """Return the cosine of each of `queries` (Q, d) with each of `tokens` (n, d). (Q, n)"""
+    return np.asarray(normalise(queries) @ normalise(tokens).T, np.float32)
+
+
+def pool_photos(photo_tokens: Sequence[Real]) -> Real:
+    """Pool several photos' tokens (49, d) into a vector: the mean of their directions. (d,)"""
+    return np.asarray(
+        np.mean([normalise(tokens.mean(axis=0)) for tokens in photo_tokens], axis=0), np.float32
+    )
+
+
+def normalise(x: Real) -> Real:
+    """Scale `x` to length 1 along its last axis."""
+    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9), np.float32)
+
+
+def sum_windows(cells: Real) -> Real:
+    """Sum over all square windows of 1 to 7 cells a side: (F, 49, d) -> (F, W, d), W = 140."""
+    grid = cells.reshape(len(cells), GRID, GRID, -1)
+    total = np.zeros((len(cells), GRID + 1, GRID + 1, grid.shape[-1]), np.float64)
+    total[:, 1:, 1:] = grid.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
+    sums = []
+    for side in range(1, GRID + 1):
+        window = total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side]
+        window += total[:, :-side, :-side]
+        sums.append(window.reshape(len(cells), -1, grid.shape[-1]))
+    return np.concatenate(sums, axis=1).astype(np.float32)
+
+
+def _score_best_windows(cells: Real, queries: Real, normalised: Callable[[Real], Real]) -> Real:
+    best = np.empty((len(queries), len(cells)), np.float32)
+    for start in range(0, len(cells), _BATCH_FRAMES):
+        some = slice(start, start + _BATCH_FRAMES)
+        windows = normalised(sum_windows(cells[some]))  # (f, W, d)
+        similar = windows.reshape(-1, windows.shape[-1]) @ queries.T  # (f * W, Q)
+        best[:, some] = similar.reshape(len(windows), -1, len(queries)).max(axis=1).T
+    return best
+
+
+def _encode_colours(image: Image) -> NDArray[np.intp]:
+    """Return the bin of each pixel. (H, W)"""
+    hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV_FULL).astype(np.intp)
+    # Pure red, green and blue lie in the middle of a bin, not on its edge.
+    hue = (hsv[..., 0] * _HUES + 128) // 256 % _HUES
+    saturation, value = hsv[..., 1] * _SATURATIONS // 256, hsv[..., 2] * _VALUES // 256
+    return np.asarray((hue * _SATURATIONS + saturation) * _VALUES + value)
+
+
+def _cut_middle(photo: Image) -> Image:
+    height, width = photo.shape[:2]
+    y, x = round(height * (1 - _MIDDLE) / 2), round(width * (1 - _MIDDLE) / 2)
+    return photo[y : height - y, x : width - x]

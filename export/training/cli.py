@@ -81,8 +81,8 @@ def train(
         typer.echo(json.dumps(done))
 
 
-evaluate_cli.register(app)
-calibrate_cli.register(app)
+app.command("evaluate")(evaluate_cli.evaluate)
+app.command("calibrate")(calibrate_cli.calibrate)
 
 
 def main() -> None:

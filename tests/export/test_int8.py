@@ -21,8 +21,7 @@ from export.parity.sample_inputs import draw_scenes
 from export.quantization import autotune as auto
 from export.quantization.calibration_data import Calibration, calibrate
 from export.quantization.plan import Choice, Plan
-from export.quantization.sensitivity import ErrorMeter
-from export.quantization.variants import Variants
+from export.quantization.variants import ErrorMeter, Variants
 from tests.support.export_models import card, small_network
 
 CLIP = 40
