@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.interfaces.mqtt.observer import Observer
-from edge_runtime.interfaces.mqtt.outbox import CLOSE_S, Message, Outbox, Publisher
+from edge_runtime.interfaces.mqtt.outbox import Message, Outbox
 from edge_runtime.interfaces.mqtt.payloads import OFFLINE
+from edge_runtime.interfaces.mqtt.publisher import CLOSE_S, Publisher
 from edge_runtime.interfaces.mqtt.queries import QueryMessage, QueryQueue
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.runtime import Service
