@@ -11,7 +11,7 @@ run continues bit for bit. Nothing is unpickled. docs/reliability-state.md has t
 
 `store.py` writes the files of a running process and `load.py` reads them: `snapshot.py` with `header.py` and
 `validation.py`, `journal.py` with `step_codec.py`. `filesystem.py` has the operations on the disk,
-`sealing.py` and `encryption.py` the cipher before it.
+`encryption.py` the cipher before it.
 """
 
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
