@@ -1,15 +1,23 @@
-"""Backbones: turn an RGB image into 49 tokens, one for each cell of a 7x7 grid.
+"""Backbones: turn an RGB image into 49 tokens, one for each cell of a 7x7 grid; load published weights.
 
 B batch, S image side, d_b backbone width.
 """
 
 from __future__ import annotations
 
+import importlib
+import pickle
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.errors import LvmError
+from engines.errors import LvmError, Unavailable
 from engines.network_config import NetworkConfig
 from export.networks.positions import GRID
 
@@ -144,7 +152,7 @@ def make_backbone(config: NetworkConfig) -> Backbone:
 
 
 def _make_timm_model(name: str, image_size: int) -> nn.Module:
-    from export.support.torch_compat import (
+    from export.networks.backbone import (
         import_timm,  # a second of import that our own backbone does not need
     )
 
@@ -156,3 +164,116 @@ def _make_timm_model(name: str, image_size: int) -> nn.Module:
     if cfg["fixed_input_size"] and cfg["input_size"][1] != image_size:  # type: ignore[index]
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
     return model
+
+
+_SCHEMAS = (
+    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+)
+
+
+def import_timm() -> ModuleType:
+    """Import timm, also where torchvision's compiled operators are missing and its import fails.
+
+    torchvision registers shape rules for `torchvision::nms` while it is imported; where its compiled library
+    does not load (the PyPI wheel beside a CPU torch), the operator does not exist and the import stops.
+    Declaring the schemas first is enough: nothing in this project calls them.
+    """
+    import_torchvision()
+    return importlib.import_module("timm")
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision likewise: its networks in Python work, its own operators may not."""
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        # The library keeps the schemas registered for as long as it is referenced: the module holds it.
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for name, schema in _SCHEMAS:
+            if not hasattr(torch.ops.torchvision, name):
+                library.define(name + schema)  # type: ignore[no-untyped-call]
+        torchvision = importlib.import_module("torchvision")
+        torchvision._lvm_edge_operators = library  # type: ignore[attr-defined]
+        return torchvision
+
+
+State = dict[str, Tensor]
+_WRAPPERS = ("state_dict", "model", "model_state", "state_dict_ema")
+
+
+def load_backbone_weights(backbone: Backbone, path: Path | None) -> None:
+    """Load weights into `backbone` from `path` (.safetensors or .pth); None loads the model's own from the
+    hub.
+
+    The classifier is dropped. Raises LvmError, naming the keys, if anything else is missing, unknown or of
+    another shape; Unavailable if the hub cannot be reached.
+    """
+    state = _fetch_from_hub(backbone) if path is None else _read_file(path)
+    if isinstance(backbone, TimmBackbone):
+        state = _drop_classifier(_convert_layout(state, backbone), backbone)
+        target: torch.nn.Module = backbone.body
+    else:
+        target = backbone
+        state = {key.removeprefix("backbone."): tensor for key, tensor in state.items()}
+    _check_fit(target.state_dict(), state, "the hub" if path is None else str(path))
+    target.load_state_dict(state)
+
+
+def _read_file(path: Path) -> State:
+    if not path.is_file():
+        raise LvmError(f"backbone weights {path} do not exist")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(safetensors.torch.load_file(path))
+        loaded: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, safetensors.SafetensorError) as error:
+        raise LvmError(
+            f"backbone weights {path} must be a .safetensors file or a .pth of tensors only"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(loaded, dict) and isinstance(loaded.get(wrapper), dict):
+            loaded = loaded[wrapper]
+    if not isinstance(loaded, dict) or not all(isinstance(tensor, Tensor) for tensor in loaded.values()):
+        raise LvmError(f"backbone weights {path} must hold named tensors, got {type(loaded).__name__}")
+    return loaded
+
+
+def _fetch_from_hub(backbone: Backbone) -> State:
+    if not isinstance(backbone, TimmBackbone):
+        raise LvmError("the conv backbone has no published weights; name a file")
+    try:
+        model = import_timm().create_model(backbone.name, pretrained=True)
+    except Exception as error:  # a dozen unrelated types, all for "no network" or "no such weights"
+        raise Unavailable(
+            f"weights of {backbone.name} cannot be fetched from the hub ({type(error).__name__}); "
+            "name a local file"
+        ) from error
+    state: State = model.state_dict()
+    return state
+
+
+def _convert_layout(state: State, backbone: TimmBackbone) -> State:
+    """Convert published files of older layouts by the function of the module that defines the model."""
+    module = sys.modules[type(backbone.body).__module__]
+    convert = getattr(module, "checkpoint_filter_fn", None)
+    return state if convert is None else dict(convert(state, backbone.body))
+
+
+def _drop_classifier(state: State, backbone: TimmBackbone) -> State:
+    named: Any = backbone.body.pretrained_cfg["classifier"]  # type: ignore[index]
+    heads = (named,) if isinstance(named, str) else tuple(named or ())
+    return {key: tensor for key, tensor in state.items() if key.rpartition(".")[0] not in heads}
+
+
+def _check_fit(expected: State, got: State, origin: str) -> None:
+    wrong = {
+        "missing": sorted(expected.keys() - got.keys()),
+        "unknown": sorted(got.keys() - expected.keys()),
+        "of another shape": sorted(
+            key for key in expected.keys() & got.keys() if expected[key].shape != got[key].shape
+        ),
+    }
+    problems = [f"{kind}: {', '.join(keys[:5])} ({len(keys)})" for kind, keys in wrong.items() if keys]
+    if problems:
+        raise LvmError(f"weights from {origin} do not fit the backbone; {'; '.join(problems)}")

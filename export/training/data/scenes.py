@@ -16,7 +16,7 @@ from edge_runtime.frame import CELLS
 from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.simulation.space import Box
 from edge_runtime.simulation.world import World
-from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.data.metrics import EVIDENCE_OVERLAP, cell_shares
 from export.data.world_set import annotated_tracks
 from export.training.data.product_photos import PhotoSet
 
