@@ -33,7 +33,6 @@ MAX_ENTRIES = 1000
 """Files of one archive."""
 MAX_DIRECTORY_BYTES = 1 << 20
 """Size of the list of files at an archive's end, which is read before anything can be checked."""
-ARCHIVE_SUFFIX = ".lvm"
 
 Buffer = bytes | memoryview
 

@@ -146,23 +146,20 @@ class _Onnx:
         if outside:
             if not may_be_external:
                 raise BundleError("graph keeps a constant in another file, which is not allowed")
-            self._check_external(external)
-
-    def _check_external(self, entry: dict[str, str]) -> None:
-        location = entry.get("location", "")
-        if self._weights is None or location != self._weights:
-            raise BundleError(
-                f"graph needs weights from {_quote(location)}, "
-                f"expected {self._weights or 'none outside of it'}"
-            )
-        try:
-            offset, length = int(entry.get("offset", "0")), int(entry.get("length", "0"))
-        except ValueError:
-            offset, length = -1, -1
-        if not (0 <= offset and 0 <= length and offset + length <= self._weights_bytes):
-            raise BundleError(
-                f"graph needs weights from beyond the {self._weights_bytes} bytes of {location}"
-            )
+            location = external.get("location", "")
+            if self._weights is None or location != self._weights:
+                raise BundleError(
+                    f"graph needs weights from {_quote(location)}, "
+                    f"expected {self._weights or 'none outside of it'}"
+                )
+            try:
+                offset, length = int(external.get("offset", "0")), int(external.get("length", "0"))
+            except ValueError:
+                offset, length = -1, -1
+            if not (0 <= offset and 0 <= length and offset + length <= self._weights_bytes):
+                raise BundleError(
+                    f"graph needs weights from beyond the {self._weights_bytes} bytes of {location}"
+                )
 
 
 def _check_value(data: memoryview) -> None:

@@ -8,13 +8,13 @@ import time
 from dataclasses import dataclass
 
 from engines.bundle import Bundle
-from engines.cuda import Gpu, open_cuda
+from engines.cuda import open_cuda
 from engines.errors import CannotBuild
-from engines.manifest import GraphName, Precision
+from engines.manifest import GraphName
 from engines.plans import Plan, PlanCache, PlanKey
 from engines.tensorrt_builder import BATCHES, Recipe, build_plan
 from engines.tensorrt_engine import ForeignPlan, TensorRTEngine
-from engines.tensorrt_versions import TensorRT, open_tensorrt
+from engines.tensorrt_versions import open_tensorrt
 
 log = logging.getLogger(__name__)
 
@@ -41,7 +41,21 @@ def load_tensorrt(bundle: Bundle, name: GraphName, *, workspace_bytes: int | Non
     weights, weights_name = bundle.weights(), bundle.manifest.weights or ""
     recipe = Recipe(precision, BATCHES[name], workspace_bytes)
     with cuda.active():
-        key = plan_key(bundle, name, precision, trt, cuda.gpu())
+        # What the plan of this graph depends on, on this device.
+        gpu = cuda.gpu()
+        manifest = bundle.manifest
+        files = [manifest.graphs["tensorrt"][name].path, *([manifest.weights] if manifest.weights else [])]
+        hashes = "".join(manifest.files[file].sha256 for file in files)
+        key = PlanKey(
+            graph=name,
+            digest=hashlib.sha256(hashes.encode()).hexdigest(),
+            tensorrt=trt.version,
+            gpu=gpu.name,
+            compute_capability=gpu.compute_capability,
+            precision=precision,
+            shapes=" ".join(map(str, BATCHES[name])),
+            builder=_BUILDER,
+        )
     build_s = 0.0
 
     def build(timings: bytes) -> tuple[bytes, bytes]:
@@ -70,20 +84,3 @@ def load_tensorrt(bundle: Bundle, name: GraphName, *, workspace_bytes: int | Non
         return Loaded(TensorRTEngine(trt, cuda, plan.data, recipe.batches), plan, build_s)
     except ForeignPlan as error:
         raise CannotBuild(f"{name}: {error}") from error
-
-
-def plan_key(bundle: Bundle, name: GraphName, precision: Precision, trt: TensorRT, gpu: Gpu) -> PlanKey:
-    """Return what the plan of this graph depends on, on this device."""
-    manifest = bundle.manifest
-    files = [manifest.graphs["tensorrt"][name].path, *([manifest.weights] if manifest.weights else [])]
-    hashes = "".join(manifest.files[file].sha256 for file in files)
-    return PlanKey(
-        graph=name,
-        digest=hashlib.sha256(hashes.encode()).hexdigest(),
-        tensorrt=trt.version,
-        gpu=gpu.name,
-        compute_capability=gpu.compute_capability,
-        precision=precision,
-        shapes=" ".join(map(str, BATCHES[name])),
-        builder=_BUILDER,
-    )

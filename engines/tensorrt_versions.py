@@ -107,9 +107,6 @@ class TensorRT:
             return
         config.set_flag(flags.FP16)
         config.set_flag(flags.OBEY_PRECISION_CONSTRAINTS)
-        self._pin_layers(network)
-
-    def _pin_layers(self, network: Any) -> None:
         types = self.library.DataType
         for index in range(network.num_layers):
             layer = network.get_layer(index)
@@ -145,15 +142,11 @@ def open_tensorrt() -> TensorRT:
     except (ImportError, OSError) as error:
         raise Unavailable(f"TensorRT cannot be imported here: {str(error).strip()[:200]}") from error
     version = str(tensorrt.__version__)
-    if not _supported(version):
+    numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
+    if not (numbers[:1] in ([10], [11]) or numbers == [8, 6]):
         raise Unavailable(f"TensorRT 8.6, 10 or 11 is needed, {version} is installed")
     messages = MessageLog()
     return TensorRT(tensorrt, version, _logger(tensorrt, messages), messages)
-
-
-def _supported(version: str) -> bool:
-    numbers = [int(part) for part in re.findall(r"\d+", version)[:2]]
-    return numbers[:1] in ([10], [11]) or numbers == [8, 6]
 
 
 def _logger(library: Any, messages: MessageLog) -> Any:

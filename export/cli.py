@@ -135,7 +135,8 @@ def _write(
     network's."""
     from export.bundle.writer import write_bundle
 
-    with _make_progress() as progress:
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("", total=None)
 
         def say(message: str, done: int = 0) -> None:
@@ -151,7 +152,17 @@ def _write(
 
 def _print_table(manifest: Manifest) -> None:
     # A pipe has no width of its own, and a folded table is hard to read.
-    Console(width=max(Console().width, _WIDTH)).print(_make_table(manifest))
+    columns = ("graph", "target", "precision", "bytes", "ms", "cosine", "error", "tolerance", "why")
+    table = Table(*columns, title=manifest.name)
+    for row in _make_rows(manifest):
+        error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
+        if row["error"] is not None:  # w8, int8: of an output's size
+            error, allowed = f"{row['error']:.1%}", f"{row['tolerance']:.0%}"
+        size, ms, cosine = f"{row['bytes']:,}", f"{row['ms']:.2f}", f"{row['cosine']:.6f}"
+        table.add_row(
+            row["graph"], row["target"], row["precision"], size, ms, cosine, error, allowed, row["why"]
+        )
+    Console(width=max(Console().width, _WIDTH)).print(table)
     for line in _list_substitutes(manifest):
         Console(soft_wrap=True, highlight=False).print(line, markup=False)
 
@@ -223,11 +234,6 @@ def _load_source(
     return source
 
 
-def _make_progress() -> Progress:
-    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
-    return Progress(*columns, console=Console(stderr=True), transient=True)
-
-
 def _make_rows(manifest: Manifest) -> list[dict[str, Any]]:
     """Return a row for each graph."""
     rows = []
@@ -250,20 +256,6 @@ def _make_rows(manifest: Manifest) -> list[dict[str, Any]]:
             }
         )
     return rows
-
-
-def _make_table(manifest: Manifest) -> Table:
-    columns = ("graph", "target", "precision", "bytes", "ms", "cosine", "error", "tolerance", "why")
-    table = Table(*columns, title=manifest.name)
-    for row in _make_rows(manifest):
-        error, allowed = f"{row['max_abs_error']:.2g}", f"{row['tolerance']:g}"
-        if row["error"] is not None:  # w8, int8: of an output's size
-            error, allowed = f"{row['error']:.1%}", f"{row['tolerance']:.0%}"
-        size, ms, cosine = f"{row['bytes']:,}", f"{row['ms']:.2f}", f"{row['cosine']:.6f}"
-        table.add_row(
-            row["graph"], row["target"], row["precision"], size, ms, cosine, error, allowed, row["why"]
-        )
-    return table
 
 
 def _list_substitutes(manifest: Manifest) -> list[str]:

@@ -33,7 +33,7 @@ from edge_runtime.activity.sqlite_store import (
     open_file,
     seal_all,
 )
-from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.persistence.encryption import Key, SealError
 from edge_runtime.system.retention import is_expired, is_misdated
 from engines.errors import LvmError
@@ -216,7 +216,9 @@ class ActivityLog:
         ids = [row.id for row in find_rows(self._db, self._key, LogFilter(start=start, end=end))]
         for first in range(0, len(ids), DELETE_BATCH):
             self._delete(self._db, ids[first : first + DELETE_BATCH])
-        _empty_wal(self._db)
+        busy, *_ = self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if busy:
+            raise sqlite3.OperationalError("the file is being read by another process; forget again")
         return ids
 
     def _flush(self) -> None:
@@ -280,9 +282,3 @@ def forget_in_log(folder: Path, start: float, end: float, key: Key | None = None
         return activities.forget(start, end)
     finally:
         activities.close()
-
-
-def _empty_wal(db: sqlite3.Connection) -> None:
-    busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    if busy:
-        raise sqlite3.OperationalError("the file is being read by another process; forget again")

@@ -76,12 +76,11 @@ def row_from_bytes(data: bytes) -> Row:
         raise ValueError(f"not a row of the activity log: {error}") from None
 
 
-def format_csv(rows: Iterable[dict[str, Any]], *, head: bool = True) -> str:
-    """Format rows of `Row.as_json` as CSV (RFC 4180), with a line of names where `head`."""
+def format_csv(rows: Iterable[dict[str, Any]]) -> str:
+    """Format rows of `Row.as_json` as CSV (RFC 4180), with a line of names."""
     out = io.StringIO()
     writer = csv.writer(out)
-    if head:
-        writer.writerow(COLUMNS)
+    writer.writerow(COLUMNS)
     for row in rows:
         writer.writerow([_cell(row[name]) for name in COLUMNS])
     return out.getvalue()

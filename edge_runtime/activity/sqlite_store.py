@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edge_runtime.activity.row import Row, row_from_bytes, row_to_bytes
 from edge_runtime.persistence.encryption import Key, is_sealed, open_sealed
-from edge_runtime.persistence.private_files import FILE_MODE
+from edge_runtime.persistence.filesystem import FILE_MODE
 from engines.fsync import fsync_folder
 
 FILE = "activities.sqlite"

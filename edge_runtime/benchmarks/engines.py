@@ -77,7 +77,15 @@ def bench_engines(
     for i in range(rounds):
         progress("ingest", i / rounds)
         for bench in benches.values():
-            _ingest_round(bench, images)
+            # Run a few clips bare and as many through `Ingest`, in alternating order.
+            bare_first = len(bench.ratio) % 2 == 0
+            bare = _bare(bench, images) if bare_first else 0.0
+            started = time.perf_counter()
+            _push_clips(bench, images, CLIPS)
+            whole = time.perf_counter() - started
+            bare = bare or _bare(bench, images)
+            bench.ratio.append(bare / whole)
+            bench.ingest_s.append(whole)
     queries = _make_queries(bundle, images)
     for i in range(questions):
         progress("questions", i / questions)
@@ -120,18 +128,6 @@ def _push_clips(bench: _EngineBench, images: list[Images], clips: int) -> None:
     many = images * clips
     bench.ingest.push_images(many, [bench.t + i / fps for i in range(len(many))])
     bench.t += len(many) / fps
-
-
-def _ingest_round(bench: _EngineBench, images: list[Images]) -> None:
-    """Run a few clips bare and as many through `Ingest`, in alternating order."""
-    bare_first = len(bench.ratio) % 2 == 0
-    bare = _bare(bench, images) if bare_first else 0.0
-    started = time.perf_counter()
-    _push_clips(bench, images, CLIPS)
-    whole = time.perf_counter() - started
-    bare = bare or _bare(bench, images)
-    bench.ratio.append(bare / whole)
-    bench.ingest_s.append(whole)
 
 
 def _bare(bench: _EngineBench, images: list[Images]) -> float:

@@ -11,18 +11,19 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import re
 import shutil
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edge_runtime.catalogue.names import check_product_name
 from edge_runtime.catalogue.photos import MAX_PHOTOS, encode_photo
 from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.persistence.encryption import Key, SealError, is_sealed, open_sealed
-from edge_runtime.persistence.private_files import FOLDER_MODE, write_private
+from edge_runtime.persistence.filesystem import FOLDER_MODE, write_private
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest, printable
 from engines.errors import LvmError
@@ -261,3 +262,29 @@ def _last_number(photos: Sequence[Photo]) -> int:
 
 def _reason(error: Exception) -> str:
     return printable(str(getattr(error, "strerror", None) or error))
+
+
+MAX_LETTERS = 80
+MAX_BYTES = 200
+"""Of the UTF-8 text. Most filesystems allow 255."""
+_FORBIDDEN = re.compile(r'[/\\<>:"|?*]')
+
+
+def check_product_name(text: str) -> str:
+    """Return `text` as a product's name: in Unicode normal form C, without surrounding blanks.
+
+    Raises QueryError for names that a filesystem or shell may misread: with a leading dot or dash, a trailing
+    dot, separators, control characters, or characters that FAT forbids.
+    """
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name:
+        raise QueryError("a product must have a name")
+    excerpt = printable(name[:50])
+    if len(name) > MAX_LETTERS or len(name.encode(errors="replace")) > MAX_BYTES:
+        raise QueryError(f"a product's name has at most {MAX_LETTERS} letters, got {len(name)}: {excerpt!r}…")
+    if not name.isprintable() or _FORBIDDEN.search(name) or name[0] in ".-" or name[-1] == ".":
+        raise QueryError(
+            "a product's name is a folder's: letters, digits, spaces and most signs, but none of "
+            f'/ \\ < > : " | ? *, no dot at either end and no dash in front, got {excerpt!r}'
+        )
+    return name

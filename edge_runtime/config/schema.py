@@ -8,7 +8,6 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_serializer
 
-from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.config.paths import configs
@@ -17,6 +16,16 @@ from edge_runtime.config.yaml_loader import MAX_CONFIG_BYTES, read_settings
 from edge_runtime.system.logs import LogSettings
 from edge_runtime.system.secrets import mask_secrets, redact
 from edge_runtime.system.validation import StrictModel
+
+
+class ActivitySettings(StrictModel):
+    """Recognition of activities and the log of them, which lies in the state folder of each camera."""
+
+    enabled: bool = True
+    max_rows: int = Field(default=20_000, ge=1, le=1_000_000, description="maximum rows of a camera's log")
+    keep_days: float = Field(default=90.0, gt=0, le=3650, description="age at which a row is removed")
+    min_confidence: float = Field(default=0.9, ge=0, le=1, description="below it, an activity is not logged")
+
 
 __all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]
 

@@ -183,7 +183,9 @@ class _ValueBuilder:
     def _build_scalar(self, node: yaml.ScalarNode) -> Any:
         line = node.start_mark.line + 1
         if node.tag not in _NOT_TEXT:  # a date is text, too
-            return self._substitute(node.value, line)
+            if "${" not in node.value:
+                return node.value
+            return _VARIABLE.sub(lambda match: self._look_up(match, line), node.value)
         try:
             value = self._plain.construct_object(node)
         except (ValueError, OverflowError):  # 5,000 digits
@@ -192,11 +194,6 @@ class _ValueBuilder:
         if isinstance(value, float) and not math.isfinite(value):
             raise _LineError(line, f"a number must be finite, got {printable(node.value[:50])}")
         return value
-
-    def _substitute(self, text: str, line: int) -> str:
-        if "${" not in text:
-            return text
-        return _VARIABLE.sub(lambda match: self._look_up(match, line), text)
 
     def _look_up(self, match: re.Match[str], line: int) -> str:
         escaped, inner, closed = match.groups()

@@ -53,53 +53,7 @@ def read_image(
         name, data = printable(str(source)), read_file(Path(source), max_bytes)
     if len(data) > max_bytes:
         raise LvmError(f"{name} is too large: expected at most {max_bytes} bytes, got {len(data)}")
-    return _decode(name, data, _check_header(name, data, max_pixels))
-
-
-MAX_PATH_CHARS = 120
-"""Of a path in a message; each character may become ten where it is not printable."""
-
-
-def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
-    """Return the bytes of a picture's file. Raises LvmError if it is not a file, too large or unreadable."""
-    name = _shorten(path)
-    try:
-        status = path.stat()
-        if not stat.S_ISREG(status.st_mode):  # a pipe may block, a device has no end
-            raise LvmError(f"{name} is no file: {EXPECTED}")
-        if status.st_size > max_bytes:
-            raise LvmError(f"{name} is too large: expected at most {max_bytes} bytes, got {status.st_size}")
-        with path.open("rb") as file:
-            return file.read(max_bytes + 1)  # it may grow meanwhile
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
-        raise LvmError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
-
-
-def _shorten(path: Path) -> str:
-    """Return a path for a message: whole, or its end where it is very long."""
-    text = str(path)
-    return printable(text if len(text) <= MAX_PATH_CHARS else f"…{text[-MAX_PATH_CHARS:]}")
-
-
-def _check_header(name: str, data: bytes, max_pixels: int) -> int:
-    """Return the number of pixels of the picture. Raises LvmError where it must not be decoded."""
-    if not data:
-        raise LvmError(f"{name} is empty: {EXPECTED}")
-    size = read_size(data)
-    if size is None:
-        raise LvmError(f"{name} is damaged or of another kind: {EXPECTED}")
-    width, height = size
-    if width < 1 or height < 1:
-        raise LvmError(f"{name} is damaged: it says that it is {width} x {height} pixels large")
-    if width * height > max_pixels:
-        raise LvmError(f"{name} is {width} x {height}: expected at most {max_pixels} pixels; make it smaller")
-    # In compressed data FF is always followed by 00, so this counts scans.
-    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
-        raise LvmError(f"{name} is a JPEG of more than {MAX_SCANS} scans, save it again")
-    return width * height
-
-
-def _decode(name: str, data: bytes, pixels: int) -> NDArray[np.uint8]:
+    pixels = _check_header(name, data, max_pixels)
     plain = strip_png(data) if data.startswith(PNG_MAGIC) else data
     if plain is None:
         raise LvmError(f"{name} is damaged or cut short: save it again as JPEG or PNG")
@@ -123,6 +77,45 @@ def _decode(name: str, data: bytes, pixels: int) -> NDArray[np.uint8]:
     if alpha is not None and alpha.shape == rgb.shape[:2]:
         _blend_with_white(rgb, alpha)
     return np.ascontiguousarray(_turn_upright(rgb, orientation))
+
+
+MAX_PATH_CHARS = 120
+"""Of a path in a message; each character may become ten where it is not printable."""
+
+
+def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Return the bytes of a picture's file. Raises LvmError if it is not a file, too large or unreadable."""
+    # A path for a message: whole, or its end where it is very long.
+    text = str(path)
+    name = printable(text if len(text) <= MAX_PATH_CHARS else f"…{text[-MAX_PATH_CHARS:]}")
+    try:
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe may block, a device has no end
+            raise LvmError(f"{name} is no file: {EXPECTED}")
+        if status.st_size > max_bytes:
+            raise LvmError(f"{name} is too large: expected at most {max_bytes} bytes, got {status.st_size}")
+        with path.open("rb") as file:
+            return file.read(max_bytes + 1)  # it may grow meanwhile
+    except (OSError, ValueError) as error:  # ValueError: a null byte in the path
+        raise LvmError(f"{name} cannot be read: {getattr(error, 'strerror', error)}") from error
+
+
+def _check_header(name: str, data: bytes, max_pixels: int) -> int:
+    """Return the number of pixels of the picture. Raises LvmError where it must not be decoded."""
+    if not data:
+        raise LvmError(f"{name} is empty: {EXPECTED}")
+    size = read_size(data)
+    if size is None:
+        raise LvmError(f"{name} is damaged or of another kind: {EXPECTED}")
+    width, height = size
+    if width < 1 or height < 1:
+        raise LvmError(f"{name} is damaged: it says that it is {width} x {height} pixels large")
+    if width * height > max_pixels:
+        raise LvmError(f"{name} is {width} x {height}: expected at most {max_pixels} pixels; make it smaller")
+    # In compressed data FF is always followed by 00, so this counts scans.
+    if data.startswith(b"\xff\xd8") and data.count(b"\xff\xda") > MAX_SCANS:
+        raise LvmError(f"{name} is a JPEG of more than {MAX_SCANS} scans, save it again")
+    return width * height
 
 
 def _turn_upright(image: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:

@@ -114,11 +114,6 @@ class TokenMemory:
         if not np.isfinite(scores[real]).all():
             raise ValueError("scores must be finite, got NaN or Inf; the memory is unchanged")
         chosen = select(scores, tick, cell, real, self.slots)
-        return self._fill_slots(clip, scores, tick, cell, chosen)
-
-    def _fill_slots(
-        self, clip: Tokens, scores: Scores, tick: Ticks, cell: Cells, chosen: NDArray[np.intp]
-    ) -> TokenMemory:
         n, old = len(chosen), chosen < self.slots
         new = ~old
         features = np.zeros_like(self.features)

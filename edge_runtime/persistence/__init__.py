@@ -11,13 +11,18 @@ run continues bit for bit. Nothing is unpickled. docs/reliability-state.md has t
 
 `store.py` writes the files of a running process and `load.py` reads them: `snapshot.py` with `header.py` and
 `validation.py`, `journal.py` with `step_codec.py`. `filesystem.py` has the operations on the disk,
-`sealing.py` and `encryption.py` the cipher before it.
+`encryption.py` the cipher before it.
 """
 
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
 from edge_runtime.persistence.header import MIN_FPS, Header
-from edge_runtime.persistence.identity import check_owner, is_same_source, model_digest
-from edge_runtime.persistence.load import load_header, load_snapshot
+from edge_runtime.persistence.load import (
+    check_owner,
+    is_same_source,
+    load_header,
+    load_snapshot,
+    model_digest,
+)
 from edge_runtime.persistence.snapshot import FILE, MAGIC, PREVIOUS, SaveStatus, Snapshot, to_arrays
 from edge_runtime.persistence.store import StateFolder
 

@@ -19,6 +19,7 @@ import stat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edge_runtime.persistence.errors import StateError
 from engines.errors import LvmError, Unavailable
 
 if TYPE_CHECKING:
@@ -59,7 +60,8 @@ class Key:
     def seal(self, data: bytes, *, role: str, owner: str = "") -> bytes:
         """Return `data` encrypted for a file of this `role` and `owner` (a snapshot's id), with a fresh
         nonce."""
-        head = _head(self.id, owner)
+        name = owner.encode()
+        head = MAGIC + self.id + len(name).to_bytes(2, "little") + name
         nonce = secrets.token_bytes(NONCE_BYTES)
         return head + nonce + self._cipher.encrypt(nonce, data, head + role.encode())
 
@@ -114,11 +116,6 @@ def find_key(file: Path | None = None) -> Key | None:
 def new_key_text() -> str:
     """Return a new random key, as the line of its file."""
     return PREFIX + base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode() + "\n"
-
-
-def _head(key_id: bytes, owner: str) -> bytes:
-    name = owner.encode()
-    return MAGIC + key_id + len(name).to_bytes(2, "little") + name
 
 
 def _parse(sealed: bytes) -> tuple[bytes, str, int]:
@@ -182,3 +179,33 @@ def _secret(text: str, where: str) -> bytes:
     if not line.startswith(PREFIX) or len(secret) != KEY_BYTES:
         raise LvmError(f"{where} holds no key; {_TEXT}")
     return secret
+
+
+SNAPSHOT, JOURNAL = "snapshot", "journal"
+"""Roles of a part: one cannot be passed off as the other."""
+
+
+class Seal:
+    """Every byte that a state writes passes `seal`, every byte that it reads passes `open`.
+
+    A part is a whole snapshot or one record of a journal; `owner` says which one. Checksums lie outside,
+    around sealed bytes, so that damage is told from a wrong key. With a key, parts from before there was one
+    are read too; without one, a sealed part is refused.
+    """
+
+    def __init__(self, key: Key | None = None) -> None:
+        self._key = key
+        self.read_unsealed = False
+        """Whether a part was read that lies on the disk in the clear although there is a key."""
+
+    def seal(self, data: bytes, *, role: str, owner: str = "") -> bytes:
+        """Return the bytes for the disk."""
+        return data if self._key is None else self._key.seal(data, role=role, owner=owner)
+
+    def open(self, data: bytes, *, role: str, owner: str = "") -> bytes:
+        """Return the data. Raises StateError, never Damaged, where the key does not fit."""
+        self.read_unsealed |= self._key is not None and not is_sealed(data)
+        try:
+            return open_sealed(data, self._key, role=role, owner=owner)
+        except SealError as error:
+            raise StateError(f"it is {error}") from None

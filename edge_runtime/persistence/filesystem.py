@@ -1,7 +1,11 @@
-"""The file system operations of a state. The tests have one that breaks at the n-th operation."""
+"""Files of a state, and private files: readable by their owner only, replaced as a whole.
+
+The tests have a file system that breaks at the n-th operation.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -82,3 +86,33 @@ class _File:
 
     def close(self) -> None:
         self._file.close()
+
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+
+def make_private_folder(folder: Path) -> None:
+    """Make `folder` for its owner only, also where it exists already. Raises OSError."""
+    folder.mkdir(parents=True, mode=FOLDER_MODE, exist_ok=True)
+    if folder.stat().st_mode & 0o777 != FOLDER_MODE:
+        folder.chmod(FOLDER_MODE)
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Replace `path` by `data`, readable by its owner only for any umask. Raises OSError."""
+    fresh = path.with_name(path.name + ".new")
+    fresh.unlink(missing_ok=True)
+    try:
+        # Exclusive and not through a link, so never into another user's file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with open(os.open(fresh, flags, FILE_MODE), "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(fresh, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            fresh.unlink()
+        raise
+    fsync_folder(path.parent)

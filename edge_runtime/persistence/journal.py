@@ -21,10 +21,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from edge_runtime.persistence.encryption import JOURNAL, Seal
 from edge_runtime.persistence.errors import NewerState, StateError
 from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.header import Count
-from edge_runtime.persistence.sealing import JOURNAL, Seal
 from edge_runtime.system.validation import describe_first_problem
 
 MAGIC = b"LVMJRNL1"

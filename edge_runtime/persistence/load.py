@@ -1,7 +1,8 @@
-"""Load the newest state that the files of a state folder hold."""
+"""Load the newest state that the files of a folder hold, and check that it is of this bundle and source."""
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from dataclasses import replace
 from pathlib import Path
@@ -11,14 +12,16 @@ from threadpoolctl import threadpool_limits
 from edge_runtime.memory.recurrent_state import clip_output_specs
 from edge_runtime.memory.samplers import prefilters
 from edge_runtime.memory.version import apply, prune_tokens
-from edge_runtime.persistence.encryption import Key
+from edge_runtime.persistence.encryption import Key, Seal
 from edge_runtime.persistence.errors import Damaged, StateError
 from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.header import Header
 from edge_runtime.persistence.journal import PREFIX, JournalScan, journal_name, scan
-from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import FILE, PREVIOUS, SaveStatus, Snapshot, decode
 from edge_runtime.persistence.step_codec import Record, RecordCoder
+from edge_runtime.sources import is_live
+from edge_runtime.system.text import printable
+from engines.bundle import Bundle
 from engines.network_config import NetworkConfig
 
 log = logging.getLogger(__name__)
@@ -159,3 +162,45 @@ class _Replay:
                 }
             )
         return Snapshot(header, version, SaveStatus(self._snapshot.saving.written + self._bytes))
+
+
+def model_digest(bundle: Bundle) -> str:
+    """Return the identity of a model, as far as memories depend on it: weights and shapes.
+
+    Neither the export counts, nor which tokens leave a full memory (`spread`): a memory that was filled by
+    the other rule is continued all the same.
+    """
+    manifest = bundle.manifest
+    network = manifest.network.model_dump_json(exclude={"spread"})
+    weights = manifest.files[manifest.weights].sha256 if manifest.weights else bundle.digest
+    return hashlib.sha256((weights + network).encode()).hexdigest()
+
+
+def is_same_source(header: Header, *, source: str, camera: str | None = None) -> bool:
+    """Return whether a state is of this source, or of the live camera with this configured name.
+
+    A live camera at another address is still the same camera; another file under the same name is another
+    video with other times.
+    """
+    if header.source == source:
+        return True
+    named = camera is not None and header.camera == camera
+    return named and is_live(header.source) and is_live(source)
+
+
+def check_owner(header: Header, *, model: str, source: str, folder: Path, camera: str | None = None) -> None:
+    """Raise StateError unless a state is of this model, and of the source or camera (`is_same_source`)."""
+    if header.model != model:
+        raise StateError(
+            f"state {folder} was made by another bundle ({_printable(header.bundle)}); use that one or "
+            "another --state"
+        )
+    if not is_same_source(header, source=source, camera=camera):
+        owner = _printable(header.source)
+        if header.camera:
+            owner += f" (camera {_printable(header.camera)})"
+        raise StateError(f"state {folder} belongs to source {owner}, not {source}; name another --state")
+
+
+def _printable(text: str) -> str:
+    return printable(text)[:200]

@@ -21,12 +21,11 @@ from safetensors.numpy import load, save
 from edge_runtime.memory.background_model import Background
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.online_svd import OnlineSVD
-from edge_runtime.memory.recurrent_state import Arrays
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.memory.version import Version
+from edge_runtime.persistence.encryption import SNAPSHOT, Seal
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
 from edge_runtime.persistence.header import FORMAT_VERSION, Header
-from edge_runtime.persistence.sealing import SNAPSHOT, Seal
 from edge_runtime.persistence.validation import STATE_PREFIX, check_arrays, check_network
 from edge_runtime.system.validation import describe_first_problem
 from engines.network_config import NetworkConfig
@@ -145,17 +144,6 @@ def to_arrays(version: Version) -> dict[str, Array]:
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
-def _recurrent_state(arrays: dict[str, Array]) -> Arrays:
-    named = {
-        name.removeprefix(STATE_PREFIX): array
-        for name, array in arrays.items()
-        if name.startswith(STATE_PREFIX)
-    }
-    for array in named.values():
-        array.flags.writeable = False
-    return named
-
-
 def _to_version(arrays: dict[str, Array], header: Header) -> Version:
     memory = TokenMemory(
         arrays["memory.features"].astype(np.float32),
@@ -173,6 +161,13 @@ def _to_version(arrays: dict[str, Array], header: Header) -> Version:
         )
         background = Background(svd, arrays.get("cell_means"), arrays.get("novelty_scale"))
     pending = tuple(arrays["pending"].astype(np.float32)) if "pending" in arrays else ()
+    recurrent = {
+        name.removeprefix(STATE_PREFIX): array
+        for name, array in arrays.items()
+        if name.startswith(STATE_PREFIX)
+    }
+    for array in recurrent.values():
+        array.flags.writeable = False
     return Version(
         memory,
         background,
@@ -182,5 +177,5 @@ def _to_version(arrays: dict[str, Array], header: Header) -> Version:
         header.pending_ticks,
         header.last_tick,
         header.frames,
-        _recurrent_state(arrays),
+        recurrent,
     )

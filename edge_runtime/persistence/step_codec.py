@@ -98,7 +98,12 @@ class RecordCoder:
         candidates = None if k == _NONE else rest.take("<u4", k).astype(np.intp)
         update = None
         if n != _NONE:
-            update = ClipUpdate(candidates, rest.take("<f4", n).astype(np.float32), self._read_outputs(rest))
+            scores, outputs = rest.take("<f4", n).astype(np.float32), dict[str, Array]()
+            for name, spec in self._specs.items():
+                flat = rest.take(np.dtype(spec.dtype).newbyteorder("<").str, int(np.prod(spec.shape)))
+                outputs[name] = flat.astype(spec.dtype).reshape(spec.shape)
+            check_specs("a record", outputs, self._specs)  # ValueError for numbers that no engine returns
+            update = ClipUpdate(candidates, scores, outputs)
         differences = _decompress(rest.take("u1", size).tobytes(), int(nonzero.sum()), width)
         rest.check_end()
         features = np.zeros((frames, CELLS, width), np.float32)
@@ -113,15 +118,6 @@ class RecordCoder:
         if max(seen, dropped) > MAX_COUNT:
             raise ValueError(f"a record's counts must be at most {MAX_COUNT}")
         return Record(step, seen, dropped)
-
-    def _read_outputs(self, rest: _Reader) -> dict[str, Array]:
-        """Read the outputs of a clip update. Raises ValueError for numbers that no engine returns."""
-        outputs: dict[str, Array] = {}
-        for name, spec in self._specs.items():
-            flat = rest.take(np.dtype(spec.dtype).newbyteorder("<").str, int(np.prod(spec.shape)))
-            outputs[name] = flat.astype(spec.dtype).reshape(spec.shape)
-        check_specs("a record", outputs, self._specs)
-        return outputs
 
     def _difference(self, keys: Keys, cells: NDArray[np.bool_]) -> Keys:
         """Return the differences of a frame's tokens to the last ones of their cells, zigzag coded. (n, d)"""

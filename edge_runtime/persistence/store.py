@@ -9,17 +9,14 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
 
 from edge_runtime.memory.recurrent_state import clip_output_specs
 from edge_runtime.memory.version import Step
-from edge_runtime.persistence.encryption import Key
+from edge_runtime.persistence.encryption import Key, Seal
 from edge_runtime.persistence.errors import Damaged, StateError
-from edge_runtime.persistence.filesystem import Disk
+from edge_runtime.persistence.filesystem import FOLDER_MODE, Disk
 from edge_runtime.persistence.journal import PREFIX, Journal, journal_name
 from edge_runtime.persistence.load import load_snapshot
-from edge_runtime.persistence.private_files import FOLDER_MODE
-from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import (
     FILE,
     PREVIOUS,
@@ -98,9 +95,7 @@ class StateFolder:
             ) from None
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._drop_journal()
         self._lock.close()
 

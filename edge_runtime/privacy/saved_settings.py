@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import ValidationError
 
 from edge_runtime.imaging.polygon import Polygon
-from edge_runtime.persistence.private_files import write_private
+from edge_runtime.persistence.filesystem import write_private
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.system.validation import StrictModel
 from engines.errors import LvmError

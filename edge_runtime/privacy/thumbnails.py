@@ -18,7 +18,7 @@ from edge_runtime.frame import MAX_T, TICKS_PER_SECOND, Frame, to_tick
 from edge_runtime.imaging.jpeg import encode_jpeg, shrink
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence.encryption import Key, open_sealed
-from edge_runtime.persistence.private_files import make_private_folder, write_private
+from edge_runtime.persistence.filesystem import make_private_folder, write_private
 from edge_runtime.system.retention import is_expired
 from engines.errors import LvmError
 from engines.fsync import fsync_folder

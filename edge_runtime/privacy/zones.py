@@ -22,7 +22,6 @@ Mask = NDArray[np.uint8]  # (H, W), 255 where the picture may be seen
 MARGIN_PX = 2
 """Pixels masked around a zone: one for rounding, and one because cameras send colour at half the resolution
 (4:2:0), which decoders blend up to 1.5 pixels across the zone's edge."""
-FILL = 0
 _SUBPIXEL_BITS = 8
 _MAX_CACHED_MASKS = 4
 """Resolutions whose mask is cached, in case a camera changes its resolution."""

@@ -1,18 +1,20 @@
 """Answers: ranked candidates, boxes or spans, and the evidence they rest on.
 
-Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
+Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock. In a notebook an answer, and a
+memory, is HTML: a drawing of the time that it covers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
 from html import escape
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
+from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.coverage import Coverage
-from edge_runtime.query.html import drawing, without
 from edge_runtime.query.timestamps import format_span
 
 Box = tuple[float, float, float, float]
@@ -132,3 +134,60 @@ class Answer(_Part):
         drawn = drawing(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
         headline = f"<b>{escape(self.answer)}</b> ({self.confidence:.0%})"
         return f"<div>{headline}<br>{drawn}<table>{rows}</table></div>"
+
+
+if TYPE_CHECKING:
+    from edge_runtime.memory.version import Version
+
+_WIDTH, _HEIGHT = 600, 28
+Span = tuple[float, float]
+
+
+def memory_html(version: Version, title: str) -> str:
+    """Draw what was watched (grey) and the moments that are remembered of it (blue), under `title`."""
+    tokens, coverage = version.memory, version.coverage
+    moments = [int(tick) / TICKS_PER_SECOND for tick in tokens.tick[tokens.valid]]
+    watched = without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_with_reasons()])
+    drawn = drawing(coverage.start, coverage.end, watched, [], moments)
+    return f"<div><code>{escape(title)}</code><br>{drawn}</div>"
+
+
+def without(start: float | None, end: float | None, gaps: Iterable[Span]) -> list[Span]:
+    """Return the parts of `start` to `end` (s) that lie in none of `gaps`."""
+    if start is None or end is None:
+        return []
+    parts, at = [], start
+    for a, b in sorted(gaps):
+        parts.append((at, min(max(a, at), end)))
+        at = min(max(b, at), end)
+    return [part for part in [*parts, (at, end)] if part[0] < part[1]]
+
+
+def drawing(
+    start: float | None,
+    end: float | None,
+    watched: Iterable[Span],
+    spans: Iterable[Span],
+    moments: Iterable[float],
+) -> str:
+    """Draw a time line as SVG: watched grey, spans green, moments blue. All times in seconds."""
+    if start is None or end is None or end <= start:
+        return "nothing was watched"
+    scale = _WIDTH / (end - start)
+
+    def bar(a: float, b: float, colour: str, opacity: float) -> str:
+        left, width = (a - start) * scale, max((b - a) * scale, 1.0)
+        return (
+            f'<rect x="{left:.1f}" y="2" width="{width:.1f}" height="16" fill="{colour}" '
+            f'fill-opacity="{opacity}"/>'
+        )
+
+    inside = [t for t in moments if start <= t <= end]
+    parts = [bar(a, b, "#999", 0.3) for a, b in watched]
+    parts += [bar(max(a, start), min(b, end), "#2a2", 0.5) for a, b in spans if a < end and b > start]
+    parts += [bar(t, t, "#26c", 0.8) for t in sorted(set(inside))]
+    ends = (
+        f'<text x="0" y="27" font-size="9">{start:.0f} s</text>'
+        f'<text x="{_WIDTH}" y="27" font-size="9" text-anchor="end">{end:.0f} s</text>'
+    )
+    return f'<svg width="{_WIDTH}" height="{_HEIGHT}">{"".join(parts)}{ends}</svg>'

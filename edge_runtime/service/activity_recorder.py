@@ -11,7 +11,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any
 
 from edge_runtime.activity.log import ActivityLog
@@ -19,7 +18,7 @@ from edge_runtime.activity.occurrences import Change, Occurrences
 from edge_runtime.activity.recognizer import ActivityRecogniser
 from edge_runtime.activity.row import Row
 from edge_runtime.activity.sqlite_store import LogFilter
-from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.memory.familiarity import WITHHELD, is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
@@ -186,9 +185,7 @@ class ActivityRecorder:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stopped.set()
         self._thread.join(HANG_S)
         if self._thread.is_alive():  # it holds the lock that the last passes need

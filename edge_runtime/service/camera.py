@@ -257,7 +257,13 @@ class CameraRun:
     def _watch(self, limit: float | None, on_progress: Callable[[], None] | None) -> bool:
         """Make one pass over the source. Returns whether it has reached its end or `limit`."""
         self._become("starting")
-        source = self._open_source()
+        # Open the source. A live one is retried for as long as it takes, unless the first time must work.
+        source = (self._opener or open_source)(
+            self.settings.source,
+            sample_fps=self.header.sample_fps,
+            start=self.position(),
+            settings=Supervision(first_must_open=not self.settings.patient),
+        )
         if isinstance(source, Tapped):
             source.tap = self.pictures.preview
         with self._change:
@@ -295,15 +301,6 @@ class CameraRun:
             return False
         self.header = self.header.model_copy(update={"ended": not loop.reached_limit})
         return True
-
-    def _open_source(self) -> Source:
-        """Open the source. A live one is retried for as long as it takes, unless the first time must work."""
-        return (self._opener or open_source)(
-            self.settings.source,
-            sample_fps=self.header.sample_fps,
-            start=self.position(),
-            settings=Supervision(first_must_open=not self.settings.patient),
-        )
 
     def _begin_batch(self, batch: Sequence[Frame]) -> None:
         """Called before each batch is given to the engines."""

@@ -64,7 +64,13 @@ class Engines:
     @classmethod
     def load(cls, bundle: Bundle, backend: str = "auto", threads: int | None = None) -> Engines:
         """Load the graphs, and tune this process so that it leaves the cores to them."""
-        _tune_process()
+        # Leave the cores to the engines. Process-wide; costs nothing where nothing competes.
+        # Our own matrices are small: a second BLAS thread only fights with the backend's (0.2 ms against 6 ms
+        # for a clip's novelty on two busy cores).
+        threadpool_limits(1, user_api="blas")
+        # The worker that feeds the engines would wait up to Python's default of 5 ms for the interpreter.
+        sys.setswitchinterval(SWITCH_INTERVAL_S)
+        tune_malloc()
         choice, loaded = load_engines(bundle, backend, threads=threads)
         log.info("backend %s (%s)", choice.backend, choice.why)
         return cls(bundle, choice, loaded["backbone"], loaded["sampler"], loaded["reader"], threads)
@@ -333,13 +339,3 @@ class _Call:
     @property
     def frames(self) -> int:
         return len(next(iter(self.feeds.values())))
-
-
-def _tune_process() -> None:
-    """Leave the cores to the engines. Process-wide; costs nothing where nothing competes."""
-    # Our own matrices are small: a second BLAS thread only fights with the backend's (0.2 ms against 6 ms
-    # for a clip's novelty on two busy cores).
-    threadpool_limits(1, user_api="blas")
-    # The worker that feeds the engines would wait up to Python's default of 5 ms for the interpreter.
-    sys.setswitchinterval(SWITCH_INTERVAL_S)
-    tune_malloc()

@@ -138,7 +138,10 @@ class PrivacyController:
         self._gate.do_pending_edits()
         if self.paused:
             self.thumbnails.clear_pending()
-            self._note_pause()
+            # Note the pause of a live source in the coverage; a recording misses nothing meanwhile.
+            coverage = self._camera.ingest.version.coverage
+            if self._camera.live and coverage.ongoing_note() is None:
+                self.edit_coverage(coverage.add_note(self._camera.position(), None, PAUSED))
             self._gate.wait_while_paused(over)
         if self.paused or over():
             return False
@@ -159,12 +162,6 @@ class PrivacyController:
         self.zones = Zones(self._memo.zones)
         self._camera.pictures.clear()  # in them what is a zone now may be seen
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
-
-    def _note_pause(self) -> None:
-        """Note the pause of a live source in the coverage; a recording misses nothing meanwhile."""
-        coverage = self._camera.ingest.version.coverage
-        if self._camera.live and coverage.ongoing_note() is None:
-            self.edit_coverage(coverage.add_note(self._camera.position(), None, PAUSED))
 
     def edit_coverage(self, coverage: Coverage) -> None:
         """Replace and save the coverage."""

@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from types import TracebackType
 
 from edge_runtime.persistence import StateFolder
 from edge_runtime.persistence.encryption import Key
@@ -263,9 +262,7 @@ class Service:
     def __enter__(self) -> Service:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             threads = list(self._threads.values())
             self._threads.clear()
@@ -305,21 +302,18 @@ class Service:
                 again = False
             except Exception as error:
                 thread.error = error
-                self._log_failure(thread, error)
+                name = thread.camera.name
+                if not isinstance(error, LvmError):
+                    log.error("camera %s failed", name, exc_info=error)
+                elif self._stay or len(self._threads) > 1 or self._threads.get(name) is not thread:
+                    # The error of the only camera is raised by `run`, which ends with it.
+                    log.error("camera %s failed: %s", name, error)
                 if time.monotonic() - began > RETRY_WAIT_S[1]:
                     waits.reset()
                 # Again where nobody is there to start it, and nothing says when it is to end.
                 again = self._endless and camera.live and camera.settings.patient
                 again = again and not thread.leaving.wait(waits.next())
         self._calls.put(None)
-
-    def _log_failure(self, thread: CameraThread, error: Exception) -> None:
-        name = thread.camera.name
-        if not isinstance(error, LvmError):
-            log.error("camera %s failed", name, exc_info=error)
-        elif self._stay or len(self._threads) > 1 or self._threads.get(name) is not thread:
-            # The error of the only camera is raised by `run`, which ends with it.
-            log.error("camera %s failed: %s", name, error)
 
     @property
     def _endless(self) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.simulation.camera import Sensor
 from edge_runtime.simulation.canvas import Canvas
+from edge_runtime.simulation.closeup import make_photo_setup, pad_photo, photograph
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.ground_truth import Truth, make_truth
 from edge_runtime.simulation.layout import make_layout
@@ -30,7 +31,6 @@ from edge_runtime.simulation.people import (
     make_person,
     make_walkers,
 )
-from edge_runtime.simulation.photos import make_photo_setup, pad_photo, photograph
 from edge_runtime.simulation.product_images import (
     DrawnFaces,
     Face,

@@ -11,7 +11,6 @@ import logging
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_runtime.frame import Frame
@@ -59,9 +58,7 @@ class Source(Protocol):
 
     def __enter__(self) -> Source: ...
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 class FrameTap(Protocol):
@@ -105,9 +102,7 @@ class Closeable:
     def __enter__(self: C) -> C:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

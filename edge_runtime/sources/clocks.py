@@ -75,10 +75,17 @@ class PtsClock:
 
     def _place(self, pts: int | None, expected: float) -> float:
         if pts is None:
-            self._warn_missing()
+            self._missing += 1
+            # RTSP has no stamp for the very first picture, which is no reason to warn.
+            if self._missing == (2 if self._live else 1):
+                how = "by their arrival" if self._live else f"at {1 / self.period:.3g} a second"
+                log.warning("%s: pictures without time stamps, timed %s", self._name, how)
             return expected
         stamp = pts * self._time_base
-        frozen_s = self._frozen_for(stamp)
+        # For how many seconds a live stream's clock has not advanced although pictures came.
+        if self._highest is None or stamp > self._highest:
+            self._highest, self._advanced = stamp, self._arrival
+        frozen_s = self._arrival - self._advanced if self._live else 0.0
         if self._offset is None:
             begun = self._start if self._last is None else self._last + self.period
             self._offset = stamp - Fraction(begun)
@@ -96,19 +103,6 @@ class PtsClock:
             expected = self._last + frozen_s  # the time that it took to notice
         self._offset = stamp - Fraction(expected)
         return expected
-
-    def _frozen_for(self, stamp: Fraction) -> float:
-        """Return for how many seconds a live stream's clock has not advanced although pictures came."""
-        if self._highest is None or stamp > self._highest:
-            self._highest, self._advanced = stamp, self._arrival
-        return self._arrival - self._advanced if self._live else 0.0
-
-    def _warn_missing(self) -> None:
-        self._missing += 1
-        # RTSP has no stamp for the very first picture, which is no reason to warn.
-        if self._missing == (2 if self._live else 1):
-            how = "by their arrival" if self._live else f"at {1 / self.period:.3g} a second"
-            log.warning("%s: pictures without time stamps, timed %s", self._name, how)
 
 
 # -- sampling ----------------------------------------------------------------------------------------------
@@ -203,7 +197,12 @@ class StreamClock:
         self._last_in = t
         placed = t + self._offset
         self.lag = now - placed
-        self._follow_drift(now)
+        # Follow a camera's quartz, which differs by some seconds a day, in steps of one tick.
+        self._min_lag = min(self._min_lag, self.lag)
+        if now - self._window_began >= WINDOW_S:
+            if self._offset is not None and self._min_lag > 1.5 / TICKS_PER_SECOND:
+                self._offset += 1 / TICKS_PER_SECOND
+            self._min_lag, self._window_began = math.inf, now
         if self._last_out is not None and placed < self._last_out + self._min_gap:
             return None
         self._last_out = placed
@@ -212,14 +211,6 @@ class StreamClock:
     def catch_up(self) -> None:
         """Trust our clock and not the camera's: the next frame is from now."""
         self._last_in = math.inf
-
-    def _follow_drift(self, now: float) -> None:
-        """Follow a camera's quartz, which differs by some seconds a day, in steps of one tick."""
-        self._min_lag = min(self._min_lag, self.lag)
-        if now - self._window_began >= WINDOW_S:
-            if self._offset is not None and self._min_lag > 1.5 / TICKS_PER_SECOND:
-                self._offset += 1 / TICKS_PER_SECOND
-            self._min_lag, self._window_began = math.inf, now
 
 
 def _floor_to_ticks(seconds: float) -> float:

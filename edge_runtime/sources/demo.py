@@ -44,7 +44,12 @@ class DemoSource(BaseSource):
         world: World | None = None,
     ) -> None:
         """`world` is drawn where given, else the world of `config`."""
-        _check_numbers(sample_fps, start, speed)
+        if not 0.0 < sample_fps < math.inf:
+            raise LvmError(f"the demo's sample_fps must be above 0, got {sample_fps}; take the bundle's rate")
+        if not 0.0 <= start < math.inf:
+            raise LvmError(f"the demo must start at 0 seconds or later, got {start}; start it at 0")
+        if not 0.0 <= speed < math.inf:
+            raise LvmError(f"the demo's speed must be 0 or more, got {speed}; use 1 for real time")
         super().__init__(f"demo?seed={config.seed}", live=False)
         self.paced = speed > 0
         """Frames come in real time, so that waiting for a batch of them would delay the first."""
@@ -130,14 +135,6 @@ def parse_demo(spec: str) -> DemoSettings:
     name, _, query = spec.partition("?")
     if name != "demo":
         raise LvmError(f"the demo's address must be demo or demo?key=value, got {spec!r}; try demo")
-    values = _parse_query(query)
-    level, seed = _parse_level(values.get("level", "L1")), _parse_seed(values.get("seed", "0"))
-    size, speed = _parse_size(values.get("size", "640x360")), _parse_speed(values.get("speed", "0"))
-    folders = {key: _parse_folder(key, values[key]) for key in ("products", "backgrounds") if key in values}
-    return DemoSettings(WorldConfig.level(level, seed=seed), size, speed, **folders)
-
-
-def _parse_query(query: str) -> dict[str, str]:
     known = ("seed", "level", "speed", "size", "products", "backgrounds")
     values: dict[str, str] = {}
     for key, value in parse_qsl(query, keep_blank_values=True):
@@ -148,7 +145,10 @@ def _parse_query(query: str) -> dict[str, str]:
         if key in values:
             raise LvmError(f"the demo's {key} must be given once, got it twice; leave one out")
         values[key] = value
-    return values
+    level, seed = _parse_level(values.get("level", "L1")), _parse_seed(values.get("seed", "0"))
+    size, speed = _parse_size(values.get("size", "640x360")), _parse_speed(values.get("speed", "0"))
+    folders = {key: _parse_folder(key, values[key]) for key in ("products", "backgrounds") if key in values}
+    return DemoSettings(WorldConfig.level(level, seed=seed), size, speed, **folders)
 
 
 def _parse_folder(key: str, text: str) -> Path:
@@ -189,12 +189,3 @@ def _parse_size(text: str) -> tuple[int, int]:
             "try size=640x360"
         )
     return sides[1], sides[0]
-
-
-def _check_numbers(sample_fps: float, start: float, speed: float) -> None:
-    if not 0.0 < sample_fps < math.inf:
-        raise LvmError(f"the demo's sample_fps must be above 0, got {sample_fps}; take the bundle's rate")
-    if not 0.0 <= start < math.inf:
-        raise LvmError(f"the demo must start at 0 seconds or later, got {start}; start it at 0")
-    if not 0.0 <= speed < math.inf:
-        raise LvmError(f"the demo's speed must be 0 or more, got {speed}; use 1 for real time")

@@ -22,7 +22,7 @@ from export.bundle.presets import load_preset
 from export.bundle.writer import ModelCard, load_network, make_card
 from export.networks.model import LvmNet, make_untrained
 from export.onnx_graphs.external_weights import load_weights, save_weights
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 _CLASSES = TypeAdapter(tuple[ActivityClass, ...])
 _LINES = TypeAdapter(tuple[str, ...])

@@ -32,7 +32,10 @@ def embed_descriptions(texts: Sequence[str], width: int) -> NDArray[np.float32]:
     for row, text in zip(rows, texts, strict=True):
         words = _WORD.findall(text.casefold())
         for word in [word for word in words if word not in _STOP_WORDS] or words:
-            row += _word_vector(word, width)
+            seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
+            direction: NDArray[np.float64] = np.random.default_rng(seed).normal(size=width)
+            direction /= np.linalg.norm(direction)
+            row += direction
     return np.asarray(rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12), np.float32)
 
 
@@ -44,10 +47,3 @@ def describe_classes(reader: Reader, classes: Sequence[ActivityClass]) -> None:
     table = embed_descriptions([activity.doing for activity in classes], queues.text.table.shape[1])
     # Of the size that a LayerNorm would give it: every entry about 1.
     queues.text.table.copy_(torch.from_numpy(table) * table.shape[1] ** 0.5)
-
-
-def _word_vector(word: str, width: int) -> NDArray[np.float64]:
-    seed = int.from_bytes(hashlib.blake2b(word.encode(), digest_size=8).digest(), "little")
-    direction: NDArray[np.float64] = np.random.default_rng(seed).normal(size=width)
-    direction /= np.linalg.norm(direction)
-    return direction

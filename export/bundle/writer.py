@@ -31,13 +31,12 @@ from engines.manifest import (
 )
 from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import WEIGHTS, load_weights
-from export.parity.check import check_graph
-from export.parity.substitute_engine import load_for_comparison
+from export.parity.check import check_graph, load_for_comparison
 from export.quantization.autotune import Rejected, choose_fastest
 from export.quantization.calibration_data import Calibration, calibrate
 from export.quantization.plan import Plan
 from export.quantization.variants import Choices, Variants
-from export.support.disk_errors import explain_disk_errors
+from export.support.errors import explain_disk_errors
 
 Report = Callable[[str], None]
 """Called with a message at each step."""

@@ -104,7 +104,9 @@ class CandidateSource:
         matches = [other for other in self._during(window) if other.activity == event.activity]
         if {other.instance for other in matches} != {event.instance}:
             raise Rejected("several objects had the activity")
-        boxes = self._active_boxes(event.instance, [_intersect(window, other) for other in matches])
+        boxes = self._active_boxes(
+            event.instance, [(max(window[0], other.t_s), min(window[1], other.t_e)) for other in matches]
+        )
         if not boxes:
             raise Rejected("no box of the object while it was active")
         return Candidate(query, window, (event.activity,), event.instance, boxes, True)
@@ -178,10 +180,6 @@ class CandidateSource:
     def event_windows(self, instance: int) -> list[Window]:
         """Return the intervals in which a crop of the instance would reveal an answer."""
         return [(event.t_s, event.t_e) for event in self._events if event.instance == instance]
-
-
-def _intersect(window: Window, event: EventRecord) -> Window:
-    return max(window[0], event.t_s), min(window[1], event.t_e)
 
 
 def _first_tick(t: float) -> int:

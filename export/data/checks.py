@@ -197,16 +197,13 @@ class _Reader:
             self._check_time(QUERIES, line, "q_e", query.q_e, video)
             for message in _query_errors(query):
                 self._problems.add(QUERIES, line, message)
-            self._check_crop(line, query, video)
+            crop = query.crop
+            if isinstance(crop, CropFile) and not (self._root / crop.path).is_file():
+                self._problems.add(QUERIES, line, f"there is no crop {crop.path} (seen from {self._root})")
+            elif isinstance(crop, CropInVideo):
+                self._check_time(QUERIES, line, "crop.tick5 / 5", crop.tick5 / TICKS_PER_SECOND, video)
             queries.append(query)
         return queries
-
-    def _check_crop(self, line: int, query: QueryRecord, video: Video) -> None:
-        crop = query.crop
-        if isinstance(crop, CropFile) and not (self._root / crop.path).is_file():
-            self._problems.add(QUERIES, line, f"there is no crop {crop.path} (seen from {self._root})")
-        elif isinstance(crop, CropInVideo):
-            self._check_time(QUERIES, line, "crop.tick5 / 5", crop.tick5 / TICKS_PER_SECOND, video)
 
     def _find_video(self, file: str, line: int, name: str) -> Video | None:
         if name not in self._videos:

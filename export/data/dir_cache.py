@@ -28,7 +28,14 @@ def cached_dir(cache: Path, name: str, version: str, make: Callable[[Path], obje
         for remains in cache.glob(f"{_UNFINISHED}*"):
             shutil.rmtree(remains)
         if not place.exists():
-            _make(place, cache / f"{_UNFINISHED}{uuid.uuid4().hex}", make)
+            part = cache / f"{_UNFINISHED}{uuid.uuid4().hex}"
+            part.mkdir()
+            try:
+                make(part)
+                part.rename(place)
+            except BaseException:
+                shutil.rmtree(part, ignore_errors=True)
+                raise
             for other in cache.glob(f"{name}-*"):
                 if other != place:
                     shutil.rmtree(other)
@@ -42,16 +49,6 @@ def exclusive_lock(lock: Path) -> Iterator[None]:
     with lock.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)  # the system releases it when this process ends, however it ends
         yield
-
-
-def _make(place: Path, part: Path, make: Callable[[Path], object]) -> None:
-    part.mkdir()
-    try:
-        make(part)
-        part.rename(place)
-    except BaseException:
-        shutil.rmtree(part, ignore_errors=True)
-        raise
 
 
 def short_digest(text: str) -> str:

@@ -23,7 +23,7 @@ from edge_runtime.system.validation import StrictModel
 from engines.errors import LvmError
 from engines.manifest import ActivityClass
 from export.data.records import Classes, EventRecord, QueryRecord, TrackRecord, Video
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 VIDEOS, EVENTS, TRACKS, QUERIES = "videos.jsonl", "events.jsonl", "tracks.jsonl", "queries.jsonl"
 CLASSES = "classes.json"

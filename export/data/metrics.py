@@ -3,7 +3,8 @@
 Q queries, C classes, L predicted ticks, F annotated ticks, E events, N tokens or samples.
 
 Every function takes arrays and returns one number for each query or event; `export.evaluation.bootstrap`,
-which knows the videos, computes means and intervals.
+which knows the videos, computes means and intervals. Which cells of the 7 x 7 grid a box covers is the rule
+by which a token is evidence.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from engines.errors import LvmError
-from export.data.cells import evidence_cells
 from export.data.records import EventRecord, TrackRecord
 
 Floats = NDArray[np.float64]
@@ -67,7 +67,8 @@ def recall_at(scores: ArrayLike, truth: ArrayLike, multiple: int = 1) -> Recall:
 def box_iou(boxes: ArrayLike, others: ArrayLike) -> Floats:
     """Return the IoU of xyxy boxes (..., 4) with their counterparts (..., 4) -> (...); 0 if empty."""
     a, b = np.asarray(boxes, np.float64), np.asarray(others, np.float64)
-    shared = _area(_intersection(a, b))
+    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
+    shared = _area(np.concatenate(corners, axis=-1))
     return _ratio(shared, _area(a) + _area(b) - shared)
 
 
@@ -179,11 +180,6 @@ def auroc(score: ArrayLike, happened: ArrayLike) -> float:
     return float(wins / (positives * negatives))
 
 
-def _intersection(a: Floats, b: Floats) -> Floats:
-    corners = np.maximum(a[..., :2], b[..., :2]), np.minimum(a[..., 2:], b[..., 2:])
-    return np.concatenate(corners, axis=-1)
-
-
 def _area(boxes: Floats) -> Floats:
     sides = np.maximum(boxes[..., 2:] - boxes[..., :2], 0)
     return np.asarray(sides[..., 0] * sides[..., 1])
@@ -205,3 +201,26 @@ def _as_floats(name: str, values: ArrayLike) -> Floats:
 def _check_same_shape(name: str, a: NDArray[np.generic], other: str, b: NDArray[np.generic]) -> None:
     if a.shape != b.shape:
         raise LvmError(f"{name} and {other} must have one shape, got {a.shape} and {b.shape}")
+
+
+GRID = 7
+EVIDENCE_OVERLAP = 0.25
+"""A cell shows the content of a box if they share at least this part of the smaller area."""
+
+
+def cell_shares(boxes: ArrayLike) -> NDArray[np.float64]:
+    """Return the overlap of xyxy boxes (..., 4) with each cell as a share of the smaller area. (..., 49)"""
+    x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, np.float64)[..., None], -2, 0)  # (..., 1) each
+    edges = np.arange(GRID + 1) / GRID
+    wide = np.clip(np.minimum(x2, edges[1:]) - np.maximum(x1, edges[:-1]), 0, None)  # (..., 7) columns
+    high = np.clip(np.minimum(y2, edges[1:]) - np.maximum(y1, edges[:-1]), 0, None)  # (..., 7) rows
+    shared = (high[..., :, None] * wide[..., None, :]).reshape(*wide.shape[:-1], GRID**2)
+    area = np.clip(x2 - x1, 0, None) * np.clip(y2 - y1, 0, None)  # (..., 1)
+    smaller = np.minimum(area, 1 / GRID**2)
+    return np.asarray(np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0))
+
+
+def evidence_cells(boxes: ArrayLike) -> NDArray[np.bool_]:
+    """Return which cells show the content of xyxy boxes (F, 4). (F, 49)"""
+    # The tolerance is for rounded boxes that cover exactly a quarter.
+    return np.asarray(cell_shares(boxes) >= EVIDENCE_OVERLAP - 1e-6)

@@ -33,7 +33,7 @@ from export.data.records import (
     TrackRecord,
     Video,
 )
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 _EVENT_KEYS = ("video", "activity", "product", "start", "end")
 _BOX_KEYS = ("video", "product", "t", "x1", "y1", "x2", "y2")

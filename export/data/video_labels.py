@@ -14,8 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.simulation.world import World
-from export.data.cells import evidence_cells
-from export.data.metrics import make_event_tubes
+from export.data.metrics import evidence_cells, make_event_tubes
 from export.data.records import EventRecord, TrackRecord
 from export.data.world_set import annotated_activity, annotated_tracks
 

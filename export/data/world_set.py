@@ -34,7 +34,7 @@ from export.data.records import (
     TrackRecord,
     Video,
 )
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 KNOBS = tuple(name for name in WorldConfig.model_fields if name != "seed")
 ANNOTATION_KNOBS = ("missing_boxes", "label_noise")

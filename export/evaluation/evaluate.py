@@ -5,7 +5,7 @@
 
 Each video is watched once, then all its queries are asked in mixed batches. Equal inputs give equal results.
 
-Letters: C classes, d token width.
+Letters: C classes, d token width, E events, N remembered tokens, F sampled moments of an event.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from edge_runtime.memory.version import Version
 from edge_runtime.query.executor import AnswerWithOutputs, Asker
 from edge_runtime.query.reader_inputs import make_context
 from edge_runtime.query.schema import (
@@ -33,13 +32,94 @@ from edge_runtime.query.schema import (
 )
 from engines.errors import LvmError
 from engines.manifest import Manifest, Scaling, TimeHead
-from export.data.metrics import recall_at, tiou, viou
+from export.data.metrics import Tube, is_evidence, recall_at, tiou, viou
 from export.data.records import CropView, QueryRecord
 from export.data.token_cache import VideoCache
+from export.data.video_labels import VideoTruth
 from export.evaluation.controls import BlindReader, BlindTo, make_control_sampler
-from export.evaluation.results import EventResult, Result, SpanResult
+from export.evaluation.results import EventResult, Result, SpanResult, WindowKind
 from export.evaluation.stream_run import ClipOrder, Model, build_memory
-from export.evaluation.targets import EvidenceIndex, classify_window, find_asked_window
+
+Whole = NDArray[np.int64]
+
+MIN_LOOSE_S = 30.0
+"""Windows of at least this length are `loose`: generated windows are the event's own or at least as long."""
+
+
+def classify_window(query: QueryRecord) -> WindowKind | None:
+    """Return how tightly the asked window was given; None for a time query, whose window is the
+    query window."""
+    if query.type == "time" or query.t_s is None or query.t_e is None:
+        return None
+    return "loose" if query.t_e - query.t_s >= MIN_LOOSE_S else "tight"
+
+
+def find_asked_window(query: QueryRecord) -> tuple[float, float]:
+    """Return the seconds that the question names: the query window for time, else the property window where
+    given."""
+    if query.type == "time" or query.t_s is None or query.t_e is None:
+        return query.q_s, query.q_e
+    return query.t_s, query.t_e
+
+
+def find_target_events(query: QueryRecord, truth: VideoTruth) -> NDArray[np.intp]:
+    """Return the indices of the events that answer the query: right object and activity, overlapping its
+    truth in time."""
+    if not query.happened:
+        return np.zeros(0, np.intp)
+    start, end = (query.q_s, query.q_e) if query.t_s is None or query.t_e is None else (query.t_s, query.t_e)
+    matches = (truth.start < end * TICKS_PER_SECOND) & (truth.end > start * TICKS_PER_SECOND)
+    matches &= np.isin(truth.activity, query.activities)
+    if query.instance is not None:
+        matches &= truth.instance == query.instance
+    return np.flatnonzero(matches)
+
+
+@dataclass(frozen=True)
+class EvidenceIndex:
+    """Ticks of the remembered tokens that show each event; `sampled` (F,) are all sampled ticks."""
+
+    truth: VideoTruth
+    evidence_ticks: tuple[Whole, ...]
+    sampled: Whole
+
+    @classmethod
+    def build(cls, truth: VideoTruth, tick: Whole, cell: NDArray[np.int32], sampled: Whole) -> EvidenceIndex:
+        """Index `tick` and `cell` (N,) of everything that a question could read."""
+        tubes = [_make_tube(truth, event) for event in range(len(truth))]
+        cells = cell.astype(np.int64)
+        evidence_ticks = [np.sort(tick[is_evidence(tube, tick, cells)]) for tube in tubes]
+        return cls(truth, tuple(evidence_ticks), sampled)
+
+    def count_by_event(self) -> Whole:
+        """Return the number of evidence tokens of each event, (E,)."""
+        return np.array([len(ticks) for ticks in self.evidence_ticks], np.int64)
+
+    def measure_query(self, query: QueryRecord) -> tuple[int, float | None]:
+        """Return the evidence of the query's target inside the asked window, and the mean gap to it in
+        seconds.
+
+        The gap is None where nothing of the target is remembered or none of its moments was sampled.
+        """
+        start, end = (round(t * TICKS_PER_SECOND) for t in find_asked_window(query))
+        count, gaps = 0, []
+        for event in find_target_events(query, self.truth):
+            ticks = self.evidence_ticks[event]
+            ticks = ticks[(ticks >= start) & (ticks <= end)]
+            moments, _ = self.truth.select_boxes(int(event))
+            moments = moments[(moments >= start) & (moments < end)]
+            moments = moments[np.isin(moments, self.sampled)]
+            count += len(ticks)
+            if len(ticks) and len(moments):
+                gaps.append(np.abs(moments[:, None] - ticks).min(1))
+        gap = float(np.concatenate(gaps).mean()) / TICKS_PER_SECOND if gaps else None
+        return count, gap
+
+
+def _make_tube(truth: VideoTruth, event: int) -> Tube:
+    ticks, boxes = truth.select_boxes(event)
+    return Tube(ticks, boxes.astype(np.float64))
+
 
 Crops = Mapping[str, NDArray[np.float32]]
 """Tokens (49, d) of a query's object by qid, for objects that are not cached product photos."""
@@ -108,7 +188,11 @@ def evaluate_video(
     asker = Asker(_without_scaling(model.manifest), reader, CachedObjects(cache, queries, crops or {}))
     names = [activity.name for activity in model.manifest.classes]
     outputs = asker.answer_with_outputs([to_query(query, names) for query in queries], version)
-    remembered = _index_evidence(model, cache, version)
+    # Index everything that a question can read: memory and recency buffer.
+    context = make_context(version, model.network)
+    remembered = EvidenceIndex.build(
+        cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks
+    )
     results = [
         _score_answer(asker, output, query, names, remembered, setting.seed)
         for output, query in zip(outputs, queries, strict=True)
@@ -157,32 +241,20 @@ def to_query(query: QueryRecord, names: Sequence[str]) -> AnyQuery:
     start, end = find_asked_window(query)
     if query.type == "activity":
         return ActivityQuery(object=Product(product=query.qid), start=start, end=end)
-    activity = _name_activity(query, names)
-    if query.type == "object":
-        return ObjectQuery(activity=activity, start=start, end=end)
-    return TimeQuery(activity=activity, object=Product(product=query.qid), start=start, end=end)
-
-
-def _name_activity(query: QueryRecord, names: Sequence[str]) -> str:
     if len(query.activities) != 1 or query.activities[0] >= len(names):
         raise LvmError(
             f"query {query.qid} must name one of {len(names)} activities, got {list(query.activities)}"
         )
-    return names[query.activities[0]]
+    activity = names[query.activities[0]]
+    if query.type == "object":
+        return ObjectQuery(activity=activity, start=start, end=end)
+    return TimeQuery(activity=activity, object=Product(product=query.qid), start=start, end=end)
 
 
 def _without_scaling(manifest: Manifest) -> Manifest:
     """Remove the scaling: results hold raw confidences, which scalings are fitted to."""
     thresholds = manifest.thresholds.model_copy(update={"span_scaling": Scaling()})
     return manifest.model_copy(update={"thresholds": thresholds})
-
-
-def _index_evidence(model: Model, cache: VideoCache, version: Version) -> EvidenceIndex:
-    """Index everything that a question can read: memory and recency buffer."""
-    context = make_context(version, model.network)
-    return EvidenceIndex.build(
-        cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks
-    )
 
 
 def _score_answer(

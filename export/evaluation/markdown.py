@@ -11,8 +11,16 @@ from pathlib import Path
 from typing import Any
 
 from export.data.records import Duration
-from export.evaluation.paper_figures import TABLE_1, TABLE_2, TABLE_3, TABLE_4, Ablation
-from export.evaluation.report import DURATIONS, TABLE_CELLS, TYPES
+from export.evaluation.report import (
+    DURATIONS,
+    TABLE_1,
+    TABLE_2,
+    TABLE_3,
+    TABLE_4,
+    TABLE_CELLS,
+    TYPES,
+    Ablation,
+)
 from export.evaluation.run_folders import OWN, SYSTEMS, TUBEDETR
 from export.evaluation.summary import RANDOM, WITHOUT_OCL
 

@@ -14,7 +14,6 @@ from export.data.files import Tracks
 from export.data.generate import generate_queries
 from export.data.records import Crop, CropView, EventRecord, QueryRecord, Video
 from export.data.token_cache import VideoCache
-from export.data.video_labels import VideoTruth
 
 
 def make_queries(
@@ -32,10 +31,31 @@ def make_queries(
             duration_s=(int(cache.ticks[-1]) + TICKS_PER_SECOND) / TICKS_PER_SECOND,
             split="test",
         )
+        truth = cache.truth
+        events = [
+            EventRecord(
+                video=cache.name,
+                event=str(number),
+                activity=int(truth.activity[number]),
+                instance=int(truth.instance[number]),
+                t_s=int(truth.start[number]) / TICKS_PER_SECOND,
+                t_e=int(truth.end[number]) / TICKS_PER_SECOND,
+            )
+            for number in range(len(truth))
+        ]
+        instance = truth.instance[truth.box_event].astype(np.int32)
+        order = np.lexsort((truth.box_tick, instance))
+        tracks = Tracks(
+            instance[order],
+            truth.box_tick[order],
+            truth.box[order],
+            np.ones(len(order), np.bool_),
+            {int(instance_id): "product" for instance_id in np.unique(instance)},
+        )
         made = generate_queries(
             video,
-            _make_events(cache),
-            _make_tracks(cache.truth),
+            events,
+            tracks,
             seed=seed,
             rules=rules,
             crops=_make_photo_crops(cache.objects.shape[1]),
@@ -43,33 +63,6 @@ def make_queries(
         )
         out += made.queries
     return out
-
-
-def _make_events(cache: VideoCache) -> list[EventRecord]:
-    truth = cache.truth
-    return [
-        EventRecord(
-            video=cache.name,
-            event=str(number),
-            activity=int(truth.activity[number]),
-            instance=int(truth.instance[number]),
-            t_s=int(truth.start[number]) / TICKS_PER_SECOND,
-            t_e=int(truth.end[number]) / TICKS_PER_SECOND,
-        )
-        for number in range(len(truth))
-    ]
-
-
-def _make_tracks(truth: VideoTruth) -> Tracks:
-    instance = truth.instance[truth.box_event].astype(np.int32)
-    order = np.lexsort((truth.box_tick, instance))
-    return Tracks(
-        instance[order],
-        truth.box_tick[order],
-        truth.box[order],
-        np.ones(len(order), np.bool_),
-        {int(instance_id): "product" for instance_id in np.unique(instance)},
-    )
 
 
 def _make_photo_crops(views: int) -> CropSource:

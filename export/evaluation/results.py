@@ -12,7 +12,7 @@ from engines.errors import LvmError
 from engines.manifest import TimeHead
 from export.data.metrics import POSITIVE_IOU
 from export.data.records import Duration, QueryType
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 WindowKind = Literal["tight", "loose"]
 

@@ -24,8 +24,7 @@ from engines.network_config import NetworkConfig
 from engines.spec import Engine
 from export.bundle.writer import ModelCard
 from export.data.token_cache import VideoCache
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 
 ClipOrder = Literal["stream", "random"]
 
@@ -82,7 +81,19 @@ def build_memory(
         return _ingest_in_order(model, cache, sampler)
     # Background, coverage and the unfinished clip do not depend on who sampled.
     version = _ingest_in_order(model, cache, make_sampler("fifo", model.sampler))
-    return replace(version, memory=_ingest_shuffled(model.network, cache, sampler, seed))
+    memory = TokenMemory.empty(model.network.memory_tokens, model.network.d_backbone)
+    state = initial_state(model.network)
+    oldest = int(cache.ticks[-1]) - round(model.network.horizon_s * TICKS_PER_SECOND)
+    for clip in np.random.default_rng(seed).permutation(cache.clips):
+        known = cache.background(int(clip), model.network)
+        tokens, novelty = _select_candidates(model.network, cache, int(clip), sampler.prefilters)
+        of_memory = _measure_novelty(known, memory.slots_as_tokens())
+        both = np.concatenate([of_memory, novelty])
+        output = score_clip(sampler, model.network, memory, tokens, both, state, oldest_tick=oldest)
+        memory = memory.update(tokens, output.scores, oldest_tick=oldest)
+        span = int(tokens.tick.min()), int(tokens.tick.max())
+        state = update_state(state, to_clip_outputs(output.outputs, model.network), model.network, span)
+    return replace(version, memory=memory)
 
 
 def _ingest_in_order(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
@@ -91,22 +102,6 @@ def _ingest_in_order(model: Model, cache: VideoCache, sampler: Sampler) -> Versi
         return ingest.push_features(cache.tokens, (cache.ticks / TICKS_PER_SECOND).tolist())
     finally:
         ingest.close()
-
-
-def _ingest_shuffled(network: NetworkConfig, cache: VideoCache, sampler: Sampler, seed: int) -> TokenMemory:
-    memory = TokenMemory.empty(network.memory_tokens, network.d_backbone)
-    state = initial_state(network)
-    oldest = int(cache.ticks[-1]) - round(network.horizon_s * TICKS_PER_SECOND)
-    for clip in np.random.default_rng(seed).permutation(cache.clips):
-        known = cache.background(int(clip), network)
-        tokens, novelty = _select_candidates(network, cache, int(clip), sampler.prefilters)
-        of_memory = _measure_novelty(known, memory.slots_as_tokens())
-        both = np.concatenate([of_memory, novelty])
-        output = score_clip(sampler, network, memory, tokens, both, state, oldest_tick=oldest)
-        memory = memory.update(tokens, output.scores, oldest_tick=oldest)
-        span = int(tokens.tick.min()), int(tokens.tick.max())
-        state = update_state(state, to_clip_outputs(output.outputs, network), network, span)
-    return memory
 
 
 def _select_candidates(

@@ -17,8 +17,7 @@ from engines.manifest import Thresholds, TimeHead, TrainingRecord
 from export.evaluation import report
 from export.evaluation.bootstrap import Interval
 from export.evaluation.confidence import measure_calibration
-from export.evaluation.paper_figures import Cell
-from export.evaluation.report import TYPES, Metric
+from export.evaluation.report import TYPES, Cell, Metric
 from export.evaluation.results import Result
 from export.evaluation.run_folders import (
     CHECKPOINT,

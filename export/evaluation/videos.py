@@ -32,14 +32,6 @@ from export.training.data.user_videos import FolderDataset
 Image = NDArray[np.uint8]
 
 
-def select_videos(data: DataFolder, split: Split) -> list[Video]:
-    """Return the videos of a split. Raises LvmError where it is empty."""
-    videos = [video for video in data.videos.values() if video.split == split]
-    if not videos:
-        raise LvmError(f"{data.root} has no video of split {split}: name another --split")
-    return videos
-
-
 def open_caches(
     data: DataFolder,
     split: Split,
@@ -51,7 +43,11 @@ def open_caches(
 ) -> Iterator[VideoCache]:
     """Yield the cache of each video, from `folder` if the backbone named `digest` has seen it before."""
     dataset = FolderDataset(data, network, folder, splits=(split,), needs_photos=False)
-    for video in select_videos(data, split):
+    # The videos of a split. Raises LvmError where it is empty.
+    videos = [video for video in data.videos.values() if video.split == split]
+    if not videos:
+        raise LvmError(f"{data.root} has no video of split {split}: name another --split")
+    for video in videos:
         report(video.video)
         yield dataset.encode_video(video, backbone, folder, digest)
 

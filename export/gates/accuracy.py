@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import get_args
 
@@ -25,8 +25,7 @@ from export.gates.finite_guard import RunEnded, check_engines
 from export.gates.limit_checks import make_end_finding
 from export.gates.limits import GateSettings
 from export.gates.result import Accuracy, Finding, Recall
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.relative_error import Graphs
 
 
@@ -53,7 +52,27 @@ def measure_accuracy(
     except RunEnded as error:
         ended = (make_end_finding(error, None),)
         return Accuracy(data=str(settings.data), split=settings.split, recall={}, findings=ended)
-    recall = compare_recall(reference_results, got, bundle.manifest)
+    # Compare the recall of both, for each kind of question about something that happened.
+    metric, recall = make_recall_1x(bundle.manifest.thresholds.time_head), dict[QueryType, Recall]()
+    for kind in get_args(QueryType):
+        pairs = [
+            (expected, metric(expected), metric(answer))
+            for expected, answer in zip(reference_results, got, strict=True)
+            if expected.type == kind
+        ]
+        scored = [(result.video, a, b) for result, a, b in pairs if a is not None and b is not None]
+        if not scored:
+            continue
+        videos = [video for video, _, _ in scored]
+        ours = bootstrap.sum_by_video([b for _, _, b in scored], videos)
+        theirs = bootstrap.sum_by_video([a for _, a, _ in scored], videos)
+        interval = bootstrap.difference_interval(ours, theirs)
+        recall[kind] = Recall(
+            questions=len(scored),
+            reference=sum(a for _, a, _ in scored) / len(scored),
+            export=sum(b for _, _, b in scored) / len(scored),
+            difference=(interval.low, interval.high),
+        )
     return Accuracy(
         data=str(settings.data),
         split=settings.split,
@@ -85,33 +104,6 @@ def collect_results(model: Model, data: DataFolder, settings: GateSettings) -> l
             crops = encode_crops(data, video, queries, model.network, model.backbone)
             results += evaluate_video(model, cache, queries, Setting(seed=settings.seed), crops).results
     return results
-
-
-def compare_recall(
-    reference: Sequence[Result], got: Sequence[Result], manifest: Manifest
-) -> dict[QueryType, Recall]:
-    """Compare the recall of both, for each kind of question about something that happened."""
-    metric, out = make_recall_1x(manifest.thresholds.time_head), dict[QueryType, Recall]()
-    for kind in get_args(QueryType):
-        pairs = [
-            (expected, metric(expected), metric(answer))
-            for expected, answer in zip(reference, got, strict=True)
-            if expected.type == kind
-        ]
-        scored = [(result.video, a, b) for result, a, b in pairs if a is not None and b is not None]
-        if not scored:
-            continue
-        videos = [video for video, _, _ in scored]
-        ours = bootstrap.sum_by_video([b for _, _, b in scored], videos)
-        theirs = bootstrap.sum_by_video([a for _, a, _ in scored], videos)
-        interval = bootstrap.difference_interval(ours, theirs)
-        out[kind] = Recall(
-            questions=len(scored),
-            reference=sum(a for _, a, _ in scored) / len(scored),
-            export=sum(b for _, _, b in scored) / len(scored),
-            difference=(interval.low, interval.high),
-        )
-    return out
 
 
 def _make_model(manifest: Manifest, graphs: Graphs) -> Model:

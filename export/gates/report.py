@@ -1,16 +1,24 @@
-"""Write the report of the gates: one HTML file without network or script, and its numbers as JSON."""
+"""Write the report of the gates: one HTML file without network or script, and its numbers as JSON.
+
+Plots are lines over frames as inline SVG, drawn without a library; the page's style sheet sets the colours.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from engines.manifest import GRAPHS
 from export.gates.limits import Limits
-from export.gates.plot import Line, plot
-from export.gates.result import Accuracy, Checkpoint, Drift, Finding, GateResult
-from export.gates.style import STYLE
+from export.gates.result import Checkpoint, Drift, GateResult
+
+Row = tuple[tuple[str, ...], bool]
+"""The cells of a table's row, and whether it stands out because a limit is missed."""
 
 
 def write_report(result: GateResult, html: Path) -> None:
@@ -22,23 +30,28 @@ def write_report(result: GateResult, html: Path) -> None:
 
 def render_page(result: GateResult) -> str:
     """Render the report as HTML."""
-    parts = [
-        f"<h1>Gates of {escape(result.bundle)}</h1>",
-        f'<p class="soft">{escape(result.backend)}; {_list_precisions(result)}; bundle {result.digest[:12]}; '
-        f"seed {result.seed}; {result.seconds:.0f} s</p>",
-        _render_outcome(result),
-    ]
-    for drift in result.drift:
-        parts.append(_render_drift(drift, result.limits))
-    if result.accuracy is not None:
-        parts.append(_render_accuracy(result.accuracy, result.limits))
-    title = f"Gates of {escape(result.bundle)}"
-    return (
-        '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8"/>'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"/>'
-        f"<title>{title}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(parts)
-        + "\n</body></html>\n"
+    pages = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=StrictUndefined,
+    )  # fmt: skip
+    recall = {} if result.accuracy is None else result.accuracy.recall
+    return pages.get_template("report.html.jinja").render(
+        result=result,
+        drifts=[_describe_drift(drift, result.limits) for drift in result.drift],
+        recalls=[
+            (
+                (
+                    kind,
+                    f"{figures.questions:,}",
+                    f"{figures.reference:.3f}",
+                    f"{figures.export:.3f}",
+                    f"{figures.export - figures.reference:+.3f}",
+                    f"{figures.difference[0]:+.3f} to {figures.difference[1]:+.3f}",
+                ),
+                False,
+            )
+            for kind, figures in recall.items()
+        ],
     )
 
 
@@ -52,45 +65,21 @@ def _write_file(path: Path, text: str) -> None:
         raise
 
 
-def _list_precisions(result: GateResult) -> str:
-    return ", ".join(f"{name} {precision}" for name, precision in result.precisions.items())
-
-
-def _render_outcome(result: GateResult) -> str:
-    if result.passed:
-        return '<p class="verdict passed">Passed: the export answers like its network.</p>'
-    items = "".join(_render_finding(source, finding) for source, finding in result.findings)
-    message = "Failed: the export does not answer like its network."
-    return f'<p class="verdict failed">{message}</p><ul class="findings">{items}</ul>'
-
-
-def _render_finding(source: str, finding: Finding) -> str:
-    after = "" if finding.frame is None else f", first after {finding.frame:,} frames"
-    place = f"{_name_graph(finding)}; {source}{after}"
-    return f'<li>{escape(finding.words)}<p class="soft">{escape(place)}</p></li>'
-
-
-def _name_graph(finding: Finding) -> str:
-    if finding.graph is None:
-        return "no graph alone"
-    return finding.graph if finding.certain else f"no graph alone, {finding.graph} most likely"
-
-
-def _render_drift(drift: Drift, limits: Limits) -> str:
-    summary = f"{drift.frames:,} sampled frames, compared {len(drift.checkpoints)} times on the way"
-    parts = [f"<h2>Drift over {escape(drift.source)}</h2>", f'<p class="soft">{summary}</p>']
+def _describe_drift(drift: Drift, limits: Limits) -> dict[str, Any]:
+    """Return the tables and plots of a drift; None for what was not measured."""
     points = [*drift.checkpoints]
     if drift.final is not None:
         points = [point for point in points if point.frame != drift.final.frame] + [drift.final]
-        parts.append(_render_final(drift.final, limits))
-    if points:
-        parts.append(f'<div class="plots">{"".join(_render_plots(points, limits))}</div>')
-        parts.append(_render_graphs_alone(points))
-    return "\n".join(parts)
+    return {
+        "drift": drift,
+        "final": None if drift.final is None else _list_final(drift.final, limits),
+        "plots": _render_plots(points, limits) if points else None,
+        "alone": _list_graphs_alone(points),
+    }
 
 
-def _render_final(final: Checkpoint, limits: Limits) -> str:
-    """Render the table after the last frame, quantities with a limit first."""
+def _list_final(final: Checkpoint, limits: Limits) -> list[Row]:
+    """Return the rows of the table after the last frame, quantities with a limit first."""
     agreement, angle = final.agreement, final.angle_deg
     limited = [
         _make_row(f"answers agree, of {agreement.questions:,} questions", agreement.answers, limits.answers),
@@ -100,23 +89,18 @@ def _render_final(final: Checkpoint, limits: Limits) -> str:
         _make_row("remembered tokens in common", final.tokens, limits.tokens),
     ]
     if angle is not None:
-        shown = ("angle of the SVD bases", f"{angle:.3g}°", f"at most {limits.angle_deg:g}°")
-        limited.append((shown, angle > limits.angle_deg))
+        cells = ("angle of the SVD bases", f"{angle:.3g}°", f"at most {limits.angle_deg:g}°")
+        limited.append((cells, angle > limits.angle_deg))
     told_only = [
         *((f"answers to {kind} questions agree", share) for kind, share in agreement.by_kind.items()),
         ("both or neither abstain", agreement.abstention),
         ("the same first activity", agreement.activity),
     ]
     rows = [row for row in limited if row is not None]
-    rows += [((name, f"{share:.2%}", ""), False) for name, share in told_only if share is not None]
-    return _render_table(
-        ["after the last frame", "measured", "limit"],
-        [row for row, _ in rows],
-        [missed for _, missed in rows],
-    )
+    return rows + [((name, f"{share:.2%}", ""), False) for name, share in told_only if share is not None]
 
 
-def _make_row(name: str, value: float | None, limit: float) -> tuple[tuple[str, str, str], bool] | None:
+def _make_row(name: str, value: float | None, limit: float) -> Row | None:
     """Return a row, and whether it is below its limit; None where there is no value."""
     if value is None:
         return None
@@ -181,21 +165,17 @@ def _find_error(point: Checkpoint, graph: str) -> float | None:
     return graph_alone.error if graph_alone is not None and graph_alone.error > 0 else None
 
 
-def _render_graphs_alone(points: Sequence[Checkpoint]) -> str:
-    rows = []
+def _list_graphs_alone(points: Sequence[Checkpoint]) -> list[Row]:
+    rows: list[Row] = []
     for name in GRAPHS:
         measured = [point.alone[name] for point in points if name in point.alone]
         if not measured:
             continue
         worst = max(measured, key=lambda alone: alone.error)
-        tokens, answers = (
-            _format_minimum([alone.kept for alone in measured]),
-            _format_minimum([alone.answers for alone in measured]),
-        )
-        rows.append([name, worst.output, _format_small(worst.error), tokens, answers])
-    return "<h2>Each graph alone, on the reference's states</h2>" + _render_table(
-        ["graph", "worst output", "largest relative error", "least tokens kept", "least answers"], rows
-    )
+        tokens = _format_minimum([alone.kept for alone in measured])
+        answers = _format_minimum([alone.answers for alone in measured])
+        rows.append(((name, worst.output, _format_small(worst.error), tokens, answers), False))
+    return rows
 
 
 def _format_minimum(values: Sequence[float | None]) -> str:
@@ -203,29 +183,112 @@ def _format_minimum(values: Sequence[float | None]) -> str:
     return f"{min(known):.2%}" if known else ""
 
 
-def _render_accuracy(accuracy: Accuracy, limits: Limits) -> str:
-    rows = [
-        [
-            kind,
-            f"{recall.questions:,}",
-            f"{recall.reference:.3f}",
-            f"{recall.export:.3f}",
-            f"{recall.export - recall.reference:+.3f}",
-            f"{recall.difference[0]:+.3f} to {recall.difference[1]:+.3f}",
-        ]
-        for kind, recall in accuracy.recall.items()
-    ]
-    return (
-        f"<h2>Recall@1x on {escape(accuracy.data)}, {escape(accuracy.split)}</h2>"
-        f'<p class="soft">At most {limits.recall_drop:.1%} may be lost of each kind.</p>'
-        + _render_table(["questions", "number", "network", "export", "difference", "95 % interval"], rows)
+WIDTH, HEIGHT = 400, 210
+"""About the width of a phone, so that letters keep their size there."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 12, 24
+_DASHES = ("", "7 4", "2 3", "9 3 2 3")
+
+
+class Line(NamedTuple):
+    """One quantity: (frame, value) in the order of frames; missing values are left out."""
+
+    name: str
+    points: Sequence[tuple[int, float]]
+
+
+def plot(
+    title: str,
+    lines: Sequence[Line],
+    limit: float | None = None,
+    show: Callable[[float], str] = "{:.4g}".format,
+    *,
+    log: bool = False,
+) -> str:
+    """Draw an SVG figure of at most four lines, and the limit, if any, as a dotted line.
+
+    `show` formats a value beside the axis; `log` draws powers of ten at equal distances, so all values must
+    be positive.
+    """
+    lines = [line for line in lines if line.points]
+    if not lines:
+        return ""
+    frames = [frame for line in lines for frame, _ in line.points]
+    values = [value for line in lines for _, value in line.points] + ([] if limit is None else [limit])
+    low, high = _find_range([math.log10(value) for value in values] if log else values)
+    first, last = min(frames), max(max(frames), min(frames) + 1)
+
+    def x(frame: float) -> float:
+        return _LEFT + (frame - first) / (last - first) * (WIDTH - _LEFT - _RIGHT)
+
+    def y(value: float) -> float:
+        return _TOP + (high - (math.log10(value) if log else value)) / (high - low) * (
+            HEIGHT - _TOP - _BOTTOM
+        )
+
+    right, foot = WIDTH - _RIGHT, HEIGHT - 6
+    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(title, quote=True)}">']
+    for value in _choose_powers(low, high) if log else _choose_ticks(low, high):
+        at = y(value)
+        parts.append(f'<line class="grid" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+        parts.append(_render_text("tick", _LEFT - 6, at + 4, show(value), "end"))
+    parts.append(_render_text("tick", _LEFT, foot, f"{first:,}", "start"))
+    parts.append(_render_text("tick", right, foot, f"{last:,} frames", "end"))
+    if limit is not None:
+        at = y(limit)
+        parts.append(f'<line class="limit" x1="{_LEFT}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
+    for number, line in enumerate(lines):
+        places = [(f"{x(frame):.1f}", f"{y(value):.1f}") for frame, value in line.points]
+        points = " ".join(",".join(place) for place in places)
+        parts.append(f'<polyline class="line c{number}" points="{points}"{_format_dashes(number)}/>')
+        parts += [f'<circle class="dot c{number}" cx="{a}" cy="{b}" r="2.5"/>' for a, b in places]
+    if limit is not None:
+        at = y(limit)  # drawn last, over the lines; below the limit line where there is no space above
+        parts.append(_render_text("limit", right, at + (13 if at < _TOP + 14 else -5), "limit", "end"))
+    keys = (
+        "".join(_render_key(number, line.name) for number, line in enumerate(lines)) if len(lines) > 1 else ""
     )
+    keys = f'<div class="keys">{keys}</div>' if keys else ""
+    return f"<figure><figcaption>{escape(title)}</figcaption>{keys}{''.join(parts)}</svg></figure>"
 
 
-def _render_table(head: Sequence[str], rows: Sequence[Sequence[str]], missed: Sequence[bool] = ()) -> str:
-    """Render a table; `missed` rows stand out."""
-    lines = ["<tr>" + "".join(f"<th>{escape(cell)}</th>" for cell in head) + "</tr>"]
-    for number, row in enumerate(rows):
-        start = '<tr class="missed">' if any(missed[number : number + 1]) else "<tr>"
-        lines.append(start + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>")
-    return f'<div class="wide"><table>{"".join(lines)}</table></div>'
+def _render_key(number: int, name: str) -> str:
+    """Render the key of a line: outside the drawing, where letters keep their size."""
+    sample = f'<line class="line c{number}" x1="0" x2="26" y1="4" y2="4"{_format_dashes(number)}/>'
+    return f'<span class="key"><svg viewBox="0 0 26 8" aria-hidden="true">{sample}</svg>{escape(name)}</span>'
+
+
+def _format_dashes(number: int) -> str:
+    return f' stroke-dasharray="{_DASHES[number]}"' if _DASHES[number] else ""
+
+
+def _render_text(kind: str, x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _find_range(values: Sequence[float]) -> tuple[float, float]:
+    """Return a range from a little below the minimum to a little above the maximum; never empty."""
+    low, high = min(values), max(values)
+    margin = (high - low) * 0.08 or max(abs(high) * 0.02, 1e-9)
+    return low - margin, high + margin
+
+
+def _choose_ticks(low: float, high: float) -> list[float]:
+    """Choose three to six round numbers between the two."""
+    step = 10.0 ** math.floor(math.log10((high - low) / 3))
+    step *= next(m for m in (5, 2, 1) if (high - low) / (m * step) >= 3) if (high - low) / step >= 3 else 1
+    start = math.ceil(low / step)
+    return [number * step for number in range(start, math.floor(high / step) + 1)]
+
+
+def _choose_powers(low: float, high: float) -> list[float]:
+    """Choose values between 10 ** low and 10 ** high: powers of ten, with multiples of them where few fit."""
+    for steps in ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 7, 8, 9)):
+        powers = [
+            step * 10.0**power
+            for power in range(math.floor(low), math.ceil(high) + 1)
+            for step in steps
+            if low <= math.log10(step) + power <= high
+        ]
+        if len(powers) >= 3:
+            break
+    return powers or [10.0 ** ((low + high) / 2)]

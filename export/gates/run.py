@@ -9,20 +9,18 @@ Gate (a), tensors of each graph, is `export.parity.check`; here are (b), recurre
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import GateFailed
-from engines.manifest import GRAPHS, GraphName, Precision
+from engines.manifest import GRAPHS
 from engines.select import find_target
 from export.gates.drift import Report, measure_drift
 from export.gates.limits import GateSettings
 from export.gates.report import write_report
 from export.gates.result import Finding, GateResult
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.relative_error import Graphs
 from export.stream_runs.footage import open_footage
 
@@ -53,44 +51,32 @@ def run_bundle(
         graphs: Graphs = {"backbone": engines.backbone, "sampler": engines.sampler, "reader": engines.reader}
         records = bundle.manifest.graphs[find_target(engines.choice.backend)]
         precisions = {name: records[name].precision for name in GRAPHS}
-        return run_gates(bundle, network, graphs, precisions, settings, report)
+        started = time.perf_counter()
+        reference: Graphs = {name: TorchEngine(network, name) for name in GRAPHS}
+        manifest = bundle.manifest
+        drifts = tuple(
+            measure_drift(manifest, reference, graphs, precisions, footage, settings, report)
+            for footage in open_footage(settings.sources, settings.photos, settings.seed)
+        )
+        accuracy = None
+        if settings.data is not None:
+            from export.gates.accuracy import measure_accuracy
+
+            report(f"accuracy on {settings.data}", 0)
+            accuracy = measure_accuracy(bundle, network, graphs, precisions, settings)
+        return GateResult(
+            bundle=manifest.name,
+            digest=bundle.digest,
+            backend=graphs["reader"].backend,
+            precisions=dict(precisions),
+            limits=settings.limits.for_precisions(precisions.values()),
+            seed=settings.seed,
+            drift=drifts,
+            accuracy=accuracy,
+            seconds=time.perf_counter() - started,
+        )
     finally:
         engines.close()
-
-
-def run_gates(
-    bundle: Bundle,
-    network: LvmNet,
-    graphs: Graphs,
-    precisions: Mapping[GraphName, Precision],
-    settings: GateSettings = _SETTINGS,
-    report: Report = lambda message, frames: None,
-) -> GateResult:
-    """Run the gates as `run_bundle` does, with engines that are already loaded."""
-    started = time.perf_counter()
-    reference: Graphs = {name: TorchEngine(network, name) for name in GRAPHS}
-    manifest = bundle.manifest
-    drifts = tuple(
-        measure_drift(manifest, reference, graphs, precisions, footage, settings, report)
-        for footage in open_footage(settings.sources, settings.photos, settings.seed)
-    )
-    accuracy = None
-    if settings.data is not None:
-        from export.gates.accuracy import measure_accuracy
-
-        report(f"accuracy on {settings.data}", 0)
-        accuracy = measure_accuracy(bundle, network, graphs, precisions, settings)
-    return GateResult(
-        bundle=manifest.name,
-        digest=bundle.digest,
-        backend=graphs["reader"].backend,
-        precisions=dict(precisions),
-        limits=settings.limits.for_precisions(precisions.values()),
-        seed=settings.seed,
-        drift=drifts,
-        accuracy=accuracy,
-        seconds=time.perf_counter() - started,
-    )
 
 
 def require_passed(result: GateResult, html: Path, *, always: bool = False) -> None:

@@ -6,7 +6,9 @@ B batch, S image side, d_b backbone width.
 from __future__ import annotations
 
 import copy
+import importlib
 from collections.abc import Callable, Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -263,8 +265,6 @@ def make_backbone(config: NetworkConfig) -> Backbone:
 
 def _make_trunk(name: str) -> Any:
     """Make the part of a timm model that computes maps, one for each halving of the picture."""
-    from export.support.torch_compat import import_timm
-
     timm = import_timm()
     if not timm.is_model(name):
         raise LvmError(f"backbone must be 'conv' or the name of a timm model, got {name}")
@@ -272,10 +272,6 @@ def _make_trunk(name: str) -> Any:
 
 
 def _make_timm_model(name: str, image_size: int) -> nn.Module:
-    from export.support.torch_compat import (
-        import_timm,  # a second of import that our own backbone does not need
-    )
-
     timm = import_timm()
     if not timm.is_model(name):
         raise LvmError(f"backbone must be 'conv' or the name of a timm model, got {name}")
@@ -284,3 +280,35 @@ def _make_timm_model(name: str, image_size: int) -> nn.Module:
     if cfg["fixed_input_size"] and cfg["input_size"][1] != image_size:  # type: ignore[index]
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
     return model
+
+
+_SCHEMAS = (
+    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+)
+
+
+def import_timm() -> ModuleType:
+    """Import timm, also where torchvision's compiled operators are missing and its import fails.
+
+    torchvision registers shape rules for `torchvision::nms` while it is imported; where its compiled library
+    does not load (the PyPI wheel beside a CPU torch), the operator does not exist and the import stops.
+    Declaring the schemas first is enough: nothing in this project calls them.
+    """
+    import_torchvision()
+    return importlib.import_module("timm")
+
+
+def import_torchvision() -> ModuleType:
+    """Import torchvision likewise: its networks in Python work, its own operators may not."""
+    try:
+        return importlib.import_module("torchvision")
+    except RuntimeError:
+        # The library keeps the schemas registered for as long as it is referenced: the module holds it.
+        library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
+        for name, schema in _SCHEMAS:
+            if not hasattr(torch.ops.torchvision, name):
+                library.define(name + schema)  # type: ignore[no-untyped-call]
+        torchvision = importlib.import_module("torchvision")
+        torchvision._lvm_edge_operators = library  # type: ignore[attr-defined]
+        return torchvision

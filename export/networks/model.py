@@ -1,19 +1,22 @@
-"""Build the whole network (backbone, sampler and reader) from one configuration."""
+"""Build the whole network from one configuration, and put its parts behind the engine contract."""
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from pydantic import ValidationError
-from torch import nn
+from torch import Tensor, nn
 
 from engines.errors import LvmError
 from engines.manifest import GraphName
 from engines.network_config import NetworkConfig
+from engines.spec import Array, Engine, Feeds
 from export.networks.backbone import make_backbone
 from export.networks.reader import Reader
 from export.networks.s5 import S5Sampler
 from export.networks.sampler import Sampler
-from export.support.validation_errors import first_complaint
+from export.networks.signatures import graph_inputs, graph_outputs
+from export.support.errors import first_complaint
 
 
 class LvmNet(nn.Module):
@@ -59,3 +62,26 @@ def with_memory(network: LvmNet, *, tokens: int | None = None, spread: bool | No
     resized = LvmNet(config)
     resized.load_state_dict(network.state_dict())
     return resized.train(network.training)
+
+
+class TorchEngine(Engine):
+    """One part of an LvmNet, run by torch on the device where its parameters are."""
+
+    def __init__(self, network: LvmNet, name: GraphName) -> None:
+        self.inputs = graph_inputs(network.config, name)
+        self.outputs = graph_outputs(network.config, name)
+        self.device = next(network.parameters()).device
+        self.backend = f"torch {self.device.type.upper()}"
+        self._part = network.part(name).eval()
+
+    def _run(self, feeds: Feeds) -> dict[str, Array]:
+        tensors = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in feeds.items()}
+        with torch.inference_mode():
+            result = self._part(**{name: tensor.to(self.device) for name, tensor in tensors.items()})
+        outputs = (
+            [result] if isinstance(result, Tensor) else [output for output in result if output is not None]
+        )
+        return {
+            spec.name: output.float().cpu().numpy().copy()
+            for spec, output in zip(self.outputs, outputs, strict=True)
+        }

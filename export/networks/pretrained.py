@@ -15,8 +15,7 @@ import torch
 from torch import Tensor
 
 from engines.errors import LvmError, Unavailable
-from export.networks.backbone import Backbone, TimmBackbone, TrunkBackbone
-from export.support.torch_compat import import_timm
+from export.networks.backbone import Backbone, TimmBackbone, TrunkBackbone, import_timm
 
 State = dict[str, Tensor]
 _SUFFIXES = (".safetensors", ".pth")

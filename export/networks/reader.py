@@ -19,14 +19,13 @@ from export.networks.clip_entries import QueueTokens
 from export.networks.heads import (
     UNANSWERABLE,
     Heads,
+    ProductSimilarity,
     ReaderOutput,
     ReadTokens,
     average_valid,
     scatter_outputs,
 )
-from export.networks.positions import CellCode, TickCode, encode_cells
-from export.networks.product_similarity import ProductSimilarity
-from export.networks.temporal_order import RelativeTime
+from export.networks.positions import CellCode, RelativeTime, TickCode, encode_cells
 
 
 class Context(NamedTuple):
@@ -124,7 +123,8 @@ class Reader(nn.Module):
         position = self._positions(tick, hot, question)  # (B, K, d)
         encoded = self.encode(tokens, position, bias)
         steps, weights = self.decode(Context(encoded, position, bias), query_tick, query_valid)
-        shares = average_attention(weights[..., :k], query_valid)  # (B, k)
+        # Average weights (B, H, L, n) over heads and valid steps (B, L): (B, n).
+        shares = average_valid(weights[..., :k].mean(1), query_valid)  # (B, k)
         evidence = shares * valid.float()  # exactly 0 also where every key is masked
         apart = query_tick[:, :, None] - tick[:, None]  # (B, L, k)
         read = ReadTokens(encoded[:, :k], _gather(memory_features, chosen), hot, valid, evidence, apart)
@@ -219,7 +219,11 @@ class Embedding(nn.Module):
         tokens = [o + self.kind[2], a[:, None] + self.kind[3]]
         valid = [object_valid[:, None].expand(-1, CELLS), activity_valid[:, None]]
         if self.svd is not None:
-            tokens.insert(0, self._summary(basis, strength))
+            # Embed basis (B, r, d_b) and strength (B, r) as (B, r, d).
+            if basis is None or strength is None or self.svd is None or self.rank is None:
+                raise ValueError("svd_basis and svd_strength expected by this configuration, got None")
+            summary: Tensor = self.svd(basis) * strength[..., None] + self.rank + self.kind[1]
+            tokens.insert(0, summary)
             assert strength is not None
             valid.insert(0, strength > 0)
         identity = self.likeness.embed(objects.mean(1)) if self.likeness is not None else None  # (B, e)
@@ -243,13 +247,6 @@ class Embedding(nn.Module):
             factor: Tensor = self.fuse(o.mean(1, keepdim=True))
             return 1 + present * factor
         return 1 + present * (hot.to(o.dtype) @ o - 1)
-
-    def _summary(self, basis: Tensor | None, strength: Tensor | None) -> Tensor:
-        """Embed basis (B, r, d_b) and strength (B, r) as (B, r, d)."""
-        if basis is None or strength is None or self.svd is None or self.rank is None:
-            raise ValueError("svd_basis and svd_strength expected by this configuration, got None")
-        summary: Tensor = self.svd(basis) * strength[..., None] + self.rank + self.kind[1]
-        return summary
 
 
 class Relevance(nn.Module):
@@ -283,8 +280,3 @@ def _gather(values: Tensor, chosen: Tensor | None) -> Tensor:
     if values.dim() == 2:
         return values.gather(1, chosen)
     return values.gather(1, chosen[..., None].expand(-1, -1, values.shape[2]))
-
-
-def average_attention(weights: Tensor, query_valid: Tensor) -> Tensor:
-    """Average weights (B, H, L, n) over heads and valid steps (B, L): (B, n)."""
-    return average_valid(weights.mean(1), query_valid)

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from engines.network_config import NetworkConfig
 from export.networks.clip_entries import require_input
-from export.networks.s4 import S4D
-from export.networks.s4_chunks import Chunks, choose_chunk_size
+from export.networks.s4 import S4D, Chunks, choose_chunk_size
 from export.networks.sampler import Sampler
 
 

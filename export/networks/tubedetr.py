@@ -149,9 +149,13 @@ class TubeDETR(nn.Module):
         frames (B, T, 49, d_b) from the backbone."""
         pooled = average_valid(steps, frame_valid)  # (B, d)
         start, end = self.heads["span"](steps).unbind(-1)  # (B, T) each
+        # Average own (B, T, 49, d), frames (B, T, 49, d_b) to boxes (B, T, 4) as the reader does, over the
+        # step's own frame.
+        share = torch.softmax(self.heads["pointer"](own)[..., :1], 2)  # (B, T, 49, 1)
+        boxes = self.places.predict_boxes(own, frames, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
         return TubeOutput(
             activity_logits=self.heads["activity"](pooled),
-            boxes_cxcywh=correct_boxes(self._pool_boxes(own, frames), self.heads["box"](steps)),
+            boxes_cxcywh=correct_boxes((share * boxes).sum(2), self.heads["box"](steps)),
             start_logits=start.masked_fill(~frame_valid, UNANSWERABLE),
             end_logits=end.masked_fill(~frame_valid, UNANSWERABLE),
             presence_logit=self.heads["presence"](pooled).squeeze(-1),
@@ -162,13 +166,6 @@ class TubeDETR(nn.Module):
         places = self.heads["places"]
         assert isinstance(places, BoxHead)
         return places
-
-    def _pool_boxes(self, own: Tensor, frames: Tensor) -> Tensor:
-        """Average own (B, T, 49, d), frames (B, T, 49, d_b) to boxes (B, T, 4) as the reader does, over the
-        step's own frame."""
-        share = torch.softmax(self.heads["pointer"](own)[..., :1], 2)  # (B, T, 49, 1)
-        boxes = self.places.predict_boxes(own, frames, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
-        return (share * boxes).sum(2)
 
     def _bias(self, frame_valid: Tensor, seen: Tensor, relevance: Tensor | None) -> Tensor:
         """Return the bias (B, n, K) of a frame's own tokens and the query's: frame_valid (B, n), seen (B,

@@ -112,7 +112,17 @@ def _cast_to_fp16(graph: Any, value: Any, before: Any, twins: dict[Any, Any]) ->
         return twins[value]
     made_by = value.producer()
     if value.is_initializer():
-        twin = _round_parameter(graph, value)
+        array = value.const_value.numpy()
+        largest = float(np.abs(array).max(initial=0.0))
+        if not largest <= _MAX_FP16:
+            raise LvmError(
+                f"parameter {value.name} must be at most {_MAX_FP16:g} for half precision, got {largest:g}; "
+                f"keep it with --keep-fp32 '{value.name}'"
+            )
+        name = f"{value.name}{HALF}"
+        twin = ir.Value(name=name, shape=value.shape, type=ir.TensorType(_FLOAT16))
+        twin.const_value = ir.tensor(array.astype(np.float16), name=name)
+        graph.register_initializer(twin)
     elif made_by is not None and made_by.op_type in MOVES and made_by.inputs[0].is_initializer():
         # A weight that is transposed first: halved before, so that it is stored in half precision.
         rest = (_cast_to_fp16(graph, made_by.inputs[0], before, twins), *made_by.inputs[1:])
@@ -126,19 +136,4 @@ def _cast_to_fp16(graph: Any, value: Any, before: Any, twins: dict[Any, Any]) ->
         twin.dtype, twin.shape = _FLOAT16, value.shape
         graph.insert_before(before, cast)
     twins[value] = twin
-    return twin
-
-
-def _round_parameter(graph: Any, value: Any) -> Any:
-    array = value.const_value.numpy()
-    largest = float(np.abs(array).max(initial=0.0))
-    if not largest <= _MAX_FP16:
-        raise LvmError(
-            f"parameter {value.name} must be at most {_MAX_FP16:g} for half precision, got {largest:g}; "
-            f"keep it with --keep-fp32 '{value.name}'"
-        )
-    name = f"{value.name}{HALF}"
-    twin = ir.Value(name=name, shape=value.shape, type=ir.TensorType(_FLOAT16))
-    twin.const_value = ir.tensor(array.astype(np.float16), name=name)
-    graph.register_initializer(twin)
     return twin

@@ -2,7 +2,8 @@
 
 Feeds are what a device sees: pictures, memories that are partly filled or empty, every kind of query, ticks
 of ten hours, several batch sizes. Outputs that a caller must not read (scores of invalid tokens, offsets of
-absent tokens, boxes of padded steps) are not compared.
+absent tokens, boxes of padded steps) are not compared. A target that cannot run here is compared through
+another engine.
 """
 
 from __future__ import annotations
@@ -14,12 +15,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engines.bundle import Bundle
 from engines.errors import GateFailed, LvmError
 from engines.manifest import GraphName, ParityRecord, Precision, Target
+from engines.onnxruntime_engine import OnnxRuntimeEngine
+from engines.select import load_engine, usable_cores
 from engines.spec import Array, Engine, Feeds
-from export.networks.model import LvmNet
+from engines.tensorrt_versions import tensorrt_problem
+from export.networks.model import LvmNet, TorchEngine
 from export.networks.signatures import READABLE_WHERE
-from export.networks.torch_engine import TorchEngine
 from export.parity import sample_inputs as examples
 from export.parity.relative_error import Errors
 
@@ -74,20 +78,16 @@ def make_cases(network: LvmNet, name: GraphName) -> Iterator[Case]:
         for batch in _BATCHES:
             yield Case(f"batch {batch}", {"image": examples.draw_scenes(batch, config.image_size, rng)})
         return
-    pool = make_token_pool(network, rng)
+    # Tokens (P, d_b) of drawn pictures from the backbone.
+    pictures = examples.draw_scenes(_PICTURES, network.config.image_size, rng)
+    tokens = TorchEngine(network, "backbone")({"image": pictures})["tokens"]  # (4, 49, d_b)
+    pool = tokens.reshape(-1, tokens.shape[-1])
     if name == "sampler":
         for batch in _BATCHES[: _count_affordable(config.sampler_tokens)]:
             yield Case(f"batch {batch}", examples.draw_sampler_feeds(config, pool, batch, rng))
         return
     for queries in _QUERIES[: _count_affordable(config.reader_tokens)]:
         yield Case(f"{len(queries)} queries", examples.draw_reader_feeds(config, pool, queries, rng))
-
-
-def make_token_pool(network: LvmNet, rng: np.random.Generator) -> Array:
-    """Return tokens (P, d_b) of drawn pictures from the backbone."""
-    pictures = examples.draw_scenes(_PICTURES, network.config.image_size, rng)
-    tokens = TorchEngine(network, "backbone")({"image": pictures})["tokens"]  # (4, 49, d_b)
-    return tokens.reshape(-1, tokens.shape[-1])
 
 
 def compare(reference: Engine, engine: Engine, cases: list[Case]) -> list[Difference]:
@@ -139,6 +139,13 @@ def check_graph(
     if not (worst.error if relative is None else relative) <= allowed:
         raise GateFailed(f"{problem}at most {allowed:g} allowed; nothing was written")
     names = [case.words for case in cases] + ([f"{len(reached)} reached"] if precision == "int8" else [])
+    # The median milliseconds of a call, over at most 15 calls and about `max_s` seconds.
+    feeds = cases[0].feeds
+    spent: list[float] = []
+    while len(spent) < 15 and sum(spent) < 1.0:
+        started = time.perf_counter()
+        engine(feeds)
+        spent.append(time.perf_counter() - started)
     return ParityRecord(
         target=target,
         graph=name,
@@ -147,7 +154,7 @@ def check_graph(
         error=relative,
         tolerance=allowed,
         cosine=cosine,
-        ms=measure_ms(engine, cases[0].feeds),
+        ms=1000 * statistics.median(spent),
     )
 
 
@@ -169,16 +176,6 @@ def _worst_relative_error(
         raise LvmError("int8 is judged on feeds of real pictures, got none; name a --calibration")
     output = max(relative, key=lambda name: relative[name])
     return output, relative[output], errors.largest
-
-
-def measure_ms(engine: Engine, feeds: Feeds, max_s: float = 1.0) -> float:
-    """Return the median milliseconds of a call, over at most 15 calls and about `max_s` seconds."""
-    spent: list[float] = []
-    while len(spent) < 15 and sum(spent) < max_s:
-        started = time.perf_counter()
-        engine(feeds)
-        spent.append(time.perf_counter() - started)
-    return 1000 * statistics.median(spent)
 
 
 def _count_affordable(tokens: int) -> int:
@@ -212,3 +209,16 @@ def _max_absolute_error(expected: Array, got: Array, read: Array | None) -> floa
         error = error[read]
     error = np.where(np.isnan(error), np.inf, error)
     return float(error.max(initial=0.0))
+
+
+def load_for_comparison(bundle: Bundle, name: GraphName, target: Target) -> tuple[Engine, str | None]:
+    """Load an engine for the graph. Return also its name where it is not the target's own.
+
+    TensorRT's graphs are standard ONNX, so where there is no GPU onnxruntime on the CPU runs the same file.
+    That proves the graph, not what TensorRT makes of it.
+    """
+    if target != "tensorrt" or tensorrt_problem() is None:
+        return load_engine(bundle, name, target), None
+    graph, _ = bundle.graph(target, name)
+    engine = OnnxRuntimeEngine(graph, bundle.weights(), threads=usable_cores())
+    return engine, engine.backend

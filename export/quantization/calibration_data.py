@@ -21,8 +21,7 @@ from edge_runtime.ingest.pipeline import preprocess
 from engines.errors import LvmError
 from engines.manifest import GRAPHS, GraphName, Manifest
 from engines.spec import Array, Engine, Feeds
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.stream_runs.footage import open_footage
 from export.stream_runs.session import StreamSession
 

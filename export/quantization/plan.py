@@ -83,8 +83,3 @@ class Plan:
             if known == self.precision:
                 return Choice(known, "asked for")
         return Choice("fp32", "" if self.precision == "auto" else f"{target} has no {self.precision}")
-
-
-def make_fp32_plan(targets: tuple[Target, ...] | list[Target]) -> Plan:
-    """Plan everything in fp32."""
-    return Plan(targets=tuple(targets))

@@ -18,11 +18,6 @@ import typer
 from engines.errors import LvmError
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `lvm-train`."""
-    app.command("calibrate")(calibrate)
-
-
 def calibrate(
     bundle: Annotated[Path, typer.Argument(help="Bundle whose answers were evaluated.")],
     results: Annotated[

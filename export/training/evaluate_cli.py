@@ -34,11 +34,6 @@ if TYPE_CHECKING:
     from export.evaluation.stream_run import Model
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to `lvm-train`."""
-    app.command("evaluate")(evaluate)
-
-
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or a bundle.")],
     data: Annotated[Path, typer.Option(help="Data folder with videos and queries.jsonl.")],

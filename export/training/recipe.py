@@ -23,7 +23,7 @@ from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from export.data.records import Knob
 from export.data.world_set import ANNOTATION_KNOBS, make_world_config
-from export.support.validation_errors import first_complaint
+from export.support.errors import first_complaint
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
@@ -269,25 +269,20 @@ def load_recipe(path: Path, changes: Sequence[str] = ()) -> Recipe:
     if not path.is_file():
         raise LvmError(f"recipe {path} does not exist")
     try:
-        return Recipe.model_validate(
-            _apply_changes(yaml.safe_load(path.read_text(encoding="utf-8")), changes)
-        )
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        for change in changes:
+            key, equals, value = change.partition("=")
+            if not equals or not isinstance(values, dict):
+                raise LvmError(f"a change must look like lvm.past_queries=0, got {change!r}")
+            *parents, last = key.split(".")
+            part = values
+            for name in parents:
+                part = part.setdefault(name, {})
+                if not isinstance(part, dict):
+                    raise LvmError(f"{key} cannot be changed: {name} has no parts of its own")
+            part[last] = yaml.safe_load(value)
+        return Recipe.model_validate(values)
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise LvmError(f"recipe {path} is no YAML in UTF-8: {error}") from error
     except ValidationError as error:
         raise LvmError(f"recipe {path}: {first_complaint(error)}") from error
-
-
-def _apply_changes(values: Any, changes: Sequence[str]) -> Any:
-    for change in changes:
-        key, equals, value = change.partition("=")
-        if not equals or not isinstance(values, dict):
-            raise LvmError(f"a change must look like lvm.past_queries=0, got {change!r}")
-        *parents, last = key.split(".")
-        part = values
-        for name in parents:
-            part = part.setdefault(name, {})
-            if not isinstance(part, dict):
-                raise LvmError(f"{key} cannot be changed: {name} has no parts of its own")
-        part[last] = yaml.safe_load(value)
-    return values

@@ -19,31 +19,28 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from edge_runtime.simulation.photo_folders import list_product_photos
 from engines.errors import LvmError
 from engines.manifest import TrainingRecord
-from export.bundle.checkpoint import save_checkpoint
+from export.bundle.checkpoint import from_bundle, from_checkpoint, save_checkpoint
 from export.bundle.class_embeddings import describe_classes
 from export.bundle.writer import ModelCard
 from export.data.records import Split
 from export.data.token_cache import VideoCache
-from export.networks.model import LvmNet, make_untrained
+from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.networks.pretrained import find_public_weights
-from export.networks.torch_engine import TorchEngine
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.training.backbone.task import BackboneTask, BackboneTrainer
 from export.training.data.dataset import VideoDataset, open_dataset
-from export.training.data.epoch_views import EpochViews
 from export.training.data.product_photos import PhotoSet
-from export.training.data.view_augmentation import VIEW_VERSION
-from export.training.loop.checkpoint_selection import CheckpointSelection
+from export.training.data.view_augmentation import VIEW_VERSION, EpochViews
 from export.training.loop.distributed import ProcessGroup
-from export.training.loop.trainer import TrainingLoop
+from export.training.loop.trainer import CheckpointSelection, TrainingLoop
 from export.training.lvm.queue_entries import fit_entries
 from export.training.lvm.task import LvmTask
 from export.training.lvm.trainer import LvmTrainer
-from export.training.recipe import Recipe
+from export.training.recipe import Data, Recipe
 from export.training.tubedetr import TubeTask, TubeTrainer
-from export.training.warm_start import combine_held_out, describe_start, load_start, strip_folders
 
 STAGES = ("backbone", "tubedetr", "lvm")
 CHECKPOINT = "checkpoint.safetensors"
@@ -154,12 +151,13 @@ class Training:
                 f"The backbone's trunk ({recipe.network.backbone}) has the public weights of {origin.source} "
                 f"{origin.version} ({origin.licence}), which were trained on ImageNet.",
             )
+        best = CheckpointSelection(lambda _: 0.0, 1, self.folder / "lvm.best").read_best()
         record = TrainingRecord(
             trained=True,
             recipe=recipe.model_dump_json(exclude={"network", "data", "save_seconds", "threads"}),
             seed=recipe.seed,
             data=json.dumps(self.dataset.version() | self._describe_views() | self._origin | public),
-            results=self._read_validation(),
+            results={} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])},
             held_out=self._held_out,
         )
         return ModelCard(recipe.name, self.dataset.classes, record, attributions=attributions)
@@ -343,10 +341,6 @@ class Training:
         with self.console.status(label) as status:
             return self.processes.rank_zero_first(encode)
 
-    def _read_validation(self) -> dict[str, float]:
-        best = CheckpointSelection(lambda _: 0.0, 1, self.folder / "lvm.best").read_best()
-        return {} if best is None else {"validation.loss": best[1], "validation.step": float(best[0])}
-
 
 def fit_strangeness(network: LvmNet, videos: Sequence[VideoCache], held_out: Sequence[VideoCache]) -> None:
     """Fit what the sampler calls strange to the candidates of the training's clips."""
@@ -365,3 +359,56 @@ def fit_strangeness(network: LvmNet, videos: Sequence[VideoCache], held_out: Seq
 
 GUIDANCE_PARTS = ("relevance", "sampler", "outline")
 """Parts of the loss that train tokens, not answers."""
+
+
+_BACKBONE_KEYS = ("backbone", "image_size", "d_backbone")
+_MAY_DIFFER = ("context", "queue")
+_MAY_BE_NEW = ("order",)
+"""Parts that a start may lack: they are learned, and its other weights stay."""
+_SAMPLER_KEYS = ("sampler", "sampler_layers", "sampler_states")
+
+
+def load_start(recipe: Recipe) -> tuple[LvmNet, ModelCard]:
+    """Return the network of the recipe's start, and its card.
+
+    It must have the recipe's shape; if only its backbone is used, only that. Raises LvmError.
+    """
+    assert recipe.start is not None
+    network, card = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
+    requested, has = vars(recipe.network), vars(network.config)
+    all_names = tuple(name for name in requested if name not in _MAY_DIFFER or network.config.queues)
+    all_names = tuple(name for name in all_names if name not in _MAY_BE_NEW or has[name])
+    only_backbone = recipe.tubedetr.optimiser.steps and not recipe.tubedetr.from_start
+    names = _BACKBONE_KEYS if only_backbone else all_names
+    if recipe.network.likeness and not recipe.backbone.optimiser.steps:
+        names = (*names, "likeness")  # its head is learned with a backbone
+    if requested["sampler"] != has["sampler"]:
+        names = tuple(name for name in names if name not in _SAMPLER_KEYS)
+    differing = [
+        f"{name} {has[name]} instead of {requested[name]}" for name in names if has[name] != requested[name]
+    ]
+    if differing:
+        raise LvmError(f"start {recipe.start} must be of the recipe's network, got {', '.join(differing)}")
+    return network, card
+
+
+def describe_start(start: LvmNet, card: ModelCard) -> dict[str, Any]:
+    """Return the manifest's record of the start: its weights, and how they were trained if that is known."""
+    record = card.training
+    return {"weights": hash_weights(start), "recipe": record.recipe, "seed": record.seed, "data": record.data}
+
+
+def strip_folders(recipe: Recipe) -> Recipe:
+    """Return `recipe` for a manifest: with the start's name, not its folder."""
+    if recipe.start is None:
+        return recipe
+    return recipe.model_copy(update={"start": Path(recipe.start.name)})
+
+
+def combine_held_out(card: ModelCard, data: Data, dataset: VideoDataset) -> tuple[str, ...]:
+    """Return the products that neither the start (by its `card`) nor this training has certainly seen."""
+    before, now = set(card.training.held_out), set(dataset.held_out)
+    # If the folder has products of the start's list, the start may have learned all others of the folder.
+    if data.products is not None and before & set(list_product_photos(data.products, min_photos=0)):
+        now &= before
+    return tuple(sorted(now | (before - dataset.product_names())))

@@ -23,10 +23,10 @@ from export.data.token_cache import VideoCache
 from export.data.video_labels import to_cxcywh
 from export.evaluation.cost_model import choose_uniform_frames
 from export.networks.tubedetr import TubeDETR
-from export.training.data.epoch_views import EpochViews
-from export.training.loop.param_groups import make_reader_groups
+from export.training.data.view_augmentation import EpochViews
+from export.training.loop.trainer import make_reader_groups
 from export.training.lvm import losses
-from export.training.lvm.box_loss import LabelledTokens, box_regression_loss
+from export.training.lvm.losses import LabelledTokens, box_regression_loss
 from export.training.lvm.query_sampler import (
     KIND_SHARES,
     KINDS,

@@ -19,9 +19,8 @@ from edge_runtime.activity.occurrences import Occurrences
 from edge_runtime.activity.recognizer import ActivityRecogniser, Detection
 from edge_runtime.activity.row import Row
 from edge_runtime.activity.sqlite_store import LogFilter
-from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.http import HttpSettings
-from edge_runtime.config.schema import Config
+from edge_runtime.config.schema import ActivitySettings, Config
 from edge_runtime.interfaces.cli import main as cli
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.startup import component_lifespan

@@ -15,7 +15,7 @@ import edge_runtime.activity.log as module
 from edge_runtime.activity.log import ActivityLog, forget_in_log
 from edge_runtime.activity.row import Row, format_csv
 from edge_runtime.activity.sqlite_store import FILE, LogFilter, open_file
-from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.persistence.encryption import Key
 from engines.errors import LvmError
 
@@ -241,7 +241,7 @@ import sys
 from pathlib import Path
 from edge_runtime.activity.log import ActivityLog
 from edge_runtime.activity.row import Row
-from edge_runtime.config.activities import ActivitySettings
+from edge_runtime.config.schema import ActivitySettings
 log = ActivityLog(Path(sys.argv[1]), ActivitySettings(max_rows=40))
 while True:
     one = log.new_id()

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from edge_runtime.catalogue.names import check_product_name
-from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.catalogue.store import Catalogue, check_product_name
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.interfaces.cli.main import app
 from edge_runtime.persistence.encryption import Key, find_key

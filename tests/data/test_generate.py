@@ -9,10 +9,10 @@ import pytest
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
 from export.data.candidates import QueryRules
-from export.data.chance_levels import compute_chance_levels
 from export.data.crops import CropSource, make_catalogue_crops, make_file_crops, make_video_crops
 from export.data.files import Tracks
 from export.data.generate import GeneratedQueries, generate_queries, slide_windows
+from export.data.query_writer import compute_chance_levels
 from export.data.records import (
     Box,
     CropFile,

@@ -8,7 +8,7 @@ from edge_runtime.query.decode import calibrated
 from engines.errors import LvmError
 from engines.manifest import Scaling
 from export.data.metrics import auroc, calibration_error
-from export.evaluation.calibration import Platt, fit_platt, fit_points, logit
+from export.evaluation.confidence import Platt, fit_platt, fit_points, logit
 
 
 def samples(rng, a, b, count=20_000, spread=2.0):

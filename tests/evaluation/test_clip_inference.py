@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engines.errors import LvmError
-from export.evaluation.clip_inference import ClipQuery, read_window, split_clips
+from export.evaluation.baseline import ClipQuery, read_window, split_clips
 from export.networks.tubedetr import TubeDETR, TubeOutput
 from tests.support.export_models import small_config
 

@@ -6,8 +6,13 @@ import numpy as np
 import pytest
 
 from engines.manifest import Scaling, Thresholds
-from export.evaluation.calibration import logit
-from export.evaluation.confidence import calibrate, choose_time_head, collect_samples, measure_calibration
+from export.evaluation.confidence import (
+    calibrate,
+    choose_time_head,
+    collect_samples,
+    logit,
+    measure_calibration,
+)
 from export.evaluation.results import Result
 from tests.evaluation.test_report import result
 

@@ -14,8 +14,8 @@ from export.evaluation.controls import (
     make_oracle_scores,
     make_uniform_scores,
 )
+from export.evaluation.evaluate import EvidenceIndex
 from export.evaluation.stream_run import Model, build_memory
-from export.evaluation.targets import EvidenceIndex
 from tests.support.evaluation_videos import cache, model
 
 

@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 
 from engines.errors import LvmError
 from export.data import metrics
-from export.data.cells import evidence_cells
+from export.data.metrics import evidence_cells
 from export.data.records import EventRecord, TrackRecord
 
 SCORES = np.array([[0.9, 0.5, 0.1, 0.0], [0.1, 0.2, 0.3, 0.4]])

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from export.evaluation.evaluate import find_object_tokens
+from export.evaluation.evaluate import find_object_tokens, find_target_events
 from export.evaluation.query_sets import make_queries
-from export.evaluation.targets import find_target_events
 from tests.support.evaluation_videos import cache
 
 

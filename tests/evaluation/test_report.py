@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from engines.errors import LvmError
-from export.evaluation.paper_figures import TABLE_1, TABLE_2
 from export.evaluation.report import (
+    TABLE_1,
+    TABLE_2,
     TABLE_CELLS,
     cell_intervals,
     compare_cells,

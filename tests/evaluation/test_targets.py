@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from export.data.metrics import coverage, is_evidence, make_event_tubes
-from export.evaluation.targets import EvidenceIndex, classify_window, find_asked_window, find_target_events
+from export.evaluation.evaluate import EvidenceIndex, classify_window, find_asked_window, find_target_events
 from tests.support.evaluation_videos import cache, queries, query, truth
 
 

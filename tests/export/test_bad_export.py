@@ -19,7 +19,7 @@ from engines.select import load_engine
 from export import cli
 from export.bundle.checkpoint import save_checkpoint
 from export.bundle.writer import write_bundle
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from tests.support.export_models import card, small_config, small_network
 
 Run = Callable[..., str]
@@ -37,7 +37,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = small_network()
     path = tmp_path_factory.mktemp("bundles") / "bundle"
-    write_bundle(network, card(network), path, make_fp32_plan(["onnxruntime"]))
+    write_bundle(network, card(network), path, Plan(targets=("onnxruntime",)))
     return path
 
 

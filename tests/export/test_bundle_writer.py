@@ -12,9 +12,9 @@ from engines.errors import BundleError, LvmError
 from engines.manifest import Manifest
 from engines.select import load_engine
 from export.bundle.writer import check_output_folder, load_network, write_bundle
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import TorchEngine
 from export.parity.sample_inputs import draw_scenes
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from tests.support.export_models import card, small_network
 
 
@@ -22,7 +22,7 @@ from tests.support.export_models import card, small_network
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     network = small_network()
     path = tmp_path_factory.mktemp("bundles") / "one"
-    write_bundle(network, card(network), path, make_fp32_plan(["onnxruntime"]))
+    write_bundle(network, card(network), path, Plan(targets=("onnxruntime",)))
     return path
 
 
@@ -69,7 +69,7 @@ def test_equal_seeds_give_equal_bytes_and_replace_an_older_bundle(bundle: Path, 
     (place / "old.bin").write_bytes(b"old")
     network = small_network()
     text: list[str] = []
-    write_bundle(network, card(network), place, make_fp32_plan(["onnxruntime"]), text.append)
+    write_bundle(network, card(network), place, Plan(targets=("onnxruntime",)), text.append)
     assert len(text) == len(set(text)) == 9, "each step is reported once: tracing, writing, comparing"
     found, expected = digests(place), digests(bundle)
     assert found.pop(MANIFEST) != expected.pop(MANIFEST), "it holds how long a call took"
@@ -92,7 +92,7 @@ def test_something_else_in_the_way_is_never_touched(kind: str, tmp_path: Path, b
         place.symlink_to(bundle)
     network = small_network()
     with pytest.raises(LvmError, match="photos exists and is no bundle; name another --output"):
-        write_bundle(network, card(network), place, make_fp32_plan(["onnxruntime"]))
+        write_bundle(network, card(network), place, Plan(targets=("onnxruntime",)))
     assert [path.name for path in tmp_path.iterdir()] == ["photos"]
 
 
@@ -109,7 +109,7 @@ def test_an_interrupted_export_leaves_the_old_bundle(bundle: Path) -> None:
 
     network = small_network(seed=1)
     with pytest.raises(KeyboardInterrupt):
-        write_bundle(network, card(network), bundle, make_fp32_plan(["onnxruntime"]), stop)
+        write_bundle(network, card(network), bundle, Plan(targets=("onnxruntime",)), stop)
     assert digests(bundle) == before
     assert [path.name for path in bundle.parent.iterdir()] == [bundle.name]
 

@@ -15,8 +15,7 @@ from engines.errors import LvmError
 from engines.manifest import GRAPHS
 from engines.select import load_engine
 from export.bundle.writer import load_network, write_bundle
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.onnx_graphs.build import find_parameters, lower, trace
 from export.onnx_graphs.fp16 import HALF, convert_to_fp16
 from export.parity.sample_inputs import draw_scenes

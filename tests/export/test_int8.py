@@ -15,15 +15,13 @@ from engines.fake import FakeEngine
 from engines.manifest import GRAPHS, Manifest
 from engines.select import load_engine
 from export.bundle.writer import CheckResult, load_network, write_bundle
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.check import check_graph
 from export.parity.sample_inputs import draw_scenes
 from export.quantization import autotune as auto
 from export.quantization.calibration_data import Calibration, calibrate
 from export.quantization.plan import Choice, Plan
-from export.quantization.sensitivity import ErrorMeter
-from export.quantization.variants import Variants
+from export.quantization.variants import ErrorMeter, Variants
 from tests.support.export_models import card, small_network
 
 CLIP = 40

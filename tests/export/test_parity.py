@@ -14,15 +14,13 @@ from engines.openvino_engine import OpenVinoEngine
 from engines.spec import Array, Feeds
 from export.bundle.presets import load_preset
 from export.bundle.writer import write_bundle
-from export.networks.model import LvmNet, make_untrained
+from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.networks.signatures import graph_inputs, graph_outputs
-from export.networks.torch_engine import TorchEngine
-from export.onnx_graphs.attention_ops import plain_attention
-from export.onnx_graphs.build import lower, serialise, trace
+from export.onnx_graphs.build import lower, plain_attention, serialise, trace
 from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_weights
 from export.parity.check import check_graph, compare, make_cases
 from export.parity.sample_inputs import MAX_TICK
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from tests.support.export_models import card, small_network
 
 TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
@@ -44,7 +42,7 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", VARIANTS)
 def test_every_graph_answers_like_torch_on_every_target(changes: dict[str, Any], tmp_path: Path) -> None:
     network = small_network(**changes)
-    manifest = write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(TARGETS))
+    manifest = write_bundle(network, card(network), tmp_path / "bundle", Plan(targets=tuple(TARGETS)))
     assert {(one.target, one.graph) for one in manifest.parity} == {(t, g) for t in TARGETS for g in GRAPHS}
     worst = max(manifest.parity, key=lambda one: one.max_abs_error)
     assert worst.max_abs_error < 1e-4, worst
@@ -60,7 +58,7 @@ def test_a_graph_that_forgets_the_mask_fails_and_leaves_nothing(
     network = small_network()
     monkeypatch.setattr("export.onnx_graphs.build.select_attention", lambda target: unmasked)
     with pytest.raises(GateFailed) as raised:
-        write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+        write_bundle(network, card(network), tmp_path / "bundle", Plan(targets=("onnxruntime",)))
     text = str(raised.value)
     assert text.startswith("onnxruntime sampler: output score differs from torch by 0."), text
     assert "at most 0.001 allowed" in text

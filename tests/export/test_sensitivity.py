@@ -13,7 +13,7 @@ from engines.errors import LvmError
 from engines.fake import FakeEngine
 from engines.spec import Array, Engine, Feeds, TensorSpec
 from export.quantization.int8 import QuantisedGraph
-from export.quantization.sensitivity import ErrorMeter, Sensitivity, find_fp32_parameters, rank_parameters
+from export.quantization.variants import ErrorMeter, Sensitivity, find_fp32_parameters, rank_parameters
 
 INPUT, OUTPUT = TensorSpec("x", "float32", (2,)), TensorSpec("y", "float32", (2,))
 FEEDS = [{"x": np.array([3, 4], np.float32)}, {"x": np.array([6, 8], np.float32)}]

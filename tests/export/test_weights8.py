@@ -10,8 +10,7 @@ from engines.bundle import Bundle
 from engines.manifest import Target
 from engines.select import load_engine
 from export.bundle.writer import load_network, write_bundle
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.onnx_graphs.weight_only import restore_fp32, round_to_int8
 from export.parity.check import make_cases
 from export.quantization.plan import Plan

@@ -19,7 +19,7 @@ from export.gates.drift import measure_drift
 from export.gates.limits import GateLimits, Limits
 from export.gates.result import Drift, Finding, GateResult
 from export.gates.run import require_passed
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import TorchEngine
 from export.onnx_graphs.build import lower, serialise, trace
 from export.onnx_graphs.external_weights import WEIGHTS, read_byte_ranges, save_weights
 from export.parity.check import check_graph, make_cases

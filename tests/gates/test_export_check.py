@@ -12,14 +12,14 @@ from export.bundle.writer import write_bundle
 from export.gates.export_check import MAX_TRIES, make_bundle_check
 from export.gates.limits import GateLimits
 from export.gates.result import Drift, Finding, GateResult
-from export.quantization.plan import Plan, make_fp32_plan
+from export.quantization.plan import Plan
 from tests.support.bundles import copy_bundle, edit_manifest, replace_file
 from tests.support.export_models import card
 from tests.support.gate_runs import SETTINGS, make_toy
 
 
 def test_a_bundle_says_how_its_answers_agree_with_those_of_its_network(tmp_path: Path) -> None:
-    network, plan, output = make_toy(), make_fp32_plan(["onnxruntime"]), tmp_path / "bundle"
+    network, plan, output = make_toy(), Plan(targets=("onnxruntime",)), tmp_path / "bundle"
     check = make_bundle_check(network, plan, SETTINGS, output, lambda words, frames: None)
     write_bundle(network, card(network), output, plan, check=check)
     (found,) = Bundle.open(output).manifest.answers
@@ -33,7 +33,7 @@ def test_a_bundle_says_how_its_answers_agree_with_those_of_its_network(tmp_path:
 
 def test_without_a_judge_it_says_nothing_of_answers(tmp_path: Path) -> None:
     network = make_toy()
-    write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+    write_bundle(network, card(network), tmp_path / "bundle", Plan(targets=("onnxruntime",)))
     assert Bundle.open(tmp_path / "bundle").manifest.answers == ()
 
 

@@ -14,10 +14,9 @@ from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox
 from engines.errors import GateFailed, LvmError
-from export.gates.answer_agreement import basis_angle_deg, compare_answers, memory_overlap
+from export.gates.drift import basis_angle_deg, compare_answers, memory_overlap
 from export.gates.limits import GateLimits, allowed_differences, load_settings
-from export.gates.plot import Line, plot
-from export.gates.report import render_page
+from export.gates.report import Line, plot, render_page
 from export.gates.result import Agreement, Alone, Checkpoint, Drift, Finding, GateResult
 from export.gates.run import describe_failure, require_passed
 

@@ -15,7 +15,7 @@ from engines.errors import EngineFault
 from engines.fake import FakeEngine
 from engines.network_config import NetworkConfig
 from export.bundle.writer import write_bundle
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from tests.support.breaking_disk import BreakingDisk
 from tests.support.export_models import card
 from tests.support.export_models import small_network as torch_network
@@ -136,7 +136,7 @@ def test_what_a_manifest_says_of_attention_is_byte_for_byte_what_it_was():
 
 def test_a_bundle_with_an_s5_sampler_runs_and_resumes_like_any_other(tmp_path):
     network = torch_network(sampler="s5", clip_frames=4, memory_tokens=60, clip_candidates=30)
-    write_bundle(network, card(network), tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+    write_bundle(network, card(network), tmp_path / "bundle", Plan(targets=("onnxruntime",)))
     with Memory(tmp_path / "bundle", threads=1) as whole:
         whole.watch("demo", seconds=24)
         wanted = digest_of(whole._ingest.version)

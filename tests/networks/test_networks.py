@@ -11,11 +11,9 @@ from engines.errors import LvmError
 from engines.manifest import GRAPHS
 from export.bundle.presets import load_preset, preset_names
 from export.networks.attention import MASKED, Attention
-from export.networks.backbone import ConvBackbone, TimmBackbone, to_grid_tokens
-from export.networks.model import LvmNet, make_untrained
-from export.networks.pretrained import load_backbone_weights
+from export.networks.backbone import ConvBackbone, TimmBackbone, load_backbone_weights, to_grid_tokens
+from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.networks.signatures import graph_inputs, graph_outputs
-from export.networks.torch_engine import TorchEngine
 from export.parity import sample_inputs as feeds
 from tests.support.export_models import small_config, small_network
 
@@ -275,7 +273,7 @@ def test_an_unknown_backbone_is_refused() -> None:
 
 def published_state() -> tuple[TimmBackbone, dict[str, Tensor]]:
     """A backbone and a state dict of the published shape: as timm's own, with its classifier."""
-    from export.support.torch_compat import import_timm
+    from export.networks.backbone import import_timm
 
     name = "mobilenetv3_small_050"
     generator = torch.Generator().manual_seed(3)
@@ -303,7 +301,7 @@ def test_published_weights_load_without_their_classifier(suffix: str, tmp_path: 
 def test_weights_of_the_published_swin_fit_the_paper_backbone(tmp_path: Any) -> None:
     from safetensors.torch import save_file
 
-    from export.support.torch_compat import import_timm
+    from export.networks.backbone import import_timm
 
     published = import_timm().create_model("swinv2_cr_small_ns_224", pretrained=False).state_dict()
     assert published["head.fc.weight"].shape == (1000, 768)

@@ -5,8 +5,8 @@ import json
 import torch
 from torch.nn import functional
 
+from export.networks.heads import ProductSimilarity
 from export.networks.model import make_untrained
-from export.networks.product_similarity import ProductSimilarity
 from export.networks.reader import Embedding
 from export.networks.tubedetr import TubeDETR
 from tests.support.training_models import toy_config

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from export.networks.hippo import make_legs, make_legs_eigenvalues, make_lin_eigenvalues
-from export.networks.s4 import S4D
-from export.networks.s4_chunks import choose_chunk_size, run_stream
+from export.networks.s4 import (
+    S4D,
+    choose_chunk_size,
+    make_legs,
+    make_legs_eigenvalues,
+    make_lin_eigenvalues,
+    run_stream,
+)
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5}
 

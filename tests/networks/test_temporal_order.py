@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from export.networks.model import make_untrained
+from export.networks.positions import RelativeTime, seconds_after_neighbours
 from export.networks.reader import Reader
-from export.networks.temporal_order import RelativeTime, seconds_after_neighbours
 from tests.support.training_models import toy_config
 
 SURE, NOT = 20.0, -20.0

@@ -11,8 +11,8 @@ import torch
 
 from engines.errors import LvmError
 from export.papers.detection.captions import CAPTIONS, align_captions, read_captions, vary_caption
+from export.papers.detection.head import HeadRecipe
 from export.papers.detection.named import make_head
-from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.tinymem import encode_captions
 from export.papers.detection.train import predict, train_head
 from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video

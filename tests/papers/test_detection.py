@@ -18,10 +18,9 @@ from export.papers.detection.average_precision import (
     mean_ap_interval,
     score_video,
 )
+from export.papers.detection.bank import NewestRows, WindowRows
 from export.papers.detection.clips import ClipRule, make_region_video, pool_regions
-from export.papers.detection.head import DetectionHead, MemoryPart
-from export.papers.detection.past import NewestRows, WindowRows
-from export.papers.detection.recipe import HeadRecipe
+from export.papers.detection.head import DetectionHead, HeadRecipe, MemoryPart
 from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
 from export.papers.detection.train import evaluate_head, predict, train_head
 from tests.support.detection_videos import ACTIVITIES, REGIONS, WIDTH, assert_knows_only_the_past, toy_video

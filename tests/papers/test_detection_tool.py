@@ -7,11 +7,10 @@ import pytest
 import torch
 
 from engines.errors import LvmError
-from export.papers.detection.average_precision import Ranking, score_video
+from export.papers.detection.average_precision import Ranking, load_answers, save_answers, score_video
 from export.papers.detection.bank import BankAttention
 from export.papers.detection.memsvd import ForgettingSVD, TruncatedProjection, WindowSVD
 from export.papers.detection.named import make_head, make_parts
-from export.papers.detection.results import load_answers, save_answers
 from tests.support.detection_videos import ACTIVITIES, WIDTH, toy_video
 from tools.papers.detection import (
     check_settings,
@@ -20,8 +19,6 @@ from tools.papers.detection import (
     measure_region_recall,
     select_activities,
 )
-from tools.papers.detection_log import make_rows
-from tools.papers.detection_speed import FOLDED, PUBLISHED, READ, measure_cost, time_calls
 
 
 def test_a_name_says_which_memories_a_head_has():
@@ -119,37 +116,3 @@ def test_answers_of_other_settings_are_not_mixed(tmp_path):
             check_settings(asked, "backbone 1")
         (tmp_path / name).unlink() if before is None else (tmp_path / name).write_text(before)
     check_settings(asked, "backbone 1")
-
-
-def test_a_slow_head_and_a_quick_one_are_timed_alike():
-    """A call takes ten seconds, every twentieth one a second only: of hundreds the quickest is no measure."""
-    now, calls = [0.0], [0]
-
-    def call(seconds):
-        calls[0] += 1
-        now[0] += seconds / 10 if calls[0] % 20 == 0 else seconds
-
-    found = time_calls({("head", 10.0): lambda: call(10.0)}, 2, 1000.0, lambda: now[0])
-    assert found == {("head", 10.0): [pytest.approx(1e7)] * 2} and calls[0] > 200
-
-
-def test_what_is_printed_grows_with_the_window_and_a_projection_does_not():
-    near, far = (measure_cost(32, 32, seconds) for seconds in (10.0, 160.0))
-    assert far[PUBLISHED]["flops"] > 8 * near[PUBLISHED]["flops"]
-    # Two products with K components of width d for each of six regions, two FLOPs each.
-    assert far[READ] == near[READ] == {"flops": 2 * 2 * 6 * 10 * 32, "parameters": 0}
-    assert far[FOLDED]["flops"] < far[PUBLISHED]["flops"] / 3
-
-
-def test_a_log_has_one_row_for_what_goes_on_over_several_clips():
-    video = toy_video()
-    probability = np.zeros(video.labels.shape, np.float32)
-    probability[5:9, 0, 1], probability[5:9, 0, 2] = 0.9, 0.6  # one region, two names for it
-    probability[5:9, 2, 0] = 0.4  # not sure enough
-    probability[20:22, 1, 2] = 0.8
-    rows = make_rows(video, probability, 0.5, ["a", "b", "c"])
-    assert [(row.row.activity, row.row.start, row.row.end, row.first_t) for row in rows] == [
-        ("b", 10.0, 18.0, 11.0),
-        ("c", 40.0, 44.0, 41.0),
-    ]
-    assert rows[0].row.alternatives == ("c",)

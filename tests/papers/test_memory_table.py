@@ -21,14 +21,16 @@ from export.evaluation.run_folders import TrainedRun, save_evaluation
 from tests.evaluation.test_report import result
 from tests.support.evaluation_runs import make_run
 from tools.papers import memory_table
-from tools.papers.memory_comparison import MemoryVariant, compare_variants, render_table
-from tools.papers.memory_costs import _select_queries
 from tools.papers.memory_table import (
     MemoryComparison,
+    MemoryVariant,
+    _select_queries,
+    compare_variants,
     digest_answerer,
     group_by_context,
     read_activity,
     render_page,
+    render_table,
 )
 from tools.papers.tables import main
 

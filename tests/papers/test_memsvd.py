@@ -8,7 +8,7 @@ import torch
 
 from export.papers.detection.average_precision import Ranking
 from export.papers.detection.bank import BankAttention, make_newest_rows, make_window_rows
-from export.papers.detection.head import DetectionHead
+from export.papers.detection.head import DetectionHead, HeadRecipe
 from export.papers.detection.memsvd import (
     Basis,
     ForgettingSVD,
@@ -18,7 +18,6 @@ from export.papers.detection.memsvd import (
     make_exact_basis,
     make_randomised_basis,
 )
-from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.train import evaluate_head, train_head
 from tests.support.detection_videos import ACTIVITIES, WIDTH, assert_knows_only_the_past, toy_video
 
@@ -101,7 +100,13 @@ def test_attention_is_the_same_with_the_bank_projected_and_with_the_regions_take
     video, clips = toy_video(), np.array([0, 1, 30])
     h, past = torch.from_numpy(video.features[clips]), part.watch(video)(clips)
     added = part(h, None, past)
-    torch.testing.assert_close(part.forward_as_published(h, past), added)
+    published = h
+    for layer in part.layers:  # keys and values of all rows, as the papers compute it
+        scores = layer.query(published) @ layer.key(past.rows).transpose(1, 2) * WIDTH**-0.5
+        share = torch.softmax(scores.masked_fill(~past.valid[:, None], -1e4), dim=-1)
+        seen = layer.out(torch.relu(layer.norm(share @ layer.value(past.rows))))
+        published = published + seen * past.valid.any(1)[:, None, None]
+    torch.testing.assert_close(published - h, added)
     assert not added[0].any() and added[1:].abs().min() > 0
 
 

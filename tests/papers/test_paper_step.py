@@ -13,8 +13,7 @@ from engines.network_config import NetworkConfig
 from export.bundle.checkpoint import from_checkpoint, preset_classes, save_checkpoint
 from export.bundle.presets import load_preset
 from export.bundle.writer import ModelCard
-from export.networks.model import LvmNet, make_untrained
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.parity.sample_inputs import TIME, draw_reader_feeds, draw_scenes
 from export.training.lvm.trainer import LvmTrainer
 from export.training.recipe import LvmRecipe, Optimiser

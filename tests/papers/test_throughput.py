@@ -15,7 +15,7 @@ from export.data.world_set import make_world_video, write_worlds
 from export.evaluation.cost_model import REST_QUERIES
 from export.evaluation.run_folders import TrainedRun
 from export.evaluation.stream_run import Model
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from tests.support.evaluation_runs import make_run
 from tools.papers.throughput import (
     BASELINE,
@@ -119,7 +119,7 @@ def test_a_bundle_of_another_training_is_refused(
     """Its network may be alike; its memory would be asked by what another one remembered."""
     run = timed[1]
     other = TrainedRun.open(make_run(tmp_path / "other", seed=1))
-    write_bundle(other.network, other.card, tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+    write_bundle(other.network, other.card, tmp_path / "bundle", Plan(targets=("onnxruntime",)))
     arguments = Namespace(run=run.folder, bundle=tmp_path / "bundle", threads=1)
     with pytest.raises(LvmError, match="must be an export of .*, it has another seed"):
         measure(arguments)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from export.networks.backbone import import_torchvision
 from export.networks.clip_entries import EntryCompression, count_compressed
 from export.papers.networks.memory_attention import (
     Entries,
@@ -18,7 +19,6 @@ from export.papers.networks.memory_attention import (
 )
 from export.papers.networks.remembering import MemoryTransformer, TinyMemConfig, align_regions
 from export.papers.networks.trunks import Clip, MultiscaleTrunk, PlainViT, Trunk
-from export.support.torch_compat import import_torchvision
 
 CONFIG = TinyMemConfig(length=2, stride=2, text_width=24, text_slots=6, regions=4)
 

@@ -13,9 +13,8 @@ from engines.errors import LvmError
 from export.bundle.class_embeddings import embed_descriptions
 from export.networks.attention import make_key_bias
 from export.papers.detection.average_precision import Ranking, mean_ap_interval
-from export.papers.detection.head import DetectionHead
+from export.papers.detection.head import DetectionHead, HeadRecipe
 from export.papers.detection.named import ClipSize, make_head, make_parts
-from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.tinymem import TinyMem, TinyMemRule, encode_activities
 from export.papers.detection.train import evaluate_head, train_head
 from export.papers.networks.dense_memory import Compression, count_dense_tokens

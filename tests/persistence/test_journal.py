@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.persistence.encryption import Seal
 from edge_runtime.persistence.journal import PAGE, Journal, scan
-from edge_runtime.persistence.sealing import Seal
 from tests.support.breaking_disk import BreakingDisk
 
 PLAIN = Seal()

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from edge_runtime.ingest.pipeline import round_to_half
 from edge_runtime.memory.version import ClipUpdate, Step
 from edge_runtime.persistence import NewerState
+from edge_runtime.persistence.encryption import Seal
 from edge_runtime.persistence.journal import Journal, scan
-from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from tests.support.breaking_disk import BreakingDisk
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from edge_runtime.persistence import encryption as sealing
 from edge_runtime.persistence.encryption import Key, SealError, find_key, is_sealed, new_key_text, open_sealed
-from edge_runtime.persistence.private_files import make_private_folder, write_private
+from edge_runtime.persistence.filesystem import make_private_folder, write_private
 from engines.errors import LvmError, Unavailable
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,8 @@ from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import ClipUpdate, Step, empty_version
 from edge_runtime.persistence import FILE, MAGIC, Header, Snapshot, StateError, StateFolder, load_snapshot
+from edge_runtime.persistence.encryption import Seal
 from edge_runtime.persistence.journal import Journal, journal_name
-from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 

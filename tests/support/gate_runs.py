@@ -17,8 +17,7 @@ from export.evaluation.stream_run import Model
 from export.gates.drift import measure_drift
 from export.gates.limits import GateSettings
 from export.gates.result import Drift
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity.relative_error import Graphs
 from export.stream_runs.footage import DemoReplay, ReplaySource
 from tests.support.export_models import card, small_network

@@ -14,7 +14,7 @@ from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache, encode_video
 from export.data.video_labels import VideoTruth
 from export.training.loop.distributed import ProcessGroup
-from export.training.lvm.memory_bank import MemoryBank
+from export.training.lvm.inputs import MemoryBank
 from export.training.lvm.task import LvmTask
 from export.training.recipe import LvmRecipe, Optimiser
 from tests.support.fakes import fake_backbone, small_network

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 PROGRAM = """
-from tools.fuzzing.peak import peak_above
+from tools.fuzzing.case_check import peak_above
 before = peak_above(150 << 20)
 held = b"x" * (200 << 20)
 del held

@@ -14,7 +14,7 @@ from tools.reliability.__main__ import describe_machine, read_part
 from tools.reliability.page import render_page
 from tools.reliability.soaking.faults import FaultInjector, FaultOutcome
 from tools.reliability.soaking.oracle import Oracle, evaluate_samples
-from tools.reliability.soaking.questions import find_problem
+from tools.reliability.soaking.process import find_problem
 from tools.reliability.soaking.record import SoakRecord
 from tools.reliability.soaking.schedule import SoakBounds, load_schedule
 

@@ -7,12 +7,12 @@ import sys
 
 import pytest
 
-from export.training.loop.allocator import keep_freed_memory
+from export.training.cli import keep_freed_memory
 
 PROGRAM = """
 import resource, sys
 import numpy as np
-from export.training.loop.allocator import keep_freed_memory
+from export.training.cli import keep_freed_memory
 if sys.argv[1] == "keep":
     assert keep_freed_memory()
 for _ in range(3):

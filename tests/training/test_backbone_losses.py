@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from export.training.backbone.losses import (
+from export.training.backbone.task import (
     cosine_margin_loss,
     photo_contrast_loss,
 )

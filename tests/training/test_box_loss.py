@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
-from export.data.cells import evidence_cells
+from export.data.metrics import evidence_cells
 from export.networks.reader import Reader
-from export.training.loop.param_groups import BOX_HEAD_SCALE, make_reader_groups
-from export.training.lvm.box_loss import LabelledTokens, box_regression_loss
+from export.training.loop.trainer import BOX_HEAD_SCALE, make_reader_groups
+from export.training.lvm.losses import LabelledTokens, box_regression_loss
 from tests.support.training_models import make_truth, toy_cache, toy_caches, toy_config
 
 

@@ -11,8 +11,8 @@ import pytest
 from edge_runtime.query.photo_mosaic import mosaic
 from edge_runtime.simulation.activities import ACTIVITIES
 from engines.errors import LvmError
-from export.data.cells import EVIDENCE_OVERLAP, cell_shares
 from export.data.checks import read_data_folder
+from export.data.metrics import EVIDENCE_OVERLAP, cell_shares
 from export.data.query_writer import write_queries
 from export.data.records import CropFile, CropInVideo, QueryRecord, Video
 from export.data.user_dataset import write_user_dataset

@@ -23,7 +23,7 @@ from export.evaluation.run_folders import SYSTEMS, TrainedRun, read_baselines, r
 from export.evaluation.stream_run import Model
 from export.evaluation.videos import encode_crops, open_caches
 from export.quantization.plan import Plan
-from export.training.evaluate_cli import answer_queries, register
+from export.training.evaluate_cli import answer_queries, evaluate
 from tests.support.evaluation_runs import make_run
 
 
@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def invoke(*arguments: object):  # type: ignore[no-untyped-def]
     app = typer.Typer()
     app.callback()(lambda: None)
-    register(app)
+    app.command("evaluate")(evaluate)
     return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
 
 

@@ -10,9 +10,14 @@ import pytest
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.photo_folders import PhotoFaces, make_world
 from edge_runtime.simulation.world import World
-from export.training.data.hue_augmentation import HUES, UNCHANGED_SHARE, HueShiftedFaces, shift_hue
 from export.training.data.scenes import draw_scenes
-from export.training.data.world_pool import make_training_world
+from export.training.data.world_pool import (
+    HUES,
+    UNCHANGED_SHARE,
+    HueShiftedFaces,
+    make_training_world,
+    shift_hue,
+)
 from export.training.recipe import Data
 from tests.support.fakes import small_network
 from tests.support.pictures import product_folder

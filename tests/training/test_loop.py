@@ -8,10 +8,8 @@ import torch
 from torch import nn
 
 from engines.errors import LvmError
-from export.training.loop.checkpoint_selection import CheckpointSelection
 from export.training.loop.distributed import ProcessGroup
-from export.training.loop.ema import WeightAverage
-from export.training.loop.trainer import TrainingLoop, schedule
+from export.training.loop.trainer import CheckpointSelection, TrainingLoop, WeightAverage, schedule
 from export.training.recipe import Optimiser
 
 STEPS = 12

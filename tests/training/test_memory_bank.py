@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from export.training.loop.distributed import ProcessGroup
-from export.training.lvm.memory_bank import FIELDS, MemoryBank
+from export.training.lvm.inputs import FIELDS, MemoryBank
 from tests.support.training_models import CPU, bank_checksum, toy_config
 
 CONFIG = toy_config(memory_tokens=5)

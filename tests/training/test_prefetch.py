@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from export.training.loop.prefetch import Prefetch
+from export.training.loop.distributed import Prefetch
 
 
 class Numbered(Dataset):

@@ -12,8 +12,8 @@ from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
 from engines.manifest import ActivityClass
 from export.bundle.class_embeddings import describe_classes
+from export.networks.model import TorchEngine
 from export.networks.sampler import Sampler
-from export.networks.torch_engine import TorchEngine
 from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.queue_entries import fit_entries, label_clips, make_entries, make_queue
 from export.training.lvm.task import LvmTask

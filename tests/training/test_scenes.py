@@ -8,7 +8,7 @@ import torch
 
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
-from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.data.metrics import EVIDENCE_OVERLAP, cell_shares
 from export.training.backbone.task import BackboneTrainer
 from export.training.data.product_photos import PhotoSet
 from export.training.data.scenes import IGNORE_INDEX, add_pasted_products, draw_scenes, label_cells

@@ -20,13 +20,12 @@ from export.bundle.checkpoint import from_checkpoint, save_checkpoint
 from export.bundle.writer import ModelCard, write_bundle
 from export.networks.model import LvmNet
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
-from export.quantization.plan import make_fp32_plan
+from export.quantization.plan import Plan
 from export.training.data.dataset import WorldDataset
 from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.task import LvmTask
 from export.training.recipe import Data, Recipe
-from export.training.stages import CHECKPOINT, Training
-from export.training.warm_start import combine_held_out
+from export.training.stages import CHECKPOINT, Training, combine_held_out
 from tests.support.training_models import toy_caches, toy_config
 
 STEPS = 3
@@ -114,7 +113,7 @@ def test_the_checkpoint_says_how_it_was_made(place):
 
 def test_the_checkpoint_becomes_a_bundle(place, tmp_path):
     network, card = from_checkpoint(place / "run" / CHECKPOINT)
-    write_bundle(network, card, tmp_path / "bundle", make_fp32_plan(["onnxruntime"]))
+    write_bundle(network, card, tmp_path / "bundle", Plan(targets=("onnxruntime",)))
     assert Bundle.open(tmp_path / "bundle").manifest.training.trained
 
 

@@ -9,7 +9,7 @@ import torch
 from edge_runtime.query.decode import xyxy
 from engines.errors import LvmError
 from engines.network_config import CELLS
-from export.data.cells import evidence_cells
+from export.data.metrics import evidence_cells
 from export.networks.reader import Reader
 from export.training.lvm.query_sampler import SampledQuestion
 from export.training.recipe import Optimiser, TubeDetrRecipe

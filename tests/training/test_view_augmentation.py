@@ -10,9 +10,14 @@ import torch
 from rich.console import Console
 
 from export.data.video_labels import VideoTruth
-from export.training.data.epoch_views import EpochViews
-from export.training.data.view_augmentation import ORIGINAL_VIEW, VIEW_VERSION, ViewAugmentation, make_view
-from export.training.data.world_videos import make_query_photos
+from export.training.data.view_augmentation import (
+    ORIGINAL_VIEW,
+    VIEW_VERSION,
+    EpochViews,
+    ViewAugmentation,
+    make_view,
+)
+from export.training.data.world_pool import make_query_photos
 from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.task import LvmTask
 from export.training.stages import CHECKPOINT, Training

@@ -5,13 +5,14 @@ import pytest
 
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
-from export.training.data import world_videos
-from export.training.data.world_pool import WorldPool, make_training_world
-from export.training.data.world_videos import (
+from export.training.data import world_pool
+from export.training.data.world_pool import (
     PHOTOS_PER_PRODUCT,
+    WorldPool,
     encode_worlds,
     list_training_seeds,
     list_validation_seeds,
+    make_training_world,
 )
 from export.training.recipe import Data
 from tests.support.fakes import fake_backbone
@@ -40,7 +41,7 @@ def caches(folder, make, *, data=DATA, digest="backbone", seeds=(7, 8), view=0, 
     config = toy_config(**changes)
     engine = fake_backbone(config)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world_videos, "make_training_world", make)
+        patch.setattr(world_pool, "make_training_world", make)
         return list(encode_worlds(data, seeds, config, engine, folder, digest, view=view))
 
 

@@ -33,14 +33,6 @@ README_BYTES = 300_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
 
-def find_chromium() -> str:
-    """Return the path of this machine's browser. Raises Unavailable."""
-    path = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if path is None:
-        raise Unavailable("there is no Chromium here: apt install chromium")
-    return path
-
-
 def save_product_photo(service: Service, folder: Path) -> tuple[Path, str]:
     """Save a photo of a product that was handled a while ago; return its path and the activity."""
     camera = next(iter(service.cameras.values()))
@@ -204,7 +196,10 @@ def main() -> None:
     try:
         from playwright.sync_api import sync_playwright
 
-        executable = find_chromium()
+        # The path of this machine's browser. Raises Unavailable.
+        executable = next(filter(None, map(shutil.which, CHROMIUM)), None)
+        if executable is None:
+            raise Unavailable("there is no Chromium here: apt install chromium")
     except ImportError:
         sys.exit("playwright is not installed: pip install playwright")
     except Unavailable as error:

@@ -30,11 +30,30 @@ from tools.fuzzing.targets import NAMES
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--target", "--door", dest="target", choices=NAMES, required=True)
+    parser.add_argument("--cases", type=int, default=10_000, help="number of further cases (10000)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
+    parser.add_argument(
+        "--out", type=Path, help="folder of corpus, findings and totals; without it, none is saved"
+    )
+    parser.add_argument("--replay", type=Path, nargs="+", help="run these files instead")
+    parser.add_argument("--minimise", type=Path, help="make this finding small, as FILE.min")
+    arguments = parser.parse_args(argv)
     if arguments.replay:
         return _replay(arguments.target, arguments.replay)
     if arguments.minimise:
-        return _minimise(arguments.target, arguments.minimise)
+        data = arguments.minimise.read_bytes()
+        small, finding = minimise_finding(arguments.target, data)
+        if finding is not None:
+            arguments.minimise.with_suffix(".min").write_bytes(small)
+        finish(
+            {"target": arguments.target, "bytes": len(data), "minimise_case": len(small), "finding": finding}
+        )
+        return 1 if finding is not None else 0
     with ExitStack() as stack:
         out = arguments.out or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         campaign = Campaign(arguments.target, out.resolve(), arguments.seed, _report)
@@ -60,15 +79,6 @@ def _replay(target: str, files: Sequence[Path]) -> int:
     return 1 if bad else 0
 
 
-def _minimise(target: str, file: Path) -> int:
-    data = file.read_bytes()
-    small, finding = minimise_finding(target, data)
-    if finding is not None:
-        file.with_suffix(".min").write_bytes(small)
-    finish({"target": target, "bytes": len(data), "minimise_case": len(small), "finding": finding})
-    return 1 if finding is not None else 0
-
-
 def _report(totals: Totals) -> None:
     rate = totals.cases / max(totals.seconds, 1e-9)
     findings = totals.exceptions + totals.crashes + totals.hangs + totals.memory
@@ -76,22 +86,6 @@ def _report(totals: Totals) -> None:
         f"{totals.target}: {totals.cases} cases, {rate:.0f}/s, corpus {totals.corpus}, {findings} findings",
         file=sys.stderr,
     )
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--target", "--door", dest="target", choices=NAMES, required=True)
-    parser.add_argument("--cases", type=int, default=10_000, help="number of further cases (10000)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="time limit")
-    parser.add_argument(
-        "--out", type=Path, help="folder of corpus, findings and totals; without it, none is saved"
-    )
-    parser.add_argument("--replay", type=Path, nargs="+", help="run these files instead")
-    parser.add_argument("--minimise", type=Path, help="make this finding small, as FILE.min")
-    return parser
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -47,3 +48,21 @@ def _check_message(error: LvmError) -> tuple[str, str] | None:
     return f"sentence {wrong}, from {place}", f"{message[:4000]!r}\n" + "".join(
         traceback.format_exception(error)
     )
+
+
+def peak_above(limit: int) -> bool:
+    """Whether it has ever held more than `limit` bytes. Cheap as long as it has not."""
+    # ru_maxrss begins with the peak of the process that started this one, so it can only acquit.
+    if resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 <= limit:
+        return False
+    return _status("VmHWM") > limit
+
+
+def resident() -> int:
+    """Return the bytes that this process holds now."""
+    return _status("VmRSS")
+
+
+def _status(field: str) -> int:
+    lines = Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(field))) * 1024

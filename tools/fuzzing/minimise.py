@@ -11,8 +11,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from tools.fuzzing.case_check import MEMORY_BYTES, WALL_S, find_problem
-from tools.fuzzing.peak import peak_above, resident
+from tools.fuzzing.case_check import MEMORY_BYTES, WALL_S, find_problem, peak_above, resident
 from tools.fuzzing.targets import Target, open_target
 
 BUDGET_S = 60.0

@@ -135,13 +135,6 @@ def _draw_odd(rng: Random, words: Sequence[str]) -> Any:
 # -- protobuf ----------------------------------------------------------------------------------------------
 
 
-def encode_field(tag: int, value: int | bytes) -> bytes:
-    """Encode one field of a protobuf message: a varint or a length with its bytes."""
-    if isinstance(value, int):
-        return encode_varint(tag << 3) + encode_varint(value)
-    return encode_varint(tag << 3 | 2) + encode_varint(len(value)) + value
-
-
 def encode_varint(value: int) -> bytes:
     out = bytearray()
     while value > 127:

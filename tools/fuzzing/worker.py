@@ -19,11 +19,8 @@ from random import Random
 
 import atheris
 
-from tools.fuzzing.case_check import MEMORY_BYTES, find_problem
-from tools.fuzzing.peak import peak_above
+from tools.fuzzing.case_check import MEMORY_BYTES, find_problem, peak_above
 from tools.fuzzing.progress import Progress
-
-MEMORY_EXIT = 99
 
 
 def main() -> None:
@@ -37,7 +34,7 @@ def main() -> None:
             target = open_target(name, Path(scratch))
             corpus, progress = out / "corpus", Progress(out / "progress", target.max_bytes)
             for seed_bytes in target.seeds():
-                _save_seed(corpus, seed_bytes)
+                (corpus / sha256(seed_bytes).hexdigest()[:40]).write_bytes(seed_bytes)
 
             def run_case(data: bytes) -> None:
                 progress.begin(data)
@@ -69,10 +66,6 @@ def main() -> None:
             atheris.Setup([sys.argv[0], str(corpus), *options], run_case, custom_mutator=mutate)
             progress.ready(time.monotonic_ns())
             atheris.Fuzz()
-
-
-def _save_seed(corpus: Path, data: bytes) -> None:
-    (corpus / sha256(data).hexdigest()[:40]).write_bytes(data)
 
 
 def _save_finding(folder: Path, finding: tuple[str, str], data: bytes) -> None:

@@ -29,8 +29,7 @@ from engines.tensorrt_versions import tensorrt_problem
 from export.bundle.writer import load_network
 from export.gates.limits import GateSettings
 from export.gates.run import describe_failure, run_bundle
-from export.networks.model import LvmNet
-from export.networks.torch_engine import TorchEngine
+from export.networks.model import LvmNet, TorchEngine
 from export.parity import sample_inputs
 from export.parity.check import compare, make_cases, max_error
 from tools.gpu.report import Figures, run_part

@@ -30,15 +30,19 @@ from export.data.checks import read_data_folder
 from export.data.files import CLASSES, EVENTS, TRACKS, VIDEOS
 from export.data.records import Classes
 from export.evaluation.run_folders import TrainedRun
-from export.papers.detection.average_precision import Ranking, mean_ap_gain_interval, mean_ap_interval
+from export.papers.detection.average_precision import (
+    Ranking,
+    load_answers,
+    mean_ap_gain_interval,
+    mean_ap_interval,
+    save_answers,
+)
 from export.papers.detection.captions import CAPTIONS
-from export.papers.detection.clips import ClipRule, RegionVideo
+from export.papers.detection.clips import ClipRule, RegionVideo, load_region_videos
+from export.papers.detection.head import HeadRecipe
 from export.papers.detection.named import ClipSize, make_head, make_parts
-from export.papers.detection.recipe import HeadRecipe
 from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
-from export.papers.detection.results import load_answers, save_answers
 from export.papers.detection.train import evaluate_head, train_head
-from export.papers.detection.videos import load_region_videos
 from tools.console import finish, progress, run_tool, show
 
 
@@ -73,17 +77,6 @@ def select_activities(names: Sequence[str], classes: Sequence[str]) -> list[int]
 def make_recipe(arguments: argparse.Namespace, seed: int) -> HeadRecipe:
     rates = {"learning_rate": arguments.learning_rate, "parts_learning_rate": arguments.parts_learning_rate}
     return HeadRecipe(epochs=arguments.epochs, seed=seed, **rates)
-
-
-def learn_regions(
-    train: Sequence[RegionVideo], test: Sequence[RegionVideo], arguments: argparse.Namespace
-) -> tuple[list[RegionVideo], list[RegionVideo]]:
-    """Return the videos with region tokens that are learned on the training videos."""
-    torch.manual_seed(0)
-    module = RegionTokens(train[0].tokens.shape[-1], arguments.regions, arguments.frames)
-    fit_region_tokens(module, train, make_recipe(arguments, 0))
-    replaced = [[replace_regions(module, video) for video in videos] for videos in (train, test)]
-    return replaced[0], replaced[1]
 
 
 def load_or_train(
@@ -213,7 +206,12 @@ def main() -> None:
         "learned_regions": arguments.learned_regions,
     }
     if arguments.learned_regions:
-        train, test = learn_regions(train, test, arguments)
+        # The videos with region tokens that are learned on the training videos.
+        torch.manual_seed(0)
+        module = RegionTokens(train[0].tokens.shape[-1], arguments.regions, arguments.frames)
+        fit_region_tokens(module, train, make_recipe(arguments, 0))
+        replaced = [[replace_regions(module, video) for video in videos] for videos in (train, test)]
+        train, test = replaced[0], replaced[1]
     runs: dict[str, list[Ranking]] = {}
     with progress(len(arguments.heads) * len(arguments.seeds)) as step:
         for name in arguments.heads:

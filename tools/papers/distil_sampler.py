@@ -238,7 +238,17 @@ def check_teacher(config: NetworkConfig, bundle: Path) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, required=True, help="whose sampler is attention")
+    parser.add_argument("--data", type=Path, required=True, help="data folder")
+    parser.add_argument("--split", default="train", choices=["train", "val", "test"])
+    parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
+    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
+    parser.add_argument("--steps", type=int, default=960)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args(argv)
     check_teacher(Bundle.open(given.bundle).manifest.network, given.bundle)
     network, card = from_bundle(given.bundle)
     model = Model.from_network(network, card)
@@ -261,20 +271,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     last = losses[-min(len(losses), 30) :]
     finish({"videos": len(targets), "steps": given.steps, "loss": float(np.mean(last)), "first": losses[0]})
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, required=True, help="whose sampler is attention")
-    parser.add_argument("--data", type=Path, required=True, help="data folder")
-    parser.add_argument("--split", default="train", choices=["train", "val", "test"])
-    parser.add_argument("--cache", type=Path, required=True, help="folder of videos' tokens")
-    parser.add_argument("--output", type=Path, required=True, help="folder of the checkpoint")
-    parser.add_argument("--steps", type=int, default=960)
-    parser.add_argument("--rate", type=float, default=3e-3)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=0)
-    return parser
 
 
 if __name__ == "__main__":

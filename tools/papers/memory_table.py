@@ -14,36 +14,66 @@ column then names. The mAP of all contexts must be over the same activities.
 Costs are medians of processor time on one onnxruntime thread, all variants in turn on one video: a clip whose
 tokens are known (background, sampler, memory, queues), and a question that is asked alone. Writes memories.md
 and memories.json; the last line of standard output is that JSON object.
+
+A variant is one system of some run folders, one folder for each training seed. Recall is LVM-Net's Recall@1x
+by kind of question, all durations together. Gains are paired by video and by question. Letters: F frames of a
+clip, d token width.
 """
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import json
+import statistics
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+import time
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 
+from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.ingest.pipeline import Ingest
+from edge_runtime.memory.samplers import make_sampler
+from edge_runtime.memory.version import empty_version
+from edge_runtime.persistence import to_arrays
+from edge_runtime.query.executor import Asker
+from edge_runtime.query.schema import AnyQuery
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import LvmError
+from engines.manifest import TimeHead
 from export.bundle.writer import write_bundle
 from export.data.checks import read_data_folder
 from export.data.files import EVENTS, QUERIES, DataFolder
-from export.data.records import Split
-from export.evaluation.run_folders import CHECKPOINT, OWN, TrainedRun, is_bundle, results_file
+from export.data.records import QueryRecord, Split
+from export.data.token_cache import VideoCache
+from export.evaluation import bootstrap, report
+from export.evaluation.evaluate import CachedObjects, Crops, to_query
+from export.evaluation.markdown import Json, format_percent, render_section
+from export.evaluation.report import TYPES
+from export.evaluation.results import EventResult, Result, require_same_queries
+from export.evaluation.run_folders import (
+    CHECKPOINT,
+    OWN,
+    TrainedRun,
+    is_bundle,
+    read_events,
+    read_results,
+    results_file,
+)
 from export.evaluation.stream_run import Model
+from export.evaluation.summary import make_recall_by_seed
 from export.evaluation.videos import encode_crops, open_caches
 from export.onnx_graphs.external_weights import hash_weights
 from export.quantization.plan import Plan
 from export.training.evaluate_cli import answer_queries
 from tools.console import finish, run_tool
-from tools.papers.memory_comparison import MemoryVariant, compare_variants, render_table
-from tools.papers.memory_costs import measure_costs
 
 UNTRAINED = ("svd-novelty", "random", "fifo")
 PLAIN = "svd"
@@ -219,17 +249,6 @@ def render_page(result: dict[str, Any]) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    given = _parser().parse_args(argv)
-    torch.set_num_threads(1)
-    result = run_comparison(given)
-    given.output.mkdir(parents=True, exist_ok=True)
-    (given.output / "memories.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    (given.output / "memories.md").write_text(render_page(result), encoding="utf-8")
-    finish(result)
-    return 0
-
-
-def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="tools.papers.tables memories",
         description=__doc__,
@@ -245,8 +264,209 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--contexts", type=Path, nargs="*", default=[], help=folder)
     parser.add_argument("--activity", nargs="*", default=[], metavar="CONTEXT=FOLDER:HEAD")
     parser.add_argument("--questions", type=int, default=20, help="of each kind that are timed")
-    return parser
+    given = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    result = run_comparison(given)
+    given.output.mkdir(parents=True, exist_ok=True)
+    (given.output / "memories.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    (given.output / "memories.md").write_text(render_page(result), encoding="utf-8")
+    finish(result)
+    return 0
 
 
 if __name__ == "__main__":
     run_tool(main)
+
+
+ALL = "all"
+"""Questions of every kind together."""
+KINDS = (*TYPES, ALL)
+
+
+@dataclass(frozen=True)
+class MemoryVariant:
+    """The answers of `system` in `folders`; `heads` has the time head of each seed."""
+
+    name: str
+    folders: Sequence[Path]
+    system: str
+    heads: Mapping[int, TimeHead]
+
+
+def compare_variants(variants: Sequence[MemoryVariant], split: str) -> dict[str, Any]:
+    """Return recall, coverage and seeds of every variant, and its gain over the first one.
+
+    Figures are `[estimate, low, high]`. Raises LvmError if answers are missing, or if two variants answered
+    different questions.
+    """
+    answers = {variant.name: _read_answers(variant, split) for variant in variants}
+    base = variants[0].name
+    rows: dict[str, Any] = {}
+    for variant in variants:
+        results, events = answers[variant.name]
+        require_same_queries(results, answers[base][0])
+        scores = _score_by_kind(variant, results)
+        rows[variant.name] = {
+            "seeds": list(report.list_seeds(results)),
+            "recall_1x": {kind: list(bootstrap.mean_interval(own)[:3]) for kind, own in scores.items()},
+            "coverage": list(report.coverage_interval(events)[:3]),
+        }
+        if variant.name != base:
+            base_scores = _score_by_kind(variants[0], answers[base][0])
+            pairs = {kind: (scores[kind], base_scores[kind]) for kind in scores}
+            rows[variant.name]["gain"] = {
+                k: list(bootstrap.difference_interval(*pair)[:3]) for k, pair in pairs.items()
+            }
+            rows[variant.name]["ratio"] = {
+                k: list(bootstrap.ratio_interval(*pair)[:3]) for k, pair in pairs.items()
+            }
+    return rows
+
+
+def _read_answers(variant: MemoryVariant, split: str) -> tuple[list[Result], list[EventResult]]:
+    results = read_results(variant.folders, split, variant.system)
+    events = read_events(variant.folders, split, variant.system)
+    if not results or not events:
+        places = ", ".join(map(str, variant.folders))
+        raise LvmError(
+            f"{variant.name}: answers of {variant.system} to split {split} expected in {places}, got none: "
+            "write them with lvm-train evaluate"
+        )
+    return results, events
+
+
+def _score_by_kind(variant: MemoryVariant, results: Sequence[Result]) -> dict[str, bootstrap.Scores]:
+    metric = make_recall_by_seed(variant.heads)
+    parts = {kind: [result for result in results if kind in (result.type, ALL)] for kind in KINDS}
+    by_kind = {kind: report.to_scores(part, metric) for kind, part in parts.items()}
+    return {kind: scores for kind, scores in by_kind.items() if scores is not None}
+
+
+def render_table(
+    title: str, text: str, rows: Json, costs: Json, activity: Json, over: Sequence[str] = ()
+) -> str:
+    """Render the rows of `compare_variants` with their costs, and mAP of detection where `activity` has one.
+
+    The mAP is `over` these activities, over all if none are named.
+    """
+    precision = f"mAP of {', '.join(over)}, %" if over else "activity mAP, %"
+    header = [
+        "", *(f"{kind}, %" for kind in KINDS), "all, gain", "events covered, %", precision,
+        "state, bytes", "ms a clip", "ms a question", "seeds",
+    ]  # fmt: skip
+    lines = []
+    for name, row in rows.items():
+        cost = costs.get(name)
+        lines.append(
+            [
+                name,
+                *(format_percent(row["recall_1x"].get(kind)) for kind in KINDS),
+                format_percent(row.get("gain", {}).get(ALL), signed=True),
+                format_percent(row["coverage"]),
+                format_percent(activity.get(name)),
+                f"{cost['state_bytes']:,}" if cost else format_percent(None),
+                f"{cost['clip_ms']:.1f}" if cost else format_percent(None),
+                f"{cost['question_ms']:.1f}" if cost else format_percent(None),
+                str(len(row["seeds"])),
+            ]
+        )
+    return render_section(title, text, header, lines)
+
+
+@dataclass
+class TimedMemory:
+    """One bundle with one sampler, and the milliseconds of processor time that it took."""
+
+    engines: Engines
+    ingest: Ingest
+    asker: Asker
+    clip_ms: list[float] = field(default_factory=list)
+    question_ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+
+    @classmethod
+    def load(cls, bundle: Bundle, sampler: str, objects: CachedObjects) -> TimedMemory:
+        engines = Engines.load(bundle, "onnxruntime", 1)
+        network = bundle.manifest.network
+        made = make_sampler(sampler, engines.sampler)
+        ingest = Ingest(network, engines.backbone, made, empty_version(network))
+        return cls(engines, ingest, Asker(bundle.manifest, engines.reader, objects))
+
+    def close(self) -> None:
+        self.ingest.close()
+        self.engines.close()
+
+    def ingest_clip(self, cache: VideoCache, clip: int) -> None:
+        """Ingest one clip whose tokens (F, 49, d) are known.
+
+        Its time counts in the second half of the video only, when memory and queues are full.
+        """
+        frames = self.ingest.network.clip_frames
+        part = slice(clip * frames, (clip + 1) * frames)
+        tokens, times = cache.tokens[part], (cache.ticks[part] / TICKS_PER_SECOND).tolist()
+        started = time.process_time()
+        self.ingest.push_features(tokens, times)
+        if clip >= cache.clips // 2:
+            self.clip_ms.append(1e3 * (time.process_time() - started))
+
+    def ask(self, kind: str, question: AnyQuery) -> None:
+        started = time.process_time()
+        self.asker.ask(question, self.ingest.version)
+        self.question_ms[kind].append(1e3 * (time.process_time() - started))
+
+    def summarise(self) -> dict[str, Any]:
+        """Return medians; for questions the median of each kind, and their mean."""
+        by_kind = {kind: statistics.median(ms) for kind, ms in self.question_ms.items()}
+        return {
+            "state_bytes": sum(array.nbytes for array in to_arrays(self.ingest.version).values()),
+            "clip_ms": statistics.median(self.clip_ms),
+            "question_ms": statistics.fmean(by_kind.values()),
+            "question_ms_by_kind": by_kind,
+        }
+
+
+def measure_costs(
+    variants: dict[str, tuple[Bundle, str]],
+    cache: VideoCache,
+    queries: Sequence[QueryRecord],
+    per_kind: int,
+    crops: Crops,
+) -> dict[str, dict[str, Any]]:
+    """Return bytes of state and processor time of a clip, its tokens known, and of a question asked alone.
+
+    All variants take turns at every clip of `cache`, then at its first `per_kind` queries of each kind;
+    `crops` are the tokens (49, d) of objects that are no catalogue photo, by qid.
+    """
+    objects = CachedObjects(cache, queries, crops)
+    timed_memories = {
+        name: TimedMemory.load(bundle, sampler, objects) for name, (bundle, sampler) in variants.items()
+    }
+    try:
+        for clip in range(cache.clips):
+            for timed in _rotate(list(timed_memories.values()), clip):
+                timed.ingest_clip(cache, clip)
+        for number, query in enumerate(_select_queries(queries, per_kind)):
+            for timed in _rotate(list(timed_memories.values()), number):
+                names = [activity.name for activity in timed.engines.bundle.manifest.classes]
+                if not number:  # the first question fills the caches of a version
+                    timed.asker.ask(to_query(query, names), timed.ingest.version)
+                timed.ask(query.type, to_query(query, names))
+        return {name: timed.summarise() for name, timed in timed_memories.items()}
+    finally:
+        for timed in timed_memories.values():
+            timed.close()
+
+
+def _rotate(timed_memories: list[TimedMemory], number: int) -> list[TimedMemory]:
+    """Rotate the list, so that each is first, in the middle and last equally often."""
+    at = number % len(timed_memories)
+    return timed_memories[at:] + timed_memories[:at]
+
+
+def _select_queries(queries: Sequence[QueryRecord], per_kind: int) -> list[QueryRecord]:
+    """Return the first `per_kind` queries of each kind, or all there are, kinds in turn."""
+    kinds: dict[str, list[QueryRecord]] = defaultdict(list)
+    for query in queries:
+        if len(kinds[query.type]) < per_kind:
+            kinds[query.type].append(query)
+    in_turn = itertools.zip_longest(*kinds.values())
+    return [query for queries in in_turn for query in queries if query is not None]

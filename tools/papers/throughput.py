@@ -56,7 +56,7 @@ from export.evaluation.cost_model import (
     extrapolate_to_rest,
 )
 from export.evaluation.evaluate import CachedObjects, to_query
-from export.evaluation.paper_figures import Cell
+from export.evaluation.report import Cell
 from export.evaluation.run_folders import TrainedRun
 from export.evaluation.stream_run import Model, build_memory
 from export.evaluation.videos import open_caches

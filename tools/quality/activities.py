@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from edge_runtime.activity.occurrences import Occurrences
 from edge_runtime.activity.recognizer import ActivityRecogniser, Detection
 from edge_runtime.activity.row import Row
-from edge_runtime.config.activities import ActivitySettings
 from edge_runtime.config.paths import default_bundle
+from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version

@@ -163,7 +163,21 @@ def run(arguments: argparse.Namespace, bundle: Bundle, casting: Casting) -> list
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=default_bundle())
+    parser.add_argument("--products", type=Path, required=True, help="one sub-folder of photos a product")
+    parser.add_argument("--train-products", type=Path, help="the others come from here; all of DIR is asked")
+    parser.add_argument("--backgrounds", type=Path, help="pictures behind the counter")
+    parser.add_argument("--streams", type=int, default=16)
+    parser.add_argument("--minutes", type=float, default=10.0, help="length of a stream")
+    parser.add_argument("--others", type=int, default=24, help="other products in a stream")
+    parser.add_argument("--draws", type=int, default=2, help="sets of photos each product is asked with")
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--backend", default="auto")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--results", type=Path, help="note each stream here, and go on from there")
+    parser.add_argument("--json-only", action="store_true", help="no tables")
+    arguments = parser.parse_args(argv)
     started = time.perf_counter()
     bundle = Bundle.open(arguments.bundle)
     check_classes(bundle.manifest)
@@ -187,24 +201,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         _print(result)
     finish(result)
     return 0
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=default_bundle())
-    parser.add_argument("--products", type=Path, required=True, help="one sub-folder of photos a product")
-    parser.add_argument("--train-products", type=Path, help="the others come from here; all of DIR is asked")
-    parser.add_argument("--backgrounds", type=Path, help="pictures behind the counter")
-    parser.add_argument("--streams", type=int, default=16)
-    parser.add_argument("--minutes", type=float, default=10.0, help="length of a stream")
-    parser.add_argument("--others", type=int, default=24, help="other products in a stream")
-    parser.add_argument("--draws", type=int, default=2, help="sets of photos each product is asked with")
-    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
-    parser.add_argument("--backend", default="auto")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--results", type=Path, help="note each stream here, and go on from there")
-    parser.add_argument("--json-only", action="store_true", help="no tables")
-    return parser
 
 
 def _print(result: dict[str, Any]) -> None:

@@ -26,7 +26,21 @@ from tools.console import finish, progress, run_tool, show
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(argv)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--bundle", type=Path, default=default_bundle())
+    parser.add_argument("--backend", default="auto", help="auto or the name of one")
+    parser.add_argument("--gates", type=Path, metavar="FILE", help="YAML with gates: (docs/gates.md)")
+    parser.add_argument("--source", action="append", help="demo, a video or a folder; may be repeated")
+    parser.add_argument("--photo", action="append", type=Path, help="an object to ask real video about")
+    parser.add_argument("--frames", type=int, help="sampled frames of each source, default 2000")
+    parser.add_argument("--every", type=int, help="frames between checkpoints, default 200")
+    parser.add_argument("--questions", type=int, help="asked after the last frame, default 1000")
+    parser.add_argument("--seed", type=int)
+    parser.add_argument("--data", type=Path, help="labelled data folder: the accuracy gate too")
+    parser.add_argument("--split", help="of --data, default test")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--report", type=Path, default=Path("drift.html"))
+    arguments = parser.parse_args(argv)
     settings = _settings(arguments)
     bundle = Bundle.open(arguments.bundle)
     with progress(settings.frames * len(settings.sources)) as bar:
@@ -86,24 +100,6 @@ def _settings(arguments: argparse.Namespace) -> GateSettings:
     except ValueError as error:
         first = error.errors()[0]  # type: ignore[attr-defined]
         raise LvmError(f"--{first['loc'][0]}: {first['msg']}") from None
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--bundle", type=Path, default=default_bundle())
-    parser.add_argument("--backend", default="auto", help="auto or the name of one")
-    parser.add_argument("--gates", type=Path, metavar="FILE", help="YAML with gates: (docs/gates.md)")
-    parser.add_argument("--source", action="append", help="demo, a video or a folder; may be repeated")
-    parser.add_argument("--photo", action="append", type=Path, help="an object to ask real video about")
-    parser.add_argument("--frames", type=int, help="sampled frames of each source, default 2000")
-    parser.add_argument("--every", type=int, help="frames between checkpoints, default 200")
-    parser.add_argument("--questions", type=int, help="asked after the last frame, default 1000")
-    parser.add_argument("--seed", type=int)
-    parser.add_argument("--data", type=Path, help="labelled data folder: the accuracy gate too")
-    parser.add_argument("--split", help="of --data, default test")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--report", type=Path, default=Path("drift.html"))
-    return parser
 
 
 def _print(result: GateResult) -> None:

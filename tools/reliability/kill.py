@@ -41,13 +41,14 @@ from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import load_snapshot, to_arrays
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
+from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, Photos, TimeQuery
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.world import World
 from edge_runtime.sources import canonicalise, open_source
 from edge_runtime.sources.demo import parse_demo
 from engines.bundle import Bundle
+from engines.manifest import Manifest
 from tools.console import finish, progress, run_tool, show
-from tools.demo_queries import make_questions
 
 PACED_DEMO = "demo?speed=30&size=160x120"
 _QUESTION = b'{"type": "object", "activity": "scan"}\n'
@@ -195,6 +196,18 @@ def _without_pace(source: str) -> str:
     name, _, settings = source.partition("?")
     rest = [setting for setting in settings.split("&") if setting and not setting.startswith("speed=")]
     return "?".join([name, *filter(None, ["&".join(rest)])])
+
+
+def make_questions(world: World, manifest: Manifest, products: int = 6) -> dict[str, list[AnyQuery]]:
+    """Return questions of each kind without a time span: `products` photos, all activities, pairs of them."""
+    photos = [Photos(photos=(world.encode_photo(instance, side_px=128),)) for instance in range(products)]
+    names = [activity.name for activity in manifest.classes]
+    pairs = [(photo, names[i % len(names)]) for i, photo in enumerate(photos * 3)]
+    return {
+        "activity": [ActivityQuery(object=photo) for photo in photos],
+        "object": [ObjectQuery(activity=name) for name in names],
+        "time": [TimeQuery(activity=name, object=photo) for photo, name in pairs],
+    }
 
 
 def main() -> int:

@@ -21,7 +21,6 @@ import sys
 import threading
 import time
 from pathlib import Path
-from types import TracebackType
 
 from tools.console import finish
 
@@ -95,9 +94,7 @@ class LoadControl:
         self._rounds.wait(60)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._process.kill()
         self._process.wait()
         self._thread.join()

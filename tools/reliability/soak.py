@@ -43,8 +43,7 @@ from tools.reliability.machine_load import LoadControl
 from tools.reliability.soaking.cameras import SoakCameras
 from tools.reliability.soaking.faults import FaultInjector, FaultOutcome
 from tools.reliability.soaking.oracle import Oracle, evaluate_samples
-from tools.reliability.soaking.process import EdgeProcess
-from tools.reliability.soaking.questions import Questions
+from tools.reliability.soaking.process import EdgeProcess, Questions
 from tools.reliability.soaking.record import SoakRecord
 from tools.reliability.soaking.report import write_report
 from tools.reliability.soaking.schedule import PlannedFault, Schedule, load_schedule

@@ -36,8 +36,18 @@ def check_config(
         raise LvmError("name the configuration: lvm-edge check-config FILE")
     config = load_config(file)
     if show:
+        # Every setting in effect, also of each camera. Tokens and credentials are blanked.
+        settings = config.model_dump(mode="json", by_alias=True)
+        for name, camera in settings["cameras"].items():
+            merged_camera = merge_camera_settings(config, name)
+            camera |= {
+                "sampler": merged_camera.sampler,
+                "sample_fps": merged_camera.sample_fps,
+                "save_interval_s": merged_camera.save_interval_s,
+                "privacy": merged_camera.privacy.model_dump(mode="json"),
+            }
         print(
-            mask_secrets(yaml.safe_dump(resolve_settings(config), sort_keys=False, allow_unicode=True)),
+            mask_secrets(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)),
             end="",
         )
     for note in find_missing(config):
@@ -50,20 +60,6 @@ def check_config(
 def make_config_schema() -> dict[str, Any]:
     """Return the JSON schema of configurations, for editors."""
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
-
-
-def resolve_settings(config: Config) -> dict[str, Any]:
-    """Return every setting in effect, also of each camera. Tokens and credentials are blanked."""
-    settings = config.model_dump(mode="json", by_alias=True)
-    for name, camera in settings["cameras"].items():
-        merged_camera = merge_camera_settings(config, name)
-        camera |= {
-            "sampler": merged_camera.sampler,
-            "sample_fps": merged_camera.sample_fps,
-            "save_interval_s": merged_camera.save_interval_s,
-            "privacy": merged_camera.privacy.model_dump(mode="json"),
-        }
-    return settings
 
 
 def find_missing(config: Config) -> Iterator[str]:

@@ -40,7 +40,7 @@ def doctor(
 
     facts = _describe_machine() | {
         "packages": _package_versions(),
-        "cameras": _list_cameras(),
+        "cameras": sorted(str(path) for path in Path("/dev").glob("video*")),
         "gstreamer": _gstreamer_status(),
     }
     opened = Bundle.open(bundle or default_bundle())
@@ -107,10 +107,6 @@ def _package_versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             versions[name] = "not installed"
     return versions
-
-
-def _list_cameras() -> list[str]:
-    return sorted(str(path) for path in Path("/dev").glob("video*"))
 
 
 def _gstreamer_status() -> str:

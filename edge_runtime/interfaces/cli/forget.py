@@ -11,7 +11,7 @@ import typer
 from edge_runtime.config.schema import load_config
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_state
 from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, Url
-from edge_runtime.interfaces.cli.remote import Server, resolve_server
+from edge_runtime.interfaces.cli.remote import resolve_server
 from edge_runtime.memory.forgetting import check_span
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.query.timestamps import parse_timestamp
@@ -45,7 +45,10 @@ def forget(
     snapshot."""
     server = resolve_server(url, token, ca, state=state, key=key, log=log, config=config)
     if server is not None:
-        result = _call_server(server, start, end, camera, reset_background)
+        body: dict[str, Any] = {"from": start, "to": end, "reset_background": reset_background}
+        if camera is not None:
+            body["camera"] = camera
+        result: dict[str, Any] = server.call("POST", "/api/v1/forget", body)
     else:
         result = _forget_in_folder(start, end, state, camera, config, key, log, reset_background)
     if as_json:
@@ -86,11 +89,3 @@ def _forget_in_folder(
     forgotten = forget_in_folder(folder, first, last, key=key, reset_background=reset)
     lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
     return {**forgotten.as_json(), "log_lines": lines, "state": str(folder)}
-
-
-def _call_server(server: Server, start: str, end: str, camera: str | None, reset: bool) -> dict[str, Any]:
-    body: dict[str, Any] = {"from": start, "to": end, "reset_background": reset}
-    if camera is not None:
-        body["camera"] = camera
-    result: dict[str, Any] = server.call("POST", "/api/v1/forget", body)
-    return result

@@ -66,7 +66,7 @@ def init(
     cameras that are connected."""
     if file.exists() and not force:
         raise LvmError(f"{file} exists already: name another file, or --force to replace it")
-    sources = source or _usable_cameras()
+    sources = source or [camera.source for camera in list_cameras() if camera.problem is None]
     if not source and _is_terminal():
         sources = _ask_sources(sources)
         state = state or _ask_state()
@@ -79,10 +79,6 @@ def init(
 
 def _is_terminal() -> bool:
     return sys.stdin is not None and sys.stdin.isatty()
-
-
-def _usable_cameras() -> list[str]:
-    return [camera.source for camera in list_cameras() if camera.problem is None]
 
 
 def _ask_sources(defaults: Sequence[str]) -> list[str]:

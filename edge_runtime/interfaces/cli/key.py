@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from edge_runtime.persistence.encryption import find_key, new_key_text
-from edge_runtime.persistence.private_files import FILE_MODE
+from edge_runtime.persistence.filesystem import FILE_MODE
 from engines.errors import LvmError
 from engines.fsync import fsync_folder
 

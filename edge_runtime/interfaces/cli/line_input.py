@@ -9,7 +9,6 @@ import termios
 import threading
 import tty
 from collections.abc import Callable
-from types import TracebackType
 
 from edge_runtime.query.schema import MAX_QUESTION_BYTES
 
@@ -38,9 +37,7 @@ class KeyReader:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join(timeout=1)
         termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._mode)
@@ -95,9 +92,7 @@ class LineReader:
         self._thread.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join(timeout=1)
 

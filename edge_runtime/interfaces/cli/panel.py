@@ -66,9 +66,10 @@ class Panel:
             table.add_column(name, justify="right" if name else "left")
         for name, camera in cameras.items():
             version = camera.version
+            good = camera.condition in ("running", "ended", "starting", "waiting")
             table.add_row(
                 Text(name),
-                _format_condition(camera),
+                Text(camera.condition, style="green" if good else "yellow"),
                 f"{self.frames_per_s(camera):.1f}",
                 f"{version.frames:,}",
                 f"{camera.header.dropped:,}",
@@ -141,11 +142,6 @@ class Rate:
         self._marks.append((now, frames))
         then, before = self._marks[0]
         return (frames - before) / (now - then) if now > then else 0.0
-
-
-def _format_condition(camera: CameraRun) -> Text:
-    good = camera.condition in ("running", "ended", "starting", "waiting")
-    return Text(camera.condition, style="green" if good else "yellow")
 
 
 def _rank(version: Version) -> str:

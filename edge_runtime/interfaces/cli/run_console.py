@@ -208,7 +208,15 @@ class RunConsole:
             self._out.print(json.dumps(self._as_json(cameras)), markup=False)
             return
         for camera in cameras:
-            self._print_end(camera)
+            status = self._status(camera)
+            coverage = status["coverage"]
+            watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
+            self._out.print(
+                f"{self._prefix(camera)}watched {watched}, {status['frames']} frames, "
+                f"remembers {status['tokens']} of {status['slots']} tokens, "
+                f"{status['state_bytes']:,} bytes in {status['state']}",
+                markup=False,
+            )
         if not trained:
             self._out.print("the bundle is untrained: answers have the right form and no meaning")
         for camera in cameras:
@@ -240,17 +248,6 @@ class RunConsole:
         folder = camera.folder.folder
         status = make_status(camera.snapshot(), folder).as_json()
         return status | {"state": str(folder), "paused": camera.paused}
-
-    def _print_end(self, camera: CameraRun) -> None:
-        status = self._status(camera)
-        coverage = status["coverage"]
-        watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
-        self._out.print(
-            f"{self._prefix(camera)}watched {watched}, {status['frames']} frames, "
-            f"remembers {status['tokens']} of {status['slots']} tokens, "
-            f"{status['state_bytes']:,} bytes in {status['state']}",
-            markup=False,
-        )
 
     def _print_truth(self, camera: CameraRun) -> None:
         """For the demo: print three questions with their answers and the truth."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -57,18 +56,14 @@ def _format_field(field: str, value: Any, live: bool) -> str:
     if value is None or value in ([], {}):
         return "-"
     if field == "coverage":
-        return _format_coverage(value, live)
+        # The time watched, with times of day if live, and the length of its gaps.
+        if value["from"] is None:
+            return "nothing was watched yet"
+        watched = format_span(value["from"], value["to"], value["epoch"] if live else None)
+        gaps = value["gaps"]
+        missed = sum(gap["to"] - gap["from"] for gap in gaps)
+        return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-
-
-def _format_coverage(coverage: Mapping[str, Any], live: bool) -> str:
-    """Return the time watched, with times of day if live, and the length of its gaps."""
-    if coverage["from"] is None:
-        return "nothing was watched yet"
-    watched = format_span(coverage["from"], coverage["to"], coverage["epoch"] if live else None)
-    gaps = coverage["gaps"]
-    missed = sum(gap["to"] - gap["from"] for gap in gaps)
-    return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"
 
 
 def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:

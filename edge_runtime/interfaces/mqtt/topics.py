@@ -69,7 +69,12 @@ class TopicNames:
     def safe_name(self, camera: str) -> str:
         """Return the name in topics, the same while the camera exists."""
         if camera not in self._safe:
-            self._safe[camera] = self._new(camera)
+            plain = safe = _UNSAFE.sub("_", camera).strip("_")[:MAX_NAME] or "camera"
+            taken, salt = RESERVED | set(self._safe.values()), 0
+            while safe in taken:
+                digest = hashlib.sha256(f"{camera}{salt or ''}".encode(errors="replace")).hexdigest()
+                safe, salt = f"{plain}_{digest[:8]}", salt + 1
+            self._safe[camera] = safe
         return self._safe[camera]
 
     def camera(self, safe: str) -> str | None:
@@ -80,11 +85,3 @@ class TopicNames:
         """Forget all other cameras."""
         remaining = set(cameras)
         self._safe = {camera: safe for camera, safe in self._safe.items() if camera in remaining}
-
-    def _new(self, camera: str) -> str:
-        plain = safe = _UNSAFE.sub("_", camera).strip("_")[:MAX_NAME] or "camera"
-        taken, salt = RESERVED | set(self._safe.values()), 0
-        while safe in taken:
-            digest = hashlib.sha256(f"{camera}{salt or ''}".encode(errors="replace")).hexdigest()
-            safe, salt = f"{plain}_{digest[:8]}", salt + 1
-        return safe

@@ -13,29 +13,26 @@ it. Not thread-safe.
 from __future__ import annotations
 
 import json
+import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
+import cv2
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
+from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root, default_bundle
 from edge_runtime.frame import Frame, to_tick
+from edge_runtime.imaging.decode import read_file
 from edge_runtime.ingest.frame_loop import FrameLoop
 from edge_runtime.ingest.pipeline import Ingest, batch_size, preprocess
-from edge_runtime.interfaces.python.object_argument import (
-    Box,
-    Image,
-    ObjectArgument,
-    check_image,
-    parse_object,
-)
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.persistence import Header, Snapshot, StateError, StateFolder, load_snapshot, model_digest
@@ -43,7 +40,16 @@ from edge_runtime.persistence.encryption import find_key
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
-from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, TimeQuery, parse_query
+from edge_runtime.query.schema import (
+    ActivityQuery,
+    AnyQuery,
+    BoxInFrame,
+    ObjectQuery,
+    Photos,
+    Product,
+    TimeQuery,
+    parse_query,
+)
 from edge_runtime.service.camera_settings import CameraSettings, make_header
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.pictures import FrameRing
@@ -291,9 +297,7 @@ class Memory(AbstractContextManager["Memory"]):
         self._ingest.close()
         self._engines.close()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: Any) -> None:
         self.close()
 
     def __repr__(self) -> str:
@@ -304,7 +308,7 @@ class Memory(AbstractContextManager["Memory"]):
         )
 
     def _repr_html_(self) -> str:
-        from edge_runtime.query.html import memory_html
+        from edge_runtime.query.answers import memory_html
 
         return memory_html(self.version, repr(self))
 
@@ -361,3 +365,62 @@ class Memory(AbstractContextManager["Memory"]):
             return read_frame_at(str(self._source), t)
         except LvmError as error:
             raise QueryError(f"{message} ({error})") from error
+
+
+Image = NDArray[np.uint8]
+PhotoArgument = str | os.PathLike[str] | bytes | Image
+ObjectArgument = PhotoArgument | Sequence[PhotoArgument]
+Box = Sequence[float]
+
+EXPECTED = "expected a photo (path, bytes or array), several in a list, a product's name, or box= and at="
+
+
+def parse_object(
+    object: ObjectArgument | None, box: Box | None, at: float | None
+) -> Photos | BoxInFrame | Product:
+    """Return the object of a query. Raises QueryError if it is invalid, missing or given twice."""
+    if (object is None) == (box is None):
+        raise QueryError(f"name the object once: {EXPECTED}")
+    if box is not None:
+        return _parse_box(box, at)
+    if at is not None:
+        raise QueryError("at= is the time of the picture that box= lies in; a photo has none")
+    if isinstance(object, str) and not Path(object).is_file():
+        if os.sep in object or Path(object).suffix.lower() in {".jpg", ".jpeg", ".png", ".webp", ".bmp"}:
+            raise QueryError(f"there is no photo {object[:200]!r}")
+        return Product(product=object[:200] or " ")
+    photos = object if isinstance(object, (list, tuple)) else [object]
+    if not 1 <= len(photos) <= MAX_PHOTOS:
+        raise QueryError(f"an object is shown by 1 to {MAX_PHOTOS} photos, got {len(photos)}")
+    return Photos(photos=tuple(_read_photo(photo) for photo in photos))
+
+
+def check_image(image: Any, what: str) -> Image:
+    """Return `image` if it is (H, W, 3) uint8 RGB, else raise LvmError, which calls it `what`."""
+    if not isinstance(image, np.ndarray):
+        raise LvmError(f"{what} must be a numpy array (H, W, 3) of uint8, RGB, got {type(image).__name__}")
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise LvmError(f"{what} must be (H, W, 3) of uint8, RGB, got {image.shape} of {image.dtype}")
+    return image
+
+
+def _parse_box(box: Box, at: float | None) -> BoxInFrame:
+    if at is None:
+        raise QueryError("box= needs at=, the seconds at which the picture was shown")
+    try:
+        corners = tuple(float(corner) for corner in box)
+        return BoxInFrame.model_validate({"box": corners, "t": float(at)})
+    except (ValidationError, TypeError, ValueError) as error:
+        first = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise QueryError(f"box: {first.removeprefix('Value error, ')}") from None
+
+
+def _read_photo(photo: Any) -> bytes:
+    if isinstance(photo, bytes):
+        return photo
+    if isinstance(photo, (str, os.PathLike)):
+        return read_file(Path(photo))
+    image = check_image(photo, "a photo")
+    success, data = cv2.imencode(".png", image[..., ::-1])  # PNG is lossless
+    assert success, "an array of pixels can always be encoded"
+    return bytes(data)

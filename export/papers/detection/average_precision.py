@@ -4,7 +4,8 @@ Letters: n clips, R regions, C activities, N answers, V videos, H answers that h
 
 All answers of all videos are ranked by their score, for each activity; average precision is the area under
 the curve of precision over recall, precision made monotone as PASCAL VOC does. Equal scores count as if the
-wrong ones came first, so a constant answer is worth the share of truths and no more.
+wrong ones came first, so a constant answer is worth the share of truths and no more. The answers of a head
+are stored, a file for each head and training seed, and read again for intervals.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -154,3 +156,32 @@ def _require_same_videos(runs: Sequence[Ranking]) -> list[str]:
     if any(run.videos != runs[0].videos for run in runs):
         raise LvmError("all runs must be judged on the same videos, got different ones: evaluate again")
     return runs[0].videos
+
+
+def save_answers(answers: Sequence[VideoScores], path: Path) -> None:
+    """Write `path` (.npz), completely or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {
+        f"{number}/{name}": np.asarray(getattr(scores, name))
+        for number, scores in enumerate(answers)
+        for name in ("video", "score", "hit", "truths")
+    }
+    part = path.with_suffix(".part")
+    with part.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **arrays)
+    part.replace(path)
+
+
+def load_answers(path: Path) -> list[VideoScores]:
+    """Load what `save_answers` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        count = len({name.split("/")[0] for name in arrays.files})
+        return [
+            VideoScores(
+                str(arrays[f"{number}/video"]),
+                arrays[f"{number}/score"],
+                arrays[f"{number}/hit"],
+                arrays[f"{number}/truths"],
+            )
+            for number in range(count)
+        ]

@@ -12,18 +12,23 @@ label either.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.frame import CELLS, TICKS_PER_SECOND
 from engines.network_config import NetworkConfig
-from export.data.cells import cell_shares
 from export.data.files import DataFolder, Tracks
-from export.data.records import EventRecord
+from export.data.metrics import cell_shares
+from export.data.records import EventRecord, Split
 from export.data.token_cache import VideoCache
-from export.papers.detection.captions import Captions, align_captions
+from export.evaluation.run_folders import TrainedRun
+from export.evaluation.stream_run import Model
+from export.evaluation.videos import open_caches
+from export.papers.detection.captions import Captions, align_captions, read_captions
 
 Real = NDArray[np.float32]
 Flags = NDArray[np.bool_]
@@ -184,3 +189,19 @@ def _choose_regions(clip: Index, box: Real, novelty: Real, regions: int) -> Inde
         best = best[np.lexsort((box[best, 1], box[best, 0]))]
         out[number, : len(best)] = best
     return out
+
+
+def load_region_videos(
+    run: TrainedRun,
+    data: DataFolder,
+    split: Split,
+    cache: Path,
+    rule: ClipRule | None = None,
+    report: Callable[[str], None] = lambda video: None,
+) -> list[RegionVideo]:
+    """Load every video of a split. The backbone of `run`, a bundle or a finished training, encodes them; the
+    folder `cache` holds what it has encoded before. Raises LvmError where the split is empty."""
+    model = Model.from_network(run.network, run.card)
+    caches = open_caches(data, split, run.config, model.backbone, run.backbone_digest(), cache, report)
+    captions = read_captions(data.root)
+    return [make_region_video(video_cache, data, run.config, rule, captions) for video_cache in caches]

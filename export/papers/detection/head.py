@@ -13,14 +13,34 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
 from export.papers.detection.clips import Index, RegionVideo
 
+
+@dataclass(frozen=True)
+class HeadRecipe:
+    """How a head is trained. AdamW, cosine to zero after `warm_up` of the steps.
+
+    `parts_learning_rate` is that of the memories' own layers (None: as of the rest). A linear classifier of
+    frozen features wants steps several times as large and more of them; with those of attention it is
+    far from trained after 8 epochs, and what a memory adds cannot be seen in that.
+    """
+
+    epochs: int = 16
+    batch: int = 64
+    learning_rate: float = 1e-2
+    parts_learning_rate: float | None = 2e-3
+    weight_decay: float = 0.05
+    warm_up: float = 0.05
+    seed: int = 0
+
+
 if TYPE_CHECKING:  # it trains heads
-    from export.papers.detection.recipe import HeadRecipe
+    from export.papers.detection.head import HeadRecipe
 
 _INITIAL_BIAS = -3.0
 """Initial bias of every activity, one region in twenty: that little happens needs no learning."""

@@ -24,9 +24,9 @@ from torch.nn import functional
 
 from edge_runtime.memory.online_svd import OnlineSVD, decompose
 from engines.errors import LvmError
+from export.papers.detection.bank import count_clips
 from export.papers.detection.clips import RegionVideo
 from export.papers.detection.head import MemoryPart, ReadPast
-from export.papers.detection.past import count_clips
 
 Rows = NDArray[np.floating[Any]]
 _OVERSAMPLES, _POWER_ITERATIONS = 8, 2

@@ -19,7 +19,7 @@ from torch.nn import functional
 from edge_runtime.frame import CELLS
 from export.networks.attention import Attention, FeedForward
 from export.papers.detection.clips import Index, RegionVideo
-from export.papers.detection.recipe import HeadRecipe
+from export.papers.detection.head import HeadRecipe
 from export.papers.detection.train import list_clips, minimise
 
 

@@ -36,8 +36,7 @@ from export.networks.attention import make_key_bias
 from export.networks.clip_entries import count_compressed
 from export.papers.detection.captions import vary_caption
 from export.papers.detection.clips import Index, RegionVideo
-from export.papers.detection.head import DetectionHead, MemoryPart, ReadPast
-from export.papers.detection.recipe import HeadRecipe
+from export.papers.detection.head import DetectionHead, HeadRecipe, MemoryPart, ReadPast
 from export.papers.detection.region_tokens import RegionTokens, fit_region_tokens, replace_regions
 from export.papers.detection.train import predict, train_head
 from export.papers.networks.dense_memory import DenseProjection, count_dense_tokens

@@ -19,8 +19,7 @@ from torch.nn import functional
 
 from export.papers.detection.average_precision import VideoScores, score_video
 from export.papers.detection.clips import Index, Real, RegionVideo
-from export.papers.detection.head import DetectionHead, ReadPast
-from export.papers.detection.recipe import HeadRecipe
+from export.papers.detection.head import DetectionHead, HeadRecipe, ReadPast
 
 _ABSENT_LOGIT = -1e4
 """Logit of a region that is absent."""

@@ -1,11 +1,12 @@
 """First stage: train a backbone whose tokens tell, cell by cell, the activity and the product.
 
-Letters: F frames, K crops, N real photos, S picture side, P = 49 cells, C activities, d_b token width.
+Letters: F frames, K crops, N real photos, S picture side, P = 49 cells, C activities (in a
+loss: products), d_b token width. In the losses N images of width d.
 
 Losses: the activity of each cell (cells without activity together weigh as much as the others), InfoNCE
 between a cell and a photo of its product, and for real photos the product (cosine margin) and contrast
 between photos. The backbone is kept, and the head that tells products apart, which becomes the reader's
-(`export/networks/product_similarity.py`); the other heads are dropped.
+(`export/networks/heads.py`); the other heads are dropped.
 """
 
 from __future__ import annotations
@@ -17,19 +18,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from edge_runtime.query.photo_mosaic import make_mosaic
 from engines.network_config import NetworkConfig
 from export.networks.backbone import TrunkBackbone, make_backbone
+from export.networks.heads import IDENTITY
 from export.networks.pretrained import find_public_weights, load_backbone_weights
-from export.networks.product_similarity import IDENTITY
-from export.training.backbone.losses import cosine_margin_loss, photo_contrast_loss
 from export.training.backbone.trunk_engine import TrunkEngine
 from export.training.data.dataset import SceneSource
 from export.training.data.product_photos import PhotoSet
 from export.training.data.scenes import IGNORE_INDEX, add_pasted_products
-from export.training.loop.prefetch import Prefetch
+from export.training.loop.distributed import Prefetch
 from export.training.recipe import Recipe
 
 _CONTRAST_SHARE = 0.5
@@ -63,7 +64,7 @@ class BackboneTrainer(nn.Module):
             tokens = self.backbone.mix_maps(self.backbone.normalise(images), batch["maps"])
         else:
             tokens = self.backbone(images)
-        cells, crops, photos = tokens.split([len(part) for part in pictures])
+        cells, crops, photos = torch.split(tokens, [len(part) for part in pictures])
         # One photo of each pair is the query for the product that was pasted into a scene.
         identity, accuracy = self._identity(
             cells, torch.cat([crops, photos[::2]]), batch["crop"], batch["activity"]
@@ -206,3 +207,35 @@ class BackboneTask:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Steps have no state."""
+
+
+_NEVER = -1e4
+"""Instead of -inf, whose gradient is NaN in a row of nothing else."""
+
+
+def cosine_margin_loss(
+    embeddings: Tensor, prototypes: Tensor, labels: Tensor, *, scale: float = 16.0, margin: float = 0.2
+) -> Tensor:
+    """Return the classification loss by cosine with an additive margin (CosFace). Scalar.
+
+    embeddings (N, d), prototypes (C, d): neither need be normalised; labels (N,) int64.
+    """
+    cosine = F.normalize(embeddings, dim=-1) @ F.normalize(prototypes, dim=-1).T  # (N, C)
+    logits = scale * (cosine - margin * F.one_hot(labels, len(prototypes)))
+    return F.cross_entropy(logits, labels)
+
+
+def photo_contrast_loss(embeddings: Tensor, labels: Tensor, *, temperature: float = 0.1) -> Tensor:
+    """Return InfoNCE between photos of the same product; negatives are the batch's other products. Scalar.
+
+    embeddings (N, d) need not be normalised; labels (N,). The product's other photos are neither
+    positive nor negative for a pair. 0 if no product has two photos.
+    """
+    z = F.normalize(embeddings, dim=-1)
+    logits = z @ z.T / temperature  # (N, N)
+    positive = labels[:, None] == labels[None]  # (N, N)
+    negatives = logits.masked_fill(positive, _NEVER).logsumexp(dim=1, keepdim=True)  # (N, 1)
+    # No photo is positive to itself.
+    positive = positive & ~torch.eye(len(labels), dtype=torch.bool, device=logits.device)
+    each = F.softplus(negatives - logits)  # -log(e^l / (e^l + sum of negatives))
+    return (each * positive).sum() / positive.sum().clamp(min=1)

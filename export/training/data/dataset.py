@@ -18,8 +18,13 @@ from export.data.records import Split
 from export.data.token_cache import VideoCache
 from export.training.data.product_photos import hash_folders, list_training_photos
 from export.training.data.scenes import Scenes, draw_scenes
-from export.training.data.world_pool import WORLD_VERSION, WorldPool
-from export.training.data.world_videos import encode_worlds, list_training_seeds, list_validation_seeds
+from export.training.data.world_pool import (
+    WORLD_VERSION,
+    WorldPool,
+    encode_worlds,
+    list_training_seeds,
+    list_validation_seeds,
+)
 from export.training.recipe import BackboneRecipe, Data
 
 

@@ -36,7 +36,8 @@ class Pasted:
 
 def augment_photo(photo: Image, other: Image, rng: np.random.Generator, size: int) -> Image:
     """Return a training image (S, S, 3) of the product on `photo`; parts of `other` are its background."""
-    patch = relight(_random_crop(photo, rng), rng)
+    # At least a quarter of the photo: products fill most of it, so a part of them remains visible.
+    patch = relight(_draw_part(photo, rng, math.sqrt(_uniform(rng, 0.25, 1.0))), rng)
     if rng.random() < PASTE_SHARE:
         ground = make_backdrop(other, rng, size)
         image = paste(ground, patch, rng, share=_uniform(rng, 0.3, 1.0), angle=_draw_angle(rng)).image
@@ -52,9 +53,11 @@ def paste(ground: Image, patch: Image, rng: np.random.Generator, *, share: float
     w = share * width
     h = min(w * patch.shape[0] / patch.shape[1] * math.exp(_uniform(rng, -0.15, 0.15)), 1.2 * height)
     quad = _perspective_quad(w, h, angle, rng)
-    quad += _draw_position(quad, width, height, rng)
+    # Draw the centre of `quad` (2,): all of it inside the picture if it fits.
+    half = np.minimum(np.abs(quad).max(axis=0), (width * 0.5, height * 0.5))
+    quad += np.asarray(rng.uniform(half, np.array([width, height]) - half), np.float32)
     small = _resize(patch, round(w), round(h))
-    shape = _draw_mask(rng)
+    shape = _soft_masks()[int(rng.integers(len(_soft_masks())))]
     warped = cv2.warpPerspective(
         small, _perspective_matrix(small, quad), (width, height), borderMode=cv2.BORDER_REPLICATE
     )
@@ -90,11 +93,6 @@ def relight(image: Image, rng: np.random.Generator) -> Image:
     return np.asarray(cv2.LUT(cv2.transform(image, mix), table), np.uint8)
 
 
-def _random_crop(photo: Image, rng: np.random.Generator) -> Image:
-    """Return at least a quarter of the photo: products fill most of it, so a part of them remains visible."""
-    return _draw_part(photo, rng, math.sqrt(_uniform(rng, 0.25, 1.0)))
-
-
 def _draw_part(image: Image, rng: np.random.Generator, share: float) -> Image:
     """Return a random rectangle of about `share` of each side, without a copy."""
     height, width = image.shape[:2]
@@ -123,20 +121,10 @@ def _perspective_quad(w: float, h: float, angle: float, rng: np.random.Generator
     return np.asarray(corners @ np.array([[cos, sin], [-sin, cos]]), np.float32)
 
 
-def _draw_position(quad: Quad, width: int, height: int, rng: np.random.Generator) -> Quad:
-    """Draw the centre of `quad` (2,): all of it inside the picture if it fits."""
-    half = np.minimum(np.abs(quad).max(axis=0), (width * 0.5, height * 0.5))
-    return np.asarray(rng.uniform(half, np.array([width, height]) - half), np.float32)
-
-
 def _perspective_matrix(image: Image | Mask, quad: Quad) -> NDArray[np.float64]:
     height, width = image.shape[:2]
     whole = np.array([(0, 0), (width, 0), (width, height), (0, height)], np.float32)
     return np.asarray(cv2.getPerspectiveTransform(whole, quad), np.float64)
-
-
-def _draw_mask(rng: np.random.Generator) -> Mask:
-    return _soft_masks()[int(rng.integers(len(_soft_masks())))]
 
 
 @lru_cache(maxsize=1)

@@ -17,7 +17,7 @@ from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.simulation.space import Box
 from edge_runtime.simulation.world import World
 from engines.network_config import NetworkConfig
-from export.data.cells import EVIDENCE_OVERLAP, cell_shares
+from export.data.metrics import EVIDENCE_OVERLAP, cell_shares
 from export.data.world_set import annotated_tracks
 from export.training.data.product_photos import PhotoSet
 

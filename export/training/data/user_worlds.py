@@ -16,7 +16,7 @@ from edge_runtime.simulation.world import World
 from engines.network_config import NetworkConfig
 from export.data.records import NamedInstance, Video
 from export.data.world_set import open_world
-from export.training.data.world_videos import PHOTOS_PER_PRODUCT, make_query_photos
+from export.training.data.world_pool import PHOTOS_PER_PRODUCT, make_query_photos
 
 Images = NDArray[np.uint8]
 

@@ -7,25 +7,71 @@ that was killed and resumes from its last saved step therefore takes the same st
 
 from __future__ import annotations
 
+import copy
 import csv
+import fnmatch
+import json
 import math
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from engines.errors import LvmError
-from export.training.loop.checkpoint_selection import CheckpointSelection
+from export.networks.s4 import DYNAMICS
 from export.training.loop.distributed import ProcessGroup
-from export.training.loop.ema import WeightAverage
 from export.training.recipe import Optimiser
+
+
+@dataclass
+class CheckpointSelection:
+    """The best averaged weights by `loss`, evaluated every `every` steps and stored in `path`."""
+
+    loss: Callable[[nn.Module], float]
+    every: int
+    path: Path
+
+    def consider(self, step: int, averaged: Callable[[], nn.Module], *, last: bool) -> None:
+        """Evaluate the weights after `step` if it is due (or `last`), and store them if they are the best."""
+        if step % self.every and not last:
+            return
+        module = averaged()
+        loss = self.loss(module)
+        best = self.read_best()
+        history = [*(best[2] if best else []), [step, loss]]
+        if best is None or loss < best[1] or math.isnan(best[1]):
+            self._write(module, step, loss, history)
+        else:
+            module.load_state_dict(load_file(self.path))
+            self._write(module, best[0], best[1], history)
+
+    def reset(self) -> None:
+        """Remove the weights that an earlier run left in the folder."""
+        self.path.unlink(missing_ok=True)
+
+    def read_best(self) -> tuple[int, float, list[list[float]]] | None:
+        """Return step and loss of the stored weights and all evaluations; None before the first."""
+        if not self.path.exists():
+            return None
+        with safe_open(self.path, framework="pt") as file:
+            metadata = file.metadata()
+        return int(metadata["step"]), float(metadata["loss"]), json.loads(metadata["history"])
+
+    def _write(self, module: nn.Module, step: int, loss: float, history: list[list[float]]) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        part = self.path.with_suffix(".part")
+        weights = {name: value.contiguous() for name, value in module.state_dict().items()}
+        save_file(weights, part, {"step": str(step), "loss": repr(loss), "history": json.dumps(history)})
+        part.replace(self.path)
 
 
 class Task(Protocol):
@@ -92,7 +138,13 @@ class TrainingLoop:
         last = min(until or self.optimiser.steps, self.optimiser.steps)
         model = self.processes.wrap(self.task.module)
         saved_at = time.monotonic()
-        with self._make_progress_bar() as progress:
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(elapsed_when_finished=True),
+        )
+        with Progress(*columns, console=Console(stderr=True), disable=bool(self.processes.rank)) as progress:
             bar = progress.add_task(self.task.name, total=self.optimiser.steps, completed=self.step)
             while self.step < last:
                 parts = self._train_step(model)
@@ -200,15 +252,6 @@ class TrainingLoop:
                 writer.writerow(["step", *parts])
             writer.writerow([self.step, *(f"{value:.5g}" for value in parts.values())])
 
-    def _make_progress_bar(self) -> Progress:
-        columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(elapsed_when_finished=True),
-        )
-        return Progress(*columns, console=Console(stderr=True), disable=bool(self.processes.rank))
-
 
 def schedule(step: int, optimiser: Optimiser) -> float:
     """Return the share of the learning rate at `step`: linear warm-up, then a cosine to zero."""
@@ -220,3 +263,77 @@ def schedule(step: int, optimiser: Optimiser) -> float:
 
 def _step_seed(seed: int, step: int) -> int:
     return (seed * 1_000_003 + step) * 64
+
+
+class WeightAverage:
+    """The average of all floating weights and buffers; other buffers are those of the last step.
+
+    The first steps weigh more (decay (1 + s) / (10 + s) up to `decay`), so that the average of a short run is
+    not dominated by the random initial weights.
+    """
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self._decay = decay
+        self._steps = 0
+        self._mean = {name: value.detach().clone() for name, value in module.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, module: nn.Module) -> None:
+        """Add the weights after a step."""
+        self._steps += 1
+        decay = min(self._decay, (1 + self._steps) / (10 + self._steps)) if self._decay else 0.0
+        for name, value in module.state_dict().items():
+            if value.is_floating_point():
+                self._mean[name].lerp_(value, 1 - decay)
+            else:
+                self._mean[name].copy_(value)
+
+    def make_averaged(self, module: nn.Module) -> nn.Module:
+        """Return a copy of `module` with the averaged weights, in evaluation mode."""
+        averaged = copy.deepcopy(module)
+        averaged.load_state_dict(self._mean)
+        return averaged.eval()
+
+    def state(self) -> dict[str, Tensor]:
+        return {**self._mean, "_steps": torch.tensor(self._steps)}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        self._steps = int(state["_steps"])
+        self._mean = {name: value.clone() for name, value in state.items() if name != "_steps"}
+
+
+BOX_HEAD_SCALE = 3.0
+"""Share of the box head, a regression of its own: after 1,500 steps of 512 single tokens the mean IoU is .56
+instead of .54 in unseen rooms (eight rooms, one seed)."""
+
+
+def freeze_others(module: nn.Module, patterns: Sequence[str]) -> None:
+    """Freeze the parameters that match none of `patterns`. Raises LvmError for a pattern without a match."""
+    named = dict(module.named_parameters())
+    for pattern in patterns:
+        if not fnmatch.filter(named, pattern):
+            raise LvmError(f"lvm.learns: no parameter matches {pattern}; names are like {next(iter(named))}")
+    for name, parameter in named.items():
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns):
+            parameter.requires_grad_(False)
+
+
+def make_reader_groups(network: nn.Module) -> list[dict[str, Any]]:
+    """Return the groups of a reader or TubeDETR."""
+    named = list(network.named_parameters())
+    return [
+        {"params": [parameter for name, parameter in named if ".outline." not in name], "scale": 1.0},
+        {"params": [parameter for name, parameter in named if ".outline." in name], "scale": BOX_HEAD_SCALE},
+    ]
+
+
+def make_sampler_groups(sampler: nn.Module, scale: float) -> list[dict[str, Any]]:
+    """Return the groups of a sampler whose learning rate is `scale` of the reader's."""
+    named = [(name.rpartition(".")[2], parameter) for name, parameter in sampler.named_parameters()]
+    dynamics = [parameter for name, parameter in named if name in DYNAMICS]
+    groups: list[dict[str, Any]] = [
+        {"params": [parameter for name, parameter in named if name not in DYNAMICS], "scale": scale}
+    ]
+    if dynamics:  # weight decay would change time constants, not simplify them
+        groups.append({"params": dynamics, "scale": scale, "weight_decay": 0.0})
+    return groups

@@ -1,6 +1,9 @@
 """Make a visit's input of the sampler: the video's memory, the clip's candidates, the recency buffer.
 
-Letters: B videos of a batch, m slots, K candidates, T frames of a clip, R recency tokens, r rank, d width.
+The bank holds the memories of all videos during an epoch, equal in every process.
+
+Letters: B videos of a batch, m slots, K candidates, T frames of a clip, R recency tokens, r rank, d width,
+V videos of the bank, b changed slots.
 """
 
 from __future__ import annotations
@@ -9,7 +12,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from edge_runtime.frame import CELLS
 from edge_runtime.memory.samplers import Sampler, make_sampler
@@ -17,8 +22,53 @@ from edge_runtime.memory.token_memory import TokenMemory, Tokens
 from edge_runtime.memory.version import rank_candidates, select_novel
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
-from export.training.lvm.memory_bank import FIELDS, MemoryBank
+from export.training.loop.distributed import ProcessGroup
 from export.training.lvm.visit_order import Visit
+
+FIELDS = ("features", "tick", "cell", "event", "valid")
+
+
+class MemoryBank:
+    """Memories: `features` (V, m, d), `tick`, `cell`, `event` (V, m), `valid` (V, m).
+
+    `event` is the event that a token is evidence of, -1 for none; a device does not know it. `carried`
+    (V, layers, H, S) is the state of recurrent samplers after the last visit: detached, and computed with
+    slightly older weights.
+    """
+
+    def __init__(self, videos: int, network: NetworkConfig, device: torch.device) -> None:
+        m, d = network.memory_tokens, network.d_backbone
+        self.features = torch.zeros(videos, m, d, device=device)
+        self.tick = torch.zeros(videos, m, dtype=torch.int64, device=device)
+        self.cell = torch.zeros(videos, m, dtype=torch.int64, device=device)
+        self.event = torch.full((videos, m), -1, dtype=torch.int64, device=device)
+        self.valid = torch.zeros(videos, m, dtype=torch.bool, device=device)
+        self.fields: tuple[str, ...] = FIELDS
+        if network.sampler == "s5":
+            self.carried = torch.zeros(videos, *network.sampler_state, device=device)
+            self.fields += ("carried",)
+
+    def reset(self, video: int) -> None:
+        """Empty the memory of a video."""
+        self.valid[video] = False
+        self.event[video] = -1
+        if "carried" in self.fields:
+            self.carried[video] = 0
+
+    def write(self, videos: Tensor, changed: dict[str, Tensor], processes: ProcessGroup) -> None:
+        """Store the new memories (b, m, ...) of the `videos` (b,) of every process."""
+        where = processes.all_gather(videos)
+        for name in self.fields:
+            values = processes.all_gather(changed[name].to(torch.uint8) if name == "valid" else changed[name])
+            field: Tensor = getattr(self, name)
+            field[where] = values.to(field.dtype)
+
+    def state(self) -> dict[str, Tensor]:
+        return {name: getattr(self, name) for name in self.fields}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        for name in self.fields:
+            getattr(self, name).copy_(state[name])
 
 
 class VisitState(NamedTuple):

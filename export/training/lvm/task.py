@@ -23,12 +23,11 @@ from edge_runtime.frame import CELLS
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.data.video_labels import to_cxcywh
-from export.training.data.epoch_views import EpochViews
+from export.training.data.view_augmentation import EpochViews
 from export.training.loop.distributed import ProcessGroup
-from export.training.loop.param_groups import freeze_others, make_reader_groups, make_sampler_groups
-from export.training.lvm.box_loss import LabelledTokens
-from export.training.lvm.inputs import TrainInputs, VisitState
-from export.training.lvm.memory_bank import MemoryBank
+from export.training.loop.trainer import freeze_others, make_reader_groups, make_sampler_groups
+from export.training.lvm.inputs import MemoryBank, TrainInputs, VisitState
+from export.training.lvm.losses import LabelledTokens
 from export.training.lvm.query_sampler import KINDS, QueryMix, SampledQuestion, draw_question, match_events
 from export.training.lvm.queue_entries import VideoEntries, make_entries, make_queue
 from export.training.lvm.trainer import LvmTrainer

@@ -22,8 +22,8 @@ from engines.network_config import NetworkConfig
 from export.networks.model import make_sampler
 from export.networks.reader import Reader
 from export.training.lvm import losses
-from export.training.lvm.box_loss import box_regression_loss
-from export.training.lvm.memory_bank import FIELDS
+from export.training.lvm.inputs import FIELDS
+from export.training.lvm.losses import box_regression_loss
 from export.training.lvm.query_sampler import KINDS
 from export.training.lvm.queue_entries import queue_inputs
 from export.training.lvm.relaxed_topk import capped_simplex, gumbel_like, straight_through_bias

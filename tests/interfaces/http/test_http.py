@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 import edge_runtime.interfaces.http.request_bodies as bodies
 from edge_runtime.config.paths import default_bundle
-from edge_runtime.interfaces.http import timeouts
+from edge_runtime.interfaces.http import server as server_module
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.server import HttpServer, parse_listen
 from edge_runtime.service.camera_settings import CameraSettings
@@ -166,8 +166,8 @@ def _post(address: str, body: str) -> int:
 )
 @timed
 def test_a_client_that_does_not_come_to_the_point_is_hung_up_on(watched, monkeypatch, said):
-    monkeypatch.setattr(timeouts, "HEAD_S", 0.5)
-    monkeypatch.setattr(timeouts, "BODY_S", 0.5)
+    monkeypatch.setattr(server_module, "HEAD_S", 0.5)
+    monkeypatch.setattr(server_module, "BODY_S", 0.5)
     with HttpServer(watched, "127.0.0.1:0") as server:
         host, port = server.address.removeprefix("http://").split(":")
         with socket.create_connection((host, int(port)), timeout=20) as slow:

@@ -53,7 +53,14 @@ class Target:
         self._folder = folder / "bundle"
         self._archive = folder / "bundle.lvm"
         self._folder.mkdir(exist_ok=True)
-        self._manifest = _make_manifest()
+        shipped: dict[str, Any] = json.loads((default_bundle() / "manifest.json").read_text())
+        record = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "bytes": len(CONTENT)}
+        shipped["files"] = {name: record for name in shipped["files"]}
+        shipped["parity"] = shipped.get("parity", [])[:1]
+        shipped["training"] = {"trained": True, "recipe": "x"}
+        shipped["classes"] = shipped["classes"][:2]
+        shipped["network"]["activities"] = 2
+        self._manifest = shipped
         files = dict(self._manifest["files"])
         for name in files:
             file = self._folder / name
@@ -139,17 +146,6 @@ def _engine(graph: bytes, weights: bytes) -> None:
             raise BundleError(
                 str(error)[:200].encode("ascii", "replace").decode().replace("\n", " ")
             ) from error
-
-
-def _make_manifest() -> dict[str, Any]:
-    shipped: dict[str, Any] = json.loads((default_bundle() / "manifest.json").read_text())
-    record = {"sha256": hashlib.sha256(CONTENT).hexdigest(), "bytes": len(CONTENT)}
-    shipped["files"] = {name: record for name in shipped["files"]}
-    shipped["parity"] = shipped.get("parity", [])[:1]
-    shipped["training"] = {"trained": True, "recipe": "x"}
-    shipped["classes"] = shipped["classes"][:2]
-    shipped["network"]["activities"] = 2
-    return shipped
 
 
 def _make_graph(location: str | None) -> bytes:

@@ -15,8 +15,7 @@ from uvicorn.server import ServerState
 from edge_runtime.config.privacy import ThumbnailSettings
 from edge_runtime.config.schema import load_config
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.interfaces.http.server import BriefLog
-from edge_runtime.interfaces.http.timeouts import TimeoutProtocol
+from edge_runtime.interfaces.http.server import BriefLog, TimeoutProtocol
 from edge_runtime.privacy.thumbnails import FOLDER, Thumbnails
 from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.service.camera import CameraRun

@@ -16,9 +16,9 @@ from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Step, Version
 from edge_runtime.persistence import FILE, MAGIC, Snapshot, StateFolder, load_snapshot
+from edge_runtime.persistence.encryption import Seal
 from edge_runtime.persistence.journal import MAGIC as JOURNAL_MAGIC
 from edge_runtime.persistence.journal import first_checksum, journal_name, next_checksum
-from edge_runtime.persistence.sealing import Seal
 from edge_runtime.persistence.snapshot import decode
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.status import make_status

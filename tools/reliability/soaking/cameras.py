@@ -7,7 +7,6 @@ import random
 import socket
 import threading
 from collections.abc import Sequence
-from types import TracebackType
 
 from tools.fakes.http_camera import HttpServer
 from tools.fakes.rtsp_camera import RtspServer
@@ -50,9 +49,7 @@ class SoakCameras:
     def __enter__(self) -> SoakCameras:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.rtsp.__exit__()
         self._stack.close()
 

@@ -14,8 +14,7 @@ import numpy as np
 import psutil
 
 from tools.reliability.memory_growth import fit_growth
-from tools.reliability.soaking.process import EdgeProcess
-from tools.reliability.soaking.questions import Questions
+from tools.reliability.soaking.process import EdgeProcess, Questions
 from tools.reliability.soaking.record import Row, SoakRecord
 from tools.reliability.soaking.schedule import SoakBounds
 
@@ -125,13 +124,6 @@ class Oracle:
         self._record.append("samples", row)
         if asked.problem is not None and not engines_fail and not self._expects_errors():
             self.note_objection(f"{asked.kind} of {asked.camera}: {asked.problem}")
-        self._check_limits(measured)
-        self._check_wait("steady", cameras["steady"]["frames"])
-        for name, camera in cameras.items():
-            if camera["error"] is not None:
-                self.note_objection(f"{name} failed: {camera['error']}")
-
-    def _check_limits(self, measured: dict[str, int]) -> None:
         limits = {
             "resident": self._bounds.resident_mb * MB, "state": self._bounds.state_mb * MB,
             "log": self._bounds.log_mb * MB, "threads": self._bounds.threads,
@@ -140,6 +132,10 @@ class Oracle:
         for what, allowed in limits.items():
             if measured[what] > allowed:
                 self.note_objection(f"{what} is {measured[what]:,}, allowed are {allowed:,.0f}", what)
+        self._check_wait("steady", cameras["steady"]["frames"])
+        for name, camera in cameras.items():
+            if camera["error"] is not None:
+                self.note_objection(f"{name} failed: {camera['error']}")
 
     def _check_wait(self, name: str, frames: int) -> None:
         """Object if the number of frames stays the same for too long.

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+from jinja2 import Environment, FileSystemLoader
 
 from tools.reliability.soaking.record import Row
 
@@ -14,14 +15,6 @@ WIDTH, HEIGHT, LEFT, BOTTOM = 960, 150, 60, 18
 COLOURS = ("#1f6f8b", "#c1440e", "#4b7f52", "#7a4fa3")
 RATE_WINDOW = 10
 Line = tuple[str, list[tuple[float, float]]]
-
-_STYLE = """
-body{font:15px/1.45 system-ui,sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem;color:#222}
-table{border-collapse:collapse;margin:1rem 0}
-td,th{padding:.2rem .8rem;border-bottom:1px solid #ddd;text-align:left}
-svg{width:100%;height:auto;background:#fafafa}h2{font-size:1rem;margin:1.6rem 0 .3rem}
-.bad{color:#a3131a;font-weight:600}.good{color:#2c6e38;font-weight:600}text{font:11px system-ui;fill:#555}
-"""
 
 
 def write_report(
@@ -49,26 +42,18 @@ def write_report(
     ]  # fmt: skip
     end = max([row["t"] for row in samples] + [1.0])
     marks = [(row["began"], row["t"], row["fault"]) for row in events]
-    drawn = "".join(
-        f"<h2>{title}</h2>{_plot(lines, end, marks, [row['t'] for row in objections])}"
-        for title, lines in plots
-    )
-    verdict = "<p class=good>The oracle has no objection.</p>"
-    if result["objections"]:
-        items = "".join(f"<li>{html.escape(objection)}" for objection in result["objections"])
-        verdict = f"<p class=bad>The oracle objects:</p><ul>{items}</ul>"
-    facts = "".join(
-        f"<tr><th>{html.escape(key)}<td>{html.escape(json.dumps(value))}"
-        for key, value in result.items()
-        if key != "objections"
-    )
-    path.write_text(
-        f"<!doctype html><meta charset=utf-8><title>lvm-edge soak</title><style>{_STYLE}</style>"
-        f"<h1>Soak of {result['seconds']} s, {result['stream_hours']} h of stream</h1>{verdict}"
-        f"<table>{facts}</table><p>Grey bands are faults, red lines objections; hover to read which.</p>"
-        f"{drawn}<h2>Faults</h2>{_table(events)}",
-        encoding="utf-8",
-    )
+    wrong = [row["t"] for row in objections]
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters["px"] = "{:.1f}".format
+    page = environment.get_template("report.html.jinja").render(
+        result=result, events=events, dumps=json.dumps,
+        plots=[_plot(title, lines, end, marks, wrong) for title, lines in plots],
+        width=WIDTH, height=HEIGHT, left=LEFT, bottom=HEIGHT - BOTTOM,
+    )  # fmt: skip
+    path.write_text(page, encoding="utf-8")
 
 
 def _series(samples: Sequence[Row], value: Callable[[Row], float]) -> list[tuple[float, float]]:
@@ -89,8 +74,13 @@ def _rates(samples: Sequence[Row], names: Sequence[str]) -> list[Line]:
 
 
 def _plot(
-    lines: Sequence[Line], end: float, marks: Sequence[tuple[float, float, str]], wrong: Sequence[float]
-) -> str:
+    title: str,
+    lines: Sequence[Line],
+    end: float,
+    marks: Sequence[tuple[float, float, str]],
+    wrong: Sequence[float],
+) -> dict[str, Any]:
+    """Return the places of everything in a drawing, in its own pixels."""
     top = max([y for _, points in lines for _, y in points] + [1e-9]) * 1.08
 
     def x(t: float) -> float:
@@ -99,43 +89,14 @@ def _plot(
     def y(value: float) -> float:
         return (HEIGHT - BOTTOM) * (1 - value / top) + 2
 
-    parts = [f'<svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img">']
-    for began, ended, name in marks:
-        wide = max(x(ended) - x(began), 1.0)
-        parts.append(
-            f'<rect x="{x(began):.1f}" y="0" width="{wide:.1f}" height="{HEIGHT - BOTTOM}" fill="#999" '
-            f'opacity=".22"><title>{html.escape(name)} at {began:.0f} s</title></rect>'
-        )
-    parts += [
-        f'<line x1="{x(t):.1f}" x2="{x(t):.1f}" y1="0" y2="{HEIGHT - BOTTOM}" stroke="#d00"/>' for t in wrong
-    ]
-    for value in (0.0, top / 2.16, top / 1.08):
-        parts.append(f'<text x="{LEFT - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:.4g}</text>')
-        parts.append(
-            f'<line x1="{LEFT}" x2="{WIDTH - 5}" y1="{y(value):.1f}" y2="{y(value):.1f}" stroke="#ddd"/>'
-        )
-    for i in range(6):
-        parts.append(
-            f'<text x="{x(end * i / 5):.1f}" y="{HEIGHT - 4}" text-anchor="middle">{end * i / 5:.0f} s</text>'
-        )
-    for i, (name, points) in enumerate(lines):
-        path = " ".join(f"{x(t):.1f},{y(value):.1f}" for t, value in points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{COLOURS[i]}" stroke-width="1.2"/>')
-        if name:
-            parts.append(f'<text x="{LEFT + 8 + 90 * i}" y="12" style="fill:{COLOURS[i]}">{name}</text>')
-    return "".join(parts) + "</svg>"
-
-
-def _table(events: Sequence[Row]) -> str:
-    rows = "".join(
-        f"<tr><td>{row['began']:.0f} s<td>{html.escape(row['fault'])}<td>{_seconds(row['recover_s'])}"
-        f"<td>{_seconds(row['remembered_s'])}<td>{row['lost']}<td>{html.escape(row['detail'])}"
-        f"<td class=bad>{html.escape('; '.join(row['objections']))}"
-        for row in events
-    )
-    heads = ("at", "fault", "back after", "frame after", "lost", "", "")
-    return f"<table><tr>{''.join(f'<th>{head}' for head in heads)}{rows}</table>"
-
-
-def _seconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f} s"
+    return {
+        "title": title,
+        "marks": [(x(began), x(ended), f"{name} at {began:.0f} s") for began, ended, name in marks],
+        "wrong": [x(t) for t in wrong],
+        "levels": [(y(value), value) for value in (0.0, top / 2.16, top / 1.08)],
+        "times": [(x(end * i / 5), end * i / 5) for i in range(6)],
+        "lines": [
+            (name, " ".join(f"{x(t):.1f},{y(value):.1f}" for t, value in points), colour)
+            for (name, points), colour in zip(lines, COLOURS, strict=False)
+        ],
+    }

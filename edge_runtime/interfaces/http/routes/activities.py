@@ -12,7 +12,6 @@ from edge_runtime.interfaces.http.errors import NotFound
 from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import LoggedActivities
 from edge_runtime.query.timestamps import parse_timestamp
-from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
@@ -57,18 +56,14 @@ def _find_rows(
     rows: list[Row] = []
     more = False
     for name, watched in cameras.items():
-        camera_rows, has_more = run.activities.find(name, _log_filter(watched, start, end, text, limit))
+        # The filter for one camera, whose clock is its own. Raises LvmError.
+        epoch = watched.header.epoch if watched.live else None
+        first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
+        last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
+        if first is not None and last is not None and first >= last:
+            raise LvmError(f"from must be before to, got {first:g} and {last:g}")
+        camera_rows, has_more = run.activities.find(name, LogFilter(first, last, text, limit))
         rows += camera_rows
         more = more or has_more
     rows.sort(key=lambda row: (row.written_at, row.id), reverse=True)
     return rows[:limit], more or len(rows) > limit
-
-
-def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> LogFilter:
-    """Return the filter for one camera, whose clock is its own. Raises LvmError."""
-    epoch = camera.header.epoch if camera.live else None
-    first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
-    last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
-    if first is not None and last is not None and first >= last:
-        raise LvmError(f"from must be before to, got {first:g} and {last:g}")
-    return LogFilter(first, last, text, limit)

@@ -156,7 +156,8 @@ def _add(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> di
         images = [_camera_image(service, body)]
     else:
         part = _valid_box(body.box, 0.0)
-        photos = _photos(body.photos)
+        # Validate photos: base64 from JSON, bytes from a form.
+        photos = validated(lambda: Photos.model_validate({"photos": body.photos}))
         images = [crop_image(read_image(photo), part.box) for photo in photos.photos]
     return dict(vars(catalogue.add(name, images, replace=body.replace)))
 
@@ -171,11 +172,6 @@ def _camera_image(service: Service, body: AddBody) -> Image:
     if newest is None:
         raise NotFound(f"camera {camera.name} has no picture now")
     return crop_image(newest.frame.image, part.box)
-
-
-def _photos(photos: list[str] | list[bytes]) -> Photos:
-    """Validate photos: base64 from JSON, bytes from a form."""
-    return validated(lambda: Photos.model_validate({"photos": photos}))
 
 
 def _valid_box(box: tuple[float, float, float, float], t: float) -> BoxInFrame:

@@ -1,13 +1,13 @@
-"""Routes of information: version, bundle, newest answers."""
+"""Routes of information: version, bundle, newest answers; alive, ready."""
 
 from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Response
 
 from edge_runtime.interfaces.http.openapi import documented
-from edge_runtime.interfaces.http.schemas import Answers, BundleFacts, VersionFacts
+from edge_runtime.interfaces.http.schemas import Alive, Answers, BundleFacts, Ready, VersionFacts
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.events import MAX_ANSWERS
 from edge_runtime.service.runtime import Service
@@ -50,3 +50,16 @@ def add_info_routes(app: FastAPI, service: Service) -> None:
     def answers(limit: Annotated[int, Query(ge=1, le=MAX_ANSWERS)] = MAX_ANSWERS) -> dict[str, Any]:
         """Answers of all interfaces, the newest first. In RAM only; forgetting drops those of its camera."""
         return {"answers": service.answer_history.newest(limit)}
+
+
+def add_health_routes(app: FastAPI, service: Service) -> None:
+    # Not in the thread pool, so that they answer under any load.
+    @app.get("/healthz", **documented(Alive))
+    async def healthz() -> dict[str, str]:
+        return {"status": "alive"}
+
+    @app.get("/readyz", **documented(Ready))
+    async def readyz(response: Response) -> dict[str, Any]:
+        frames = sum(camera.version.frames for camera in service.cameras.values())
+        response.status_code = 200 if frames else 503
+        return {"ready": frames > 0, "frames": frames}

@@ -1,4 +1,4 @@
-"""Turn errors of a full disk or an unwritable folder into one sentence."""
+"""Describe in one sentence what pydantic rejects in a file, and why a disk takes no file."""
 
 from __future__ import annotations
 
@@ -6,9 +6,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pydantic import ValidationError
 from safetensors import SafetensorError
 
 from engines.errors import LvmError
+
+
+def first_complaint(error: ValidationError) -> str:
+    """Return pydantic's first complaint, in one sentence, with the value that it rejects."""
+    # In a union every member complains; the member that parsed furthest has the useful complaint.
+    first = max(
+        error.errors(include_url=False),
+        key=lambda problem: (len(problem["loc"]), problem["type"] != "missing"),
+    )
+    place = ".".join(str(part) for part in first["loc"])
+    message = first["msg"].removeprefix("Value error, ")
+    got = (
+        "" if first["type"] in ("missing", "json_invalid", "value_error") else f", got {first['input']!r:.80}"
+    )
+    return f"{place}: {message}{got}" if place else f"{message}{got}"
 
 
 @contextmanager
