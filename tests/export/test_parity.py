@@ -29,6 +29,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
     {"reader_candidates": 16, "order": True},
     {"order": True},
+    {"backbone": "lcnet_035", "image_size": 224, "appearance": 6, "even_tokens": 1},
     {
         "object_fusion": "cell",
         "svd_rank": 0,

@@ -11,8 +11,9 @@ from engines.errors import LvmError
 from engines.manifest import GRAPHS
 from export.bundle.presets import load_preset, preset_names
 from export.networks.attention import MASKED, Attention
-from export.networks.backbone import ConvBackbone, TimmBackbone, load_backbone_weights, to_grid_tokens
+from export.networks.backbone import ConvBackbone, TimmBackbone, to_grid_tokens
 from export.networks.model import LvmNet, TorchEngine, make_untrained
+from export.networks.pretrained import load_backbone_weights
 from export.networks.signatures import graph_inputs, graph_outputs
 from export.parity import sample_inputs as feeds
 from tests.support.export_models import small_config, small_network
