@@ -1,4 +1,4 @@
-"""Clothes of any colour: nobody who wears black looks like a thief, and the world without them is as it was."""
+"""Clothes of any colour: nobody who wears black looks like a thief; the world without them is as it was."""
 
 import hashlib
 
