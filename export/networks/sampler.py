@@ -63,7 +63,8 @@ class Sampler(nn.Module):
         clip = (1, self.memory_tokens, features.shape[1] - self.memory_tokens)
         strange: tuple[Tensor, ...] = ()
         if self.strangeness is not None:
-            strange = (self.strangeness(features.narrow(*clip), valid.narrow(*clip)),)
+            tick = require_input(clip_tick, "clip_tick")
+            strange = (self.strangeness(features.narrow(*clip), tick, valid.narrow(*clip)),)
         if self.entry is None:
             return (score, *strange, *state) if strange or state else score
         entry = self.entry(

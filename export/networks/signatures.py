@@ -71,7 +71,8 @@ def _sampler_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
     cell = (_spec("cell", "int32", tokens),) if config.sampler_cell_code else ()
     novelty = (_spec("novelty", "float32", tokens),) if config.sampler_novelty else ()
     features = _spec("features", "float32", tokens, config.d_backbone)
-    tick = (_spec("clip_tick", "int32", config.clip_candidates),) if config.queues else ()
+    with_tick = config.queues or config.appearance
+    tick = (_spec("clip_tick", "int32", config.clip_candidates),) if with_tick else ()
     state = _sampler_state(config, "sampler_state")
     return (features, *cell, *novelty, *tick, _spec("valid", "bool", tokens), *state)
 

@@ -51,7 +51,7 @@ def draw_sampler_feeds(
         feeds["cell"] = rng.integers(0, CELLS, (batch, tokens), dtype=np.int32)
     if config.sampler_novelty:
         feeds["novelty"] = np.tanh(rng.normal(size=(batch, tokens))).astype(np.float32)
-    if config.queues:
+    if config.queues or config.appearance:
         longest = round(config.clip_frames / config.sample_fps * TICKS_PER_SECOND)
         feeds["clip_tick"] = rng.integers(0, longest, (batch, config.clip_candidates), dtype=np.int32)
     if config.sampler == "s5":

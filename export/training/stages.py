@@ -348,13 +348,19 @@ def fit_strangeness(network: LvmNet, videos: Sequence[VideoCache], held_out: Seq
     if strangeness is None:
         return
     width = network.config.appearance
-    means = [
-        torch.from_numpy(
-            np.concatenate([cache.features[..., :width].astype(np.float32).mean(1) for cache in caches])
-        )
-        for caches in (videos, held_out)
-    ]
-    strangeness.fit(*means)
+
+    def read_clips(caches: Sequence[VideoCache]) -> list[torch.Tensor]:
+        return [
+            torch.from_numpy(
+                np.concatenate(
+                    [cache.features[clip][:, :width], cache.tick[clip][:, None] - cache.tick[clip][0]], axis=1
+                ).astype(np.float32)
+            )
+            for cache in caches
+            for clip in range(cache.clips)
+        ]
+
+    strangeness.fit(read_clips(videos), read_clips(held_out))
 
 
 GUIDANCE_PARTS = ("relevance", "sampler", "outline")

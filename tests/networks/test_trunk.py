@@ -175,15 +175,22 @@ def test_the_package_of_the_default_recipe_is_imagenets_lite0() -> None:
 # -- strangeness --------------------------------------------------------------------------------------------
 
 
-def clips(count: int, shift: float = 0.0, seed: int = 0) -> torch.Tensor:
+def clips(count: int, shift: float = 0.0, seed: int = 0) -> list[torch.Tensor]:
+    """Clips of 5 frames with 3 candidates each; a candidate is 8 numbers and its tick."""
     rng = np.random.default_rng(seed)
-    return torch.from_numpy(rng.normal(shift, 1, (count, 8)) * np.linspace(3, 0.1, 8)).float()
+    made = []
+    for _ in range(count):
+        frame = rng.normal(shift, 1, (5, 1, 8)) * np.linspace(3, 0.1, 8)
+        tokens = (frame + rng.normal(0, 0.2, (5, 3, 8))).reshape(15, 8)
+        made.append(np.concatenate([tokens, np.repeat(np.arange(5) * 5, 3)[:, None]], axis=1))
+    return [torch.from_numpy(clip).float() for clip in made]
 
 
-def strangeness_of(module: Strangeness, means: torch.Tensor) -> torch.Tensor:
-    return module(
-        torch.cat([means[:, None], torch.zeros(len(means), 1, 8)], 2), torch.ones(len(means), 1) > 0
-    )
+def strangeness_of(module: Strangeness, made: list[torch.Tensor]) -> torch.Tensor:
+    batch = torch.stack(made)
+    tick = batch[..., -1].int()
+    features = torch.cat([batch[..., :-1], torch.zeros(len(batch), 15, 3)], 2)
+    return module(features, tick, torch.ones_like(tick) > 0)
 
 
 def test_clips_like_the_trainings_are_familiar_and_others_strange() -> None:
@@ -191,20 +198,31 @@ def test_clips_like_the_trainings_are_familiar_and_others_strange() -> None:
     assert not strangeness_of(module, clips(3)).any(), "an untrained one finds nothing strange"
     module.fit(clips(300), clips(100, seed=1))
     assert (strangeness_of(module, clips(500, seed=2)) <= 1).float().mean() >= 0.98
-    assert (strangeness_of(module, clips(100, shift=6, seed=3)) > 1).all()
+    assert (strangeness_of(module, clips(100, shift=4, seed=3)) > 1).all()
+
+
+def test_a_clip_of_two_strange_scenes_is_strange_although_their_mean_is_not() -> None:
+    module = Strangeness(8)
+    module.fit(clips(300), clips(100, seed=1))
+    one, other = clips(1, shift=5, seed=4)[0], clips(1, shift=-5, seed=5)[0]
+    mixed = torch.where(one[:, -1:] < 12, one, other)
+    assert strangeness_of(module, [mixed]).item() > 1
 
 
 def test_tokens_that_are_absent_do_not_count() -> None:
     module = Strangeness(8)
     module.fit(clips(300), clips(100, seed=1))
-    features = torch.randn(2, 5, 16)
-    valid = torch.tensor([[True, True, True, False, False]] * 2)
-    expected = module(features[:, :3], valid[:, :3])
-    features[:, 3:] = 1e4
-    assert torch.allclose(module(features, valid), expected, rtol=1e-4)
+    batch = torch.stack(clips(2, seed=6))
+    features, tick = batch[..., :-1].clone(), batch[..., -1].int()
+    valid = torch.ones_like(tick) > 0
+    valid[:, 9:] = False
+    expected = module(features[:, :9], tick[:, :9], valid[:, :9])
+    features[:, 9:] = 1e4
+    tick[:, 9:] = 0
+    assert torch.allclose(module(features, tick, valid), expected, rtol=1e-4)
 
 
 def test_a_training_of_a_few_clips_can_be_fitted() -> None:
     module = Strangeness(8)
-    module.fit(clips(3), clips(2, seed=1))
+    module.fit(clips(1), clips(1, seed=1))
     assert torch.isfinite(module.whitening).all() and strangeness_of(module, clips(1)).item() >= 0

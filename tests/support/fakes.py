@@ -80,7 +80,7 @@ def fake_sampler(network: NetworkConfig, strangeness: float = 0.0) -> FakeEngine
             TensorSpec("features", "float32", ("batch", n, network.d_backbone)),
             TensorSpec("cell", "int32", ("batch", n)),
             TensorSpec("novelty", "float32", ("batch", n)),
-            *(tick if network.queues else ()),
+            *(tick if network.queues or network.appearance else ()),
             TensorSpec("valid", "bool", ("batch", n)),
             *((TensorSpec("sampler_state", "float32", state),) if s5 else ()),
         ),
