@@ -8,10 +8,10 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
-from edge_runtime.memory.coverage import MAX_GAPS, MAX_NOTES
+from edge_runtime.memory.coverage import MAX_FRAMES, MAX_GAPS, MAX_NOTES
 from engines.network_config import NetworkConfig
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 MAX_COUNT = 2**62
 """Of frames and bytes: more than any run counts to, and one more still fits 64 bits."""
 MAX_PERIOD_S = 1e4
@@ -40,12 +40,13 @@ class Header(BaseModel):
 
     `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
     written for this memory before this snapshot. Version 1 had none of the three and no journal. `camera` is
-    the name from a configuration, None without one.
+    the name from a configuration, None without one. Version 2 had no merged gaps (an array), frames and
+    period of the coverage.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     id: str = Field(default="", pattern="^[0-9a-f]{0,64}$")  # part of a file name
     network: NetworkConfig | None = None
     written: Count = 0
@@ -65,6 +66,8 @@ class Header(BaseModel):
     memory_version: Count = 0
     coverage: tuple[Seconds | None, Seconds | None, tuple[tuple[Seconds, Seconds], ...]] = (None, None, ())
     coverage_notes: tuple[tuple[Seconds, Seconds | None, Reason], ...] = Field((), max_length=MAX_NOTES)
+    coverage_frames: tuple[Seconds, ...] = Field((), max_length=MAX_FRAMES)
+    frame_period: float | None = Field(default=None, gt=0, le=MAX_PERIOD_S)
     pending_ticks: tuple[Tick, ...] = ()
     svd: (
         tuple[
@@ -92,6 +95,10 @@ class Header(BaseModel):
                 raise ValueError("coverage has a beginning without an end, or gaps in nothing")
         elif not _ascends([start, *(t for gap in gaps for t in gap), end]):
             raise ValueError("coverage is not in order")
+        if not _ascends([*self.coverage_frames, *(() if end is None else [end])]):
+            raise ValueError("coverage_frames are not in order")
+        if self.coverage_frames and end is None:
+            raise ValueError("coverage_frames are of a coverage without an end")
         if any(until is None for _, until, _ in self.coverage_notes[:-1]) or not _ascends(
             [t for a, b, _ in self.coverage_notes for t in (a, b) if t is not None]
         ):

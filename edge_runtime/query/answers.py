@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from edge_runtime.memory.coverage import Coverage
-from edge_runtime.query.html import drawing, without
+from edge_runtime.query.html import draw_timeline, watched_parts
 from edge_runtime.query.timestamps import format_span
 
 Box = tuple[float, float, float, float]
@@ -56,31 +56,47 @@ class Evidence(_Part):
 
 
 class Gap(Interval):
-    """`reason`: "paused" for privacy, "forgotten" on request; left out where it is unknown."""
+    """`reason`: "paused" for privacy, "forgotten" on request; left out where it is unknown.
+
+    `watched_share`: many short gaps, of whose time at least and at most this share was watched; left out
+    where none was.
+    """
 
     reason: str | None = None
+    watched_share: tuple[float, float] | None = None
 
     @model_serializer(mode="wrap")
     def _known_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        if data["reason"] is None:
-            del data["reason"]
-        return data
+        return {key: value for key, value in data.items() if value is not None}
 
 
 class Covered(_Part):
-    """What was watched of the asked window; null where nothing was. `epoch` is the wall-clock time of the
-    stream's second 0, seconds since 1970; a recording has none."""
+    """What was watched of the asked window; null where nothing was. Of `from` to `to` at least and at most
+    `watched_share` was. `epoch` is the wall-clock time of the stream's second 0, seconds since 1970; a
+    recording has none."""
 
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
+    watched_share: tuple[float, float] | None = Field(default=None, exclude_if=lambda share: share is None)
     gaps: tuple[Gap, ...] = ()
     epoch: float | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
 
     @classmethod
     def from_coverage(cls, coverage: Coverage) -> Covered:
-        gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_with_reasons())
-        return cls(start=coverage.start, end=coverage.end, gaps=gaps)
+        gaps = tuple(
+            Gap(start=gap.start, end=gap.end, reason=gap.reason, watched_share=gap.watched_share)
+            for gap in coverage.list_gaps()
+        )
+        return cls(start=coverage.start, end=coverage.end, watched_share=coverage.watched_share(), gaps=gaps)
+
+    def format(self) -> str:
+        """Format what was watched for a person; empty where nothing was."""
+        if self.start is None or self.end is None:
+            return ""
+        span = format_span(self.start, self.end, self.epoch)
+        more = "over " if any(gap.watched_share for gap in self.gaps) else ""
+        return f"watched {format_share(self.watched_share)}{span}, {more}{len(self.gaps)} gaps"
 
 
 class Answer(_Part):
@@ -125,7 +141,27 @@ class Answer(_Part):
         ranked += [(f"{item.start:.1f} to {item.end:.1f} s", item.confidence) for item in self.spans]
         rows = "".join(f"<tr><td>{escape(what)}</td><td>{sure:.0%}</td></tr>" for what, sure in ranked)
         spans = [(item.start, item.end) for item in self.spans] + [(box.t, box.t + 1) for box in self.boxes]
-        watched = without(covered.start, covered.end, [(gap.start, gap.end) for gap in covered.gaps])
-        drawn = drawing(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
+        gaps = [(gap.start, gap.end, gap.watched_share) for gap in covered.gaps]
+        watched = watched_parts(covered.start, covered.end, gaps)
+        drawn = draw_timeline(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
         headline = f"<b>{escape(self.answer)}</b> ({self.confidence:.0%})"
         return f"<div>{headline}<br>{drawn}<table>{rows}</table></div>"
+
+
+def format_share(share: tuple[float, float] | None) -> str:
+    """Format which share was watched as what comes before the time, "93 % of "; empty for all of it."""
+    if share is None or share[0] == 1:
+        return ""
+    low, high = (_format_percent(part) for part in share)
+    if share[1] == 0:
+        return "nothing of "
+    if low == high:
+        return f"{low} of "
+    return f"at most {high} of " if share[0] == 0 else f"{low} to {high} of "
+
+
+def _format_percent(share: float) -> str:
+    """Format a share so that a part is neither 0 nor 100 %."""
+    if 0 < share < 0.01:
+        return "under 1 %"
+    return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"

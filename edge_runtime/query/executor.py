@@ -107,7 +107,7 @@ class Asker:
         run = [
             resolved
             for resolved in questions
-            if resolved.covered.watched_seconds() > 0 and resolved.inside.any()
+            if resolved.covered.watched_range()[1] > 0 and resolved.inside.any()
         ]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
@@ -308,10 +308,9 @@ class Asker:
         )
 
     def _unanswered(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:
-        watched = resolved.covered.watched_seconds() > 0
-        reason = (
-            "nothing is remembered of that time" if watched else _NOT_WATCHED[resolved.covered.main_reason()]
-        )
+        watched = resolved.covered.watched_range()[1] > 0
+        why = resolved.covered.main_reason()
+        reason = "nothing is remembered of that time" if watched else _NOT_WATCHED.get(why) or str(why)
         return self._make_answer(
             resolved, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )

@@ -13,36 +13,46 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 600, 28
 Span = tuple[float, float]
+Part = tuple[float, float, float]
+"""From, to (s), and how much of it was watched."""
 
 
 def memory_html(version: Version, title: str) -> str:
     """Draw what was watched (grey) and the moments that are remembered of it (blue), under `title`."""
     tokens, coverage = version.memory, version.coverage
     moments = [int(tick) / TICKS_PER_SECOND for tick in tokens.tick[tokens.valid]]
-    watched = without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_with_reasons()])
-    drawn = drawing(coverage.start, coverage.end, watched, [], moments)
+    gaps = [(gap.start, gap.end, gap.watched_share) for gap in coverage.list_gaps()]
+    watched = watched_parts(coverage.start, coverage.end, gaps)
+    drawn = draw_timeline(coverage.start, coverage.end, watched, [], moments)
     return f"<div><code>{escape(title)}</code><br>{drawn}</div>"
 
 
-def without(start: float | None, end: float | None, gaps: Iterable[Span]) -> list[Span]:
-    """Return the parts of `start` to `end` (s) that lie in none of `gaps`."""
+def watched_parts(
+    start: float | None, end: float | None, gaps: Iterable[tuple[float, float, Span | None]]
+) -> list[Part]:
+    """Return the parts of `start` to `end` (s) that were watched.
+
+    The gaps are in order, each with the share of it that was watched, at least and at most.
+    """
     if start is None or end is None:
         return []
     parts, at = [], start
-    for a, b in sorted(gaps):
-        parts.append((at, min(max(a, at), end)))
-        at = min(max(b, at), end)
-    return [part for part in [*parts, (at, end)] if part[0] < part[1]]
+    for a, b, share in gaps:
+        parts.append((at, a, 1.0))
+        if share is not None:
+            parts.append((a, b, sum(share) / 2))
+        at = b
+    return [part for part in [*parts, (at, end, 1.0)] if part[0] < part[1]]
 
 
-def drawing(
+def draw_timeline(
     start: float | None,
     end: float | None,
-    watched: Iterable[Span],
+    watched: Iterable[Part],
     spans: Iterable[Span],
     moments: Iterable[float],
 ) -> str:
-    """Draw a time line as SVG: watched grey, spans green, moments blue. All times in seconds."""
+    """Draw a time line as SVG: watched grey (paler in part), spans green, moments blue. Times in seconds."""
     if start is None or end is None or end <= start:
         return "nothing was watched"
     scale = _WIDTH / (end - start)
@@ -55,7 +65,7 @@ def drawing(
         )
 
     inside = [t for t in moments if start <= t <= end]
-    parts = [bar(a, b, "#999", 0.3) for a, b in watched]
+    parts = [bar(a, b, "#999", round(0.3 * share, 3)) for a, b, share in watched]
     parts += [bar(max(a, start), min(b, end), "#2a2", 0.5) for a, b in spans if a < end and b > start]
     parts += [bar(t, t, "#26c", 0.8) for t in sorted(set(inside))]
     ends = (

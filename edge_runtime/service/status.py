@@ -19,7 +19,8 @@ class Status(BaseModel):
     """What a camera remembers.
 
     `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
-    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only.
+    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only. A sampled frame
+    stands for `frame_period_s`: more than a sampling period where the source is slower.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -37,6 +38,7 @@ class Status(BaseModel):
     oldest_age_s: float | None
     svd_rank: int
     clip_frames: int
+    frame_period_s: float | None
     coverage: dict[str, Any]
     state_bytes: int
     written_bytes: int
@@ -65,6 +67,7 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         oldest_age_s=compute_oldest_age_s(version),
         svd_rank=len(version.background.svd.strength) if version.background else 0,
         clip_frames=len(version.pending),
+        frame_period_s=version.coverage.period,
         coverage=coverage_to_json(header, version),
         state_bytes=file.stat().st_size if file.exists() else 0,
         written_bytes=snapshot.saving.written,
@@ -116,9 +119,12 @@ def coverage_to_json(header: Header, version: Version) -> dict[str, Any]:
     return {
         "from": coverage.start,
         "to": coverage.end,
+        "watched_share": coverage.watched_share(),
         "gaps": [
-            {"from": a, "to": b} | ({"reason": why} if why else {})
-            for a, b, why in coverage.gaps_with_reasons()
+            {"from": gap.start, "to": gap.end}
+            | ({"reason": gap.reason} if gap.reason else {})
+            | ({"watched_share": gap.watched_share} if gap.watched_share else {})
+            for gap in coverage.list_gaps()
         ],
         "epoch": header.epoch,
     }

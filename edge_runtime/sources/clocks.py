@@ -117,6 +117,18 @@ SAME_INSTANT = 1e-6
 """Fraction of a sampling period below which two times are the same: float noise, never a real interval."""
 
 
+PACE_PICTURES = 8
+PACE_MIN_DISTANCES = 3
+"""From so many distances on between pictures, up to the newest eight, a source has a pace."""
+IRREGULAR = 0.25
+REGULAR_SHARE = 0.75
+"""So many of the distances must differ from the usual one by at most so much of it."""
+SAME_PACE = 0.005
+"""A source whose pictures are a sampling period apart within so much of it gives one in each."""
+MAX_FRAME_PERIOD_S = 3600.0
+"""A picture stands for an hour at most, however rarely a source gives one."""
+
+
 class SampleClock:
     """Samples pictures at `fps`: the first one at or after each multiple of 1/fps since zero.
 
@@ -128,6 +140,7 @@ class SampleClock:
             raise ValueError(f"sampling rate must be a positive number of frames a second, got {fps}")
         self._fps = fps
         self._last: int | None = None
+        self._newest: tuple[float, ...] = ()  # times of pictures; replaced, as several threads may read it
 
     def period_index(self, t: float) -> int:
         """Return the number of the period that `t` seconds lies in."""
@@ -139,11 +152,34 @@ class SampleClock:
 
     def accept(self, t: float) -> bool:
         """Return whether the picture at `t` seconds is a sample. Call once a picture, in time order."""
+        self._newest = (*self._newest[-PACE_PICTURES:], t)
         period = self.period_index(t)
         if self._last is not None and period <= self._last:
             return False
         self._last = period
         return True
+
+    @property
+    def frame_period(self) -> float | None:
+        """Seconds that a sampled frame stands for; None before there are enough pictures to tell.
+
+        That is one sampling period, or of a slower source the usual distance of its pictures. Of one that is
+        barely faster, now and then two pictures lie in one sampling period and only the first is a sample.
+        Then the next one comes up to two periods later and nothing is missing, so a frame stands for longer.
+        """
+        period = 1 / self._fps
+        distances = sorted(b - a for a, b in zip(self._newest, self._newest[1:], strict=False))
+        if len(distances) < PACE_MIN_DISTANCES:
+            return None
+        usual = distances[len(distances) // 2]
+        regular = sum(abs(distance - usual) <= IRREGULAR * usual for distance in distances)
+        if regular < REGULAR_SHARE * len(distances):
+            return period
+        if abs(usual / period - 1) <= SAME_PACE:
+            return period
+        if usual > period:
+            return min(round(usual, 3), MAX_FRAME_PERIOD_S)
+        return max(period, round((period + usual) / 1.5, 3))  # half as much again is no gap
 
 
 # -- one scale for all openings of a live source -----------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import chain
 from typing import Protocol
 
@@ -280,7 +281,7 @@ def sample_frames(
         if clock.accept(t) and t >= since:
             frame = to_frame(t, picture, tally, rgb)
             if frame is not None:
-                yield frame
+                yield replace(frame, period=clock.frame_period)
 
 
 def sample_and_show(
@@ -295,4 +296,4 @@ def sample_and_show(
             if frame is not None:
                 source.show(frame)
                 if is_sample:
-                    yield frame
+                    yield replace(frame, period=clock.frame_period)

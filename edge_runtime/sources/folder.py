@@ -52,7 +52,7 @@ class ImageFolder(BaseSource):
                 self.tally.skip(str(error))
                 continue
             self.tally.seen += 1
-            yield Frame(image, t)
+            yield Frame(image, t, max(1 / self._rate, 1 / self._sample_fps))
 
 
 def list_images(path: Path) -> list[Path]:

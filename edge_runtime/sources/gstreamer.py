@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -110,7 +111,7 @@ class GStreamerSource(BaseSource):
                 self.show(frame)
                 if pts == self._gst.CLOCK_TIME_NONE or pts in self._sampled:
                     self._sampled.discard(pts)
-                    yield frame
+                    yield replace(frame, period=self._clock.frame_period)
             elif self._is_ended(bus, sink):
                 return
             waited = 0 if self.seen > seen else waited + POLL_NS

@@ -177,6 +177,7 @@ class LiveSource(Closeable):
         # Guarded by it:
         self._health = SourceHealth(self.name)
         self._newest: Frame | None = None  # not yet consumed
+        self._period: float | None = None  # that a frame stands for, also right after opening again
         self._ended = False
         self._error: LvmError | None = None
         self._reader: ReaderThread | None = None
@@ -259,7 +260,8 @@ class LiveSource(Closeable):
                 return
             if self._newest is not None:
                 self._health.drop("slow consumer")
-            self._newest = Frame(frame.image, t)
+            self._period = frame.period or self._period
+            self._newest = Frame(frame.image, t, self._period)
             self._health.note_frame(self._newest)
             self._change.notify_all()
 

@@ -11,7 +11,7 @@ from av.video.frame import VideoFrame
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource
-from edge_runtime.sources.clocks import SampleClock
+from edge_runtime.sources.clocks import PACE_PICTURES, SampleClock
 from edge_runtime.sources.decoding import FORMATS, RgbConverter, VideoContainer, sample_frames, to_frame
 from engines.errors import LvmError
 
@@ -34,8 +34,12 @@ class VideoFile(BaseSource):
 
     def __iter__(self) -> Iterator[Frame]:
         clock = SampleClock(self._sample_fps)
-        # From the start of the period: the first frame depends on whether its period already has one.
-        pictures = self._pictures(clock.period_start(self._start))
+        # From the start of the period: the first frame depends on whether its period already has one. Of a
+        # slow source from earlier: how long the first frame stands for depends on the pictures before it.
+        since = clock.period_start(self._start)
+        if self._period * self._sample_fps > 0.5:
+            since -= (PACE_PICTURES + 1) * self._period
+        pictures = self._pictures(since)
         yield from sample_frames(pictures, clock, self.tally, self._start)
         if not self.seen and not self.closed:
             raise LvmError(

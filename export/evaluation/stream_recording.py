@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ingest.pipeline import Images, Ingest, batch_size
+from edge_runtime.ingest.pipeline import Batch, Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_pool import Engines
@@ -56,7 +56,7 @@ class _WorldFrames:
     times: NDArray[np.float64]
     histograms: list[Real] = field(default_factory=list)
 
-    def batches(self) -> Iterator[tuple[Images, list[float]]]:
+    def batches(self) -> Iterator[Batch]:
         """Yield pictures (B, S, S, 3) with their times, split where the runtime splits them."""
         start = 0
         while start < len(self.times):
@@ -64,7 +64,7 @@ class _WorldFrames:
             times = [float(t) for t in self.times[start:stop]]
             images = np.stack([self.world.frame(t, (self.size, self.size)) for t in times])
             self.histograms += [make_cell_histograms(image) for image in images]
-            yield images, times
+            yield Batch(images, times)
             start = stop
 
 

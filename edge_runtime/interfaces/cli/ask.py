@@ -162,7 +162,5 @@ def print_answer(answer: Answer, as_json: bool) -> None:
         times = sorted({round(token.t, 1) for token in answer.evidence})
         seen = [f"{t:g}" if epoch is None else format_time(t, epoch) for t in times]
         console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
-    covered = answer.coverage
-    if covered.start is not None and covered.end is not None:
-        watched = format_span(covered.start, covered.end, epoch)
-        console.print(f"  watched {watched}, {len(covered.gaps)} gaps", markup=False)
+    if watched := answer.coverage.format():
+        console.print(f"  {watched}", markup=False)

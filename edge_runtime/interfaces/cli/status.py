@@ -17,6 +17,7 @@ from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_saved_settings
+from edge_runtime.query.answers import format_share
 from edge_runtime.query.timestamps import format_span
 from edge_runtime.service.status import make_status
 from edge_runtime.sources import is_live
@@ -62,13 +63,14 @@ def _format_field(field: str, value: Any, live: bool) -> str:
 
 
 def _format_coverage(coverage: Mapping[str, Any], live: bool) -> str:
-    """Return the time watched, with times of day if live, and the length of its gaps."""
+    """Return the time watched, with times of day if live, how much of it, and the length of its gaps."""
     if coverage["from"] is None:
         return "nothing was watched yet"
     watched = format_span(coverage["from"], coverage["to"], coverage["epoch"] if live else None)
-    gaps = coverage["gaps"]
-    missed = sum(gap["to"] - gap["from"] for gap in gaps)
-    return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"
+    gaps, share = coverage["gaps"], coverage.get("watched_share")
+    missed = sum((gap["to"] - gap["from"]) * (1 - sum(gap.get("watched_share", (0,))) / 2) for gap in gaps)
+    together = f"{len(gaps)} gaps of {missed:.0f} s together" if gaps else "without a gap"
+    return f"{format_share(share)}{watched}, {together}"
 
 
 def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:

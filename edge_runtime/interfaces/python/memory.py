@@ -75,7 +75,7 @@ class Memory(AbstractContextManager["Memory"]):
     _clock: SampleClock
     _last_t: float | None
     _last_tick: int
-    _pending: list[tuple[Image, float]]
+    _pending: list[tuple[Image, float, float | None]]
     """Pushed images of a batch that is not full yet: preprocessed, with their times in seconds."""
     _preview: Version | None
     """Cache of `version` with the pushed images that wait; None if it must be computed again."""
@@ -183,7 +183,8 @@ class Memory(AbstractContextManager["Memory"]):
         self._source, self._preview = PUSHED, None
         self._last_tick = to_tick(frame.t)
         self._ring.push(frame)
-        self._pending.append((preprocess(frame, self._manifest.network.image_size).copy(), frame.t))
+        picture = preprocess(frame, self._manifest.network.image_size).copy()
+        self._pending.append((picture, frame.t, self._clock.frame_period))
         network = self._manifest.network
         if len(self._pending) == batch_size(len(self._ingest.version.pending), network.clip_frames):
             self._flush()
@@ -337,8 +338,8 @@ class Memory(AbstractContextManager["Memory"]):
         """Process the pushed images that wait for their batch."""
         if not self._pending:
             return
-        images, times = zip(*self._pending, strict=True)
-        self._ingest.push_images(images, times)
+        images, times, periods = zip(*self._pending, strict=True)
+        self._ingest.push_images(images, times, periods)
         self._pending, self._preview = [], None
         self._header = self._header.model_copy(update={"last_t": times[-1]})
 
