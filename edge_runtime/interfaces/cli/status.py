@@ -69,7 +69,8 @@ def _format_coverage(coverage: Mapping[str, Any], live: bool) -> str:
     watched = format_span(coverage["from"], coverage["to"], coverage["epoch"] if live else None)
     gaps, share = coverage["gaps"], coverage.get("watched_share")
     missed = sum((gap["to"] - gap["from"]) * (1 - sum(gap.get("watched_share", (0,))) / 2) for gap in gaps)
-    together = f"{len(gaps)} gaps of {missed:.0f} s together" if gaps else "without a gap"
+    more = "over " if any("watched_share" in gap for gap in gaps) else ""
+    together = f"{more}{len(gaps)} gaps of {missed:.0f} s together" if gaps else "without a gap"
     return f"{format_share(share)}{watched}, {together}"
 
 
