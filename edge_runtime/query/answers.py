@@ -5,15 +5,16 @@ Boxes are normalised (x1, y1, x2, y2); times are seconds on the stream's clock.
 
 from __future__ import annotations
 
+from datetime import tzinfo
 from functools import cached_property
 from html import escape
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.query.html import draw_timeline, watched_parts
-from edge_runtime.query.timestamps import format_span
+from edge_runtime.query.timestamps import find_other_zone, format_clock_span, format_span
 
 Box = tuple[float, float, float, float]
 
@@ -71,16 +72,30 @@ class Gap(Interval):
         return {key: value for key, value in data.items() if value is not None}
 
 
+Moment = Annotated[str | None, Field(exclude_if=lambda moment: moment is None)]
+
+
+class Window(Interval):
+    """The window of a question that had one. `clock_from` and `clock_to` are both times on the clock of the
+    machine that watches, with date and UTC offset; a recording has none."""
+
+    clock_from: Moment = None
+    clock_to: Moment = None
+
+
 class Covered(_Part):
     """What was watched of the asked window; null where nothing was. Of `from` to `to` at least and at most
-    `watched_share` was. `epoch` is the wall-clock time of the stream's second 0, seconds since 1970; a
-    recording has none."""
+    `watched_share` was. `epoch` is the wall-clock time of the stream's second 0, seconds since 1970;
+    `clock_from` and `clock_to` are both times on the clock of the machine that watches, with date and UTC
+    offset. A recording has none of the three."""
 
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
     watched_share: tuple[float, float] | None = Field(default=None, exclude_if=lambda share: share is None)
     gaps: tuple[Gap, ...] = ()
     epoch: float | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
+    clock_from: Moment = None
+    clock_to: Moment = None
 
     @classmethod
     def from_coverage(cls, coverage: Coverage) -> Covered:
@@ -90,11 +105,11 @@ class Covered(_Part):
         )
         return cls(start=coverage.start, end=coverage.end, watched_share=coverage.watched_share(), gaps=gaps)
 
-    def format(self) -> str:
-        """Format what was watched for a person; empty where nothing was."""
+    def format(self, zone: tzinfo | None = None) -> str:
+        """Format what was watched for a person, in `zone`; empty where nothing was."""
         if self.start is None or self.end is None:
             return ""
-        span = format_span(self.start, self.end, self.epoch)
+        span = format_span(self.start, self.end, self.epoch, zone=zone)
         more = "over " if any(gap.watched_share for gap in self.gaps) else ""
         return f"watched {format_share(self.watched_share)}{span}, {more}{len(self.gaps)} gaps"
 
@@ -103,6 +118,7 @@ class Answer(_Part):
     """`answer` is the sentence for a person; everything else is for programs.
 
     `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
+    `asked` is the window of a question that had one, its clock times resolved.
     `trained: false`: the bundle's weights were only initialised, the answer means nothing.
     """
 
@@ -116,6 +132,7 @@ class Answer(_Part):
     spans: tuple[SpanCandidate, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     coverage: Covered
+    asked: Window | None = Field(default=None, exclude_if=lambda asked: asked is None)
     trained: bool
     memory_version: int
     milliseconds: float
@@ -127,12 +144,23 @@ class Answer(_Part):
 
     def on_clock(self, epoch: float) -> Answer:
         """Return this answer with wall-clock times in its sentence; second 0 was at `epoch`."""
-        changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
+        covered, asked = self.coverage, self.asked
+        clock = format_clock_span(covered.start, covered.end, epoch)
+        changed: dict[str, Any] = {"coverage": covered.model_copy(update={"epoch": epoch, **clock})}
+        if asked is not None:
+            clock = format_clock_span(asked.start, asked.end, epoch)
+            changed["asked"] = asked.model_copy(update=clock)
         if self.type == "time" and self.spans:
             changed["answer"] = format_span(self.spans[0].start, self.spans[0].end, epoch)
         answer = self.model_copy(update=changed)
         answer.__dict__.pop("json_fields", None)  # which a copy would share
         return answer
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of its clock times where this machine's clock has another one."""
+        asked = None if self.asked is None else self.asked.clock_to
+        return find_other_zone(self.coverage.clock_to or asked)
 
     def _repr_html_(self) -> str:
         """Render for a notebook: the answer, what else it might be, and where in time its evidence lies."""

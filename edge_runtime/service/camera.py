@@ -22,12 +22,13 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
+from edge_runtime.query.timestamps import TimeReader
 from edge_runtime.service.camera_health import FAULT, DropCounter, Watchdog
 from edge_runtime.service.camera_settings import CameraSettings, check_change, make_header
 from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import PrivacyController
-from edge_runtime.service.wall_clock import WallClock
+from edge_runtime.service.wall_clock import WallClock, make_time_reader
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Source, Tapped
 from edge_runtime.sources.live_source import Supervision
@@ -121,6 +122,10 @@ class CameraRun:
     def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
         """Answer several questions about one version. Raises QueryError."""
         return [self._on_clock(answer) for answer in self.asker.ask_all(queries, self.version)]
+
+    def time_reader(self) -> TimeReader:
+        """Return what reads the times of a question: clock times are those of this machine."""
+        return make_time_reader(self.header, self.version.coverage, live=self.live)
 
     def _on_clock(self, answer: Answer) -> Answer:
         return answer.on_clock(self.header.epoch) if self.live else answer

@@ -202,11 +202,12 @@ class Service:
     # -- questions -----------------------------------------------------------------------------------------
 
     def ask(self, request: QueryRequest) -> Answer:
-        """Answer from what a camera remembers now. Raises QueryError."""
+        """Answer from what a camera remembers now. Raises QueryError, LvmError for what is no time."""
         camera = self.camera(request.camera)
+        query = request.resolve(camera.time_reader())
         forgotten = self.answer_history.count_forgotten(camera.name)
-        answer = camera.ask(request.query)
-        self.answer_history.record(camera.name, request.query, answer, forgotten)
+        answer = camera.ask(query)
+        self.answer_history.record(camera.name, query, answer, forgotten)
         return answer
 
     # -- running -------------------------------------------------------------------------------------------

@@ -11,7 +11,9 @@ from pydantic import BaseModel, ConfigDict
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
+from edge_runtime.query.timestamps import format_clock_span
 from edge_runtime.service.camera import CameraRun
+from edge_runtime.sources import is_live
 from edge_runtime.sources.live_source import LiveSource
 
 
@@ -127,7 +129,7 @@ def coverage_to_json(header: Header, version: Version) -> dict[str, Any]:
             for gap in coverage.list_gaps()
         ],
         "epoch": header.epoch,
-    }
+    } | (format_clock_span(coverage.start, coverage.end, header.epoch) if is_live(header.source) else {})
 
 
 def read_resident_bytes() -> int:

@@ -26,6 +26,7 @@ from dataclasses import replace
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import Header, Snapshot
 from edge_runtime.query.answers import Answer
+from edge_runtime.query.timestamps import TimeReader
 from edge_runtime.sources import is_live
 from edge_runtime.sources.clocks import boot_time
 
@@ -98,6 +99,18 @@ class WallClock:
             header=header.model_copy(update={"epoch": wall - self._at}),
             version=replace(saved.version, coverage=coverage),
         )
+
+
+def make_time_reader(header: Header, coverage: Coverage, *, live: bool) -> TimeReader:
+    """Return what reads the times of a question to this stream. What was watched is not in the future."""
+    if not live:
+        return TimeReader(None)
+    return TimeReader(header.epoch, now=max(time.time(), header.epoch + (coverage.end or 0.0)))
+
+
+def make_forget_reader(header: Header, coverage: Coverage, *, live: bool) -> TimeReader:
+    """Return what reads the times of a span to forget: none of which the clock is not known."""
+    return replace(make_time_reader(header, coverage, live=live), since=find_known_start(coverage))
 
 
 def find_known_start(coverage: Coverage) -> float | None:

@@ -81,5 +81,5 @@ def test_a_camera_is_asked_by_the_clock_and_a_recording_is_not(live):
         status = ["status", "--url", server.address, "--camera", "door"]
         told = CliRunner().invoke(app, status, env={"COLUMNS": "200"}).stdout
         assert f"{format_span(0, 8, door)}, without a gap" in told
-        with pytest.raises(LvmError, match="--to: this source is a recording without a clock"):
+        with pytest.raises(LvmError, match="to: this source is a recording without a clock"):
             raise ask("demo", "12:00").exception

@@ -18,7 +18,7 @@ from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_saved_settings
 from edge_runtime.query.answers import format_share
-from edge_runtime.query.timestamps import format_span
+from edge_runtime.query.timestamps import find_other_zone, format_span
 from edge_runtime.service.status import make_status
 from edge_runtime.sources import is_live
 from engines.errors import LvmError
@@ -66,7 +66,8 @@ def _format_coverage(coverage: Mapping[str, Any], live: bool) -> str:
     """Return the time watched, with times of day if live, how much of it, and the length of its gaps."""
     if coverage["from"] is None:
         return "nothing was watched yet"
-    watched = format_span(coverage["from"], coverage["to"], coverage["epoch"] if live else None)
+    epoch, zone = coverage["epoch"] if live else None, find_other_zone(coverage.get("clock_to"))
+    watched = format_span(coverage["from"], coverage["to"], epoch, zone=zone)
     gaps, share = coverage["gaps"], coverage.get("watched_share")
     missed = sum((gap["to"] - gap["from"]) * (1 - sum(gap.get("watched_share", (0,))) / 2) for gap in gaps)
     more = "over " if any("watched_share" in gap for gap in gaps) else ""

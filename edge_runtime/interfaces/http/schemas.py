@@ -53,6 +53,8 @@ class WatchedSpan(_Response):
     watched_share: tuple[float, float] = Field(description="at least and at most")
     gaps: list[Span]
     epoch: float = Field(description="unix seconds of the stream's second 0")
+    clock_from: str | None = Field(default=None, description="of a camera: on its clock, with UTC offset")
+    clock_to: str | None = None
 
 
 class CameraStatus(Status):
@@ -145,6 +147,10 @@ class ForgottenFacts(BaseModel):
     thumbnails: int
     activities: int
     log_lines: int
+    watched_s: float
+    clock_from: str | None
+    clock_to: str | None
+    removed: int
     remains: str
 
 

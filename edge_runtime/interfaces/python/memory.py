@@ -43,12 +43,12 @@ from edge_runtime.persistence.encryption import find_key
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
-from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, TimeQuery, parse_query
+from edge_runtime.query.schema import ActivityQuery, AnyQuery, ObjectQuery, TimeQuery, parse_request
 from edge_runtime.service.camera_settings import CameraSettings, make_header
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.pictures import FrameRing
 from edge_runtime.service.status import make_status
-from edge_runtime.service.wall_clock import on_clock
+from edge_runtime.service.wall_clock import make_time_reader, on_clock
 from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.system.errors import QueryError
@@ -236,7 +236,11 @@ class Memory(AbstractContextManager["Memory"]):
         if isinstance(question, Mapping):
             question = json.dumps(dict(question))
         if isinstance(question, str):
-            question = parse_query(question)
+            request = parse_request(question)
+            if request.camera is not None:
+                raise QueryError(f"a memory is of one camera, got a question to {request.camera[:50]!r}")
+            live = is_live(self._header.source)
+            question = request.resolve(make_time_reader(self._header, self.version.coverage, live=live))
         return on_clock(self._asker.ask(question, self.version), self._header)
 
     def _ask_query(self, kind: type[ActivityQuery | ObjectQuery | TimeQuery], **fields: Any) -> Answer:
@@ -261,8 +265,8 @@ class Memory(AbstractContextManager["Memory"]):
             # In a second ingest: a question must not change the batches of the first.
             ingest = self._new_ingest(self._ingest.version)
             try:
-                images, times = zip(*self._pending, strict=True)
-                self._preview = ingest.push_images(images, times)
+                images, times, periods = zip(*self._pending, strict=True)
+                self._preview = ingest.push_images(images, times, periods)
             finally:
                 ingest.close()
         return self._preview

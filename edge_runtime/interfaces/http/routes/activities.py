@@ -11,11 +11,9 @@ from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.interfaces.http.errors import NotFound
 from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import LoggedActivities
-from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.system.errors import QueryError
-from engines.errors import LvmError
 
 MAX_ROWS = 10_000
 """Most rows of one response."""
@@ -66,9 +64,4 @@ def _find_rows(
 
 def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> LogFilter:
     """Return the filter for one camera, whose clock is its own. Raises LvmError."""
-    epoch = camera.header.epoch if camera.live else None
-    first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
-    last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
-    if first is not None and last is not None and first >= last:
-        raise LvmError(f"from must be before to, got {first:g} and {last:g}")
-    return LogFilter(first, last, text, limit)
+    return LogFilter(*camera.time_reader().read_span(start, end), text, limit)
