@@ -145,12 +145,17 @@ class Coverage:
         return replace(self, notes=(*self.notes[:-1], *last))
 
     def forget(self, start: float, end: float) -> Coverage:
-        """Make [start, end), as far as it was watched, a gap with the reason `FORGOTTEN`."""
-        if self.start is None or self.end is None:
+        """Make [start, end), from the first to the last moment of it that was watched, a gap with the reason
+        `FORGOTTEN`."""
+        part = self.within(start, end)
+        unwatched = [gap for gap in part._all_gaps() if not gap.max_watched]
+        if part.start is None or part.end is None or part.watched_range()[1] == 0:
             return self
-        start, end = max(start, self.start), min(end, self.end)
-        if start >= end:
-            return self
+        start, end = part.start, part.end
+        for gap in unwatched:
+            start = gap.end if gap.start == start else start
+        for gap in reversed(unwatched):
+            end = gap.start if gap.end == end else end
         before = [gap for gap in self.gaps if gap[1] < start]
         after = [gap for gap in self.gaps if gap[0] > end]
         joined = [gap for gap in self.gaps if gap[1] >= start and gap[0] <= end]

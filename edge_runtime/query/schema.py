@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
-from edge_runtime.query.timestamps import NAMES, TimeReader
+from edge_runtime.query.timestamps import EXPECTED, MAX_CHARS, NAMES, TimeReader
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from edge_runtime.system.validation import StrictModel, describe_first_problem
@@ -106,9 +106,23 @@ Object = Annotated[
 ]
 
 
+_TIME_OF_REQUEST: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "minimum": -MAX_SECONDS, "maximum": MAX_SECONDS},
+        {"type": "string", "description": EXPECTED, "maxLength": MAX_CHARS},
+        {"type": "null"},
+    ]
+}
+"""`from` and `to` in the JSON schema: what a request may have, before it is resolved."""
+
+
 class _Query(_Part):
-    start: float | None = Field(default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS)
-    end: float | None = Field(default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS)
+    start: float | None = Field(
+        default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS, json_schema_extra=_TIME_OF_REQUEST
+    )
+    end: float | None = Field(
+        default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS, json_schema_extra=_TIME_OF_REQUEST
+    )
 
     @model_validator(mode="after")
     def _window(self) -> _Query:

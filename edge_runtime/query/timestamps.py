@@ -17,6 +17,7 @@ from engines.errors import LvmError
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
 EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
 NAMES = ("from", "to")
+MAX_CHARS = 100
 AHEAD_S = 3600.0
 """HH:MM that is ahead by up to this much, as the end of a span without a beginning, means today."""
 
@@ -80,6 +81,8 @@ class TimeReader:
     def _readings(self, text: str, name: str) -> list[float]:
         """Return what `text` may mean in seconds of the stream, in order: HH:MM yesterday or today."""
         text = text.strip()
+        if len(text) > MAX_CHARS:
+            raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
         if _is_number(text):
             if not math.isfinite(float(text)):
                 raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")

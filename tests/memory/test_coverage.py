@@ -151,7 +151,9 @@ def test_what_was_paused_or_forgotten_stays_exact_among_many_gaps():
             t += 2.5
         elif i % 500 == 499:
             coverage = coverage.forget(t - 100, t - 90)
-            notes.append((t - 100, t - 90, FORGOTTEN))
+            (note,) = set(coverage.notes) - set(notes)
+            assert note[2] == FORGOTTEN and t - 100 <= note[0] < note[1] <= t - 90
+            notes.append(note)
     pieces = {gap[:3]: gap for gap in coverage.gaps_with_reasons() if gap.reason}
     for note in notes:
         assert pieces[note].max_watched == 0
@@ -262,6 +264,15 @@ def test_forgetting_ends_where_watching_did():
     assert coverage.gaps == ((2, 4),) and coverage.end == 4
     assert coverage.observe(4, 1.0, HORIZON_S).gaps == ((2, 4),)
     assert Coverage().forget(0, 5) == Coverage() and coverage.forget(8, 9) == coverage
+
+
+def test_time_that_was_never_watched_is_not_forgotten():
+    coverage = _watched([0, 1, 2, 10, 11])
+    assert coverage.forget(4, 9) == coverage.forget(12, 50) == coverage.forget(-9, 0) == coverage
+    partly = coverage.forget(2, 8)
+    assert partly.gaps_with_reasons() == (Gap(2, 3, FORGOTTEN), Gap(3, 10))
+    assert partly.within(4, 9).main_reason() is None and partly.within(2, 3).main_reason() == FORGOTTEN
+    assert coverage.forget(5, 11).gaps_with_reasons() == (Gap(3, 10), Gap(10, 11, FORGOTTEN))
 
 
 def test_a_new_note_replaces_the_part_that_it_covers():
