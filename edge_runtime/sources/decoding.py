@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from fractions import Fraction
 from itertools import chain
 from typing import Protocol
 
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource, Refused, Tally
-from edge_runtime.sources.clocks import PtsClock, SampleClock
+from edge_runtime.sources.clocks import RESTARTED_S, PtsClock, SampleClock
 from engines.errors import LvmError
 
 FORMATS = (
@@ -53,6 +54,9 @@ REFUSALS = (
     av.error.PermissionError,
 )
 """Not "404": a relay answers that until the camera behind it has come back."""
+MAX_GAP_S = 86_400.0
+MAX_REORDERED = 32
+"""Packets that may be decoded before one that is shown before them."""
 CLOCK_MAY_RESTART = 0x0200
 """FFmpeg's AVFMT_TS_DISCONT: MPEG streams, whose time stamps may begin again within one file."""
 
@@ -144,12 +148,15 @@ class VideoContainer:
 
         None where the container cannot seek reliably: then decode from the beginning.
         """
-        if self._container.format.flags & CLOCK_MAY_RESTART:
-            return None  # its clock may restart within the file, so a time is not one position
         if next(self.pictures(), None) is None or (pts := self._clock.to_pts(t)) is None:
             return None
         try:
-            self._container.seek(pts, stream=self.stream)
+            if not self._container.format.flags & CLOCK_MAY_RESTART:
+                self._container.seek(pts, stream=self.stream)
+            elif (position := self._find_key_frame(pts)) is not None:
+                self._container.seek(position, unsupported_byte_offset=True)
+            else:
+                return None
         except av.error.FFmpegError:
             return None
         self._clock.reset_last()
@@ -158,6 +165,34 @@ class VideoContainer:
         if head is None or head[1].pts is None or head[0] > t:
             return None
         return chain([head], rest)
+
+    def _find_key_frame(self, pts: int) -> int | None:
+        """Return the position in bytes of the last key frame at or before `pts`, by reading on undecoded.
+
+        None where there is none, and where the clock was set, stood still or was astray before `pts`: then a
+        time is not one position.
+        """
+        position: int | None = None
+        decoded: int | None = None  # the newest decoding time stamp; presentation times are out of order
+        newest, since_newest = -(1 << 62), 0
+        second = 1 / (self.stream.time_base or Fraction(1, 90_000))
+        for packet in self._container.demux(self.stream):
+            if self._is_stopped() or not packet.size:
+                break
+            if packet.pts is None or packet.dts is None:
+                return None
+            if decoded is not None and not 0 < packet.dts - decoded <= MAX_GAP_S * second:
+                return None
+            decoded, since_newest = packet.dts, since_newest + 1
+            if decoded > pts + RESTARTED_S * second:  # what comes now is shown later
+                break
+            if packet.pts >= newest:
+                newest, since_newest = packet.pts, 0
+            if since_newest > MAX_REORDERED and newest > decoded + RESTARTED_S * second:
+                return None
+            if packet.is_keyframe and packet.pts <= pts and packet.pos is not None and packet.pos >= 0:
+                position = packet.pos
+        return position
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         damaged = 0

@@ -205,6 +205,43 @@ def test_frame_at_is_the_picture_that_is_shown(tmp_path):
     assert read_frame_at(str(path), 2.9).t == 0.6
 
 
+def _write_transport_stream(path, parts):
+    """Write parts one after the other, each the times of its pictures in ms, on a clock of its own."""
+    data = b""
+    for number, times_ms in enumerate(parts):
+        data += write_video(path.with_name(f"{number}.ts"), times_ms, gop=10).read_bytes()
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("parts", "seeks"),
+    [
+        ([range(0, 20_000, 40)], True),
+        ([[*range(0, 4000, 40), *range(9000, 13_000, 40)]], True),
+        ([range(3_600_000, 3_620_000, 40)], True),
+        ([range(0, 4000, 40), range(0, 4000, 40)], False),
+        ([range(60_000, 64_000, 40), range(0, 4000, 40), range(500_000, 504_000, 40)], False),
+    ],
+    ids=["plain", "with a hole", "from an hour on", "the same clock again", "other clocks"],
+)
+def test_a_moment_of_a_transport_stream_is_sought_and_equal_to_that_of_a_whole_run(tmp_path, parts, seeks):
+    path = _write_transport_stream(tmp_path / "a.ts", parts)
+    with VideoFile(path, sample_fps=1000.0) as video:
+        whole = [(frame.t, frame.image) for frame in video]
+    for at in (0, 1, 7, len(whole) // 3, len(whole) // 2, len(whole) - 12, len(whole) - 1):
+        t, image = whole[at]
+        with VideoFile(path, sample_fps=1.0) as video:
+            frame = video.frame_at(t + 0.004)
+            assert frame.t == t and (frame.image == image).all()
+            if seeks and at > 30:
+                assert video.seen <= 60
+    with VideoFile(path, sample_fps=5.0, start=3.0) as video:
+        rest = [frame.t for frame in video]
+    with VideoFile(path, sample_fps=5.0) as video:
+        assert rest == [frame.t for frame in video if frame.t >= 3.0]
+
+
 @pytest.mark.parametrize("t", [-0.1, 5.0])
 def test_frame_at_a_time_outside_the_file_is_one_sentence(tmp_path, t):
     path = write_video(tmp_path / "a.mkv", STEADY)
