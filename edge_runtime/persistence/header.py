@@ -40,7 +40,8 @@ class Header(BaseModel):
 
     `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
     written for this memory before this snapshot. Version 1 had none of the three and no journal. `camera` is
-    the name from a configuration, None without one.
+    the name from a configuration, None without one. `clock_repairs` counts pictures that were not timed by
+    their own stamp, by what was wrong with it.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -60,6 +61,7 @@ class Header(BaseModel):
     ended: bool = False
     seen: Count = 0
     dropped: Count = 0
+    clock_repairs: dict[Text, Count] = Field(default_factory=dict, max_length=16)
     frames: Count = 0
     last_tick: Tick | None = None
     memory_version: Count = 0

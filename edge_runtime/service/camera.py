@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 
 from edge_runtime.catalogue.store import Catalogue
@@ -334,10 +335,15 @@ class CameraRun:
     def _make_counter(self, source: Source) -> Callable[[int], None]:
         """Return a function that updates the header's counts by what `source` has seen in this pass."""
         seen_before, count_lost = self.header.seen, self.drop_counter.follow_source(source)
+        repairs_before = Counter(self.header.clock_repairs)
 
         def count(seen: int) -> None:
             count_lost()
-            counts = {"seen": seen_before + seen, "dropped": self.drop_counter.total}
+            counts = {
+                "seen": seen_before + seen,
+                "dropped": self.drop_counter.total,
+                "clock_repairs": dict(repairs_before + Counter(source.repairs)),
+            }
             self.header = self.header.model_copy(update=counts)
 
         return count

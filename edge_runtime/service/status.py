@@ -19,7 +19,9 @@ class Status(BaseModel):
     """What a camera remembers.
 
     `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
-    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only.
+    what a flash disk has to bear; `clock_repairs` counts pictures that were not timed by their own stamp, by
+    what was wrong with it (missing, standing still, stray, jump); `not_saved` says why the newest frames are
+    in RAM only.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,6 +29,7 @@ class Status(BaseModel):
     frames: int
     seen: int
     dropped: int
+    clock_repairs: dict[str, int]
     source: str
     bundle: str
     sampler: str
@@ -55,6 +58,7 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         frames=version.frames,
         seen=header.seen,
         dropped=header.dropped,
+        clock_repairs=header.clock_repairs,
         source=header.source,
         bundle=header.bundle,
         sampler=header.sampler,

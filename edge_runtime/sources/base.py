@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Protocol, TypeVar, runtime_checkable
 
@@ -50,6 +51,10 @@ class Source(Protocol):
     @property
     def errors(self) -> int:
         """Packets and pictures that could not be decoded and were skipped."""
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        """Pictures that were not timed by their own stamp, by what was wrong with it."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the sampled frames only."""
@@ -118,6 +123,8 @@ class Tally:
     name: str
     seen: int = 0
     errors: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
+    """Pictures that were not timed by their own stamp, by what was wrong with it (`clocks.Repair`)."""
 
     def skip(self, what: str) -> None:
         """Count something undecodable; log the 1st, 10th, 100th …: a bad cable must not fill a disk."""
@@ -144,6 +151,10 @@ class BaseSource(Closeable):
     @property
     def errors(self) -> int:
         return self.tally.errors
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        return dict(self.tally.repairs)  # a copy: other threads read it while this source counts
 
     @property
     def has_viewer(self) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from fractions import Fraction
 from itertools import chain
 from typing import Protocol
 
@@ -44,6 +45,8 @@ DOUBT_S = 2.0
 intra refresh has no key frames, and is whole again after a second or two."""
 NO_TIME_STAMPS = 0x0080
 """FFmpeg's AVFMT_NOTIMESTAMPS: FFmpeg assumes 25 a second, which is far off on a live stream."""
+MAX_RATE, DEFAULT_RATE = 1000, Fraction(25)
+"""Pictures a second: no camera gives more, and what FFmpeg assumes of a raw stream."""
 NO_ANSWER = "no answer in time"
 REFUSALS = (
     av.error.HTTPUnauthorizedError,
@@ -96,10 +99,12 @@ class VideoContainer:
         self.stream.thread_type = "SLICE" if live else "AUTO"
         self.stream.codec_context.thread_count = DECODER_THREADS
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
-        self._clock = PtsClock(self.stream, tally.name, start=start, live=live)
         self._live = live
         self._doubt_until = 0.0
-        self._timed = not (live and self._container.format.flags & NO_TIME_STAMPS)
+        raw = bool(self._container.format.flags & NO_TIME_STAMPS)
+        self._timed = not (live and raw)
+        time_base, period = self.stream.time_base or Fraction(1, 90_000), guess_period(self.stream, raw)
+        self._clock = PtsClock(time_base, period, tally, start=start, live=live)
 
     def _best_stream(self) -> VideoStream:
         stream = self._container.streams.best("video")
@@ -131,12 +136,7 @@ class VideoContainer:
 
     def pictures(self) -> Iterator[tuple[float, VideoFrame]]:
         """Yield time and picture, from the container's position on. Raises LvmError where reading fails."""
-        for packet in self._packets():
-            if self._is_stopped():
-                return
-            for picture in self._decode(packet):
-                self._tally.seen += 1
-                yield self._clock.to_seconds(picture.pts if self._timed else None), picture
+        return self._clock.place(self._decoded())
 
     def pictures_from(self, t: float) -> Iterator[tuple[float, VideoFrame]] | None:
         """Return the pictures from the key frame at or before `t` seconds on; the container was just opened.
@@ -145,6 +145,9 @@ class VideoContainer:
         """
         if self._container.format.flags & CLOCK_MAY_RESTART:
             return None  # its clock may restart within the file, so a time is not one position
+        index = self.stream.index_entries
+        if len(index) > 1 and index[-1].timestamp == index[-2].timestamp:
+            return None  # its clock stands still at the end: a time is not one position either
         if next(self.pictures(), None) is None or (pts := self._clock.to_pts(t)) is None:
             return None
         try:
@@ -157,6 +160,15 @@ class VideoContainer:
         if head is None or head[1].pts is None or head[0] > t:
             return None
         return chain([head], rest)
+
+    def _decoded(self) -> Iterator[tuple[int | None, VideoFrame]]:
+        """Yield presentation time and picture, as they are decoded."""
+        for packet in self._packets():
+            if self._is_stopped():
+                return
+            for picture in self._decode(packet):
+                self._tally.seen += 1
+                yield picture.pts if self._timed else None, picture
 
     def _packets(self) -> Iterator[Packet[VideoStream]]:
         damaged = 0
@@ -213,6 +225,17 @@ class VideoContainer:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def guess_period(stream: VideoStream, raw: bool) -> float:
+    """Return the average seconds from picture to picture, as far as a file's beginning tells.
+
+    A raw stream's "average" is 25 a second whatever it holds, while its pictures' headers often know. A clock
+    that stands still makes an average of thousands.
+    """
+    rates = [stream.average_rate, stream.codec_context.framerate, stream.guessed_rate]
+    known = (rate for rate in (reversed(rates) if raw else rates) if rate and rate <= MAX_RATE)
+    return float(1 / next(known, DEFAULT_RATE))
 
 
 def describe_failure(error: Exception) -> str:

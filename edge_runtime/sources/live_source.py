@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from edge_runtime.frame import Frame
@@ -108,6 +109,10 @@ class ReaderThread:
         return 0 if self._source is None else self._source.errors
 
     @property
+    def repairs(self) -> Mapping[str, int]:
+        return {} if self._source is None else self._source.repairs
+
+    @property
     def finished(self) -> bool:
         """Whether the stream had a known length and has come to its end: there is nothing to reconnect to."""
         return bool(getattr(self._source, "finished", False))
@@ -181,6 +186,7 @@ class LiveSource(Closeable):
         self._error: LvmError | None = None
         self._reader: ReaderThread | None = None
         self._past_seen = self._past_errors = 0
+        self._past_repairs: Counter[str] = Counter()
         # Used by the supervisor's thread only:
         self._hanging: list[ReaderThread] = []
         self._backoff = Backoff(settings.first_wait_s, settings.max_wait_s)
@@ -199,6 +205,11 @@ class LiveSource(Closeable):
     def errors(self) -> int:
         with self._change:
             return self._past_errors + (self._reader.errors if self._reader else 0)
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        with self._change:
+            return self._past_repairs + Counter(self._reader.repairs if self._reader else {})
 
     @property
     def status(self) -> SourceStatus:
@@ -320,6 +331,7 @@ class LiveSource(Closeable):
             self._reader = None
             self._past_seen += reader.seen
             self._past_errors += reader.errors
+            self._past_repairs.update(reader.repairs)
         if reader.given_up:
             self._hanging.append(reader)
         return None if self.closed else self._conclude(reader)

@@ -73,9 +73,13 @@ class VideoFile(BaseSource):
         if since > 0:
             with self._open() as media:
                 pictures = media.pictures_from(since)
-                if pictures is not None:
-                    yield from pictures
-                    return
+                for t, picture in pictures or ():
+                    if t < since and self.repairs:
+                        break  # its stamps are not what the seek took them for
+                    yield t, picture
+                else:
+                    if pictures is not None:
+                        return
         with self._open() as media:
             yield from media.pictures()
 
