@@ -9,9 +9,10 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
 from edge_runtime.memory.coverage import MAX_GAPS, MAX_NOTES
+from edge_runtime.sources.spec import is_live
 from engines.network_config import NetworkConfig
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 MAX_COUNT = 2**62
 """Of frames and bytes: more than any run counts to, and one more still fits 64 bits."""
 MAX_PERIOD_S = 1e4
@@ -39,20 +40,24 @@ class Header(BaseModel):
     """Everything of a snapshot that is no array. `epoch` is the wall-clock time of the stream's second 0.
 
     `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
-    written for this memory before this snapshot. Version 1 had none of the three and no journal. `camera` is
-    the name from a configuration, None without one. `clock_repairs` counts pictures that were not timed by
-    their own stamp, by what was wrong with it.
+    written for this memory before this snapshot. Version 1 had none of the three and no journal, version 2
+    lacked `recorded`, `clocked` and `clock_repairs`. `camera` is the name from a configuration, None without
+    one. `clock_repairs` counts pictures that were not timed by
+    their own stamp, by what was wrong with it. `recorded` is an address that turned out to be a recording,
+    `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     id: str = Field(default="", pattern="^[0-9a-f]{0,64}$")  # part of a file name
     network: NetworkConfig | None = None
     written: Count = 0
     model: Text
     bundle: Text
     source: Text
+    recorded: bool = False
+    clocked: bool = False
     camera: Text | None = Field(default=None, max_length=64)
     sampler: Text
     epoch: Seconds
@@ -77,6 +82,16 @@ class Header(BaseModel):
         ]
         | None
     ) = None
+
+    @property
+    def live(self) -> bool:
+        """Whether what was not watched is gone."""
+        return is_live(self.source) and not self.recorded
+
+    @property
+    def clock(self) -> float | None:
+        """`epoch` where it gives clock times; None for a recording of unknown date."""
+        return self.epoch if self.live or self.clocked else None
 
     def resume_at(self) -> float:
         """Return the start in seconds of the first sampling period that was not ingested."""

@@ -28,10 +28,10 @@ from edge_runtime.service.camera_settings import CameraSettings, check_change, m
 from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import PrivacyController
-from edge_runtime.service.wall_clock import WallClock
+from edge_runtime.service.wall_clock import WallClock, on_clock
 from edge_runtime.sources import Opener, is_live, open_source
-from edge_runtime.sources.base import Source, Tapped
-from edge_runtime.sources.live_source import Supervision
+from edge_runtime.sources.base import Recorded, Source, Tapped
+from edge_runtime.sources.live_source import SourceKind, Supervision
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -56,12 +56,11 @@ class CameraRun:
         manifest = engines.bundle.manifest
         self.settings = settings
         self.name = settings.display_name
-        self.live = is_live(settings.source)
-        """Whether what is not watched now is gone."""
         self.folder = folder
         self._opener = opener
         saved = folder.load(manifest.network)
-        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=self.live)
+        live = is_live(settings.source) and not (saved and saved.header.recorded)
+        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=live)
         self.resumed = self.clock.resumed
         self.header = make_header(settings, engines.bundle, self.resumed)
         self.drop_counter = DropCounter(self.name, self.header.dropped)
@@ -110,6 +109,11 @@ class CameraRun:
         """waiting, starting, running, paused, ended, stopped or failed."""
         return self._condition
 
+    @property
+    def live(self) -> bool:
+        """Whether what is not watched now is gone."""
+        return is_live(self.settings.source) and not self.header.recorded
+
     def _become(self, condition: str) -> None:
         before, self._condition = self._condition, condition
         if condition != before and self.on_condition is not None:
@@ -124,7 +128,7 @@ class CameraRun:
         return [self._on_clock(answer) for answer in self.asker.ask_all(queries, self.version)]
 
     def _on_clock(self, answer: Answer) -> Answer:
-        return answer.on_clock(self.header.epoch) if self.live else answer
+        return on_clock(answer, self.header)
 
     def snapshot(self) -> Snapshot:
         """Return everything as it was after the newest remembered frame, to save or describe it."""
@@ -149,13 +153,19 @@ class CameraRun:
             ended = False
             with self.privacy.running():
                 while not ended and self._wait_until_allowed(limit):
-                    ended = self._watch(limit, on_progress)
+                    try:
+                        ended = self._watch(limit, on_progress)
+                    except Recorded as error:
+                        log.info("%s; all of it is watched, like a file", error)
+                        self.header = self.header.model_copy(update={"recorded": True})
             failed = False
             self._become("ended" if ended else "stopped")
         finally:
             if failed:
                 self._become("failed")
-            if self._watched or not failed:  # a source that did not open has changed nothing
+            # A source that failed or never came may be mistyped: it takes no state folder for itself.
+            begun = self.resumed or self.header.last_t is not None or self.version.coverage.notes
+            if begun or not (failed or self.live):
                 self.save()
 
     def stop(self) -> None:
@@ -184,7 +194,7 @@ class CameraRun:
 
         Raises LvmError, and changes nothing, for settings that would need another memory.
         """
-        check_change(self.settings, settings)
+        check_change(self.settings, settings, recorded=self.header.recorded)
         before, self.settings = self.settings, settings
         if settings.privacy != before.privacy:
             self.privacy.change(settings.privacy)
@@ -303,8 +313,14 @@ class CameraRun:
             self.settings.source,
             sample_fps=self.header.sample_fps,
             start=self.position(),
-            settings=Supervision(first_must_open=not self.settings.patient),
+            settings=Supervision(kind=self._source_kind(), first_must_open=not self.settings.patient),
         )
+
+    def _source_kind(self) -> SourceKind:
+        """Return what is known of an address: asked once, it stays what the memory was begun with."""
+        if self.header.recorded:
+            return "recording"
+        return "ask" if self.header.last_t is None else "live"
 
     def _begin_batch(self, batch: Sequence[Frame]) -> None:
         """Called before each batch is given to the engines."""

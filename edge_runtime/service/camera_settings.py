@@ -63,15 +63,20 @@ class CameraSettings:
         return self.name or self.source_name
 
 
-def check_change(old: CameraSettings, new: CameraSettings) -> None:
-    """Raise LvmError unless a running camera may take the new settings and keep its memory."""
+def check_change(old: CameraSettings, new: CameraSettings, *, recorded: bool = False) -> None:
+    """Raise LvmError unless a running camera may take the new settings and keep its memory.
+
+    `recorded` says that the old source, an address, is a recording.
+    """
     fixed = [key for key in vars(old) if vars(old)[key] != vars(new)[key] and key not in LIVE_CHANGES]
     if fixed:
         raise LvmError(
             f"camera {old.display_name}: {fixed[0]} is fixed while it runs; remove the camera and add it "
             "again"
         )
-    if new.source_name != old.source_name and not (is_live(new.source) and is_live(old.source)):
+    if new.source_name != old.source_name and not (
+        is_live(new.source) and is_live(old.source) and not recorded
+    ):
         raise LvmError(
             f"camera {old.display_name} remembers {old.source_name}: only a live source can take a live "
             f"one's place, got {new.source_name}; add it as another camera"

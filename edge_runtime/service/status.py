@@ -19,9 +19,9 @@ class Status(BaseModel):
     """What a camera remembers.
 
     `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
-    what a flash disk has to bear; `clock_repairs` counts pictures that were not timed by their own stamp, by
-    what was wrong with it (missing, standing still, stray, jump); `not_saved` says why the newest frames are
-    in RAM only.
+    what a flash disk has to bear; `on_clock` says whether the epoch gives clock times; `clock_repairs` counts
+    pictures that were not timed by their own stamp, by what was wrong with it (missing, standing still,
+    stray, jump); `not_saved` says why the newest frames are in RAM only.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -31,6 +31,7 @@ class Status(BaseModel):
     dropped: int
     clock_repairs: dict[str, int]
     source: str
+    on_clock: bool
     bundle: str
     sampler: str
     ended: bool
@@ -60,6 +61,7 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         dropped=header.dropped,
         clock_repairs=header.clock_repairs,
         source=header.source,
+        on_clock=header.clock is not None,
         bundle=header.bundle,
         sampler=header.sampler,
         ended=header.ended,

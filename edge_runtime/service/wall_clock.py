@@ -26,7 +26,6 @@ from dataclasses import replace
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import Header, Snapshot
 from edge_runtime.query.answers import Answer
-from edge_runtime.sources import is_live
 from edge_runtime.sources.clocks import boot_time
 
 log = logging.getLogger(__name__)
@@ -119,5 +118,5 @@ def _format_date(seconds: float) -> str:
 
 
 def on_clock(answer: Answer, header: Header) -> Answer:
-    """Return a saved state's answer for a person: that of a camera with its `epoch`."""
-    return answer.on_clock(header.epoch) if is_live(header.source) else answer
+    """Return a saved state's answer for a person: with its `epoch`, where that gives clock times."""
+    return answer if header.clock is None else answer.on_clock(header.clock)

@@ -29,6 +29,18 @@ class Unsupported(Refused, Unavailable):
     """This machine lacks a driver or plugin for a source; somebody has to install it."""
 
 
+class NoVideo(LvmError):
+    """What was opened is in no format that is known, or too damaged to tell."""
+
+
+class TransportRefused(LvmError):
+    """A camera does not send over the transport that was asked for."""
+
+
+class Recorded(LvmError):
+    """An address that was taken for live is a recording: it can be read again, and nothing of it is lost."""
+
+
 class Source(Protocol):
     """Frames in time order, at the requested rate. Iterating may raise LvmError, one sentence."""
 

@@ -24,16 +24,40 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import BaseSource, Refused, Tally
+from edge_runtime.sources.base import BaseSource, Tally
 from edge_runtime.sources.clocks import PtsClock, SampleClock
+from edge_runtime.sources.failures import NO_ANSWER, explain_failure
 from engines.errors import LvmError
 
-FORMATS = (
-    "mov,matroska,webm,avi,mpegts,mpeg,mpegvideo,m4v,h264,hevc,vvc,obu,ivf,flv,ogg,asf,gif,apng,mjpeg,"
-    "mpjpeg,mxf,rm,dv,nut,wtv,yuv4mpegpipe,mp3,flac,wav,aac"
+STILLS = (
+    "image2,bmp_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,pam_pipe,pgm_pipe,png_pipe,ppm_pipe,qoi_pipe,"
+    "tiff_pipe,webp_pipe"
+).split(",")
+"""Single pictures. All but image2 read nothing but what they were given, also one picture after another."""
+FORMATS = ",".join(
+    (
+        # containers, as cameras, recorders, phones, broadcasters and editors write them
+        "asf,asf_o,avi,dhav,dv,flv,gxf,hxvs,ifv,iv8,ivf,ivr,kux,lmlm4,luodat,lvf,lxf,matroska,webm,mov,mpeg,"
+        "mpegts,mpegtsraw,mpjpeg,msnwctcp,mtv,mxf,mxg,nc,nsv,nut,nuv,ogg,pmp,pva,r3d,rm,ser,smjpeg,ty,wtv",
+        # one stream without a container
+        "apv,av1,avs2,avs3,cavsvideo,dirac,dnxhd,evc,h261,h263,h264,hevc,ingenient,ipu,m4v,mjpeg,mjpeg_2000,"
+        "mpegvideo,obu,vc1,vc1test,vvc,yuv4mpegpipe",
+        # animations and games
+        "4xm,anm,apng,avs,bethsoftvid,bfi,bink,bmv,c93,cdg,cdxl,cine,dfa,dsicin,dxa,ea,film_cpk,filmstrip,flic,"
+        "gdv,gif,hnm,idcin,ipmovie,jpegxl_anim,jv,mgsts,mm,mods,moflex,mv,mvi,paf,pdv,psxstr,rl2,roq,rpl,sga,"
+        "siff,simbiosis_imx,smk,smush,swf,thp,tiertexseq,tmv,usm,vividas,vivo,vmd,wc3movie,wsvqa,xmv,yop",
+        # songs, so that it can be said that they hold no video
+        "mp3,flac,wav,aac",
+        *STILLS[1:],
+    )
 )
-"""Containers only. Playlists (HLS, DASH, concat) open what they name, also other files and themselves:
-48 bytes of ffconcat used up every file descriptor of the process."""
+"""Formats that read nothing but the file that they were given. Playlists (HLS, DASH, concat) and some others
+(image2, mlv, vobsub, SDP) open what they name, also other files and themselves: 48 bytes of ffconcat used up
+every file descriptor of the process."""
+NETWORK_FORMATS = f"{FORMATS},image2,hls,live_flv,rtsp,rtp,rtp_mpegts"
+"""A server in the camera's place must not make us open it endlessly (concat) or open a port (SDP)."""
+ENDLESS = frozenset({"mpjpeg", "rtsp", "rtp", "rtp_mpegts", "live_flv"})
+"""What a server gives at its own pace, whatever length it claims."""
 MAX_PIXELS = 64_000_000
 """Larger pictures are rejected by the decoders before memory is allocated."""
 DECODER_THREADS = 2
@@ -47,14 +71,6 @@ NO_TIME_STAMPS = 0x0080
 """FFmpeg's AVFMT_NOTIMESTAMPS: FFmpeg assumes 25 a second, which is far off on a live stream."""
 MAX_RATE, DEFAULT_RATE = 1000, Fraction(25)
 """Pictures a second: no camera gives more, and what FFmpeg assumes of a raw stream."""
-NO_ANSWER = "no answer in time"
-REFUSALS = (
-    av.error.HTTPUnauthorizedError,
-    av.error.HTTPForbiddenError,
-    av.error.ProtocolNotFoundError,
-    av.error.PermissionError,
-)
-"""Not "404": a relay answers that until the camera behind it has come back."""
 CLOCK_MAY_RESTART = 0x0200
 """FFmpeg's AVFMT_TS_DISCONT: MPEG streams, whose time stamps may begin again within one file."""
 
@@ -78,16 +94,19 @@ class VideoContainer:
         live: bool = False,
         start: float = 0.0,
         timeout: tuple[float, float] | None = None,
+        format: str | None = None,
     ) -> None:
-        self._tally, self._is_stopped = tally, is_stopped
+        """Open `url`, as `format` if given. Raises LvmError, NoVideo, Refused and others of `base`."""
+        self._tally, self._is_stopped, self._local = tally, is_stopped, timeout is None
         options = {"max_pixels": str(MAX_PIXELS), **options}
         began = time.monotonic()
         try:
-            self._container: InputContainer = av.open(url, "r", options=options, timeout=timeout)
+            self._container: InputContainer = av.open(
+                url, "r", format=format, options=options, timeout=timeout
+            )
         except (av.error.FFmpegError, ValueError) as error:
             late = timeout is not None and time.monotonic() - began >= timeout[0]
-            why = NO_ANSWER if late else describe_failure(error)
-            kind = Refused if isinstance(error, REFUSALS) else LvmError
+            kind, why = (LvmError, NO_ANSWER) if late else explain_failure(error, local=self._local)
             # Not chained: the cause's text holds the address with its password.
             raise kind(f"{tally.name} cannot be opened: {why}") from None
         try:
@@ -101,7 +120,7 @@ class VideoContainer:
         self.stream.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
         self._live = live
         self._doubt_until = 0.0
-        raw = bool(self._container.format.flags & NO_TIME_STAMPS)
+        raw = self.is_still or bool(self._container.format.flags & NO_TIME_STAMPS)
         self._timed = not (live and raw)
         time_base, period = self.stream.time_base or Fraction(1, 90_000), guess_period(self.stream, raw)
         self._clock = PtsClock(time_base, period, tally, start=start, live=live)
@@ -128,6 +147,18 @@ class VideoContainer:
         if self.stream.duration and self.stream.time_base:
             return float(self.stream.duration * self.stream.time_base)
         return self._container.duration / av.time_base if self._container.duration else None
+
+    @property
+    def is_still(self) -> bool:
+        """Whether this is one picture, as an address gives that has to be asked for each."""
+        return self._container.format.name in STILLS
+
+    @property
+    def is_recording(self) -> bool:
+        """Whether the stream has an end: then its length is known, or at least its size."""
+        if self.is_still or self._container.format.name in ENDLESS:
+            return False
+        return bool(self.duration) or (self._container.format.name != "hls" and self._container.size > 0)
 
     @property
     def period(self) -> float:
@@ -188,7 +219,8 @@ class VideoContainer:
                 if damaged > MAX_DAMAGED_READS:
                     raise LvmError(f"{self._tally.name} is damaged and cannot be read on") from None
             except av.error.FFmpegError as error:
-                raise LvmError(f"{self._tally.name} cannot be read on: {describe_failure(error)}") from None
+                _, why = explain_failure(error, local=self._local)
+                raise LvmError(f"{self._tally.name} cannot be read on: {why}") from None
 
     def _decode(self, packet: Packet[VideoStream]) -> list[VideoFrame]:
         if packet.has_sidedata("encryption_info"):
@@ -200,7 +232,7 @@ class VideoContainer:
         try:
             pictures = packet.decode()
         except av.error.FFmpegError as error:
-            self._note_damage(f"a packet that cannot be decoded ({describe_failure(error)})")
+            self._note_damage(f"a packet that cannot be decoded ({type(error).__name__})")
             return []
         whole = [picture for picture in pictures if not picture.is_corrupt]
         for _ in range(len(pictures) - len(whole)):
@@ -236,14 +268,6 @@ def guess_period(stream: VideoStream, raw: bool) -> float:
     rates = [stream.average_rate, stream.codec_context.framerate, stream.guessed_rate]
     known = (rate for rate in (reversed(rates) if raw else rates) if rate and rate <= MAX_RATE)
     return float(1 / next(known, DEFAULT_RATE))
-
-
-def describe_failure(error: Exception) -> str:
-    """Return why FFmpeg failed, without the address that its own text repeats."""
-    if isinstance(error, av.error.ExitError):
-        return NO_ANSWER
-    text = getattr(error, "strerror", None) or type(error).__name__
-    return str(text).rstrip(".")
 
 
 class RgbConverter:

@@ -12,9 +12,10 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Closeable, FrameTap, Refused, Source, Tapped
+from edge_runtime.sources.base import Closeable, FrameTap, Recorded, Refused, Source, Tapped
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
@@ -31,9 +32,18 @@ JOIN_S = 0.4
 MAX_LATE_PAUSE_S = 600.0
 
 
+Transport = Literal["auto", "tcp", "udp"]
+"""Of RTSP. TCP loses no packets; `auto` is UDP where a camera refuses TCP."""
+SourceKind = Literal["live", "recording", "ask"]
+"""What the address of a stream is; `ask` raises `Recorded` when the stream turns out to be a recording."""
+
+
 @dataclass(frozen=True)
 class Supervision:
-    """Timeouts and limits of a live source. Seconds, unless stated otherwise."""
+    """Timeouts, limits and choices of a source. Seconds, unless stated otherwise."""
+
+    kind: SourceKind = "live"
+    transport: Transport = "auto"
 
     open_timeout_s: float = 10.0
     """Of a network connection; with `picture_timeout_s` more, of everything up to the first picture."""
@@ -153,7 +163,8 @@ class LiveSource(Closeable):
     Times are seconds since this object was made, plus `start`: strictly increasing, at least half a sampling
     period apart, with outages as long as they were (see `StreamClock`). The newest frame wins; frames that
     were not consumed in time are counted in `status.drops`. No failure of the source is raised, `status`
-    reports it (but see `Supervision.first_must_open`); only a stream of known length ends by itself. `probe`
+    reports it (but see `Supervision.first_must_open`, and `kind`); only a stream of known length ends by
+    itself. `probe`
     is called with a count before each opening but the first; it raises LvmError where an attempt would only
     cost time.
     """
@@ -363,6 +374,9 @@ class LiveSource(Closeable):
         if reader.failure is None and error is None and reader.finished:
             with self._change:
                 self._health.enter("ended", "the stream has come to its end", self._times.now())
+            return None
+        if isinstance(error, Recorded) and reader.failure is None:
+            self._error = error
             return None
         refused = reader.failure is None and isinstance(error, Refused)
         with self._change:

@@ -193,7 +193,7 @@ def _newer(data: bytes, way: str) -> bytes:
     """A sound state as a later version might write it: another magic, or another number in the header."""
     magic, payload = (b"LVMSTAT3", data[40:]) if way == "magic" else (MAGIC, data[40:])
     if way == "header":
-        payload = payload.replace(b'format_version\\":2', b'format_version\\":3')
+        payload = payload.replace(b'format_version\\":3', b'format_version\\":4')
     return magic + hashlib.sha256(magic + payload).digest() + payload
 
 

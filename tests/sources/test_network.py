@@ -14,6 +14,7 @@ import cv2
 import pytest
 
 from edge_runtime.sources import open_source
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.network import NetworkStream
 from engines.errors import LvmError
 from tests.support.media import make_picture, read_number, write_video
@@ -110,7 +111,7 @@ def test_mjpeg_over_http_gives_pictures_in_time_order(http):
 def test_silence_ends_in_one_sentence(http):
     began = time.monotonic()
     with pytest.raises(LvmError, match="cannot be read on: no answer in time"):
-        list(NetworkStream(f"{http}/stall", sample_fps=10.0, read_timeout=0.5))
+        list(NetworkStream(f"{http}/stall", sample_fps=10.0, settings=Supervision(read_timeout_s=0.5)))
     assert time.monotonic() - began < 5
 
 
@@ -131,9 +132,9 @@ def test_what_cannot_be_reached_is_one_sentence_without_the_password(http):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         for address, words in [
-            (f"rtsp://kiosk:s3cret@127.0.0.1:{port}/live", "Connection refused"),
+            (f"rtsp://kiosk:s3cret@127.0.0.1:{port}/live", "connection refused: no server"),
             (f"{http}/absent?token=s3cret", "404"),
-            ("rtsp://kiosk:s3cret@nowhere.invalid/live", "cannot be opened"),
+            ("rtsp://kiosk:s3cret@nowhere.invalid/live", "cannot be opened: the host is not known"),
         ]:
             with pytest.raises(LvmError, match=words) as caught:
                 list(NetworkStream(address, sample_fps=1.0))
@@ -147,7 +148,7 @@ def test_a_server_that_says_nothing_is_one_sentence():
         server.listen()
         url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/live"
         with pytest.raises(LvmError, match="cannot be opened: no answer in time"):
-            list(NetworkStream(url, sample_fps=1.0, open_timeout=0.5))
+            list(NetworkStream(url, sample_fps=1.0, settings=Supervision(open_timeout_s=0.5)))
 
 
 def test_rtsp_gives_frames_at_the_wanted_rate(rtsp):

@@ -23,7 +23,6 @@ from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.query.timestamps import parse_timestamp
-from edge_runtime.sources import is_live
 from engines.errors import LvmError
 
 FORMATS = ("table", "csv", "json")
@@ -75,7 +74,7 @@ def _read_rows(
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
-    epoch = saved.header.epoch if is_live(saved.header.source) else None
+    epoch = saved.header.clock
     first = None if start is None else parse_timestamp(start, name="--from", epoch=epoch)
     last = None if end is None else parse_timestamp(end, name="--to", epoch=epoch)
     if first is not None and last is not None and first >= last:

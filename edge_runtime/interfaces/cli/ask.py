@@ -27,7 +27,7 @@ from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
 from edge_runtime.service.wall_clock import on_clock
-from edge_runtime.sources import is_live, read_frame_at
+from edge_runtime.sources import read_frame_at
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
 
@@ -107,10 +107,11 @@ def _find_epoch(
     """Return the Unix time of second 0 of the stream, None for a recording. Raises LvmError."""
     if server is None:
         saved = load_snapshot(resolve_state(state, camera, config), key=resolve_key(config, key))
-        return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
+        return None if saved is None else saved.header.clock
     status = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
     try:
-        return float(status["coverage"]["epoch"]) if status["live"] else None
+        on_clock = status.get("on_clock", status["live"])  # a service of an earlier version has the latter
+        return float(status["coverage"]["epoch"]) if on_clock else None
     except (KeyError, TypeError, ValueError):
         raise server.bad_response() from None
 
@@ -133,7 +134,7 @@ def _ask_state(
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t)),
+            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t, recorded=header.recorded)),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)

@@ -17,7 +17,6 @@ from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.forget_folder import forget_in_folder
 from edge_runtime.service.wall_clock import find_known_start
-from edge_runtime.sources import is_live
 from edge_runtime.system.logs import forget_lines
 
 
@@ -76,7 +75,7 @@ def _forget_in_folder(
     if saved is None:
         raise StateError(f"no memory in {folder}: there is nothing to forget")
     header = saved.header
-    epoch = header.epoch if is_live(header.source) else None
+    epoch = header.clock
     since = find_known_start(saved.version.coverage)
     first, last = (
         parse_timestamp(text, name=name, epoch=epoch, since=since)

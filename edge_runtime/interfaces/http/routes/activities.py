@@ -66,7 +66,7 @@ def _find_rows(
 
 def _log_filter(camera: CameraRun, start: str | None, end: str | None, text: str, limit: int) -> LogFilter:
     """Return the filter for one camera, whose clock is its own. Raises LvmError."""
-    epoch = camera.header.epoch if camera.live else None
+    epoch = camera.header.clock
     first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
     last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
     if first is not None and last is not None and first >= last:

@@ -80,7 +80,7 @@ def add_privacy_routes(
 
 def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
     """Forget a span of time in a run and in the log of this process."""
-    epoch = run.header.epoch if run.live else None
+    epoch = run.header.clock
     since = find_known_start(run.version.coverage)
     start = parse_timestamp(str(body.start), name="from", epoch=epoch, since=since)
     end = parse_timestamp(str(body.end), name="to", epoch=epoch, since=since)
