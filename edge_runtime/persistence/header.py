@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
 from edge_runtime.memory.coverage import MAX_GAPS, MAX_NOTES
+from edge_runtime.sources.live_source import SourceKind
 from edge_runtime.sources.spec import is_live
 from engines.network_config import NetworkConfig
 
@@ -87,6 +88,11 @@ class Header(BaseModel):
     def live(self) -> bool:
         """Whether what was not watched is gone."""
         return is_live(self.source) and not self.recorded
+
+    @property
+    def source_kind(self) -> SourceKind:
+        """What is known of an address: asked once, it stays what the memory was begun with."""
+        return "recording" if self.recorded else "ask" if self.last_t is None else "live"
 
     @property
     def clock(self) -> float | None:

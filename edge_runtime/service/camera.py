@@ -31,7 +31,6 @@ from edge_runtime.service.privacy_controller import PrivacyController
 from edge_runtime.service.wall_clock import WallClock, on_clock
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Recorded, Source, Tapped
-from edge_runtime.sources.live_source import SourceKind, Supervision
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -198,7 +197,7 @@ class CameraRun:
         before, self.settings = self.settings, settings
         if settings.privacy != before.privacy:
             self.privacy.change(settings.privacy)
-        if settings.source != before.source:
+        if (settings.source, settings.connection) != (before.source, before.connection):
             self.interrupt()
 
     def save(self) -> int:
@@ -313,14 +312,10 @@ class CameraRun:
             self.settings.source,
             sample_fps=self.header.sample_fps,
             start=self.position(),
-            settings=Supervision(kind=self._source_kind(), first_must_open=not self.settings.patient),
+            settings=self.settings.connection.supervise(
+                self.header.source_kind, first_must_open=not self.settings.patient
+            ),
         )
-
-    def _source_kind(self) -> SourceKind:
-        """Return what is known of an address: asked once, it stays what the memory was begun with."""
-        if self.header.recorded:
-            return "recording"
-        return "ask" if self.header.last_t is None else "live"
 
     def _begin_batch(self, batch: Sequence[Frame]) -> None:
         """Called before each batch is given to the engines."""

@@ -58,25 +58,25 @@ def open_source(
     if reconnect and is_live(spec):
 
         def open_local(at: float) -> Source:
-            return open_source(spec, sample_fps=sample_fps, start=at, reconnect=False)
+            return open_source(spec, sample_fps=sample_fps, start=at, reconnect=False, settings=settings)
 
         return LiveSource(open_local, spec, sample_fps=sample_fps, start=start, settings=settings)
     for pattern, opener in OPENERS:
         if re.match(pattern, spec):
-            return opener(spec, sample_fps, start)
-    return _open_path(spec, sample_fps, start)
+            return opener(spec, sample_fps, start, settings)
+    return _open_path(spec, sample_fps, start, settings)
 
 
-def read_frame_at(spec: str, t: float, *, recorded: bool = False) -> Frame:
+def read_frame_at(spec: str, t: float, *, settings: Supervision = DEFAULT_SUPERVISION) -> Frame:
     """Return the picture that `spec` showed at `t` seconds. Raises LvmError where it cannot be read again.
 
-    With `recorded`, an address is that of a recording.
+    An address can be read again where it is of the kind `recording`.
     """
     spec = tidy(spec)
-    if recorded and is_network(spec):
+    if settings.kind == "recording" and is_network(spec):
         from edge_runtime.sources.network import RecordedStream
 
-        with RecordedStream(spec, sample_fps=1.0) as stream:
+        with RecordedStream(spec, sample_fps=1.0, settings=settings) as stream:
             return stream.frame_at(t)
     if is_live(spec):
         raise LvmError(f"{redact(spec)} is live: what it showed at {t:g} s is gone")
@@ -90,7 +90,7 @@ def read_frame_at(spec: str, t: float, *, recorded: bool = False) -> Frame:
     path = require_path(spec)
     if path.is_dir() or is_image(path):
         raise LvmError(f"{path}: a picture of a folder is its own object image; name it with --object")
-    with VideoFile(path, sample_fps=1.0) as video:
+    with VideoFile(path, sample_fps=1.0, track=settings.video_track) as video:
         return video.frame_at(t)
 
 
@@ -113,48 +113,49 @@ def _open_network(
     )
 
 
-def _open_camera(spec: str, sample_fps: float, start: float) -> Source:
+def _open_camera(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.camera import open_camera
 
     return open_camera(int(spec) if spec.isdecimal() else spec, sample_fps=sample_fps, start=start)
 
 
-def _open_gstreamer(spec: str, sample_fps: float, start: float) -> Source:
+def _open_gstreamer(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.gstreamer import GStreamerSource
 
     return GStreamerSource(spec.removeprefix("gst:"), sample_fps=sample_fps, start=start)
 
 
-def _open_csi(spec: str, sample_fps: float, start: float) -> Source:
+def _open_csi(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.gstreamer import GStreamerSource, make_csi_pipeline
 
     sensor = int(spec.removeprefix("csi://"))
     return GStreamerSource(make_csi_pipeline(sensor), sample_fps=sample_fps, start=start, name=spec)
 
 
-def _open_demo(spec: str, sample_fps: float, start: float) -> Source:
+def _open_demo(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.demo import open_demo
 
     return open_demo(spec, sample_fps=sample_fps, start=start)
 
 
-def _open_growing(spec: str, sample_fps: float, start: float) -> Source:
+def _open_growing(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.growing_file import GrowingVideo
 
-    return GrowingVideo(require_path(spec), sample_fps=sample_fps, start=start)
+    return GrowingVideo(require_path(spec), sample_fps=sample_fps, start=start, track=settings.video_track)
 
 
-def _open_path(spec: str, sample_fps: float, start: float) -> Source:
+def _open_path(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.folder import ImageFolder, is_image
     from edge_runtime.sources.video import VideoFile
 
     path = require_path(spec)
-    kind = ImageFolder if path.is_dir() or is_image(path) else VideoFile
-    return kind(path, sample_fps=sample_fps, start=start)
+    if path.is_dir() or is_image(path):
+        return ImageFolder(path, sample_fps=sample_fps, start=start)
+    return VideoFile(path, sample_fps=sample_fps, start=start, track=settings.video_track)
 
 
 # The first match wins; a spec that matches nothing is a path.
-OPENERS: tuple[tuple[str, Callable[[str, float, float], Source]], ...] = (
+OPENERS: tuple[tuple[str, Callable[[str, float, float, Supervision], Source]], ...] = (
     (CAMERA, _open_camera),
     (GSTREAMER, _open_gstreamer),
     (CSI, _open_csi),

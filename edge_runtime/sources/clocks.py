@@ -54,9 +54,19 @@ class PtsClock:
     gap of up to a day stays a gap.
     """
 
-    def __init__(self, time_base: Fraction, period: float, tally: Tally, *, start: float, live: bool) -> None:
+    def __init__(
+        self,
+        time_base: Fraction,
+        period: float,
+        tally: Tally,
+        *,
+        start: float,
+        live: bool,
+        stamped: bool = True,
+    ) -> None:
+        """Begin at `start` seconds; `stamped` is False for a format without time stamps."""
         self._time_base, self.period, self._tally = time_base, period, tally
-        self._start, self._live = start, live
+        self._start, self._live, self._stamped = start, live, stamped
         self._offset: Fraction | None = None  # seconds of the stream's clock at our zero
         self._last: float | None = None
         self._steps: deque[float] = deque(maxlen=LEARNED)  # seconds from picture to picture
@@ -217,8 +227,8 @@ class PtsClock:
         elapsed = time.monotonic() - self._arrival
         self._arrival += elapsed
         expected = self._start if self._last is None else self._last + elapsed
-        # RTSP has no stamp for the very first picture, which is nothing to report.
-        if pts is None and self._last is not None:
+        # RTSP has no stamp for the very first picture, MJPEG for none: that is nothing to report.
+        if pts is None and self._stamped and self._last is not None:
             self._repair("missing", "pictures without time stamps, timed by their arrival")
         self._last = expected if pts is None else self._compare(pts * self._time_base, expected)
         return self._last

@@ -6,6 +6,7 @@ so that only sampled pictures are converted.
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
@@ -28,6 +29,8 @@ from edge_runtime.sources.base import BaseSource, Tally
 from edge_runtime.sources.clocks import PtsClock, SampleClock
 from edge_runtime.sources.failures import NO_ANSWER, explain_failure
 from engines.errors import LvmError
+
+log = logging.getLogger(__name__)
 
 STILLS = (
     "image2,bmp_pipe,j2k_pipe,jpeg_pipe,jpegls_pipe,jpegxl_pipe,pam_pipe,pgm_pipe,png_pipe,ppm_pipe,qoi_pipe,"
@@ -95,6 +98,7 @@ class VideoContainer:
         start: float = 0.0,
         timeout: tuple[float, float] | None = None,
         format: str | None = None,
+        track: int | None = None,
     ) -> None:
         """Open `url`, as `format` if given. Raises LvmError, NoVideo, Refused and others of `base`."""
         self._tally, self._is_stopped, self._local = tally, is_stopped, timeout is None
@@ -110,7 +114,7 @@ class VideoContainer:
             # Not chained: the cause's text holds the address with its password.
             raise kind(f"{tally.name} cannot be opened: {why}") from None
         try:
-            self.stream = self._best_stream()
+            self.stream = self._choose_stream(track)
         except LvmError:
             self._container.close()
             raise
@@ -123,13 +127,27 @@ class VideoContainer:
         raw = self.is_still or bool(self._container.format.flags & NO_TIME_STAMPS)
         self._timed = not (live and raw)
         time_base, period = self.stream.time_base or Fraction(1, 90_000), guess_period(self.stream, raw)
-        self._clock = PtsClock(time_base, period, tally, start=start, live=live)
+        self._clock = PtsClock(time_base, period, tally, start=start, live=live, stamped=self._timed)
 
-    def _best_stream(self) -> VideoStream:
-        stream = self._container.streams.best("video")
+    def _choose_stream(self, track: int | None) -> VideoStream:
+        """Return the `track`-th video, from 1, or else the best. Raises LvmError."""
         # A song's cover picture is not a video.
-        if not isinstance(stream, VideoStream) or stream.disposition & Disposition.attached_pic:
+        films = [
+            stream
+            for stream in self._container.streams.video
+            if not stream.disposition & Disposition.attached_pic
+        ]
+        if not films:
             raise LvmError(f"{self._tally.name} holds no video: expected a stream of pictures")
+        if track is not None and track > len(films):
+            raise LvmError(
+                f"{self._tally.name} has {len(films)} video tracks: there is no video_track {track}"
+            )
+        best = self._container.streams.best("video")
+        stream = films[track - 1] if track else best if best in films else max(films, key=_count_pixels)
+        if len(films) > 1:
+            chosen = f"track {films.index(stream) + 1}, {stream.width} x {stream.height}"
+            log.info("%s has %d video tracks: %s, is watched", self._tally.name, len(films), chosen)
         if stream.codec_context is None:  # PyAV has no decoder for the codec
             raise LvmError(
                 f"{self._tally.name} is in a video format that is not known here: convert it to H.264"
@@ -257,6 +275,10 @@ class VideoContainer:
 
     def __exit__(self, *_: object) -> None:
         self._container.close()
+
+
+def _count_pixels(stream: VideoStream) -> int:
+    return stream.width * stream.height
 
 
 def guess_period(stream: VideoStream, raw: bool) -> float:

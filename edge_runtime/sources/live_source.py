@@ -45,8 +45,12 @@ class Supervision:
     kind: SourceKind = "live"
     transport: Transport = "auto"
 
+    video_track: int | None = None
+    """Which of several video tracks, from 1; None is the best that is a film."""
     open_timeout_s: float = 10.0
-    """Of a network connection; with `picture_timeout_s` more, of everything up to the first picture."""
+    """Of a network connection."""
+    first_picture_timeout_s: float = 20.0
+    """From the beginning of an opening to its first picture."""
     read_timeout_s: float = 5.0
     """Without a byte from the network."""
     picture_timeout_s: float = 10.0
@@ -362,7 +366,8 @@ class LiveSource(Closeable):
                 self._health.enter("live", "", self._times.now())
             elif progress and silent_s > max(self._settings.stalled_after_s, 3 * self._health.period):
                 self._health.enter("stalled", "no picture comes", self._times.now())
-        timeout_s = self._settings.picture_timeout_s + (0 if progress else self._settings.open_timeout_s)
+        settings = self._settings
+        timeout_s = settings.picture_timeout_s if progress else settings.first_picture_timeout_s
         if silent_s > timeout_s:
             reader.give_up(f"no picture came for {timeout_s:.0f} s")
 

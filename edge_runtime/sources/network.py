@@ -28,8 +28,9 @@ log = logging.getLogger(__name__)
 # "fpsprobesize=0": otherwise FFmpeg reads 20 pictures to guess a rate that a live stream does not need, and
 # delivers them late (measured, RTSP at 25 pictures a second: first picture at 0.33 s instead of 1.16 s).
 OPTIONS = {"fpsprobesize": "0", "format_whitelist": NETWORK_FORMATS}
-HASTY = {"framerate": "1/100"}
-"""Of a stream without time stamps FFmpeg reads 5 s before it begins; so that is one picture."""
+HASTY = {"framerate": "1/100", "formatprobesize": "65536"}
+"""Of a stream without time stamps FFmpeg reads 5 s before it begins; so that is one picture. And to recognise
+JPEGs without anything around them it would read a megabyte."""
 WEB = {"protocol_whitelist": "http,https,httpproxy,tls,tcp,crypto,data"}
 """For HTTP: an HLS playlist must not name files of this machine."""
 RETRYING = {"reconnect": "1", "reconnect_on_network_error": "1", "reconnect_delay_max": "4"}
@@ -141,6 +142,7 @@ def open_stream(
             start=start,
             timeout=(settings.open_timeout_s, settings.read_timeout_s),
             format=format,
+            track=settings.video_track,
         )
 
     if settings.transport != "auto":

@@ -90,8 +90,15 @@ class VideoFile(Recording):
     Raises LvmError where there is no such file, or no video in it.
     """
 
-    def __init__(self, path: str | PathLike[str], *, sample_fps: float, start: float = 0.0) -> None:
-        self._path = check_file(Path(path))
+    def __init__(
+        self,
+        path: str | PathLike[str],
+        *,
+        sample_fps: float,
+        start: float = 0.0,
+        track: int | None = None,
+    ) -> None:
+        self._path, self._track = check_file(Path(path)), track
         super().__init__(str(path), sample_fps=sample_fps, start=start)
         with self._open_noted():
             pass  # what cannot be opened fails here, and its length is known
@@ -101,7 +108,11 @@ class VideoFile(Recording):
         # And "file:" so that a colon in a name does not count as a protocol.
         options = {"protocol_whitelist": "file", "format_whitelist": FORMATS}
         return VideoContainer(
-            f"file:{self._path}", self.tally, options=options, is_stopped=self._closed.is_set
+            f"file:{self._path}",
+            self.tally,
+            options=options,
+            is_stopped=self._closed.is_set,
+            track=self._track,
         )
 
 

@@ -159,7 +159,7 @@ def test_a_recording_that_never_comes_is_one_sentence(server, monkeypatch):
 
 
 def test_a_picture_of_a_recording_by_address_can_be_looked_up(server):
-    frame = read_frame_at(f"{server.url}/film.mp4", 12.34, recorded=True)
+    frame = read_frame_at(f"{server.url}/film.mp4", 12.34, settings=Supervision(kind="recording"))
     assert read_number(frame.image) == 123
     with pytest.raises(LvmError, match="is live"):
         read_frame_at(f"{server.url}/film.mp4", 12.34)
@@ -194,7 +194,7 @@ def test_a_camera_watches_all_of_it_and_goes_on_where_it_was_stopped(server, run
 def test_a_live_address_is_asked_only_once_and_keeps_its_clock(server, run_camera):
     camera = run_camera(f"{server.url}/mjpeg", 2.0)
     assert camera.live and not camera.header.recorded and camera.header.clock is not None
-    assert camera._source_kind() == "live"
+    assert camera.header.source_kind == "live"
 
 
 def test_python_watches_a_recording_by_address(server):

@@ -28,6 +28,7 @@ from edge_runtime.query.schema import AnyQuery
 from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
 from edge_runtime.service.wall_clock import on_clock
 from edge_runtime.sources import read_frame_at
+from edge_runtime.sources.live_source import Supervision
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
 
@@ -134,7 +135,9 @@ def _ask_state(
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t, recorded=header.recorded)),
+            frame_at=lambda t: zones.mask_frame(
+                read_frame_at(header.source, t, settings=Supervision(kind=header.source_kind))
+            ),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)

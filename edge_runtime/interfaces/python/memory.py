@@ -52,7 +52,7 @@ from edge_runtime.service.wall_clock import on_clock
 from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
 from edge_runtime.sources.base import Recorded
 from edge_runtime.sources.clocks import SampleClock
-from edge_runtime.sources.live_source import SourceKind, Supervision
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
@@ -155,17 +155,16 @@ class Memory(AbstractContextManager["Memory"]):
         if is_live(spec) and begun and not self._header.recorded:  # the time since then is a gap
             start = max(start, time.time() - self._header.epoch)
         limit = None if seconds is None else start + seconds
-        kind: SourceKind = "recording" if self._header.recorded else "live" if begun else "ask"
         try:
-            self._watch(spec, name, start, limit, kind)
+            self._watch(spec, name, start, limit)
         except Recorded:
             self._header = self._header.model_copy(update={"recorded": True})
-            self._watch(spec, name, start, limit, "recording")
+            self._watch(spec, name, start, limit)
         return self
 
-    def _watch(self, spec: str, name: str, start: float, limit: float | None, kind: SourceKind) -> None:
+    def _watch(self, spec: str, name: str, start: float, limit: float | None) -> None:
         """Watch a source once, from `start` to `limit` seconds or its end."""
-        settings = Supervision(kind=kind)
+        settings = Supervision(kind=self._header.source_kind)
         opened = open_source(spec, sample_fps=self._header.sample_fps, start=start, settings=settings)
         self._source = name
         self._header = self._header.model_copy(update={"source": name})
@@ -370,6 +369,6 @@ class Memory(AbstractContextManager["Memory"]):
         if self._source in (None, PUSHED):
             raise QueryError(f"{message}: only the newest are kept; use a photo")
         try:
-            return read_frame_at(str(self._source), t, recorded=self._header.recorded)
+            return read_frame_at(str(self._source), t, settings=Supervision(kind=self._header.source_kind))
         except LvmError as error:
             raise QueryError(f"{message} ({error})") from error
