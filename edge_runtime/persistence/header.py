@@ -42,10 +42,10 @@ class Header(BaseModel):
 
     `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
     written for this memory before this snapshot. Version 1 had none of the three and no journal, version 2
-    lacked `recorded`, `clocked` and `clock_repairs`. `camera` is the name from a configuration, None without
-    one. `clock_repairs` counts pictures that were not timed by
-    their own stamp, by what was wrong with it. `recorded` is an address that turned out to be a recording,
-    `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names.
+    lacked `recorded`, `clocked`, `bookmark` and `clock_repairs`. `camera` is the name from a configuration,
+    None without one. `clock_repairs` counts pictures that were not timed by their own stamp, by what was
+    wrong with it. `bookmark` is where to go on in a folder, `recorded` an address that turned out to be a
+    recording, `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -64,6 +64,7 @@ class Header(BaseModel):
     epoch: Seconds
     sample_fps: float = Field(ge=MIN_FPS, le=TICKS_PER_SECOND)
     last_t: Seconds | None = None
+    bookmark: tuple[Seconds, Text] | None = None
     ended: bool = False
     seen: Count = 0
     dropped: Count = 0

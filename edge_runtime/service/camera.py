@@ -10,6 +10,7 @@ import logging
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.frame import Frame
@@ -308,13 +309,13 @@ class CameraRun:
 
     def _open_source(self) -> Source:
         """Open the source. A live one is retried for as long as it takes, unless the first time must work."""
+        connection, header = self.settings.connection, self.header
+        settings = connection.supervise(header.source_kind, first_must_open=not self.settings.patient)
         return (self._opener or open_source)(
             self.settings.source,
-            sample_fps=self.header.sample_fps,
+            sample_fps=header.sample_fps,
             start=self.position(),
-            settings=self.settings.connection.supervise(
-                self.header.source_kind, first_must_open=not self.settings.patient
-            ),
+            settings=replace(settings, bookmark=header.bookmark),
         )
 
     def _begin_batch(self, batch: Sequence[Frame]) -> None:
@@ -325,7 +326,9 @@ class CameraRun:
 
     def _finish_batch(self, batch: BatchResult) -> None:
         """Called after each batch that is now in `version`."""
-        self.header = self.header.model_copy(update={"last_t": batch.newest.t})
+        mark = None if self.source is None else self.source.bookmark_at(batch.newest.t)
+        progress = {"last_t": batch.newest.t, "bookmark": mark or self.header.bookmark}
+        self.header = self.header.model_copy(update=progress)
         self.drop_counter.problem = None
         self.pictures.push(batch.newest)
         self.privacy.thumbnails.update(self.version)

@@ -139,9 +139,13 @@ def _open_demo(spec: str, sample_fps: float, start: float, settings: Supervision
 
 
 def _open_growing(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
+    from edge_runtime.sources.folder import ImageFolder
     from edge_runtime.sources.growing_file import GrowingVideo
 
-    return GrowingVideo(require_path(spec), sample_fps=sample_fps, start=start, track=settings.video_track)
+    path = require_path(spec)
+    if path.is_dir():
+        return ImageFolder(path, sample_fps=sample_fps, start=start, follow=True, bookmark=settings.bookmark)
+    return GrowingVideo(path, sample_fps=sample_fps, start=start, track=settings.video_track)
 
 
 def _open_path(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
@@ -150,7 +154,7 @@ def _open_path(spec: str, sample_fps: float, start: float, settings: Supervision
 
     path = require_path(spec)
     if path.is_dir() or is_image(path):
-        return ImageFolder(path, sample_fps=sample_fps, start=start)
+        return ImageFolder(path, sample_fps=sample_fps, start=start, bookmark=settings.bookmark)
     return VideoFile(path, sample_fps=sample_fps, start=start, track=settings.video_track)
 
 

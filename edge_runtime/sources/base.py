@@ -41,6 +41,10 @@ class Recorded(LvmError):
     """An address that was taken for live is a recording: it can be read again, and nothing of it is lost."""
 
 
+Bookmark = tuple[float, str]
+"""A time in seconds, and the name of what a folder showed then: where to go on in it."""
+
+
 class Source(Protocol):
     """Frames in time order, at the requested rate. Iterating may raise LvmError, one sentence."""
 
@@ -67,6 +71,9 @@ class Source(Protocol):
     @property
     def repairs(self) -> Mapping[str, int]:
         """Pictures that were not timed by their own stamp, by what was wrong with it."""
+
+    def bookmark_at(self, t: float) -> Bookmark | None:
+        """Return where a folder goes on after `t` seconds; None where the seconds tell it."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the sampled frames only."""
@@ -167,6 +174,10 @@ class BaseSource(Closeable):
     @property
     def repairs(self) -> Mapping[str, int]:
         return dict(self.tally.repairs)  # a copy: other threads read it while this source counts
+
+    def bookmark_at(self, t: float) -> Bookmark | None:
+        """Return None: only folders need a bookmark."""
+        return None
 
     @property
     def has_viewer(self) -> bool:

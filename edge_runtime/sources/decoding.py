@@ -28,6 +28,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource, Tally
 from edge_runtime.sources.clocks import PtsClock, SampleClock
 from edge_runtime.sources.failures import NO_ANSWER, explain_failure
+from edge_runtime.sources.hdr import HLG, PQ, tone_map
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -143,11 +144,7 @@ class VideoContainer:
             raise LvmError(
                 f"{self._tally.name} has {len(films)} video tracks: there is no video_track {track}"
             )
-        best = self._container.streams.best("video")
-        stream = films[track - 1] if track else best if best in films else max(films, key=_count_pixels)
-        if len(films) > 1:
-            chosen = f"track {films.index(stream) + 1}, {stream.width} x {stream.height}"
-            log.info("%s has %d video tracks: %s, is watched", self._tally.name, len(films), chosen)
+        stream = films[track - 1] if track else max(films, key=_rank)
         if stream.codec_context is None:  # PyAV has no decoder for the codec
             raise LvmError(
                 f"{self._tally.name} is in a video format that is not known here: convert it to H.264"
@@ -157,6 +154,9 @@ class VideoContainer:
                 f"{self._tally.name}: pictures of at most {MAX_PIXELS // 10**6} million pixels can be read, "
                 f"got {stream.width} x {stream.height}"
             )
+        if len(films) > 1:
+            chosen = f"track {films.index(stream) + 1}, {stream.width} x {stream.height}"
+            log.info("%s has %d video tracks: %s, is watched", self._tally.name, len(films), chosen)
         return stream
 
     @property
@@ -277,8 +277,11 @@ class VideoContainer:
         self._container.close()
 
 
-def _count_pixels(stream: VideoStream) -> int:
-    return stream.width * stream.height
+def _rank(stream: VideoStream) -> tuple[bool, int]:
+    """Rank video tracks: editors write a title picture as a track of JPEG or PNG beside the film."""
+    if stream.codec_context is None:  # PyAV has no decoder for the codec
+        return False, 0
+    return stream.codec_context.name not in ("mjpeg", "png"), stream.width * stream.height
 
 
 def guess_period(stream: VideoStream, raw: bool) -> float:
@@ -311,8 +314,13 @@ class RgbConverter:
         Raises FFmpegError or ValueError where its pixels cannot be converted.
         """
         # One thread: at a few frames a second, others would only wait.
-        converted = self._reformatter.reformat(picture, format="rgb24", threads=1)
-        image = np.asarray(converted.to_ndarray(), np.uint8)
+        hdr = picture.color_trc in (PQ, HLG)
+        converted = self._reformatter.reformat(picture, format="rgb48le" if hdr else "rgb24", threads=1)
+        pixels = converted.to_ndarray()
+        if hdr:
+            image = tone_map(np.asarray(pixels, np.uint16), picture.color_trc)
+        else:
+            image = np.asarray(pixels, np.uint8)
         # PyAV's stub leaves the argument out.
         matrix = SideDataContainer(picture).get("DISPLAYMATRIX")  # type: ignore[call-arg]
         if isinstance(matrix, SideData):

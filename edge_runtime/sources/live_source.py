@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Closeable, FrameTap, Recorded, Refused, Source, Tapped
+from edge_runtime.sources.base import Bookmark, Closeable, FrameTap, Recorded, Refused, Source, Tapped
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
@@ -47,6 +47,8 @@ class Supervision:
 
     video_track: int | None = None
     """Which of several video tracks, from 1; None is the best that is a film."""
+    bookmark: Bookmark | None = None
+    """Where a folder goes on."""
     open_timeout_s: float = 10.0
     """Of a network connection."""
     first_picture_timeout_s: float = 20.0
@@ -208,6 +210,10 @@ class LiveSource(Closeable):
         self._late_since: float | None = None
         self._late_allowed_at, self._late_pause_s = 0.0, settings.late_pause_s
         self._thread = threading.Thread(target=self._supervise, name=f"supervise {self.name}", daemon=True)
+
+    def bookmark_at(self, t: float) -> Bookmark | None:
+        """Return None: what is live cannot be read again."""
+        return None
 
     # -- for every thread --------------------------------------------------------------------------------
 

@@ -164,7 +164,7 @@ class Memory(AbstractContextManager["Memory"]):
 
     def _watch(self, spec: str, name: str, start: float, limit: float | None) -> None:
         """Watch a source once, from `start` to `limit` seconds or its end."""
-        settings = Supervision(kind=self._header.source_kind)
+        settings = Supervision(kind=self._header.source_kind, bookmark=self._header.bookmark)
         opened = open_source(spec, sample_fps=self._header.sample_fps, start=start, settings=settings)
         self._source = name
         self._header = self._header.model_copy(update={"source": name})
@@ -173,7 +173,8 @@ class Memory(AbstractContextManager["Memory"]):
         with opened:
             for batch in frames:
                 self._ring.push(batch.newest)
-                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen}
+                mark = opened.bookmark_at(batch.newest.t) or self._header.bookmark
+                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen, "bookmark": mark}
                 self._header = self._header.model_copy(update=progress)
         self._header = self._header.model_copy(update={"ended": not opened.live and not frames.reached_limit})
 
