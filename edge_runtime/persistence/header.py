@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validat
 
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
 from edge_runtime.memory.coverage import MAX_FRAMES, MAX_GAPS, MAX_NOTES
+from edge_runtime.sources.live_source import SourceKind
+from edge_runtime.sources.spec import is_live
 from engines.network_config import NetworkConfig
 
 FORMAT_VERSION: Literal[3] = 3
@@ -39,9 +41,12 @@ class Header(BaseModel):
     """Everything of a snapshot that is no array. `epoch` is the wall-clock time of the stream's second 0.
 
     `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
-    written for this memory before this snapshot. Version 1 had none of the three and no journal. `camera` is
-    the name from a configuration, None without one. Version 2 had no merged gaps (an array), frames and
-    period of the coverage.
+    written for this memory before this snapshot. Version 1 had none of the three and no journal, version 2
+    lacked `recorded`, `clocked`, `bookmark`, `clock_repairs`, and of the coverage the merged gaps (an array),
+    `coverage_frames` and `frame_period`. `camera` is the name from a configuration, None without one.
+    `clock_repairs` counts pictures that were not timed by their own stamp, by what was wrong with it.
+    `bookmark` is where to go on in a folder, `recorded` an address that turned out to be a recording,
+    `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -53,14 +58,18 @@ class Header(BaseModel):
     model: Text
     bundle: Text
     source: Text
+    recorded: bool = False
+    clocked: bool = False
     camera: Text | None = Field(default=None, max_length=64)
     sampler: Text
     epoch: Seconds
     sample_fps: float = Field(ge=MIN_FPS, le=TICKS_PER_SECOND)
     last_t: Seconds | None = None
+    bookmark: tuple[Seconds, Text] | None = None
     ended: bool = False
     seen: Count = 0
     dropped: Count = 0
+    clock_repairs: dict[Text, Count] = Field(default_factory=dict, max_length=16)
     frames: Count = 0
     last_tick: Tick | None = None
     memory_version: Count = 0
@@ -78,6 +87,21 @@ class Header(BaseModel):
         ]
         | None
     ) = None
+
+    @property
+    def live(self) -> bool:
+        """Whether what was not watched is gone."""
+        return is_live(self.source) and not self.recorded
+
+    @property
+    def source_kind(self) -> SourceKind:
+        """What is known of an address: asked once, it stays what the memory was begun with."""
+        return "recording" if self.recorded else "ask" if self.last_t is None else "live"
+
+    @property
+    def clock(self) -> float | None:
+        """`epoch` where it gives clock times; None for a recording of unknown date."""
+        return self.epoch if self.live or self.clocked else None
 
     def resume_at(self) -> float:
         """Return the start in seconds of the first sampling period that was not ingested."""

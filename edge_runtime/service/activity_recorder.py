@@ -131,7 +131,7 @@ class CameraProgress:
 
     def new_row(self, start: float, end: float) -> Row:
         """Make the row of a new occurrence; its name comes later."""
-        epoch = self.camera.header.epoch if self.camera.live else None
+        epoch = self.camera.header.clock
         return Row(self.log.new_id(), self.camera.name, "", "", start, end, 0.0, epoch=epoch)
 
     def latest(self) -> str:

@@ -24,7 +24,7 @@ from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.events import AnswerHistory, Event, Events
 from edge_runtime.service.pending_cameras import PendingCameras
-from edge_runtime.sources import Opener
+from edge_runtime.sources import Opener, is_live
 from edge_runtime.system.backoff import Backoff
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
@@ -310,7 +310,7 @@ class Service:
                 if time.monotonic() - began > RETRY_WAIT_S[1]:
                     waits.reset()
                 # Again where nobody is there to start it, and nothing says when it is to end.
-                again = self._endless and camera.live and camera.settings.patient
+                again = self._endless and is_live(camera.settings.source) and camera.settings.patient
                 again = again and not thread.leaving.wait(waits.next())
         self._calls.put(None)
 

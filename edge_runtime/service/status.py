@@ -13,7 +13,6 @@ from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
 from edge_runtime.query.timestamps import format_clock_span
 from edge_runtime.service.camera import CameraRun
-from edge_runtime.sources import is_live
 from edge_runtime.sources.live_source import LiveSource
 
 
@@ -21,8 +20,10 @@ class Status(BaseModel):
     """What a camera remembers.
 
     `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
-    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only. A sampled frame
-    stands for `frame_period_s`: more than a sampling period where the source is slower.
+    what a flash disk has to bear; `on_clock` says whether the epoch gives clock times; `clock_repairs` counts
+    pictures that were not timed by their own stamp, by what was wrong with it (missing, standing still,
+    stray, jump); `not_saved` says why the newest frames are in RAM only. A sampled frame stands for
+    `frame_period_s`: more than a sampling period where the source is slower.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,7 +31,9 @@ class Status(BaseModel):
     frames: int
     seen: int
     dropped: int
+    clock_repairs: dict[str, int]
     source: str
+    on_clock: bool
     bundle: str
     sampler: str
     ended: bool
@@ -59,7 +62,9 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         frames=version.frames,
         seen=header.seen,
         dropped=header.dropped,
+        clock_repairs=header.clock_repairs,
         source=header.source,
+        on_clock=header.clock is not None,
         bundle=header.bundle,
         sampler=header.sampler,
         ended=header.ended,
@@ -129,7 +134,7 @@ def coverage_to_json(header: Header, version: Version) -> dict[str, Any]:
             for gap in coverage.list_gaps()
         ],
         "epoch": header.epoch,
-    } | (format_clock_span(coverage.start, coverage.end, header.epoch) if is_live(header.source) else {})
+    } | ({} if header.clock is None else format_clock_span(coverage.start, coverage.end, header.clock))
 
 
 def read_resident_bytes() -> int:

@@ -16,7 +16,7 @@ import pytest
 from edge_runtime.frame import Frame
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import BaseSource, Refused
-from edge_runtime.sources.live_source import LiveSource, ReaderThread, Supervision
+from edge_runtime.sources.live_source import LiveSource, Supervision
 from engines.errors import LvmError, Unavailable
 from tests.support.together import ParallelTests
 from tools.fakes.source_watcher import SourceReader
@@ -26,6 +26,7 @@ FPS = 50.0
 together = ParallelTests()
 QUICK = Supervision(
     open_timeout_s=0.2,
+    first_picture_timeout_s=0.5,
     picture_timeout_s=0.3,
     stalled_after_s=0.1,
     first_wait_s=0.01,
@@ -418,7 +419,7 @@ def test_a_thousand_failed_openings_are_flat():
     marks = []
     logging.disable(logging.CRITICAL)
     try:
-        watches = [ReaderThread(source) for source in sources]
+        watches = [SourceReader(source) for source in sources]
         for watch in watches:
             watch.__enter__()
         for count in (200, 1200):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -93,6 +94,60 @@ def test_pictures_without_time_stamps_get_the_average_rate_and_one_warning(tmp_p
     assert sampled(path, 5.0, start=2.0) == frames[10:]
 
 
+def write_stamped(path, stamps_ms):
+    """Write numbered pictures under any time stamps, as damaged recordings have them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 48, "yuvj420p"
+        for number, stamp in enumerate(stamps_ms):
+            frame = av.VideoFrame.from_ndarray(make_picture(number), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                packet.pts, packet.dts = (
+                    round(Fraction(ms, 1000) / packet.time_base) for ms in (stamp, min(stamp, 40 * number))
+                )
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+SPOILED = {
+    "all equal": [0] * 100,
+    "still from a second on": [min(ms, 1000) for ms in STEADY],
+    "still for two seconds": [1000 if 1000 < ms <= 3000 else ms for ms in STEADY],
+    "one astray each second": [ms + 37_600_000 if ms % 1000 == 480 else ms for ms in STEADY],
+    "two astray": [ms + 3_000 if ms in (1480, 1520) else ms for ms in STEADY],
+    "set to another day": [ms + 900_000_000 * (ms > 1500) for ms in STEADY],
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "suffix"), [(what, ".mkv") for what in list(SPOILED)] + [("all equal", ".mov")]
+)
+def test_a_clock_that_is_wrong_is_repaired_and_said(tmp_path, what, suffix, caplog):
+    path = write_stamped(tmp_path / f"a{suffix}", SPOILED[what])
+    with VideoFile(path, sample_fps=5.0) as video, caplog.at_level(logging.WARNING):
+        frames = [(frame.t, read_number(frame.image)) for frame in video]
+    assert frames == [(pytest.approx(n / 25, abs=0.002), n) for n in range(0, 100, 5)]
+    assert sum(video.repairs.values()) > 0 and 0 < len(caplog.records) <= 2
+    assert sampled(path, 5.0, start=2.0) == frames[10:], "a resumed run sees other times"
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("fps", [5, 10, 30])
+def test_a_raw_stream_has_the_rate_that_its_headers_tell(tmp_path, codec, fps):
+    path = tmp_path / f"a.{codec[-3:]}"
+    with av.open(str(path), "w", format={"libx264": "h264", "libx265": "hevc"}[codec]) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
+        for number in range(4 * fps):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 160, 3), number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoFile(path, sample_fps=1.0) as video:
+        assert [frame.t for frame in video] == [pytest.approx(second, abs=1e-6) for second in range(4)]
+
+
 def test_a_gif_is_a_video(tmp_path):
     path = write_video(tmp_path / "a.gif", range(0, 2000, 100), codec="gif")
     assert sampled(path, 5.0) == [(pytest.approx(n / 10), n) for n in range(0, 20, 2)]
@@ -130,7 +185,7 @@ def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path):
 def test_an_mp4_without_its_index_is_one_sentence(tmp_path):
     path = write_video(tmp_path / "a.mp4", STEADY)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(LvmError, match="cannot be opened: Invalid data"):
+    with pytest.raises(LvmError, match="cannot be opened: it is not complete, damaged or no video; "):
         VideoFile(path, sample_fps=1.0)
 
 

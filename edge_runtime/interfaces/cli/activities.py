@@ -23,7 +23,6 @@ from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.service.wall_clock import make_time_reader
-from edge_runtime.sources import is_live
 from engines.errors import LvmError
 
 FORMATS = ("table", "csv", "json")
@@ -75,7 +74,7 @@ def _read_rows(
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
-    reader = make_time_reader(saved.header, saved.version.coverage, live=is_live(saved.header.source))
+    reader = make_time_reader(saved.header, saved.version.coverage)
     first, last = reader.read_span(start, end, ("--from", "--to"))
     file = folder / FILE
     if not file.exists():

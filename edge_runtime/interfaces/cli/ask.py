@@ -24,7 +24,8 @@ from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import QueryRequest
 from edge_runtime.query.timestamps import format_span, format_time
 from edge_runtime.service.wall_clock import make_time_reader, on_clock
-from edge_runtime.sources import is_live, read_frame_at
+from edge_runtime.sources import read_frame_at
+from edge_runtime.sources.live_source import Supervision
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
 
@@ -95,7 +96,7 @@ def _ask_state(
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
     header, zones = saved.header, load_zones(folder)
-    times = make_time_reader(header, saved.version.coverage, live=is_live(header.source))
+    times = make_time_reader(header, saved.version.coverage)
     query = request.resolve(times, ("--from", "--to"))
     opened = Bundle.open(bundle or Path(header.bundle))
     if model_digest(opened) != header.model:
@@ -108,7 +109,9 @@ def _ask_state(
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t)),
+            frame_at=lambda t: zones.mask_frame(
+                read_frame_at(header.source, t, settings=Supervision(kind=header.source_kind))
+            ),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)

@@ -61,6 +61,7 @@ def resolve_settings(config: Config) -> dict[str, Any]:
             "sampler": merged_camera.sampler,
             "sample_fps": merged_camera.sample_fps,
             "save_interval_s": merged_camera.save_interval_s,
+            "connection": merged_camera.connection.model_dump(mode="json"),
             "privacy": merged_camera.privacy.model_dump(mode="json"),
         }
     return settings

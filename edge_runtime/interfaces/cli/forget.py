@@ -15,7 +15,6 @@ from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.service.forget_folder import complete_forget_result, forget_in_folder
 from edge_runtime.service.wall_clock import make_forget_reader
-from edge_runtime.sources import is_live
 
 
 def forget(
@@ -79,7 +78,7 @@ def _forget_in_folder(
     if saved is None:
         raise StateError(f"no memory in {folder}: there is nothing to forget")
     header = saved.header
-    reader = make_forget_reader(header, saved.version.coverage, live=is_live(header.source))
+    reader = make_forget_reader(header, saved.version.coverage)
     first, last = reader.read_window(start, end, ("--from", "--to"))
     result = forget_in_folder(folder, first, last, key=key, reset_background=reset)
     return {**complete_forget_result(result, log, reader.epoch).as_json(), "state": str(folder)}

@@ -50,23 +50,28 @@ def status(
         if name:
             table.add_row("camera", name)
         for field, value in fields.items():
-            table.add_row(field, _format_field(field, value, is_live(str(fields.get("source", "")))))
+            table.add_row(field, _format_field(field, value, _is_on_clock(fields)))
         Console(highlight=False).print(table)
 
 
-def _format_field(field: str, value: Any, live: bool) -> str:
+def _is_on_clock(fields: Mapping[str, Any]) -> bool:
+    """Return whether a camera has clock times; an earlier version says only what its source is."""
+    return bool(fields.get("on_clock", is_live(str(fields.get("source", "")))))
+
+
+def _format_field(field: str, value: Any, on_clock: bool) -> str:
     if value is None or value in ([], {}):
         return "-"
     if field == "coverage":
-        return _format_coverage(value, live)
+        return _format_coverage(value, on_clock)
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
 
 
-def _format_coverage(coverage: Mapping[str, Any], live: bool) -> str:
-    """Return the time watched, with times of day if live, how much of it, and the length of its gaps."""
+def _format_coverage(coverage: Mapping[str, Any], on_clock: bool) -> str:
+    """Return the time watched, with times of day if it has a clock, how much of it, and its gaps."""
     if coverage["from"] is None:
         return "nothing was watched yet"
-    epoch, zone = coverage["epoch"] if live else None, find_other_zone(coverage.get("clock_to"))
+    epoch, zone = coverage["epoch"] if on_clock else None, find_other_zone(coverage.get("clock_to"))
     watched = format_span(coverage["from"], coverage["to"], epoch, zone=zone)
     gaps, share = coverage["gaps"], coverage.get("watched_share")
     missed = sum((gap["to"] - gap["from"]) * (1 - sum(gap.get("watched_share", (0,))) / 2) for gap in gaps)

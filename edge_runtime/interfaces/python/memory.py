@@ -50,7 +50,9 @@ from edge_runtime.service.pictures import FrameRing
 from edge_runtime.service.status import make_status
 from edge_runtime.service.wall_clock import make_time_reader, on_clock
 from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
+from edge_runtime.sources.base import Recorded
 from edge_runtime.sources.clocks import SampleClock
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
@@ -149,10 +151,21 @@ class Memory(AbstractContextManager["Memory"]):
         if self._header.last_t is None:
             self._header = self._header.model_copy(update={"epoch": time.time()})
         start = self._header.resume_at()
-        if is_live(spec) and self._header.last_t is not None:  # the time since then is a gap
+        begun = self._header.last_t is not None
+        if is_live(spec) and begun and not self._header.recorded:  # the time since then is a gap
             start = max(start, time.time() - self._header.epoch)
         limit = None if seconds is None else start + seconds
-        opened = open_source(spec, sample_fps=self._header.sample_fps, start=start)
+        try:
+            self._watch(spec, name, start, limit)
+        except Recorded:
+            self._header = self._header.model_copy(update={"recorded": True})
+            self._watch(spec, name, start, limit)
+        return self
+
+    def _watch(self, spec: str, name: str, start: float, limit: float | None) -> None:
+        """Watch a source once, from `start` to `limit` seconds or its end."""
+        settings = Supervision(kind=self._header.source_kind, bookmark=self._header.bookmark)
+        opened = open_source(spec, sample_fps=self._header.sample_fps, start=start, settings=settings)
         self._source = name
         self._header = self._header.model_copy(update={"source": name})
         seen = self._header.seen
@@ -160,10 +173,10 @@ class Memory(AbstractContextManager["Memory"]):
         with opened:
             for batch in frames:
                 self._ring.push(batch.newest)
-                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen}
+                mark = opened.bookmark_at(batch.newest.t) or self._header.bookmark
+                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen, "bookmark": mark}
                 self._header = self._header.model_copy(update=progress)
         self._header = self._header.model_copy(update={"ended": not opened.live and not frames.reached_limit})
-        return self
 
     def push(self, image: Image, t: float) -> bool:
         """Add an image (H, W, 3) uint8 RGB of the time `t` in seconds; times must grow.
@@ -239,8 +252,7 @@ class Memory(AbstractContextManager["Memory"]):
             request = parse_request(question)
             if request.camera is not None:
                 raise QueryError(f"a memory is of one camera, got a question to {request.camera[:50]!r}")
-            live = is_live(self._header.source)
-            question = request.resolve(make_time_reader(self._header, self.version.coverage, live=live))
+            question = request.resolve(make_time_reader(self._header, self.version.coverage))
         return on_clock(self._asker.ask(question, self.version), self._header)
 
     def _ask_query(self, kind: type[ActivityQuery | ObjectQuery | TimeQuery], **fields: Any) -> Answer:
@@ -362,6 +374,6 @@ class Memory(AbstractContextManager["Memory"]):
         if self._source in (None, PUSHED):
             raise QueryError(f"{message}: only the newest are kept; use a photo")
         try:
-            return read_frame_at(str(self._source), t)
+            return read_frame_at(str(self._source), t, settings=Supervision(kind=self._header.source_kind))
         except LvmError as error:
             raise QueryError(f"{message} ({error})") from error

@@ -80,7 +80,7 @@ def add_privacy_routes(
 
 def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
     """Forget a span of time in a run and in the log of this process."""
-    reader = make_forget_reader(run.header, run.version.coverage, live=run.live)
+    reader = make_forget_reader(run.header, run.version.coverage)
     start, end = reader.read_window(str(body.start), str(body.end))
     result = run.privacy.forget(start, end, reset_background=body.reset_background)
     return complete_forget_result(result, log_file(), reader.epoch).as_json()
