@@ -111,7 +111,8 @@ class Covered(_Part):
             return ""
         span = format_span(self.start, self.end, self.epoch, zone=zone)
         more = "over " if any(gap.watched_share for gap in self.gaps) else ""
-        return f"watched {format_share(self.watched_share)}{span}, {more}{len(self.gaps)} gaps"
+        gaps = "1 gap" if len(self.gaps) == 1 else f"{more}{len(self.gaps)} gaps"
+        return f"watched {format_share(self.watched_share)}{span}, {gaps}"
 
 
 class Answer(_Part):
