@@ -1,30 +1,23 @@
 """Run a stream of the catalogue test: remember it, ask about it through the runtime's own interface, score
-the answers. Baselines without learning get what is recorded of the same frames: colour histograms and raw
-backbone features, matched frame by frame.
+the answers.
 
-Letters: F frames, W windows, G = 7 cells a side, n tokens, d width of a token, Q questions, B bins.
+Letters: F frames, n tokens, d width of a token, Q questions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.imaging.decode import read_image
-from edge_runtime.ingest.pipeline import Images, Ingest, batch_size
-from edge_runtime.memory.samplers import make_sampler
-from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import ActivityQuery, AnyQuery, Photos, TimeQuery
 from edge_runtime.service.engine_pool import Engines
-from edge_runtime.simulation.world import World
-from engines.spec import Array, Engine, Feeds
+from export.evaluation import histogram_baseline as lookup
 from export.evaluation.catalogue import (
     Moment,
     Outcome,
@@ -35,7 +28,7 @@ from export.evaluation.catalogue import (
     score_times,
 )
 from export.evaluation.catalogue_stream import CatalogueStream
-from export.networks.positions import GRID
+from export.evaluation.stream_recording import RecordedStream, record_stream
 
 PHOTOS = (1, 3)
 """Numbers of photos of the product that the memory is asked with."""
@@ -113,22 +106,22 @@ def rank_by_baselines(
 ) -> dict[str, list[list[float]]]:
     """Rank the times of the stream for each baseline and question, best first."""
     colours = np.stack(
-        [make_photo_histogram([read_image(p) for p in question.photos]) for question in questions]
+        [lookup.make_photo_histogram([read_image(p) for p in question.photos]) for question in questions]
     )
     tokens = [
         [encoder.encode(Photos(photos=(photo,))) for photo in question.photos] for question in questions
     ]
-    vectors = np.stack([pool_photos(photo_tokens) for photo_tokens in tokens])
+    vectors = np.stack([lookup.pool_photos(photo_tokens) for photo_tokens in tokens])
     retained, times = remembered.version.memory.tokens(), remembered.times
     cells = remembered.features  # (F, 49, d)
-    every = score_tokens(cells.reshape(-1, cells.shape[-1]), vectors)
+    every = lookup.score_tokens(cells.reshape(-1, cells.shape[-1]), vectors)
     scores = {
-        "histogram": score_histograms(remembered.histograms, colours),
-        "backbone_windows": score_windows(cells, vectors),
+        "histogram": lookup.score_histograms(remembered.histograms, colours),
+        "backbone_windows": lookup.score_windows(cells, vectors),
         "backbone_tokens": every.reshape(len(vectors), *cells.shape[:2]).max(axis=2),
     }
     ranked = {name: [rank_times(row, times) for row in rows] for name, rows in scores.items()}
-    by_token = score_tokens(retained.features, vectors)
+    by_token = lookup.score_tokens(retained.features, vectors)
     ranked["backbone_remembered"] = [rank_times(row, retained.tick / TICKS_PER_SECOND) for row in by_token]
     return ranked
 
@@ -163,166 +156,3 @@ def evaluate_stream(engines: Engines, stream: CatalogueStream, number: int, draw
                 )
             )
     return outcomes
-
-
-Real = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class RecordedStream:
-    """`version` is all that a question reads; the rest was recorded frame by frame, at `times` (F,)."""
-
-    version: Version
-    times: NDArray[np.float64]  # (F,)
-    features: Real  # (F, 49, d)
-    histograms: Real  # (F, 49, B)
-
-
-class _TokenRecorder(Engine):
-    """Runs the backbone and records its tokens: frames are encoded once for all methods."""
-
-    def __init__(self, backbone: Engine) -> None:
-        self.backend, self.inputs, self.outputs = backbone.backend, backbone.inputs, backbone.outputs
-        self._backbone = backbone
-        self.features: list[Real] = []
-
-    def _run(self, feeds: Feeds) -> dict[str, Array]:
-        outputs = self._backbone(feeds)
-        self.features.append(outputs["tokens"].astype(np.float32))
-        return outputs
-
-
-@dataclass
-class _WorldFrames:
-    """Frames of a world, in the batches of the runtime, and their colour histograms."""
-
-    world: World
-    size: int
-    clip_frames: int
-    times: NDArray[np.float64]
-    histograms: list[Real] = field(default_factory=list)
-
-    def batches(self) -> Iterator[tuple[Images, list[float]]]:
-        """Yield pictures (B, S, S, 3) with their times, split where the runtime splits them."""
-        start = 0
-        while start < len(self.times):
-            stop = min(start + batch_size(start % self.clip_frames, self.clip_frames), len(self.times))
-            times = [float(t) for t in self.times[start:stop]]
-            images = np.stack([self.world.frame(t, (self.size, self.size)) for t in times])
-            self.histograms += [make_cell_histograms(image) for image in images]
-            yield images, times
-            start = stop
-
-
-def record_stream(
-    engines: Engines, world: World, seconds: float, *, sampler: str = "neural"
-) -> RecordedStream:
-    """Ingest the first `seconds` of `world` at the bundle's rate, as `lvm-edge run` does."""
-    network = engines.bundle.manifest.network
-    times = np.arange(round(seconds * network.sample_fps)) / network.sample_fps
-    film = _WorldFrames(world, network.image_size, network.clip_frames, times)
-    backbone = _TokenRecorder(engines.backbone)
-    ingest = Ingest(network, backbone, make_sampler(sampler, engines.sampler), empty_version(network))
-    try:
-        for _ in ingest.stream(film.batches()):
-            pass
-    finally:
-        ingest.close()
-    return RecordedStream(ingest.version, times, np.concatenate(backbone.features), np.stack(film.histograms))
-
-
-Image = NDArray[np.uint8]
-
-_HUES, _SATURATIONS, _VALUES = 12, 4, 4
-BINS = _HUES * _SATURATIONS * _VALUES
-_MIDDLE = 0.75
-"""Share of a photo's sides whose colours count: people put the product in the middle."""
-_BATCH_FRAMES = 64
-
-
-def make_cell_histograms(image: Image) -> Real:
-    """Count the pixels of each colour (hue, saturation, value) in each cell of (S, S, 3) RGB. (49, B)"""
-    code, size = _encode_colours(image), image.shape[0]
-    cell = np.arange(size) * GRID // size
-    flat = (cell[:, None] * GRID + cell[None]) * BINS + code
-    counts = np.bincount(flat.ravel(), minlength=GRID * GRID * BINS)
-    return np.asarray(counts.reshape(GRID * GRID, BINS), np.float32)
-
-
-def make_photo_histogram(photos: Sequence[Image]) -> Real:
-    """Return the mean colour histogram of the middles of photos (H, W, 3), ready for
-    `score_histograms`. (B,)"""
-    histograms = [
-        np.bincount(_encode_colours(_cut_middle(photo)).ravel(), minlength=BINS) for photo in photos
-    ]
-    mean = np.mean([counts / counts.sum() for counts in histograms], axis=0)
-    return np.asarray(np.sqrt(mean), np.float32)
-
-
-def score_histograms(cells: Real, queries: Real) -> Real:
-    """Return the best Bhattacharyya coefficient of each of `queries` (Q, B) with any window of a frame.
-
-    cells (F, 49, B) -> (Q, F)
-    """
-    return _score_best_windows(cells, queries, lambda sums: np.sqrt(sums / sums.sum(axis=-1, keepdims=True)))
-
-
-def score_windows(cells: Real, queries: Real) -> Real:
-    """Return the best cosine of each of `queries` (Q, d) with the mean of any window of a frame: (F, 49, d)
-    -> (Q, F)."""
-    return _score_best_windows(cells, normalise(queries), normalise)
-
-
-def score_tokens(tokens: Real, queries: Real) -> Real:
-    """Return the cosine of each of `queries` (Q, d) with each of `tokens` (n, d). (Q, n)"""
-    return np.asarray(normalise(queries) @ normalise(tokens).T, np.float32)
-
-
-def pool_photos(photo_tokens: Sequence[Real]) -> Real:
-    """Pool several photos' tokens (49, d) into a vector: the mean of their directions. (d,)"""
-    return np.asarray(
-        np.mean([normalise(tokens.mean(axis=0)) for tokens in photo_tokens], axis=0), np.float32
-    )
-
-
-def normalise(x: Real) -> Real:
-    """Scale `x` to length 1 along its last axis."""
-    return np.asarray(x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-9), np.float32)
-
-
-def sum_windows(cells: Real) -> Real:
-    """Sum over all square windows of 1 to 7 cells a side: (F, 49, d) -> (F, W, d), W = 140."""
-    grid = cells.reshape(len(cells), GRID, GRID, -1)
-    total = np.zeros((len(cells), GRID + 1, GRID + 1, grid.shape[-1]), np.float64)
-    total[:, 1:, 1:] = grid.cumsum(axis=1, dtype=np.float64).cumsum(axis=2)
-    sums = []
-    for side in range(1, GRID + 1):
-        window = total[:, side:, side:] - total[:, :-side, side:] - total[:, side:, :-side]
-        window += total[:, :-side, :-side]
-        sums.append(window.reshape(len(cells), -1, grid.shape[-1]))
-    return np.concatenate(sums, axis=1).astype(np.float32)
-
-
-def _score_best_windows(cells: Real, queries: Real, normalised: Callable[[Real], Real]) -> Real:
-    best = np.empty((len(queries), len(cells)), np.float32)
-    for start in range(0, len(cells), _BATCH_FRAMES):
-        some = slice(start, start + _BATCH_FRAMES)
-        windows = normalised(sum_windows(cells[some]))  # (f, W, d)
-        similar = windows.reshape(-1, windows.shape[-1]) @ queries.T  # (f * W, Q)
-        best[:, some] = similar.reshape(len(windows), -1, len(queries)).max(axis=1).T
-    return best
-
-
-def _encode_colours(image: Image) -> NDArray[np.intp]:
-    """Return the bin of each pixel. (H, W)"""
-    hsv = cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2HSV_FULL).astype(np.intp)
-    # Pure red, green and blue lie in the middle of a bin, not on its edge.
-    hue = (hsv[..., 0] * _HUES + 128) // 256 % _HUES
-    saturation, value = hsv[..., 1] * _SATURATIONS // 256, hsv[..., 2] * _VALUES // 256
-    return np.asarray((hue * _SATURATIONS + saturation) * _VALUES + value)
-
-
-def _cut_middle(photo: Image) -> Image:
-    height, width = photo.shape[:2]
-    y, x = round(height * (1 - _MIDDLE) / 2), round(width * (1 - _MIDDLE) / 2)
-    return photo[y : height - y, x : width - x]

@@ -8,7 +8,8 @@ from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
 from edge_runtime.simulation.config import WorldConfig
 from edge_runtime.simulation.world import World
-from export.evaluation.catalogue_ask import make_cell_histograms, record_stream
+from export.evaluation.histogram_baseline import make_cell_histograms
+from export.evaluation.stream_recording import record_stream
 
 
 @pytest.fixture(scope="module")
