@@ -17,10 +17,14 @@ CELLS = GRID * GRID
 
 @dataclass(frozen=True)
 class Frame:
-    """`image` (H, W, 3) uint8 RGB; `t` seconds on the stream's clock, from PTS or the camera's clock."""
+    """`image` (H, W, 3) uint8 RGB; `t` seconds on the stream's clock, from PTS or the camera's clock.
+
+    It stands for `period` seconds, None where the source does not know yet: then for one sampling period.
+    """
 
     image: NDArray[np.uint8]  # (H, W, 3)
     t: float
+    period: float | None = None
 
 
 MAX_T = 1e10

@@ -31,7 +31,7 @@ from engines.fsync import fsync_folder
 
 MAX_PRODUCTS = 2000
 ROLE = "catalogue photo"
-"""Role of a sealed photo, see `persistence.sealing`."""
+"""Role of a sealed photo, see `persistence.encryption`."""
 _PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 _MAX_LISTED = 8
 """Known products that an error message lists."""

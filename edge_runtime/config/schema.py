@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, field_serializer
 
+from edge_runtime.config.connection import ConnectionSettings
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.config.paths import configs
@@ -54,6 +55,7 @@ class CameraDefaults(StrictModel):
     save_interval_s: float | None = Field(
         default=None, ge=0, allow_inf_nan=False, description="see state.save_interval_s"
     )
+    connection: ConnectionSettings | None = None
     privacy: PrivacySettings | None = None
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.frame import Frame, to_tick
-from edge_runtime.ingest.pipeline import Images, Ingest, batch_size, preprocess
+from edge_runtime.ingest.pipeline import Batch, Ingest, batch_size, preprocess
 from edge_runtime.memory.version import Version
 from edge_runtime.sources.base import Source
 from edge_runtime.system.errors import CallAbandoned
@@ -95,14 +95,14 @@ class FrameLoop:
         for batch in self._batches():
             yield from self._ingest.stream([self._prepare(batch)])
 
-    def _prepare(self, batch: list[Frame]) -> tuple[Images, list[float]]:
-        """Return a batch's pictures (B, S, S, 3) and times."""
+    def _prepare(self, batch: list[Frame]) -> Batch:
+        """Return what is ingested of a batch of frames."""
         self._started.append(BatchResult(batch[-1], self._source.seen))
         self._on_batch(batch)
         size = self._ingest.network.image_size
         with self._ingest.stages.prepare.measure():
             images = np.stack([preprocess(frame, size) for frame in batch])
-        return images, [frame.t for frame in batch]
+        return Batch(images, [frame.t for frame in batch], batch[-1].period)
 
     def _batches(self) -> Iterator[list[Frame]]:
         """Yield frames that are ready together, cut at the same places of a clip whether resumed or not.

@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -50,6 +50,14 @@ BATCHES_AHEAD = 2
 """Batches under way while one is ingested: with one, the worker would idle at a clip's end."""
 
 
+class Batch(NamedTuple):
+    """Pictures (B, S, S, 3) with their times (B,), each of which stands for `period` seconds."""
+
+    images: Images
+    times: Sequence[float]
+    period: float | None = None
+
+
 @dataclass
 class Ingest:
     """Turns frames into new versions. Not thread-safe: one ingest, one thread.
@@ -58,7 +66,7 @@ class Ingest:
     NaN or Inf; the version stays as it is. With `on_fault` such a batch is dropped, `on_fault` gets the error
     and the batch's times, and the stream goes on: the dropped frames are a gap in the coverage.
 
-    `period` is the time in seconds that a frame stands for, by default that of the network's rate.
+    `period` is the time in seconds that a frame stands for at least, by default that of the network's rate.
     """
 
     network: NetworkConfig
@@ -78,11 +86,19 @@ class Ingest:
     def push(self, frames: Sequence[Frame]) -> Version:
         """Ingest frames in time order; the backbone sees at most 8 at once and never two clips' frames."""
         images = [preprocess(frame, self.network.image_size) for frame in frames]
-        return self.push_images(images, [frame.t for frame in frames])
+        return self.push_images(images, [frame.t for frame in frames], [frame.period for frame in frames])
 
-    def push_images(self, images: Sequence[Image], times: Sequence[float]) -> Version:
+    def push_images(
+        self,
+        images: Sequence[Image],
+        times: Sequence[float],
+        periods: Sequence[float | None] | None = None,
+    ) -> Version:
         """As `push`, for pictures that are already (S, S, 3)."""
-        batches = ((np.stack(images[part]), times[part]) for part in self._split(len(images)))
+        batches = (
+            Batch(np.stack(images[part]), times[part], periods[part][-1] if periods else None)
+            for part in self._split(len(images))
+        )
         for _ in self.stream(batches):
             pass
         return self.version
@@ -90,29 +106,29 @@ class Ingest:
     def push_features(self, features: NDArray[np.floating[Any]], times: Sequence[float]) -> Version:
         """As `push`, for frames whose backbone tokens (F, 49, d) are known already."""
         for part in self._split(len(features)):
-            self._ingest(round_to_half(np.asarray(features[part], np.float32)), times[part])
+            self._ingest(round_to_half(np.asarray(features[part], np.float32)), times[part], None)
         return self.version
 
-    def stream(self, batches: Iterable[tuple[Images, Sequence[float]]]) -> Generator[Version, None, None]:
-        """Ingest batches of (B, S, S, 3) pictures with their times; yield the version after each.
+    def stream(self, batches: Iterable[Batch]) -> Generator[Version, None, None]:
+        """Ingest batches; yield the version after each.
 
         After a dropped batch the same version is yielded again. All engine calls are made by one worker,
         which always has the next batch waiting: decoding and nearly all of our own bookkeeping run beside it
         and cost no engine time. Where fetching a batch fails, the batches before it are ingested first.
         """
-        started: deque[tuple[Future[Features], Sequence[float]]] = deque()
+        started: deque[tuple[Future[Features], Batch]] = deque()
         failure: Exception | None = None
         iterator = iter(batches)
         try:
             while True:
                 try:
-                    images, times = next(iterator)
+                    batch = next(iterator)
                 except StopIteration:
                     break
                 except Exception as error:
                     failure = error
                     break
-                started.append((self._worker.submit(self._encode, images), times))
+                started.append((self._worker.submit(self._encode, batch.images), batch))
                 if len(started) > BATCHES_AHEAD:
                     yield self._finish(*started.popleft())
             while started:
@@ -144,31 +160,34 @@ class Ingest:
             except ValueError as error:
                 raise EngineFault(f"{self.backbone.backend}: {error}") from error
 
-    def _finish(self, encoding: Future[Features], times: Sequence[float]) -> Version:
+    def _finish(self, encoding: Future[Features], batch: Batch) -> Version:
         """Wait for a batch's tokens and ingest them."""
+        times = batch.times
         check_order(self.version, [to_tick(t) for t in times])  # before the engine's own errors
         try:
             features = encoding.result()
             with self.stages.remember.measure():
-                self._ingest(features, times)
+                self._ingest(features, times, batch.period)
         except EngineFault as error:
             if self.on_fault is None:
                 raise
             self.on_fault(error, times)
         return self.version
 
-    def _ingest(self, features: Features, times: Sequence[float]) -> None:
+    def _ingest(self, features: Features, times: Sequence[float], period: float | None) -> None:
         """Compute the step of a batch, features (B, 49, d), and apply it."""
         missing = self.network.clip_frames - len(self.version.pending)
         if len(features) > missing:  # batches were cut for a clip of which one was dropped
-            self._ingest(features[:missing], times[:missing])
-            return self._ingest(features[missing:], times[missing:])
-        version, step = self._compute_step(features, times)
+            self._ingest(features[:missing], times[:missing], period)
+            return self._ingest(features[missing:], times[missing:], period)
+        version, step = self._compute_step(features, times, period)
         self.version = apply(version, step, self.network)
         if self.on_step is not None:
             self.on_step(step)
 
-    def _compute_step(self, features: Features, times: Sequence[float]) -> tuple[Version, Step]:
+    def _compute_step(
+        self, features: Features, times: Sequence[float], period: float | None
+    ) -> tuple[Version, Step]:
         """Compute the step of features (B, 49, d) that do not reach beyond the running clip.
 
         Returns the version, its running clip pruned, and the step to apply to it.
@@ -177,8 +196,9 @@ class Ingest:
         residual = np.zeros(features.shape[:2], np.float32)  # (B, 49)
         if version.background is not None:
             residual = version.background.frame_residual(features)
-        step = Step(features, residual, tuple(times), self.period or 1 / network.sample_fps)
-        grown = add_frames(version, step)
+        own = self.period or 1 / network.sample_fps
+        step = Step(features, residual, tuple(times), max(own, period or own))
+        grown = add_frames(version, step, network)
         if self.sampler.prefilters:
             f, grown = len(version.pending), prune_tokens(grown, network)
             version = replace(version, pending=grown.pending[:f])

@@ -18,7 +18,8 @@ from engines.errors import LvmError
 
 @dataclass(frozen=True)
 class ForgetResult:
-    """What forgetting an interval removed. Times in seconds of the stream.
+    """What forgetting an interval removed, of which at most `watched_s` were watched. Times in seconds of the
+    stream.
 
     `svd_share` and `cell_share` estimate, from how many clips ago it was, how much of the background's SVD
     and cell means came from the interval; 0 where the background was reset or there is none.
@@ -34,9 +35,18 @@ class ForgetResult:
     thumbnails: int = 0
     activities: int = 0
     log_lines: int = 0
+    watched_s: float = 0.0
+    clock_from: str | None = None
+    clock_to: str | None = None
+    """`start` and `end` on the clock of the machine that watches; None for a recording."""
+
+    @property
+    def removed(self) -> int:
+        """Number of all things that were removed."""
+        return self.tokens + self.pending_frames + self.thumbnails + self.activities + self.log_lines
 
     def as_json(self) -> dict[str, Any]:
-        return {**vars(self), "remains": self.remains()}
+        return {**vars(self), "removed": self.removed, "remains": self.remains()}
 
     def remains(self) -> str:
         """Return what is only approximately gone, as one sentence."""
@@ -106,6 +116,7 @@ def forget_span(
         svd_share=0.0 if reset else svd_share,
         cell_share=0.0 if reset else cell_share,
         background_reset=reset,
+        watched_s=version.coverage.within(start, end).watched_range()[1],
     )
     return after, result
 

@@ -133,7 +133,7 @@ def apply(version: Version, step: Step, network: NetworkConfig) -> Version:
 
     Raises ValueError where the step does not continue this version.
     """
-    version = add_frames(version, step)
+    version = add_frames(version, step, network)
     update, missing = step.clip_update, network.clip_frames - len(version.pending)
     if missing < 0 or (update is None) != (missing > 0):
         raise ValueError("a step must have a clip update where a clip ends, and nowhere else")
@@ -153,13 +153,13 @@ def apply(version: Version, step: Step, network: NetworkConfig) -> Version:
     )
 
 
-def add_frames(version: Version, step: Step) -> Version:
+def add_frames(version: Version, step: Step, network: NetworkConfig) -> Version:
     """Return the version with the step's frames in its running clip. Raises ValueError as `check_order`."""
     ticks = [to_tick(t) for t in step.times]
     check_order(version, ticks)
     coverage = version.coverage
     for t in step.times:
-        coverage = coverage.observe(t, step.period)
+        coverage = coverage.observe(t, step.period, network.horizon_s)
     return replace(
         version,
         coverage=coverage,

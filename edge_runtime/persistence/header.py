@@ -8,10 +8,12 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
-from edge_runtime.memory.coverage import MAX_GAPS, MAX_NOTES
+from edge_runtime.memory.coverage import MAX_FRAMES, MAX_GAPS, MAX_NOTES
+from edge_runtime.sources.live_source import SourceKind
+from edge_runtime.sources.spec import is_live
 from engines.network_config import NetworkConfig
 
-FORMAT_VERSION: Literal[2] = 2
+FORMAT_VERSION: Literal[3] = 3
 MAX_COUNT = 2**62
 """Of frames and bytes: more than any run counts to, and one more still fits 64 bits."""
 MAX_PERIOD_S = 1e4
@@ -39,32 +41,42 @@ class Header(BaseModel):
     """Everything of a snapshot that is no array. `epoch` is the wall-clock time of the stream's second 0.
 
     `id` names the snapshot to its journal, `network` is needed to replay that, `written` are the bytes
-    written for this memory before this snapshot. Version 1 had none of the three and no journal. `camera` is
-    the name from a configuration, None without one.
+    written for this memory before this snapshot. Version 1 had none of the three and no journal, version 2
+    lacked `recorded`, `clocked`, `bookmark`, `clock_repairs`, and of the coverage the merged gaps (an array),
+    `coverage_frames` and `frame_period`. `camera` is the name from a configuration, None without one.
+    `clock_repairs` counts pictures that were not timed by their own stamp, by what was wrong with it.
+    `bookmark` is where to go on in a folder, `recorded` an address that turned out to be a recording,
+    `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    format_version: Literal[1, 2] = FORMAT_VERSION
+    format_version: Literal[1, 2, 3] = FORMAT_VERSION
     id: str = Field(default="", pattern="^[0-9a-f]{0,64}$")  # part of a file name
     network: NetworkConfig | None = None
     written: Count = 0
     model: Text
     bundle: Text
     source: Text
+    recorded: bool = False
+    clocked: bool = False
     camera: Text | None = Field(default=None, max_length=64)
     sampler: Text
     epoch: Seconds
     sample_fps: float = Field(ge=MIN_FPS, le=TICKS_PER_SECOND)
     last_t: Seconds | None = None
+    bookmark: tuple[Seconds, Text] | None = None
     ended: bool = False
     seen: Count = 0
     dropped: Count = 0
+    clock_repairs: dict[Text, Count] = Field(default_factory=dict, max_length=16)
     frames: Count = 0
     last_tick: Tick | None = None
     memory_version: Count = 0
     coverage: tuple[Seconds | None, Seconds | None, tuple[tuple[Seconds, Seconds], ...]] = (None, None, ())
     coverage_notes: tuple[tuple[Seconds, Seconds | None, Reason], ...] = Field((), max_length=MAX_NOTES)
+    coverage_frames: tuple[Seconds, ...] = Field((), max_length=MAX_FRAMES)
+    frame_period: float | None = Field(default=None, gt=0, le=MAX_PERIOD_S)
     pending_ticks: tuple[Tick, ...] = ()
     svd: (
         tuple[
@@ -75,6 +87,21 @@ class Header(BaseModel):
         ]
         | None
     ) = None
+
+    @property
+    def live(self) -> bool:
+        """Whether what was not watched is gone."""
+        return is_live(self.source) and not self.recorded
+
+    @property
+    def source_kind(self) -> SourceKind:
+        """What is known of an address: asked once, it stays what the memory was begun with."""
+        return "recording" if self.recorded else "ask" if self.last_t is None else "live"
+
+    @property
+    def clock(self) -> float | None:
+        """`epoch` where it gives clock times; None for a recording of unknown date."""
+        return self.epoch if self.live or self.clocked else None
 
     def resume_at(self) -> float:
         """Return the start in seconds of the first sampling period that was not ingested."""
@@ -92,6 +119,10 @@ class Header(BaseModel):
                 raise ValueError("coverage has a beginning without an end, or gaps in nothing")
         elif not _ascends([start, *(t for gap in gaps for t in gap), end]):
             raise ValueError("coverage is not in order")
+        if not _ascends([*self.coverage_frames, *(() if end is None else [end])]):
+            raise ValueError("coverage_frames are not in order")
+        if self.coverage_frames and end is None:
+            raise ValueError("coverage_frames are of a coverage without an end")
         if any(until is None for _, until, _ in self.coverage_notes[:-1]) or not _ascends(
             [t for a, b, _ in self.coverage_notes for t in (a, b) if t is not None]
         ):

@@ -185,7 +185,7 @@ def is_same_source(header: Header, *, source: str, camera: str | None = None) ->
     if header.source == source:
         return True
     named = camera is not None and header.camera == camera
-    return named and is_live(header.source) and is_live(source)
+    return named and header.live and is_live(source)
 
 
 def check_owner(header: Header, *, model: str, source: str, folder: Path, camera: str | None = None) -> None:

@@ -19,20 +19,22 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from edge_runtime.memory.background_model import Background
-from edge_runtime.memory.coverage import Coverage
+from edge_runtime.memory.coverage import Coverage, Gap
 from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.memory.token_memory import TokenMemory
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence.encryption import SNAPSHOT, Seal
 from edge_runtime.persistence.errors import Damaged, NewerState, StateError
 from edge_runtime.persistence.header import FORMAT_VERSION, Header
-from edge_runtime.persistence.validation import STATE_PREFIX, check_arrays, check_network
+from edge_runtime.persistence.validation import MERGED_GAPS, STATE_PREFIX, check_arrays, check_network
 from edge_runtime.system.validation import describe_first_problem
 from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 MAGIC = b"LVMSTAT2"
 MAGIC_1 = b"LVMSTAT1"
+OLD_MAX_GAPS = 256
+"""Until version 2 watched time between more gaps than these was lost: then none of them is certain."""
 _FAMILY = MAGIC[:7]
 _SUM_END = len(MAGIC) + 32
 FILE = "memory.state"
@@ -114,6 +116,8 @@ def _to_header(snapshot: Snapshot) -> Header:
             "memory_version": version.memory.version,
             "coverage": (coverage.start, coverage.end, coverage.gaps),
             "coverage_notes": coverage.notes,
+            "coverage_frames": coverage.frames,
+            "frame_period": coverage.period,
             "pending_ticks": version.pending_ticks,
             "svd": (svd.rank, svd.forgetting, svd.rows_effective, svd.updates) if svd else None,
         }
@@ -140,8 +144,28 @@ def to_arrays(version: Version) -> dict[str, Array]:
             arrays["cell_means"] = background.cell_means
         if background.scale is not None:
             arrays["novelty_scale"] = background.scale
+    if version.coverage.merged:
+        arrays[MERGED_GAPS] = np.array(
+            [(gap.start, gap.end, gap.min_watched, gap.max_watched) for gap in version.coverage.merged]
+        )
     arrays |= {STATE_PREFIX + name: array for name, array in version.recurrent_state.items()}
     return {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+
+
+def _to_coverage(arrays: dict[str, Array], header: Header) -> Coverage:
+    start, end, gaps = header.coverage
+    rows = arrays.get(MERGED_GAPS, np.empty((0, 4))).tolist()
+    if header.format_version < FORMAT_VERSION and len(gaps) >= OLD_MAX_GAPS:
+        rows, gaps = [(a, b, 0.0, b - a) for a, b in gaps], ()
+    return Coverage(
+        start,
+        end,
+        gaps,
+        header.coverage_notes,
+        tuple(Gap(a, b, None, low, high) for a, b, low, high in rows),
+        header.coverage_frames,
+        header.frame_period,
+    )
 
 
 def _to_version(arrays: dict[str, Array], header: Header) -> Version:
@@ -171,7 +195,7 @@ def _to_version(arrays: dict[str, Array], header: Header) -> Version:
     return Version(
         memory,
         background,
-        Coverage(*header.coverage, header.coverage_notes),
+        _to_coverage(arrays, header),
         pending,
         tuple(arrays["pending_residual"]) if pending else (),
         header.pending_ticks,

@@ -2,7 +2,8 @@
 
 A correct checksum says only that nothing was changed since.
 
-Letters: m slots, d width of a token, P = 49 cells, f frames of the running clip, r ≤ rank rows of the basis.
+Letters: k merged gaps, m slots, d width of a token, P = 49 cells, f frames of the running clip, r ≤ rank rows
+of the basis.
 
 A state that passes can be asked, continued and saved again without an exception. Bounds are loose, since a
 memory that is refused without need is a memory lost.
@@ -15,6 +16,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from edge_runtime.frame import CELLS, MAX_TICK
+from edge_runtime.memory.coverage import MAX_MERGED
 from edge_runtime.memory.recurrent_state import ArraySpec, state_specs
 from edge_runtime.persistence.errors import StateError
 from edge_runtime.persistence.header import Header
@@ -31,6 +33,8 @@ _MAX_BASIS_ENTRY = 1.01
 """Rows of the basis are orthonormal within 1e-3."""
 STATE_PREFIX = "carried."
 """In a file before the names of the recurrent state's arrays (`edge_runtime.memory.recurrent_state`)."""
+MERGED_GAPS = "coverage.merged"
+"""The coverage's merged gaps: from, to, seconds watched at least and at most."""
 _LIMITS = {
     "memory.features": HALF,
     "memory.score": float(np.finfo(np.float32).max),
@@ -68,6 +72,8 @@ def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
         if name in limits:
             check_numbers(name, array, limits[name])
     _check_slots(arrays, header)
+    if MERGED_GAPS in arrays:
+        _check_merged_gaps(arrays[MERGED_GAPS], header)
     if "svd.strength" in arrays and (arrays["svd.strength"] < 0).any():
         raise ValueError("svd.strength must not be negative")
 
@@ -102,7 +108,7 @@ def _expected_arrays(
     header: Header, arrays: Mapping[str, Array], m: int, d: int
 ) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
     """Return type and shape of every array that must be there."""
-    f = len(header.pending_ticks)
+    f, k = len(header.pending_ticks), len(arrays.get(MERGED_GAPS, ()))
     if not (1 <= m <= MAX_SLOTS and MIN_WIDTH <= d <= MAX_WIDTH and f < MAX_CLIP):
         raise ValueError(f"no bundle has {m} slots of width {d} and {f} frames waiting")
     specs: dict[str, tuple[type[np.generic], tuple[int, ...]]] = {
@@ -112,6 +118,8 @@ def _expected_arrays(
         "memory.score": (np.float32, (m,)),
         "memory.valid": (np.bool_, (m,)),
     }
+    if k:
+        specs[MERGED_GAPS] = (np.float64, (min(k, MAX_MERGED), 4))
     if f:
         specs |= {"pending": (np.float16, (f, CELLS, d)), "pending_residual": (np.float32, (f, CELLS))}
     if header.svd is not None:
@@ -149,3 +157,17 @@ def _check_slots(arrays: Mapping[str, Array], header: Header) -> None:
         raise ValueError("memory.tick and memory.cell must ascend")
     if n and (header.last_tick is None or tick[n - 1] > header.last_tick):
         raise ValueError("memory.tick must not be after the newest frame")
+
+
+def _check_merged_gaps(gaps: Array, header: Header) -> None:
+    """Raise ValueError unless merged gaps (k, 4) follow each other and come before the other gaps."""
+    start, end, newer = header.coverage
+    if start is None or end is None:
+        raise ValueError(f"{MERGED_GAPS} must be of a coverage")
+    times = np.concatenate([[start], gaps[:, :2].ravel(), [newer[0][0] if newer else end]])
+    low, high = gaps[:, 2], gaps[:, 3]
+    # Not turned around: false for NaN.
+    if not ((times[1:] >= times[:-1]).all() and (low >= 0).all() and (low <= high).all()):
+        raise ValueError(f"{MERGED_GAPS} must ascend")
+    if not (high <= (gaps[:, 1] - gaps[:, 0]) * (1 + 1e-6) + 1e-3).all():
+        raise ValueError(f"{MERGED_GAPS} must not be watched for longer than they are")

@@ -9,6 +9,7 @@ Letters: H, W picture.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -48,7 +49,7 @@ class Zones:
         height, width = image.shape[:2]
         # A copy, since a source may give out the same array again.
         masked = np.asarray(cv2.bitwise_and(image, image, mask=self.make_mask(height, width)), np.uint8)
-        return Frame(masked, frame.t)
+        return replace(frame, image=masked)
 
     def make_mask(self, height: int, width: int) -> Mask:
         """Return (H, W) uint8: 0 on every pixel that a zone or its margin touches, 255 elsewhere."""

@@ -7,15 +7,16 @@ memory, is HTML: a drawing of the time that it covers.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import tzinfo
 from functools import cached_property
 from html import escape
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.coverage import Coverage
-from edge_runtime.query.timestamps import format_span
+from edge_runtime.query.timestamps import find_other_zone, format_clock_span, format_span
 
 Box = tuple[float, float, float, float]
 
@@ -58,40 +59,71 @@ class Evidence(_Part):
 
 
 class Gap(Interval):
-    """`reason`: "paused" for privacy, "forgotten" on request; left out where it is unknown."""
+    """`reason`: "paused" for privacy, "forgotten" on request; left out where it is unknown.
+
+    `watched_share`: many short gaps, of whose time at least and at most this share was watched; left out
+    where none was.
+    """
 
     reason: str | None = None
+    watched_share: tuple[float, float] | None = None
 
     @model_serializer(mode="wrap")
     def _known_only(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
         data: dict[str, Any] = handler(self)
-        if data["reason"] is None:
-            del data["reason"]
-        return data
+        return {key: value for key, value in data.items() if value is not None}
+
+
+Moment = Annotated[str | None, Field(exclude_if=lambda moment: moment is None)]
+
+
+class Window(Interval):
+    """The window of a question that had one. `clock_from` and `clock_to` are both times on the clock of the
+    machine that watches, with date and UTC offset; a recording has none."""
+
+    clock_from: Moment = None
+    clock_to: Moment = None
 
 
 class Covered(_Part):
-    """What was watched of the asked window; null where nothing was. `epoch` is the wall-clock time of the
-    stream's second 0, seconds since 1970; a recording has none."""
+    """What was watched of the asked window; null where nothing was. Of `from` to `to` at least and at most
+    `watched_share` was. `epoch` is the wall-clock time of the stream's second 0, seconds since 1970;
+    `clock_from` and `clock_to` are both times on the clock of the machine that watches, with date and UTC
+    offset. A recording has none of the three."""
 
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
+    watched_share: tuple[float, float] | None = Field(default=None, exclude_if=lambda share: share is None)
     gaps: tuple[Gap, ...] = ()
     epoch: float | None = Field(default=None, exclude_if=lambda epoch: epoch is None)
+    clock_from: Moment = None
+    clock_to: Moment = None
 
     @classmethod
     def from_coverage(cls, coverage: Coverage) -> Covered:
-        gaps = tuple(Gap(start=a, end=b, reason=why) for a, b, why in coverage.gaps_with_reasons())
-        return cls(start=coverage.start, end=coverage.end, gaps=gaps)
+        gaps = tuple(
+            Gap(start=gap.start, end=gap.end, reason=gap.reason, watched_share=gap.watched_share)
+            for gap in coverage.list_gaps()
+        )
+        return cls(start=coverage.start, end=coverage.end, watched_share=coverage.watched_share(), gaps=gaps)
+
+    def format(self, zone: tzinfo | None = None) -> str:
+        """Format what was watched for a person, in `zone`; empty where nothing was."""
+        if self.start is None or self.end is None:
+            return ""
+        span = format_span(self.start, self.end, self.epoch, zone=zone)
+        more = "over " if any(gap.watched_share for gap in self.gaps) else ""
+        gaps = "1 gap" if len(self.gaps) == 1 else f"{more}{len(self.gaps)} gaps"
+        return f"watched {format_share(self.watched_share)}{span}, {gaps}"
 
 
 class Answer(_Part):
     """`answer` is the sentence for a person; everything else is for programs.
 
     `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
-    `familiar: false`: the camera shows nothing like what the bundle was trained on; activities are withheld,
-    and photos are matched by looks alone. `trained: false`: the bundle's weights were only initialised, the
-    answer means nothing.
+    `asked` is the window of a question that had one, its clock times resolved. `familiar: false`: the camera
+    shows nothing like what the bundle was trained on; activities are withheld, and photos are matched by
+    looks alone. `trained: false`: the bundle's weights were only initialised, the answer means nothing.
     """
 
     type: Literal["activity", "object", "time"]
@@ -104,6 +136,7 @@ class Answer(_Part):
     spans: tuple[SpanCandidate, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     coverage: Covered
+    asked: Window | None = Field(default=None, exclude_if=lambda asked: asked is None)
     trained: bool
     familiar: bool = True
     memory_version: int
@@ -116,12 +149,23 @@ class Answer(_Part):
 
     def on_clock(self, epoch: float) -> Answer:
         """Return this answer with wall-clock times in its sentence; second 0 was at `epoch`."""
-        changed: dict[str, Any] = {"coverage": self.coverage.model_copy(update={"epoch": epoch})}
+        covered, asked = self.coverage, self.asked
+        clock = format_clock_span(covered.start, covered.end, epoch)
+        changed: dict[str, Any] = {"coverage": covered.model_copy(update={"epoch": epoch, **clock})}
+        if asked is not None:
+            clock = format_clock_span(asked.start, asked.end, epoch)
+            changed["asked"] = asked.model_copy(update=clock)
         if self.type == "time" and self.spans:
             changed["answer"] = format_span(self.spans[0].start, self.spans[0].end, epoch)
         answer = self.model_copy(update=changed)
         answer.__dict__.pop("json_fields", None)  # which a copy would share
         return answer
+
+    @property
+    def zone(self) -> tzinfo | None:
+        """The zone of its clock times where this machine's clock has another one."""
+        asked = None if self.asked is None else self.asked.clock_to
+        return find_other_zone(self.coverage.clock_to or asked)
 
     def _repr_html_(self) -> str:
         """Render for a notebook: the answer, what else it might be, and where in time its evidence lies."""
@@ -130,10 +174,30 @@ class Answer(_Part):
         ranked += [(f"{item.start:.1f} to {item.end:.1f} s", item.confidence) for item in self.spans]
         rows = "".join(f"<tr><td>{escape(what)}</td><td>{sure:.0%}</td></tr>" for what, sure in ranked)
         spans = [(item.start, item.end) for item in self.spans] + [(box.t, box.t + 1) for box in self.boxes]
-        watched = without(covered.start, covered.end, [(gap.start, gap.end) for gap in covered.gaps])
-        drawn = drawing(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
+        gaps = [(gap.start, gap.end, gap.watched_share) for gap in covered.gaps]
+        watched = watched_parts(covered.start, covered.end, gaps)
+        drawn = draw_timeline(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
         headline = f"<b>{escape(self.answer)}</b> ({self.confidence:.0%})"
         return f"<div>{headline}<br>{drawn}<table>{rows}</table></div>"
+
+
+def format_share(share: tuple[float, float] | None) -> str:
+    """Format which share was watched as what comes before the time, "93 % of "; empty for all of it."""
+    if share is None or share[0] == 1:
+        return ""
+    low, high = (_format_percent(part) for part in share)
+    if share[1] == 0:
+        return "nothing of "
+    if low == high:
+        return f"{low} of "
+    return f"at most {high} of " if share[0] == 0 else f"{low} to {high} of "
+
+
+def _format_percent(share: float) -> str:
+    """Format a share so that a part is neither 0 nor 100 %."""
+    if 0 < share < 0.01:
+        return "under 1 %"
+    return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
 
 
 if TYPE_CHECKING:
@@ -141,36 +205,46 @@ if TYPE_CHECKING:
 
 _WIDTH, _HEIGHT = 600, 28
 Span = tuple[float, float]
+Part = tuple[float, float, float]
+"""From, to (s), and how much of it was watched."""
 
 
 def memory_html(version: Version, title: str) -> str:
     """Draw what was watched (grey) and the moments that are remembered of it (blue), under `title`."""
     tokens, coverage = version.memory, version.coverage
     moments = [int(tick) / TICKS_PER_SECOND for tick in tokens.tick[tokens.valid]]
-    watched = without(coverage.start, coverage.end, [(a, b) for a, b, _ in coverage.gaps_with_reasons()])
-    drawn = drawing(coverage.start, coverage.end, watched, [], moments)
+    gaps = [(gap.start, gap.end, gap.watched_share) for gap in coverage.list_gaps()]
+    watched = watched_parts(coverage.start, coverage.end, gaps)
+    drawn = draw_timeline(coverage.start, coverage.end, watched, [], moments)
     return f"<div><code>{escape(title)}</code><br>{drawn}</div>"
 
 
-def without(start: float | None, end: float | None, gaps: Iterable[Span]) -> list[Span]:
-    """Return the parts of `start` to `end` (s) that lie in none of `gaps`."""
+def watched_parts(
+    start: float | None, end: float | None, gaps: Iterable[tuple[float, float, Span | None]]
+) -> list[Part]:
+    """Return the parts of `start` to `end` (s) that were watched.
+
+    The gaps are in order, each with the share of it that was watched, at least and at most.
+    """
     if start is None or end is None:
         return []
     parts, at = [], start
-    for a, b in sorted(gaps):
-        parts.append((at, min(max(a, at), end)))
-        at = min(max(b, at), end)
-    return [part for part in [*parts, (at, end)] if part[0] < part[1]]
+    for a, b, share in gaps:
+        parts.append((at, a, 1.0))
+        if share is not None:
+            parts.append((a, b, sum(share) / 2))
+        at = b
+    return [part for part in [*parts, (at, end, 1.0)] if part[0] < part[1]]
 
 
-def drawing(
+def draw_timeline(
     start: float | None,
     end: float | None,
-    watched: Iterable[Span],
+    watched: Iterable[Part],
     spans: Iterable[Span],
     moments: Iterable[float],
 ) -> str:
-    """Draw a time line as SVG: watched grey, spans green, moments blue. All times in seconds."""
+    """Draw a time line as SVG: watched grey (paler in part), spans green, moments blue. Times in seconds."""
     if start is None or end is None or end <= start:
         return "nothing was watched"
     scale = _WIDTH / (end - start)
@@ -183,7 +257,7 @@ def drawing(
         )
 
     inside = [t for t in moments if start <= t <= end]
-    parts = [bar(a, b, "#999", 0.3) for a, b in watched]
+    parts = [bar(a, b, "#999", round(0.3 * share, 3)) for a, b, share in watched]
     parts += [bar(max(a, start), min(b, end), "#2a2", 0.5) for a, b in spans if a < end and b > start]
     parts += [bar(t, t, "#26c", 0.8) for t in sorted(set(inside))]
     ends = (

@@ -18,7 +18,15 @@ from edge_runtime.memory.coverage import FORGOTTEN, PAUSED, Coverage
 from edge_runtime.memory.familiarity import WITHHELD, is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.query import decode
-from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, Evidence, SpanCandidate, TimedBox
+from edge_runtime.query.answers import (
+    ActivityCandidate,
+    Answer,
+    Covered,
+    Evidence,
+    SpanCandidate,
+    TimedBox,
+    Window,
+)
 from edge_runtime.query.matching import match_appearance
 from edge_runtime.query.object_encoder import ObjectTokens
 from edge_runtime.query.photo_mosaic import take_whole
@@ -46,11 +54,13 @@ _NOT_WATCHED: dict[str | None, str] = {
 class ResolvedQuery:
     """A question with what it means for one version.
 
-    `covered` is what was watched of its window, `inside` (n,) the tokens of the window, which the reader
-    reads, `ticks` (L,) the decoder steps, `tokens` (49, d) the object, `activity` the number of its class.
+    `asked` is its window if it has one, `covered` what was watched of that, `inside` (n,) the tokens of the
+    window, which the reader reads, `ticks` (L,) the decoder steps, `tokens` (49, d) the object, `activity`
+    the number of its class.
     """
 
     query: AnyQuery
+    asked: Window | None
     covered: Coverage
     inside: NDArray[np.bool_]  # (n,)
     ticks: NDArray[np.int64]  # (L,)
@@ -110,7 +120,7 @@ class Asker:
         run = [
             resolved
             for resolved in questions
-            if resolved.covered.watched_seconds() > 0
+            if resolved.covered.watched_range()[1] > 0
             and resolved.inside.any()
             and is_familiar(version.recurrent_state)
         ]
@@ -141,12 +151,14 @@ class Asker:
         oldest = max(whole.start or 0.0, (whole.end or 0.0) - self._network.horizon_s)
         start = query.start if query.start is not None else oldest
         covered = whole.within(start, end)
+        has_window = query.start is not None or query.end is not None
+        asked = Window(start=start, end=end) if has_window else None
         tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
         name = None if isinstance(query, ActivityQuery) else query.activity
         activity = None if name is None else self._activity(name)
         inside = _inside(covered, context)
         ticks = self._ticks(query, covered, inside, context)
-        return ResolvedQuery(query, covered, inside, ticks, tokens, activity)
+        return ResolvedQuery(query, asked, covered, inside, ticks, tokens, activity)
 
     def _activity(self, name: str) -> int:
         if name in self._names:
@@ -355,10 +367,9 @@ class Asker:
         )
 
     def _unanswered(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:
-        watched = resolved.covered.watched_seconds() > 0
-        reason = (
-            "nothing is remembered of that time" if watched else _NOT_WATCHED[resolved.covered.main_reason()]
-        )
+        watched = resolved.covered.watched_range()[1] > 0
+        why = resolved.covered.main_reason()
+        reason = "nothing is remembered of that time" if watched else _NOT_WATCHED.get(why) or str(why)
         return self._make_answer(
             resolved, version, milliseconds, answer=reason, confidence=0.0, abstained=True, reason=reason
         )
@@ -375,6 +386,7 @@ class Asker:
             {
                 "type": resolved.query.type,
                 "coverage": Covered.from_coverage(resolved.covered),
+                "asked": resolved.asked,
                 "trained": trained,
                 "memory_version": version.memory.version,
                 "milliseconds": milliseconds,

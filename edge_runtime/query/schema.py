@@ -4,14 +4,14 @@
     {"type": "object", "activity": "scan", "from": 0, "to": 60}     where was what this was done on?
     {"type": "time", "activity": "scan", "object": {...}}           when was this done with it?
 
-`from` and `to` are seconds on the stream's clock; left out they mean the whole memory.
+`from` and `to` are seconds on the stream's clock; left out they mean the whole memory. A request may have
+them as text too, as clock times, which only the camera can turn into seconds.
 """
 
 from __future__ import annotations
 
 import base64
 import difflib
-import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -29,6 +29,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
+from edge_runtime.query.timestamps import EXPECTED, MAX_CHARS, NAMES, TimeReader
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from edge_runtime.system.validation import StrictModel, describe_first_problem
@@ -105,9 +106,23 @@ Object = Annotated[
 ]
 
 
+_TIME_OF_REQUEST: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "minimum": -MAX_SECONDS, "maximum": MAX_SECONDS},
+        {"type": "string", "description": EXPECTED, "maxLength": MAX_CHARS},
+        {"type": "null"},
+    ]
+}
+"""`from` and `to` in the JSON schema: what a request may have, before it is resolved."""
+
+
 class _Query(_Part):
-    start: float | None = Field(default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS)
-    end: float | None = Field(default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS)
+    start: float | None = Field(
+        default=None, alias="from", ge=-MAX_SECONDS, le=MAX_SECONDS, json_schema_extra=_TIME_OF_REQUEST
+    )
+    end: float | None = Field(
+        default=None, alias="to", ge=-MAX_SECONDS, le=MAX_SECONDS, json_schema_extra=_TIME_OF_REQUEST
+    )
 
     @model_validator(mode="after")
     def _window(self) -> _Query:
@@ -154,10 +169,27 @@ _adapter: TypeAdapter[AnyQuery] = TypeAdapter(Query)
 
 @dataclass(frozen=True)
 class QueryRequest:
-    """A question and the name of the camera that it is put to; None means the only camera."""
+    """A question and the name of the camera that it is put to; None means the only camera.
+
+    `times` are `from` and `to` as they were given; `query` has them where both are seconds or left out.
+    """
 
     query: AnyQuery
     camera: str | None = None
+    times: tuple[float | str | None, float | str | None] = (None, None)
+
+    def resolve(self, reader: TimeReader, names: tuple[str, str] = NAMES) -> AnyQuery:
+        """Return the question with its times in seconds of the stream. Raises LvmError."""
+        if not any(isinstance(t, str) for t in self.times):
+            return self.query
+        first, last = (None if t is None else str(t) for t in self.times)
+        start, end = reader.read_span(first, last, names)
+        limited = {"start": _limit(start), "end": _limit(end)}
+        return self.query.model_copy(update=limited)
+
+
+def _limit(t: float | None) -> float | None:
+    return None if t is None else min(max(t, -MAX_SECONDS), MAX_SECONDS)
 
 
 def parse_request(text: str | bytes) -> QueryRequest:
@@ -175,12 +207,26 @@ def parse_query(text: str | bytes) -> AnyQuery:
 
 def make_request(fields: Any) -> QueryRequest:
     """Make a request of fields that are read already; photos may be bytes. Raises as `parse_request`."""
-    if not isinstance(fields, dict) or "camera" not in fields:
+    if not isinstance(fields, dict):
         return QueryRequest(_validate(fields))
-    camera = fields["camera"]
+    camera = fields.get("camera")
     if camera is not None and not isinstance(camera, str):
         raise QueryError("camera must be the name of a camera")
-    return QueryRequest(_validate({key: fields[key] for key in fields if key != "camera"}), camera)
+    start, end = (fields.get(key) for key in NAMES)
+    is_text = isinstance(start, str) or isinstance(end, str)
+    without = {"camera", *(NAMES if is_text else ())}
+    query = _validate({key: value for key, value in fields.items() if key not in without})
+    if not is_text:
+        return QueryRequest(query, camera)
+    if not isinstance(start, str):
+        start = _validate({**_WINDOW_ONLY, "from": start}).start
+    if not isinstance(end, str):
+        end = _validate({**_WINDOW_ONLY, "to": end}).end
+    return QueryRequest(query, camera, (start, end))
+
+
+_WINDOW_ONLY = {"type": "object", "activity": "any"}
+"""A question to check a time with."""
 
 
 def _read_json(text: str | bytes) -> Any:
@@ -212,16 +258,6 @@ def _problem(error: ValidationError) -> str:
         return printable(f"{where} is no part of this kind of question{hint}")
     # A person wrote JSON, in which a tuple is an array.
     return describe_first_problem(error, skip=1, max_chars=400).replace("a valid tuple", "a valid array")
-
-
-def finite(name: str, value: float | None) -> float | None:
-    """Return `value`.
-
-    Raises QueryError for NaN and Inf, from a command line that pydantic has not checked.
-    """
-    if value is not None and not math.isfinite(value):
-        raise QueryError(f"{name} must be a number of seconds, got {value}")
-    return value
 
 
 def _decode_base64(text: str) -> bytes:

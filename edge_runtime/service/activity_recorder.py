@@ -67,10 +67,10 @@ class CameraProgress:
         """Seconds of the stream that were never recognised."""
         self.fault: str | None = None
         network = camera.ingest.network
-        self.period = camera.ingest.period or 1 / network.sample_fps
-        self._stride = max(1, network.clip_frames // PASSES_PER_CLIP) * self.period
-        self._max_window = network.clip_frames * WINDOW_CLIPS * self.period
-        self.gap = max_gap(self.period)
+        self._period = camera.ingest.period or 1 / network.sample_fps
+        self._stride = max(1, network.clip_frames // PASSES_PER_CLIP) * self._period
+        self._max_window = network.clip_frames * WINDOW_CLIPS * self._period
+        self._max_gap = max_gap
         self._until = self._resume(log, occurrences)
 
     def _resume(self, log: ActivityLog, occurrences: Occurrences) -> float | None:
@@ -84,6 +84,16 @@ class CameraProgress:
         recent, _ = log.find(LogFilter(start=until - self._stride - self.gap))
         occurrences.restore(reversed(recent))
         return until
+
+    @property
+    def period(self) -> float:
+        """Seconds that a frame stands for now; more than a sampling period where the source is slower."""
+        return max(self._period, self.camera.version.coverage.period or 0.0)
+
+    @property
+    def gap(self) -> float:
+        """The longest time in seconds between two moments of one occurrence."""
+        return self._max_gap(self.period)
 
     @property
     def stands_still(self) -> bool:
@@ -136,7 +146,7 @@ class CameraProgress:
 
     def new_row(self, start: float, end: float) -> Row:
         """Make the row of a new occurrence; its name comes later."""
-        epoch = self.camera.header.epoch if self.camera.live else None
+        epoch = self.camera.header.clock
         return Row(self.log.new_id(), self.camera.name, "", "", start, end, 0.0, epoch=epoch)
 
     def latest(self) -> str:

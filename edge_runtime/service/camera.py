@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.frame import Frame
@@ -22,15 +24,15 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
+from edge_runtime.query.timestamps import TimeReader
 from edge_runtime.service.camera_health import FAULT, DropCounter, Watchdog
 from edge_runtime.service.camera_settings import CameraSettings, check_change, make_header
 from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import PrivacyController
-from edge_runtime.service.wall_clock import WallClock
+from edge_runtime.service.wall_clock import WallClock, make_time_reader, on_clock
 from edge_runtime.sources import Opener, is_live, open_source
-from edge_runtime.sources.base import Source, Tapped
-from edge_runtime.sources.live_source import Supervision
+from edge_runtime.sources.base import Recorded, Source, Tapped
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -55,12 +57,11 @@ class CameraRun:
         manifest = engines.bundle.manifest
         self.settings = settings
         self.name = settings.display_name
-        self.live = is_live(settings.source)
-        """Whether what is not watched now is gone."""
         self.folder = folder
         self._opener = opener
         saved = folder.load(manifest.network)
-        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=self.live)
+        live = is_live(settings.source) and not (saved and saved.header.recorded)
+        self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=live)
         self.resumed = self.clock.resumed
         self.header = make_header(settings, engines.bundle, self.resumed)
         self.drop_counter = DropCounter(self.name, self.header.dropped)
@@ -109,6 +110,11 @@ class CameraRun:
         """waiting, starting, running, paused, ended, stopped or failed."""
         return self._condition
 
+    @property
+    def live(self) -> bool:
+        """Whether what is not watched now is gone."""
+        return is_live(self.settings.source) and not self.header.recorded
+
     def _become(self, condition: str) -> None:
         before, self._condition = self._condition, condition
         if condition != before and self.on_condition is not None:
@@ -122,8 +128,12 @@ class CameraRun:
         """Answer several questions about one version. Raises QueryError."""
         return [self._on_clock(answer) for answer in self.asker.ask_all(queries, self.version)]
 
+    def time_reader(self) -> TimeReader:
+        """Return what reads the times of a question: clock times are those of this machine."""
+        return make_time_reader(self.header, self.version.coverage)
+
     def _on_clock(self, answer: Answer) -> Answer:
-        return answer.on_clock(self.header.epoch) if self.live else answer
+        return on_clock(answer, self.header)
 
     def snapshot(self) -> Snapshot:
         """Return everything as it was after the newest remembered frame, to save or describe it."""
@@ -148,13 +158,19 @@ class CameraRun:
             ended = False
             with self.privacy.running():
                 while not ended and self._wait_until_allowed(limit):
-                    ended = self._watch(limit, on_progress)
+                    try:
+                        ended = self._watch(limit, on_progress)
+                    except Recorded as error:
+                        log.info("%s; all of it is watched, like a file", error)
+                        self.header = self.header.model_copy(update={"recorded": True})
             failed = False
             self._become("ended" if ended else "stopped")
         finally:
             if failed:
                 self._become("failed")
-            if self._watched or not failed:  # a source that did not open has changed nothing
+            # A source that failed or never came may be mistyped: it takes no state folder for itself.
+            begun = self.resumed or self.header.last_t is not None or self.version.coverage.notes
+            if begun or not (failed or self.live):
                 self.save()
 
     def stop(self) -> None:
@@ -183,11 +199,11 @@ class CameraRun:
 
         Raises LvmError, and changes nothing, for settings that would need another memory.
         """
-        check_change(self.settings, settings)
+        check_change(self.settings, settings, recorded=self.header.recorded)
         before, self.settings = self.settings, settings
         if settings.privacy != before.privacy:
             self.privacy.change(settings.privacy)
-        if settings.source != before.source:
+        if (settings.source, settings.connection) != (before.source, before.connection):
             self.interrupt()
 
     def save(self) -> int:
@@ -258,11 +274,13 @@ class CameraRun:
         """Make one pass over the source. Returns whether it has reached its end or `limit`."""
         self._become("starting")
         # Open the source. A live one is retried for as long as it takes, unless the first time must work.
+        connection, header = self.settings.connection, self.header
+        supervision = connection.supervise(header.source_kind, first_must_open=not self.settings.patient)
         source = (self._opener or open_source)(
             self.settings.source,
-            sample_fps=self.header.sample_fps,
+            sample_fps=header.sample_fps,
             start=self.position(),
-            settings=Supervision(first_must_open=not self.settings.patient),
+            settings=replace(supervision, bookmark=header.bookmark),
         )
         if isinstance(source, Tapped):
             source.tap = self.pictures.preview
@@ -310,7 +328,9 @@ class CameraRun:
 
     def _finish_batch(self, batch: BatchResult) -> None:
         """Called after each batch that is now in `version`."""
-        self.header = self.header.model_copy(update={"last_t": batch.newest.t})
+        mark = None if self.source is None else self.source.bookmark_at(batch.newest.t)
+        progress = {"last_t": batch.newest.t, "bookmark": mark or self.header.bookmark}
+        self.header = self.header.model_copy(update=progress)
         self.drop_counter.problem = None
         self.pictures.push(batch.newest)
         self.privacy.thumbnails.update(self.version)
@@ -331,10 +351,15 @@ class CameraRun:
     def _make_counter(self, source: Source) -> Callable[[int], None]:
         """Return a function that updates the header's counts by what `source` has seen in this pass."""
         seen_before, count_lost = self.header.seen, self.drop_counter.follow_source(source)
+        repairs_before = Counter(self.header.clock_repairs)
 
         def count(seen: int) -> None:
             count_lost()
-            counts = {"seen": seen_before + seen, "dropped": self.drop_counter.total}
+            counts = {
+                "seen": seen_before + seen,
+                "dropped": self.drop_counter.total,
+                "clock_repairs": dict(repairs_before + Counter(source.repairs)),
+            }
             self.header = self.header.model_copy(update=counts)
 
         return count

@@ -15,6 +15,7 @@ import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from edge_runtime.config.connection import ConnectionSettings, merge_connection
 from edge_runtime.config.paths import cameras_root, catalogue_root, default_state_folder
 from edge_runtime.config.privacy import PrivacySettings, merge_privacy
 from edge_runtime.config.schema import Config
@@ -34,7 +35,7 @@ from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
-LIVE_CHANGES = {"source", "save_interval_s", "privacy"}
+LIVE_CHANGES = {"source", "save_interval_s", "privacy", "connection"}
 """Settings that may change while the camera runs; the others need another memory or other objects."""
 
 
@@ -50,6 +51,7 @@ class CameraSettings:
     save_interval_s: float = 1.0
     sample_fps: float | None = None
     privacy: PrivacySettings = PrivacySettings()
+    connection: ConnectionSettings = ConnectionSettings()
     patient: bool = False
     """Whether to wait for a live source that is missing or refuses at the first opening, too."""
 
@@ -63,15 +65,20 @@ class CameraSettings:
         return self.name or self.source_name
 
 
-def check_change(old: CameraSettings, new: CameraSettings) -> None:
-    """Raise LvmError unless a running camera may take the new settings and keep its memory."""
+def check_change(old: CameraSettings, new: CameraSettings, *, recorded: bool = False) -> None:
+    """Raise LvmError unless a running camera may take the new settings and keep its memory.
+
+    `recorded` says that the old source, an address, is a recording.
+    """
     fixed = [key for key in vars(old) if vars(old)[key] != vars(new)[key] and key not in LIVE_CHANGES]
     if fixed:
         raise LvmError(
             f"camera {old.display_name}: {fixed[0]} is fixed while it runs; remove the camera and add it "
             "again"
         )
-    if new.source_name != old.source_name and not (is_live(new.source) and is_live(old.source)):
+    if new.source_name != old.source_name and not (
+        is_live(new.source) and is_live(old.source) and not recorded
+    ):
         raise LvmError(
             f"camera {old.display_name} remembers {old.source_name}: only a live source can take a live "
             f"one's place, got {new.source_name}; add it as another camera"
@@ -126,6 +133,7 @@ def make_source_settings(
         save_interval_s=_first(defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=defaults.sample_fps,
         privacy=merge_privacy(defaults.privacy, None),
+        connection=merge_connection(defaults.connection, None),
     )
 
 
@@ -151,6 +159,7 @@ def merge_camera_settings(config: Config, name: str, sampler: str | None = None)
         save_interval_s=_first(own.save_interval_s, defaults.save_interval_s, config.state.save_interval_s),
         sample_fps=own.sample_fps or defaults.sample_fps,
         privacy=merge_privacy(defaults.privacy, own.privacy),
+        connection=merge_connection(defaults.connection, own.connection),
         patient=True,  # at a kiosk nobody reads the error: the camera may be switched on later
     )
 

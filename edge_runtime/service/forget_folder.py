@@ -11,6 +11,8 @@ from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_ra
 from edge_runtime.persistence import Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
+from edge_runtime.query.timestamps import format_moment
+from edge_runtime.system.logs import forget_lines
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -53,6 +55,18 @@ def forget_in_folder(
         state.save_without_history(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
     return replace(result, thumbnails=pictures, activities=rows)
+
+
+def complete_forget_result(result: ForgetResult, log: Path | None, epoch: float | None) -> ForgetResult:
+    """Return `result` with its clock times, after removing its lines from the file `log`.
+
+    `epoch` is None for a recording, which has no clock: then the log is left as it is.
+    """
+    if epoch is None:
+        return result
+    lines = 0 if log is None else forget_lines(log, epoch + result.start, epoch + result.end)
+    clock_from, clock_to = (format_moment(t, epoch) for t in (result.start, result.end))
+    return replace(result, log_lines=lines, clock_from=clock_from, clock_to=clock_to)
 
 
 def _read_clip(saved: Snapshot) -> tuple[int, float]:

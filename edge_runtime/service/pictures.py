@@ -223,7 +223,9 @@ class Pictures:
         if self._camera.paused:
             raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
         try:
-            return self._camera.zones.mask_frame(read_frame_at(self._camera.settings.source, t))
+            source, connection = self._camera.settings.source, self._camera.settings.connection
+            opening = connection.supervise(self._camera.header.source_kind, first_must_open=False)
+            return self._camera.zones.mask_frame(read_frame_at(source, t, settings=opening))
         except LvmError as error:
             raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
 

@@ -29,8 +29,10 @@ class ControlledCamera(Protocol):
     folder: StateFolder
     ingest: Ingest
     pictures: Pictures
-    live: bool
-    """Whether what is not watched now is gone."""
+
+    @property
+    def live(self) -> bool:
+        """Whether what is not watched now is gone."""
 
     def position(self) -> float:
         """Return the second of the stream at which watching would go on now."""

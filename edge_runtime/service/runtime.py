@@ -23,7 +23,7 @@ from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.events import AnswerHistory, Event, Events
 from edge_runtime.service.pending_cameras import PendingCameras
-from edge_runtime.sources import Opener
+from edge_runtime.sources import Opener, is_live
 from edge_runtime.system.backoff import Backoff
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
@@ -201,11 +201,12 @@ class Service:
     # -- questions -----------------------------------------------------------------------------------------
 
     def ask(self, request: QueryRequest) -> Answer:
-        """Answer from what a camera remembers now. Raises QueryError."""
+        """Answer from what a camera remembers now. Raises QueryError, LvmError for what is no time."""
         camera = self.camera(request.camera)
+        query = request.resolve(camera.time_reader())
         forgotten = self.answer_history.count_forgotten(camera.name)
-        answer = camera.ask(request.query)
-        self.answer_history.record(camera.name, request.query, answer, forgotten)
+        answer = camera.ask(query)
+        self.answer_history.record(camera.name, query, answer, forgotten)
         return answer
 
     # -- running -------------------------------------------------------------------------------------------
@@ -311,7 +312,7 @@ class Service:
                 if time.monotonic() - began > RETRY_WAIT_S[1]:
                     waits.reset()
                 # Again where nobody is there to start it, and nothing says when it is to end.
-                again = self._endless and camera.live and camera.settings.patient
+                again = self._endless and is_live(camera.settings.source) and camera.settings.patient
                 again = again and not thread.leaving.wait(waits.next())
         self._calls.put(None)
 

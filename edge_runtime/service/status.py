@@ -12,6 +12,7 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.familiarity import is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
+from edge_runtime.query.timestamps import format_clock_span
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.sources.live_source import LiveSource
 
@@ -20,8 +21,11 @@ class Status(BaseModel):
     """What a camera remembers.
 
     `oldest_age_s` is the age of the oldest remembered token; `written_bytes_per_hour` counts watched hours:
-    what a flash disk has to bear; `not_saved` says why the newest frames are in RAM only; `familiar` is false
-    where the camera shows nothing like what the bundle was trained on, and activities are withheld.
+    what a flash disk has to bear; `on_clock` says whether the epoch gives clock times; `clock_repairs` counts
+    pictures that were not timed by their own stamp, by what was wrong with it (missing, standing still,
+    stray, jump); `not_saved` says why the newest frames are in RAM only. A sampled frame stands for
+    `frame_period_s`: more than a sampling period where the source is slower. `familiar` is false where the
+    camera shows nothing like what the bundle was trained on, and activities are withheld.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -29,7 +33,9 @@ class Status(BaseModel):
     frames: int
     seen: int
     dropped: int
+    clock_repairs: dict[str, int]
     source: str
+    on_clock: bool
     bundle: str
     sampler: str
     ended: bool
@@ -39,6 +45,7 @@ class Status(BaseModel):
     oldest_age_s: float | None
     svd_rank: int
     clip_frames: int
+    frame_period_s: float | None
     coverage: dict[str, Any]
     state_bytes: int
     written_bytes: int
@@ -58,7 +65,9 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         frames=version.frames,
         seen=header.seen,
         dropped=header.dropped,
+        clock_repairs=header.clock_repairs,
         source=header.source,
+        on_clock=header.clock is not None,
         bundle=header.bundle,
         sampler=header.sampler,
         ended=header.ended,
@@ -68,6 +77,7 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         oldest_age_s=compute_oldest_age_s(version),
         svd_rank=len(version.background.svd.strength) if version.background else 0,
         clip_frames=len(version.pending),
+        frame_period_s=version.coverage.period,
         coverage=coverage_to_json(header, version),
         state_bytes=file.stat().st_size if file.exists() else 0,
         written_bytes=snapshot.saving.written,
@@ -120,12 +130,15 @@ def coverage_to_json(header: Header, version: Version) -> dict[str, Any]:
     return {
         "from": coverage.start,
         "to": coverage.end,
+        "watched_share": coverage.watched_share(),
         "gaps": [
-            {"from": a, "to": b} | ({"reason": why} if why else {})
-            for a, b, why in coverage.gaps_with_reasons()
+            {"from": gap.start, "to": gap.end}
+            | ({"reason": gap.reason} if gap.reason else {})
+            | ({"watched_share": gap.watched_share} if gap.watched_share else {})
+            for gap in coverage.list_gaps()
         ],
         "epoch": header.epoch,
-    }
+    } | ({} if header.clock is None else format_clock_span(coverage.start, coverage.end, header.clock))
 
 
 def read_resident_bytes() -> int:

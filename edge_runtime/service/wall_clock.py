@@ -26,7 +26,7 @@ from dataclasses import replace
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.persistence import Header, Snapshot
 from edge_runtime.query.answers import Answer
-from edge_runtime.sources import is_live
+from edge_runtime.query.timestamps import TimeReader
 from edge_runtime.sources.clocks import boot_time
 
 log = logging.getLogger(__name__)
@@ -100,6 +100,18 @@ class WallClock:
         )
 
 
+def make_time_reader(header: Header, coverage: Coverage) -> TimeReader:
+    """Return what reads the times of a question to this stream. What was watched is not in the future."""
+    if header.clock is None:
+        return TimeReader(None)
+    return TimeReader(header.clock, now=max(time.time(), header.clock + (coverage.end or 0.0)))
+
+
+def make_forget_reader(header: Header, coverage: Coverage) -> TimeReader:
+    """Return what reads the times of a span to forget: none of which the clock is not known."""
+    return replace(make_time_reader(header, coverage), since=find_known_start(coverage))
+
+
 def find_known_start(coverage: Coverage) -> float | None:
     """Return the second of the stream from which `epoch` gives clock times; None where that is all of it."""
     return max((end for _, end, why in coverage.notes if why == CLOCK and end is not None), default=None)
@@ -119,5 +131,5 @@ def _format_date(seconds: float) -> str:
 
 
 def on_clock(answer: Answer, header: Header) -> Answer:
-    """Return a saved state's answer for a person: that of a camera with its `epoch`."""
-    return answer.on_clock(header.epoch) if is_live(header.source) else answer
+    """Return a saved state's answer for a person: with its `epoch`, where that gives clock times."""
+    return answer if header.clock is None else answer.on_clock(header.clock)

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol, TypeVar, runtime_checkable
 
 from edge_runtime.frame import Frame
@@ -25,6 +26,22 @@ class Refused(LvmError):
 
 class Unsupported(Refused, Unavailable):
     """This machine lacks a driver or plugin for a source; somebody has to install it."""
+
+
+class NoVideo(LvmError):
+    """What was opened is in no format that is known, or too damaged to tell."""
+
+
+class TransportRefused(LvmError):
+    """A camera does not send over the transport that was asked for."""
+
+
+class Recorded(LvmError):
+    """An address that was taken for live is a recording: it can be read again, and nothing of it is lost."""
+
+
+Bookmark = tuple[float, str]
+"""A time in seconds, and the name of what a folder showed then: where to go on in it."""
 
 
 class Source(Protocol):
@@ -49,6 +66,13 @@ class Source(Protocol):
     @property
     def errors(self) -> int:
         """Packets and pictures that could not be decoded and were skipped."""
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        """Pictures that were not timed by their own stamp, by what was wrong with it."""
+
+    def bookmark_at(self, t: float) -> Bookmark | None:
+        """Return where a folder goes on after `t` seconds; None where the seconds tell it."""
 
     def __iter__(self) -> Iterator[Frame]:
         """Yield the sampled frames only."""
@@ -113,6 +137,8 @@ class Tally:
     name: str
     seen: int = 0
     errors: int = 0
+    repairs: Counter[str] = field(default_factory=Counter)
+    """Pictures that were not timed by their own stamp, by what was wrong with it (`clocks.Repair`)."""
 
     def skip(self, what: str) -> None:
         """Count something undecodable; log the 1st, 10th, 100th …: a bad cable must not fill a disk."""
@@ -139,6 +165,14 @@ class BaseSource(Closeable):
     @property
     def errors(self) -> int:
         return self.tally.errors
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        return dict(self.tally.repairs)  # a copy: other threads read it while this source counts
+
+    def bookmark_at(self, t: float) -> Bookmark | None:
+        """Return None: only folders need a bookmark."""
+        return None
 
     @property
     def has_viewer(self) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -68,7 +69,7 @@ class V4l2Camera(BaseSource):
                 frame = Frame(np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8), t)
                 self.show(frame)
                 if is_sample:
-                    yield frame
+                    yield replace(frame, period=clock.frame_period)
 
 
 def open_camera(device: int | str, *, sample_fps: float, start: float = 0.0) -> V4l2Camera:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 import logging
 import math
+import statistics
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
-from typing import TYPE_CHECKING
+from typing import Literal, TypeVar
 
 from edge_runtime.frame import TICKS_PER_SECOND
-
-if TYPE_CHECKING:
-    from av.video.stream import VideoStream
+from edge_runtime.sources.base import Tally
 
 log = logging.getLogger(__name__)
 
@@ -31,39 +31,57 @@ JUMPED_S = 5.0
 """A live stream's clock that runs ahead of ours by more than this between two pictures was set."""
 FROZEN_S = 1.0
 """A live stream's clock that does not advance for this long counts as frozen."""
-DEFAULT_RATE = Fraction(25)
+CONFIRMING = 4
+"""Pictures in a row that must agree before a file's clock is believed to stand still or to have leapt."""
+MAX_GAP_S = 86_400.0
+"""A longer gap within a file is a clock that was set, as on a recorder that began without the date."""
+LEARNED = 25
+"""Steps from picture to picture of which the median is the usual one."""
+
+Repair = Literal["missing", "standing still", "stray", "jump"]
+"""What was wrong with a time stamp, in the words of the status."""
+P = TypeVar("P")
 
 
 class PtsClock:
     """Seconds since the first picture plus `start`; never goes back.
 
-    A picture without a time stamp comes one average period after the previous one; on a live stream, when it
-    arrives. Where the clock of the stream was set (concatenated files, cameras that synchronise their time),
-    time continues from where it was.
+    A picture is timed by its own stamp, unless that is missing, stands still, lies astray or leaps; each such
+    picture counts in `tally.repairs`. In a file the pictures around it decide: up to three that lie far off
+    are placed between their neighbours, and those without a usable stamp follow at the usual distance. A
+    live stream cannot wait for the next picture, so its arrival decides. Where the clock was set
+    (concatenated files, cameras that synchronise their time), time continues from where it was; in a file, a
+    gap of up to a day stays a gap.
     """
 
-    def __init__(self, stream: VideoStream, name: str, *, start: float, live: bool) -> None:
-        self._time_base = stream.time_base or Fraction(1, 90_000)
-        self.period = float(1 / (stream.average_rate or stream.guessed_rate or DEFAULT_RATE))
-        self._name, self._start, self._live = name, start, live
+    def __init__(
+        self,
+        time_base: Fraction,
+        period: float,
+        tally: Tally,
+        *,
+        start: float,
+        live: bool,
+        stamped: bool = True,
+    ) -> None:
+        """Begin at `start` seconds; `stamped` is False for a format without time stamps."""
+        self._time_base, self.period, self._tally = time_base, period, tally
+        self._start, self._live, self._stamped = start, live, stamped
         self._offset: Fraction | None = None  # seconds of the stream's clock at our zero
         self._last: float | None = None
+        self._steps: deque[float] = deque(maxlen=LEARNED)  # seconds from picture to picture
+        self._believed: Fraction | None = None  # the last stamp that timed a picture of a file
+        self._stands = False
         self._arrival = 0.0
-        self._highest: Fraction | None = None  # the latest time stamp, and when it came
+        self._highest: Fraction | None = None  # a live stream's latest stamp, and when it came
         self._advanced = 0.0
-        self._frozen = False
-        self._missing = 0
+        self._said: set[Repair] = set()
 
-    def to_seconds(self, pts: int | None) -> float:
-        """Return our time of the next picture, whose presentation time in the stream's units is `pts`."""
-        elapsed = time.monotonic() - self._arrival
-        self._arrival += elapsed
-        if self._last is None:
-            expected = self._start
-        else:
-            expected = self._last + (elapsed if self._live else self.period)
-        self._last = self._place(pts, expected)
-        return self._last
+    def place(self, pictures: Iterable[tuple[int | None, P]]) -> Iterator[tuple[float, P]]:
+        """Yield the seconds of each picture, given with its presentation time in the stream's units."""
+        if self._live:
+            return ((self._place_arriving(pts), picture) for pts, picture in pictures)
+        return self._place_read(pictures)
 
     def to_pts(self, t: float) -> int | None:
         """Return `t` seconds in the stream's units; None before a picture with a time stamp was seen."""
@@ -71,44 +89,198 @@ class PtsClock:
 
     def reset_last(self) -> None:
         """Allow any time for the next picture, as after a seek."""
-        self._last = None
+        self._last = self._believed = None
+        self._stands = False
 
-    def _place(self, pts: int | None, expected: float) -> float:
+    def _repair(self, kind: Repair, what: str, pictures: int = 1) -> None:
+        """Count pictures whose stamps were not used; log the first of each kind."""
+        self._tally.repairs[kind] += pictures
+        if kind not in self._said:
+            self._said.add(kind)
+            log.warning("%s: %s", self._tally.name, what)
+
+    # -- a file: its neighbours decide about a picture ----------------------------------------------------
+
+    def _place_read(self, pictures: Iterable[tuple[int | None, P]]) -> Iterator[tuple[float, P]]:
+        coming = iter(pictures)
+        waiting: deque[tuple[int | None, P]] = deque()  # read, and to be placed again
+        held: list[tuple[int | None, P]] = []  # in doubt until the next pictures are known
+        while True:
+            item = waiting.popleft() if waiting else next(coming, None)
+            if item is not None and not held:
+                t = self._place_usual(item[0])
+                if t is None:
+                    held.append(item)
+                else:
+                    yield t, item[1]
+                continue
+            if not held:
+                return
+            times = self._decide([pts for pts, _ in held], item)
+            if item is not None:
+                held.append(item)
+            for t, (_, picture) in zip(times, held, strict=False):
+                yield t, picture
+            if times:
+                waiting.extendleft(reversed(held[len(times) :]))
+                held = []
+
+    def _place_usual(self, pts: int | None) -> float | None:
+        """Return the seconds of a picture whose stamp is as expected; None where others must decide."""
+        expected = self._start if self._last is None else _add(self._last, self._step)
         if pts is None:
-            self._missing += 1
-            # RTSP has no stamp for the very first picture, which is no reason to warn.
-            if self._missing == (2 if self._live else 1):
-                how = "by their arrival" if self._live else f"at {1 / self.period:.3g} a second"
-                log.warning("%s: pictures without time stamps, timed %s", self._name, how)
+            self._repair("missing", f"pictures without time stamps, timed at {1 / self._step:.3g} a second")
+            self._last = expected
             return expected
         stamp = pts * self._time_base
-        # For how many seconds a live stream's clock has not advanced although pictures came.
+        if self._offset is None:
+            self._offset = stamp - Fraction(expected)
+        t = float(stamp - self._offset)
+        if self._last is not None:
+            if stamp == self._believed:
+                if not self._stands:
+                    return None
+                self._repair("standing still", f"its clock stands still at {self._last:.1f} s")
+                self._last = expected
+                return expected
+            step = t - self._last
+            if not -RESTARTED_S <= step <= RESTARTED_S and not 0 < step <= self._longest_step:
+                return None
+            self._learn_step(step)
+        self._believed, self._stands = stamp, False
+        self._last = t if self._last is None else max(t, self._last)
+        return self._last
+
+    def _decide(self, held: list[int | None], item: tuple[int | None, object] | None) -> list[float]:
+        """Return the seconds of the first of the `held` pictures, as far as they can be told now that `item`
+        (None at the end) follows them."""
+        last, step = self._last or 0.0, self._step
+        stamps = [self._seconds_of(pts, last) for pts in held]
+        following = None if item is None else self._seconds_of(item[0], stamps[-1])
+        pictures = len(held)
+        first = (held[0] or 0) * self._time_base  # a picture without a stamp is never in doubt
+        if first == self._believed:
+            if following == stamps[0]:
+                if pictures + 1 < CONFIRMING:
+                    return []
+                self._stands, following = True, None
+            what = f"its clock stood still at {last:.1f} s, timed at {1 / step:.3g} a second"
+            self._repair("standing still", what, pictures)
+            return self._spread(pictures, following)
+        if following is None:
+            # A last picture that nothing bears out is not worth a gap.
+            astray = pictures == 1 and abs(stamps[0] - last) > max(JUMPED_S, self._longest_step)
+        else:
+            astray = abs(following - last - step * (pictures + 1)) < abs(following - stamps[-1] - step)
+        if astray:
+            self._repair("stray", f"a time stamp at {last:.1f} s was {stamps[0] - last:+.1f} s off", pictures)
+            return self._spread(pictures, following)
+        if following is not None and pictures + 1 < CONFIRMING:
+            return []
+        gap = stamps[0] - last
+        # Nor is a first picture, unless the next ones are as far apart.
+        alone = (
+            not self._steps and following is not None and gap > max(JUMPED_S, 10 * (following - stamps[-1]))
+        )
+        if 0 < gap <= MAX_GAP_S and not alone:
+            t = stamps[0]
+            self._learn_step(gap)
+        else:
+            t = _add(last, step)
+            self._repair("jump", f"its clock jumped by {stamps[0] - t:.1f} s at {t:.1f} s")
+            self._offset = first - Fraction(t)
+        self._last, self._believed, self._stands = t, first, False
+        return [t]
+
+    def _spread(self, pictures: int, following: float | None) -> list[float]:
+        """Return times for pictures without a usable stamp: evenly up to the one that follows, if near."""
+        last = self._last or 0.0
+        step = self._step
+        if following is not None and 0 < following - last <= self._longest_step * (pictures + 1):
+            step = (following - last) / (pictures + 1)
+        times = [_add(last, step * (index + 1)) for index in range(pictures)]
+        self._last = times[-1]
+        return times
+
+    def _seconds_of(self, pts: int | None, before: float) -> float:
+        return before + self._step if pts is None else float(pts * self._time_base - (self._offset or 0))
+
+    @property
+    def _step(self) -> float:
+        """The usual seconds from picture to picture: the container's, unless the pictures say otherwise."""
+        learned = statistics.median(self._steps) if self._steps else self.period
+        return learned if abs(learned - self.period) > 0.1 * self.period else self.period
+
+    @property
+    def _longest_step(self) -> float:
+        """Seconds from one picture to the next that need no proof."""
+        return max(RESTARTED_S, 3 * self._step)
+
+    def _learn_step(self, step: float) -> None:
+        if step > 0:
+            self._steps.append(step)
+
+    # -- a live stream: its arrival decides ----------------------------------------------------------------
+
+    def _place_arriving(self, pts: int | None) -> float:
+        """Return the seconds of a picture that arrives now."""
+        elapsed = time.monotonic() - self._arrival
+        self._arrival += elapsed
+        expected = self._start if self._last is None else self._last + elapsed
+        # RTSP has no stamp for the very first picture, MJPEG for none: that is nothing to report.
+        if pts is None and self._stamped and self._last is not None:
+            self._repair("missing", "pictures without time stamps, timed by their arrival")
+        self._last = expected if pts is None else self._compare(pts * self._time_base, expected)
+        return self._last
+
+    def _compare(self, stamp: Fraction, expected: float) -> float:
+        """Return the seconds that `stamp` says, or `expected` by our clock where it cannot be right."""
+        # For how many seconds the stream's clock has not advanced although pictures came.
         if self._highest is None or stamp > self._highest:
             self._highest, self._advanced = stamp, self._arrival
-        frozen_s = self._arrival - self._advanced if self._live else 0.0
+        still_s = self._arrival - self._advanced
         if self._offset is None:
             begun = self._start if self._last is None else self._last + self.period
             self._offset = stamp - Fraction(begun)
         t = float(stamp - self._offset)
         if self._last is None:
             return t
-        if t < self._last - RESTARTED_S or (self._live and t > expected + JUMPED_S):
-            log.warning("%s: its clock jumped by %.1f s at %.1f s", self._name, t - expected, expected)
+        if t < self._last - RESTARTED_S or t > expected + JUMPED_S:
+            self._repair("jump", f"its clock jumped by {t - expected:.1f} s at {expected:.1f} s")
             self._highest, self._advanced = stamp, self._arrival
-        elif frozen_s <= FROZEN_S:
-            self._frozen = False
+        elif still_s <= FROZEN_S:
+            self._stands = False
             return max(t, self._last)
-        elif not self._frozen:
-            self._frozen = True
-            expected = self._last + frozen_s  # the time that it took to notice
+        else:
+            self._repair("standing still", f"its clock stands still at {self._last:.1f} s, timed by arrival")
+            if not self._stands:
+                self._stands = True
+                expected = self._last + still_s  # the time that it took to notice
         self._offset = stamp - Fraction(expected)
         return expected
+
+
+def _add(t: float, seconds: float) -> float:
+    """Return the sum to the nanosecond, so that the errors of a million pictures do not add up."""
+    return round(t + seconds, 9)
 
 
 # -- sampling ----------------------------------------------------------------------------------------------
 
 SAME_INSTANT = 1e-6
 """Fraction of a sampling period below which two times are the same: float noise, never a real interval."""
+
+
+PACE_PICTURES = 8
+PACE_MIN_DISTANCES = 3
+"""From so many distances on between pictures, up to the newest eight, a source has a pace."""
+IRREGULAR = 0.25
+REGULAR_SHARE = 0.75
+"""So many of the distances must differ from the usual one by at most so much of it."""
+SAME_PACE = 0.005
+"""A source whose pictures are a sampling period apart within so much of it gives one in each."""
+MAX_FRAME_PERIOD_S = 3600.0
+"""A picture stands for an hour at most, however rarely a source gives one."""
 
 
 class SampleClock:
@@ -122,6 +294,7 @@ class SampleClock:
             raise ValueError(f"sampling rate must be a positive number of frames a second, got {fps}")
         self._fps = fps
         self._last: int | None = None
+        self._newest: tuple[float, ...] = ()  # times of pictures; replaced, as several threads may read it
 
     def period_index(self, t: float) -> int:
         """Return the number of the period that `t` seconds lies in."""
@@ -133,11 +306,34 @@ class SampleClock:
 
     def accept(self, t: float) -> bool:
         """Return whether the picture at `t` seconds is a sample. Call once a picture, in time order."""
+        self._newest = (*self._newest[-PACE_PICTURES:], t)
         period = self.period_index(t)
         if self._last is not None and period <= self._last:
             return False
         self._last = period
         return True
+
+    @property
+    def frame_period(self) -> float | None:
+        """Seconds that a sampled frame stands for; None before there are enough pictures to tell.
+
+        That is one sampling period, or of a slower source the usual distance of its pictures. Of one that is
+        barely faster, now and then two pictures lie in one sampling period and only the first is a sample.
+        Then the next one comes up to two periods later and nothing is missing, so a frame stands for longer.
+        """
+        period = 1 / self._fps
+        distances = sorted(b - a for a, b in zip(self._newest, self._newest[1:], strict=False))
+        if len(distances) < PACE_MIN_DISTANCES:
+            return None
+        usual = distances[len(distances) // 2]
+        regular = sum(abs(distance - usual) <= IRREGULAR * usual for distance in distances)
+        if regular < REGULAR_SHARE * len(distances):
+            return period
+        if abs(usual / period - 1) <= SAME_PACE:
+            return period
+        if usual > period:
+            return min(round(usual, 3), MAX_FRAME_PERIOD_S)
+        return max(period, round((period + usual) / 1.5, 3))  # half as much again is no gap
 
 
 # -- one scale for all openings of a live source -----------------------------------------------------------

@@ -30,12 +30,19 @@ class GrowingVideo(BaseSource):
     """The next frame does not exist yet: a consumer should not wait for a full batch."""
 
     def __init__(
-        self, path: str | PathLike[str], *, sample_fps: float, start: float = 0.0, silent_s: float = SILENT_S
+        self,
+        path: str | PathLike[str],
+        *,
+        sample_fps: float,
+        start: float = 0.0,
+        silent_s: float = SILENT_S,
+        track: int | None = None,
     ) -> None:
         super().__init__(str(path), live=False)
         if not silent_s > 0:
             raise ValueError(f"silent_s must be a positive number of seconds, got {silent_s}")
         self._path, self._sample_fps, self._start, self._silent_s = Path(path), sample_fps, start, silent_s
+        self._track = track
         SampleClock(sample_fps)  # a wrong rate fails here, not in the first iteration
 
     def __iter__(self) -> Iterator[Frame]:
@@ -44,7 +51,9 @@ class GrowingVideo(BaseSource):
         with GrowingFile(self._path, silent_s=self._silent_s, is_stopped=self._closed.is_set) as file:
             options = {"protocol_whitelist": "file", "format_whitelist": FORMATS, "fpsprobesize": "0"}
             try:
-                media = VideoContainer(file, self.tally, options=options, is_stopped=self._closed.is_set)
+                media = VideoContainer(
+                    file, self.tally, options=options, is_stopped=self._closed.is_set, track=self._track
+                )
             except LvmError:
                 if self.closed:  # while it waited for a beginning
                     return

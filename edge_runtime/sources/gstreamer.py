@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource, Refused, Unsupported
 from edge_runtime.sources.clocks import SampleClock
+from edge_runtime.sources.failures import explain_pipeline
 from edge_runtime.system.secrets import redact
 from engines.errors import LvmError
 
@@ -79,7 +81,9 @@ class GStreamerSource(BaseSource):
             text = redact(error.message)
             if error.matches(self._gst.parse_error_quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
                 raise Unsupported(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
-            raise Refused(f"{self.name} is no pipeline that GStreamer understands: {text}") from None
+            raise Refused(
+                f"{self.name} is no pipeline that GStreamer understands: {explain_pipeline(text)}"
+            ) from None
 
     def _filter(self, _pad: Any, info: Any) -> Any:
         """Drop pictures that nobody needs behind the gate. Called in GStreamer's streaming thread."""
@@ -110,7 +114,7 @@ class GStreamerSource(BaseSource):
                 self.show(frame)
                 if pts == self._gst.CLOCK_TIME_NONE or pts in self._sampled:
                     self._sampled.discard(pts)
-                    yield frame
+                    yield replace(frame, period=self._clock.frame_period)
             elif self._is_ended(bus, sink):
                 return
             waited = 0 if self.seen > seen else waited + POLL_NS
@@ -121,7 +125,9 @@ class GStreamerSource(BaseSource):
     def _is_ended(self, bus: Any, sink: Any) -> bool:
         message = bus.pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
-            raise LvmError(f"{self.name} failed: {redact(message.parse_error()[0].message)}")
+            raise LvmError(
+                f"{self.name} failed: {explain_pipeline(redact(message.parse_error()[0].message))}"
+            )
         return bool(sink.get_property("eos"))
 
 

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Closeable, FrameTap, Refused, Source, Tapped
+from edge_runtime.sources.base import Bookmark, Closeable, FrameTap, Recorded, Refused, Source, Tapped
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
@@ -30,12 +32,27 @@ JOIN_S = 0.4
 MAX_LATE_PAUSE_S = 600.0
 
 
+Transport = Literal["auto", "tcp", "udp"]
+"""Of RTSP. TCP loses no packets; `auto` is UDP where a camera refuses TCP."""
+SourceKind = Literal["live", "recording", "ask"]
+"""What the address of a stream is; `ask` raises `Recorded` when the stream turns out to be a recording."""
+
+
 @dataclass(frozen=True)
 class Supervision:
-    """Timeouts and limits of a live source. Seconds, unless stated otherwise."""
+    """Timeouts, limits and choices of a source. Seconds, unless stated otherwise."""
 
+    kind: SourceKind = "live"
+    transport: Transport = "auto"
+
+    video_track: int | None = None
+    """Which of several video tracks, from 1; None is the best that is a film."""
+    bookmark: Bookmark | None = None
+    """Where a folder goes on."""
     open_timeout_s: float = 10.0
-    """Of a network connection; with `picture_timeout_s` more, of everything up to the first picture."""
+    """Of a network connection."""
+    first_picture_timeout_s: float = 20.0
+    """From the beginning of an opening to its first picture."""
     read_timeout_s: float = 5.0
     """Without a byte from the network."""
     picture_timeout_s: float = 10.0
@@ -108,6 +125,10 @@ class ReaderThread:
         return 0 if self._source is None else self._source.errors
 
     @property
+    def repairs(self) -> Mapping[str, int]:
+        return {} if self._source is None else self._source.repairs
+
+    @property
     def finished(self) -> bool:
         """Whether the stream had a known length and has come to its end: there is nothing to reconnect to."""
         return bool(getattr(self._source, "finished", False))
@@ -148,7 +169,8 @@ class LiveSource(Closeable):
     Times are seconds since this object was made, plus `start`: strictly increasing, at least half a sampling
     period apart, with outages as long as they were (see `StreamClock`). The newest frame wins; frames that
     were not consumed in time are counted in `status.drops`. No failure of the source is raised, `status`
-    reports it (but see `Supervision.first_must_open`); only a stream of known length ends by itself. `probe`
+    reports it (but see `Supervision.first_must_open`, and `kind`); only a stream of known length ends by
+    itself. `probe`
     is called with a count before each opening but the first; it raises LvmError where an attempt would only
     cost time.
     """
@@ -177,16 +199,22 @@ class LiveSource(Closeable):
         # Guarded by it:
         self._health = SourceHealth(self.name)
         self._newest: Frame | None = None  # not yet consumed
+        self._period: float | None = None  # that a frame stands for, also right after opening again
         self._ended = False
         self._error: LvmError | None = None
         self._reader: ReaderThread | None = None
         self._past_seen = self._past_errors = 0
+        self._past_repairs: Counter[str] = Counter()
         # Used by the supervisor's thread only:
         self._hanging: list[ReaderThread] = []
         self._backoff = Backoff(settings.first_wait_s, settings.max_wait_s)
         self._late_since: float | None = None
         self._late_allowed_at, self._late_pause_s = 0.0, settings.late_pause_s
         self._thread = threading.Thread(target=self._supervise, name=f"supervise {self.name}", daemon=True)
+
+    def bookmark_at(self, t: float) -> Bookmark | None:
+        """Return None: what is live cannot be read again."""
+        return None
 
     # -- for every thread --------------------------------------------------------------------------------
 
@@ -199,6 +227,11 @@ class LiveSource(Closeable):
     def errors(self) -> int:
         with self._change:
             return self._past_errors + (self._reader.errors if self._reader else 0)
+
+    @property
+    def repairs(self) -> Mapping[str, int]:
+        with self._change:
+            return self._past_repairs + Counter(self._reader.repairs if self._reader else {})
 
     @property
     def status(self) -> SourceStatus:
@@ -259,7 +292,8 @@ class LiveSource(Closeable):
                 return
             if self._newest is not None:
                 self._health.drop("slow consumer")
-            self._newest = Frame(frame.image, t)
+            self._period = frame.period or self._period
+            self._newest = Frame(frame.image, t, self._period)
             self._health.note_frame(self._newest)
             self._change.notify_all()
 
@@ -320,6 +354,7 @@ class LiveSource(Closeable):
             self._reader = None
             self._past_seen += reader.seen
             self._past_errors += reader.errors
+            self._past_repairs.update(reader.repairs)
         if reader.given_up:
             self._hanging.append(reader)
         return None if self.closed else self._conclude(reader)
@@ -339,7 +374,8 @@ class LiveSource(Closeable):
                 self._health.enter("live", "", self._times.now())
             elif progress and silent_s > max(self._settings.stalled_after_s, 3 * self._health.period):
                 self._health.enter("stalled", "no picture comes", self._times.now())
-        timeout_s = self._settings.picture_timeout_s + (0 if progress else self._settings.open_timeout_s)
+        settings = self._settings
+        timeout_s = settings.picture_timeout_s if progress else settings.first_picture_timeout_s
         if silent_s > timeout_s:
             reader.give_up(f"no picture came for {timeout_s:.0f} s")
 
@@ -351,6 +387,9 @@ class LiveSource(Closeable):
         if reader.failure is None and error is None and reader.finished:
             with self._change:
                 self._health.enter("ended", "the stream has come to its end", self._times.now())
+            return None
+        if isinstance(error, Recorded) and reader.failure is None:
+            self._error = error
             return None
         refused = reader.failure is None and isinstance(error, Refused)
         with self._change:

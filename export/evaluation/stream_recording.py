@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.ingest.pipeline import Image, Images, Ingest, batch_size
+from edge_runtime.ingest.pipeline import Batch, Image, Ingest, batch_size
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_pool import Engines
@@ -55,7 +55,7 @@ class _Batches:
     times: list[float] = field(default_factory=list)
     histograms: list[Real] = field(default_factory=list)
 
-    def __iter__(self) -> Iterator[tuple[Images, list[float]]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Yield pictures (B, S, S, 3) with their times, split where the runtime splits them."""
         batch: list[Image] = []
         for t, image in self.frames:
@@ -64,10 +64,10 @@ class _Batches:
             batch.append(image)
             done = len(self.times) - len(batch)
             if len(batch) == batch_size(done % self.clip_frames, self.clip_frames):
-                yield np.stack(batch), self.times[done:]
+                yield Batch(np.stack(batch), self.times[done:])
                 batch = []
         if batch:
-            yield np.stack(batch), self.times[-len(batch) :]
+            yield Batch(np.stack(batch), self.times[-len(batch) :])
 
 
 def record_frames(

@@ -139,6 +139,13 @@ def test_a_look_covers_twice_what_has_come_since_the_last(at):
     assert at(41, "ended").due() and at(41).take_windows()[1] == [(30, 41)]
 
 
+def test_moments_of_a_slow_source_may_lie_further_apart_within_one_occurrence(at, occurrences):
+    watched = CameraProgress(at(60).camera, at(60).log, occurrences, lambda period: max(4.0, 2 * period))
+    assert (watched.period, watched.gap) == (1, 4)
+    watched.camera.version.coverage = Coverage(0.0, 60.0, period=12.0)
+    assert (watched.period, watched.gap) == (12, 24)
+
+
 def test_a_run_goes_on_looking_from_the_last_row_of_the_one_before(at, occurrences, tmp_path):
     watched = at(200)
     watched.log.put([Row(watched.log.new_id(), "lane1", "scan", "scanning", 100, 112, 0.95, ongoing=False)])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from export.evaluation import catalogue_ask as lookup
+from export.evaluation import histogram_baseline as lookup
 
 
 def test_window_sums_are_sums_over_all_squares(rng):

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_runtime.ingest.pipeline import Ingest
-from edge_runtime.memory.coverage import Coverage
+from edge_runtime.memory.coverage import Coverage, Gap
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
 from edge_runtime.persistence import (
@@ -107,7 +107,8 @@ def test_a_run_that_is_saved_and_loaded_anywhere_goes_on_as_if_it_had_not(tmp_pa
 def test_gaps_and_a_network_without_svd_come_back_too(tmp_path):
     network = small_network(svd_rank=0, sampler_novelty=False, clip_candidates=196)
     snapshot = _snapshot(9, network=network)
-    gaps = Coverage(0.0, 99.5, ((3.0, 4.25), (10.0, 90.0)))
+    merged = (Gap(-60.0, -4.0, None, 3.0, 3.5), Gap(-4.0, -2.5))
+    gaps = Coverage(-60.0, 99.5, ((3.0, 4.25), (10.0, 90.0)), (), merged, (2.0, 98.5), 1.0)
     _save(tmp_path, Snapshot(snapshot.header, replace(snapshot.version, coverage=gaps)))
     loaded = load_snapshot(tmp_path, network)
     assert loaded.version.coverage == gaps and loaded.version.background is None
@@ -193,7 +194,7 @@ def _newer(data: bytes, way: str) -> bytes:
     """A sound state as a later version might write it: another magic, or another number in the header."""
     magic, payload = (b"LVMSTAT3", data[40:]) if way == "magic" else (MAGIC, data[40:])
     if way == "header":
-        payload = payload.replace(b'format_version\\":2', b'format_version\\":3')
+        payload = payload.replace(b'format_version\\":3', b'format_version\\":4')
     return magic + hashlib.sha256(magic + payload).digest() + payload
 
 
@@ -375,7 +376,10 @@ def test_the_status_counts_what_is_there(tmp_path):
     status = make_status(load_snapshot(tmp_path), tmp_path)
     assert (status.frames, status.tokens, status.slots, status.clip_frames) == (42, 20, 20, 2)
     assert status.svd_rank == 3 and status.state_bytes == (tmp_path / FILE).stat().st_size
-    assert status.coverage == {"from": 0.0, "to": 42.0, "gaps": [], "epoch": 1.5e9}
+    assert status.coverage == {
+        "from": 0.0, "to": 42.0, "watched_share": (1, 1), "gaps": [], "epoch": 1.5e9,
+    }  # fmt: skip
+    assert status.frame_period_s == 1
     assert 0 < status.oldest_age_s <= 41
 
 

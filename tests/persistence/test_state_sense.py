@@ -11,7 +11,7 @@ from safetensors.numpy import load, save
 
 from edge_runtime.frame import MAX_T, Frame
 from edge_runtime.ingest.pipeline import Ingest
-from edge_runtime.memory.coverage import Coverage
+from edge_runtime.memory.coverage import MAX_GAPS, Coverage
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import ClipUpdate, Step, empty_version
 from edge_runtime.persistence import FILE, MAGIC, Header, Snapshot, StateError, StateFolder, load_snapshot
@@ -83,7 +83,9 @@ NAN, INF = float("nan"), float("inf")
         ("id", "a\0b"), ("camera", "x" * 65), ("coverage", [0.0, None, []]), ("coverage", [9.0, 0.0, []]),
         ("coverage", [0.0, 1e300, []]), ("coverage", [0.0, 9.0, [[1.0, NAN]]]),
         ("coverage", [0.0, 9.0, [[3.0, 4.0], [1.0, 2.0]]]), ("coverage", [0.0, 9.0, [[3.0, 10.0]]]),
-        ("coverage", [0.0, 9e9, [[float(i), i + 0.5] for i in range(257)]]),
+        ("coverage", [0.0, 9e9, [[float(i), i + 0.5] for i in range(MAX_GAPS + 1)]]),
+        ("coverage_frames", [3.0, 2.0]), ("coverage_frames", [1e9]), ("coverage_frames", [0.0] * 6),
+        ("frame_period", 0), ("frame_period", NAN), ("frame_period", 1e9),
         ("coverage_notes", [[0.0, None, "a"], [1.0, 2.0, "b"]]), ("coverage_notes", [[2.0, 1.0, "a"]]),
         ("coverage_notes", [[0.0, 1.0, "x" * 201]]), ("pending_ticks", [200, 200]),
         ("pending_ticks", [205, 200]),
@@ -172,6 +174,39 @@ def test_slots_that_no_memory_has_are_one_sentence(folder, change, says):
     _refused(folder, says)
 
 
+@pytest.mark.parametrize(
+    "rows, says",
+    [
+        ([[0.0, 5.0, 1.0, 2.0], [4.0, 6.0, 0.0, 0.0]], "must ascend"),
+        ([[5.0, 4.0, 0.0, 0.0]], "must ascend"), ([[0.0, 5.0, 2.0, 1.0]], "must ascend"),
+        ([[0.0, 5.0, -1.0, 1.0]], "must ascend"), ([[0.0, NAN, 0.0, 0.0]], "must ascend"),
+        ([[0.0, 1e9, 0.0, 0.0]], "must ascend"), ([[-1.0, 5.0, 0.0, 0.0]], "must ascend"),
+        ([[0.0, 5.0, 1.0, 6.0]], "watched for longer"), ([[0.0, 5.0, 1.0, NAN]], "must ascend"),
+        ([[0.0, 5.0, 1.0]], r"must be float64 \(1, 4\)"),
+    ],
+)  # fmt: skip
+def test_merged_gaps_that_no_coverage_has_are_one_sentence(folder, rows, says):
+    _rewrite(folder, arrays=lambda held: held.__setitem__("coverage.merged", np.array(rows)))
+    _refused(folder, says)
+
+
+def test_a_coverage_of_version_2_is_loaded_and_its_gaps_are_uncertain_where_watched_time_was_lost(folder):
+    def load_with(count):
+        gaps = [[1.0 + i / 10, 1.05 + i / 10] for i in range(count)]
+
+        def change(plain):
+            plain.update(format_version=2, coverage=[0.0, 42.0, gaps])
+            plain.pop("coverage_frames", None), plain.pop("frame_period", None)
+
+        _rewrite(folder, header=change)
+        return load_snapshot(folder, NETWORK).version.coverage
+
+    assert load_with(255).within(1.0, 1.05).watched_range() == (0, 0)
+    lost = load_with(256)
+    assert lost.within(1.0, 1.05).watched_range() == pytest.approx((0, 0.05))
+    assert lost.observe(42.0, 1.0, NETWORK.horizon_s).watched_range() == pytest.approx((43 - 256 / 20, 43))
+
+
 def test_an_empty_memory_has_slots_all_the_same(folder):
     def change(held):
         for name in ("features", "tick", "cell", "score", "valid"):
@@ -227,9 +262,9 @@ def test_a_frame_at_the_end_of_time_is_refused_before_it_is_remembered():
 
 def test_bounded_coverage_is_never_too_much_for_its_header(tmp_path, version):
     coverage = Coverage()
-    for k in range(600):
-        coverage = coverage.observe(3.0 * k, 1.0)
-        if k % 2:
+    for k in range(3 * MAX_GAPS):
+        coverage = coverage.observe(3.0 * k, 1.0, NETWORK.horizon_s)
+        if k > 5 * MAX_GAPS / 2:
             coverage = coverage.add_note(3.0 * k + 1, 3.0 * k + 2, f"reason {k}")
     with StateFolder(tmp_path) as state:
         state.save(Snapshot(HEADER, replace(version, coverage=coverage)))

@@ -142,7 +142,7 @@ def test_what_is_left_resumes(engines, state, span, reset):
     assert version.background.cell_means is not None
     ticks = version.memory.tick[version.memory.valid]
     assert (ticks > 500).any() and (np.diff(ticks) >= 0).all()
-    forgotten = [(a, b) for a, b, why in version.coverage.gaps_with_reasons() if why == "forgotten"]
+    forgotten = [gap[:2] for gap in version.coverage.gaps_with_reasons() if gap.reason == "forgotten"]
     assert forgotten == [span]
 
 
@@ -170,7 +170,7 @@ def test_a_running_process_forgets_by_its_door_and_goes_on(engines, tmp_path):
             refused = client.post("/api/v1/forget", json=body)
             assert refused.status_code == 422 and len(refused.json()["error"]) < 300
     saved = load_snapshot(tmp_path).version.coverage
-    assert (10, 40, "forgotten") in saved.gaps_with_reasons()
+    assert (10, 40, "forgotten") in [gap[:3] for gap in saved.gaps_with_reasons()]
     newest = parse_query('{"type": "object", "activity": "scan", "from": 12, "to": 30}')
     assert service.ask(newest).reason == "that time was forgotten on request"
 

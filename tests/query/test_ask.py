@@ -154,6 +154,7 @@ def test_coverage_tells_the_gaps_of_the_asked_window():
     assert json.loads(answer.coverage.model_dump_json()) == {
         "from": 5,
         "to": 25,
+        "watched_share": [0.5, 0.5],
         "gaps": [{"from": 10, "to": 20}],
     }
 

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from edge_runtime.interfaces.cli.query_text import QueryText
 from edge_runtime.query.schema import (
     MAX_PHOTO_TEXT,
     ActivityQuery,
@@ -16,7 +17,6 @@ from edge_runtime.query.schema import (
     Product,
     QueryRequest,
     TimeQuery,
-    finite,
     make_request,
     parse_query,
     parse_request,
@@ -151,14 +151,17 @@ def test_a_photo_above_the_limit_is_refused_before_it_is_decoded():
     )
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
 def test_a_command_line_number_that_is_none_is_refused(value):
     with pytest.raises(QueryError, match="--from must be a number of seconds"):
-        finite("--from", value)
+        QueryText("object", activity="scan", start=value).body()
 
 
-def test_a_command_line_number_passes_and_so_does_none():
-    assert finite("--from", -3.5) == -3.5 and finite("--from", None) is None
+def test_a_command_line_number_passes_and_so_do_a_clock_time_and_none():
+    assert QueryText("object", start="-3.5", end="10:03").body() == {
+        "type": "object", "from": -3.5, "to": "10:03",
+    }  # fmt: skip
+    assert "from" not in QueryText("object").body()
 
 
 JSON = st.recursive(

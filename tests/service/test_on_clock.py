@@ -1,6 +1,10 @@
 """Answers of a camera tell what the clock showed, and are asked by it; a recording has only its seconds."""
 
 import json
+import math
+import os
+import subprocess
+import sys
 import time
 from datetime import datetime
 
@@ -13,7 +17,7 @@ from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.http.server import HttpServer
 from edge_runtime.query.answers import Answer, Covered, SpanCandidate
 from edge_runtime.query.schema import QueryRequest, parse_query
-from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
+from edge_runtime.query.timestamps import format_moment, format_span, format_time, parse_timestamp
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
@@ -81,5 +85,90 @@ def test_a_camera_is_asked_by_the_clock_and_a_recording_is_not(live):
         status = ["status", "--url", server.address, "--camera", "door"]
         told = CliRunner().invoke(app, status, env={"COLUMNS": "200"}).stdout
         assert f"{format_span(0, 8, door)}, without a gap" in told
-        with pytest.raises(LvmError, match="--to: this source is a recording without a clock"):
+        with pytest.raises(LvmError, match="to: this source is a recording without a clock"):
             raise ask("demo", "12:00").exception
+
+
+# -- a client in another zone ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def served(live, monkeypatch):
+    """A device in Berlin, and a function that runs the command line on a machine in New York."""
+    monkeypatch.setenv("TZ", "Europe/Berlin")
+    time.tzset()
+    with HttpServer(live, "127.0.0.1:0", Run(live, Config())) as server:
+
+        def run(*words: str):
+            return subprocess.run(
+                [sys.executable, "-m", "edge_runtime.interfaces.cli.main", *words]
+                + ["--url", server.address, "--camera", "door"],
+                env={**os.environ, "TZ": "America/New_York"},
+                capture_output=True,
+                text=True,
+                timeout=120,
+            )
+
+        yield run
+    monkeypatch.undo()
+    time.tzset()
+
+
+def _clock(live, t, form="%H:%M:%S"):
+    return datetime.fromtimestamp(live.cameras["door"].header.epoch + t).strftime(form)
+
+
+def _seconds(live, t):
+    """The second of the stream at which the clock began to show what it showed at `t`."""
+    epoch = live.cameras["door"].header.epoch
+    return math.floor(epoch + t) - epoch
+
+
+@pytest.mark.parametrize("form", ["%H:%M:%S", "%Y-%m-%dT%H:%M:%S", "%Y-%m-%d %H:%M:%S"])
+def test_a_client_in_another_zone_asks_about_what_the_camera_s_clock_shows(live, served, form):
+    done = served(
+        "ask", "object", "--activity", "scan", "--from", _clock(live, 2, form), "--to", _clock(live, 5, form)
+    )
+    assert done.returncode == 0, done.stderr
+    start, end = (_seconds(live, t) for t in (2, 5))
+    epoch = live.cameras["door"].header.epoch
+    assert f"asked for {format_moment(start, epoch)} to {format_moment(end, epoch)}" in done.stdout
+    assert f"watched {format_moment(start, epoch)} to {format_moment(end, epoch)}, 0 gaps" in done.stdout
+    status = served("status")
+    assert f"{format_moment(0, epoch)} to {format_moment(8, epoch)}, without a gap" in " ".join(
+        status.stdout.split()
+    )
+
+
+def test_a_client_in_another_zone_forgets_what_the_camera_s_clock_shows(live, served):
+    done = served("forget", "--from", _clock(live, 2), "--to", _clock(live, 5), "--json")
+    assert done.returncode == 0, done.stderr
+    result, epoch = json.loads(done.stdout), live.cameras["door"].header.epoch
+    start, end = (_seconds(live, t) for t in (2, 5))
+    assert (result["start"], result["end"]) == pytest.approx((start, end), abs=1e-3)
+    assert result["clock_from"] == format_moment(start, epoch) and result["clock_from"][-6:] in (
+        "+01:00",
+        "+02:00",
+    )
+    assert result["removed"] >= 3 and result["watched_s"] == pytest.approx(3, abs=1e-3)
+    again = served("forget", "--from", _clock(live, 2), "--to", _clock(live, 5))
+    assert again.returncode == 0 and "nothing is removed: from " in again.stdout
+
+
+@pytest.mark.parametrize(
+    "span", [("2020-01-01", "2020-01-02"), ("2126-01-01T10:00", "2126-01-02T10:00"), ("-900", "-800")]
+)
+def test_forgetting_what_was_never_watched_says_so_and_removes_nothing(live, served, span):
+    before = live.cameras["door"].version
+    done = served("forget", "--from", span[0], "--to", span[1], "--json")
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert (result["removed"], result["watched_s"], result["tokens"]) == (0, 0, 0)
+    assert live.cameras["door"].version.coverage == before.coverage
+
+
+@pytest.mark.parametrize("text", ["noon", "25:00", "2026-13-01", ""])
+def test_only_what_is_no_time_is_a_wrong_use(served, text):
+    for command in (["forget"], ["ask", "object", "--activity", "scan"]):
+        done = served(*command, "--from", text, "--to", "23:59")
+        assert done.returncode == 2 and "from must be a time: expected seconds of the stream" in done.stderr

@@ -70,7 +70,7 @@ def test_a_pipeline_gives_frames_with_the_times_of_its_buffers(python):
     [
         ("gst:lvmnosuchsrc ! videoconvert", "Unsupported", "install the GStreamer plugin"),
         ("gst:videotestsrc ! ! x", "Refused", "no pipeline that GStreamer understands"),
-        ("gst:filesrc location=/nonexistent ! decodebin", "LvmError", "failed: Resource not found"),
+        ("gst:filesrc location=/nonexistent ! decodebin", "LvmError", "failed: what it reads is not there"),
         ("csi://0", "Unsupported", 'csi://0: no element "nvarguscamerasrc"'),
     ],
 )

@@ -26,6 +26,7 @@ FPS = 50.0
 together = ParallelTests()
 QUICK = Supervision(
     open_timeout_s=0.2,
+    first_picture_timeout_s=0.5,
     picture_timeout_s=0.3,
     stalled_after_s=0.1,
     first_wait_s=0.01,

@@ -13,7 +13,9 @@ from urllib.parse import quote
 import cv2
 import pytest
 
+from edge_runtime.config.connection import ConnectionSettings
 from edge_runtime.sources import open_source
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.network import NetworkStream
 from engines.errors import LvmError
 from tests.support.media import make_picture, read_number, write_video
@@ -44,7 +46,11 @@ def rtsp():
 
 
 class Handler(BaseHTTPRequestHandler):
-    """/clip: a whole video; /mjpeg: five pictures a second for ever; /stall: pictures, then silence."""
+    """/clip: a whole video; /mjpeg: pictures for ever; /stall: pictures, then silence; /slow: one in 1.5 s.
+
+    Habits of real cameras: /nofirst has no boundary before the first picture, /bare none at all, /wrong
+    another than it said.
+    """
 
     def do_GET(self):
         if self.path == "/clip":
@@ -53,23 +59,26 @@ class Handler(BaseHTTPRequestHandler):
             self.end_headers()
             self.wfile.write(self.server.clip)
             return
-        if self.path not in ("/mjpeg", "/stall"):
+        if self.path not in ("/mjpeg", "/stall", "/slow", "/nofirst", "/bare", "/wrong"):
             self.send_error(404)
             return
         self.send_response(200)
-        self.send_header("Content-Type", "multipart/x-mixed-replace; boundary=frame")
+        kind = "multipart/x-mixed-replace; boundary=frame" if self.path != "/bare" else "video/x-motion-jpeg"
+        self.send_header("Content-Type", kind)
         self.end_headers()
         for number in itertools.count():
             if self.path == "/stall" and number == 20:
                 self.server.stop.wait(20)
                 return
             jpeg = cv2.imencode(".jpg", make_picture(number % 1000))[1].tobytes()
-            head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n".encode()
+            head = f"Content-Type: image/jpeg\r\nContent-Length: {len(jpeg)}\r\n\r\n"
+            if number or self.path != "/nofirst":
+                head = f"--{'other' if self.path == '/wrong' else 'frame'}\r\n{head}"
             try:
-                self.wfile.write(head + jpeg + b"\r\n")
+                self.wfile.write(jpeg if self.path == "/bare" else head.encode() + jpeg + b"\r\n")
             except OSError:
                 return
-            if self.server.stop.wait(0.02):
+            if self.server.stop.wait(1.5 if self.path == "/slow" else 0.02):
                 return
 
     def log_message(self, *_):
@@ -106,11 +115,30 @@ def test_mjpeg_over_http_gives_pictures_in_time_order(http):
     assert times[-1] == pytest.approx(time.monotonic() - began, abs=0.15)
 
 
+@pytest.mark.parametrize("path", ["nofirst", "bare", "wrong"])
+def test_mjpeg_of_cameras_with_habits_is_read(http, path):
+    with NetworkStream(f"{http}/{path}", sample_fps=20.0) as stream:
+        numbers = [read_number(frame.image) for frame in itertools.islice(stream, 5)]
+    assert numbers == sorted(set(numbers))
+    assert stream.errors == 0 and not stream.repairs, "a format without time stamps is no fault"
+
+
+@timed
+def test_patience_is_a_setting(http):
+    hasty = ConnectionSettings(read_timeout_s=0.5).supervise("live", first_must_open=False)
+    with pytest.raises(LvmError, match="no answer in time"):
+        list(NetworkStream(f"{http}/slow", sample_fps=10.0, settings=hasty))
+    patient = ConnectionSettings(read_timeout_s=8.0).supervise("live", first_must_open=False)
+    with open_source(f"{http}/slow", sample_fps=1.0, settings=patient) as stream:
+        assert len(list(itertools.islice(stream, 3))) == 3
+        assert (stream.status.state, stream.status.reconnects) == ("live", 0)
+
+
 @timed
 def test_silence_ends_in_one_sentence(http):
     began = time.monotonic()
     with pytest.raises(LvmError, match="cannot be read on: no answer in time"):
-        list(NetworkStream(f"{http}/stall", sample_fps=10.0, read_timeout=0.5))
+        list(NetworkStream(f"{http}/stall", sample_fps=10.0, settings=Supervision(read_timeout_s=0.5)))
     assert time.monotonic() - began < 5
 
 
@@ -131,9 +159,9 @@ def test_what_cannot_be_reached_is_one_sentence_without_the_password(http):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
         for address, words in [
-            (f"rtsp://kiosk:s3cret@127.0.0.1:{port}/live", "Connection refused"),
+            (f"rtsp://kiosk:s3cret@127.0.0.1:{port}/live", "connection refused: no server"),
             (f"{http}/absent?token=s3cret", "404"),
-            ("rtsp://kiosk:s3cret@nowhere.invalid/live", "cannot be opened"),
+            ("rtsp://kiosk:s3cret@nowhere.invalid/live", "cannot be opened: the host is not known"),
         ]:
             with pytest.raises(LvmError, match=words) as caught:
                 list(NetworkStream(address, sample_fps=1.0))
@@ -147,7 +175,7 @@ def test_a_server_that_says_nothing_is_one_sentence():
         server.listen()
         url = f"rtsp://127.0.0.1:{server.getsockname()[1]}/live"
         with pytest.raises(LvmError, match="cannot be opened: no answer in time"):
-            list(NetworkStream(url, sample_fps=1.0, open_timeout=0.5))
+            list(NetworkStream(url, sample_fps=1.0, settings=Supervision(open_timeout_s=0.5)))
 
 
 def test_rtsp_gives_frames_at_the_wanted_rate(rtsp):
@@ -167,6 +195,20 @@ def test_rtsp_with_a_password_works_and_its_name_hides_it(rtsp):
     with pytest.raises(LvmError, match="cannot be opened: .*401") as caught:
         list(NetworkStream(f"rtsp://kiosk:s3cret@{host}", sample_fps=5.0))
     assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(("transport", "path", "works"), [
+    ("auto", "udp", True), ("udp", "udp", True), ("tcp", "udp", False), ("auto", "live", True)
+])  # fmt: skip
+def test_rtsp_over_the_transport_that_the_camera_has(rtsp, transport, path, works):
+    url = f"rtsp://127.0.0.1:{rtsp[0]}/{path}"
+    settings = Supervision(transport=transport)
+    if works:  # with retries, since the server answers 503 to a client that comes back too soon
+        with open_source(url, sample_fps=5.0, settings=settings) as stream:
+            assert len(list(itertools.islice(stream, 3))) == 3
+    else:
+        with pytest.raises(LvmError, match="does not send over this transport; set connection.transport"):
+            list(NetworkStream(url, sample_fps=5.0, settings=settings))
 
 
 def test_a_slow_consumer_of_rtsp_stays_at_the_newest_picture(rtsp):

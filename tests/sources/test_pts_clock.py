@@ -1,18 +1,33 @@
 from __future__ import annotations
 
+import random
 from fractions import Fraction
-from types import SimpleNamespace
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from edge_runtime.sources.clocks import PtsClock
+from edge_runtime.sources.base import Tally
+from edge_runtime.sources.clocks import CONFIRMING, PtsClock
 
-STREAM = SimpleNamespace(time_base=Fraction(1, 1000), average_rate=Fraction(10), guessed_rate=None)
+UNIT, PERIOD = Fraction(1, 1000), 0.1
+
+
+def clock_of(*, live=False, start=0.0):
+    return PtsClock(UNIT, PERIOD, Tally("camera"), start=start, live=live)
 
 
 def times(pts, *, live, start=0.0):
-    clock = PtsClock(STREAM, "camera", start=start, live=live)
-    return [clock.to_seconds(each) for each in pts]
+    return [t for t, _ in clock_of(live=live, start=start).place((each, None) for each in pts)]
+
+
+def repaired(pts):
+    """Return the times of a file's pictures, and what was repaired."""
+    tally = Tally("film")
+    clock = PtsClock(UNIT, PERIOD, tally, start=0.0, live=False)
+    placed = list(clock.place((each, number) for number, each in enumerate(pts)))
+    assert [number for _, number in placed] == list(range(len(pts))), "a picture is missing, or out of order"
+    return [t for t, _ in placed], dict(tally.repairs)
 
 
 def test_times_are_exact_and_count_from_the_first_picture():
@@ -21,7 +36,92 @@ def test_times_are_exact_and_count_from_the_first_picture():
 
 
 def test_gaps_in_a_file_stay():
-    assert times([0, 100, 3_600_000], live=False)[-1] == 3600.0
+    assert times([0, 100, 3_600_000, 3_600_100], live=False)[2:] == [3600.0, 3600.1]
+    slow = [180_000 * k for k in range(5)]
+    assert times(slow, live=False) == [180.0 * k for k in range(5)]
+
+
+STEADY = [100 * k for k in range(100)]
+
+
+def spoiled(by, places, stamps=STEADY):
+    return [stamp + by if number in places else stamp for number, stamp in enumerate(stamps)]
+
+
+@pytest.mark.parametrize("by", [37_600_000, -37_600_000, 3_000, -3_000, 7 * 86_400_000, 2**33 // 90])
+@pytest.mark.parametrize("run", [1, 2, CONFIRMING - 1])
+def test_stamps_astray_in_a_file_are_placed_between_their_neighbours(by, run, caplog):
+    places = {start + offset for start in (20, 50, 80) for offset in range(run)}
+    seen, repairs = repaired(spoiled(by, places))
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY])
+    assert repairs == {"stray": 3 * run}
+    assert len(caplog.records) == 1 and "s off" in caplog.text, "a damaged file must not fill the log"
+
+
+@pytest.mark.parametrize("by", [37_600_000, -37_600_000])
+@pytest.mark.parametrize("place", [0, 99])
+def test_a_first_or_last_stamp_astray_stretches_nothing(by, place):
+    seen, _ = repaired(spoiled(by, {place}))
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY], abs=0.001)
+
+
+def test_strays_do_not_become_a_gap_nor_a_gap_strays():
+    stamps = [stamp if number < 50 else stamp + 60_000 for number, stamp in enumerate(STEADY)]
+    seen, repairs = repaired(spoiled(-500_000, {30, 70}, stamps))
+    assert seen == pytest.approx([stamp / 1000 for stamp in stamps]) and repairs == {"stray": 2}
+
+
+@pytest.mark.parametrize("still", [1, 3, 4, 5, 60])
+@pytest.mark.parametrize("goes_on", ["where it is", "where it stood", "never"])
+@pytest.mark.parametrize("first", [1, 20])
+def test_a_file_whose_stamps_stand_still_is_counted_on(still, goes_on, first):
+    rest = range(first + still, first + still + 30) if goes_on == "where it is" else range(first, first + 30)
+    stamps = [100 * k for k in (*range(first), *[first - 1] * still, *(rest if goes_on != "never" else ()))]
+    seen, repairs = repaired(stamps)
+    # A clock that stood for less than a second and goes on where it stood is as if those pictures were more.
+    tolerance = 0.001 if goes_on != "where it stood" else 1.01
+    assert seen == pytest.approx([k / 10 for k in range(len(stamps))], abs=tolerance)
+    assert seen == sorted(seen) and repairs["standing still"] == still
+
+
+def test_an_hour_without_stamps_ends_at_the_full_second():
+    assert times([None] * 36_001, live=False)[-1] == 3600.0
+
+
+def test_stamps_coarser_than_the_pictures_are_spread(caplog):
+    seen, _ = repaired([300 * (k // 3) for k in range(60)])
+    assert seen == pytest.approx([k / 10 for k in range(60)], abs=0.001)
+
+
+def test_the_distance_of_pictures_is_learned_from_the_film_itself():
+    stamps = [40 * k for k in range(50)] + [40 * 49] * 100  # the container said ten a second
+    seen, _ = repaired(stamps)
+    assert seen == pytest.approx([k / 25 for k in range(150)], abs=0.001)
+
+
+def test_a_leap_of_more_than_a_day_is_a_clock_that_was_set():
+    leap = 20 * 365 * 86_400_000
+    seen, repairs = repaired([stamp + (leap if number >= 50 else 0) for number, stamp in enumerate(STEADY)])
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY]) and repairs == {"jump": 1}
+
+
+@given(
+    st.lists(st.one_of(st.none(), st.integers(-(2**62), 2**62), st.integers(0, 3000)), max_size=40),
+    st.booleans(),
+)
+def test_whatever_the_stamps_time_never_goes_back_and_no_picture_is_lost(stamps, live):
+    seen = times(stamps, live=live, start=5.0)
+    assert seen == sorted(seen) and len(seen) == len(stamps) and (not seen or seen[0] == 5.0)
+
+
+def test_random_damage_never_moves_the_end():
+    rng = random.Random(3)
+    for _ in range(50):
+        places = {k for k in range(2, 97) if rng.random() < 0.05}
+        stamps = [stamp + rng.choice([-1, 1]) * rng.randint(2_000, 10**8) if n in places else stamp
+                  for n, stamp in enumerate(STEADY)]  # fmt: skip
+        seen, _ = repaired(stamps)
+        assert seen[-1] == pytest.approx(9.9, abs=0.31), places
 
 
 def test_pictures_without_stamps_lie_between_their_neighbours():
@@ -55,12 +155,13 @@ def arriving(monkeypatch, pts, every=0.1):
     """Times of pictures that come every `every` seconds on a live stream."""
     now = [50.0]
     monkeypatch.setattr("edge_runtime.sources.clocks.time.monotonic", lambda: now[0])
-    clock = PtsClock(STREAM, "camera", start=0.0, live=True)
-    out = []
-    for each in pts:
-        out.append(clock.to_seconds(each))
-        now[0] += every
-    return out
+
+    def come():
+        for each in pts:
+            yield each, None
+            now[0] += every
+
+    return [t for t, _ in clock_of(live=True).place(come())]
 
 
 def test_a_live_clock_that_stands_still_counts_by_arrival_after_a_second(monkeypatch):

@@ -4,6 +4,8 @@ import gc
 import logging
 import math
 import sys
+import threading
+import time
 import types
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from edge_runtime.sources.base import Tally
 from edge_runtime.sources.camera import V4l2Camera, connect_v4l2
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.folder import ImageFolder
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.network import NetworkStream
 from edge_runtime.sources.video import VideoFile
 from edge_runtime.system.secrets import redact
@@ -219,6 +222,74 @@ def test_a_folder_is_its_images_in_name_order_and_leaves_gaps(shelf, caplog):
 def test_a_folder_can_have_its_own_rate_and_be_resumed(shelf):
     assert [frame.t for frame in ImageFolder(shelf, sample_fps=1.0, rate=2.0)] == [0.0, 1.0]
     assert [frame.t for frame in ImageFolder(shelf, sample_fps=2.0, start=0.6)] == [1.0, 1.5]
+
+
+def write_numbered(folder, numbers, name="frame_{}.png"):
+    for number in numbers:
+        cv2.imwrite(str(folder / name.format(number)), np.full((4, 4, 3), number, np.uint8))
+
+
+def shown(source):
+    return [(frame.t, int(frame.image[0, 0, 0])) for frame in source]
+
+
+@pytest.mark.parametrize("name", ["frame_{}.png", "{}.png", "a{}b1.png", "Cam {:02d}.png", "x-{}-x-{}.PNG"])
+def test_images_come_in_the_order_of_their_numbers(tmp_path, name):
+    for number in range(1, 31):
+        image = cv2.imencode(".png", np.full((4, 4, 3), number, np.uint8))[1].tobytes()
+        (tmp_path / name.format(number, number)).write_bytes(image)
+    (tmp_path / "._frame_1.png").write_bytes(b"what a Mac leaves behind")
+    assert shown(ImageFolder(tmp_path, sample_fps=1.0)) == [(float(n - 1), n) for n in range(1, 31)]
+
+
+def test_a_folder_that_loses_its_oldest_images_goes_on_behind_the_last_one(tmp_path):
+    write_numbered(tmp_path, range(1, 11))
+    source = ImageFolder(tmp_path, sample_fps=1.0)
+    frames = shown(source)
+    mark = source.bookmark_at(frames[-1][0])
+    assert mark == (9.0, "frame_10.png") and source.bookmark_at(4.3) == (4.0, "frame_5.png")
+    assert source.bookmark_at(-1.0) is None
+    for number in range(1, 9):
+        (tmp_path / f"frame_{number}.png").unlink()
+    write_numbered(tmp_path, range(11, 15))
+    again = open_source(str(tmp_path), sample_fps=1.0, start=10.0, settings=Supervision(bookmark=mark))
+    assert shown(again) == [(10.0, 11), (11.0, 12), (12.0, 13), (13.0, 14)]
+    for path in tmp_path.iterdir():
+        path.unlink()
+    assert shown(ImageFolder(tmp_path, sample_fps=1.0, start=14.0, bookmark=(13.0, "frame_14.png"))) == []
+
+
+def test_images_that_come_or_go_while_a_folder_is_read_disturb_nothing(tmp_path, caplog):
+    write_numbered(tmp_path, range(1, 6))
+    came = []
+    source = ImageFolder(tmp_path, sample_fps=1.0)
+    for frame in source:
+        came.append((frame.t, int(frame.image[0, 0, 0])))
+        if len(came) == 2:
+            (tmp_path / "frame_1.png").unlink()
+            (tmp_path / "frame_3.png").unlink()
+            write_numbered(tmp_path, range(6, 8))
+    assert came == [(0.0, 1), (1.0, 2), (3.0, 4), (4.0, 5), (5.0, 6), (6.0, 7)]
+    assert source.errors == 0 and not caplog.records
+
+
+def test_a_followed_folder_waits_for_whole_images_until_it_is_closed(tmp_path, monkeypatch):
+    monkeypatch.setattr("edge_runtime.sources.folder.POLL_S", 0.02)
+    monkeypatch.setattr("edge_runtime.sources.folder.WRITTEN_S", 0.2)
+    came = []
+    with open_source(f"follow:{tmp_path}", sample_fps=1.0) as source:
+        reader = threading.Thread(target=lambda: came.extend(shown(source)))
+        reader.start()
+        for number in (1, 2):
+            image = cv2.imencode(".png", np.full((4, 4, 3), number, np.uint8))[1].tobytes()
+            (tmp_path / f"{number}.png").write_bytes(image[:30])
+            time.sleep(0.05)
+            (tmp_path / f"{number}.png").write_bytes(image)
+            time.sleep(0.6)
+        assert reader.is_alive()
+        source.close()
+        reader.join(5)
+    assert came == [(0.0, 1), (1.0, 2)] and source.errors == 0
 
 
 def test_a_folder_without_images_is_one_sentence(tmp_path):

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -93,6 +94,60 @@ def test_pictures_without_time_stamps_get_the_average_rate_and_one_warning(tmp_p
     assert sampled(path, 5.0, start=2.0) == frames[10:]
 
 
+def write_stamped(path, stamps_ms):
+    """Write numbered pictures under any time stamps, as damaged recordings have them."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 160, 48, "yuvj420p"
+        for number, stamp in enumerate(stamps_ms):
+            frame = av.VideoFrame.from_ndarray(make_picture(number), format="rgb24")
+            frame.pts, frame.time_base = number, Fraction(1, 25)
+            for packet in stream.encode(frame):
+                packet.pts, packet.dts = (
+                    round(Fraction(ms, 1000) / packet.time_base) for ms in (stamp, min(stamp, 40 * number))
+                )
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+SPOILED = {
+    "all equal": [0] * 100,
+    "still from a second on": [min(ms, 1000) for ms in STEADY],
+    "still for two seconds": [1000 if 1000 < ms <= 3000 else ms for ms in STEADY],
+    "one astray each second": [ms + 37_600_000 if ms % 1000 == 480 else ms for ms in STEADY],
+    "two astray": [ms + 3_000 if ms in (1480, 1520) else ms for ms in STEADY],
+    "set to another day": [ms + 900_000_000 * (ms > 1500) for ms in STEADY],
+}
+
+
+@pytest.mark.parametrize(
+    ("what", "suffix"), [(what, ".mkv") for what in list(SPOILED)] + [("all equal", ".mov")]
+)
+def test_a_clock_that_is_wrong_is_repaired_and_said(tmp_path, what, suffix, caplog):
+    path = write_stamped(tmp_path / f"a{suffix}", SPOILED[what])
+    with VideoFile(path, sample_fps=5.0) as video, caplog.at_level(logging.WARNING):
+        frames = [(frame.t, read_number(frame.image)) for frame in video]
+    assert frames == [(pytest.approx(n / 25, abs=0.002), n) for n in range(0, 100, 5)]
+    assert sum(video.repairs.values()) > 0 and 0 < len(caplog.records) <= 2
+    assert sampled(path, 5.0, start=2.0) == frames[10:], "a resumed run sees other times"
+
+
+@pytest.mark.parametrize("codec", ["libx264", "libx265"])
+@pytest.mark.parametrize("fps", [5, 10, 30])
+def test_a_raw_stream_has_the_rate_that_its_headers_tell(tmp_path, codec, fps):
+    path = tmp_path / f"a.{codec[-3:]}"
+    with av.open(str(path), "w", format={"libx264": "h264", "libx265": "hevc"}[codec]) as container:
+        stream = container.add_stream(codec, rate=fps)
+        stream.width, stream.height, stream.pix_fmt = 160, 64, "yuv420p"
+        for number in range(4 * fps):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 160, 3), number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoFile(path, sample_fps=1.0) as video:
+        assert [frame.t for frame in video] == [pytest.approx(second, abs=1e-6) for second in range(4)]
+
+
 def test_a_gif_is_a_video(tmp_path):
     path = write_video(tmp_path / "a.gif", range(0, 2000, 100), codec="gif")
     assert sampled(path, 5.0) == [(pytest.approx(n / 10), n) for n in range(0, 20, 2)]
@@ -130,7 +185,7 @@ def test_a_file_that_is_cut_short_gives_what_it_has(tmp_path):
 def test_an_mp4_without_its_index_is_one_sentence(tmp_path):
     path = write_video(tmp_path / "a.mp4", STEADY)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(LvmError, match="cannot be opened: Invalid data"):
+    with pytest.raises(LvmError, match="cannot be opened: it is not complete, damaged or no video; "):
         VideoFile(path, sample_fps=1.0)
 
 
@@ -203,6 +258,43 @@ def test_frame_at_is_the_picture_that_is_shown(tmp_path):
     for t, number in [(0.0, 0), (0.49, 0), (0.5, 1), (0.55, 1), (2.9, 2), (3.0, 3), (3.05, 4)]:
         assert read_number(read_frame_at(str(path), t).image) == number, t
     assert read_frame_at(str(path), 2.9).t == 0.6
+
+
+def _write_transport_stream(path, parts):
+    """Write parts one after the other, each the times of its pictures in ms, on a clock of its own."""
+    data = b""
+    for number, times_ms in enumerate(parts):
+        data += write_video(path.with_name(f"{number}.ts"), times_ms, gop=10).read_bytes()
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("parts", "seeks"),
+    [
+        ([range(0, 20_000, 40)], True),
+        ([[*range(0, 4000, 40), *range(9000, 13_000, 40)]], True),
+        ([range(3_600_000, 3_620_000, 40)], True),
+        ([range(0, 4000, 40), range(0, 4000, 40)], False),
+        ([range(60_000, 64_000, 40), range(0, 4000, 40), range(500_000, 504_000, 40)], False),
+    ],
+    ids=["plain", "with a hole", "from an hour on", "the same clock again", "other clocks"],
+)
+def test_a_moment_of_a_transport_stream_is_sought_and_equal_to_that_of_a_whole_run(tmp_path, parts, seeks):
+    path = _write_transport_stream(tmp_path / "a.ts", parts)
+    with VideoFile(path, sample_fps=1000.0) as video:
+        whole = [(frame.t, frame.image) for frame in video]
+    for at in (0, 1, 7, len(whole) // 3, len(whole) // 2, len(whole) - 12, len(whole) - 1):
+        t, image = whole[at]
+        with VideoFile(path, sample_fps=1.0) as video:
+            frame = video.frame_at(t + 0.004)
+            assert frame.t == t and (frame.image == image).all()
+            if seeks and at > 30:
+                assert video.seen <= 60
+    with VideoFile(path, sample_fps=5.0, start=3.0) as video:
+        rest = [frame.t for frame in video]
+    with VideoFile(path, sample_fps=5.0) as video:
+        assert rest == [frame.t for frame in video if frame.t >= 3.0]
 
 
 @pytest.mark.parametrize("t", [-0.1, 5.0])

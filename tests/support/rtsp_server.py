@@ -1,13 +1,15 @@
 """Two RTSP servers on loopback for the tests, run by a Python with PyGObject: prints their ports, lives 60 s.
 
-`rtsp://127.0.0.1:PORT/live` of the first is open; the second wants user "kiosk", password "p@ss/word".
+`rtsp://127.0.0.1:PORT/live` of the first is open, `/udp` sends over UDP only; the second server wants user
+"kiosk", password "p@ss/word".
 """
 
 import gi
 
 gi.require_version("Gst", "1.0")
+gi.require_version("GstRtsp", "1.0")
 gi.require_version("GstRtspServer", "1.0")
-from gi.repository import GLib, Gst, GstRtspServer  # noqa: E402
+from gi.repository import GLib, Gst, GstRtsp, GstRtspServer  # noqa: E402
 
 PICTURES = (
     "( videotestsrc is-live=true pattern=ball ! video/x-raw,width=320,height=240,framerate=25/1 "
@@ -25,6 +27,9 @@ def serve(auth: GstRtspServer.RTSPAuth | None) -> GstRtspServer.RTSPServer:
             permissions.add_permission_for_role("owner", permission, True)
         factory.set_permissions(permissions)
     server.get_mount_points().add_factory("/live", factory)
+    udp = GstRtspServer.RTSPMediaFactory(launch=PICTURES, shared=True)
+    udp.set_protocols(GstRtsp.RTSPLowerTrans.UDP)
+    server.get_mount_points().add_factory("/udp", udp)
     server.attach(None)
     return server
 

@@ -22,8 +22,7 @@ from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, Ke
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.persistence.encryption import Key
-from edge_runtime.query.timestamps import parse_timestamp
-from edge_runtime.sources import is_live
+from edge_runtime.service.wall_clock import make_time_reader
 from engines.errors import LvmError
 
 FORMATS = ("table", "csv", "json")
@@ -75,11 +74,8 @@ def _read_rows(
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
-    epoch = saved.header.epoch if is_live(saved.header.source) else None
-    first = None if start is None else parse_timestamp(start, name="--from", epoch=epoch)
-    last = None if end is None else parse_timestamp(end, name="--to", epoch=epoch)
-    if first is not None and last is not None and first >= last:
-        raise LvmError(f"--from must be before --to, got {first:g} and {last:g}")
+    reader = make_time_reader(saved.header, saved.version.coverage)
+    first, last = reader.read_span(start, end, ("--from", "--to"))
     file = folder / FILE
     if not file.exists():
         return []

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlencode
 
 import typer
 from rich.console import Console
@@ -24,10 +21,11 @@ from edge_runtime.privacy.saved_settings import load_zones
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
-from edge_runtime.query.schema import AnyQuery
-from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
-from edge_runtime.service.wall_clock import on_clock
-from edge_runtime.sources import is_live, read_frame_at
+from edge_runtime.query.schema import QueryRequest
+from edge_runtime.query.timestamps import format_span, format_time
+from edge_runtime.service.wall_clock import make_time_reader, on_clock
+from edge_runtime.sources import read_frame_at
+from edge_runtime.sources.live_source import Supervision
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
 
@@ -77,51 +75,29 @@ def ask(
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
     server = resolve_server(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
-    epoch = partial(_find_epoch, server, camera, state, config, key)
-    first, last = (_to_seconds(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
-    question = QueryText(type, object or (), box, product, activity, first, last, camera)
+    question = QueryText(type, object or (), box, product, activity, start, end, camera)
     if print_curl_command:
         print(make_curl_command(question, server or Server(f"http://{HttpSettings().listen}", token, ca)))
         return
     if server is not None:
         answer = server.ask(question)
     else:
-        query = question.query()  # an error of the question comes before one of the memory
+        request = question.request()  # an error of the question comes before one of the memory
         secret = resolve_key(config, key)
         products = resolve_catalogue(config, catalogue)
-        answer = _ask_state(query, resolve_state(state, camera, config), secret, bundle, backend, products)
+        answer = _ask_state(request, resolve_state(state, camera, config), secret, bundle, backend, products)
     print_answer(answer, as_json)
 
 
-def _to_seconds(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
-    """Return a time in seconds of the stream; `epoch` is called only for a time of day. Raises LvmError."""
-    try:
-        return None if text is None else float(text)
-    except ValueError:
-        return parse_timestamp(str(text), name=name, epoch=epoch())
-
-
-def _find_epoch(
-    server: Server | None, camera: str | None, state: Path | None, config: Path | None, key: Path | None
-) -> float | None:
-    """Return the Unix time of second 0 of the stream, None for a recording. Raises LvmError."""
-    if server is None:
-        saved = load_snapshot(resolve_state(state, camera, config), key=resolve_key(config, key))
-        return saved.header.epoch if saved is not None and is_live(saved.header.source) else None
-    status = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
-    try:
-        return float(status["coverage"]["epoch"]) if status["live"] else None
-    except (KeyError, TypeError, ValueError):
-        raise server.bad_response() from None
-
-
 def _ask_state(
-    query: AnyQuery, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path
+    request: QueryRequest, folder: Path, key: Key | None, bundle: Path | None, backend: str, catalogue: Path
 ) -> Answer:
     saved = load_snapshot(folder, key=key)
     if saved is None:
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
     header, zones = saved.header, load_zones(folder)
+    times = make_time_reader(header, saved.version.coverage)
+    query = request.resolve(times, ("--from", "--to"))
     opened = Bundle.open(bundle or Path(header.bundle))
     if model_digest(opened) != header.model:
         raise StateError(
@@ -133,7 +109,9 @@ def _ask_state(
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network,
-            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t)),
+            frame_at=lambda t: zones.mask_frame(
+                read_frame_at(header.source, t, settings=Supervision(kind=header.source_kind))
+            ),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
@@ -148,21 +126,22 @@ def print_answer(answer: Answer, as_json: bool) -> None:
     console.print(f"{answer.answer}  ({answer.confidence:.0%}, {answer.milliseconds:.1f} ms)", markup=False)
     for candidate in answer.activities[1:4]:
         console.print(f"  or {candidate.activity} ({candidate.confidence:.0%})", markup=False)
-    epoch = answer.coverage.epoch
+    epoch, zone = answer.coverage.epoch, answer.zone
     word, others = ("at best", answer.spans[:1]) if answer.abstained else ("or", answer.spans[1:])
     for other in others:
         console.print(
-            f"  {word} {format_span(other.start, other.end, epoch)} ({other.confidence:.0%})", markup=False
+            f"  {word} {format_span(other.start, other.end, epoch, zone=zone)} ({other.confidence:.0%})",
+            markup=False,
         )
     for box in answer.boxes[:8]:
         corners = ", ".join(f"{v:.2f}" for v in box.box)
-        at = f"{format_time(box.t, epoch)}{' s' if epoch is None else ''}"
+        at = f"{format_time(box.t, epoch, zone=zone)}{' s' if epoch is None else ''}"
         console.print(f"  {at}: {corners}{' (between)' if box.interpolated else ''}", markup=False)
     if answer.evidence:
         times = sorted({round(token.t, 1) for token in answer.evidence})
-        seen = [f"{t:g}" if epoch is None else format_time(t, epoch) for t in times]
+        seen = [f"{t:g}" if epoch is None else format_time(t, epoch, zone=zone) for t in times]
         console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
-    covered = answer.coverage
-    if covered.start is not None and covered.end is not None:
-        watched = format_span(covered.start, covered.end, epoch)
-        console.print(f"  watched {watched}, {len(covered.gaps)} gaps", markup=False)
+    if answer.asked is not None and answer.asked.clock_from is not None:
+        console.print(f"  asked for {answer.asked.clock_from} to {answer.asked.clock_to}", markup=False)
+    if watched := answer.coverage.format(zone):
+        console.print(f"  {watched}", markup=False)

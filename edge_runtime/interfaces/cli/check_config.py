@@ -44,6 +44,7 @@ def check_config(
                 "sampler": merged_camera.sampler,
                 "sample_fps": merged_camera.sample_fps,
                 "save_interval_s": merged_camera.save_interval_s,
+                "connection": merged_camera.connection.model_dump(mode="json"),
                 "privacy": merged_camera.privacy.model_dump(mode="json"),
             }
         print(

@@ -12,13 +12,9 @@ from edge_runtime.config.schema import load_config
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_state
 from edge_runtime.interfaces.cli.options import Ca, KeyFile, OneCamera, Token, Url
 from edge_runtime.interfaces.cli.remote import resolve_server
-from edge_runtime.memory.forgetting import check_span
 from edge_runtime.persistence import StateError, load_snapshot
-from edge_runtime.query.timestamps import parse_timestamp
-from edge_runtime.service.forget_folder import forget_in_folder
-from edge_runtime.service.wall_clock import find_known_start
-from edge_runtime.sources import is_live
-from edge_runtime.system.logs import forget_lines
+from edge_runtime.service.forget_folder import complete_forget_result, forget_in_folder
+from edge_runtime.service.wall_clock import make_forget_reader
 
 
 def forget(
@@ -54,8 +50,14 @@ def forget(
     if as_json:
         print(json.dumps(result))
         return
+    span = f"{result['start']:.1f} to {result['end']:.1f} s"
+    if result.get("clock_from"):
+        span = f"{result['clock_from']} to {result['clock_to']} ({span})"
+    if not result.get("watched_s", 1) and not result["removed"]:
+        print(f"nothing is removed: from {span} nothing was watched, or it was forgotten before")
+        return
     print(
-        f"forgotten: {result['start']:.1f} to {result['end']:.1f} s, {result['tokens']} tokens, "
+        f"forgotten: {span}, {result['tokens']} tokens, "
         f"{result['pending_frames']} frames of the running clip, {result['thumbnails']} thumbnails, "
         f"{result['activities']} activities, {result['log_lines']} log lines; "
         f"what remains: {result['remains']}"
@@ -79,13 +81,7 @@ def _forget_in_folder(
     if saved is None:
         raise StateError(f"no memory in {folder}: there is nothing to forget")
     header = saved.header
-    epoch = header.epoch if is_live(header.source) else None
-    since = find_known_start(saved.version.coverage)
-    first, last = (
-        parse_timestamp(text, name=name, epoch=epoch, since=since)
-        for text, name in ((start, "--from"), (end, "--to"))
-    )
-    check_span(first, last)
-    forgotten = forget_in_folder(folder, first, last, key=key, reset_background=reset)
-    lines = forget_lines(log, header.epoch + first, header.epoch + last) if log is not None and epoch else 0
-    return {**forgotten.as_json(), "log_lines": lines, "state": str(folder)}
+    reader = make_forget_reader(header, saved.version.coverage)
+    first, last = reader.read_window(start, end, ("--from", "--to"))
+    result = forget_in_folder(folder, first, last, key=key, reset_background=reset)
+    return {**complete_forget_result(result, log, reader.epoch).as_json(), "state": str(folder)}

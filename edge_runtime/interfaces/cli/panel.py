@@ -76,7 +76,7 @@ class Panel:
                 _format_time(version.coverage.end),
                 f"{version.memory.filled}/{version.memory.slots}",
                 _format_time(compute_oldest_age_s(version)),
-                str(len(version.coverage.gaps)),
+                str(version.coverage.gap_count),
             )
             error = self._service.camera_error(name)
             for problem in (*([str(error)] if error else []), *camera.problems):
@@ -93,7 +93,7 @@ class Panel:
         rows = [
             ("frames seen", f"{header.seen:,}", "stream", _format_time(coverage.end)),
             ("used", f"{version.frames:,}", "oldest token", _format_time(age)),
-            ("dropped", f"{header.dropped:,}", "gaps", str(len(coverage.gaps))),
+            ("dropped", f"{header.dropped:,}", "gaps", str(coverage.gap_count)),
             ("frames/s", f"{self.frames_per_s(camera):.1f}", "SVD rank", _rank(version)),
             (
                 "resident",

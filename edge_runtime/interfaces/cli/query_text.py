@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.imaging.decode import read_file
-from edge_runtime.query.schema import AnyQuery, QueryRequest, finite, parse_request
+from edge_runtime.query.schema import QueryRequest, parse_request
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 
 USAGE = (
     "activity|object|time [--object IMAGE] [--box X1,Y1,X2,Y2@T] [--product NAME] [--activity NAME] "
-    "[--from S] [--to S] [--camera NAME], or a JSON question"
+    "[--from TIME] [--to TIME] [--camera NAME], or a JSON question"
 )
 MAX_LINE_CHARS = 10_000
 """Of a question in words."""
@@ -26,15 +27,18 @@ _OPTIONS = {"--object", "--box", "--product", "--activity", "--from", "--to", "-
 
 @dataclass
 class QueryText:
-    """The parts of a question. `body` returns them as the JSON that every interface takes."""
+    """The parts of a question. `body` returns them as the JSON that every interface takes.
+
+    `start` and `end` are seconds or clock times, which are read where the camera is.
+    """
 
     type: str
     photos: Sequence[Path] = ()
     box: str | None = None
     product: str | None = None
     activity: str | None = None
-    start: float | None = None
-    end: float | None = None
+    start: str | None = None
+    end: str | None = None
     camera: str | None = None
 
     def body(self) -> dict[str, Any]:
@@ -45,12 +49,9 @@ class QueryText:
         if self.activity is not None:
             body["activity"] = self.activity
         for key, value in (("from", self.start), ("to", self.end)):
-            if finite(f"--{key}", value) is not None:
-                body[key] = value
+            if value is not None:
+                body[key] = _to_number(f"--{key}", value)
         return body
-
-    def query(self) -> AnyQuery:
-        return self.request().query
 
     def request(self) -> QueryRequest:
         camera = {} if self.camera is None else {"camera": self.camera}
@@ -102,19 +103,21 @@ def _parse_words(question_type: str, rest: list[str]) -> QueryText:
         box=last.get("--box"),
         product=last.get("--product"),
         activity=last.get("--activity"),
-        start=_parse_seconds("--from", last.get("--from")),
-        end=_parse_seconds("--to", last.get("--to")),
+        start=last.get("--from"),
+        end=last.get("--to"),
         camera=last.get("--camera"),
     )
 
 
-def _parse_seconds(option: str, text: str | None) -> float | None:
-    if text is None:
-        return None
+def _to_number(option: str, text: str) -> float | str:
+    """Return seconds as a number, a clock time as it is. Raises QueryError for NaN and Inf."""
     try:
-        return float(text)
+        seconds = float(text)
     except ValueError:
-        raise QueryError(f"{option} must be seconds, got {text[:50]!r}") from None
+        return text
+    if not math.isfinite(seconds):
+        raise QueryError(f"{option} must be a number of seconds, got {seconds}")
+    return seconds
 
 
 def parse_box(text: str) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -16,7 +17,8 @@ from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_saved_settings
-from edge_runtime.query.timestamps import format_span
+from edge_runtime.query.answers import format_share
+from edge_runtime.query.timestamps import find_other_zone, format_span
 from edge_runtime.service.status import make_status
 from edge_runtime.sources import is_live
 from engines.errors import LvmError
@@ -48,22 +50,34 @@ def status(
         if name:
             table.add_row("camera", name)
         for field, value in fields.items():
-            table.add_row(field, _format_field(field, value, is_live(str(fields.get("source", "")))))
+            table.add_row(field, _format_field(field, value, _is_on_clock(fields)))
         Console(highlight=False).print(table)
 
 
-def _format_field(field: str, value: Any, live: bool) -> str:
+def _is_on_clock(fields: Mapping[str, Any]) -> bool:
+    """Return whether a camera has clock times; an earlier version says only what its source is."""
+    return bool(fields.get("on_clock", is_live(str(fields.get("source", "")))))
+
+
+def _format_field(field: str, value: Any, on_clock: bool) -> str:
     if value is None or value in ([], {}):
         return "-"
     if field == "coverage":
-        # The time watched, with times of day if live, and the length of its gaps.
-        if value["from"] is None:
-            return "nothing was watched yet"
-        watched = format_span(value["from"], value["to"], value["epoch"] if live else None)
-        gaps = value["gaps"]
-        missed = sum(gap["to"] - gap["from"] for gap in gaps)
-        return f"{watched}, {f'{len(gaps)} gaps of {missed:.0f} s together' if gaps else 'without a gap'}"
+        return _format_coverage(value, on_clock)
     return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+
+
+def _format_coverage(coverage: Mapping[str, Any], on_clock: bool) -> str:
+    """Return the time watched, with times of day if it has a clock, how much of it, and its gaps."""
+    if coverage["from"] is None:
+        return "nothing was watched yet"
+    epoch, zone = coverage["epoch"] if on_clock else None, find_other_zone(coverage.get("clock_to"))
+    watched = format_span(coverage["from"], coverage["to"], epoch, zone=zone)
+    gaps, share = coverage["gaps"], coverage.get("watched_share")
+    missed = sum((gap["to"] - gap["from"]) * (1 - sum(gap.get("watched_share", (0,))) / 2) for gap in gaps)
+    more = "over " if any("watched_share" in gap for gap in gaps) else ""
+    together = f"{more}{len(gaps)} gaps of {missed:.0f} s together" if gaps else "without a gap"
+    return f"{format_share(share)}{watched}, {together}"
 
 
 def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:

@@ -42,13 +42,19 @@ class Span(_Response):
     start: float = Field(alias="from")
     end: float = Field(alias="to")
     reason: str | None = None
+    watched_share: tuple[float, float] | None = Field(
+        default=None, description="many short gaps: at least and at most this share was watched"
+    )
 
 
 class WatchedSpan(_Response):
     start: float | None = Field(alias="from")
     end: float | None = Field(alias="to")
+    watched_share: tuple[float, float] = Field(description="at least and at most")
     gaps: list[Span]
     epoch: float = Field(description="unix seconds of the stream's second 0")
+    clock_from: str | None = Field(default=None, description="of a camera: on its clock, with UTC offset")
+    clock_to: str | None = None
 
 
 class CameraStatus(Status):
@@ -141,6 +147,10 @@ class ForgottenFacts(BaseModel):
     thumbnails: int
     activities: int
     log_lines: int
+    watched_s: float
+    clock_from: str | None
+    clock_to: str | None
+    removed: int
     remains: str
 
 

@@ -48,15 +48,17 @@ from edge_runtime.query.schema import (
     Photos,
     Product,
     TimeQuery,
-    parse_query,
+    parse_request,
 )
 from edge_runtime.service.camera_settings import CameraSettings, make_header
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.pictures import FrameRing
 from edge_runtime.service.status import make_status
-from edge_runtime.service.wall_clock import on_clock
+from edge_runtime.service.wall_clock import make_time_reader, on_clock
 from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_at
+from edge_runtime.sources.base import Recorded
 from edge_runtime.sources.clocks import SampleClock
+from edge_runtime.sources.live_source import Supervision
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
@@ -81,7 +83,7 @@ class Memory(AbstractContextManager["Memory"]):
     _clock: SampleClock
     _last_t: float | None
     _last_tick: int
-    _pending: list[tuple[Image, float]]
+    _pending: list[tuple[Image, float, float | None]]
     """Pushed images of a batch that is not full yet: preprocessed, with their times in seconds."""
     _preview: Version | None
     """Cache of `version` with the pushed images that wait; None if it must be computed again."""
@@ -156,10 +158,21 @@ class Memory(AbstractContextManager["Memory"]):
         if self._header.last_t is None:
             self._header = self._header.model_copy(update={"epoch": time.time()})
         start = self._header.resume_at()
-        if is_live(spec) and self._header.last_t is not None:  # the time since then is a gap
+        begun = self._header.last_t is not None
+        if is_live(spec) and begun and not self._header.recorded:  # the time since then is a gap
             start = max(start, time.time() - self._header.epoch)
         limit = None if seconds is None else start + seconds
-        opened = open_source(spec, sample_fps=self._header.sample_fps, start=start)
+        try:
+            self._watch(spec, name, start, limit)
+        except Recorded:
+            self._header = self._header.model_copy(update={"recorded": True})
+            self._watch(spec, name, start, limit)
+        return self
+
+    def _watch(self, spec: str, name: str, start: float, limit: float | None) -> None:
+        """Watch a source once, from `start` to `limit` seconds or its end."""
+        settings = Supervision(kind=self._header.source_kind, bookmark=self._header.bookmark)
+        opened = open_source(spec, sample_fps=self._header.sample_fps, start=start, settings=settings)
         self._source = name
         self._header = self._header.model_copy(update={"source": name})
         seen = self._header.seen
@@ -167,10 +180,10 @@ class Memory(AbstractContextManager["Memory"]):
         with opened:
             for batch in frames:
                 self._ring.push(batch.newest)
-                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen}
+                mark = opened.bookmark_at(batch.newest.t) or self._header.bookmark
+                progress = {"last_t": batch.newest.t, "seen": seen + batch.seen, "bookmark": mark}
                 self._header = self._header.model_copy(update=progress)
         self._header = self._header.model_copy(update={"ended": not opened.live and not frames.reached_limit})
-        return self
 
     def push(self, image: Image, t: float) -> bool:
         """Add an image (H, W, 3) uint8 RGB of the time `t` in seconds; times must grow.
@@ -190,7 +203,8 @@ class Memory(AbstractContextManager["Memory"]):
         self._source, self._preview = PUSHED, None
         self._last_tick = to_tick(frame.t)
         self._ring.push(frame)
-        self._pending.append((preprocess(frame, self._manifest.network.image_size).copy(), frame.t))
+        picture = preprocess(frame, self._manifest.network.image_size).copy()
+        self._pending.append((picture, frame.t, self._clock.frame_period))
         network = self._manifest.network
         if len(self._pending) == batch_size(len(self._ingest.version.pending), network.clip_frames):
             self._flush()
@@ -242,7 +256,10 @@ class Memory(AbstractContextManager["Memory"]):
         if isinstance(question, Mapping):
             question = json.dumps(dict(question))
         if isinstance(question, str):
-            question = parse_query(question)
+            request = parse_request(question)
+            if request.camera is not None:
+                raise QueryError(f"a memory is of one camera, got a question to {request.camera[:50]!r}")
+            question = request.resolve(make_time_reader(self._header, self.version.coverage))
         return on_clock(self._asker.ask(question, self.version), self._header)
 
     def _ask_query(self, kind: type[ActivityQuery | ObjectQuery | TimeQuery], **fields: Any) -> Answer:
@@ -267,8 +284,8 @@ class Memory(AbstractContextManager["Memory"]):
             # In a second ingest: a question must not change the batches of the first.
             ingest = self._new_ingest(self._ingest.version)
             try:
-                images, times = zip(*self._pending, strict=True)
-                self._preview = ingest.push_images(images, times)
+                images, times, periods = zip(*self._pending, strict=True)
+                self._preview = ingest.push_images(images, times, periods)
             finally:
                 ingest.close()
         return self._preview
@@ -342,8 +359,8 @@ class Memory(AbstractContextManager["Memory"]):
         """Process the pushed images that wait for their batch."""
         if not self._pending:
             return
-        images, times = zip(*self._pending, strict=True)
-        self._ingest.push_images(images, times)
+        images, times, periods = zip(*self._pending, strict=True)
+        self._ingest.push_images(images, times, periods)
         self._pending, self._preview = [], None
         self._header = self._header.model_copy(update={"last_t": times[-1]})
 
@@ -362,7 +379,7 @@ class Memory(AbstractContextManager["Memory"]):
         if self._source in (None, PUSHED):
             raise QueryError(f"{message}: only the newest are kept; use a photo")
         try:
-            return read_frame_at(str(self._source), t)
+            return read_frame_at(str(self._source), t, settings=Supervision(kind=self._header.source_kind))
         except LvmError as error:
             raise QueryError(f"{message} ({error})") from error
 

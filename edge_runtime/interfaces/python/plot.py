@@ -26,8 +26,10 @@ def plot_memory(version: Version, answer: Answer | None) -> Any:
     score = tokens.score[valid].astype(np.float64)
     shade = np.argsort(np.argsort(score)) / max(len(score) - 1, 1)
     axes.scatter(t, tokens.cell[valid], c=shade, cmap="Blues", vmin=-0.4, s=12, label="remembered")
-    for start, end, reason in coverage.gaps_with_reasons():
-        axes.axvspan(start, end, color="0.85", label=f"not watched{f' ({reason})' if reason else ''}")
+    for gap in coverage.list_gaps():
+        label = f"not watched{f' ({gap.reason})' if gap.reason else ''}"
+        watched = sum(gap.watched_share or (0.0,)) / 2
+        axes.axvspan(gap.start, gap.end, color="0.85", alpha=1 - watched, label=label)
     if answer is not None:
         for rank, span in enumerate(answer.spans):
             axes.axvspan(span.start, span.end, color="tab:green", alpha=0.35 / (1 + rank))

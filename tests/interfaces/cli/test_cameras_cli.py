@@ -139,7 +139,7 @@ def test_a_run_over_files_ends_when_all_have_ended_and_each_is_asked_by_name(tmp
     }  # fmt: skip
     ask = ["ask", "object", "--activity", "scan", "--json"]
     answer = json.loads(_lvm(*ask, "--config", config, "--camera", "short").stdout)
-    assert answer["coverage"] == {"from": 0, "to": 9, "gaps": []}
+    assert answer["coverage"] == {"from": 0, "to": 9, "watched_share": [1, 1], "gaps": []}
     again = _lvm("run", "--config", config, "--no-http", "--json", status=2)
     seen = {name: (row["frames"], row["seen"]) for name, row in json.loads(again.stdout)["cameras"].items()}
     assert seen == {"short": (9, 18), "long": (25, 50), "none": (0, 0)}

@@ -49,7 +49,8 @@ def test_a_question_is_answered_with_everything_that_an_answer_has(client):
     reply = client.post("/api/v1/query", json=WHERE)
     body = reply.json()
     assert reply.status_code == 200 and body["type"] == "object" and body["trained"] is True
-    assert body["coverage"] == {"from": 0, "to": 35, "gaps": []} and body["memory_version"] == 1
+    assert body["coverage"] == {"from": 0, "to": 35, "watched_share": [1, 1], "gaps": []}
+    assert body["memory_version"] == 1
     assert all(set(one) == {"t", "cell", "box", "weight"} for one in body["evidence"])
 
 
@@ -78,7 +79,8 @@ def test_alive_and_ready(client, engines, tmp_path):
         reply = fresh.get("/readyz")
         assert reply.status_code == 503 and reply.json() == {"ready": False, "frames": 0}
         answer = fresh.post("/api/v1/query", json=WHERE).json()
-        assert answer["abstained"] and answer["coverage"] == {"from": None, "to": None, "gaps": []}
+        nothing = {"from": None, "to": None, "watched_share": [0, 0], "gaps": []}
+        assert answer["abstained"] and answer["coverage"] == nothing
 
 
 @pytest.mark.parametrize(

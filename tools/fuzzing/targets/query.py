@@ -12,6 +12,7 @@ import numpy as np
 
 from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.query.schema import parse_query
+from edge_runtime.query.timestamps import TimeReader
 from tools.fuzzing.mutate import mutate_bytes, mutate_json
 from tools.fuzzing.small import SmallService
 
@@ -30,6 +31,10 @@ TYPED = tuple(
         "ask ", "1_0", "\u0663",
     )
 )  # fmt: skip
+
+
+EPOCH = 1.76e9
+"""Wall-clock time of the stream's second 0, for clock times."""
 
 
 class Target:
@@ -63,7 +68,7 @@ class Target:
 
     def run(self, data: bytes) -> None:
         try:
-            question = parse_line(data.decode()).query
+            question = parse_line(data.decode()).resolve(TimeReader(EPOCH))
         except UnicodeDecodeError:
             question = parse_query(data)
         answer = self._service.ask(question).model_dump(mode="json")

@@ -30,11 +30,12 @@ WORDS = (
     "F8_E4M3", "__metadata__",
     "header", "memory.features", "memory.tick", "memory.cell", "memory.score", "memory.valid", "pending",
     "pending_residual", "svd.basis", "svd.strength", "svd.mean", "cell_means", "novelty_scale",
-    "format_version",
+    "coverage.merged", "format_version",
 )  # fmt: skip
 HEADER = (
     "format_version", "model", "bundle", "source", "sampler", "epoch", "sample_fps", "last_t", "ended",
     "seen", "dropped", "id", "network", "written", "camera", "coverage_notes",
+    "coverage_frames", "frame_period",
     "frames", "last_tick", "memory_version", "coverage", "pending_ticks", "svd",
 )  # fmt: skip
 JOURNAL = b"JOURNAL:"

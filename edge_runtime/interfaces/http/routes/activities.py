@@ -11,10 +11,8 @@ from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.interfaces.http.errors import NotFound
 from edge_runtime.interfaces.http.openapi import documented
 from edge_runtime.interfaces.http.schemas import LoggedActivities
-from edge_runtime.query.timestamps import parse_timestamp
 from edge_runtime.service.run import Run
 from edge_runtime.system.errors import QueryError
-from engines.errors import LvmError
 
 MAX_ROWS = 10_000
 """Most rows of one response."""
@@ -56,13 +54,9 @@ def _find_rows(
     rows: list[Row] = []
     more = False
     for name, watched in cameras.items():
-        # The filter for one camera, whose clock is its own. Raises LvmError.
-        epoch = watched.header.epoch if watched.live else None
-        first = None if start is None else parse_timestamp(start, name="from", epoch=epoch)
-        last = None if end is None else parse_timestamp(end, name="to", epoch=epoch)
-        if first is not None and last is not None and first >= last:
-            raise LvmError(f"from must be before to, got {first:g} and {last:g}")
-        camera_rows, has_more = run.activities.find(name, LogFilter(first, last, text, limit))
+        # Each camera's clock is its own.
+        found = LogFilter(*watched.time_reader().read_span(start, end), text, limit)
+        camera_rows, has_more = run.activities.find(name, found)
         rows += camera_rows
         more = more or has_more
     rows.sort(key=lambda row: (row.written_at, row.id), reverse=True)

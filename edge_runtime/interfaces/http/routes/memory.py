@@ -47,6 +47,7 @@ def memory_json(camera: CameraRun) -> dict[str, Any]:
         "clip_frames": len(version.pending),
         "horizon_s": network.horizon_s,
         "live": camera.live,
+        "on_clock": camera.header.clock is not None,
         "zones": {name: list(points) for name, points in camera.zones.polygons.items()},
     }
 

@@ -167,8 +167,9 @@ def _array_bytes(memory: object) -> int:
 
 def _gap_seconds(camera: CameraRun) -> dict[str, float]:
     metrics = dict(GAPS)
-    for start, end, why in camera.version.coverage.gaps_with_reasons():
-        metrics[why or UNKNOWN] = metrics.get(why or UNKNOWN, 0.0) + end - start
+    for gap in camera.version.coverage.gaps_with_reasons():
+        seconds = gap.end - gap.start - gap.max_watched
+        metrics[gap.reason or UNKNOWN] = metrics.get(gap.reason or UNKNOWN, 0.0) + seconds
     return metrics
 
 

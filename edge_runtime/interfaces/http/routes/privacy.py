@@ -17,10 +17,10 @@ from edge_runtime.interfaces.http.request_bodies import BodyReader, parse_body
 from edge_runtime.interfaces.http.schemas import ForgottenFacts, PrivacyState
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import Header
-from edge_runtime.query.timestamps import parse_timestamp
+from edge_runtime.service.forget_folder import complete_forget_result
 from edge_runtime.service.privacy_controller import PrivacyController
-from edge_runtime.service.wall_clock import find_known_start
-from edge_runtime.system.logs import forget_lines, log_file
+from edge_runtime.service.wall_clock import make_forget_reader
+from edge_runtime.system.logs import log_file
 from engines.errors import LvmError
 
 B = TypeVar("B", bound=BaseModel)
@@ -80,15 +80,10 @@ def add_privacy_routes(
 
 def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
     """Forget a span of time in a run and in the log of this process."""
-    epoch = run.header.epoch if run.live else None
-    since = find_known_start(run.version.coverage)
-    start = parse_timestamp(str(body.start), name="from", epoch=epoch, since=since)
-    end = parse_timestamp(str(body.end), name="to", epoch=epoch, since=since)
-    report = run.privacy.forget(start, end, reset_background=body.reset_background).as_json()
-    file = log_file()
-    if file is not None and epoch is not None:
-        report["log_lines"] = forget_lines(file, epoch + start, epoch + end)
-    return report
+    reader = make_forget_reader(run.header, run.version.coverage)
+    start, end = reader.read_window(str(body.start), str(body.end))
+    result = run.privacy.forget(start, end, reset_background=body.reset_background)
+    return complete_forget_result(result, log_file(), reader.epoch).as_json()
 
 
 async def _body(request: Request, model: type[B], bodies: BodyReader) -> B:

@@ -1,6 +1,6 @@
 // The answer: a sentence, how sure it is, where it lies in time, and what it rests on, to be looked at.
 import { cameraPath, picture } from "./api.js";
-import { $, clock, duration, el, percent, reasonOf } from "./words.js";
+import { $, clock, duration, el, percent, reasonOf, shareOf } from "./words.js";
 
 const NEAR_S = 0.35; // evidence this close to a moment is shown with it
 const FRAME_MS = 350;
@@ -77,14 +77,14 @@ export class AnswerView {
   }
 
   footing(answer) {
-    const { from, to, gaps } = answer.coverage;
+    const { from, to, gaps, watched_share: share } = answer.coverage;
     const at = (t) => clock(t, this.state.memory);
     const took = `Answered in ${answer.milliseconds.toFixed(answer.milliseconds < 10 ? 1 : 0)} ms.`;
     if (watched(answer.coverage) <= 0) return `Nothing of the asked time was watched. ${took}`;
     if (!gaps.length) return `Watched from ${at(from)} to ${at(to)}, without a gap. ${took}`;
     const missing = gaps.length > 2 ? `${gaps.length} gaps`
       : gaps.map((gap) => `${reasonOf(gap)} from ${at(gap.from)} to ${at(gap.to)}`).join("; ");
-    return `Watched ${duration(watched(answer.coverage))} of ${duration(to - from)}, from ${at(from)} to ${at(to)}: ${missing}. ${took}`;
+    return `Watched ${shareOf(share)} of ${duration(to - from)}, from ${at(from)} to ${at(to)}: ${missing}. ${took}`;
   }
 
   // -- looking at what it rests on ---------------------------------------------------------------------------
@@ -160,10 +160,9 @@ export class AnswerView {
 
 const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
 
-/** Seconds that were watched of what an answer covers. */
-export function watched({ from, to, gaps }) {
-  if (from === null) return 0;
-  return to - from - gaps.reduce((sum, gap) => sum + gap.to - gap.from, 0);
+/** Seconds that were watched, at most, of what an answer covers. */
+export function watched({ from, to, watched_share: share }) {
+  return from === null ? 0 : (to - from) * share[1];
 }
 
 /** What the timeline shows of an answer. */

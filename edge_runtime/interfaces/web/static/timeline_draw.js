@@ -61,7 +61,10 @@ function drawWatched(line, { pen, w, lanes }) {
     const x1 = Math.max(line.x(gap.from), 0);
     const x2 = Math.min(Math.max(line.x(gap.to), line.x(gap.from) + 2), w);
     if (x2 <= x1) continue;
+    const [low, high] = gap.watched_share || [0, 0];
+    pen.globalAlpha = 1 - (low + high) / 2; // many short gaps, paler the more of them was watched
     hatch(pen, x1, lanes.density[0], x2 - x1, top + height - lanes.density[0]);
+    pen.globalAlpha = 1;
     if (x2 - x1 > 120) {
       pen.fillStyle = colour("muted");
       pen.textAlign = "center";

@@ -38,7 +38,15 @@ export function duration(s) {
 }
 
 export const REASONS = { paused: "paused for privacy", forgotten: "forgotten on request" };
-export const reasonOf = (gap) => REASONS[gap.reason] || gap.reason || "nobody was watching";
+export const reasonOf = (gap) => REASONS[gap.reason] || gap.reason
+  || (gap.watched_share ? `${shareOf(gap.watched_share)} was watched` : "nobody was watching");
+
+/** A share known from and to; a part is neither 0 nor 100 %. */
+export function shareOf([low, high]) {
+  const [a, b] = [low, high].map((share) => (share > 0 && share < 0.01 ? "under 1 %"
+    : share > 0.99 && share < 1 ? "over 99 %" : percent(share)));
+  return a === b ? a : low === 0 ? `at most ${b}` : `${a} to ${b}`;
+}
 
 const CONDITIONS = {
   waiting: ["warn", "waiting"], starting: ["warn", "starting"], running: ["good", "watching"],
