@@ -22,7 +22,8 @@ class ForgetResult:
     stream.
 
     `svd_share` and `cell_share` estimate, from how many clips ago it was, how much of the background's SVD
-    and cell means came from the interval; 0 where the background was reset or there is none.
+    and cell means came from the interval; 0 where the background was reset or there is none. `earlier`
+    memories of other bundles were removed as a whole.
     """
 
     start: float
@@ -34,6 +35,7 @@ class ForgetResult:
     background_reset: bool = False
     thumbnails: int = 0
     activities: int = 0
+    earlier: int = 0
     log_lines: int = 0
     watched_s: float = 0.0
     clock_from: str | None = None

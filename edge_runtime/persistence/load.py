@@ -195,6 +195,11 @@ def check_owner(header: Header, *, model: str, source: str, folder: Path, camera
             f"state {folder} was made by another bundle ({_printable(header.bundle)}); use that one or "
             "another --state"
         )
+    check_source(header, source=source, folder=folder, camera=camera)
+
+
+def check_source(header: Header, *, source: str, folder: Path, camera: str | None = None) -> None:
+    """Raise StateError unless a state is of the source or camera (`is_same_source`)."""
     if not is_same_source(header, source=source, camera=camera):
         owner = _printable(header.source)
         if header.camera:

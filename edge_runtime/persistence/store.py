@@ -17,6 +17,7 @@ from edge_runtime.persistence.errors import Damaged, StateError
 from edge_runtime.persistence.filesystem import FOLDER_MODE, Disk
 from edge_runtime.persistence.journal import PREFIX, Journal, journal_name
 from edge_runtime.persistence.load import load_snapshot
+from edge_runtime.persistence.set_aside import remove_set_aside
 from edge_runtime.persistence.snapshot import (
     FILE,
     PREVIOUS,
@@ -304,6 +305,7 @@ class StateFolder:
         """Remove journals of snapshots that are gone, and a damaged snapshot that is too old."""
         if is_expired(self.folder / DAMAGED, DAMAGED_RETENTION_S):
             self.disk.unlink(self.folder / DAMAGED)
+        remove_set_aside(self.folder, expired=True)
         try:
             ids = [self._current, self._id_in(PREVIOUS)]
         except StateError:  # sound and not ours: it is unknown whose the journals are

@@ -26,7 +26,12 @@ from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.query.timestamps import TimeReader
 from edge_runtime.service.camera_health import FAULT, DropCounter, Watchdog
-from edge_runtime.service.camera_settings import CameraSettings, check_change, make_header
+from edge_runtime.service.camera_settings import (
+    CameraSettings,
+    check_change,
+    make_header,
+    set_other_bundle_aside,
+)
 from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import PrivacyController
@@ -49,7 +54,9 @@ class CameraRun:
         *,
         opener: Opener | None = None,
     ) -> None:
-        """Continue the memory in `folder`, or begin one. `opener` replaces `open_source`.
+        """Continue the memory in `folder`, or begin one; that of another bundle is set aside.
+
+        `opener` replaces `open_source`.
 
         Raises StateError where the memory in `folder` is another camera's.
         """
@@ -59,6 +66,7 @@ class CameraRun:
         self.name = settings.display_name
         self.folder = folder
         self._opener = opener
+        set_other_bundle_aside(settings, folder, engines.bundle)
         saved = folder.load(manifest.network)
         live = is_live(settings.source) and not (saved and saved.header.recorded)
         self.clock = WallClock(self.name, saved, manifest.network.horizon_s, live=live)

@@ -11,6 +11,7 @@ again, finds the memory where it lay.
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,16 +25,21 @@ from edge_runtime.persistence import (
     Header,
     Snapshot,
     StateError,
+    StateFolder,
     check_owner,
     is_same_source,
     load_header,
     model_digest,
 )
 from edge_runtime.persistence.encryption import Key, find_key
+from edge_runtime.persistence.load import check_source
+from edge_runtime.persistence.set_aside import bring_back, set_aside
 from edge_runtime.sources import canonicalise, is_live
 from edge_runtime.system.secrets import redact
 from engines.bundle import Bundle
 from engines.errors import LvmError
+
+log = logging.getLogger(__name__)
 
 LIVE_CHANGES = {"source", "save_interval_s", "privacy", "connection"}
 """Settings that may change while the camera runs; the others need another memory or other objects."""
@@ -83,6 +89,29 @@ def check_change(old: CameraSettings, new: CameraSettings, *, recorded: bool = F
             f"camera {old.display_name} remembers {old.source_name}: only a live source can take a live "
             f"one's place, got {new.source_name}; add it as another camera"
         )
+
+
+def set_other_bundle_aside(settings: CameraSettings, folder: StateFolder, bundle: Bundle) -> None:
+    """Set a memory of this camera that another bundle made aside, and take up that of this one if it waits.
+
+    Raises StateError for another camera's memory, and where the files cannot be moved.
+    """
+    header, model = load_header(folder.folder, folder.key), model_digest(bundle)
+    if header is None or header.model == model:
+        return
+    check_source(header, source=settings.source_name, camera=settings.name or None, folder=settings.state)
+    try:
+        place = set_aside(folder.folder, header.model, header.bundle, folder.disk)
+        back = bring_back(folder.folder, model, folder.disk)
+    except OSError as error:
+        raise StateError(
+            f"state {folder.folder}: the memory of another bundle cannot be set aside ({error.strerror})"
+        ) from error
+    log.warning(
+        "%s: its memory was made by another bundle (%s) and is set aside in %s; %s",
+        settings.display_name, header.bundle, place,
+        "an earlier memory of this bundle goes on" if back else "a new memory begins",
+    )  # fmt: skip
 
 
 def make_header(settings: CameraSettings, bundle: Bundle, resumed: Snapshot | None) -> Header:

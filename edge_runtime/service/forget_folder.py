@@ -10,6 +10,7 @@ from edge_runtime.activity.log import forget_in_log
 from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_range
 from edge_runtime.persistence import Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.encryption import Key
+from edge_runtime.persistence.set_aside import remove_set_aside
 from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
 from edge_runtime.query.timestamps import format_moment
 from edge_runtime.system.logs import forget_lines
@@ -54,7 +55,8 @@ def forget_in_folder(
         pictures = remove_thumbnails(folder / FOLDER, *to_tick_range(start, end))
         state.save_without_history(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
-    return replace(result, thumbnails=pictures, activities=rows)
+        earlier = remove_set_aside(folder)
+    return replace(result, thumbnails=pictures, activities=rows, earlier=earlier)
 
 
 def complete_forget_result(result: ForgetResult, log: Path | None, epoch: float | None) -> ForgetResult:

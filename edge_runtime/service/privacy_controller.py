@@ -14,6 +14,7 @@ from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.coverage import PAUSED, Coverage
 from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_range
 from edge_runtime.persistence import StateError, StateFolder
+from edge_runtime.persistence.set_aside import remove_set_aside
 from edge_runtime.privacy.run_gate import RunGate
 from edge_runtime.privacy.saved_settings import save_settings, update_saved_settings
 from edge_runtime.privacy.thumbnails import Thumbnails
@@ -195,4 +196,5 @@ class PrivacyController:
             rows = self.activities.forget(start, end)
         else:
             rows = forget_in_log(camera.folder.folder, start, end, camera.folder.key)
-        return replace(result, thumbnails=pictures, activities=rows)
+        earlier = remove_set_aside(camera.folder.folder)
+        return replace(result, thumbnails=pictures, activities=rows, earlier=earlier)

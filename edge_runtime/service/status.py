@@ -12,6 +12,7 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.familiarity import is_familiar
 from edge_runtime.memory.version import Version
 from edge_runtime.persistence import FILE, Header, Snapshot
+from edge_runtime.persistence.set_aside import list_set_aside
 from edge_runtime.query.timestamps import format_clock_span
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.sources.live_source import LiveSource
@@ -25,7 +26,8 @@ class Status(BaseModel):
     pictures that were not timed by their own stamp, by what was wrong with it (missing, standing still,
     stray, jump); `not_saved` says why the newest frames are in RAM only. A sampled frame stands for
     `frame_period_s`: more than a sampling period where the source is slower. `familiar` is false where the
-    camera shows nothing like what the bundle was trained on, and activities are withheld.
+    camera shows nothing like what the bundle was trained on, and activities are withheld. `set_aside` are the
+    memories that wait for their own bundles.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +54,7 @@ class Status(BaseModel):
     written_bytes_per_hour: int | None
     not_saved: str | None
     familiar: bool
+    set_aside: list[dict[str, str]]
 
     def as_json(self) -> dict[str, Any]:
         return dict(vars(self))
@@ -84,6 +87,7 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
         written_bytes_per_hour=_written_per_hour(snapshot),
         not_saved=snapshot.saving.problem,
         familiar=is_familiar(version.recurrent_state),
+        set_aside=list_set_aside(folder) if folder != Path() else [],
     )
 
 

@@ -3,18 +3,21 @@
 import threading
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import edge_runtime.service.camera as module
 from edge_runtime.frame import Frame
-from edge_runtime.persistence import StateError, StateFolder, load_snapshot, to_arrays
+from edge_runtime.persistence import FILE, StateError, StateFolder, load_snapshot, to_arrays
+from edge_runtime.persistence.set_aside import list_set_aside
 from edge_runtime.query.schema import parse_query
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.engine_pool import EnginePool, Engines
 from edge_runtime.service.pictures import RING_FRAMES, FrameRing
+from edge_runtime.service.status import make_camera_status
 from edge_runtime.sources.base import BaseSource
 from edge_runtime.system.errors import QueryError
 from engines.bundle import Bundle
@@ -311,19 +314,55 @@ def test_a_source_that_is_not_there_changes_nothing(open_camera, tmp_path):
     assert load_snapshot(tmp_path / "none") is None
 
 
-def test_another_source_or_sampler_or_bundle_on_the_same_state_is_refused(open_camera, engines, tmp_path):
+def test_another_source_or_sampler_on_the_same_state_is_refused(open_camera):
     _run(open_camera("mine"), 3)
     with pytest.raises(StateError, match="belongs to source demo"):
         open_camera("mine", "demo?seed=4")
     with pytest.raises(StateError, match="made with sampler neural, not fifo"):
         open_camera("mine", sampler="fifo")
+    assert _run(open_camera("mine"), 3).version.frames == 6
+
+
+def make_other_engines(engines, tmp_path):
+    """The engines of another model."""
     bundle = Bundle.open(
         edit_manifest(copy_bundle(tmp_path), lambda d: d["network"].update(svd_forgetting=0.5))
     )
-    other = Engines(bundle, engines.choice, engines.backbone, engines.sampler, engines.reader)
-    with StateFolder(tmp_path / "mine") as folder, pytest.raises(StateError, match="another bundle"):
-        _camera(other, DEMO, folder)
-    assert _run(open_camera("mine"), 3).version.frames == 6
+    return Engines(bundle, engines.choice, engines.backbone, engines.sampler, engines.reader)
+
+
+def test_an_upgrade_sets_the_memory_aside_and_a_roll_back_takes_it_up_again(
+    open_camera, engines, tmp_path, caplog
+):
+    _run(open_camera("mine"), 3)
+    before = (tmp_path / "mine" / FILE).read_bytes()
+    with StateFolder(tmp_path / "mine") as folder:
+        camera = _camera(make_other_engines(engines, tmp_path), DEMO, folder)
+        assert camera.version.frames == 0 and "is set aside in" in caplog.text
+        (aside,) = make_camera_status(camera)["set_aside"]
+        assert aside["bundle"] == str(engines.bundle.path.resolve())
+        _run(camera, 2)
+    assert (Path(aside["state"]) / FILE).read_bytes() == before
+    assert load_snapshot(Path(aside["state"])).version.frames == 3, "readable as a state of its own"
+    assert load_snapshot(tmp_path / "mine").version.frames == 2
+    assert _run(open_camera("mine"), 3).version.frames == 6, "the old bundle goes on with the old memory"
+    assert len(list_set_aside(tmp_path / "mine")) == 1, "and the new one waits"
+
+
+def test_another_cameras_memory_is_not_set_aside_by_an_upgrade(open_camera, engines, tmp_path):
+    _run(open_camera("mine"), 3)
+    with StateFolder(tmp_path / "mine") as folder, pytest.raises(StateError, match="belongs to source demo"):
+        _camera(make_other_engines(engines, tmp_path), "demo?seed=4", folder)
+    assert list_set_aside(tmp_path / "mine") == []
+
+
+def test_forgetting_removes_what_was_set_aside(open_camera, engines, tmp_path):
+    _run(open_camera("mine"), 3)
+    with StateFolder(tmp_path / "mine") as folder:
+        camera = _camera(make_other_engines(engines, tmp_path), DEMO, folder)
+        _run(camera, 2)
+        assert camera.privacy.forget(0.0, 1.0).earlier == 1
+    assert list_set_aside(tmp_path / "mine") == []
 
 
 def test_every_batch_is_saved_while_it_runs(open_camera):
