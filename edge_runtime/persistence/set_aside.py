@@ -20,7 +20,7 @@ from edge_runtime.system.retention import is_expired
 from engines.fsync import fsync_folder
 
 EARLIER = "earlier"
-KEPT_S = 31 * 86400.0
+WAITS_S = 31 * 86400.0
 _BUNDLE = "bundle"
 _NAME = 12
 """Characters of a model's digest that name its folder."""
@@ -65,7 +65,7 @@ def remove_set_aside(folder: Path, *, expired: bool = False) -> int:
     gone = [
         Path(memory["state"])
         for memory in list_set_aside(folder)
-        if not expired or is_expired(Path(memory["state"]) / _BUNDLE, KEPT_S)
+        if not expired or is_expired(Path(memory["state"]) / _BUNDLE, WAITS_S)
     ]
     for place in gone:
         shutil.rmtree(place)

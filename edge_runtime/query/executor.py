@@ -134,7 +134,7 @@ class Asker:
         for resolved in questions:
             out = rows.get(id(resolved), {})
             if not is_familiar(version.recurrent_state) and resolved.inside.any():
-                answer = self._answer_by_looks(resolved, context, version, share)
+                answer = self._answer_by_appearance(resolved, context, version, share)
             elif out:
                 answer = self._answer(resolved, context, out, version, share)
             else:
@@ -331,7 +331,7 @@ class Asker:
             if weights[i] > 0
         )
 
-    def _answer_by_looks(
+    def _answer_by_appearance(
         self, resolved: ResolvedQuery, context: Context, version: Version, milliseconds: float
     ) -> Answer:
         """Answer about an unfamiliar camera: when was this there? Anything about activities is withheld."""

@@ -9,7 +9,7 @@ from edge_runtime.persistence.filesystem import Disk
 from edge_runtime.persistence.journal import PREFIX
 from edge_runtime.persistence.set_aside import (
     EARLIER,
-    KEPT_S,
+    WAITS_S,
     bring_back,
     list_set_aside,
     remove_set_aside,
@@ -71,7 +71,7 @@ def test_nothing_comes_back_where_nothing_waits(folder):
 def test_a_month_of_waiting_is_enough(folder, monkeypatch):
     place = set_aside(folder, MODEL, "/old", Disk())
     assert remove_set_aside(folder, expired=True) == 0
-    later = time.time() + KEPT_S + 60
+    later = time.time() + WAITS_S + 60
     monkeypatch.setattr("edge_runtime.system.retention.time.time", lambda: later)
     assert remove_set_aside(folder, expired=True) == 1 and not place.exists()
     assert (folder / EARLIER).exists()

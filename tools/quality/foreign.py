@@ -1,11 +1,11 @@
-"""Count the activities that are told about video in which nothing of the kind happens.
+"""Count the activities that are logged about video in which nothing of the kind happens.
 
     python -m tools.quality.foreign VIDEOS [VIDEOS ...]
 
 VIDEOS are files or folders of them, one stream after another. The runtime's own recogniser passes over it
 as during a run (every third of a clip), and what it would log and publish is counted: rows, events, and
 accusations, which are rows that name `conceal` or have it among their alternatives. `familiar` is the share
-of passes in which the camera counted as familiar; on an unfamiliar one nothing is told. The last line of
+of passes in which the camera counted as familiar; on an unfamiliar one nothing is logged. The last line of
 standard output is one JSON object.
 """
 
@@ -40,8 +40,8 @@ ACCUSATION = "conceal"
 
 
 @dataclass
-class Told:
-    """What was told about a stream of `seconds`: the rows in their final form, and the number of events."""
+class Findings:
+    """What was logged about a stream of `seconds`: the rows in their final form, and the number of events."""
 
     seconds: float = 0.0
     rows: dict[int, Row] = field(default_factory=dict)
@@ -85,34 +85,36 @@ def read_stream(files: Sequence[Path], rate: float) -> Iterator[Frame]:
                 now += 1 / rate
 
 
-def count_told(engines: Engines, files: Sequence[Path], min_confidence: float) -> Told:
-    """Watch the videos, recognise activities in passes, and count what is told."""
+def count_rows(engines: Engines, files: Sequence[Path], min_confidence: float) -> Findings:
+    """Watch the videos, recognise activities in passes, and count what is logged."""
     network = engines.bundle.manifest.network
     part = max(1, network.clip_frames // PASSES_PER_CLIP)
     part_s = part / network.sample_fps
     recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
-    told = Told()
+    findings = Findings()
     occurrences = Occurrences(
-        recogniser.names, recogniser.doing, lambda a, b: Row(len(told.rows) + 1, "", "", "", a, b, 0.0)
+        recogniser.names, recogniser.doing, lambda a, b: Row(len(findings.rows) + 1, "", "", "", a, b, 0.0)
     )
     sampler = make_sampler("neural", engines.sampler)
     ingest = Ingest(network, engines.backbone, sampler, empty_version(network))
     frames = read_stream(files, network.sample_fps)
     while batch := list(islice(frames, part)):
         version = ingest.push(batch)
-        told.seconds += len(batch) / network.sample_fps
+        findings.seconds += len(batch) / network.sample_fps
         if not version.memory.filled:
             continue
-        window = max(0.0, told.seconds - 2 * part_s), told.seconds
+        window = max(0.0, findings.seconds - 2 * part_s), findings.seconds
         detections = recogniser.detect(version, *window, min_confidence=min_confidence)
         recogniser.forget()
-        for change in occurrences.join(detections, told.seconds, recogniser.max_gap(1 / network.sample_fps)):
-            told.rows[change.after.id] = change.after
-            told.events += 1
-        told.passes += 1
-        told.familiar += is_familiar(version.recurrent_state)
+        for change in occurrences.join(
+            detections, findings.seconds, recogniser.max_gap(1 / network.sample_fps)
+        ):
+            findings.rows[change.after.id] = change.after
+            findings.events += 1
+        findings.passes += 1
+        findings.familiar += is_familiar(version.recurrent_state)
     ingest.close()
-    return told
+    return findings
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -125,11 +127,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     files = list_videos(arguments.videos)
     engines = Engines.load(Bundle.open(arguments.bundle), arguments.backend, arguments.threads)
-    told = count_told(engines, files, arguments.min_confidence)
+    findings = count_rows(engines, files, arguments.min_confidence)
     engines.close()
-    rows = [[row.activity, row.start, row.end, row.confidence] for row in told.rows.values()]
-    show(f"Told in {told.seconds:.0f} s of video", ["activity", "from", "to", "confidence"], rows)
-    finish(told.as_json())
+    rows = [[row.activity, row.start, row.end, row.confidence] for row in findings.rows.values()]
+    show(f"Findings in {findings.seconds:.0f} s of video", ["activity", "from", "to", "confidence"], rows)
+    finish(findings.as_json())
     return 0
 
 
