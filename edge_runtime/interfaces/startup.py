@@ -83,9 +83,9 @@ def mqtt(run: Run) -> Iterator[None]:
         yield
 
 
-def heaps(_: Run) -> contextlib.AbstractContextManager[None]:
+def malloc_trimming(_: Run) -> contextlib.AbstractContextManager[None]:
     return trim_malloc_regularly()
 
 
-COMPONENTS: tuple[Component, ...] = (heaps, mqtt, activities, http)
+COMPONENTS: tuple[Component, ...] = (malloc_trimming, mqtt, activities, http)
 """In the order of starting. MQTT comes early, so that it still publishes how the others end."""

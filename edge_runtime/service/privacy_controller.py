@@ -68,13 +68,13 @@ class PrivacyController:
     def __init__(self, camera: ControlledCamera, settings: PrivacySettings) -> None:
         folder = camera.folder
         self._camera = camera
-        self._memo = update_saved_settings(folder.folder, settings.zones, paused=settings.paused)
-        self.zones = Zones(self._memo.zones)
+        self._saved = update_saved_settings(folder.folder, settings.zones, paused=settings.paused)
+        self.zones = Zones(self._saved.zones)
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
         self.activities: RunningActivityLog | None = None
         """The open log while a recorder writes it, else None: then the file may be edited from here."""
-        self._gate = RunGate(camera.interrupt, paused=self._memo.paused)
-        camera.pictures.hide(self._memo.paused)
+        self._gate = RunGate(camera.interrupt, paused=self._saved.paused)
+        camera.pictures.hide(self._saved.paused)
         self.on_pause: Callable[[bool], None] = lambda paused: None
         """Called when a pause has begun or ended."""
         self.on_forget: Callable[[], None] = lambda: None
@@ -97,9 +97,9 @@ class PrivacyController:
             if paused:
                 self._gate.pause(True)
                 self._camera.pictures.hide(True)
-            memo = self._memo.model_copy(update={"paused": paused})
-            save_settings(self._camera.folder.folder, memo)
-            self._memo = memo
+            saved = self._saved.model_copy(update={"paused": paused})
+            save_settings(self._camera.folder.folder, saved)
+            self._saved = saved
             if not paused:
                 self._camera.pictures.hide(False)
                 self._gate.pause(False)
@@ -161,8 +161,8 @@ class PrivacyController:
 
     def _change(self, settings: PrivacySettings) -> None:
         folder = self._camera.folder
-        self._memo = update_saved_settings(folder.folder, settings.zones, paused=self._memo.paused)
-        self.zones = Zones(self._memo.zones)
+        self._saved = update_saved_settings(folder.folder, settings.zones, paused=self._saved.paused)
+        self.zones = Zones(self._saved.zones)
         self._camera.pictures.clear()  # in them what is a zone now may be seen
         self.thumbnails = Thumbnails(folder.folder, settings.thumbnails, folder.key)
 

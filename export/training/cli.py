@@ -55,7 +55,6 @@ def train(
     if importlib.util.find_spec("torch") is None:
         raise Unavailable('torch not installed; pip install "lvm-edge[export]"')
     from edge_runtime.simulation.photo_folders import list_product_photos
-    from export.training.cli import keep_freed_memory
     from export.training.data.product_photos import select_held_out
     from export.training.loop.distributed import join_process_group, select_device
     from export.training.recipe import load_recipe

@@ -1,4 +1,4 @@
-"""Who may import whom: engines <- edge_runtime <- export <- tools; torch only in export."""
+"""Who may import whom: engines <- edge_runtime <- export <- tools; torch never in engines and edge_runtime."""
 
 from __future__ import annotations
 
@@ -93,6 +93,20 @@ def test_circles_are_found():
 def test_no_imports_run_in_a_circle():
     edges = _edges()
     assert len(edges) > 50 and _circles(edges) == []
+
+
+def test_no_module_imports_itself_or_defines_something_after_it_ran():
+    for package in HOUSES:
+        for path in sorted((ROOT / package).rglob("*.py")):
+            tree, name = ast.parse(path.read_text()), ".".join(path.relative_to(ROOT).with_suffix("").parts)
+            imported = [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+            assert name not in imported, f"{path} imports itself"
+            guards = [node for node in tree.body[:-1] if _is_main_guard(node)]
+            assert not guards, f"{path} defines something after it ran as a program"
+
+
+def _is_main_guard(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "__name__ == '__main__'"
 
 
 def test_no_module_imports_one_that_imports_it():

@@ -274,10 +274,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-if __name__ == "__main__":
-    run_tool(main)
-
-
 ALL = "all"
 """Questions of every kind together."""
 KINDS = (*TYPES, ALL)
@@ -470,3 +466,7 @@ def _select_queries(queries: Sequence[QueryRecord], per_kind: int) -> list[Query
             kinds[query.type].append(query)
     in_turn = itertools.zip_longest(*kinds.values())
     return [query for queries in in_turn for query in queries if query is not None]
+
+
+if __name__ == "__main__":
+    run_tool(main)

@@ -14,7 +14,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -38,9 +38,6 @@ class HeadRecipe:
     warm_up: float = 0.05
     seed: int = 0
 
-
-if TYPE_CHECKING:  # it trains heads
-    from export.papers.detection.head import HeadRecipe
 
 _INITIAL_BIAS = -3.0
 """Initial bias of every activity, one region in twenty: that little happens needs no learning."""
