@@ -27,10 +27,11 @@ from export.bundle.class_embeddings import describe_classes
 from export.bundle.writer import ModelCard
 from export.data.records import Split
 from export.data.token_cache import VideoCache
-from export.networks.model import LvmNet, TorchEngine, make_untrained
+from export.networks.model import LvmNet, make_untrained
 from export.networks.pretrained import find_public_weights
 from export.onnx_graphs.external_weights import hash_weights, select_prefix
 from export.training.backbone.task import BackboneTask, BackboneTrainer
+from export.training.backbone.trunk_engine import make_backbone_engine
 from export.training.data.dataset import VideoDataset, open_dataset
 from export.training.data.product_photos import PhotoSet
 from export.training.data.view_augmentation import VIEW_VERSION, EpochViews
@@ -328,7 +329,7 @@ class Training:
     def _encode_videos(self, network: LvmNet, split: Split, view: int = 0) -> list[VideoCache]:
         """Return the tokens of all videos of a split in one view, reporting progress on the console."""
         digest, count = hash_weights(network.backbone), self.dataset.count(split)
-        engine = TorchEngine(network.to(self.device), "backbone")
+        engine = make_backbone_engine(network, self.device)
         label = f"{split} videos" + (f", view {view}" if view else "")
 
         def encode() -> list[VideoCache]:

@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 
 from engines.errors import LvmError
 from export.networks.backbone import TrunkBackbone, import_timm, make_backbone
+from export.networks.model import TorchEngine, make_untrained
 from export.networks.pretrained import HUB, find_public_weights, load_backbone_weights
 from export.networks.strangeness import Strangeness
-from export.training.backbone.trunk_engine import TrunkEngine
+from export.training.backbone.trunk_engine import TrunkEngine, make_backbone_engine
 from tests.support.fakes import small_network
 
 NAME = "lcnet_035"
@@ -120,6 +121,18 @@ def test_openvino_computes_the_same_maps() -> None:
         TrunkEngine(trunk, 224)(images), trunk.trunk_maps(trunk.normalise(images)), strict=True
     ):
         assert torch.allclose(ours, theirs, atol=1e-3, rtol=1e-3)
+
+
+def test_videos_are_encoded_as_torch_would() -> None:
+    config = small_network(backbone=NAME, image_size=224, appearance=8, d_backbone=24)
+    network = make_untrained(config, 0)
+    feeds = {"image": pictures(5, seed=2).numpy()}
+    engine = make_backbone_engine(network, torch.device("cpu"))
+    assert engine.backend.startswith("OpenVINO")
+    ours, theirs = engine(feeds)["tokens"], TorchEngine(network, "backbone")(feeds)["tokens"]
+    assert np.allclose(ours, theirs, atol=2e-3, rtol=1e-3)
+    conv = make_untrained(small_network(image_size=56), 0)
+    assert isinstance(make_backbone_engine(conv, torch.device("cpu")), TorchEngine)
 
 
 # -- where weights come from --------------------------------------------------------------------------------
