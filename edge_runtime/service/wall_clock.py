@@ -117,6 +117,13 @@ def _format_date(seconds: float) -> str:
         return f"{seconds:.0f} s"
 
 
+def find_now(header: Header, coverage: Coverage) -> float | None:
+    """Return the Unix time that 10:03 is to be before: a recording ended some day; None is this moment."""
+    if header.recording_epoch is None or coverage.end is None:
+        return None
+    return header.recording_epoch + coverage.end
+
+
 def on_clock(answer: Answer, header: Header) -> Answer:
     """Return a saved state's answer for a person: with its `epoch`, where that gives clock times."""
     return answer if header.clock is None else answer.on_clock(header.clock)

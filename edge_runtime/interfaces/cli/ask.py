@@ -26,7 +26,7 @@ from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
 from edge_runtime.query.timestamps import format_span, format_time, parse_timestamp
-from edge_runtime.service.wall_clock import on_clock
+from edge_runtime.service.wall_clock import find_now, on_clock
 from edge_runtime.sources import read_frame_at
 from edge_runtime.sources.live_source import Supervision
 from engines.bundle import Bundle
@@ -78,8 +78,8 @@ def ask(
 ) -> None:
     """Ask what was done with an object, where an object was, or when something was done."""
     server = resolve_server(url, token, ca, state=state, config=config, key=key, catalogue=catalogue)
-    epoch = partial(_find_epoch, server, camera, state, config, key)
-    first, last = (_to_seconds(name, text, epoch) for name, text in (("--from", start), ("--to", end)))
+    clock = partial(_find_clock, server, camera, state, config, key)
+    first, last = (_to_seconds(name, text, clock) for name, text in (("--from", start), ("--to", end)))
     question = QueryText(type, object or (), box, product, activity, first, last, camera)
     if print_curl_command:
         print(make_curl_command(question, server or Server(f"http://{HttpSettings().listen}", token, ca)))
@@ -94,25 +94,33 @@ def ask(
     print_answer(answer, as_json)
 
 
-def _to_seconds(name: str, text: str | None, epoch: Callable[[], float | None]) -> float | None:
-    """Return a time in seconds of the stream; `epoch` is called only for a time of day. Raises LvmError."""
+def _to_seconds(
+    name: str, text: str | None, clock: Callable[[], tuple[float | None, float | None]]
+) -> float | None:
+    """Return a time in seconds of the stream; `clock` is called only for a time of day. Raises LvmError."""
     try:
         return None if text is None else float(text)
     except ValueError:
-        return parse_timestamp(str(text), name=name, epoch=epoch())
+        epoch, now = clock()
+        return parse_timestamp(str(text), name=name, epoch=epoch, now=now)
 
 
-def _find_epoch(
+def _find_clock(
     server: Server | None, camera: str | None, state: Path | None, config: Path | None, key: Path | None
-) -> float | None:
-    """Return the Unix time of second 0 of the stream, None for a recording. Raises LvmError."""
+) -> tuple[float | None, float | None]:
+    """Return the Unix time of second 0 of the stream, None for a recording, and that of its "now", None for
+    this machine's. Raises LvmError."""
     if server is None:
         saved = load_snapshot(resolve_state(state, camera, config), key=resolve_key(config, key))
-        return None if saved is None else saved.header.clock
+        if saved is None:
+            return None, None
+        return saved.header.clock, find_now(saved.header, saved.version.coverage)
     status = server.call("GET", f"/api/v1/memory?{urlencode({'camera': camera} if camera else {})}")
     try:
         on_clock = status.get("on_clock", status["live"])  # a service of an earlier version has the latter
-        return float(status["coverage"]["epoch"]) if on_clock else None
+        epoch = float(status["coverage"]["epoch"])
+        end = status["coverage"]["to"]
+        return epoch if on_clock else None, None if status["live"] or end is None else epoch + float(end)
     except (KeyError, TypeError, ValueError):
         raise server.bad_response() from None
 
@@ -129,15 +137,14 @@ def _ask_state(
         raise StateError(
             f"state {folder} was made by another bundle than {opened.path}; name it with --bundle"
         )
+    opening = Supervision(kind=header.source_kind, epoch=header.recording_epoch)
     choice = choose(backend, opened.manifest)
     backbone, reader = (load_engine(opened, name, choice.backend) for name in ("backbone", "reader"))
     with backbone, reader:
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: zones.mask_frame(
-                read_frame_at(header.source, t, settings=Supervision(kind=header.source_kind))
-            ),
+            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t, settings=opening)),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
