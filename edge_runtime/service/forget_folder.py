@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edge_runtime.activity.log import forget_in_log
 from edge_runtime.memory.forgetting import ForgetResult, forget_span, to_tick_range
-from edge_runtime.persistence import Snapshot, StateError, StateFolder, load_snapshot
+from edge_runtime.persistence import Header, Snapshot, StateError, StateFolder, load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.persistence.set_aside import remove_set_aside
 from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
@@ -59,14 +59,16 @@ def forget_in_folder(
     return replace(result, thumbnails=pictures, activities=rows, earlier=earlier)
 
 
-def complete_forget_result(result: ForgetResult, log: Path | None, epoch: float | None) -> ForgetResult:
-    """Return `result` with its clock times, after removing its lines from the file `log`.
+def complete_forget_result(result: ForgetResult, log: Path | None, header: Header) -> ForgetResult:
+    """Return `result` with its clock times where there are any, after removing its lines from the file `log`.
 
-    `epoch` is None for a recording, which has no clock: then the log is left as it is.
+    A log tells of the time at which it was written: of a recording nothing is removed from it.
     """
+    epoch = header.clock
     if epoch is None:
         return result
-    lines = 0 if log is None else forget_lines(log, epoch + result.start, epoch + result.end)
+    begin, end = epoch + result.start, epoch + result.end
+    lines = forget_lines(log, begin, end) if log is not None and header.live else 0
     clock_from, clock_to = (format_moment(t, epoch) for t in (result.start, result.end))
     return replace(result, log_lines=lines, clock_from=clock_from, clock_to=clock_to)
 

@@ -101,10 +101,14 @@ class WallClock:
 
 
 def make_time_reader(header: Header, coverage: Coverage) -> TimeReader:
-    """Return what reads the times of a question to this stream. What was watched is not in the future."""
+    """Return what reads the times of a question to this stream. What was watched is not in the future; a
+    recording ended some day, and 10:03 is the last one before."""
     if header.clock is None:
         return TimeReader(None)
-    return TimeReader(header.clock, now=max(time.time(), header.clock + (coverage.end or 0.0)))
+    if coverage.end is None:
+        return TimeReader(header.clock)
+    end = header.clock + coverage.end
+    return TimeReader(header.clock, now=max(time.time(), end) if header.live else end)
 
 
 def make_forget_reader(header: Header, coverage: Coverage) -> TimeReader:

@@ -153,6 +153,7 @@ def test_a_client_in_another_zone_forgets_what_the_camera_s_clock_shows(live, se
     assert result["removed"] >= 3 and result["watched_s"] == pytest.approx(3, abs=1e-3)
     again = served("forget", "--from", _clock(live, 2), "--to", _clock(live, 5))
     assert again.returncode == 0 and "nothing is removed: from " in again.stdout
+    assert ", 1 gap of 3 s " in f"{' '.join(served('status').stdout.split())} "
 
 
 @pytest.mark.parametrize(

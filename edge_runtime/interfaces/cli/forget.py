@@ -84,4 +84,4 @@ def _forget_in_folder(
     reader = make_forget_reader(header, saved.version.coverage)
     first, last = reader.read_window(start, end, ("--from", "--to"))
     result = forget_in_folder(folder, first, last, key=key, reset_background=reset)
-    return {**complete_forget_result(result, log, reader.epoch).as_json(), "state": str(folder)}
+    return {**complete_forget_result(result, log, header).as_json(), "state": str(folder)}

@@ -76,8 +76,9 @@ def _format_coverage(coverage: Mapping[str, Any], on_clock: bool) -> str:
     gaps, share = coverage["gaps"], coverage.get("watched_share")
     missed = sum((gap["to"] - gap["from"]) * (1 - sum(gap.get("watched_share", (0,))) / 2) for gap in gaps)
     more = "over " if any("watched_share" in gap for gap in gaps) else ""
-    together = f"{more}{len(gaps)} gaps of {missed:.0f} s together" if gaps else "without a gap"
-    return f"{format_share(share)}{watched}, {together}"
+    several = f"{more}{len(gaps)} gaps of {missed:.0f} s together" if gaps else "without a gap"
+    counted = f"1 gap of {missed:.0f} s" if len(gaps) == 1 else several
+    return f"{format_share(share)}{watched}, {counted}"
 
 
 def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]]:

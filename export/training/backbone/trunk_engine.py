@@ -48,7 +48,7 @@ class _BackboneEngine(Engine):
 
 
 def make_backbone_engine(network: LvmNet, device: torch.device) -> Engine:
-    """Return what encodes videos for a training: OpenVINO for a backbone with a trunk on a CPU, else torch."""
+    """Return what encodes videos of a training: OpenVINO for a trunk on a CPU, else torch."""
     if isinstance(network.backbone, TrunkBackbone) and device.type == "cpu":
         return _BackboneEngine(network)
     return TorchEngine(network.to(device), "backbone")

@@ -83,7 +83,7 @@ def forget_span(run: PrivateRun, body: ForgetBody) -> dict[str, Any]:
     reader = make_forget_reader(run.header, run.version.coverage)
     start, end = reader.read_window(str(body.start), str(body.end))
     result = run.privacy.forget(start, end, reset_background=body.reset_background)
-    return complete_forget_result(result, log_file(), reader.epoch).as_json()
+    return complete_forget_result(result, log_file(), run.header).as_json()
 
 
 async def _body(request: Request, model: type[B], bodies: BodyReader) -> B:
