@@ -161,7 +161,7 @@ def test_a_preset_may_choose_its_tokens_with_s5(
         (("--context", "svd,text"), "--context must be what the network was trained with, svd, got svd,text"),
         (("--preset", "tiny"), "--preset and --init belong together"),
         (("--init", "1"), "--preset and --init belong together"),
-        (("--preset", "huge", "--init", "1"), "preset must be one of edge, paper, tiny, got huge"),
+        (("--preset", "huge", "--init", "1"), "preset must be one of edge, lite, paper, tiny, got huge"),
         (("--bundle", "a", "--checkpoint", "b"), "give one of --checkpoint, --bundle and --preset"),
         (("--bundle", "nowhere"), "bundle nowhere does not exist"),
         (("--checkpoint", "nowhere"), "checkpoint nowhere does not exist"),

@@ -98,9 +98,9 @@ def test_tokens_are_ordered_row_by_row() -> None:
 
 
 def test_every_preset_loads_and_unknown_ones_are_named() -> None:
-    assert preset_names() == ("edge", "paper", "tiny")
+    assert preset_names() == ("edge", "lite", "paper", "tiny")
     assert load_preset("tiny").d_backbone == 128
-    with pytest.raises(LvmError, match="preset must be one of edge, paper, tiny, got huge"):
+    with pytest.raises(LvmError, match="preset must be one of edge, lite, paper, tiny, got huge"):
         load_preset("huge")
 
 

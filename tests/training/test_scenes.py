@@ -47,7 +47,8 @@ class Watched:
 
 
 def drawn(worlds, seed=0, **changes):
-    values = {"frames_a_world": 4, "photos_a_world": 0, "inside_events": 1.0, "size": SIZE, "activities": C}
+    network = toy_config(image_size=SIZE, activities=C)
+    values = {"frames_a_world": 4, "photos_a_world": 0, "inside_events": 1.0, "network": network}
     return draw_scenes(list(worlds), np.random.default_rng(seed), **{**values, **changes})
 
 
