@@ -116,13 +116,12 @@ class Asker:
         started = time.perf_counter()
         context = self._context(version)
         questions = [self._resolve(query, version, context) for query in queries]
+        familiar = is_familiar(version.recurrent_state)
         # A question about time that was not watched, or of which nothing is remembered, needs no run.
         run = [
             resolved
             for resolved in questions
-            if resolved.covered.watched_range()[1] > 0
-            and resolved.inside.any()
-            and is_familiar(version.recurrent_state)
+            if resolved.covered.watched_range()[1] > 0 and resolved.inside.any() and familiar
         ]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
@@ -133,7 +132,7 @@ class Asker:
         results = []
         for resolved in questions:
             out = rows.get(id(resolved), {})
-            if not is_familiar(version.recurrent_state) and resolved.inside.any():
+            if not familiar and resolved.inside.any():
                 answer = self._answer_by_appearance(resolved, context, version, share)
             elif out:
                 answer = self._answer(resolved, context, out, version, share)
@@ -350,7 +349,6 @@ class Asker:
         match = match_appearance(
             context.features[:, :width], context.tick, resolved.inside, take_whole(resolved.tokens)[:, :width]
         )
-        seen = match.presence >= 0.5
         spans = self._clip_spans(match.spans(1 / self._network.sample_fps), resolved.covered, Scaling())
         weights = np.where(resolved.inside, np.exp(20 * (match.tokens - match.tokens.max())), 0)
         return self._make_answer(
@@ -358,9 +356,8 @@ class Asker:
             version,
             milliseconds,
             answer=format_span(spans[0].start, spans[0].end, None),
-            confidence=match.presence,
-            abstained=not seen,
-            reason=None if seen else "nothing remembered looks like it",
+            confidence=spans[0].confidence,
+            abstained=False,
             spans=spans,
             evidence=self._evidence(weights / weights.sum(), resolved, context),
             familiar=False,

@@ -11,7 +11,8 @@ from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import apply, empty_version, rank_candidates
 from edge_runtime.persistence import Header, Snapshot, StateFolder, load_snapshot
 from edge_runtime.persistence.step_codec import Record, RecordCoder
-from tests.support.asking import FakeReader, make_asker, make_manifest, make_query
+from edge_runtime.query.schema import TimeQuery
+from tests.support.asking import FakeReader, make_asker, make_manifest, make_photo, make_query
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
 SEEING = small_network(
@@ -137,6 +138,15 @@ def test_activities_of_a_strange_camera_are_withheld(question):
     answer = make_asker(reader, SEEING).ask(question, watch(5.0))
     assert answer.abstained and answer.reason == WITHHELD and not answer.familiar
     assert not reader.calls and not answer.activities and not answer.boxes and not answer.spans
+
+
+def test_a_photo_is_found_by_looks_on_a_strange_camera():
+    reader, version = FakeReader(SEEING), watch(5.0)
+    question = TimeQuery.model_validate({"object": {"photos": [make_photo(1)]}})
+    answer = make_asker(reader, SEEING).ask(question, version)
+    assert not reader.calls and not answer.familiar and not answer.abstained
+    assert answer.spans and answer.confidence == answer.spans[0].confidence and answer.evidence
+    assert 0 <= answer.spans[0].start < answer.spans[0].end <= 20
 
 
 def test_a_familiar_camera_is_answered_by_the_reader():
