@@ -22,7 +22,7 @@ from edge_runtime.query.decode import NEAR_S, SPANS, Span
 Real = NDArray[np.float32]
 Ticks = NDArray[np.int64]
 
-_TEMPERATURE = 0.03
+TEMPERATURE = 0.03
 """Of the cosine; a span's probability is that of its moments, if what the photo shows was there at all. On
 average it is 0.65 and 0.58 where the answer is right in 0.76 and 0.51 (docs/lab/real-eyes.md)."""
 
@@ -41,7 +41,7 @@ class Match:
         A span grows from its best moment over neighbours that are nearer to it than to the usual similarity.
         """
         t = self.ticks / TICKS_PER_SECOND
-        share = np.exp((self.similarity - self.similarity.max()) / _TEMPERATURE)
+        share = np.exp((self.similarity - self.similarity.max()) / TEMPERATURE)
         share /= share.sum()
         free = np.ones(len(t), np.bool_)
         spans: list[Span] = []

@@ -65,5 +65,9 @@ def mosaic(photo: Image, size: int, *, whole: bool = False) -> Image:
 
 def take_whole(tokens: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return the tokens (25, d) of the largest copy, of those of a mosaic (49, d)."""
-    grid = tokens.reshape(_CELLS, _CELLS, -1)
-    return np.asarray(grid[:WHOLE, :WHOLE].reshape(WHOLE * WHOLE, -1))
+    return tokens[find_whole()]
+
+
+def find_whole() -> NDArray[np.int64]:
+    """Return the indices (25,) of the largest copy's cells among those of a mosaic."""
+    return np.arange(_CELLS * _CELLS).reshape(_CELLS, _CELLS)[:WHOLE, :WHOLE].reshape(-1)

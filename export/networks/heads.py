@@ -42,6 +42,7 @@ class ReadTokens(NamedTuple):
     valid: Tensor  # (B, k)
     evidence: Tensor  # (B, k)
     apart: Tensor  # (B, L, k) ticks from step to token
+    match: Tensor | None = None  # (B, k) added to the pointer's logits
 
 
 class Heads(nn.Module):
@@ -64,7 +65,8 @@ class Heads(nn.Module):
         pooled = average_valid(steps, query_valid)  # (B, d)
         start, end = self.span(steps).unbind(-1)  # (B, L) each
         pointer = self.pointer(read.tokens)  # (B, k, 3)
-        answers = pointer[..., 0].masked_fill(~read.valid, UNANSWERABLE)  # (B, k)
+        points = pointer[..., 0] if read.match is None else pointer[..., 0] + read.match
+        answers = points.masked_fill(~read.valid, UNANSWERABLE)  # (B, k)
         # Without any valid token the absent ones come in arbitrary order; they must not predict a box.
         there = read.valid.to(steps.dtype)[..., None]  # (B, k, 1)
         places = self.places.predict_boxes(read.tokens, read.features, read.cells) * there  # (B, k, 4)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.network_config import CELLS, NetworkConfig
+from export.networks.appearance_match import AppearanceMatch
 from export.networks.attention import DecoderLayer, EncoderLayer, make_key_bias
 from export.networks.clip_entries import QueueTokens
 from export.networks.heads import (
@@ -51,6 +52,7 @@ class Reader(nn.Module):
         self.read_tokens = config.read_tokens
         self.embed = Embedding(config)
         self.queues = QueueTokens(config) if config.queues else None
+        self.match = AppearanceMatch(config.appearance, width) if config.appearance else None
         self.relevance = Relevance(width) if config.reader_candidates else None
         self.order = RelativeTime(width) if config.order else None
         self.ticks = TickCode(width, config.tick_base)
@@ -100,6 +102,10 @@ class Reader(nn.Module):
                 *self.queues(queue_valid, queue_tick, queue_text, queue_region)
             )
         memory = self.embed.memory(memory_features, encode_cells(memory_cell), question, object_valid)
+        cosine = None
+        if self.match is not None:
+            cosine = self.match.compare(memory_features, memory_valid, object_tokens, object_valid)
+            memory = memory + self.match.embed(cosine)
         relevance, chosen = None, None
         memory_weight = make_key_bias(memory_valid)  # (B, n)
         if memory_bias is not None:
@@ -128,6 +134,9 @@ class Reader(nn.Module):
         evidence = shares * valid.float()  # exactly 0 also where every key is masked
         apart = query_tick[:, :, None] - tick[:, None]  # (B, L, k)
         read = ReadTokens(encoded[:, :k], _gather(memory_features, chosen), hot, valid, evidence, apart)
+        if self.match is not None and cosine is not None:
+            near = cosine if chosen is None else _gather(cosine.mT, chosen).mT  # (B, p, k)
+            read = read._replace(match=self.match.point(near, tick, valid))
         heads: ReaderOutput = self.heads(steps, query_valid, read)
         return scatter_outputs(heads, chosen, memory_features.shape[1])._replace(relevance=relevance)
 
