@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.imaging.cut_out import cut_square, outline_product
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.imaging.jpeg import shrink
 from edge_runtime.simulation.config import WorldConfig
@@ -71,8 +72,9 @@ def count_drawn(count: int, query_share: float = 1 / 3) -> int:
 class PhotoFaces:
     """Faces cut out of real photographs: world product i is one of the folder's, in an order of the seed.
 
-    No product is used twice before all are used once. Every face is the middle of another photograph, in a
-    soft-edged ellipse or rounded square.
+    No product is used twice before all are used once. Every face is cut out of another photograph along the
+    product's outline; where none is found, it is the photograph's middle, in a soft-edged ellipse or rounded
+    square.
     """
 
     def __init__(
@@ -113,17 +115,19 @@ class PhotoFaces:
         return _load_photo(photos[view])
 
     def face(self, instance: int, view: int = 0) -> NDArray[np.uint8]:
-        """Return (S, S, 4) RGBA, the middle of photograph `view`, which must be a drawn one."""
+        """Return (S, S, 4) RGBA, the product of photograph `view`, which must be a drawn one."""
         if not 0 <= view < self.views(instance):
             raise ValueError(
                 f"view of {self.product(instance)} must be in 0..{self.views(instance) - 1} to be drawn, "
                 f"got {view}"
             )
+        path = self._paths(instance)[view]
+        outline = _find_outline(path)
+        if outline is not None:
+            return _resize_square(cut_square(_load_photo(path), outline), self._side)
         key = (self._seed, Use.FACE, instance, view)
-        photo = _crop_middle(_load_photo(self._paths(instance)[view]), between(0.62, 0.92, *key, 0))
-        method = cv2.INTER_AREA if len(photo) > self._side else cv2.INTER_LINEAR
-        rgb = cv2.resize(photo, (self._side, self._side), interpolation=method)
-        return np.dstack([np.asarray(rgb, np.uint8), _make_mask(self._side, *key)])
+        photo = _crop_middle(_load_photo(path), between(0.62, 0.92, *key, 0))
+        return np.dstack([_resize_square(photo, self._side), _make_mask(self._side, *key)])
 
     def _paths(self, instance: int) -> tuple[Path, ...]:
         return self._photos[self.product(instance)]
@@ -205,15 +209,26 @@ def _load_photo(path: Path) -> NDArray[np.uint8]:
     return _load_reduced(path, MAX_SIDE_PX)
 
 
+@lru_cache(maxsize=_CACHED_PHOTOS)
+def _find_outline(path: Path) -> NDArray[np.uint8] | None:
+    return outline_product(_load_photo(path))
+
+
 def set_photo_cache(count: int) -> None:
-    """Cache `count` photographs, about 80 kB each, and not a device's few: a training draws them all."""
-    global _load_photo
+    """Cache `count` photographs, about 110 kB each, and not a device's few: a training draws them all."""
+    global _load_photo, _find_outline
     _load_photo = lru_cache(maxsize=count)(_load_photo.__wrapped__)
+    _find_outline = lru_cache(maxsize=count)(_find_outline.__wrapped__)
 
 
 @lru_cache(maxsize=_CACHED_BACKDROPS)
 def _load_backdrop(path: Path) -> NDArray[np.uint8]:
     return _load_reduced(path, _BACKDROP_SIDE_PX)
+
+
+def _resize_square(square: NDArray[np.uint8], side: int) -> NDArray[np.uint8]:
+    method = cv2.INTER_AREA if len(square) > side else cv2.INTER_LINEAR
+    return np.asarray(cv2.resize(square, (side, side), interpolation=method), np.uint8)
 
 
 def _crop_middle(photo: NDArray[np.uint8], share: float) -> NDArray[np.uint8]:

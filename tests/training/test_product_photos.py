@@ -105,7 +105,7 @@ def test_a_pasted_product_lies_in_its_box_and_the_rest_stays(folder):
         changed = np.argwhere((made.image != 7).any(axis=2))  # (n, 2) row, column
         (top, left), (bottom, right) = changed.min(axis=0), changed.max(axis=0) + 1
         x1, y1, x2, y2 = np.array(made.box) * (160, 90, 160, 90)
-        assert max(x1 - left, y1 - top, right - x2, bottom - y2) <= 5, "only a soft edge is outside"
+        assert max(x1 - left, y1 - top, right - x2, bottom - y2) <= 8, "only a soft edge is outside"
         assert min(x1 - left, y1 - top, right - x2, bottom - y2) >= 0
     assert (ground == 7).all()
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -20,35 +21,66 @@ Quad = NDArray[np.float32]  # (4, 2) corners x, y in pixels, clockwise from top 
 
 PASTE_SHARE = 0.6
 """Share of images with the product pasted on another picture."""
+_OUTLINE_SHARE = 0.6
+"""Share of those that are cut out along the product, where its outline is known; else they are a part of the
+photo in a soft shape."""
 _MASK_SIDE = 64
 _NOISE_SIDE = 256
 _SKIN = ((238, 200, 172), (198, 146, 110), (120, 80, 56))  # hands hide products more than anything else
 _LUMA = np.array([0.299, 0.587, 0.114], np.float32)
 
 
+class CutOut(NamedTuple):
+    """A product along its outline: `image` (h, w, 3) and its opacity `mask` (h, w), 0..255."""
+
+    image: Image
+    mask: NDArray[np.uint8]
+
+
 @dataclass(frozen=True)
 class Pasted:
-    """A picture with a pasted patch; `box` (x1, y1, x2, y2) in shares: where it is over half opaque."""
+    """A picture with a pasted patch; `box` (x1, y1, x2, y2) in shares: where it is over half as opaque as it
+    gets."""
 
     image: Image
     box: tuple[float, float, float, float]
 
 
-def augment_photo(photo: Image, other: Image, rng: np.random.Generator, size: int) -> Image:
-    """Return a training image (S, S, 3) of the product on `photo`; parts of `other` are its background."""
-    # At least a quarter of the photo: products fill most of it, so a part of them remains visible.
-    patch = relight(_draw_part(photo, rng, math.sqrt(_uniform(rng, 0.25, 1.0))), rng)
+def augment_photo(
+    photo: Image, other: Image, rng: np.random.Generator, size: int, cut_out: CutOut | None = None
+) -> Image:
+    """Return a training image (S, S, 3) of the product on `photo`, or of its `cut_out`; parts of `other` are
+    its background."""
     if rng.random() < PASTE_SHARE:
         ground = make_backdrop(other, rng, size)
-        image = paste(ground, patch, rng, share=_uniform(rng, 0.3, 1.0), angle=_draw_angle(rng)).image
+        patch, mask = _draw_part(photo, rng, _draw_side(rng)), None
+        if cut_out is not None and rng.random() < _OUTLINE_SHARE:
+            patch, mask = cut_out
+        share, angle = _uniform(rng, 0.3, 1.0), _draw_angle(rng)
+        image = paste(ground, relight(patch, rng), rng, share=share, angle=angle, mask=mask).image
     else:
-        image = _fill_image(patch, rng, size)
+        image = _fill_image(relight(_draw_part(photo, rng, _draw_side(rng)), rng), rng, size)
     image = _degrade(image, rng)
     return _occlude(image, other, rng) if rng.random() < 0.35 else image
 
 
-def paste(ground: Image, patch: Image, rng: np.random.Generator, *, share: float, angle: float) -> Pasted:
-    """Paste `patch` with soft edges, `share` of the picture wide, rotated by `angle` degrees."""
+def _draw_side(rng: np.random.Generator) -> float:
+    """Draw the share of a photo's sides that is shown: products fill most of it, so a part of them remains
+    visible in at least a quarter of its area."""
+    return math.sqrt(_uniform(rng, 0.25, 1.0))
+
+
+def paste(
+    ground: Image,
+    patch: Image,
+    rng: np.random.Generator,
+    *,
+    share: float,
+    angle: float,
+    mask: NDArray[np.uint8] | None = None,
+) -> Pasted:
+    """Paste `patch`, `share` of the picture wide, rotated by `angle` degrees, as opaque as `mask` of its
+    size, or else with soft edges."""
     height, width = ground.shape[:2]
     w = share * width
     h = min(w * patch.shape[0] / patch.shape[1] * math.exp(_uniform(rng, -0.15, 0.15)), 1.2 * height)
@@ -57,16 +89,19 @@ def paste(ground: Image, patch: Image, rng: np.random.Generator, *, share: float
     half = np.minimum(np.abs(quad).max(axis=0), (width * 0.5, height * 0.5))
     quad += np.asarray(rng.uniform(half, np.array([width, height]) - half), np.float32)
     small = _resize(patch, round(w), round(h))
-    shape = _soft_masks()[int(rng.integers(len(_soft_masks())))]
+    if mask is None:
+        shape = _soft_masks()[int(rng.integers(len(_soft_masks())))]
+    else:
+        outline = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+        shape = np.asarray(outline, np.float32) / 255
     warped = cv2.warpPerspective(
         small, _perspective_matrix(small, quad), (width, height), borderMode=cv2.BORDER_REPLICATE
     )
-    mask = np.asarray(
+    opaque = np.asarray(
         cv2.warpPerspective(shape, _perspective_matrix(shape, quad), (width, height)), np.float32
-    )
-    opaque = mask[..., None]  # (H, W, 1)
-    image = ground + (warped.astype(np.float32) - ground) * opaque
-    return Pasted(np.asarray(image + 0.5, np.uint8), _mask_box(mask))
+    )  # (H, W)
+    image = ground + (warped.astype(np.float32) - ground) * opaque[..., None]
+    return Pasted(np.asarray(image + 0.5, np.uint8), _mask_box(opaque))
 
 
 def make_backdrop(other: Image, rng: np.random.Generator, size: int) -> Image:
@@ -140,7 +175,7 @@ def _soft_masks() -> tuple[Mask, ...]:
 
 def _mask_box(mask: Mask) -> tuple[float, float, float, float]:
     height, width = mask.shape
-    opaque = mask > 0.5
+    opaque = mask > 0.5 * mask.max()
     xs, ys = np.flatnonzero(opaque.any(axis=0)), np.flatnonzero(opaque.any(axis=1))
     left, right = float(xs[0]) / width, float(xs[-1] + 1) / width
     return left, float(ys[0]) / height, right, float(ys[-1] + 1) / height
@@ -154,7 +189,7 @@ def _resize(image: Image, width: int, height: int) -> Image:
 
 
 def _degrade(image: Image, rng: np.random.Generator) -> Image:
-    """Degrade a picture as a cheap camera does: few pixels, blur, noise."""
+    """Degrade a picture as a cheap camera does: few pixels, blur, noise, compression."""
     size = image.shape[0]
     if rng.random() < 0.3:
         few = round(size * _uniform(rng, 0.4, 0.9))
@@ -164,6 +199,10 @@ def _degrade(image: Image, rng: np.random.Generator) -> Image:
     if rng.random() < 0.5:
         noise = _draw_noise(size, rng) * np.float32(_uniform(rng, 2, 14))
         image = np.clip(image + noise, 0, 255).astype(np.uint8)
+    if rng.random() < 0.3:
+        quality = int(rng.integers(20, 85))
+        coded = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1]
+        image = np.asarray(cv2.imdecode(coded, cv2.IMREAD_COLOR), np.uint8)
     return image
 
 

@@ -13,14 +13,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.imaging.cut_out import find_extent, outline_product
 from edge_runtime.imaging.decode import read_image
 from edge_runtime.simulation.photo_folders import count_drawn, list_product_photos
 from engines.errors import LvmError
 from export.data.dir_cache import cached_dir, short_digest
-from export.training.data.photo_augmentation import Image, augment_photo, paste, relight
+from export.training.data.photo_augmentation import CutOut, Image, augment_photo, paste, relight
 
 STORED_SIDE = 160
-"""Pixels of the longer side of a stored photo; 3,166 photos take 243 MB."""
+"""Pixels of the longer side of a stored photo; 3,166 photos and their outlines take 324 MB."""
 HELD_OUT_EVERY = 4
 
 
@@ -82,7 +83,7 @@ class PhotoSet:
             raise LvmError(f"{folder} must have at least 2 products to train on, got {len(photos)}")
         self.names = tuple(photos)
         files = [file for of_product in photos.values() for file in of_product]
-        key = f"{folder.absolute()} {sorted(held_out)} {without_queries} {stored_side}"
+        key = f"{folder.absolute()} {sorted(held_out)} {without_queries} {stored_side} outlines"
         self._photos, self._sizes = _load_photos(files, stored_side, cache, key)
         counts = [len(of_product) for of_product in photos.values()]
         self._owner = np.repeat(np.arange(len(photos)), counts)  # (P,) label of each photo
@@ -94,7 +95,16 @@ class PhotoSet:
     def photo(self, index: int) -> Image:
         """Return photo number `index`, its longer side `stored_side` pixels."""
         height, width = self._sizes[index]
-        return self._photos[index, :height, :width]
+        return self._photos[index, :height, :width, :3]
+
+    def cut_out(self, index: int) -> CutOut | None:
+        """Return the product of photo number `index` along its outline; None where none was found."""
+        height, width = self._sizes[index]
+        mask = self._photos[index, :height, :width, 3]
+        if not mask.any():
+            return None
+        extent = find_extent(mask)
+        return CutOut(self._photos[index, :height, :width, :3][extent], mask[extent])
 
     def batch(
         self, rng: np.random.Generator, products: int, photos_each: int, *, size: int = 112
@@ -109,7 +119,9 @@ class PhotoSet:
         chosen = rng.choice(len(self.names), products, replace=False)
         images = np.empty((products * photos_each, size, size, 3), np.uint8)
         for i, index in enumerate(j for label in chosen for j in self._pick(label, photos_each, rng)):
-            images[i] = augment_photo(self.photo(index), self._other(index, rng), rng, size)
+            images[i] = augment_photo(
+                self.photo(index), self._other(index, rng), rng, size, self.cut_out(index)
+            )
         return images, np.repeat(chosen, photos_each).astype(np.int64)
 
     def composite(
@@ -126,9 +138,10 @@ class PhotoSet:
         The product is relit, cropped, rotated and put in perspective at random; the background is unchanged.
         """
         index = int(rng.integers(len(self))) if label is None else self._pick(label, 1, rng)[0]
-        patch = relight(_crop_middle(self.photo(index), rng.uniform(0.65, 1.0)), rng)
-        angle = float(rng.normal(0, 20))
-        pasted = paste(background, patch, rng, share=float(rng.uniform(*share)), angle=angle)
+        middle, cut_out = _crop_middle(self.photo(index), rng.uniform(0.65, 1.0)), self.cut_out(index)
+        patch, mask = (middle, None) if cut_out is None else cut_out
+        size, angle = float(rng.uniform(*share)), float(rng.normal(0, 20))
+        pasted = paste(background, relight(patch, rng), rng, share=size, angle=angle, mask=mask)
         return Composite(pasted.image, pasted.box, int(self._owner[index]))
 
     def _pick(self, label: int, count: int, rng: np.random.Generator) -> list[int]:
@@ -152,7 +165,8 @@ def _crop_middle(photo: Image, share: float) -> Image:
 def _load_photos(
     files: list[Path], side: int, cache: Path | None, key: str
 ) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    """Return photos (P, K, K, 3), each in its top left corner, and their heights and widths (P, 2).
+    """Return photos (P, K, K, 4), each in its top left corner, with the opacity of their products, and their
+    heights and widths (P, 2).
 
     `cache` holds a single version of `key`.
     """
@@ -169,14 +183,18 @@ def _load_photos(
 
 
 def _decode_photos(files: list[Path], side: int) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-    photos = np.zeros((len(files), side, side, 3), np.uint8)
+    photos = np.zeros((len(files), side, side, 4), np.uint8)
     sizes = np.empty((len(files), 2), np.int64)
     for i, file in enumerate(files):
         image = read_image(file)
         shrink = side / max(image.shape[:2])
         height, width = (min(max(round(length * shrink), 8), side) for length in image.shape[:2])
         how = cv2.INTER_AREA if shrink < 1 else cv2.INTER_LINEAR
-        photos[i, :height, :width] = cv2.resize(image, (width, height), interpolation=how)
+        small = np.asarray(cv2.resize(image, (width, height), interpolation=how), np.uint8)
+        photos[i, :height, :width, :3] = small
+        outline = outline_product(small)
+        if outline is not None:
+            photos[i, :height, :width, 3] = outline
         sizes[i] = height, width
     return photos, sizes
 
