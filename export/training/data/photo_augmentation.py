@@ -93,7 +93,7 @@ def paste(
         shape = _soft_masks()[int(rng.integers(len(_soft_masks())))]
     else:
         outline = cv2.resize(mask, small.shape[1::-1], interpolation=cv2.INTER_AREA)
-        shape = np.asarray(outline, np.float32) / 255
+        shape = np.asarray(outline / np.float32(255), np.float32)
     warped = cv2.warpPerspective(
         small, _perspective_matrix(small, quad), (width, height), borderMode=cv2.BORDER_REPLICATE
     )
