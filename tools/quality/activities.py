@@ -35,7 +35,7 @@ from edge_runtime.memory.version import Version, empty_version
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.simulation.activities import find_activity
 from edge_runtime.simulation.schedule import Event
-from edge_runtime.sources.demo import parse_demo
+from edge_runtime.sources.demo import DemoSettings, parse_demo
 from engines.bundle import Bundle
 from engines.network_config import NetworkConfig
 from tools.console import run_tool
@@ -87,9 +87,9 @@ def list_cadences(network: NetworkConfig) -> list[Cadence]:
     ]
 
 
-def ingest_world(engines: Engines, spec: str, seconds: int) -> WorldRun:
+def ingest_world(engines: Engines, demo: DemoSettings, seconds: int) -> WorldRun:
+    """Ingest the first `seconds` of a drawn world as `lvm-edge run` does."""
     network = engines.bundle.manifest.network
-    demo = parse_demo(spec)
     ingest = Ingest(
         network, engines.backbone, make_sampler("neural", engines.sampler), empty_version(network)
     )
@@ -268,7 +268,7 @@ def measure(
     labels: list[NDArray[np.bool_]] = []
     cadences = list_cadences(network)
     for seed in seeds:
-        world = ingest_world(engines, f"demo?seed={seed}&level={level}", seconds)
+        world = ingest_world(engines, parse_demo(f"demo?seed={seed}&level={level}"), seconds)
         for cadence in cadences:
             logged, milliseconds = recognise(recogniser, world, cadence, min_confidence)
             rows[cadence.name].append(logged)
