@@ -10,10 +10,6 @@ from numpy.typing import NDArray
 TICKS_PER_SECOND = 5
 """Resolution of remembered time (boxes of the ReST queries come at 5 Hz)."""
 
-GRID = 7
-CELLS = GRID * GRID
-"""Tokens of one frame: a 7 × 7 grid, row by row."""
-
 
 @dataclass(frozen=True)
 class Frame:

@@ -44,6 +44,11 @@ class ActivityClass(Strict):
 
     name: Printable = Field(min_length=1, max_length=200)
     doing: Printable = Field(min_length=1, max_length=500)
+    accuses: bool = Field(
+        default=False,
+        exclude_if=lambda accuses: not accuses,
+        description="whether it accuses somebody: then it must be surer than others to be logged",
+    )
 
 
 class FileRecord(Strict):

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-CELLS = 49
-"""Tokens of a frame: 7 rows of 7."""
+GRID = 7
+"""Rows and columns of cells of most networks."""
+MAX_GRID = 28
 MAX_STORED = 1 << 28
 """Numbers that memory and running clip may hold together: 1 GiB of float32."""
 ContextName = Literal["svd", "text", "region"]
@@ -109,10 +110,17 @@ class NetworkConfig(Strict):
         description="numbers of a token that say how its cell looks, by a fixed projection of a trunk with "
         "public weights; the other numbers are learned on top of it. 0: the whole backbone is learned",
     )
+    grid: int = Field(
+        default=GRID,
+        ge=GRID,
+        le=MAX_GRID,
+        multiple_of=GRID,
+        exclude_if=lambda grid: grid == GRID,
+        description="rows and columns of cells of a frame, one token each",
+    )
     even_tokens: int = Field(
         default=0,
         ge=0,
-        le=CELLS,
         exclude_if=lambda count: not count,
         description="tokens of each frame that are candidates by place and time, however usual they are",
     )
@@ -136,13 +144,13 @@ class NetworkConfig(Strict):
 
     @model_validator(mode="after")
     def _check_shapes(self) -> NetworkConfig:
-        clip_tokens = self.clip_frames * CELLS
+        clip_tokens = self.clip_frames * self.cells
         if self.clip_candidates > clip_tokens:
             raise ValueError(f"clip_candidates must be at most {clip_tokens}, got {self.clip_candidates}")
-        if self.even_tokens * self.clip_frames > self.clip_candidates:
+        most_even = min(self.cells, self.clip_candidates // self.clip_frames)
+        if self.even_tokens > most_even:
             raise ValueError(
-                f"even_tokens must be at most {self.clip_candidates // self.clip_frames} with these "
-                f"clip_candidates, got {self.even_tokens}"
+                f"even_tokens must be at most {most_even} with these clip_candidates, got {self.even_tokens}"
             )
         if self.recency_tokens > clip_tokens:
             raise ValueError(f"recency_tokens must be at most {clip_tokens}, got {self.recency_tokens}")
@@ -176,6 +184,11 @@ class NetworkConfig(Strict):
         if stored > MAX_STORED:
             raise ValueError(f"memory, clip and queue must hold at most {MAX_STORED} numbers, got {stored}")
         return self
+
+    @property
+    def cells(self) -> int:
+        """Tokens of a frame, row by row."""
+        return self.grid * self.grid
 
     @property
     def queues(self) -> bool:

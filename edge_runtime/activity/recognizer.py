@@ -10,7 +10,7 @@ Letters: n tokens, C classes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,6 +35,8 @@ GROUP_SHARE = 0.2
 SAME_EVIDENCE = 0.3
 """Two activities that share this much of their attention and time are one occurrence with two names."""
 
+ACCUSATION_CONFIDENCE = 0.97
+"""What accuses somebody is logged from this confidence on, or from that of the settings, if it is higher."""
 _MAX_GAP_S = 4.0
 """Times of one activity that lie closer together are one occurrence. The last seconds are remembered densely,
 so it is shorter than the gap that boxes are bridged over."""
@@ -79,22 +81,26 @@ class ActivityRecogniser:
         end: float,
         *,
         min_confidence: float,
+        class_confidence: Mapping[str, float] | None = None,
         period: float | None = None,
     ) -> list[Detection]:
         """Return what was done in [start, end) seconds with at least `min_confidence`, by start.
 
+        `class_confidence` replaces it for the classes that it names. A class that accuses somebody needs at
+        least `ACCUSATION_CONFIDENCE` otherwise, and counts only where no other class has the same evidence.
         `period` is the time in seconds that a frame stands for. Nothing on an unfamiliar camera: its
         activities are not those of the training. Raises EngineFault.
         """
         if not is_familiar(version.recurrent_state):
             return []
         period = period or 1 / self._manifest.network.sample_fps
+        least = self._list_confidences(min_confidence, class_confidence or {})
         candidates = [
             candidate
             for result in self._ask(version, start, end)
-            for candidate in self._find_candidates(result, min_confidence, period)
+            for candidate in self._find_candidates(result, least, period)
         ]
-        return sorted(_merge(candidates), key=lambda detection: detection.start)
+        return sorted(_merge(self._acquit(candidates)), key=lambda detection: detection.start)
 
     def estimate_presence(self, version: Version, start: float, end: float) -> NDArray[np.float64]:
         """Return for each class the confidence that it was done in [start, end) seconds. (C,)"""
@@ -114,22 +120,43 @@ class ActivityRecogniser:
         for first in range(0, len(queries), QUESTIONS_PER_RUN):
             yield from self._asker.answer_with_outputs(queries[first : first + QUESTIONS_PER_RUN], version)
 
+    def _list_confidences(self, min_confidence: float, class_confidence: Mapping[str, float]) -> list[float]:
+        """Return the confidence that each class needs."""
+        return [
+            class_confidence.get(
+                activity.name,
+                max(min_confidence, ACCUSATION_CONFIDENCE) if activity.accuses else min_confidence,
+            )
+            for activity in self._manifest.classes
+        ]
+
+    def _acquit(self, candidates: Sequence[_Candidate]) -> list[_Candidate]:
+        """Leave out accusations that have the evidence of something else."""
+        accuses = [activity.accuses for activity in self._manifest.classes]
+        honest = [candidate for candidate in candidates if not accuses[candidate.activity]]
+        return [
+            candidate
+            for candidate in candidates
+            if not accuses[candidate.activity]
+            or not any(_has_same_evidence(candidate, other) for other in honest)
+        ]
+
     def _find_candidates(
-        self, result: AnswerWithOutputs, min_confidence: float, period: float
+        self, result: AnswerWithOutputs, least: Sequence[float], period: float
     ) -> Iterator[_Candidate]:
         if not result.outputs:
             return
+        activity = result.resolved.activity
+        assert activity is not None, "an object question names an activity"
         presence = float(
             decode.calibrated(result.outputs["presence_logit"], self._manifest.thresholds.presence_scaling)
         )
-        if presence < min_confidence:
+        if presence < least[activity]:
             return
         weight = np.where(result.resolved.inside, result.outputs["evidence"], 0).astype(np.float64)  # (n,)
         times = result.context.tick / TICKS_PER_SECOND  # (n,)
         groups = _group(times, weight, self.max_gap(period))
         strongest = max((share for _, _, share in groups), default=0.0)
-        activity = result.resolved.activity
-        assert activity is not None, "an object question names an activity"
         for low, high, share in groups:
             if share < GROUP_SHARE * strongest:
                 continue

@@ -21,7 +21,6 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save
 
-from edge_runtime.frame import CELLS
 from edge_runtime.ingest.pipeline import BATCH_FRAMES, Ingest
 from edge_runtime.memory.background_model import FRAMES_PER_CLIP, Background
 from edge_runtime.memory.samplers import make_sampler
@@ -164,7 +163,7 @@ def _make_feeds(
     features[0, m:] = version.memory.features[np.arange(n - m) % m]
     sampler = {
         "features": features,
-        "cell": (np.arange(n, dtype=np.int32) % CELLS)[None],
+        "cell": (np.arange(n, dtype=np.int32) % network.cells)[None],
         "novelty": np.zeros((1, n), np.float32),
         "valid": np.ones((1, n), np.bool_),
     }

@@ -26,6 +26,11 @@ class ActivitySettings(StrictModel):
     max_rows: int = Field(default=20_000, ge=1, le=1_000_000, description="maximum rows of a camera's log")
     keep_days: float = Field(default=90.0, gt=0, le=3650, description="age at which a row is removed")
     min_confidence: float = Field(default=0.9, ge=0, le=1, description="below it, an activity is not logged")
+    class_confidence: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(
+        default_factory=dict,
+        description="instead of min_confidence, for activities by name; else those that accuse somebody "
+        "need at least 0.97",
+    )
 
 
 __all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]

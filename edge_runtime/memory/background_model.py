@@ -21,7 +21,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS
 from edge_runtime.memory.online_svd import OnlineSVD
 from edge_runtime.memory.token_memory import Cells, Tokens
 
@@ -85,8 +84,9 @@ class Background:
 
         `residual` (F, 49) is that of the clip against this background, where it is known already.
         """
-        if frames.ndim != 3 or frames.shape[1] != CELLS:
-            raise ValueError(f"frames must be (F, {CELLS}, d), got {frames.shape}")
+        wanted = frames.shape[1:] if self.cell_means is None else self.cell_means.shape
+        if frames.ndim != 3 or frames.shape[1:] != wanted:
+            raise ValueError(f"frames must be (F, {', '.join(map(str, wanted))}), got {frames.shape}")
         sample = np.asarray(frames[:: learning_stride(len(frames))], np.float32)
         median = _median(sample)  # (49, d)
         means = median if self.cell_means is None else self.cell_means

@@ -15,12 +15,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import GRID
 from edge_runtime.memory.familiarity import is_strange_clip
 from edge_runtime.memory.recurrent_state import Arrays
 from edge_runtime.memory.samplers import Novelty, Sampler, SamplerOutput
 from edge_runtime.memory.token_memory import Cells, Flags, Scores, Ticks, TokenMemory, Tokens
-from engines.network_config import NetworkConfig
+from engines.network_config import GRID, NetworkConfig
 
 Whole = NDArray[np.int64]
 Index = NDArray[np.intp]
@@ -78,11 +77,11 @@ def mark_redundant(
     real = np.concatenate([memory.valid, np.ones(len(clip), np.bool_)]) & (tick >= oldest_tick)
     if not np.isfinite(output.scores[real]).all():
         return output  # the memory refuses them, and none may be hidden before
-    redundant = find_redundant(output.scores, tick, cell, real, memory.slots)
+    redundant = find_redundant(output.scores, tick, cell, real, memory.slots, network.grid)
     return replace(output, scores=np.where(redundant, REDUNDANT, output.scores))
 
 
-def find_redundant(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> Flags:
+def find_redundant(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int, grid: int = GRID) -> Flags:
     """Return which of N tokens leave so that m relevant ones stay; none where no more are relevant. (N,)
 
     `scores`, `tick`, `cell` and `real` are (N,). Of a closest pair the token leaves that is closer to a third
@@ -94,7 +93,7 @@ def find_redundant(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int
     redundant = np.zeros(len(scores), np.bool_)
     if len(relevant) > m:
         relevant = relevant[np.lexsort((cell[relevant], tick[relevant]))]
-        field = _Field(tick[relevant], cell[relevant])
+        field = _Field(tick[relevant], cell[relevant], grid)
         for _ in range(len(relevant) - m):
             field.drop_token()
         redundant[relevant] = field.gone
@@ -104,8 +103,9 @@ def find_redundant(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int
 class _Field:
     """n tokens in order of time; each that stays with its distances to the two nearest that stay."""
 
-    def __init__(self, tick: Ticks, cell: Cells) -> None:
-        row, column = np.divmod(cell.astype(np.int64), GRID)
+    def __init__(self, tick: Ticks, cell: Cells, grid: int) -> None:
+        row, column = np.divmod(cell.astype(np.int64), grid)
+        self._cell_distance = round(_CELL_DISTANCE * GRID / grid)
         self._tick, self._row, self._column = tick, row, column
         n = len(tick)
         self.gone = np.zeros(n, np.bool_)
@@ -157,5 +157,5 @@ class _Field:
             abs(self._row[rows] - self._row[others]), abs(self._column[rows] - self._column[others])
         )
         return np.asarray(
-            _TICK_DISTANCE * abs(self._tick[rows] - self._tick[others]) + _CELL_DISTANCE * apart
+            _TICK_DISTANCE * abs(self._tick[rows] - self._tick[others]) + self._cell_distance * apart
         )

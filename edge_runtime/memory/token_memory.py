@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS
+from engines.network_config import MAX_GRID
 
 Features = NDArray[np.float32]
 Ticks = NDArray[np.int64]
@@ -131,7 +131,7 @@ def select(scores: Scores, tick: Ticks, cell: Cells, real: Flags, m: int) -> NDA
     A repeated (tick, cell) counts once, its first place wins; equal scores go to the lower index.
     """
     candidates = np.flatnonzero(real)
-    stamp = tick[candidates] * CELLS + cell[candidates]
+    stamp = tick[candidates] * MAX_GRID**2 + cell[candidates]
     _, first = np.unique(stamp, return_index=True)
     candidates = candidates[np.sort(first)]
     best = candidates[np.argsort(-scores[candidates], kind="stable")[:m]]

@@ -4,19 +4,21 @@ A question reads a `Version` and nothing else. Engines compute a `Step` (`edge_r
 `apply` turns a version and a step into the next version without an engine. Live frames, training and the
 replay of a journal after a kill all go through `apply`, so they agree bit for bit.
 
-Letters: B frames of a step, f frames of the running clip, T of a whole one, P = 49 cells, d width of a token,
+Letters: B frames of a step, f frames of the running clip, T of a whole one, P cells, d width of a token,
 m slots, k tokens or candidates.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from itertools import count as count_from
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS, MAX_T, MAX_TICK, TICKS_PER_SECOND, to_tick
+from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND, to_tick
 from edge_runtime.memory.background_model import Background, learning_stride
 from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.recurrent_state import Arrays, initial_state, update_state
@@ -53,12 +55,12 @@ class Version:
     def clip_novelty(self) -> NDArray[np.float32]:
         """Return the novelty of `clip()`, token by token. (f * 49)"""
         background = self.clip_background()
-        cells = np.tile(np.arange(CELLS, dtype=np.int32), len(self.pending))
         if background is None or not self.pending:
-            return np.zeros(len(cells), np.float32)
+            return np.zeros(sum(map(len, self.pending)), np.float32)
         residual = np.stack(self.pending_residual)
         if background is not self.background:
             residual = background.frame_residual(np.stack(self.pending))
+        cells = np.tile(np.arange(residual.shape[1], dtype=np.int32), len(residual))
         return background.standardise(residual.ravel(), cells)
 
     def clip_ranks(self, network: NetworkConfig) -> NDArray[np.float32]:
@@ -195,10 +197,10 @@ def prune_tokens(version: Version, network: NetworkConfig) -> Version:
     """
     count = max(network.clip_candidates, network.recency_tokens)
     learned = version.background is not None and version.background.cell_means is not None
-    if not learned or len(version.pending) * CELLS <= count:
+    if not learned or len(version.pending) * network.cells <= count:
         return version
     novelty = version.clip_ranks(network)
-    lost = np.ones((len(version.pending), CELLS), np.bool_)
+    lost = np.ones((len(version.pending), network.cells), np.bool_)
     lost.flat[np.argsort(-novelty, kind="stable")[:count]] = False
     lost[:: learning_stride(network.clip_frames)] = False
     pending = list(version.pending)
@@ -212,7 +214,7 @@ def clip_tokens(frames: Features, ticks: Sequence[int]) -> Tokens:
     """Return features (F, 49, d) at their ticks as tokens, frame by frame and cell by cell. (F * 49)"""
     f, p, d = frames.shape
     tick = np.repeat(np.asarray(ticks, np.int64), p)
-    cell = np.tile(np.arange(CELLS, dtype=np.int32), f)
+    cell = np.tile(np.arange(p, dtype=np.int32), f)
     return Tokens(frames.reshape(f * p, d), tick, cell)
 
 
@@ -226,8 +228,9 @@ def rank_candidates(
     """
     if not network.even_tokens:
         return novelty
-    # 10 and 49 have no common divisor: of each frame so many cells as asked, spread over the picture.
-    even = (10 * tokens.cell + 3 * tokens.tick) % CELLS < network.even_tokens
+    # Of each frame so many cells as asked, spread over the picture.
+    stride = next(step for step in count_from(10) if math.gcd(step, network.cells) == 1)
+    even = (stride * tokens.cell + 3 * tokens.tick) % network.cells < network.even_tokens
     return np.where(even, np.float32(2), novelty)
 
 

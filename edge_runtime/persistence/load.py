@@ -133,7 +133,9 @@ class _Replay:
         one."""
         self._bytes += journal.size
         network = self._network
-        coder = RecordCoder(network.d_backbone, network.clip_frames, clip_output_specs(network))
+        coder = RecordCoder(
+            network.d_backbone, network.clip_frames, clip_output_specs(network), cells=network.cells
+        )
         for payload in journal.payloads:
             try:
                 record = coder.decode(payload)

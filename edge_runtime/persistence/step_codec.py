@@ -1,6 +1,6 @@
 """Encode a step as bytes, losslessly, in about half of the size of its tokens.
 
-Letters: B frames, P = 49 cells, d width, m slots, k candidates.
+Letters: B frames, P cells of a frame, d width, m slots, k candidates.
 
 A token is written as its difference to the token last written for its cell, in steps of half precision: on a
 fixed camera most differences are small, and the two bytes of each are then coded apart. So a record can only
@@ -17,12 +17,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS, MAX_T
+from edge_runtime.frame import MAX_T
 from edge_runtime.memory.recurrent_state import ArraySpec, check_specs
 from edge_runtime.memory.token_memory import Features
 from edge_runtime.memory.version import ClipUpdate, Step
 from edge_runtime.persistence.header import MAX_COUNT, MAX_PERIOD_S
 from edge_runtime.persistence.validation import HALF, MAX_CLIP, MAX_LENGTH, check_numbers
+from engines.network_config import GRID
 from engines.spec import Array
 
 Keys = NDArray[np.uint16]  # half precision numbers in their order
@@ -46,20 +47,27 @@ class Record:
 class RecordCoder:
     """Writes or reads the records of one journal, from its first on. One coder does one of the two.
 
-    No record has more than `clip_frames` frames; a clip update has the outputs of `output_specs`.
+    Frames have `cells` tokens of `width`. No record has more than `clip_frames` frames; a clip update has the
+    outputs of `output_specs`.
     """
 
     def __init__(
-        self, width: int, clip_frames: int = MAX_CLIP, output_specs: Mapping[str, ArraySpec] | None = None
+        self,
+        width: int,
+        clip_frames: int = MAX_CLIP,
+        output_specs: Mapping[str, ArraySpec] | None = None,
+        *,
+        cells: int = GRID * GRID,
     ) -> None:
-        self._last: Keys = np.zeros((CELLS, width), np.uint16)
+        self._cells = cells
+        self._last: Keys = np.zeros((cells, width), np.uint16)
         self._clip_frames = clip_frames
         self._specs = dict(sorted((output_specs or {}).items()))
 
     def encode(self, record: Record) -> bytes:
         step, update = record.step, record.step.clip_update
-        keys = _to_keys(step.features)  # (B, 49, d)
-        nonzero = np.asarray((keys != _ZERO).any(axis=2))  # (B, 49)
+        keys = _to_keys(step.features)  # (B, P, d)
+        nonzero = np.asarray((keys != _ZERO).any(axis=2))  # (B, P)
         tokens = _compress(np.concatenate([self._difference(keys[i], nonzero[i]) for i in range(len(keys))]))
         candidates = None if update is None or update.candidates is None else update.candidates.astype("<u4")
         scores = None if update is None else update.scores.astype("<f4")
@@ -90,11 +98,11 @@ class RecordCoder:
         frames, width, size, k, n, period, seen, dropped = _HEAD.unpack_from(data)
         if width != self._last.shape[1] or not 0 < frames <= self._clip_frames:
             raise ValueError(f"a record of {frames} frames of width {width}")
-        rest = _Reader(data, _HEAD.size)
+        rest, tokens = _Reader(data, _HEAD.size), frames * self._cells
         times = rest.take("<f8", frames)
-        residual = rest.take("<f4", frames * CELLS).astype(np.float32).reshape(frames, CELLS)
-        bits = rest.take("u1", -(-frames * CELLS // 8)).astype(np.uint8)
-        nonzero = np.unpackbits(bits, count=frames * CELLS).astype(np.bool_).reshape(frames, CELLS)
+        residual = rest.take("<f4", tokens).astype(np.float32).reshape(frames, self._cells)
+        bits = rest.take("u1", -(-tokens // 8)).astype(np.uint8)
+        nonzero = np.unpackbits(bits, count=tokens).astype(np.bool_).reshape(frames, self._cells)
         candidates = None if k == _NONE else rest.take("<u4", k).astype(np.intp)
         update = None
         if n != _NONE:
@@ -106,7 +114,7 @@ class RecordCoder:
             update = ClipUpdate(candidates, scores, outputs)
         differences = _decompress(rest.take("u1", size).tobytes(), int(nonzero.sum()), width)
         rest.check_end()
-        features = np.zeros((frames, CELLS, width), np.float32)
+        features = np.zeros((frames, self._cells, width), np.float32)
         start = 0
         for i, cells in enumerate(nonzero):
             stop = start + int(cells.sum())
@@ -114,7 +122,7 @@ class RecordCoder:
             features[i, cells] = _from_keys(self._last[cells]).astype(np.float32)
             start = stop
         step = Step(features, residual, tuple(times.tolist()), period, update)
-        _check_step(step, self._clip_frames)
+        _check_step(step, self._clip_frames * self._cells)
         if max(seen, dropped) > MAX_COUNT:
             raise ValueError(f"a record's counts must be at most {MAX_COUNT}")
         return Record(step, seen, dropped)
@@ -126,8 +134,8 @@ class RecordCoder:
         return _zigzag(difference)
 
 
-def _check_step(step: Step, clip_frames: int) -> None:
-    """Raise ValueError for numbers that no step can have."""
+def _check_step(step: Step, clip_tokens: int) -> None:
+    """Raise ValueError for numbers that no step of a clip of `clip_tokens` can have."""
     check_numbers("a record's times", np.asarray(step.times), MAX_T)
     check_numbers("a record's period", np.asarray([step.period]), MAX_PERIOD_S)
     if step.period <= 0:
@@ -140,7 +148,7 @@ def _check_step(step: Step, clip_frames: int) -> None:
     check_numbers("a record's scores", update.scores, float(np.finfo(np.float32).max))
     index = update.candidates
     if index is not None and not (
-        (index[1:] > index[:-1]).all() and (index[-1:] < clip_frames * CELLS).all() and len(index)
+        (index[1:] > index[:-1]).all() and (index[-1:] < clip_tokens).all() and len(index)
     ):
         raise ValueError("a record's candidates must be tokens of its clip, in their order")
 

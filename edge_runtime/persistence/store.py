@@ -241,7 +241,9 @@ class StateFolder:
         if header.network is not None:
             network = header.network
             self._journal = journal
-            self._coder = RecordCoder(network.d_backbone, output_specs=clip_output_specs(network))
+            self._coder = RecordCoder(
+                network.d_backbone, output_specs=clip_output_specs(network), cells=network.cells
+            )
             self._limit, self._synced_at = JOURNAL_PER_SNAPSHOT * len(data), self._clock()
         else:
             journal.close()

@@ -2,7 +2,7 @@
 
 A correct checksum says only that nothing was changed since.
 
-Letters: k merged gaps, m slots, d width of a token, P = 49 cells, f frames of the running clip, r ≤ rank rows
+Letters: k merged gaps, m slots, d width of a token, P cells, f frames of the running clip, r ≤ rank rows
 of the basis.
 
 A state that passes can be asked, continued and saved again without an exception. Bounds are loose, since a
@@ -15,12 +15,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from edge_runtime.frame import CELLS, MAX_TICK
+from edge_runtime.frame import MAX_TICK
 from edge_runtime.memory.coverage import MAX_MERGED
 from edge_runtime.memory.recurrent_state import ArraySpec, state_specs
 from edge_runtime.persistence.errors import StateError
 from edge_runtime.persistence.header import Header
-from engines.network_config import NetworkConfig
+from engines.network_config import GRID, NetworkConfig
 from engines.spec import Array
 
 MAX_SLOTS, MIN_WIDTH, MAX_WIDTH, MAX_CLIP = 1_000_000, 1, 8192, 4096
@@ -54,7 +54,8 @@ def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
     features = arrays.get("memory.features")
     if features is None or features.ndim != 2:
         raise ValueError("it holds no memory.features (m, d)")
-    specs = _expected_arrays(header, arrays, *features.shape)
+    cells = _count_cells(header)
+    specs = _expected_arrays(header, arrays, cells)
     state = _state_specs(header.network)
     specs |= {name: (spec.dtype, spec.shape) for name, spec in state.items()}
     limits = _LIMITS | {name: spec.limit for name, spec in state.items()}
@@ -71,7 +72,7 @@ def check_arrays(arrays: Mapping[str, Array], header: Header) -> None:
             )
         if name in limits:
             check_numbers(name, array, limits[name])
-    _check_slots(arrays, header)
+    _check_slots(arrays, header, cells)
     if MERGED_GAPS in arrays:
         _check_merged_gaps(arrays[MERGED_GAPS], header)
     if "svd.strength" in arrays and (arrays["svd.strength"] < 0).any():
@@ -97,6 +98,11 @@ def check_network(arrays: Mapping[str, Array], header: Header, network: NetworkC
         raise StateError("its shapes are of another bundle")
 
 
+def _count_cells(header: Header) -> int:
+    """Return the cells of a frame. Version 1 did not say of which network it was."""
+    return GRID * GRID if header.network is None else header.network.cells
+
+
 def _state_specs(network: NetworkConfig | None) -> dict[str, ArraySpec]:
     """Return the arrays of the recurrent state, by their names in a file. Version 1 had none."""
     return (
@@ -105,9 +111,10 @@ def _state_specs(network: NetworkConfig | None) -> dict[str, ArraySpec]:
 
 
 def _expected_arrays(
-    header: Header, arrays: Mapping[str, Array], m: int, d: int
+    header: Header, arrays: Mapping[str, Array], cells: int
 ) -> dict[str, tuple[type[np.generic], tuple[int, ...]]]:
     """Return type and shape of every array that must be there."""
+    m, d = arrays["memory.features"].shape
     f, k = len(header.pending_ticks), len(arrays.get(MERGED_GAPS, ()))
     if not (1 <= m <= MAX_SLOTS and MIN_WIDTH <= d <= MAX_WIDTH and f < MAX_CLIP):
         raise ValueError(f"no bundle has {m} slots of width {d} and {f} frames waiting")
@@ -121,7 +128,7 @@ def _expected_arrays(
     if k:
         specs[MERGED_GAPS] = (np.float64, (min(k, MAX_MERGED), 4))
     if f:
-        specs |= {"pending": (np.float16, (f, CELLS, d)), "pending_residual": (np.float32, (f, CELLS))}
+        specs |= {"pending": (np.float16, (f, cells, d)), "pending_residual": (np.float32, (f, cells))}
     if header.svd is not None:
         strength = arrays.get("svd.strength")
         r = len(strength) if strength is not None and strength.ndim == 1 else 0
@@ -134,13 +141,13 @@ def _expected_arrays(
         }
         # Both come with the first clip; files of version 1 may have the first without the second.
         if "cell_means" in arrays:
-            specs["cell_means"] = (np.float32, (CELLS, d))
+            specs["cell_means"] = (np.float32, (cells, d))
         if "novelty_scale" in arrays:
-            specs["novelty_scale"] = (np.float32, (2, CELLS))
+            specs["novelty_scale"] = (np.float32, (2, cells))
     return specs
 
 
-def _check_slots(arrays: Mapping[str, Array], header: Header) -> None:
+def _check_slots(arrays: Mapping[str, Array], header: Header, cells: int) -> None:
     """Raise ValueError unless filled slots come first, by tick and cell, none after the newest frame."""
     tick, cell, valid = (arrays[f"memory.{name}"] for name in ("tick", "cell", "valid"))
     if (valid.view(np.uint8) > 1).any():
@@ -148,11 +155,11 @@ def _check_slots(arrays: Mapping[str, Array], header: Header) -> None:
     n = int(np.count_nonzero(valid))
     if not valid[:n].all():
         raise ValueError("memory.valid must have its filled slots first")
-    if (cell < 0).any() or (cell >= CELLS).any():
-        raise ValueError(f"memory.cell must be in 0..{CELLS - 1}")
+    if (cell < 0).any() or (cell >= cells).any():
+        raise ValueError(f"memory.cell must be in 0..{cells - 1}")
     if (tick < -MAX_TICK).any() or (tick > MAX_TICK).any():
         raise ValueError(f"memory.tick must be within ±{MAX_TICK}")
-    stamp = tick[:n] * CELLS + cell[:n]
+    stamp = tick[:n] * cells + cell[:n]
     if (stamp[1:] <= stamp[:-1]).any():
         raise ValueError("memory.tick and memory.cell must ascend")
     if n and (header.last_tick is None or tick[n - 1] > header.last_tick):

@@ -10,7 +10,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import GRID, TICKS_PER_SECOND
+from edge_runtime.frame import TICKS_PER_SECOND
 from engines.manifest import Scaling
 
 Real = NDArray[np.float32]
@@ -59,10 +59,10 @@ def softmax(x: Real) -> Real:
     return np.asarray(e / e.sum(), np.float32)
 
 
-def cell_box(cell: int) -> tuple[float, float, float, float]:
-    """Return the normalised xyxy box of a cell of the 7 × 7 grid."""
-    row, column = divmod(cell, GRID)
-    return column / GRID, row / GRID, (column + 1) / GRID, (row + 1) / GRID
+def cell_box(cell: int, grid: int) -> tuple[float, float, float, float]:
+    """Return the normalised xyxy box of a cell of a grid of so many rows and columns."""
+    row, column = divmod(cell, grid)
+    return column / grid, row / grid, (column + 1) / grid, (row + 1) / grid
 
 
 def xyxy(boxes_cxcywh: Real) -> Real:

@@ -197,7 +197,7 @@ class Asker:
             **context.svd,
         }
         feeds = {name: np.repeat(array[None], q, axis=0) for name, array in shared.items()}
-        tokens = np.zeros((q, 49, network.d_backbone), np.float32)
+        tokens = np.zeros((q, network.cells, network.d_backbone), np.float32)
         activity = np.zeros((q, network.activities), np.float32)
         tick = np.zeros((q, network.query_steps), np.int32)
         valid = np.zeros((q, network.query_steps), np.bool_)
@@ -323,7 +323,7 @@ class Asker:
             Evidence(
                 t=int(context.tick[i]) / TICKS_PER_SECOND,
                 cell=int(context.cell[i]),
-                box=decode.cell_box(int(context.cell[i])),
+                box=decode.cell_box(int(context.cell[i]), self._network.grid),
                 weight=float(weights[i]),
             )
             for i in best

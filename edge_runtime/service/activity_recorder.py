@@ -183,6 +183,12 @@ class ActivityRecorder:
 
     def __init__(self, service: Service, settings: ActivitySettings) -> None:
         engines = service.engines
+        names = [activity.name for activity in engines.bundle.manifest.classes]
+        if unknown := sorted(set(settings.class_confidence) - set(names)):
+            raise LvmError(
+                f"activities.class_confidence must name activities of the bundle, got {unknown[0]!r}; "
+                f"it has {', '.join(names)}"
+            )
         self._service, self._settings = service, settings
         self._recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
         self._cameras: dict[str, CameraProgress] = {}
@@ -269,6 +275,7 @@ class ActivityRecorder:
                         start,
                         end,
                         min_confidence=self._settings.min_confidence,
+                        class_confidence=self._settings.class_confidence,
                         period=camera.period,
                     )
                     changes += camera.occurrences.join(detections, end, camera.gap)

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 
 class Activity(NamedTuple):
-    """`name` for people and files; `doing` completes "a person ..."."""
+    """`name` for people and files; `doing` completes "a person ..."; it `accuses` whoever does it or not."""
 
     name: str
     doing: str
+    accuses: bool = False
 
 
 ACTIVITIES: tuple[Activity, ...] = (
@@ -20,7 +21,7 @@ ACTIVITIES: tuple[Activity, ...] = (
     Activity("return_shelf", "putting an item back on the shelf"),
     Activity("inspect", "turning an item over in both hands"),
     Activity("hand_over", "handing an item to another person"),
-    Activity("conceal", "hiding an item under a garment"),
+    Activity("conceal", "hiding an item under a garment", accuses=True),
     Activity("unbag", "taking an item out of a bag"),
     Activity("sticker", "putting a sticker on an item"),
 )

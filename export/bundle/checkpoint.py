@@ -96,7 +96,7 @@ def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:
     if name == "tiny":
         from edge_runtime.simulation.activities import ACTIVITIES  # brings the world's renderer with it
 
-        return tuple(ActivityClass(name=activity, doing=doing) for activity, doing in ACTIVITIES)
+        return tuple(ActivityClass(**activity._asdict()) for activity in ACTIVITIES)
     return tuple(
         ActivityClass(name=f"activity_{index}", doing=f"doing activity {index}") for index in range(count)
     )

@@ -88,6 +88,10 @@ def own(
     events: Annotated[Path, typer.Option(help="list of events, CSV or JSON Lines")],
     boxes: Annotated[Path | None, typer.Option(help="list of boxes, CSV or JSON Lines")] = None,
     doing: Annotated[list[str] | None, typer.Option(help="NAME=what a person does; may be repeated")] = None,
+    accuses: Annotated[
+        list[str] | None,
+        typer.Option(help="activity that accuses somebody, logged only if surer; may be repeated"),
+    ] = None,
     split: Annotated[str, typer.Option(help="of videos for which the list names none")] = "train",
 ) -> None:
     """Make a data folder of your own videos and your own list of events."""
@@ -95,7 +99,9 @@ def own(
     if split not in get_args(Split):
         raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
     phrases = dict(_split_pair(text, "--doing") for text in doing or [])
-    write_user_dataset(folder, events, boxes=boxes, doing=phrases, split=cast(Split, split))
+    write_user_dataset(
+        folder, events, boxes=boxes, doing=phrases, accuses=accuses or (), split=cast(Split, split)
+    )
     typer.echo(json.dumps(_summarise(folder)))
 
 

@@ -87,7 +87,8 @@ class _Reader:
             tracks={video: tracks[video].tracks() for video in self._videos},
             queries=tuple(queries),
             classes=tuple(
-                ActivityClass(name=activity.name, doing=activity.doing) for activity in classes.activities
+                ActivityClass(name=activity.name, doing=activity.doing, accuses=activity.accuses)
+                for activity in classes.activities
             ),
             names=classes,
         )

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from engines.errors import LvmError
+from engines.network_config import GRID
 from export.data.records import EventRecord, TrackRecord
 
 Floats = NDArray[np.float64]
@@ -134,12 +135,12 @@ def _make_tube(event: EventRecord, boxes: dict[int, tuple[float, ...]]) -> Tube:
     return Tube(np.array(ticks, np.int64), corners)
 
 
-def is_evidence(tube: Tube, ticks: Ints, cells: Ints) -> Bools:
+def is_evidence(tube: Tube, ticks: Ints, cells: Ints, grid: int = GRID) -> Bools:
     """Return which tokens, ticks (N,) and cells (N,), show the product of an event while it lasts. (N,)"""
     if not len(tube.ticks):
         return np.zeros(len(ticks), bool)
     row = np.minimum(np.searchsorted(tube.ticks, ticks), len(tube.ticks) - 1)  # (N,)
-    return np.asarray((tube.ticks[row] == ticks) & evidence_cells(tube.boxes)[row, cells])
+    return np.asarray((tube.ticks[row] == ticks) & evidence_cells(tube.boxes, grid)[row, cells])
 
 
 def coverage(counts: ArrayLike, min_tokens: int = 1) -> float:
@@ -203,24 +204,23 @@ def _check_same_shape(name: str, a: NDArray[np.generic], other: str, b: NDArray[
         raise LvmError(f"{name} and {other} must have one shape, got {a.shape} and {b.shape}")
 
 
-GRID = 7
 EVIDENCE_OVERLAP = 0.25
 """A cell shows the content of a box if they share at least this part of the smaller area."""
 
 
-def cell_shares(boxes: ArrayLike) -> NDArray[np.float64]:
+def cell_shares(boxes: ArrayLike, grid: int = GRID) -> NDArray[np.float64]:
     """Return the overlap of xyxy boxes (..., 4) with each cell as a share of the smaller area. (..., 49)"""
     x1, y1, x2, y2 = np.moveaxis(np.asarray(boxes, np.float64)[..., None], -2, 0)  # (..., 1) each
-    edges = np.arange(GRID + 1) / GRID
+    edges = np.arange(grid + 1) / grid
     wide = np.clip(np.minimum(x2, edges[1:]) - np.maximum(x1, edges[:-1]), 0, None)  # (..., 7) columns
     high = np.clip(np.minimum(y2, edges[1:]) - np.maximum(y1, edges[:-1]), 0, None)  # (..., 7) rows
-    shared = (high[..., :, None] * wide[..., None, :]).reshape(*wide.shape[:-1], GRID**2)
+    shared = (high[..., :, None] * wide[..., None, :]).reshape(*wide.shape[:-1], grid**2)
     area = np.clip(x2 - x1, 0, None) * np.clip(y2 - y1, 0, None)  # (..., 1)
-    smaller = np.minimum(area, 1 / GRID**2)
+    smaller = np.minimum(area, 1 / grid**2)
     return np.asarray(np.divide(shared, smaller, out=np.zeros_like(shared), where=smaller > 0))
 
 
-def evidence_cells(boxes: ArrayLike) -> NDArray[np.bool_]:
+def evidence_cells(boxes: ArrayLike, grid: int = GRID) -> NDArray[np.bool_]:
     """Return which cells show the content of xyxy boxes (F, 4). (F, 49)"""
     # The tolerance is for rounded boxes that cover exactly a quarter.
-    return np.asarray(cell_shares(boxes) >= EVIDENCE_OVERLAP - 1e-6)
+    return np.asarray(cell_shares(boxes, grid) >= EVIDENCE_OVERLAP - 1e-6)

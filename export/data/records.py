@@ -137,11 +137,12 @@ class QueryRecord(StrictModel):
 
 
 class NamedActivity(StrictModel):
-    """An activity class: number, name, and `doing`, which completes "a person ..."."""
+    """An activity class: number, name, `doing`, which completes "a person ...", and whether it `accuses`."""
 
     id: int = Field(ge=0)
     name: str = Field(min_length=1, max_length=200)
     doing: str = Field(min_length=1, max_length=500)
+    accuses: bool = Field(default=False, exclude_if=lambda accuses: not accuses)
 
 
 class NamedInstance(StrictModel):

@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.background_model import Background
 from edge_runtime.memory.online_svd import OnlineSVD
@@ -144,7 +143,7 @@ def encode_video(
         tick,
         cell,
         np.stack([novelty for _, novelty in recorder.clips]),
-        np.stack([truth.find_evidence(t, c) for t, c in zip(tick, cell, strict=True)]),
+        np.stack([truth.find_evidence(t, c, network.grid) for t, c in zip(tick, cell, strict=True)]),
         _encode_photos(photos, network, backbone),
         np.stack(means),
         np.stack(scales),
@@ -172,7 +171,9 @@ def _scoring_background(
     """Return means (49, d) and scale (2, 49) that scored a clip: those before it, else those after it."""
     known = after if before is None or before.cell_means is None else before
     if known is None or known.cell_means is None or known.scale is None:
-        return np.zeros((CELLS, network.d_backbone), np.float32), np.zeros((2, CELLS), np.float32)
+        return np.zeros((network.cells, network.d_backbone), np.float32), np.zeros(
+            (2, network.cells), np.float32
+        )
     return np.asarray(known.cell_means, np.float32), np.asarray(known.scale, np.float32)
 
 
@@ -189,7 +190,7 @@ def _encode_photos(
     photos: Sequence[Sequence[Images]], network: NetworkConfig, backbone: Engine
 ) -> NDArray[np.float16]:
     if len(photos) == 0:
-        return np.zeros((0, 1, CELLS, network.d_backbone), np.float16)
+        return np.zeros((0, 1, network.cells, network.d_backbone), np.float16)
     flat = np.stack([photo for views in photos for photo in views])
     parts = [backbone({"image": flat[i : i + _BATCH]})["tokens"] for i in range(0, len(flat), _BATCH)]
     tokens = np.concatenate(parts).astype(np.float16)

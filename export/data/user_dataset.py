@@ -14,7 +14,7 @@ from __future__ import annotations
 import csv
 import itertools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -64,12 +64,14 @@ def write_user_dataset(
     *,
     boxes: Path | None = None,
     doing: Mapping[str, str] | None = None,
+    accuses: Collection[str] = (),
     split: Split = "train",
 ) -> None:
     """Write the data folder `root` of the lists `events` and `boxes`.
 
-    `doing` completes "a person ..." for activities whose name does not; `split` is used for videos without a
-    split in the list. Raises LvmError that names the file and the line that cannot be read.
+    `doing` completes "a person ..." for activities whose name does not; those that name in `accuses` accuse
+    somebody; `split` is used for videos without a split in the list. Raises LvmError that names the file and
+    the line that cannot be read.
     """
     rows = _read_rows(events, _EVENT_KEYS)
     box_rows = _read_rows(boxes, _BOX_KEYS) if boxes else []
@@ -88,7 +90,12 @@ def write_user_dataset(
     )
     classes = Classes(
         activities=tuple(
-            NamedActivity(id=at, name=name, doing=(doing or {}).get(name, name.replace("_", " ")))
+            NamedActivity(
+                id=at,
+                name=name,
+                doing=(doing or {}).get(name, name.replace("_", " ")),
+                accuses=name in accuses,
+            )
             for name, at in activities.items()
         ),
         instances=tuple(NamedInstance(id=at, name=name) for name, at in products.items()),

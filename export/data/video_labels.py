@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.simulation.world import World
+from engines.network_config import GRID
 from export.data.metrics import evidence_cells, make_event_tubes
 from export.data.records import EventRecord, TrackRecord
 from export.data.world_set import annotated_activity, annotated_tracks
@@ -42,12 +43,12 @@ class VideoTruth:
         part = slice(*np.searchsorted(self.box_event, [event, event + 1]))
         return self.box_tick[part], self.box[part]
 
-    def find_evidence(self, tick: ArrayLike, cell: ArrayLike) -> NDArray[np.int32]:
+    def find_evidence(self, tick: ArrayLike, cell: ArrayLike, grid: int = GRID) -> NDArray[np.int32]:
         """Return the event whose product each token (N,) shows, the latest of several, -1 for none. (N,)"""
         ticks, cells = np.asarray(tick), np.asarray(cell)
         out = np.full(len(ticks), -1, np.int32)
         at = np.flatnonzero(np.isin(self.box_tick, ticks))
-        covered = evidence_cells(self.box[at])  # (b, 49)
+        covered = evidence_cells(self.box[at], grid)  # (b, 49)
         for row, index in enumerate(at):
             out[(ticks == self.box_tick[index]) & covered[row, cells]] = self.box_event[index]
         return out

@@ -202,8 +202,7 @@ def make_world_classes(worlds: dict[str, World]) -> Classes:
     """Return all activities of the checkout, and the names of each world's products."""
     return Classes(
         activities=tuple(
-            NamedActivity(id=number, name=activity.name, doing=activity.doing)
-            for number, activity in enumerate(ACTIVITIES)
+            NamedActivity(id=number, **activity._asdict()) for number, activity in enumerate(ACTIVITIES)
         ),
         instances=tuple(
             NamedInstance(id=instance, name=world.product(instance), video=video)

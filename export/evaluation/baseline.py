@@ -97,7 +97,7 @@ def choose_clip_length(query: QueryRecord, rows: NDArray[np.int64], frames: int)
 
 def to_clip_query(config: NetworkConfig, cache: VideoCache, query: QueryRecord, crops: Crops) -> ClipQuery:
     """Make the network's inputs of the query."""
-    tokens, activity = torch.zeros(49, config.d_backbone), torch.zeros(config.activities)
+    tokens, activity = torch.zeros(config.cells, config.d_backbone), torch.zeros(config.activities)
     if query.type != "object":
         tokens = torch.from_numpy(find_object_tokens(cache, query, crops))
     if query.type != "activity":

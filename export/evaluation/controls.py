@@ -10,12 +10,12 @@ Letters: F frames, P = 49 cells, m slots, k candidates of one clip.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS
 from edge_runtime.memory.samplers import Novelty, Sampler, make_sampler, make_score_sampler
 from edge_runtime.memory.token_memory import Scores, TokenMemory, Tokens
 from engines.errors import LvmError
@@ -37,7 +37,9 @@ def make_control_sampler(name: str, engine: Engine, cache: VideoCache, slots: in
             name, _FixedScores(cache.ticks, make_oracle_scores(cache)), engine, prefilters=False
         )
     if name == "uniform-frames":
-        verdicts = _FixedScores(cache.ticks, make_uniform_scores(len(cache.ticks), slots))
+        verdicts = _FixedScores(
+            cache.ticks, make_uniform_scores(len(cache.ticks), slots, cache.tokens.shape[1])
+        )
         return make_score_sampler(name, verdicts, engine, prefilters=False)
     if name not in SAMPLERS:
         raise LvmError(f"sampler must be one of {', '.join(SAMPLERS)}, got {name!r}")
@@ -47,8 +49,9 @@ def make_control_sampler(name: str, engine: Engine, cache: VideoCache, slots: in
 def make_oracle_scores(cache: VideoCache) -> Real:
     """Return scores (F, 49): minus the rank of each token among its event's evidence, in random order; then
     all others."""
-    tick = np.repeat(cache.ticks, CELLS)
-    event = cache.truth.find_evidence(tick, np.tile(np.arange(CELLS), len(cache.ticks)))  # (F * 49,)
+    frames, cells = cache.tokens.shape[:2]
+    tick, cell = np.repeat(cache.ticks, cells), np.tile(np.arange(cells), frames)
+    event = cache.truth.find_evidence(tick, cell, math.isqrt(cells))  # (F * 49,)
     order = np.random.default_rng(0).permutation(len(event))
     by_event = order[np.argsort(event[order], kind="stable")]  # random within each event
     ordered = event[by_event]
@@ -57,13 +60,13 @@ def make_oracle_scores(cache: VideoCache) -> Real:
     scores[by_event] = first - np.arange(len(event))
     # Below the last rank of any event, and in random order too.
     scores[event < 0] -= len(event)
-    return scores.reshape(-1, CELLS)
+    return scores.reshape(-1, cells)
 
 
-def make_uniform_scores(frames: int, slots: int) -> Real:
+def make_uniform_scores(frames: int, slots: int, cells: int) -> Real:
     """Return scores (F, 49): 1 for the tokens of as many whole frames as fit, spread over the video."""
-    scores = np.zeros((frames, CELLS), np.float32)
-    scores[choose_uniform_frames(frames, slots // CELLS)] = 1
+    scores = np.zeros((frames, cells), np.float32)
+    scores[choose_uniform_frames(frames, slots // cells)] = 1
     return scores
 
 

@@ -32,6 +32,7 @@ from edge_runtime.query.schema import (
 )
 from engines.errors import LvmError
 from engines.manifest import Manifest, Scaling, TimeHead
+from engines.network_config import GRID
 from export.data.metrics import Tube, is_evidence, recall_at, tiou, viou
 from export.data.records import CropView, QueryRecord
 from export.data.token_cache import VideoCache
@@ -84,11 +85,13 @@ class EvidenceIndex:
     sampled: Whole
 
     @classmethod
-    def build(cls, truth: VideoTruth, tick: Whole, cell: NDArray[np.int32], sampled: Whole) -> EvidenceIndex:
+    def build(
+        cls, truth: VideoTruth, tick: Whole, cell: NDArray[np.int32], sampled: Whole, grid: int = GRID
+    ) -> EvidenceIndex:
         """Index `tick` and `cell` (N,) of everything that a question could read."""
         tubes = [_make_tube(truth, event) for event in range(len(truth))]
         cells = cell.astype(np.int64)
-        evidence_ticks = [np.sort(tick[is_evidence(tube, tick, cells)]) for tube in tubes]
+        evidence_ticks = [np.sort(tick[is_evidence(tube, tick, cells, grid)]) for tube in tubes]
         return cls(truth, tuple(evidence_ticks), sampled)
 
     def count_by_event(self) -> Whole:
@@ -191,7 +194,11 @@ def evaluate_video(
     # Index everything that a question can read: memory and recency buffer.
     context = make_context(version, model.network)
     remembered = EvidenceIndex.build(
-        cache.truth, context.tick[context.valid], context.cell[context.valid], cache.ticks
+        cache.truth,
+        context.tick[context.valid],
+        context.cell[context.valid],
+        cache.ticks,
+        model.network.grid,
     )
     results = [
         _score_answer(asker, output, query, names, remembered, setting.seed)

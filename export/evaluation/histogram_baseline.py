@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from export.networks.positions import GRID
+from engines.network_config import GRID
 
 Real = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -245,7 +245,8 @@ class _DriftRun:
         self._running[2].extend(times)
         if not self._reference.version.pending:
             self._clip = ClipRecord(*self._running, self._reference.version)
-            self._footage.note_clip(self._clip.images, self._clip.times, self._clip.after)
+            grid = self._manifest.network.grid
+            self._footage.note_clip(self._clip.images, self._clip.times, self._clip.after, grid)
             self._running = (self._reference.version, [], [])
 
     def compare(self) -> None:

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from edge_runtime.query.matching import TEMPERATURE
 from edge_runtime.query.photo_mosaic import find_whole
+from engines.network_config import GRID
 
 
 class AppearanceMatch(nn.Module):
@@ -23,13 +24,13 @@ class AppearanceMatch(nn.Module):
 
     cells: Tensor
 
-    def __init__(self, appearance: int, width: int) -> None:
+    def __init__(self, appearance: int, width: int, grid: int = GRID) -> None:
         super().__init__()
         self.appearance = appearance
         self.token = nn.Linear(2, width, bias=False)
         nn.init.zeros_(self.token.weight)
         self.weight = nn.Parameter(torch.ones(()))
-        self.register_buffer("cells", torch.from_numpy(find_whole()), persistent=False)
+        self.register_buffer("cells", torch.from_numpy(find_whole(grid)), persistent=False)
 
     def compare(self, features: Tensor, valid: Tensor, photo: Tensor, present: Tensor) -> Tensor:
         """Compare features (B, n, d_b) of valid (B, n) tokens with a photo (B, 49, d_b) -> cosines (B, p, n).

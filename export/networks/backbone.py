@@ -16,8 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from engines.errors import LvmError
-from engines.network_config import NetworkConfig
-from export.networks.positions import GRID
+from engines.network_config import GRID, NetworkConfig
 
 _MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
@@ -64,11 +63,12 @@ class ConvBackbone(Backbone):
     go into the tokens directly, pooled over each cell (BagNet: local features tell things apart).
     """
 
-    def __init__(self, image_size: int, width: int) -> None:
+    def __init__(self, image_size: int, width: int, grid: int = GRID) -> None:
         super().__init__()
-        halvings = {GRID << power: power for power in range(1, 6)}.get(image_size)
+        self.grid = grid
+        halvings = {grid << power: power for power in range(1, 6)}.get(image_size)
         if halvings is None:
-            sizes = [GRID << power for power in range(1, 6) if GRID << power >= 32]
+            sizes = [grid << power for power in range(1, 6) if grid << power >= 32]
             raise LvmError(f"image_size of the conv backbone must be one of {sizes}, got {image_size}")
         widths = (3, *_WIDTHS, width)
         steep = halvings == len(widths) - 1
@@ -89,7 +89,9 @@ class ConvBackbone(Backbone):
         self.norm = nn.LayerNorm(width)
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        seen = [self.colours(functional.avg_pool2d(pixels, pixels.shape[-1] // (8 * GRID)))]  # (B, ., 56, 56)
+        seen = [
+            self.colours(functional.avg_pool2d(pixels, max(pixels.shape[-1] // (8 * self.grid), 1)))
+        ]  # (B, ., 56, 56)
         x = pixels
         for number, stage in enumerate(self.stages):
             x = stage(x)
@@ -97,7 +99,7 @@ class ConvBackbone(Backbone):
                 seen.append(x)
         # Maximum and mean over a cell: which product it shows, whatever the place in the cell.
         pooled = [
-            pool(features, features.shape[-1] // GRID) for features in seen for pool in _POOLS
+            _pool_cells(pool, features, self.grid) for features in seen for pool in _POOLS
         ]  # (B, ., 7, 7)
         grid = self.mix(torch.cat([x, *pooled], dim=1))  # (B, d_b, 7, 7)
         normed: Tensor = self.norm(grid.flatten(2).transpose(1, 2))  # (B, 49, d_b)
@@ -123,17 +125,16 @@ class _Stage(nn.Module):
 
 
 class TimmBackbone(Backbone):
-    """Any timm model whose last feature map is 7x7, without its classifier."""
+    """Any timm model whose last feature map has the size of the grid, without its classifier."""
 
-    def __init__(self, name: str, image_size: int, width: int) -> None:
+    def __init__(self, name: str, image_size: int, width: int, grid: int = GRID) -> None:
         super().__init__()
-        self.name = name
-        self.width = width
+        self.name, self.width, self.grid = name, width, grid
         self.body = _make_timm_model(name, image_size)
 
     def tokens(self, pixels: Tensor) -> Tensor:
         features = self.body.forward_features(pixels)  # type: ignore[operator]
-        return to_grid_tokens(features, self.width, self.name)
+        return to_grid_tokens(features, self.width, self.name, self.grid)
 
 
 class TrunkBackbone(Backbone):
@@ -148,17 +149,17 @@ class TrunkBackbone(Backbone):
     centre: Tensor
     projection: Tensor
 
-    def __init__(self, name: str, image_size: int, width: int, appearance: int) -> None:
+    def __init__(self, name: str, image_size: int, width: int, appearance: int, grid: int = GRID) -> None:
         body = _make_trunk(name)
         super().__init__(body.pretrained_cfg["mean"], body.pretrained_cfg["std"])
         stages, reduction = body.feature_info.module_name(), body.feature_info.reduction()[-1]
         stage, _, before = stages[-2].partition(".")
-        if stage != "blocks" or image_size % (GRID * reduction):
+        if stage != "blocks" or image_size % (grid * reduction):
             raise LvmError(
                 "with an appearance, a backbone must be of timm's models in blocks and image_size a multiple "
-                f"of {GRID * reduction}, got {name} and {image_size}"
+                f"of {grid * reduction}, got {name} and {image_size}"
             )
-        self.name, self.body = name, body.requires_grad_(False)
+        self.name, self.grid, self.body = name, grid, body.requires_grad_(False)
         self.top = copy.deepcopy(body.blocks[int(before) + 1 :]).requires_grad_(True)
         channels = body.feature_info.channels()[-_LEVELS:]
         self.register_buffer("centre", torch.zeros(channels[-1]))
@@ -199,15 +200,19 @@ class TrunkBackbone(Backbone):
 
     def mix_maps(self, pixels: Tensor, maps: Sequence[Tensor]) -> Tensor:
         """Return the tokens (B, 49, d_b) of normalised pixels (B, 3, S, S) and the trunk's maps of them."""
-        last = _pool_cells(functional.avg_pool2d, maps[-1]).flatten(2).transpose(1, 2)  # (B, 49, c)
+        last = (
+            _pool_cells(functional.avg_pool2d, maps[-1], self.grid).flatten(2).transpose(1, 2)
+        )  # (B, 49, c)
         appearance = (last - self.centre) @ self.projection  # (B, 49, a)
         seen = [
             level(features)
             for level, features in zip(self.levels, (*maps[:-1], self.top(maps[-2])), strict=True)
         ]
-        seen.append(self.colours(functional.avg_pool2d(pixels, pixels.shape[-1] // (8 * GRID))))
+        seen.append(self.colours(functional.avg_pool2d(pixels, max(pixels.shape[-1] // (8 * self.grid), 1))))
         # Mean and maximum over a cell: which product it shows, whatever the place in the cell.
-        pooled = torch.cat([_pool_cells(pool, features) for features in seen for pool in _POOLS], dim=1)
+        pooled = torch.cat(
+            [_pool_cells(pool, features, self.grid) for features in seen for pool in _POOLS], dim=1
+        )
         grid = self.mix(torch.cat([pooled, self.neck(pooled)], dim=1))  # (B, d_b - a, 7, 7)
         learned: Tensor = self.norm(grid.flatten(2).transpose(1, 2))
         return torch.cat([appearance, learned], dim=2)
@@ -222,7 +227,7 @@ class TrunkBackbone(Backbone):
         for image in images:
             pixels = image.permute(0, 3, 1, 2).float() * self.scale + self.shift
             rows.append(
-                _pool_cells(functional.avg_pool2d, self.body(pixels)[-1])
+                _pool_cells(functional.avg_pool2d, self.body(pixels)[-1], self.grid)
                 .flatten(2)
                 .transpose(1, 2)
                 .flatten(0, 1)
@@ -235,21 +240,21 @@ class TrunkBackbone(Backbone):
         self.projection.copy_(chosen / scale)
 
 
-def _pool_cells(pool: Callable[..., Tensor], features: Tensor) -> Tensor:
-    """Pool features (B, c, h, h), h a multiple of 7, over each cell: (B, c, 7, 7)."""
-    return pool(features, features.shape[-1] // GRID)
+def _pool_cells(pool: Callable[..., Tensor], features: Tensor, grid: int) -> Tensor:
+    """Pool features (B, c, h, h), h a multiple of the grid, over each cell: (B, c, 7, 7)."""
+    return pool(features, features.shape[-1] // grid)
 
 
-def to_grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
+def to_grid_tokens(features: Tensor, width: int, name: str, grid: int = GRID) -> Tensor:
     """Flatten features (B, d_b, 7, 7) or (B, 7, 7, d_b) to (B, 49, d_b). Raises LvmError for any
     other shape."""
     shape = tuple(features.shape)[1:]
-    if shape == (width, GRID, GRID):
+    if shape == (width, grid, grid):
         return features.flatten(2).transpose(1, 2)
-    if shape == (GRID, GRID, width):
+    if shape == (grid, grid, width):
         return features.flatten(1, 2)
     raise LvmError(
-        f"backbone {name} must give a {GRID}x{GRID} grid of width {width}, got a feature map of shape "
+        f"backbone {name} must give a {grid}x{grid} grid of width {width}, got a feature map of shape "
         f"{shape}: choose another image_size, d_backbone or model"
     )
 
@@ -257,10 +262,12 @@ def to_grid_tokens(features: Tensor, width: int, name: str) -> Tensor:
 def make_backbone(config: NetworkConfig) -> Backbone:
     """Make the untrained backbone that `config` names."""
     if config.backbone == "conv":
-        return ConvBackbone(config.image_size, config.d_backbone)
+        return ConvBackbone(config.image_size, config.d_backbone, config.grid)
     if config.appearance:
-        return TrunkBackbone(config.backbone, config.image_size, config.d_backbone, config.appearance)
-    return TimmBackbone(config.backbone, config.image_size, config.d_backbone)
+        return TrunkBackbone(
+            config.backbone, config.image_size, config.d_backbone, config.appearance, config.grid
+        )
+    return TimmBackbone(config.backbone, config.image_size, config.d_backbone, config.grid)
 
 
 def _make_trunk(name: str) -> Any:

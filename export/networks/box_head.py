@@ -19,8 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.network_config import CELLS
-from export.networks.positions import GRID
+from engines.network_config import GRID
 
 _USUAL_SIDE = 0.12
 """Side of a box before training, as a share of the picture."""
@@ -37,8 +36,9 @@ class BoxHead(nn.Module):
 
     centres: Tensor
 
-    def __init__(self, width: int, features: int) -> None:
+    def __init__(self, width: int, features: int, grid: int = GRID) -> None:
         super().__init__()
+        self.grid = grid
         self.token = nn.Linear(width, 4)
         nn.init.zeros_(self.token.weight)
         self.outline = nn.Sequential(
@@ -55,9 +55,9 @@ class BoxHead(nn.Module):
         side = torch.logit(torch.tensor(_USUAL_SIDE))
         with torch.no_grad():
             self.token.bias.copy_(torch.stack([torch.zeros(()), torch.zeros(()), side, side]))
-        at = (torch.arange(GRID, dtype=torch.float32, device="cpu") + 0.5) / GRID
+        at = (torch.arange(grid, dtype=torch.float32, device="cpu") + 0.5) / grid
         y, x = torch.meshgrid(at, at, indexing="ij")
-        self.register_buffer("centres", torch.stack([x, y], -1).reshape(CELLS, 2), persistent=False)
+        self.register_buffer("centres", torch.stack([x, y], -1).reshape(grid * grid, 2), persistent=False)
 
     def predict_boxes(self, tokens: Tensor, features: Tensor, hot: Tensor) -> Tensor:
         """Predict the boxes of tokens that answer a question.
@@ -74,15 +74,15 @@ class BoxHead(nn.Module):
         return self._to_cxcywh(self.token.bias + self.outline(features), hot)
 
     def _to_cxcywh(self, raw: Tensor, hot: Tensor) -> Tensor:
-        centre = hot @ self.centres + torch.tanh(raw[..., :2]) / GRID
+        centre = hot @ self.centres + torch.tanh(raw[..., :2]) / self.grid
         return torch.cat([centre, torch.sigmoid(raw[..., 2:])], -1)
 
 
 class TimedBoxHead(BoxHead):
     """Predicts boxes of tokens, and pools them for each step from the tokens that are close in time."""
 
-    def __init__(self, width: int, features: int) -> None:
-        super().__init__(width, features)
+    def __init__(self, width: int, features: int, grid: int = GRID) -> None:
+        super().__init__(width, features, grid)
         self.haste = nn.Parameter(torch.zeros(()))
         """By how much of its weight a token loses for each tick that it is away (through softplus)."""
 

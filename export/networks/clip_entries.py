@@ -38,7 +38,8 @@ class EntryMaker(nn.Module):
         width = config.d_model
         self.project = nn.Linear(config.d_backbone, width)
         self.norm = nn.LayerNorm(width)
-        self.cells = CellCode(width)
+        self.grid = config.grid
+        self.cells = CellCode(width, config.grid)
         self.ticks = TickCode(width, _CLIP_TICK_BASE)
         self.novelty = nn.Linear(1, width)
         self.queries = nn.Parameter(torch.randn(config.queue.regions, width) * 0.5)
@@ -57,7 +58,7 @@ class EntryMaker(nn.Module):
         """Make the entry: features (B, k, d_b), valid (B, k) bool, tick (B, k) int32 since the clip's first,
         cell (B, k) int32, novelty (B, k)."""
         x = self.norm(self.project(features)) + self.novelty(novelty.unsqueeze(-1))  # (B, k, d)
-        keys = x + self.cells(encode_cells(cell)) + self.ticks(tick)
+        keys = x + self.cells(encode_cells(cell, self.grid)) + self.ticks(tick)
         queries = self.queries.expand(features.shape[0], *self.queries.shape)  # (B, R, d)
         seen = self.feed_forward(
             self.cross_norm(queries + self.cross(queries, keys, keys, make_key_bias(valid)))

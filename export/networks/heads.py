@@ -58,7 +58,7 @@ class Heads(nn.Module):
         nn.init.zeros_(self.box.bias)
         self.span = nn.Linear(width, 2)
         self.pointer = nn.Linear(width, 3)
-        self.places = TimedBoxHead(width, config.d_backbone)
+        self.places = TimedBoxHead(width, config.d_backbone, config.grid)
 
     def forward(self, steps: Tensor, query_valid: Tensor, read: ReadTokens) -> ReaderOutput:
         """Compute all outputs from steps (B, L, d) and query_valid (B, L) bool."""

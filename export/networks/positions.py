@@ -12,9 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from engines.network_config import CELLS
+from engines.network_config import GRID
 
-GRID = 7
 _SPLIT = 512
 
 
@@ -49,39 +48,39 @@ class TickCode(nn.Module):
 
 
 class CellCode(nn.Module):
-    """Code of a cell of the 7x7 grid: DETR's two-dimensional sine, half the width for y, half for x."""
+    """Code of a cell of the grid: DETR's two-dimensional sine, half the width for y, half for x."""
 
     table: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, grid: int = GRID) -> None:
         super().__init__()
-        self.register_buffer("table", make_cell_table(width), persistent=False)  # (49, d)
+        self.register_buffer("table", make_cell_table(width, grid), persistent=False)  # (49, d)
 
     def forward(self, one_hot: Tensor) -> Tensor:
         """Encode one_hot (B, N, 49), see `encode_cells`, as (B, N, d)."""
         return one_hot @ self.table
 
 
-def encode_cells(cell: Tensor) -> Tensor:
-    """Turn cell (B, N) int32 into one-hot rows (B, N, 49) float32.
+def encode_cells(cell: Tensor, grid: int = GRID) -> Tensor:
+    """Turn cell (B, N) int32 into one-hot rows (B, N, 49) float32; 49 are the cells of a grid of 7.
 
     A product with this picks rows exactly and, unlike a gather, cannot fail on the cell of an empty slot.
     """
-    cells = torch.arange(CELLS, dtype=cell.dtype, device=cell.device)
+    cells = torch.arange(grid * grid, dtype=cell.dtype, device=cell.device)
     return (cell.unsqueeze(-1) == cells).float()
 
 
-def make_cell_table(width: int) -> Tensor:
+def make_cell_table(width: int, grid: int = GRID) -> Tensor:
     """Return the codes of all cells (49, d), row by row; coordinates run over (0, 2 pi], temperature 10000
     (DETR)."""
     half = width // 2
-    along = torch.arange(1, GRID + 1, dtype=torch.float64, device="cpu") / GRID * 2 * math.pi
+    along = torch.arange(1, grid + 1, dtype=torch.float64, device="cpu") / grid * 2 * math.pi
     scale = 10_000.0 ** (torch.arange(0, half, 2, dtype=torch.float64, device="cpu") / half)  # (d/4,)
     phase = along[:, None] / scale  # (7, d/4)
     code = torch.stack((phase.sin(), phase.cos()), dim=-1).flatten(1)  # (7, d/2)
-    y = code[:, None].expand(GRID, GRID, half)
-    x = code[None].expand(GRID, GRID, half)
-    return torch.cat((y, x), dim=-1).reshape(CELLS, width).float()
+    y = code[:, None].expand(grid, grid, half)
+    x = code[None].expand(grid, grid, half)
+    return torch.cat((y, x), dim=-1).reshape(grid * grid, width).float()
 
 
 NEIGHBOUR_S = 10.0

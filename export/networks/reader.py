@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.network_config import CELLS, NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.appearance_match import AppearanceMatch
 from export.networks.attention import DecoderLayer, EncoderLayer, make_key_bias
 from export.networks.clip_entries import QueueTokens
@@ -52,11 +52,12 @@ class Reader(nn.Module):
         self.read_tokens = config.read_tokens
         self.embed = Embedding(config)
         self.queues = QueueTokens(config) if config.queues else None
-        self.match = AppearanceMatch(config.appearance, width) if config.appearance else None
+        self.match = AppearanceMatch(config.appearance, width, config.grid) if config.appearance else None
         self.relevance = Relevance(width) if config.reader_candidates else None
         self.order = RelativeTime(width) if config.order else None
         self.ticks = TickCode(width, config.tick_base)
-        self.cells = CellCode(width)
+        self.grid = config.grid
+        self.cells = CellCode(width, config.grid)
         layer = (width, config.heads, config.ffn, config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(config.decoder_layers))
@@ -101,7 +102,9 @@ class Reader(nn.Module):
             question = question.prepend_queues(
                 *self.queues(queue_valid, queue_tick, queue_text, queue_region)
             )
-        memory = self.embed.memory(memory_features, encode_cells(memory_cell), question, object_valid)
+        memory = self.embed.memory(
+            memory_features, encode_cells(memory_cell, self.grid), question, object_valid
+        )
         cosine = None
         if self.match is not None:
             cosine = self.match.compare(memory_features, memory_valid, object_tokens, object_valid)
@@ -119,7 +122,7 @@ class Reader(nn.Module):
         valid = _gather(memory_valid, chosen)  # (B, k)
         bias = torch.cat([_gather(memory_weight, chosen), make_key_bias(question.valid)], dim=1)  # (B, K)
         k = valid.shape[1]
-        hot = encode_cells(_gather(memory_cell, chosen))  # (B, k, 49)
+        hot = encode_cells(_gather(memory_cell, chosen), self.grid)  # (B, k, 49)
         tick = _gather(memory_tick, chosen)  # (B, k)
         own = _gather(memory, chosen) + self.embed.kind[0]  # (B, k, d)
         if self.order is not None:
@@ -169,8 +172,9 @@ class Reader(nn.Module):
         memory = self.ticks(memory_tick) + self.cells(hot)  # (B, k, d)
         batch, tokens, width = question.tokens.shape
         queued = 0 if question.tick is None else question.tick.shape[1]
-        rank = tokens - queued - CELLS - 1
-        objects = self.cells.table.expand(batch, CELLS, width)
+        cells = self.grid * self.grid
+        rank = tokens - queued - cells - 1
+        objects = self.cells.table.expand(batch, cells, width)
         parts = [memory, objects, memory.new_zeros(batch, 1, width)]
         if question.tick is not None:
             parts.insert(1, self.ticks(question.tick))
@@ -226,7 +230,7 @@ class Embedding(nn.Module):
         o = self.norm(self.project(objects))  # (B, 49, d)
         a = self.activity(activity)  # (B, d)
         tokens = [o + self.kind[2], a[:, None] + self.kind[3]]
-        valid = [object_valid[:, None].expand(-1, CELLS), activity_valid[:, None]]
+        valid = [object_valid[:, None].expand(-1, o.shape[1]), activity_valid[:, None]]
         if self.svd is not None:
             # Embed basis (B, r, d_b) and strength (B, r) as (B, r, d).
             if basis is None or strength is None or self.svd is None or self.rank is None:

@@ -27,7 +27,8 @@ class Sampler(nn.Module):
         width = config.d_model
         self.project = nn.Linear(config.d_backbone, width)
         self.norm = nn.LayerNorm(width)
-        self.cells = CellCode(width) if config.sampler_cell_code else None
+        self.cells = CellCode(width, config.grid) if config.sampler_cell_code else None
+        self.grid = config.grid
         self.novelty = nn.Linear(1, width) if config.sampler_novelty else None
         self.layers = self.make_layers(config)
         self.score = nn.Linear(width, 1)
@@ -100,7 +101,7 @@ class Sampler(nn.Module):
         """Embed each candidate on its own: token, cell and novelty. (B, N, d)"""
         x: Tensor = self.norm(self.project(features))
         if self.cells is not None:
-            x = x + self.cells(encode_cells(require_input(cell, "cell")))
+            x = x + self.cells(encode_cells(require_input(cell, "cell"), self.grid))
         if self.novelty is not None:
             x = x + self.novelty(require_input(novelty, "novelty").unsqueeze(-1))
         return x

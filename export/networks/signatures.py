@@ -6,7 +6,7 @@ B batch (free), N sampler tokens, n reader memory tokens, r rank of the SVD, L s
 from __future__ import annotations
 
 from engines.manifest import GraphName
-from engines.network_config import CELLS, NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import TensorSpec
 
 BATCH = "batch"
@@ -34,7 +34,7 @@ def graph_outputs(config: NetworkConfig, name: GraphName) -> tuple[TensorSpec, .
     """Return the outputs of a graph."""
     n, steps = config.reader_tokens, config.query_steps
     if name == "backbone":
-        return (_spec("tokens", "float32", CELLS, config.d_backbone),)
+        return (_spec("tokens", "float32", config.cells, config.d_backbone),)
     if name == "sampler":
         score = _spec("score", "float32", config.sampler_tokens)
         regions = (config.queue.regions, config.d_backbone)
@@ -92,7 +92,7 @@ def _reader_inputs(config: NetworkConfig) -> tuple[TensorSpec, ...]:
         _spec("memory_valid", "bool", n),
         *(svd if rank else ()),
         *_queue_inputs(config),
-        _spec("object_tokens", "float32", CELLS, config.d_backbone),
+        _spec("object_tokens", "float32", config.cells, config.d_backbone),
         _spec("object_valid", "bool"),
         _spec("activity", "float32", config.activities),
         _spec("activity_valid", "bool"),

@@ -13,14 +13,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from engines.network_config import CELLS, NetworkConfig
+from engines.network_config import NetworkConfig
 from export.networks.attention import DecoderLayer, EncoderLayer, make_key_bias
 from export.networks.box_head import BoxHead, correct_boxes
 from export.networks.heads import UNANSWERABLE, Heads, average_valid
 from export.networks.positions import CellCode, TickCode
 from export.networks.reader import Embedding, Relevance
 
-QUERY_TOKENS = CELLS + 1
 """Number of query tokens."""
 _HEADS = ("activity", "presence", "box", "span", "pointer", "places")
 
@@ -56,13 +55,16 @@ class TubeDETR(nn.Module):
         self.embed = Embedding(config.model_copy(update={"svd_rank": 0}))
         self.relevance = Relevance(width) if config.reader_candidates else None
         self.ticks = TickCode(width, config.tick_base)
-        self.cells = CellCode(width)
+        self.cell_count = config.cells
+        self.cells = CellCode(width, config.grid)
         layer = (width, config.heads, config.ffn, config.dropout)
         self.encoder = nn.ModuleList(EncoderLayer(*layer) for _ in range(config.encoder_layers))
         self.decoder = nn.ModuleList(DecoderLayer(*layer) for _ in range(config.decoder_layers))
         self.decoder_norm = nn.LayerNorm(width)
         self.query = nn.Parameter(torch.randn(width) * 0.02)
-        heads = dict(Heads(config).named_children()) | {"places": BoxHead(width, config.d_backbone)}
+        heads = dict(Heads(config).named_children()) | {
+            "places": BoxHead(width, config.d_backbone, config.grid)
+        }
         self.heads = nn.ModuleDict({name: heads[name] for name in _HEADS})
         # Zero at first, as TubeDETR's own residual: training starts from the slow branch alone.
         self.fast = nn.Linear(width, width)
@@ -92,7 +94,9 @@ class TubeDETR(nn.Module):
         tokens = self._frame_tokens(slow, frames)  # (B, T, K, d)
         weight = None if relevance is None else self._repeat_slow(relevance, frames.shape[1])
         steps = self._decode(tokens, frame_tick, self._bias(frame_valid, seen, weight), frame_valid)
-        return self._answer(steps, frame_valid, tokens[:, :, :CELLS], frames)._replace(relevance=relevance)
+        return self._answer(steps, frame_valid, tokens[:, :, : self.cell_count], frames)._replace(
+            relevance=relevance
+        )
 
     def _encode_slow(
         self, frames: Tensor, frame_tick: Tensor, frame_valid: Tensor, *query: Tensor
@@ -105,14 +109,14 @@ class TubeDETR(nn.Module):
         every = slice(None, None, self.stride)
         memory = frames[:, every].flatten(1, 2)  # (B, 49 S, d_b)
         batch, slow = frame_tick[:, every].shape
-        hot = torch.eye(CELLS, device=frames.device).repeat(slow, 1)[None]  # (1, 49 S, 49)
+        hot = torch.eye(self.cell_count, device=frames.device).repeat(slow, 1)[None]  # (1, 49 S, 49)
         question = self.embed.embed_question(None, None, *query)
         fused = self.embed.memory(memory, hot, question, query[1])  # (B, 49 S, d)
         relevance = None
         if self.relevance is not None:
-            relevance = self.relevance(fused, question.activity, query[3]).view(batch, slow, CELLS)
+            relevance = self.relevance(fused, question.activity, query[3]).view(batch, slow, self.cell_count)
         own = fused + self.embed.kind[0]  # (B, 49 S, d)
-        parts = own.view(batch, slow, CELLS, -1), question.tokens[:, None].expand(-1, slow, -1, -1)
+        parts = own.view(batch, slow, self.cell_count, -1), question.tokens[:, None].expand(-1, slow, -1, -1)
         tokens = torch.cat(parts, 2).flatten(0, 1)  # (B S, K, d)
         seen = question.valid  # (B, 50)
         bias = self._bias(frame_valid[:, every], seen, relevance).flatten(0, 1)  # (B S, K)
@@ -129,7 +133,7 @@ class TubeDETR(nn.Module):
         """Add each frame's own tokens by the fast branch: slow (B, S, K, d) stands for the k frames that
         begin with it."""
         own = self.embed.norm(self.embed.project(frames))  # (B, T, 49, d)
-        fast = functional.pad(self.fast(own), (0, 0, 0, QUERY_TOKENS))  # (B, T, K, d)
+        fast = functional.pad(self.fast(own), (0, 0, 0, self.cell_count + 1))  # (B, T, K, d)
         return self._repeat_slow(slow, frames.shape[1]) + fast
 
     def _decode(self, tokens: Tensor, frame_tick: Tensor, bias: Tensor, frame_valid: Tensor) -> Tensor:
@@ -152,7 +156,9 @@ class TubeDETR(nn.Module):
         # Average own (B, T, 49, d), frames (B, T, 49, d_b) to boxes (B, T, 4) as the reader does, over the
         # step's own frame.
         share = torch.softmax(self.heads["pointer"](own)[..., :1], 2)  # (B, T, 49, 1)
-        boxes = self.places.predict_boxes(own, frames, torch.eye(CELLS, device=own.device))  # (B, T, 49, 4)
+        boxes = self.places.predict_boxes(
+            own, frames, torch.eye(self.cell_count, device=own.device)
+        )  # (B, T, 49, 4)
         return TubeOutput(
             activity_logits=self.heads["activity"](pooled),
             boxes_cxcywh=correct_boxes((share * boxes).sum(2), self.heads["box"](steps)),
@@ -171,7 +177,7 @@ class TubeDETR(nn.Module):
         """Return the bias (B, n, K) of a frame's own tokens and the query's: frame_valid (B, n), seen (B,
         50), relevance (B, n, 49)."""
         count = frame_valid.shape[1]
-        own = make_key_bias(frame_valid)[..., None].expand(-1, -1, CELLS)
+        own = make_key_bias(frame_valid)[..., None].expand(-1, -1, self.cell_count)
         if relevance is not None:
             own = own - functional.softplus(-relevance)  # as in the reader
         return torch.cat((own, make_key_bias(seen)[:, None].expand(-1, count, -1)), -1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from edge_runtime.frame import TICKS_PER_SECOND
-from engines.network_config import CELLS, NetworkConfig
+from engines.network_config import NetworkConfig
 from engines.spec import Array
 
 MAX_TICK = 180_000
@@ -48,7 +48,7 @@ def draw_sampler_feeds(
     valid[:, : config.memory_tokens] = rng.random((batch, config.memory_tokens)) < 0.8
     feeds: dict[str, Array] = {"features": _draw_tokens(pool, (batch, tokens), rng), "valid": valid}
     if config.sampler_cell_code:
-        feeds["cell"] = rng.integers(0, CELLS, (batch, tokens), dtype=np.int32)
+        feeds["cell"] = rng.integers(0, config.cells, (batch, tokens), dtype=np.int32)
     if config.sampler_novelty:
         feeds["novelty"] = np.tanh(rng.normal(size=(batch, tokens))).astype(np.float32)
     if config.queues or config.appearance:
@@ -75,9 +75,9 @@ def draw_reader_feeds(
     feeds: dict[str, Array] = {
         "memory_features": _draw_tokens(pool, (batch, n), rng),
         "memory_tick": np.sort(rng.integers(0, MAX_TICK, (batch, n), dtype=np.int32), axis=1),
-        "memory_cell": rng.integers(0, CELLS, (batch, n), dtype=np.int32),
+        "memory_cell": rng.integers(0, config.cells, (batch, n), dtype=np.int32),
         "memory_valid": rng.random((batch, n)) < filled,
-        "object_tokens": _draw_tokens(pool, (batch, CELLS), rng)
+        "object_tokens": _draw_tokens(pool, (batch, config.cells), rng)
         * with_object[:, None, None].astype(np.float32),
         "object_valid": with_object,
         "activity": np.eye(config.activities, dtype=np.float32)[classes] * with_activity[:, None],

@@ -81,7 +81,7 @@ def calibrate(
                     digest.update(np.ascontiguousarray(image).tobytes())
                 times = [frame.t for frame in part]
                 version = session.ingest.push_images(images, times)
-                footage.note_clip(images, times, version)
+                footage.note_clip(images, times, version, manifest.network.grid)
                 names = [activity.name for activity in manifest.classes]
                 session.ask(
                     footage.make_question_generator(names).draw(_QUESTIONS, times[-1], seed + version.frames)

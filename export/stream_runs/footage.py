@@ -48,7 +48,7 @@ class ReplaySource(Protocol):
     def frames(self, sample_fps: float) -> Iterator[Frame]:
         """Yield sampled frames in time order, without end."""
 
-    def note_clip(self, images: Sequence[Image], times: Sequence[float], version: Version) -> None:
+    def note_clip(self, images: Sequence[Image], times: Sequence[float], version: Version, grid: int) -> None:
         """Take note of a finished clip: its T pictures (S, S, 3), their times, and the reference's version
         after it."""
 
@@ -89,7 +89,7 @@ class DemoReplay:
         with self._settings.open(sample_fps=sample_fps) as source:
             yield from source
 
-    def note_clip(self, images: Sequence[Image], times: Sequence[float], version: Version) -> None:
+    def note_clip(self, images: Sequence[Image], times: Sequence[float], version: Version, grid: int) -> None:
         """Do nothing: the world knows its products."""
 
     def make_question_generator(self, activities: Sequence[str]) -> QuestionGenerator:
@@ -133,7 +133,7 @@ class FileReplay:
                     begin = math.ceil((last + 1 / sample_fps) * TICKS_PER_SECOND - 1e-6) / TICKS_PER_SECOND
         raise LvmError(f"no picture could be read of {self.name}; name other files")
 
-    def note_clip(self, images: Sequence[Image], times: Sequence[float], version: Version) -> None:
+    def note_clip(self, images: Sequence[Image], times: Sequence[float], version: Version, grid: int) -> None:
         self._clips += 1
         rng = np.random.default_rng([self.seed, self._clips])
         ticks, tokens = [to_tick(t) for t in times], version.memory.tokens()
@@ -142,7 +142,7 @@ class FileReplay:
         if not len(remembered) or place >= _MAX_CUTOUTS:
             return
         chosen = int(rng.choice(remembered))
-        x1, y1, x2, y2 = cell_box(int(tokens.cell[chosen]))
+        x1, y1, x2, y2 = cell_box(int(tokens.cell[chosen]), grid)
         box = np.clip((x1 - _MARGIN, y1 - _MARGIN, x2 + _MARGIN, y2 + _MARGIN), 0, 1)
         photo = encode_photo(crop_image(images[ticks.index(int(tokens.tick[chosen]))], box.tolist()))
         self.cutouts[place : place + 1] = [photo]

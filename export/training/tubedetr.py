@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_runtime.frame import CELLS
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
@@ -79,7 +78,9 @@ class TubeTrainer(nn.Module):
             parts["outline"] = self.guidance * box_regression_loss(self.tubedetr.places, batch)
         if output.relevance is not None and self.guidance:
             every = slice(None, None, self.tubedetr.stride)
-            valid = batch["frame_valid"][:, every, None].expand(-1, -1, CELLS)  # (B, S, 49)
+            valid = batch["frame_valid"][:, every, None].expand(
+                -1, -1, self.tubedetr.cell_count
+            )  # (B, S, 49)
             parts["relevance"] = self.guidance * losses.balanced_loss(
                 output.relevance, batch["evidence"][:, every], valid
             )
@@ -178,7 +179,7 @@ class TubeTask:
         events = np.flatnonzero(match_events(visible, cache.truth, np.ones(len(cache.truth), np.bool_)))
         free = length - len(frames)
         boxes, annotated = self._make_box_targets(cache, question, events, ticks)
-        objects = np.zeros((CELLS, network.d_backbone), np.float32)
+        objects = np.zeros((network.cells, network.d_backbone), np.float32)
         if question.instance >= 0:
             objects[:] = cache.objects[question.instance, question.photo]
         activity = np.zeros(network.activities, np.float32)
@@ -211,8 +212,10 @@ class TubeTask:
         self, cache: VideoCache, events: NDArray[np.int64], ticks: NDArray[np.int64]
     ) -> NDArray[np.bool_]:
         """Return the cells of each frame that show one of `events`, (F, 49)."""
-        event = cache.truth.find_evidence(np.repeat(ticks, CELLS), np.tile(np.arange(CELLS), len(ticks)))
-        return np.isin(event, events).reshape(len(ticks), CELLS)
+        cells = self._network.cells
+        tick, cell = np.repeat(ticks, cells), np.tile(np.arange(cells), len(ticks))
+        event = cache.truth.find_evidence(tick, cell, self._network.grid)
+        return np.isin(event, events).reshape(len(ticks), cells)
 
     def _make_box_targets(
         self,

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from edge_runtime.frame import CELLS
 from engines.errors import LvmError
 from engines.fake import FakeEngine
-from engines.network_config import NetworkConfig
+from engines.network_config import GRID, NetworkConfig
 from engines.spec import TensorSpec
 from export.evaluation.controls import (
     BlindReader,
@@ -17,6 +16,8 @@ from export.evaluation.controls import (
 from export.evaluation.evaluate import EvidenceIndex
 from export.evaluation.stream_run import Model, build_memory
 from tests.support.evaluation_videos import cache, model
+
+CELLS = GRID * GRID
 
 
 def memory_of(
@@ -56,7 +57,7 @@ def test_uniform_frames_are_whole_and_evenly_spread() -> None:
 
 
 def test_no_frame_is_marked_where_not_one_fits() -> None:
-    assert not make_uniform_scores(10, 48).any()
+    assert not make_uniform_scores(10, 48, CELLS).any()
 
 
 @pytest.mark.parametrize("name", ["neural", "random", "fifo", "svd-novelty", "oracle", "uniform-frames"])

@@ -30,6 +30,7 @@ VARIANTS: list[dict[str, Any]] = [
     {"reader_candidates": 16, "order": True},
     {"order": True},
     {"backbone": "lcnet_035", "image_size": 224, "appearance": 6, "even_tokens": 1},
+    {"grid": 14, "context": ("svd", "text", "region"), "queue": {"length": 3, "regions": 4}},
     {
         "object_fusion": "cell",
         "svd_rank": 0,

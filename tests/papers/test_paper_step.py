@@ -7,9 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from edge_runtime.frame import CELLS
 from engines.manifest import TrainingRecord
-from engines.network_config import NetworkConfig
+from engines.network_config import GRID, NetworkConfig
 from export.bundle.checkpoint import from_checkpoint, preset_classes, save_checkpoint
 from export.bundle.presets import load_preset
 from export.bundle.writer import ModelCard
@@ -17,6 +16,8 @@ from export.networks.model import LvmNet, TorchEngine, make_untrained
 from export.parity.sample_inputs import TIME, draw_reader_feeds, draw_scenes
 from export.training.lvm.trainer import LvmTrainer
 from export.training.recipe import LvmRecipe, Optimiser
+
+CELLS = GRID * GRID
 
 PRESET = "tiny"
 _FRAMES_AT_ONCE = 8

@@ -8,13 +8,15 @@ import torch
 
 from edge_runtime.query.decode import xyxy
 from engines.errors import LvmError
-from engines.network_config import CELLS
+from engines.network_config import GRID
 from export.data.metrics import evidence_cells
 from export.networks.reader import Reader
 from export.training.lvm.query_sampler import SampledQuestion
 from export.training.recipe import Optimiser, TubeDetrRecipe
 from export.training.tubedetr import TubeTask
 from tests.support.training_models import CPU, make_truth, toy_cache, toy_caches, toy_config
+
+CELLS = GRID * GRID
 
 TIME_FRAMES = 120
 

@@ -12,7 +12,6 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from edge_runtime.frame import CELLS
 from edge_runtime.memory.version import Version
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
@@ -153,7 +152,7 @@ def _novelty(version: Version) -> float:
     """Return the highest novelty of the cells of the newest frame: near 1 if something is new."""
     if not version.pending or version.background is None:
         return 0.0
-    return float(version.clip_novelty()[-CELLS:].max())
+    return float(version.clip_novelty()[-len(version.pending[-1]) :].max())
 
 
 def _format_time(seconds: float | None) -> str:

@@ -342,7 +342,7 @@ class Memory(AbstractContextManager["Memory"]):
         """
         from edge_runtime.interfaces.python.plot import plot_memory
 
-        return plot_memory(self.version, answer)
+        return plot_memory(self.version, answer, self._manifest.network.cells)
 
     # -- inside --------------------------------------------------------------------------------------------
 

@@ -12,8 +12,11 @@ from edge_runtime.query.answers import Answer
 from engines.errors import Unavailable
 
 
-def plot_memory(version: Version, answer: Answer | None) -> Any:
-    """Plot tokens as time against cell, darker for a higher score. Raises Unavailable without matplotlib."""
+def plot_memory(version: Version, answer: Answer | None, cells: int) -> Any:
+    """Plot tokens as time against one of `cells`, darker for a higher score.
+
+    Raises Unavailable without matplotlib.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -40,5 +43,5 @@ def plot_memory(version: Version, answer: Answer | None) -> Any:
         axes.set_title(f"{answer.answer} ({answer.confidence:.0%})", fontsize=10)
     if coverage.start is not None and coverage.end is not None and coverage.end > coverage.start:
         axes.set_xlim(coverage.start, coverage.end)
-    axes.set(xlabel="seconds", ylabel="cell", ylim=(49, -1))
+    axes.set(xlabel="seconds", ylabel="cell", ylim=(cells, -1))
     return figure

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS, TICKS_PER_SECOND
+from edge_runtime.frame import TICKS_PER_SECOND
 from engines.network_config import NetworkConfig
 from export.data.files import DataFolder, Tracks
 from export.data.metrics import cell_shares
@@ -139,11 +139,11 @@ def measure_novelty(cache: VideoCache, network: NetworkConfig) -> Real:
     for clip in range(cache.clips):
         known = cache.background(clip, network)
         if known is None:
-            out.append(np.zeros((step, CELLS), np.float32))
+            out.append(np.zeros((step, network.cells), np.float32))
             continue
         frames = np.asarray(cache.tokens[clip * step : (clip + 1) * step], np.float32)
-        cell = np.tile(np.arange(CELLS, dtype=np.int32), step)
-        out.append(known.standardise(known.frame_residual(frames).ravel(), cell).reshape(step, CELLS))
+        cell = np.tile(np.arange(network.cells, dtype=np.int32), step)
+        out.append(known.standardise(known.frame_residual(frames).ravel(), cell).reshape(step, network.cells))
     return np.concatenate(out)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from edge_runtime.frame import CELLS
+from engines.network_config import GRID
 from export.networks.attention import Attention, FeedForward
 from export.papers.detection.clips import Index, RegionVideo
 from export.papers.detection.head import HeadRecipe
@@ -29,7 +29,7 @@ class RegionTokens(nn.Module):
     def __init__(self, width: int, regions: int = 8, frames: int = 2, heads: int = 4) -> None:
         super().__init__()
         self.queries = nn.Parameter(torch.randn(regions, width) * width**-0.5)
-        self.cell = nn.Parameter(torch.zeros(CELLS, width))
+        self.cell = nn.Parameter(torch.zeros(GRID * GRID, width))
         self.frame = nn.Parameter(torch.zeros(frames, width))
         self.attention = Attention(width, heads)
         self.norm = nn.LayerNorm(width)

@@ -18,8 +18,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engines.network_config import GRID
 from export.networks.attention import make_key_bias
-from export.networks.positions import GRID
 from export.papers.networks.memory_attention import Entries, MemoryKeys, Reach, make_frame_distances
 
 _KERNEL, _STRIDE, _PADDING = (7, 3, 3), (4, 2, 2), (3, 1, 1)

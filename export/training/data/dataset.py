@@ -101,7 +101,7 @@ class WorldDataset:
                 f"got {network.activities}"
             )
         self._data, self._network = data, network
-        self.classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+        self.classes = tuple(ActivityClass(**activity._asdict()) for activity in ACTIVITIES)
         if data.products is not None:
             list_training_photos(data.products, data.held_out)  # raises LvmError for unknown names
         self.held_out = data.held_out

@@ -5,6 +5,7 @@ Letters: W worlds, F frames of a batch, K crops (photos of products), S picture 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -12,11 +13,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from edge_runtime.frame import CELLS
 from edge_runtime.query.photo_mosaic import make_mosaic
 from edge_runtime.simulation.space import Box
 from edge_runtime.simulation.world import World
-from engines.network_config import NetworkConfig
+from engines.network_config import GRID, NetworkConfig
 from export.data.metrics import EVIDENCE_OVERLAP, cell_shares
 from export.data.world_set import annotated_tracks
 from export.training.data.product_photos import PhotoSet
@@ -73,14 +73,14 @@ def draw_scenes(
         for t, tracks in zip(times, frame_tracks, strict=True):
             frames.append(world.frame(t, (size, size)))
             busy = [(numbers[track.instance], track.activity, track.box) for track in tracks if track.active]
-            busy_activity, busy_crop = label_cells(busy, activities)
+            busy_activity, busy_crop = label_cells(busy, activities, network.grid)
             # Products on shelf and belt have no activity, but an identity.
             idle = [
                 (numbers[track.instance], None, track.box)
                 for track in tracks
                 if not track.active and track.instance in numbers
             ]
-            idle_crop = label_cells(idle, activities)[1]
+            idle_crop = label_cells(idle, activities, network.grid)[1]
             is_free = (busy_activity == activities) & (busy_crop == IGNORE_INDEX)
             activity.append(busy_activity)
             crop.append(np.where(is_free, idle_crop, busy_crop))
@@ -116,8 +116,7 @@ def label_frames(
     handled: Sequence[Sequence[tuple[Product, int, Box]]],
     photos: Sequence[Mapping[Product, NDArray[np.uint8]]],
     rng: np.random.Generator,
-    activities: int,
-    side: int,
+    network: NetworkConfig,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """Return `activity` and `crop` (F, 49) and `crops` (K, S, S, 3) of frames.
 
@@ -130,10 +129,10 @@ def label_frames(
             (crops.add(product, partial(_choose_photo, own[product], rng)), done, box)
             for product, done, box in active
         ]
-        frame_activity, frame_crop = label_cells(busy, activities)
+        frame_activity, frame_crop = label_cells(busy, network.activities, network.grid)
         activity.append(frame_activity)
         crop.append(frame_crop)
-    return np.stack(activity), np.stack(crop), crops.stack(side)
+    return np.stack(activity), np.stack(crop), crops.stack(network.image_size)
 
 
 def _choose_photo(photos: NDArray[np.uint8], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -154,7 +153,7 @@ def add_pasted_products(
     for row, label in enumerate(labels):
         pasted = photos.composite(rng, scenes.frames[base[row]], share=(0.15, 0.6), label=int(label))
         frames.append(pasted.image)
-        share = cell_shares(pasted.box)
+        share = cell_shares(pasted.box, math.isqrt(activity.shape[1]))
         activity[row, share > 0] = IGNORE_INDEX
         crop[row, share > 0] = IGNORE_INDEX
         crop[row, share >= EVIDENCE_OVERLAP] = len(scenes.crops) + row
@@ -187,17 +186,17 @@ def _draw_time(world: World, rng: np.random.Generator, inside_events: float) -> 
 
 
 def label_cells(
-    products: Sequence[tuple[int, int | None, Box]], activities: int
+    products: Sequence[tuple[int, int | None, Box]], activities: int, grid: int = GRID
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return class and crop of each cell, (49,) each, of products given as (crop, activity, box).
 
     If two products share a cell, the larger part counts.
     """
-    activity = np.full(CELLS, activities, np.int64)
-    crop = np.full(CELLS, IGNORE_INDEX, np.int64)
-    largest = np.zeros(CELLS)
+    activity = np.full(grid * grid, activities, np.int64)
+    crop = np.full(grid * grid, IGNORE_INDEX, np.int64)
+    largest = np.zeros(grid * grid)
     for index, done, box in products:
-        share = cell_shares(box)  # (49,)
+        share = cell_shares(box, grid)  # (49,)
         covered = share > largest
         sure = covered & (share >= EVIDENCE_OVERLAP)
         activity[covered] = IGNORE_INDEX

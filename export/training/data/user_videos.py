@@ -311,8 +311,7 @@ class UserScenes:
             [active for _, active, _ in parts],
             [photos for _, _, photos in parts],
             rng,
-            self._network.activities,
-            self._network.image_size,
+            self._network,
         )
         return Scenes(frames, activity, crop, crops)
 

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from edge_runtime.frame import CELLS
 from edge_runtime.memory.samplers import Sampler, make_sampler
 from edge_runtime.memory.token_memory import TokenMemory, Tokens
 from edge_runtime.memory.version import rank_candidates, select_novel
@@ -131,9 +130,9 @@ class TrainInputs:
             )
         part = slice(clip * self._network.clip_frames, (clip + 1) * self._network.clip_frames)
         tokens = np.asarray(cache.tokens[part], np.float32)  # (T, 49, d)
-        tick = np.repeat(cache.ticks[part], CELLS)
-        cell = np.tile(np.arange(CELLS, dtype=np.int32), len(tokens))
-        event = cache.truth.find_evidence(tick, cell)
+        tick = np.repeat(cache.ticks[part], self._network.cells)
+        cell = np.tile(np.arange(self._network.cells, dtype=np.int32), len(tokens))
+        event = cache.truth.find_evidence(tick, cell, self._network.grid)
         return (
             Tokens(tokens.reshape(-1, tokens.shape[-1]), tick, cell),
             np.zeros(len(tick), np.float32),

@@ -140,7 +140,7 @@ class LabelledTokens:
 def box_regression_loss(box_head: BoxHead, batch: Mapping[str, Tensor]) -> Tensor:
     """Return the loss of the single tokens in `batch`; 0 if there are none."""
     predicted = box_head.predict_product_boxes(
-        batch["single_features"], encode_cells(batch["single_cell"])
+        batch["single_features"], encode_cells(batch["single_cell"], box_head.grid)
     )  # (S, 4)
     target = batch["single_box"]
     return box_loss(predicted, target, torch.ones_like(target[:, 0], dtype=torch.bool))

@@ -19,7 +19,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from edge_runtime.frame import CELLS
 from engines.network_config import NetworkConfig
 from export.data.token_cache import VideoCache
 from export.data.video_labels import to_cxcywh
@@ -210,7 +209,7 @@ class LvmTask:
             "start": np.array([question.start for _, question in rows], np.int64),
             "end": np.array([question.end for _, question in rows], np.int64),
             "shift": rng.integers(0, self._recipe.shift_ticks + 1, count),
-            "object_tokens": np.zeros((count, CELLS, network.d_backbone), np.float32),
+            "object_tokens": np.zeros((count, network.cells, network.d_backbone), np.float32),
             "object_valid": np.zeros(count, np.bool_),
             "activity": np.zeros((count, network.activities), np.float32),
             "activity_valid": np.zeros(count, np.bool_),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from edge_runtime.memory.diversity import find_redundant
 from edge_runtime.query.decode import evidence_ticks, spread_ticks
-from engines.network_config import NetworkConfig
+from engines.network_config import MAX_GRID, NetworkConfig
 from export.networks.model import make_sampler
 from export.networks.reader import Reader
 from export.training.lvm import losses
@@ -81,7 +81,7 @@ class LvmTrainer(nn.Module):
             scores, carried = self._score(both, carried)
             keys = scores + gumbel_like(scores) if self.training else scores
             if self.network.spread:
-                both["valid"] = both["valid"] & ~_find_redundant(scores, both, self.network.memory_tokens)
+                both["valid"] = both["valid"] & ~_find_redundant(scores, both, self.network)
         chosen = _select_best(keys.detach(), both, self.network.memory_tokens)  # (B, m)
         memory = {name: _gather_rows(both[name], chosen) for name in FIELDS} | carried
         if scores is None:
@@ -206,17 +206,18 @@ def _select_best(keys: Tensor, both: Mapping[str, Tensor], m: int) -> Tensor:
     """Return indices (B, m) of the best valid keys (B, m + K), by time and cell, empty slots last."""
     # Not topk: of equal keys the lower index must win, as on a device.
     best = keys.masked_fill(~both["valid"], -torch.inf).argsort(dim=1, descending=True, stable=True)[:, :m]
-    stamp = both["tick"] * 49 + both["cell"]
+    stamp = both["tick"] * MAX_GRID**2 + both["cell"]
     stamp = stamp.masked_fill(~both["valid"], torch.iinfo(torch.int64).max).gather(1, best)
     return best.gather(1, stamp.argsort(dim=1))
 
 
-def _find_redundant(scores: Tensor, both: Mapping[str, Tensor], m: int) -> Tensor:
+def _find_redundant(scores: Tensor, both: Mapping[str, Tensor], network: NetworkConfig) -> Tensor:
     """Return which tokens of scores (B, m + K), without noise, are redundant, as on a device."""
     names = ("tick", "cell", "valid")
     arrays = [array.detach().cpu().numpy() for array in (scores, *(both[name] for name in names))]
     redundant = [
-        find_redundant(score, tick, cell, valid, m) for score, tick, cell, valid in zip(*arrays, strict=True)
+        find_redundant(score, tick, cell, valid, network.memory_tokens, network.grid)
+        for score, tick, cell, valid in zip(*arrays, strict=True)
     ]
     return torch.from_numpy(np.stack(redundant)).to(scores.device)
 
