@@ -106,6 +106,14 @@ class ActivityRecogniser:
         """Return for each class the confidence that it was done in [start, end) seconds. (C,)"""
         return np.array([result.answer.confidence for result in self._ask(version, start, end)])
 
+    def list_presence_logits(self, version: Version, start: float, end: float) -> list[float | None]:
+        """Return each class's logit of having been done in [start, end) seconds, None where nothing was
+        remembered."""
+        return [
+            float(result.outputs["presence_logit"]) if result.outputs else None
+            for result in self._ask(version, start, end)
+        ]
+
     def forget(self) -> None:
         """Drop what was derived from a version."""
         self._asker.forget()

@@ -91,9 +91,9 @@ def from_preset(
 
 
 def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:
-    """Return the checkout's activities for `tiny`, and numbered ones for the others, whose data set names its
+    """Return the checkout's activities for `tiny` and `lite`, and numbered ones for the others, whose data set names its
     own."""
-    if name == "tiny":
+    if name in ("tiny", "lite"):
         from edge_runtime.simulation.activities import ACTIVITIES  # brings the world's renderer with it
 
         return tuple(ActivityClass(**activity._asdict()) for activity in ACTIVITIES)

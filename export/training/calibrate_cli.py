@@ -3,13 +3,15 @@
     lvm-train evaluate my-bundle --data DATA --split val --system lvm-net --output RESULTS
     lvm-train calibrate my-bundle --results RESULTS --output my-honest-bundle
 
-With --tested the manifest also states the recall on data that neither training nor calibration has seen.
-Weights, graphs and the order of answers do not change.
+With --nothing the presence of an activity is calibrated on video without any, too: a network that has always
+seen something happen is too sure. With --tested the manifest also states the recall on data that neither
+training nor calibration has seen. Weights, graphs and the order of answers do not change.
 """
 
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -29,12 +31,19 @@ def calibrate(
         Path | None,
         typer.Option(help="Folder of its results on split test, whose recall the manifest then states."),
     ] = None,
+    nothing: Annotated[
+        list[Path] | None,
+        typer.Option(help="Videos, or folders of them, in which no activity happens; may be repeated."),
+    ] = None,
 ) -> None:
     """Fit the scales of confidences, the better time head and the threshold of presence to results."""
+    from edge_runtime.service.engine_pool import Engines
     from engines.bundle import Bundle
     from export.bundle.writer import write_copy
     from export.evaluation import confidence
+    from export.evaluation.nothing import ask_of_nothing, list_videos
     from export.evaluation.report import summarise_for_manifest
+    from export.evaluation.results import Result
     from export.evaluation.run_folders import OWN, read_events, read_results
 
     if split not in ("val", "train"):
@@ -46,7 +55,11 @@ def calibrate(
             f"{results[0]} has no results of {OWN} on {split}; make them by: "
             f"lvm-train evaluate {bundle} --data DATA --split {split} --system {OWN} --output {results[0]}"
         )
-    fitted = confidence.calibrate(fitting)
+    idle: list[Result] = []
+    if nothing:
+        with closing(Engines.load(opened)) as engines:
+            idle = ask_of_nothing(engines, list_videos(nothing), fitting[0].seed)
+    fitted = confidence.calibrate([*fitting, *idle])
     former = opened.manifest.thresholds
     thresholds = fitted.model_copy(
         update={"evidence": former.evidence, "interpolate_s": former.interpolate_s}
@@ -76,4 +89,13 @@ def calibrate(
             strict=True,
         )
     }
-    typer.echo(json.dumps({"bundle": str(output), "answers": len(fitting), "calibration_error": errors}))
+    typer.echo(
+        json.dumps(
+            {
+                "bundle": str(output),
+                "answers": len(fitting),
+                "of_nothing": len(idle),
+                "calibration_error": errors,
+            }
+        )
+    )

@@ -29,7 +29,7 @@ def make_run(
     """Make the run folder of a training; its baseline was trained with `frames` a clip."""
     folder.mkdir(parents=True)
     config = small_config(activities=len(ACTIVITIES), context=context)
-    classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+    classes = tuple(ActivityClass(**activity._asdict()) for activity in ACTIVITIES)
     recipe = {"tubedetr": {"stride": 3, "frames": frames, "optimiser": {"steps": 60}}, "lvm": lvm}
     record = TrainingRecord(trained=True, recipe=json.dumps(recipe), seed=seed)
     card = ModelCard("small", classes, record, thresholds)

@@ -36,7 +36,7 @@ def make_toy(seed: int = 0) -> LvmNet:
 
 
 def make_manifest(network: LvmNet) -> Manifest:
-    classes = tuple(ActivityClass(name=name, doing=doing) for name, doing in ACTIVITIES)
+    classes = tuple(ActivityClass(**activity._asdict()) for activity in ACTIVITIES)
     return Model.from_network(network, replace(card(network), classes=classes)).manifest
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engines.errors import LvmError
+from export.evaluation.nothing import list_videos
 from tools.quality import foreign, real_recall
 
 SECONDS = 6
@@ -90,4 +91,4 @@ def test_foreign_video_is_counted_by_the_hour(films, capsys):
 
 def test_no_video_is_an_error(tmp_path):
     with pytest.raises(LvmError, match="at least one video"):
-        foreign.list_videos([tmp_path])
+        list_videos([tmp_path])

@@ -7,16 +7,20 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from edge_runtime.query.decode import calibrated
+from edge_runtime.service.engine_pool import Engines
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from export.bundle.checkpoint import from_checkpoint
 from export.bundle.writer import write_bundle
+from export.evaluation.nothing import ask_of_nothing, list_videos
 from export.evaluation.results import save_lines
 from export.evaluation.run_folders import results_file
 from export.quantization.plan import Plan
 from export.training.cli import app
 from tests.evaluation.test_report import result
 from tests.support.evaluation_runs import make_run
+from tests.support.media import write_video
 
 
 @pytest.fixture(scope="module")
@@ -82,3 +86,42 @@ def test_what_cannot_be_fitted_is_said(bundle: Path, tmp_path: Path, split: str,
     done = _run(bundle, "--results", results, "--output", tmp_path / "new", "--split", split)
     assert isinstance(done.exception, LvmError) and said in str(done.exception)
     assert not (tmp_path / "new").exists()
+
+
+def test_video_in_which_nothing_happens_makes_presence_less_sure(bundle: Path, tmp_path: Path) -> None:
+    films = tmp_path / "films"
+    films.mkdir()
+    for name in ("empty", "night"):
+        write_video(films / f"{name}.mp4", range(0, 120_000, 1000))
+    results = _results(tmp_path / "r")
+    plain, taught = tmp_path / "plain", tmp_path / "taught"
+    assert _run(bundle, "--results", results, "--output", plain).exit_code == 0
+    done = _run(bundle, "--results", results, "--nothing", films, "--output", taught)
+    assert done.exit_code == 0, done.output
+    told = json.loads(done.output.splitlines()[-1])
+    opened = Bundle.open(bundle)
+    assert told["of_nothing"] >= len(opened.manifest.classes) * 2 and told["answers"] == 1200
+    engines = Engines.load(opened, "onnxruntime", 1)
+    asked = ask_of_nothing(engines, list_videos([films]))
+    engines.close()
+    assert len(asked) == told["of_nothing"] and not any(result.happened for result in asked)
+    logits = np.array([result.presence_logit for result in asked], np.float32)
+    before, after = (
+        float(calibrated(logits, Bundle.open(made).manifest.thresholds.presence_scaling).mean())
+        for made in (plain, taught)
+    )
+    assert after < before - 0.02
+
+
+def test_nothing_must_be_a_video(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = _run(
+        bundle,
+        "--results",
+        _results(tmp_path / "r"),
+        "--nothing",
+        tmp_path / "empty",
+        "--output",
+        tmp_path / "b",
+    )
+    assert isinstance(done.exception, LvmError) and "at least one video" in str(done.exception)

@@ -93,7 +93,7 @@ def test_without_a_folder_there_are_worlds(tmp_path):
     config = toy_config(activities=len(ACTIVITIES))
     found = open_dataset(Data(), config, tmp_path)
     assert isinstance(found, WorldDataset)
-    assert [one.name for one in found.classes] == [name for name, _ in ACTIVITIES]
+    assert [one.name for one in found.classes] == [activity.name for activity in ACTIVITIES]
 
 
 @pytest.mark.parametrize("which", ["worlds", "folder"])

@@ -105,7 +105,7 @@ def test_the_reader_begins_with_what_tubedetr_learned(place):
 def test_the_checkpoint_says_how_it_was_made(place):
     _, card = from_checkpoint(place / "run" / CHECKPOINT)
     assert card.training.trained and card.training.seed == 3
-    assert [one.name for one in card.classes] == [name for name, _ in ACTIVITIES]
+    assert [one.name for one in card.classes] == [activity.name for activity in ACTIVITIES]
     assert json.loads(card.training.recipe)["lvm"]["optimiser"]["steps"] == STEPS
     assert json.loads(card.training.data)["videos"] == [2, 1]
     assert card.training.results["validation.step"] in (1, 2, 3)

@@ -33,7 +33,7 @@ from edge_runtime.service.activity_recorder import PASSES_PER_CLIP
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.sources import open_source
 from engines.bundle import Bundle
-from engines.errors import LvmError
+from export.evaluation.nothing import list_videos
 from tools.console import finish, run_tool, show
 
 ACCUSATION = "conceal"
@@ -61,18 +61,6 @@ class Findings:
             "by_activity": dict(Counter(row.activity for row in self.rows.values())),
             "familiar": round(self.familiar / max(self.passes, 1), 3),
         }
-
-
-def list_videos(paths: Sequence[Path]) -> list[Path]:
-    """Return the files, and the files of folders. Raises LvmError where there is none."""
-    files = [
-        file
-        for path in paths
-        for file in (sorted(f for f in path.iterdir() if f.is_file()) if path.is_dir() else [path])
-    ]
-    if not files:
-        raise LvmError("at least one video is needed, got none")
-    return files
 
 
 def read_stream(files: Sequence[Path], rate: float) -> Iterator[Frame]:

@@ -40,7 +40,7 @@ def test_only_the_true_activity_is_right(questions: list[DemoQuestion]) -> None:
         name: questions[0].is_right(
             _answer("activity", activities=(ActivityCandidate(activity=name, confidence=1.0),))
         )
-        for name, _ in ACTIVITIES
+        for name in (activity.name for activity in ACTIVITIES)
     }
     assert [name for name, right in verdicts.items() if right] == [questions[0].truth]
 
