@@ -19,6 +19,15 @@ MAX_FILES = 256
 MAX_BYTES = 1 << 32
 """Bytes of all files of a bundle together."""
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*){0,7}")
+Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+GraphName = Literal["backbone", "sampler", "reader"]
+GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
+"""The graphs of a bundle, in the order in which a frame and a question pass them."""
+Target = Literal["onnxruntime", "openvino", "tensorrt"]
+Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
+"""What a graph is computed in; w8: fp32, from weights that are stored as 8-bit integers."""
+TimeHead = Literal["bins", "pointer"]
+Logit = Annotated[float, Field(ge=-1e4, le=1e4)]
 
 
 def _check_plain_path(path: str) -> str:
@@ -29,14 +38,6 @@ def _check_plain_path(path: str) -> str:
 
 
 PlainPath = Annotated[str, AfterValidator(_check_plain_path)]
-Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
-GraphName = Literal["backbone", "sampler", "reader"]
-GRAPHS: tuple[GraphName, ...] = get_args(GraphName)
-"""The graphs of a bundle, in the order in which a frame and a question pass them."""
-Target = Literal["onnxruntime", "openvino", "tensorrt"]
-Precision = Literal["fp32", "fp16", "bf16", "w8", "int8"]
-"""What a graph is computed in; w8: fp32, from weights that are stored as 8-bit integers."""
-TimeHead = Literal["bins", "pointer"]
 
 
 class ActivityClass(Strict):
@@ -117,9 +118,6 @@ class TrainingRecord(Strict):
         default=(), description="products that were never trained on, kept for the catalogue test"
     )
     results: dict[str, float] = Field(default_factory=dict)
-
-
-Logit = Annotated[float, Field(ge=-1e4, le=1e4)]
 
 
 class Scaling(Strict):

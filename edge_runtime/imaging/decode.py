@@ -34,6 +34,8 @@ LARGE_PIXELS = 5_000_000
 _large_lock = threading.Lock()
 """Larger pictures are decoded one at a time: one of 50 million pixels takes up to 600 MB for a moment, and
 questions come from many threads at once."""
+MAX_PATH_CHARS = 120
+"""Of a path in a message; each character may become ten where it is not printable."""
 
 
 def read_image(
@@ -77,10 +79,6 @@ def read_image(
     if alpha is not None and alpha.shape == rgb.shape[:2]:
         _blend_with_white(rgb, alpha)
     return np.ascontiguousarray(_turn_upright(rgb, orientation))
-
-
-MAX_PATH_CHARS = 120
-"""Of a path in a message; each character may become ten where it is not printable."""
 
 
 def read_file(path: Path, max_bytes: int = MAX_BYTES) -> bytes:

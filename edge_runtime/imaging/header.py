@@ -11,6 +11,8 @@ from collections.abc import Callable
 
 Size = tuple[int, int]
 """Width, height in pixels."""
+PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
+PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 
 
 def read_size(data: bytes) -> Size | None:
@@ -22,10 +24,6 @@ def read_size(data: bytes) -> Size | None:
             except (struct.error, IndexError):  # the header is cut short
                 return None
     return None
-
-
-PNG_MAGIC = b"\x89PNG\r\n\x1a\n"
-PNG_CHUNKS = frozenset({b"IHDR", b"PLTE", b"tRNS", b"eXIf", b"IDAT", b"IEND"})
 
 
 def strip_png(data: bytes) -> bytes | None:

@@ -34,6 +34,8 @@ ENVIRONMENT = "LVM_EDGE_KEY"
 ENVIRONMENT_FILE = "LVM_EDGE_KEY_FILE"
 _MAX_KEY_FILE_BYTES = 4096
 _TEXT = "expected one line made by `lvm-edge key new FILE`"
+SNAPSHOT, JOURNAL = "snapshot", "journal"
+"""Roles of a part: one cannot be passed off as the other."""
 
 
 class SealError(LvmError):
@@ -179,10 +181,6 @@ def _secret(text: str, where: str) -> bytes:
     if not line.startswith(PREFIX) or len(secret) != KEY_BYTES:
         raise LvmError(f"{where} holds no key; {_TEXT}")
     return secret
-
-
-SNAPSHOT, JOURNAL = "snapshot", "journal"
-"""Roles of a part: one cannot be passed off as the other."""
 
 
 class Seal:

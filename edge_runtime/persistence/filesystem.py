@@ -14,6 +14,9 @@ from typing import Protocol
 
 from engines.fsync import fsync_folder
 
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
 
 class Appender(Protocol):
     """A file being written from its beginning to its end."""
@@ -86,10 +89,6 @@ class _File:
 
     def close(self) -> None:
         self._file.close()
-
-
-FOLDER_MODE = 0o700
-FILE_MODE = 0o600
 
 
 def make_private_folder(folder: Path) -> None:

@@ -19,6 +19,9 @@ MAX_COUNT = 2**62
 MAX_PERIOD_S = 1e4
 """Seconds that a frame stands for at the lowest rate of a bundle; coverage ends so much after the last."""
 MIN_FPS = 1 / MAX_PERIOD_S
+Seconds = Annotated[float, Field(ge=-MAX_T, le=MAX_T + MAX_PERIOD_S)]
+Tick = Annotated[int, Field(ge=-MAX_TICK, le=MAX_TICK)]
+Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 
 
 def _encodable(text: str) -> str:
@@ -31,9 +34,6 @@ def _encodable(text: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_encodable)]
-Seconds = Annotated[float, Field(ge=-MAX_T, le=MAX_T + MAX_PERIOD_S)]
-Tick = Annotated[int, Field(ge=-MAX_TICK, le=MAX_TICK)]
-Count = Annotated[int, Field(ge=0, le=MAX_COUNT)]
 Reason = Annotated[Text, Field(max_length=200)]
 
 

@@ -19,6 +19,10 @@ from edge_runtime.memory.coverage import Coverage
 from edge_runtime.query.timestamps import find_other_zone, format_clock_span, format_span
 
 Box = tuple[float, float, float, float]
+_WIDTH, _HEIGHT = 600, 28
+Span = tuple[float, float]
+Part = tuple[float, float, float]
+"""From, to (s), and how much of it was watched."""
 
 
 class _Part(BaseModel):
@@ -202,11 +206,6 @@ def _format_percent(share: float) -> str:
 
 if TYPE_CHECKING:
     from edge_runtime.memory.version import Version
-
-_WIDTH, _HEIGHT = 600, 28
-Span = tuple[float, float]
-Part = tuple[float, float, float]
-"""From, to (s), and how much of it was watched."""
 
 
 def memory_html(version: Version, title: str) -> str:

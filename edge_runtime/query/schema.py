@@ -47,6 +47,16 @@ KEYS = ("type", "object", "activity", "from", "to", "photos", "box", "t", "produ
 """All fields of questions, for suggestions."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+_TIME_OF_REQUEST: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "minimum": -MAX_SECONDS, "maximum": MAX_SECONDS},
+        {"type": "string", "description": EXPECTED, "maxLength": MAX_CHARS},
+        {"type": "null"},
+    ]
+}
+"""`from` and `to` in the JSON schema: what a request may have, before it is resolved."""
+_WINDOW_ONLY = {"type": "object", "activity": "any"}
+"""A question to check a time with."""
 
 
 class _Part(StrictModel):
@@ -104,16 +114,6 @@ Object = Annotated[
         '{"product": name}',
     ),
 ]
-
-
-_TIME_OF_REQUEST: dict[str, Any] = {
-    "anyOf": [
-        {"type": "number", "minimum": -MAX_SECONDS, "maximum": MAX_SECONDS},
-        {"type": "string", "description": EXPECTED, "maxLength": MAX_CHARS},
-        {"type": "null"},
-    ]
-}
-"""`from` and `to` in the JSON schema: what a request may have, before it is resolved."""
 
 
 class _Query(_Part):
@@ -223,10 +223,6 @@ def make_request(fields: Any) -> QueryRequest:
     if not isinstance(end, str):
         end = _validate({**_WINDOW_ONLY, "to": end}).end
     return QueryRequest(query, camera, (start, end))
-
-
-_WINDOW_ONLY = {"type": "object", "activity": "any"}
-"""A question to check a time with."""
 
 
 def _read_json(text: str | bytes) -> Any:

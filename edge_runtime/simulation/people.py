@@ -21,6 +21,7 @@ FLOOR = 1.4
 DARK_COAT: Rgb = (27, 26, 34)
 GARMENT_REACH = 0.62
 """Half the width of a coat's flap, in sides of the product under it."""
+_ENTRY_X = 1.3
 
 
 class Person(NamedTuple):
@@ -81,9 +82,6 @@ def _direction(hand: Hand) -> Point:
     dx, dy = hand.root[0] - hand.palm[0], (hand.root[1] - hand.palm[1]) / ASPECT
     length = math.hypot(dx, dy) or 1.0
     return dx / length, dy / length
-
-
-_ENTRY_X = 1.3
 
 
 class Walker(NamedTuple):

@@ -20,6 +20,10 @@ from edge_runtime.simulation.space import ASPECT, Box, Point, Size, box_around, 
 BLACK: Rgb = (0, 0, 0)
 WHITE: Rgb = (255, 255, 255)
 RED: Rgb = (255, 24, 20)
+_BARS = {
+    "0": "abcdef", "1": "bc", "2": "abged", "3": "abgcd", "4": "fgbc",
+    "5": "afgcd", "6": "afgedc", "7": "abc", "8": "abcdefg", "9": "abcdfg", "-": "g",
+}  # fmt: skip
 
 
 class Backdrop(Protocol):
@@ -165,12 +169,6 @@ def _draw_digit(canvas: Canvas, sign: str, centre: Point, colour: Rgb) -> None:
     }
     for bar in _BARS[sign]:
         canvas.line(*bars[bar], 0.004, colour)
-
-
-_BARS = {
-    "0": "abcdef", "1": "bc", "2": "abged", "3": "abgcd", "4": "fgbc",
-    "5": "afgcd", "6": "afgedc", "7": "abc", "8": "abcdefg", "9": "abcdfg", "-": "g",
-}  # fmt: skip
 
 
 def _draw_bag_back(canvas: Canvas, layout: Layout) -> None:

@@ -27,6 +27,8 @@ Bools = NDArray[np.bool_]
 
 POSITIVE_IOU = 0.3
 """A box tube or a span counts as correct if its IoU is strictly greater."""
+EVIDENCE_OVERLAP = 0.25
+"""A cell shows the content of a box if they share at least this part of the smaller area."""
 
 
 class Recall(NamedTuple):
@@ -202,10 +204,6 @@ def _as_floats(name: str, values: ArrayLike) -> Floats:
 def _check_same_shape(name: str, a: NDArray[np.generic], other: str, b: NDArray[np.generic]) -> None:
     if a.shape != b.shape:
         raise LvmError(f"{name} and {other} must have one shape, got {a.shape} and {b.shape}")
-
-
-EVIDENCE_OVERLAP = 0.25
-"""A cell shows the content of a box if they share at least this part of the smaller area."""
 
 
 def cell_shares(boxes: ArrayLike, grid: int = GRID) -> NDArray[np.float64]:

@@ -41,6 +41,8 @@ from export.evaluation.evaluate import (
 from export.evaluation.results import Result
 from export.networks.tubedetr import TubeDETR, TubeOutput
 
+Real = NDArray[np.float32]
+
 
 def evaluate_baseline(
     network: TubeDETR,
@@ -128,9 +130,6 @@ def load_baseline(path: Path, config: NetworkConfig, stride: int) -> TubeDETR:
     except (SafetensorError, RuntimeError) as error:
         raise BundleError(f"{path} must hold a modified TubeDETR of this network: {error}") from error
     return network.eval()
-
-
-Real = NDArray[np.float32]
 
 
 class ClipQuery(NamedTuple):

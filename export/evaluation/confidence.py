@@ -35,6 +35,10 @@ _MAX_POINTS = 16
 _MIN_SLOPE, _MIN_STEP = 0.02, 0.02
 _MAX_STEPS = 100
 _CONVERGED = 1e-10
+Points = tuple[tuple[float, float], ...]
+_MIN_BIN_SAMPLES = 30
+_MAX_BINS = 15
+_NAMES = ("presence", "activity", "span")
 
 
 class Platt(NamedTuple):
@@ -56,9 +60,6 @@ def fit_platt(logits: ArrayLike, truth: ArrayLike) -> Platt:
     if scaling[0] < 0:  # the loss is convex: the best a >= 0 is then 0, and b the base rate's logit
         return Platt(0.0, float(logit(target.mean())))
     return Platt(float(scaling[0]), float(scaling[1]))
-
-
-Points = tuple[tuple[float, float], ...]
 
 
 def fit_points(logits: ArrayLike, truth: ArrayLike) -> Points:
@@ -150,11 +151,6 @@ def _loss(z: Real, target: Real) -> float:
 
 def _sigmoid(z: Real) -> Real:
     return np.asarray(np.exp(-np.logaddexp(0, -z)))
-
-
-_MIN_BIN_SAMPLES = 30
-_MAX_BINS = 15
-_NAMES = ("presence", "activity", "span")
 
 
 class Samples(NamedTuple):

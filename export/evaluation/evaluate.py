@@ -45,6 +45,9 @@ Whole = NDArray[np.int64]
 
 MIN_LOOSE_S = 30.0
 """Windows of at least this length are `loose`: generated windows are the event's own or at least as long."""
+Crops = Mapping[str, NDArray[np.float32]]
+"""Tokens (49, d) of a query's object by qid, for objects that are not cached product photos."""
+_HEADS: tuple[TimeHead, ...] = get_args(TimeHead)
 
 
 def classify_window(query: QueryRecord) -> WindowKind | None:
@@ -122,11 +125,6 @@ class EvidenceIndex:
 def _make_tube(truth: VideoTruth, event: int) -> Tube:
     ticks, boxes = truth.select_boxes(event)
     return Tube(ticks, boxes.astype(np.float64))
-
-
-Crops = Mapping[str, NDArray[np.float32]]
-"""Tokens (49, d) of a query's object by qid, for objects that are not cached product photos."""
-_HEADS: tuple[TimeHead, ...] = get_args(TimeHead)
 
 
 @dataclass(frozen=True)

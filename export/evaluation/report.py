@@ -23,6 +23,16 @@ from export.evaluation.bootstrap import Interval
 from export.evaluation.results import EventResult, Result, require_same_queries
 
 Cell = tuple[QueryType, Duration]
+Metric = Callable[[Result], float | None]
+"""A number for each result; None where it does not apply."""
+TYPES: tuple[QueryType, ...] = get_args(QueryType)
+DURATIONS: tuple[Duration, ...] = get_args(Duration)
+TABLE_CELLS: tuple[Cell, ...] = tuple((kind, duration) for duration in DURATIONS for kind in TYPES)
+GAPS_S = (1.0, 2.0, 4.0)
+"""Borders of the distances to remembered evidence by which object queries are split."""
+_HAPPENED = {"happened": True, "never": False}
+NOT_REMEMBERED_LOGIT = -1e9
+"""Presence where the network was not run, because nothing was remembered."""
 
 
 class Minutes(NamedTuple):
@@ -84,19 +94,6 @@ TABLE_4: dict[Duration, Ablation] = {
     "long": Ablation(22.81, 45.39, 18.28, 44.54),
 }
 """Online continual learning against none."""
-
-
-Metric = Callable[[Result], float | None]
-"""A number for each result; None where it does not apply."""
-
-TYPES: tuple[QueryType, ...] = get_args(QueryType)
-DURATIONS: tuple[Duration, ...] = get_args(Duration)
-TABLE_CELLS: tuple[Cell, ...] = tuple((kind, duration) for duration in DURATIONS for kind in TYPES)
-GAPS_S = (1.0, 2.0, 4.0)
-"""Borders of the distances to remembered evidence by which object queries are split."""
-_HAPPENED = {"happened": True, "never": False}
-NOT_REMEMBERED_LOGIT = -1e9
-"""Presence where the network was not run, because nothing was remembered."""
 
 
 def make_recall_1x(head: TimeHead) -> Metric:

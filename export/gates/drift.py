@@ -48,6 +48,8 @@ STRONG_SHARE = 0.01
 noise, and their order depends on the last bit."""
 
 TokenPosition = tuple[int, int]
+Report = Callable[[str, int], None]
+"""Called with a message and with how many more frames are done."""
 
 
 def list_positions(tick: Ticks, cell: Cells) -> list[TokenPosition]:
@@ -156,10 +158,6 @@ def paired_ious(a: Sequence[Box], b: Sequence[Box]) -> NDArray[np.float64]:
 
 def _span_iou(a: tuple[float, float], b: tuple[float, float]) -> float:
     return 1.0 if a == b else float(tiou(a, b))
-
-
-Report = Callable[[str, int], None]
-"""Called with a message and with how many more frames are done."""
 
 
 class ClipRecord(NamedTuple):

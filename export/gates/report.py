@@ -19,6 +19,10 @@ from export.gates.result import Checkpoint, Drift, GateResult
 
 Row = tuple[tuple[str, ...], bool]
 """The cells of a table's row, and whether it stands out because a limit is missed."""
+WIDTH, HEIGHT = 400, 210
+"""About the width of a phone, so that letters keep their size there."""
+_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 12, 24
+_DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
 def write_report(result: GateResult, html: Path) -> None:
@@ -181,12 +185,6 @@ def _list_graphs_alone(points: Sequence[Checkpoint]) -> list[Row]:
 def _format_minimum(values: Sequence[float | None]) -> str:
     known = [value for value in values if value is not None]
     return f"{min(known):.2%}" if known else ""
-
-
-WIDTH, HEIGHT = 400, 210
-"""About the width of a phone, so that letters keep their size there."""
-_LEFT, _RIGHT, _TOP, _BOTTOM = 50, 10, 12, 24
-_DASHES = ("", "7 4", "2 3", "9 3 2 3")
 
 
 class Line(NamedTuple):

@@ -27,6 +27,10 @@ _LEVELS = 3
 _LEVEL_WIDTH = 96
 _NECK = 160
 _POOLS = (functional.avg_pool2d, functional.max_pool2d)
+_SCHEMAS = (
+    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+    ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
+)
 
 
 class Backbone(nn.Module):
@@ -287,12 +291,6 @@ def _make_timm_model(name: str, image_size: int) -> nn.Module:
     if cfg["fixed_input_size"] and cfg["input_size"][1] != image_size:  # type: ignore[index]
         model = timm.create_model(name, pretrained=False, num_classes=0, img_size=image_size)
     return model
-
-
-_SCHEMAS = (
-    ("nms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-    ("qnms", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"),
-)
 
 
 def import_timm() -> ModuleType:

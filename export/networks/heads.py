@@ -19,6 +19,8 @@ UNANSWERABLE = -1e9
 """Logit of a step or token that is absent."""
 _TOKEN_OUTPUTS = {"pointer_logits": UNANSWERABLE, "pointer_offsets": 0.0, "evidence": 0.0}
 """Outputs of tokens, and their values for tokens that are not read."""
+IDENTITY = 64
+"""Width of the space in which a backbone learns to recognise a product, whatever its own width."""
 
 
 class ReaderOutput(NamedTuple):
@@ -105,10 +107,6 @@ def average_valid(steps: Tensor, valid: Tensor) -> Tensor:
     """Average steps (B, L, d) over the valid ones (B, L): (B, d), zeros where no step is valid."""
     weight = valid.to(steps.dtype)[..., None]  # (B, L, 1)
     return (steps * weight).sum(1) / weight.sum(1).clamp(min=1)
-
-
-IDENTITY = 64
-"""Width of the space in which a backbone learns to recognise a product, whatever its own width."""
 
 
 class ProductSimilarity(nn.Module):

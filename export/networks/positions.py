@@ -15,6 +15,10 @@ from edge_runtime.frame import TICKS_PER_SECOND
 from engines.network_config import GRID
 
 _SPLIT = 512
+NEIGHBOUR_S = 10.0
+"""Tokens further apart than this belong to two events."""
+_SOON_S = 2.0
+_MIN_WEIGHT = 1e-6
 
 
 class TickCode(nn.Module):
@@ -81,12 +85,6 @@ def make_cell_table(width: int, grid: int = GRID) -> Tensor:
     y = code[:, None].expand(grid, grid, half)
     x = code[None].expand(grid, grid, half)
     return torch.cat((y, x), dim=-1).reshape(grid * grid, width).float()
-
-
-NEIGHBOUR_S = 10.0
-"""Tokens further apart than this belong to two events."""
-_SOON_S = 2.0
-_MIN_WEIGHT = 1e-6
 
 
 class RelativeTime(nn.Module):

@@ -35,6 +35,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 Real = NDArray[np.float64]
+Init = Literal["legs", "lin"]
+STEP_RANGE = (1e-3, 1e-1)
+"""Range of dt, drawn log-uniformly: memories of about 20 to 2,000 tokens."""
+DYNAMICS = ("log_step", "log_decay", "frequency")
+"""Parameters that set how long and at which frequencies a layer remembers; they get no weight decay."""
+MAX_CHUNK = 128
+"""Maximum tokens of a chunk: the cost grows with the square of a chunk and with the number of chunks."""
 
 
 def make_legs(states: int) -> tuple[Real, Real]:
@@ -58,13 +65,6 @@ def make_legs_eigenvalues(states: int) -> NDArray[np.complex128]:
 def make_lin_eigenvalues(states: int) -> NDArray[np.complex128]:
     """Return the eigenvalues of S4D-Lin: -1/2 + i pi n for n below N / 2."""
     return np.asarray(-0.5 + 1j * np.pi * np.arange(states // 2))
-
-
-Init = Literal["legs", "lin"]
-STEP_RANGE = (1e-3, 1e-1)
-"""Range of dt, drawn log-uniformly: memories of about 20 to 2,000 tokens."""
-DYNAMICS = ("log_step", "log_decay", "frequency")
-"""Parameters that set how long and at which frequencies a layer remembers; they get no weight decay."""
 
 
 class S4D(nn.Module):
@@ -157,10 +157,6 @@ class S4D(nn.Module):
 def make_exponents(like: Tensor, length: int, start: int = 0) -> Tensor:
     """Return start, start + 1, ... as numbers of the type of `like`. (length,)"""
     return torch.arange(start, start + length, device=like.device).to(like.dtype)
-
-
-MAX_CHUNK = 128
-"""Maximum tokens of a chunk: the cost grows with the square of a chunk and with the number of chunks."""
 
 
 def choose_chunk_size(tokens: int) -> int:

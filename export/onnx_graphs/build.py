@@ -34,6 +34,9 @@ from export.onnx_graphs.opset17 import to_opset17
 
 _IR_VERSION = 10  # what opset 20 needs; onnxruntime 1.23 and OpenVINO 2025 read it
 _MAX_CONSTANT_BYTES = 1 << 20
+OPSET = 20
+MICROSOFT = "com.microsoft"
+op: Any = opset20  # its own annotations refuse what its functions return
 
 
 def trace(network: LvmNet, name: GraphName) -> ExportedProgram:
@@ -148,11 +151,6 @@ def _name_parameters(model: Any, name: GraphName, names: set[str]) -> None:
         else:
             size = value.const_value.nbytes
             assert size <= _MAX_CONSTANT_BYTES, f"constant {old} has {size} bytes"
-
-
-OPSET = 20
-MICROSOFT = "com.microsoft"
-op: Any = opset20  # its own annotations refuse what its functions return
 
 
 def select_attention(target: Target) -> Callable[..., Any]:

@@ -35,6 +35,8 @@ _QUERIES = (
     (examples.EMPTY,),
     (examples.OBJECT, examples.TIME, examples.EMPTY, examples.FULL, examples.ACTIVITY),
 )
+MIN_COSINE = 0.9
+"""Minimum cosine of an int8 output with the network's on drawn feeds, which were not used for calibration."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +55,6 @@ class Difference:
     case: str
     error: float
     cosine: float
-
-
-MIN_COSINE = 0.9
-"""Minimum cosine of an int8 output with the network's on drawn feeds, which were not used for calibration."""
 
 
 def max_error(precision: Precision) -> float:

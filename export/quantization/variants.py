@@ -42,6 +42,13 @@ from export.support.errors import explain_disk_errors
 
 Key = tuple[Target, GraphName]
 Choices = Mapping[Key, Choice]
+MAX_ERROR = 0.02
+"""Largest error of an output, |got - expected| / |expected|, that a quantised graph starts with.
+
+With 5 % the default bundle lost 4 of 100 answers about time (docs/lab/precision.md).
+"""
+_FOR_RANKING = 4
+"""Number of feeds that each operator alone is measured on."""
 
 
 @dataclass
@@ -174,15 +181,6 @@ class Variants:
                 yield OpenVinoQuantiser(graph, name, feeds, self.keep)
             else:
                 yield OnnxRuntimeQuantiser(graph, feeds, self.keep)
-
-
-MAX_ERROR = 0.02
-"""Largest error of an output, |got - expected| / |expected|, that a quantised graph starts with.
-
-With 5 % the default bundle lost 4 of 100 answers about time (docs/lab/precision.md).
-"""
-_FOR_RANKING = 4
-"""Number of feeds that each operator alone is measured on."""
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,12 @@ VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".web
 _MAX_CUTOUTS = 24
 _MARGIN = 1 / 7
 """Margin around a cell in a cut-out: what is remembered seldom fits into a single cell."""
+KINDS = ("activity", "object", "time")
+_SHARE_OF_EVENTS = 0.5
+_MIN_WINDOW_S = 2.0
+"""Minimum length of a window, so that it holds at least a few samples."""
+_ANY_ACTIVITY = 0.2
+"""Share of time questions that ask when anything was done with the object."""
 
 
 class ReplaySource(Protocol):
@@ -164,14 +170,6 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise LvmError(f"photo {path} cannot be read: {error.strerror}; correct the path") from error
-
-
-KINDS = ("activity", "object", "time")
-_SHARE_OF_EVENTS = 0.5
-_MIN_WINDOW_S = 2.0
-"""Minimum length of a window, so that it holds at least a few samples."""
-_ANY_ACTIVITY = 0.2
-"""Share of time questions that ask when anything was done with the object."""
 
 
 class PastEvent(NamedTuple):

@@ -25,6 +25,9 @@ from engines.errors import LvmError, Unavailable
 from export.training import calibrate_cli, evaluate_cli
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
+_NEVER = 2**31 - 1
+_TOP_PAD_BYTES = 256 << 20
 
 
 @app.callback(invoke_without_command=True)
@@ -87,11 +90,6 @@ app.command("calibrate")(calibrate_cli.calibrate)
 def main() -> None:
     """Entry point of `lvm-train`."""
     run_app(app, "lvm-train")
-
-
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4  # malloc.h
-_NEVER = 2**31 - 1
-_TOP_PAD_BYTES = 256 << 20
 
 
 def keep_freed_memory() -> bool:

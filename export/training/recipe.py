@@ -27,6 +27,7 @@ from export.support.errors import first_complaint
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 Positive = Annotated[float, Field(gt=0.0)]
+ENTRY_STEPS = 1000
 
 
 class Part(BaseModel):
@@ -129,9 +130,6 @@ def _check_knobs(level: str, knobs: dict[str, Any]) -> WorldConfig:
         return make_world_config(level, knobs)
     except LvmError as error:
         raise ValueError(f"in worlds of level {level}: {error}") from error
-
-
-ENTRY_STEPS = 1000
 
 
 class BackboneRecipe(Part):

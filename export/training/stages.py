@@ -52,6 +52,13 @@ the question's window."""
 _VALIDATIONS = 8
 """Validations during the last stage."""
 _VALIDATION_STEPS = 30
+GUIDANCE_PARTS = ("relevance", "sampler", "outline")
+"""Parts of the loss that train tokens, not answers."""
+_BACKBONE_KEYS = ("backbone", "image_size", "d_backbone")
+_MAY_DIFFER = ("context", "queue")
+_MAY_BE_NEW = ("order",)
+"""Parts that a start may lack: they are learned, and its other weights stay."""
+_SAMPLER_KEYS = ("sampler", "sampler_layers", "sampler_states")
 
 
 @dataclass
@@ -362,17 +369,6 @@ def fit_strangeness(network: LvmNet, videos: Sequence[VideoCache], held_out: Seq
         ]
 
     strangeness.fit(read_clips(videos), read_clips(held_out))
-
-
-GUIDANCE_PARTS = ("relevance", "sampler", "outline")
-"""Parts of the loss that train tokens, not answers."""
-
-
-_BACKBONE_KEYS = ("backbone", "image_size", "d_backbone")
-_MAY_DIFFER = ("context", "queue")
-_MAY_BE_NEW = ("order",)
-"""Parts that a start may lack: they are learned, and its other weights stay."""
-_SAMPLER_KEYS = ("sampler", "sampler_layers", "sampler_states")
 
 
 def load_start(recipe: Recipe) -> tuple[LvmNet, ModelCard]:

@@ -23,6 +23,8 @@ from export.networks.attention import make_key_bias
 from export.papers.detection.clips import Index, RegionVideo
 from export.papers.detection.head import MemoryPart, ReadPast
 
+MakeRows = Callable[[RegionVideo], ReadPast]
+
 
 class Rows(NamedTuple):
     """Remembered rows (B, N, d), zero where `valid` (B, N) is false."""
@@ -74,9 +76,6 @@ def count_clips(video: RegionVideo, seconds: float) -> int:
 
 def _to_rows(rows: np.ndarray, valid: np.ndarray) -> Rows:
     return Rows(torch.from_numpy(rows), torch.from_numpy(valid))
-
-
-MakeRows = Callable[[RegionVideo], ReadPast]
 
 
 def make_newest_rows(count: int = 183) -> MakeRows:

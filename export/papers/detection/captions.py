@@ -22,6 +22,8 @@ from export.data.files import Problems, TooManyProblems, read_records
 CAPTIONS = "captions.jsonl"
 VARIED_SHARE = 0.3
 """Share of captions that are varied while a network is trained (TinyMem, caption augmentation)."""
+Captions = dict[str, list[tuple[float, str]]]
+"""Captions of each video, by time."""
 
 
 class CaptionRecord(StrictModel):
@@ -30,10 +32,6 @@ class CaptionRecord(StrictModel):
     video: str = Field(min_length=1)
     t: float = Field(ge=0)
     text: str = Field(min_length=1, max_length=1000)
-
-
-Captions = dict[str, list[tuple[float, str]]]
-"""Captions of each video, by time."""
 
 
 def read_captions(root: Path) -> Captions:

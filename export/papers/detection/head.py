@@ -20,6 +20,12 @@ from torch import Tensor, nn
 
 from export.papers.detection.clips import Index, RegionVideo
 
+_INITIAL_BIAS = -3.0
+"""Initial bias of every activity, one region in twenty: that little happens needs no learning."""
+ReadPast = Callable[[Index], Any]
+"""Returns what a memory holds before the clips with these numbers (B,) of a video: a (named) tuple of tensors
+whose first axis is B."""
+
 
 @dataclass(frozen=True)
 class HeadRecipe:
@@ -37,14 +43,6 @@ class HeadRecipe:
     weight_decay: float = 0.05
     warm_up: float = 0.05
     seed: int = 0
-
-
-_INITIAL_BIAS = -3.0
-"""Initial bias of every activity, one region in twenty: that little happens needs no learning."""
-
-ReadPast = Callable[[Index], Any]
-"""Returns what a memory holds before the clips with these numbers (B,) of a video: a (named) tuple of tensors
-whose first axis is B."""
 
 
 class MemoryPart(nn.Module, ABC):

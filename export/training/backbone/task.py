@@ -40,6 +40,8 @@ _TOP_RATE = 0.1
 """Learning rate of stages that begin with public weights, in that of the others."""
 _APPEARANCE_BATCHES = 16
 """Of scenes, and of real photos: 400 pictures of 49 cells each."""
+_NEVER = -1e4
+"""Instead of -inf, whose gradient is NaN in a row of nothing else."""
 
 
 class BackboneTrainer(nn.Module):
@@ -207,10 +209,6 @@ class BackboneTask:
 
     def restore(self, state: dict[str, Tensor]) -> None:
         """Steps have no state."""
-
-
-_NEVER = -1e4
-"""Instead of -inf, whose gradient is NaN in a row of nothing else."""
 
 
 def cosine_margin_loss(

@@ -42,6 +42,9 @@ from export.training.data.view_augmentation import ViewAugmentation, describe_vi
 from export.training.data.world_pool import PHOTOS_PER_PRODUCT, describe_world_sources, encode_world
 from export.training.recipe import BackboneRecipe
 
+_OPEN = 192
+"""Videos that stay open, each with two mapped files and its events."""
+
 
 class FolderDataset:
     """The videos of a data folder by split, with the folder's classes.
@@ -260,10 +263,6 @@ def _track_records(video: Video, dataset: DataFolder) -> Iterator[TrackRecord]:
 def _hash_tracks(tracks: Tracks) -> str:
     parts = (tracks.instance, tracks.tick5, tracks.box, tracks.active)
     return hashlib.sha256(b"".join(part.tobytes() for part in parts)).hexdigest()[:16]
-
-
-_OPEN = 192
-"""Videos that stay open, each with two mapped files and its events."""
 
 
 class UserScenes:

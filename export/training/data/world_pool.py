@@ -29,6 +29,15 @@ WORLD_VERSION = 3
 """Version of the worlds that seeds stand for. 3: real products in hues of their own."""
 _OPEN = 192
 """Worlds kept open: each holds the faces of its products, about 8 MB."""
+HUES = 12
+"""Hues in equal steps, the photo's own first: so far apart that light does not turn one into another."""
+UNCHANGED_SHARE = 0.25
+"""Share of products that keep their hue: real products have some colours more often than others."""
+_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
+PHOTOS_PER_PRODUCT = 3
+"""Query photos of each product."""
+VALIDATION_OFFSET = 100_000
+"""Distance between the first seed and the seeds of validation worlds."""
 
 
 def describe_world_sources(*folders: str | Path | None) -> str:
@@ -79,13 +88,6 @@ def make_training_world(data: Data, seed: int) -> World:
     return make_world(config, data.products, behind, only, lambda faces: HueShiftedFaces(faces, seed))
 
 
-HUES = 12
-"""Hues in equal steps, the photo's own first: so far apart that light does not turn one into another."""
-UNCHANGED_SHARE = 0.25
-"""Share of products that keep their hue: real products have some colours more often than others."""
-_TO_YIQ = np.array([[0.299, 0.587, 0.114], [0.5959, -0.2746, -0.3213], [0.2115, -0.5227, 0.3112]])
-
-
 class HueShiftedFaces:
     """Faces of products, each product in a hue that `seed` chooses, equal on all its photos.
 
@@ -132,12 +134,6 @@ def shift_hue(rgb: NDArray[np.uint8], hue: int) -> NDArray[np.uint8]:
     rotation = np.array([[1, 0, 0], [0, cos, -sin], [0, sin, cos]])
     matrix = np.linalg.inv(_TO_YIQ) @ rotation @ _TO_YIQ
     return np.asarray(cv2.transform(np.ascontiguousarray(rgb), matrix.astype(np.float32)), np.uint8)
-
-
-PHOTOS_PER_PRODUCT = 3
-"""Query photos of each product."""
-VALIDATION_OFFSET = 100_000
-"""Distance between the first seed and the seeds of validation worlds."""
 
 
 def list_training_seeds(data: Data) -> list[int]:

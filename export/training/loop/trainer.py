@@ -31,6 +31,10 @@ from export.networks.s4 import DYNAMICS
 from export.training.loop.distributed import ProcessGroup
 from export.training.recipe import Optimiser
 
+BOX_HEAD_SCALE = 3.0
+"""Share of the box head, a regression of its own: after 1,500 steps of 512 single tokens the mean IoU is .56
+instead of .54 in unseen rooms (eight rooms, one seed)."""
+
 
 @dataclass
 class CheckpointSelection:
@@ -300,11 +304,6 @@ class WeightAverage:
     def restore(self, state: dict[str, Tensor]) -> None:
         self._steps = int(state["_steps"])
         self._mean = {name: value.clone() for name, value in state.items() if name != "_steps"}
-
-
-BOX_HEAD_SCALE = 3.0
-"""Share of the box head, a regression of its own: after 1,500 steps of 512 single tokens the mean IoU is .56
-instead of .54 in unseen rooms (eight rooms, one seed)."""
 
 
 def freeze_others(module: nn.Module, patterns: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ FOCAL_ALPHA, FOCAL_GAMMA = 0.25, 2.0
 L1_WEIGHT, GIOU_WEIGHT = 5.0, 2.0
 OFFSET_SCALE_S = 5.0
 _NEVER = -1e9
+_COUNT = 512
+"""Tokens in each step."""
 
 
 def focal_loss(logits: Tensor, target: Tensor, which: Tensor) -> Tensor:
@@ -105,10 +107,6 @@ def _to_xyxy(box_loss: Tensor) -> Tensor:
 
 def _area(box_loss: Tensor) -> Tensor:
     return (box_loss[..., 2:] - box_loss[..., :2]).clamp(min=0).prod(-1)
-
-
-_COUNT = 512
-"""Tokens in each step."""
 
 
 class LabelledTokens:
