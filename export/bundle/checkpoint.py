@@ -91,7 +91,7 @@ def from_preset(
 
 
 def preset_classes(name: str, count: int) -> tuple[ActivityClass, ...]:
-    """Return the checkout's activities for `tiny` and `lite`, and numbered ones for the others, whose data set
+    """Return the checkout's activities for `tiny` and `lite`, numbered ones for the others, whose data set
     names its own."""
     if name in ("tiny", "lite"):
         from edge_runtime.simulation.activities import ACTIVITIES  # brings the world's renderer with it
