@@ -130,6 +130,11 @@ class NetworkConfig(Strict):
         description="whether the reader gets the similarity of a token and the asked product, by the head "
         "with which the backbone learned to distinguish products",
     )
+    best_relevance: bool = Field(
+        default=False,
+        exclude_if=lambda best: not best,
+        description="whether presence also depends on how relevant the most relevant tokens are",
+    )
     order: bool = Field(
         default=False,
         exclude_if=lambda order: not order,
@@ -158,6 +163,8 @@ class NetworkConfig(Strict):
             raise ValueError(
                 f"reader_candidates must be at most {self.reader_tokens}, got {self.reader_candidates}"
             )
+        if self.best_relevance and not self.reader_candidates:
+            raise ValueError("best_relevance needs reader_candidates >= 1, got 0")
         if self.appearance and (self.backbone == "conv" or self.appearance >= self.d_backbone):
             raise ValueError(
                 "appearance needs a timm backbone and must be less than d_backbone, got "

@@ -19,6 +19,8 @@ UNANSWERABLE = -1e9
 """Logit of a step or token that is absent."""
 _TOKEN_OUTPUTS = {"pointer_logits": UNANSWERABLE, "pointer_offsets": 0.0, "evidence": 0.0}
 """Outputs of tokens, and their values for tokens that are not read."""
+_MOST_RELEVANT = 20.0
+"""Beyond this logit either way a token is as relevant as any."""
 IDENTITY = 64
 """Width of the space in which a backbone learns to recognise a product, whatever its own width."""
 
@@ -45,6 +47,7 @@ class ReadTokens(NamedTuple):
     evidence: Tensor  # (B, k)
     apart: Tensor  # (B, L, k) ticks from step to token
     match: Tensor | None = None  # (B, k) added to the pointer's logits
+    relevance: Tensor | None = None  # (B, k) logits
 
 
 class Heads(nn.Module):
@@ -55,6 +58,7 @@ class Heads(nn.Module):
         width = config.d_model
         self.activity = nn.Linear(width, config.activities)
         self.presence = nn.Linear(width, 1)
+        self.best_relevance = BestRelevance() if config.best_relevance else None
         self.box = nn.Linear(width, 4)
         nn.init.zeros_(self.box.weight)
         nn.init.zeros_(self.box.bias)
@@ -73,6 +77,9 @@ class Heads(nn.Module):
         there = read.valid.to(steps.dtype)[..., None]  # (B, k, 1)
         places = self.places.predict_boxes(read.tokens, read.features, read.cells) * there  # (B, k, 4)
         reference = self.places.pool_boxes(places, answers, read.apart)  # (B, L, 4)
+        presence = self.presence(pooled).squeeze(-1)  # (B,)
+        if self.best_relevance is not None and read.relevance is not None:
+            presence = presence + self.best_relevance(read.relevance, read.valid)
         return ReaderOutput(
             activity_logits=self.activity(pooled),
             boxes_cxcywh=correct_boxes(reference, self.box(steps)),
@@ -80,9 +87,30 @@ class Heads(nn.Module):
             end_logits=end.masked_fill(~query_valid, UNANSWERABLE),
             pointer_logits=answers,
             pointer_offsets=functional.softplus(pointer[..., 1:]),
-            presence_logit=self.presence(pooled).squeeze(-1),
+            presence_logit=presence,
             evidence=read.evidence,
         )
+
+
+class BestRelevance(nn.Module):
+    """Adds to presence how relevant the most relevant token is, and all together; zero at first.
+
+    What never happened has no token that is relevant to it. Relevance is learned token by token, from far
+    more examples than questions have; the average over decoder steps hardly tells one such token from none.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weigh = nn.Linear(2, 1)
+        nn.init.zeros_(self.weigh.weight)
+        nn.init.zeros_(self.weigh.bias)
+
+    def forward(self, relevance: Tensor, valid: Tensor) -> Tensor:
+        """Return what is added to the presence (B,): relevance logits (B, k) of valid (B, k) tokens."""
+        logits = relevance.clamp(-_MOST_RELEVANT, _MOST_RELEVANT).masked_fill(~valid, -_MOST_RELEVANT)
+        best = torch.stack([logits.amax(1), logits.logsumexp(1)], dim=-1)  # (B, 2)
+        added: Tensor = self.weigh(best / _MOST_RELEVANT)
+        return added.squeeze(-1)
 
 
 def scatter_outputs(heads: ReaderOutput, chosen: Tensor | None, slots: int) -> ReaderOutput:

@@ -137,6 +137,8 @@ class Reader(nn.Module):
         evidence = shares * valid.float()  # exactly 0 also where every key is masked
         apart = query_tick[:, :, None] - tick[:, None]  # (B, L, k)
         read = ReadTokens(encoded[:, :k], _gather(memory_features, chosen), hot, valid, evidence, apart)
+        if relevance is not None:
+            read = read._replace(relevance=_gather(relevance, chosen))
         if self.match is not None and cosine is not None:
             near = cosine if chosen is None else _gather(cosine.mT, chosen).mT  # (B, p, k)
             read = read._replace(match=self.match.point(near, tick, valid))

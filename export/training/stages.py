@@ -22,6 +22,7 @@ from torch import nn
 from edge_runtime.simulation.photo_folders import list_product_photos
 from engines.errors import LvmError
 from engines.manifest import TrainingRecord
+from engines.network_config import NetworkConfig
 from export.bundle.checkpoint import from_bundle, from_checkpoint, save_checkpoint
 from export.bundle.class_embeddings import describe_classes
 from export.bundle.writer import ModelCard
@@ -49,6 +50,8 @@ _FILES = {"backbone": 2, "tubedetr": 3, "lvm": 4}
 """Version of the stages' files; files of another version are not continued. 2: product identities beside the
 backbone. 3: decoder steps of object questions are thinned by their ticks. tubedetr 3, lvm 4: clips lie inside
 the question's window."""
+_BACKBONE_FIELDS = {"backbone", "image_size", "d_backbone", "appearance", "grid", "activities", "sample_fps"}
+"""Of the network's configuration, what a backbone's weights depend on."""
 _VALIDATIONS = 8
 """Validations during the last stage."""
 _VALIDATION_STEPS = 30
@@ -328,7 +331,10 @@ class Training:
         parts = STAGES[: STAGES.index(name) + 1]
         has_views = self.recipe.data.showings > 1 and name != "backbone"
         unused = None if has_views else {"data": {"showings", "mirrored"}}
-        key = self.recipe.model_dump_json(include={"seed", "network", "data", *parts}, exclude=unused)
+        # Readers and samplers can be compared on one backbone.
+        network = _BACKBONE_FIELDS if name == "backbone" else set(NetworkConfig.model_fields)
+        included: Any = {"seed": True, "network": network, "data": True, **dict.fromkeys(parts, True)}
+        key = self.recipe.model_dump_json(include=included, exclude=unused)
         key = f"{key} files {_FILES[name]}" + (f" looks {VIEW_VERSION}" if has_views else "")
         key = f"{key} of {self._files}" if self._files else key
         return key if self.start is None else f"{key} from {hash_weights(self.start)}"

@@ -27,7 +27,7 @@ TARGETS: tuple[Target, ...] = ("onnxruntime", "openvino")
 VARIANTS: list[dict[str, Any]] = [
     {},
     {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
-    {"reader_candidates": 16, "order": True},
+    {"reader_candidates": 16, "order": True, "best_relevance": True},
     {"order": True},
     {"backbone": "lcnet_035", "image_size": 224, "appearance": 6, "even_tokens": 1},
     {"grid": 14, "context": ("svd", "text", "region"), "queue": {"length": 3, "regions": 4}},

@@ -390,3 +390,15 @@ def test_a_memory_is_spread_over_what_guidance_has_taught_to_be_relevant():
         Recipe.model_validate(given)
     given["lvm"]["sampler"] = "fifo"  # asks no network
     Recipe.model_validate(given)
+
+
+def test_readers_are_compared_on_one_backbone(tmp_path):
+    """The weights of a backbone do not depend on what reads its tokens."""
+    keys = []
+    for change in ({}, {"ffn": 24}, {"d_backbone": 32}):
+        recipe = recipe_of()
+        network = recipe.network.model_copy(update=change)
+        one = Training(recipe.model_copy(update={"network": network}), tmp_path / "run", tmp_path / "cache")
+        keys.append([one._make_recipe_key(stage) for stage in ("backbone", "lvm")])
+    assert keys[0][0] == keys[1][0] != keys[2][0]
+    assert len({key for _, key in keys}) == 3
