@@ -54,7 +54,7 @@ class Camera(CameraDefaults):
     """A camera; its folder has its name. Credentials in `source` are never shown."""
 
     source: str | int = Field(
-        repr=False, description="camera index, path, URL, gst:PIPELINE, csi://N or demo"
+        repr=False, description="camera number or device, path, pattern, URL, gst:PIPELINE, csi://N or demo"
     )
     state: Path | None = Field(default=None, description="folder of its memory")
 

@@ -103,6 +103,11 @@ class Header(BaseModel):
         """`epoch` where it gives clock times; None for a recording of unknown date."""
         return self.epoch if self.live or self.clocked else None
 
+    @property
+    def recording_epoch(self) -> float | None:
+        """`epoch` where the recording itself told it."""
+        return self.epoch if self.clocked else None
+
     def resume_at(self) -> float:
         """Return the start in seconds of the first sampling period that was not ingested."""
         if self.last_t is None:

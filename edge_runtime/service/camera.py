@@ -283,6 +283,8 @@ class CameraRun:
             source.close()
         self._become("running")
         self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
+        if source.epoch is not None and self.header.last_t is None:
+            self.header = self.header.model_copy(update={"epoch": source.epoch, "clocked": True})
         count = self._make_counter(source)
         mask = self.privacy.zones.mask_frame
         loop = FrameLoop(source, self.ingest, mask, self._leave, limit, self._begin_batch)
@@ -320,7 +322,7 @@ class CameraRun:
             self.settings.source,
             sample_fps=header.sample_fps,
             start=self.position(),
-            settings=replace(settings, bookmark=header.bookmark),
+            settings=replace(settings, bookmark=header.bookmark, epoch=header.recording_epoch),
         )
 
     def _begin_batch(self, batch: Sequence[Frame]) -> None:

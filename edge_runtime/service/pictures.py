@@ -13,6 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Protocol
 
 from edge_runtime.frame import Frame
@@ -224,8 +225,10 @@ class Pictures:
             raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
         try:
             source, connection = self._camera.settings.source, self._camera.settings.connection
-            opening = connection.supervise(self._camera.header.source_kind, first_must_open=False)
-            return self._camera.zones.mask_frame(read_frame_at(source, t, settings=opening))
+            header = self._camera.header
+            opening = connection.supervise(header.source_kind, first_must_open=False)
+            frame = read_frame_at(source, t, settings=replace(opening, epoch=header.recording_epoch))
+            return self._camera.zones.mask_frame(frame)
         except LvmError as error:
             raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
 

@@ -104,7 +104,10 @@ def make_time_reader(header: Header, coverage: Coverage) -> TimeReader:
     """Return what reads the times of a question to this stream. What was watched is not in the future."""
     if header.clock is None:
         return TimeReader(None)
-    return TimeReader(header.clock, now=max(time.time(), header.clock + (coverage.end or 0.0)))
+    now = find_now(header, coverage)
+    if now is None:
+        now = max(time.time(), header.clock + (coverage.end or 0.0))
+    return TimeReader(header.clock, now=now)
 
 
 def make_forget_reader(header: Header, coverage: Coverage) -> TimeReader:
@@ -128,6 +131,13 @@ def _format_date(seconds: float) -> str:
         return time.strftime("%Y-%m-%d %H:%M", time.gmtime(seconds)) + " UTC"
     except (OverflowError, ValueError, OSError):
         return f"{seconds:.0f} s"
+
+
+def find_now(header: Header, coverage: Coverage) -> float | None:
+    """Return the Unix time that 10:03 is to be before: a recording ended some day; None is this moment."""
+    if header.recording_epoch is None or coverage.end is None:
+        return None
+    return header.recording_epoch + coverage.end
 
 
 def on_clock(answer: Answer, header: Header) -> Answer:

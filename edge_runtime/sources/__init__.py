@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from typing import Protocol
@@ -24,6 +25,7 @@ from edge_runtime.sources.spec import (
     is_network,
     require_path,
     tidy,
+    to_path,
 )
 from edge_runtime.system.secrets import redact
 from engines.errors import LvmError
@@ -85,8 +87,12 @@ def read_frame_at(spec: str, t: float, *, settings: Supervision = DEFAULT_SUPERV
 
         return parse_demo(spec).frame_at(t)
     from edge_runtime.sources.folder import is_image
+    from edge_runtime.sources.recorder import RecorderFolder, is_recorder
     from edge_runtime.sources.video import VideoFile
 
+    if is_recorder(to_path(spec)):
+        with RecorderFolder(to_path(spec), sample_fps=1.0, epoch=settings.epoch) as recorder:
+            return recorder.frame_at(t)
     path = require_path(spec)
     if path.is_dir() or is_image(path):
         raise LvmError(f"{path}: a picture of a folder is its own object image; name it with --object")
@@ -142,16 +148,33 @@ def _open_growing(spec: str, sample_fps: float, start: float, settings: Supervis
     from edge_runtime.sources.folder import ImageFolder
     from edge_runtime.sources.growing_file import GrowingVideo
 
+    if (recorder := _open_recorder(to_path(spec), sample_fps, start, settings, follow=True)) is not None:
+        return recorder
     path = require_path(spec)
     if path.is_dir():
         return ImageFolder(path, sample_fps=sample_fps, start=start, follow=True, bookmark=settings.bookmark)
     return GrowingVideo(path, sample_fps=sample_fps, start=start, track=settings.video_track)
 
 
+def _open_recorder(
+    spec: str, sample_fps: float, start: float, settings: Supervision, *, follow: bool
+) -> Source | None:
+    """Return a recorder's folder, pattern or list; None where `spec` is another source."""
+    from edge_runtime.sources.recorder import RecorderFolder, is_recorder
+
+    spec = os.path.expanduser(spec)
+    if not is_recorder(spec):
+        return None
+    track, epoch = settings.video_track, settings.epoch
+    return RecorderFolder(spec, sample_fps=sample_fps, start=start, epoch=epoch, follow=follow, track=track)
+
+
 def _open_path(spec: str, sample_fps: float, start: float, settings: Supervision) -> Source:
     from edge_runtime.sources.folder import ImageFolder, is_image
     from edge_runtime.sources.video import VideoFile
 
+    if (recorder := _open_recorder(to_path(spec), sample_fps, start, settings, follow=False)) is not None:
+        return recorder
     path = require_path(spec)
     if path.is_dir() or is_image(path):
         return ImageFolder(path, sample_fps=sample_fps, start=start, bookmark=settings.bookmark)

@@ -69,6 +69,10 @@ class Source(Protocol):
         """Packets and pictures that could not be decoded and were skipped."""
 
     @property
+    def epoch(self) -> float | None:
+        """Seconds since 1970 of second 0, where a recording's own names tell it."""
+
+    @property
     def repairs(self) -> Mapping[str, int]:
         """Pictures that were not timed by their own stamp, by what was wrong with it."""
 
@@ -160,6 +164,7 @@ class BaseSource(Closeable):
         self.name = name
         self.live = live
         self.duration = duration
+        self.epoch: float | None = None
         self.tally = Tally(name)
         self.tap: FrameTap | None = None
 

@@ -38,6 +38,9 @@ MAX_GAP_S = 86_400.0
 LEARNED = 25
 """Steps from picture to picture of which the median is the usual one."""
 
+MIN_STEP_S = 1e-4
+"""Less than this is no distance of two pictures."""
+
 Repair = Literal["missing", "standing still", "stray", "jump"]
 """What was wrong with a time stamp, in the words of the status."""
 P = TypeVar("P")
@@ -217,7 +220,7 @@ class PtsClock:
         return max(RESTARTED_S, 3 * self._step)
 
     def _learn_step(self, step: float) -> None:
-        if step > 0:
+        if step >= MIN_STEP_S:
             self._steps.append(step)
 
     # -- a live stream: its arrival decides ----------------------------------------------------------------
@@ -265,7 +268,7 @@ class PtsClock:
 
 def _add(t: float, seconds: float) -> float:
     """Return the sum to the nanosecond, so that the errors of a million pictures do not add up."""
-    return round(t + seconds, 9)
+    return max(t, round(t + seconds, 9))
 
 
 # -- sampling ----------------------------------------------------------------------------------------------

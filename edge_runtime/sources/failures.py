@@ -100,7 +100,9 @@ _BY_WORDS: dict[str, str] = {
     r"not-negotiated|not-linked|Internal data stream": f"its elements do not agree on a format: {RAW}",
     r"Unauthorized|401": "it wants a user and a password, or others; set user-id and user-pw of its source",
     r"connect|could not resolve": "no server answers there; check host, port and network",
-    r"not found|No such file|Could not open": "what it reads is not there; check location and device",
+    r"not found|No such file|Could not open|Cannot identify": (
+        "what it reads is not there or does not answer; check location, address and device"
+    ),
     r"busy": "another program uses its device; close that one",
 }
 

@@ -49,6 +49,8 @@ class Supervision:
     """Which of several video tracks, from 1; None is the best that is a film."""
     bookmark: Bookmark | None = None
     """Where a folder goes on."""
+    epoch: float | None = None
+    """Seconds since 1970 of second 0 of a recorder's folder; None is its oldest segment."""
     open_timeout_s: float = 10.0
     """Of a network connection."""
     first_picture_timeout_s: float = 20.0
@@ -177,6 +179,7 @@ class LiveSource(Closeable):
 
     live = True
     duration: float | None = None
+    epoch: float | None = None
 
     def __init__(
         self,

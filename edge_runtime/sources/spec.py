@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import re
 import stat
@@ -13,7 +14,8 @@ from engines.errors import LvmError
 
 KINDS = (
     "a camera number, a device such as /dev/video0, an address (rtsp, http, rtmp, srt, rtp, udp or tcp://), "
-    "csi://N, gst:PIPELINE, demo, a video file (follow:FILE while it grows), an image or a folder of images"
+    "csi://N, gst:PIPELINE, demo, a video file, an image, a folder of images or of a recorder's videos, "
+    "or a pattern of those (follow:PATH while it grows)"
 )
 
 CAMERA = r"\d{1,3}$|/dev/(?!shm/|mqueue/|fd/|std)"
@@ -85,6 +87,12 @@ def to_path(spec: str) -> str:
     """Return the path in `follow:PATH`, `file://PATH` or a plain path."""
     spec = spec.removeprefix("follow:")
     return unquote(spec.removeprefix("file://")) if re.match(FILE, spec) else spec
+
+
+def has_source(spec: str) -> bool:
+    """Return whether the path that `spec` names is there, or a file that its pattern names."""
+    path = os.path.expanduser(to_path(spec))
+    return os.path.exists(path) or bool(glob.glob(path, recursive=True))
 
 
 def require_path(spec: str) -> Path:

@@ -71,6 +71,18 @@ def test_a_pipeline_gives_frames_with_the_times_of_its_buffers(python):
         ("gst:lvmnosuchsrc ! videoconvert", "Unsupported", "install the GStreamer plugin"),
         ("gst:videotestsrc ! ! x", "Refused", "no pipeline that GStreamer understands"),
         ("gst:filesrc location=/nonexistent ! decodebin", "LvmError", "failed: what it reads is not there"),
+        (
+            "gst:videotestsrc ! jpegenc",
+            "Refused",
+            "its elements do not fit together: it must end in raw video",
+        ),
+        ("gst:videotestsrc patern=ball", "Refused", "an element has no such property; gst-inspect-1.0"),
+        ("gst:filesrc location=/etc/passwd", "LvmError", "failed: its elements do not agree on a format"),
+        (
+            "gst:v4l2src device=/dev/video97",
+            "LvmError",
+            "does not answer; check location, address and device",
+        ),
         ("csi://0", "Unsupported", 'csi://0: no element "nvarguscamerasrc"'),
     ],
 )

@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -15,6 +17,7 @@ import pytest
 
 from edge_runtime.config.connection import ConnectionSettings
 from edge_runtime.sources import open_source
+from edge_runtime.sources.base import Unsupported
 from edge_runtime.sources.live_source import Supervision
 from edge_runtime.sources.network import NetworkStream
 from engines.errors import LvmError
@@ -224,3 +227,50 @@ def test_a_slow_consumer_of_rtsp_stays_at_the_newest_picture(rtsp):
                 break
     assert max(lags) - lags[0] < 0.4, lags
     assert sum(stream.status.drops.values()) > 40
+
+
+@pytest.mark.parametrize("scheme", ["udp", "rtp", "tcp"])
+def test_transport_streams_arrive_over_other_protocols(tmp_path, scheme):
+    film = write_video(tmp_path / "a.ts", range(0, 60_000, 40), gop=12).read_bytes()
+    packets = [film[at : at + 1316] for at in range(0, len(film), 1316)]
+    stop = threading.Event()
+    kind = socket.SOCK_STREAM if scheme == "tcp" else socket.SOCK_DGRAM
+
+    with socket.socket(type=kind) as server:
+        if scheme == "tcp":
+            server.bind(("127.0.0.1", 0))
+            server.listen()
+            port = server.getsockname()[1]
+        else:
+            with socket.socket(type=kind) as unused:
+                unused.bind(("127.0.0.1", 0))
+                port = unused.getsockname()[1] & ~1
+
+        def send():
+            out = server.accept()[0] if scheme == "tcp" else server
+            if scheme != "tcp":
+                server.connect(("127.0.0.1", port))
+            for number, packet in enumerate(itertools.cycle(packets)):
+                head = (
+                    struct.pack(">BBHII", 0x80, 33, number % 65536, number * 3600, 7)
+                    if scheme == "rtp"
+                    else b""
+                )
+                with contextlib.suppress(ConnectionRefusedError):  # nobody listens yet
+                    out.send(head + packet)
+                if stop.wait(0.005):
+                    return
+
+        sender = threading.Thread(target=send, daemon=True)
+        sender.start()
+        with open_source(f"{scheme.upper()}://127.0.0.1:{port}", sample_fps=5.0) as stream:
+            try:
+                assert len(list(itertools.islice(stream, 3))) == 3
+            finally:
+                stop.set()
+        sender.join(5)
+
+
+def test_a_kind_of_address_that_ffmpeg_lacks_says_what_to_use():
+    with pytest.raises(Unsupported, match="FFmpeg was built without this kind of address here; use gst:"):
+        list(NetworkStream("srt://127.0.0.1:9000", sample_fps=1.0))

@@ -36,8 +36,10 @@ def write_video(
     gop: int = 12,
     options: dict[str, str] | None = None,
     size: tuple[int, int] | None = None,
+    first: int = 0,
 ) -> Path:
-    """Write a video whose picture i is at times_ms[i]; `options` go to the muxer."""
+    """Write a video whose picture i has the number first + i and is at times_ms[i]; `options` go to the
+    muxer."""
     with av.open(str(path), "w", options=options or {}) as container:
         stream = container.add_stream(codec, rate=25)
         stream.width, stream.height = size or (WIDTH, HEIGHT)
@@ -46,7 +48,7 @@ def write_video(
         stream.codec_context.gop_size = gop
         if rotation:
             stream.set_display_rotation(rotation)
-        for number, time_ms in enumerate(times_ms):
+        for number, time_ms in enumerate(times_ms, first):
             frame = av.VideoFrame.from_ndarray(make_picture(number), format="rgb24")
             if size:
                 frame = frame.reformat(*size)

@@ -103,15 +103,14 @@ def _ask_state(
         raise StateError(
             f"state {folder} was made by another bundle than {opened.path}; name it with --bundle"
         )
+    opening = Supervision(kind=header.source_kind, epoch=header.recording_epoch)
     choice = choose(backend, opened.manifest)
     backbone, reader = (load_engine(opened, name, choice.backend) for name in ("backbone", "reader"))
     with backbone, reader:
         objects = ObjectEncoder(
             backbone,
             opened.manifest.network.image_size,
-            frame_at=lambda t: zones.mask_frame(
-                read_frame_at(header.source, t, settings=Supervision(kind=header.source_kind))
-            ),
+            frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t, settings=opening)),
             catalogue=Catalogue(catalogue, key),
         )
         return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)

@@ -13,6 +13,7 @@ import yaml
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.service.camera_settings import make_camera_settings, merge_camera_settings
 from edge_runtime.sources import canonicalise, is_demo, is_live
+from edge_runtime.sources.spec import has_source
 from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError
 
@@ -75,7 +76,7 @@ def find_missing(config: Config) -> Iterator[str]:
         if device.startswith("/dev/video"):
             if not Path(device).exists():
                 yield f"cameras.{name}.source: there is no {device} here"
-        elif not is_live(spec) and not is_demo(spec) and not Path(spec.removeprefix("follow:")).exists():
+        elif not is_live(spec) and not is_demo(spec) and not has_source(spec):
             yield f"cameras.{name}.source: there is no file {spec} here"
     paths = {"model.bundle": config.model.bundle, "objects.catalogue": config.objects.catalogue}
     paths["state.encryption.key_file"] = config.state.encryption.key_file

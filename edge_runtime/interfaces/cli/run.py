@@ -34,7 +34,7 @@ def run(
     context: typer.Context,
     camera: Annotated[int | None, typer.Option(help="camera index")] = None,
     source: Annotated[
-        str | None, typer.Option(help="path, folder, URL, gst:PIPELINE, csi://N or demo")
+        str | None, typer.Option(help="path, folder, pattern, URL, gst:PIPELINE, csi://N or demo")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="YAML configuration")] = None,
     bundle: BundleFolder = None,

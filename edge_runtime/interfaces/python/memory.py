@@ -164,10 +164,12 @@ class Memory(AbstractContextManager["Memory"]):
 
     def _watch(self, spec: str, name: str, start: float, limit: float | None) -> None:
         """Watch a source once, from `start` to `limit` seconds or its end."""
-        settings = Supervision(kind=self._header.source_kind, bookmark=self._header.bookmark)
+        header, settings = self._header, self._make_opening()
         opened = open_source(spec, sample_fps=self._header.sample_fps, start=start, settings=settings)
         self._source = name
-        self._header = self._header.model_copy(update={"source": name})
+        self._header = header.model_copy(update={"source": name})
+        if opened.epoch is not None and header.last_t is None:
+            self._header = self._header.model_copy(update={"epoch": opened.epoch, "clocked": True})
         seen = self._header.seen
         frames = FrameLoop(opened, self._ingest, lambda frame: frame, threading.Event(), limit)
         with opened:
@@ -177,6 +179,10 @@ class Memory(AbstractContextManager["Memory"]):
                 progress = {"last_t": batch.newest.t, "seen": seen + batch.seen, "bookmark": mark}
                 self._header = self._header.model_copy(update=progress)
         self._header = self._header.model_copy(update={"ended": not opened.live and not frames.reached_limit})
+
+    def _make_opening(self) -> Supervision:
+        header = self._header
+        return Supervision(kind=header.source_kind, bookmark=header.bookmark, epoch=header.recording_epoch)
 
     def push(self, image: Image, t: float) -> bool:
         """Add an image (H, W, 3) uint8 RGB of the time `t` in seconds; times must grow.
@@ -374,6 +380,10 @@ class Memory(AbstractContextManager["Memory"]):
         if self._source in (None, PUSHED):
             raise QueryError(f"{message}: only the newest are kept; use a photo")
         try:
-            return read_frame_at(str(self._source), t, settings=Supervision(kind=self._header.source_kind))
+            return read_frame_at(
+                str(self._source),
+                t,
+                settings=self._make_opening(),
+            )
         except LvmError as error:
             raise QueryError(f"{message} ({error})") from error
