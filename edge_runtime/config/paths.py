@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import redact, show_source
 from engines.errors import LvmError
 
 _PACKAGE = Path(__file__).parents[1]
@@ -35,10 +35,10 @@ def state_root() -> Path:
 def default_state_folder(source: str) -> Path:
     """Return the state folder of a source where none is named: one for each source, so memories never mix.
 
-    The folder's name holds no credentials. A folder from an older version, whose name does, is still used.
+    The folder's name holds no credentials. A folder from an older version, whose name may, is still used.
     """
-    before, now = (_folder_name(label, source) for label in (source, redact(source)))
-    return state_root() / (before if (state_root() / before).is_dir() else now)
+    *older, now = (_folder_name(label, source) for label in (source, redact(source), show_source(source)))
+    return state_root() / next((name for name in older if (state_root() / name).is_dir()), now)
 
 
 def _folder_name(label: str, source: str) -> str:

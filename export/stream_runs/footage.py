@@ -21,7 +21,7 @@ from edge_runtime.query.object_encoder import crop_image
 from edge_runtime.query.schema import Photos
 from edge_runtime.sources import is_demo, is_live, open_source
 from edge_runtime.sources.demo import parse_demo
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import show_source
 from engines.errors import LvmError
 from export.stream_runs.questions import QuestionGenerator, encode_photo, make_world_questions
 
@@ -59,7 +59,9 @@ def open_footage(sources: Sequence[str], photos: Sequence[Path], seed: int) -> l
     demos, files = [], []
     for source in sources:
         if is_live(source):
-            raise LvmError(f"{redact(source)} is live and never the same again; name demo, files or folders")
+            raise LvmError(
+                f"{show_source(source)} is live and never the same again; name demo, files or folders"
+            )
         if is_demo(source):
             demos.append(DemoReplay(source))
         else:
