@@ -9,6 +9,7 @@ from pathlib import Path
 
 from edge_runtime.system.secrets import redact, show_source
 from engines.errors import LvmError
+from engines.home import home_folder
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -25,10 +26,10 @@ def configs() -> Path:
 
 
 def state_root() -> Path:
-    """Return $LVM_EDGE_STATE, or else lvm-edge in the XDG state folder."""
+    """Return $LVM_EDGE_STATE, or else lvm-edge in the XDG state folder; /var/lib where there is no home."""
     if "LVM_EDGE_STATE" in os.environ:
         return Path(os.environ["LVM_EDGE_STATE"])
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    base = os.environ.get("XDG_STATE_HOME") or home_folder(".local/state", or_else="/var/lib")
     return Path(base) / "lvm-edge"
 
 

@@ -24,7 +24,9 @@ __all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]
 
 def _check_camera_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        raise ValueError("a camera's name is up to 64 letters, digits, - _ and . since a folder gets it")
+        raise ValueError(
+            "a camera's name is up to 64 ASCII letters, digits, - _ and . since a folder gets it"
+        )
     return name
 
 

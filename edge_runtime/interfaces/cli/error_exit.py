@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import logging
 import os
 import sys
 import threading
 import traceback
+import unicodedata
 from typing import NoReturn
 
 import typer
@@ -17,10 +20,28 @@ from edge_runtime.system.logs import remove_secrets
 from edge_runtime.system.secrets import hide_secrets, mask_secrets, register_source
 from engines.errors import LvmError
 
+_PLAIN = "lvm-edge-plain"
+_LIKE = {
+    "·": "-",
+    "▏": "|",
+    "–": "-",
+    "—": "-",
+    "→": "->",
+    "←": "<-",
+    "×": "x",
+    "✓": "+",
+    "✗": "x",
+    "•": "*",
+    "█": "#",
+    "▇": "#",
+    "░": ".",
+}
+
 
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app and exit: 0 on success, an LvmError's own status, 2 for wrong use, 130 for Ctrl-C."""
     _hide_secrets_everywhere()
+    _print_despite_locale()
     try:
         sys.exit(app(standalone_mode=False, prog_name=name) or 0)
     except LvmError as error:
@@ -75,6 +96,23 @@ def _hide_secrets_everywhere() -> None:
             register_source(value)
     threading.excepthook = lambda failed: _write_traceback(failed.exc_value or failed.exc_type())
     sys.unraisablehook = lambda failed: _write_traceback(failed.exc_value or failed.exc_type())
+
+
+def _print_despite_locale() -> None:
+    """Replace characters that the terminal's encoding lacks (Latin-1, ASCII), where Python would raise."""
+    codecs.register_error(_PLAIN, _replace_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors=_PLAIN)
+
+
+def _replace_characters(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    plain = []
+    for character in error.object[error.start : error.end]:
+        base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        plain.append(_LIKE.get(character) or base or "?")
+    return "".join(plain), error.end
 
 
 def _crash(error: BaseException) -> NoReturn:
