@@ -10,8 +10,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from edge_runtime.catalogue.names import read_folder_name
 from edge_runtime.catalogue.photos import MAX_PHOTOS
-from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.catalogue.store import Catalogue, describe_unread
 from edge_runtime.interfaces.cli.locate import resolve_catalogue, resolve_key
 from edge_runtime.interfaces.cli.options import Ca, Token, Url
 from edge_runtime.interfaces.cli.product_store import LocalCatalogue, ProductStore, RemoteCatalogue
@@ -78,7 +79,8 @@ def list_(
         return
     table = Table.grid(padding=(0, 3))
     for product in products:
-        table.add_row(printable(product["name"]), f"{product['photos']} photos")
+        why = f"; {product['error']}" if product.get("error") else describe_unread(product.get("unread", {}))
+        table.add_row(printable(product["name"]), f"{product['photos']} photos{why}")
     Console(highlight=False, soft_wrap=True).print(table if products else "no products yet", markup=False)
 
 
@@ -94,14 +96,18 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the photos that stand for a product."""
-    rows = _open_store(catalogue, config, key, url, token, ca).list_photos(name)
+    store = _open_store(catalogue, config, key, url, token, ca)
+    rows = store.list_photos(name)
     if as_json:
         print(json.dumps({"name": name, "photos": rows}))
         return
     for row in rows:
         print(f"{printable(str(row['file']))}  {row['width']} x {row['height']}, {row['bytes']:,} bytes")
     if not rows:
-        print(f"{printable(name)} has no photos: add one, questions cannot use it without")
+        known = read_folder_name(name)
+        unread = [product.get("unread", {}) for product in store.list_products() if product["name"] == known]
+        why = "".join(map(describe_unread, unread)) or ": add one, questions cannot use it without"
+        print(f"{printable(name)} has no photos{why}")
 
 
 @app.command("remove")

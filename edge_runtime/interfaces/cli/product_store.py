@@ -62,8 +62,11 @@ class LocalCatalogue:
 
     def list_photos(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of the photos, with the whole path of each file."""
-        folder = self.catalogue.folder / name
-        return [row | {"file": str(folder / row["file"])} for row in self.catalogue.describe_photos(name)]
+        paths = [photo.path for photo in self.catalogue.list_photos(name)]
+        rows = self.catalogue.describe_photos(name)
+        return [
+            row | {"file": str(path.with_name(row["file"]))} for row, path in zip(rows, paths, strict=True)
+        ]
 
     def add(
         self, name: str, paths: Sequence[Path], box: str | None, camera: str | None, replace: bool

@@ -22,6 +22,9 @@ def nobody(*_):
 pwd.getpwuid = pwd.getpwnam = nobody
 os.environ.pop("HOME", None)
 sys.argv = ["lvm-edge", *sys.argv[1:]]
+import engines.home
+engines.home.Path = lambda path, kind=engines.home.Path: kind(os.environ["INSTEAD"] + path)
+engines.home.Path.home = __import__("pathlib").Path.home
 from edge_runtime.interfaces.cli.main import main
 main()
 """
@@ -36,11 +39,11 @@ main()
         (["warmup"], None), (["token", "new"], 0),
     ],
 )  # fmt: skip
-def test_a_user_without_home_and_account_gets_no_traceback(arguments, status):
+def test_a_user_without_home_and_account_gets_no_traceback(arguments, status, tmp_path):
     environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_STATE_HOME")}
     done = subprocess.run(
         [sys.executable, "-c", WITHOUT_HOME, *arguments],
-        env=environment,
+        env=environment | {"INSTEAD": str(tmp_path)},  # of the machine's own /var
         capture_output=True,
         text=True,
         stdin=subprocess.DEVNULL,
