@@ -12,6 +12,7 @@ from typing import Any
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.interfaces.mqtt.outbox import Message, Outbox
 from edge_runtime.interfaces.mqtt.payloads import CameraView, event_payload, read_cameras, stats
+from edge_runtime.interfaces.mqtt.published_topics import PublishedTopics
 from edge_runtime.interfaces.mqtt.retained_states import RetainedStates, is_forgetting
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.events import Event, Subscription
@@ -33,10 +34,11 @@ class Observer:
         topics: Topics,
         names: TopicNames,
         on_change: Callable[[], None],
+        published: PublishedTopics | None = None,
     ) -> None:
         self._service, self._settings, self._topics, self._names = service, settings, topics, names
         self._on_change = on_change
-        self.states = RetainedStates(settings, topics, names)
+        self.states = RetainedStates(settings, topics, names, published)
         self.events = Outbox(settings.buffer_events, round(settings.buffer_mb * 1e6))
         self._subscription: Subscription | None = None
         self._before: Mapping[str, CameraView] = {}
