@@ -105,7 +105,7 @@ def set_other_bundle_aside(settings: CameraSettings, folder: StateFolder, bundle
     header, model = load_header(folder.folder, folder.key), model_digest(bundle)
     if header is None or header.model == model:
         return
-    check_source(header, source=settings.source_name, camera=settings.name or None, folder=settings.state)
+    check_source(header, source=settings.source, camera=settings.name or None, folder=settings.state)
     try:
         place = set_aside(folder.folder, header.model, header.bundle, folder.disk)
         back = bring_back(folder.folder, model, folder.disk)
