@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.activity.row import Row, format_csv
@@ -20,8 +19,11 @@ from edge_runtime.interfaces.cli.completion import complete_from
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.persistence.encryption import Key
+from edge_runtime.query.answers import format_percent
+from edge_runtime.query.timestamps import find_other_zone, format_instant
 from edge_runtime.service.wall_clock import make_time_reader
 from engines.errors import LvmError
 
@@ -99,19 +101,25 @@ def _call_server(
 
 
 def _print_table(rows: list[dict[str, Any]], more: bool) -> None:
-    console = Console(highlight=False)
     if not rows:
-        console.print("no such activity is logged")
+        print("no such activity is logged")
         return
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for name in ("from", "to", "activity", "", "camera"):
-        table.add_column(name, justify="right" if name in ("from", "to") else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in ("from", "to") else "left")
     for row in rows:
         also = f" or {', '.join(row['alternatives'])}" if row["alternatives"] else ""
-        end = "goes on" if row["ongoing"] else f"{row['to']:.1f}"
-        table.add_row(
-            f"{row['from']:.1f}", end, f"{row['activity']}{also}", f"{row['confidence']:.0%}", row["camera"]
-        )
-    console.print(table)
+        sure = format_percent(row["confidence"])
+        table.add_row(*_format_times(row), f"{row['activity']}{also}", sure, row["camera"])
+    print_table(table)
     if more:
-        console.print(f"and more; --limit shows more than {len(rows)}")
+        print(f"and more; --limit shows more than {len(rows)}")
+
+
+def _format_times(row: dict[str, Any]) -> tuple[str, str]:
+    """Return when it began and ended, as answers say it: clock times of a camera, seconds of a recording."""
+    epoch = None if row.get("from_at") is None else row["from_at"] - row["from"]
+    start, end = (
+        format_instant(row[at], epoch, find_other_zone(row.get("clock_to"))) for at in ("from", "to")
+    )
+    return start, "goes on" if row["ongoing"] else end

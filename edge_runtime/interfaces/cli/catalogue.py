@@ -12,7 +12,6 @@ from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS, crop_image
@@ -23,6 +22,7 @@ from edge_runtime.interfaces.cli.locate import resolve_catalogue, resolve_key
 from edge_runtime.interfaces.cli.options import Ca, Token, Url
 from edge_runtime.interfaces.cli.query_text import parse_box
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.query.schema import BoxInFrame
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
@@ -85,11 +85,14 @@ def list_(
     if as_json:
         print(json.dumps({"products": products}))
         return
+    if not products:
+        print("no products yet")
+        return
     table = Table.grid(padding=(0, 3))
     for product in products:
         why = f"; {product['error']}" if product.get("error") else describe_unread(product.get("unread", {}))
         table.add_row(printable(product["name"]), f"{product['photos']} photos{why}")
-    Console(highlight=False, soft_wrap=True).print(table if products else "no products yet", markup=False)
+    print_table(table)
 
 
 @app.command("show")
