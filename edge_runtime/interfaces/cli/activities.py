@@ -50,7 +50,7 @@ def activities(
 ) -> None:
     """Show which activities were recognised, newest first."""
     if format not in FORMATS:
-        raise LvmError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
+        raise LvmError(f"--format must be table, csv or json, got {format[:50]!r}")
     if limit < 1:
         raise LvmError(f"--limit must be at least 1, got {limit}")
     server = resolve_server(url, token, ca, state=state, config=config, key=key)

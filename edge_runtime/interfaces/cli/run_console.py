@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -243,7 +244,8 @@ class RunConsole:
             self._print_truth(camera)
         for camera in cameras[:1]:
             self._out.print(
-                f"ask it: lvm-edge ask time --activity NAME --object PHOTO --state {camera.folder.folder}",
+                "ask it: lvm-edge ask time --activity NAME --object PHOTO --state "
+                f"{shlex.quote(str(camera.folder.folder))}",
                 markup=False,
             )
 

@@ -64,7 +64,11 @@ def _format_field(field: str, value: Any, on_clock: bool) -> str:
         return "-"
     if field == "coverage":
         return _format_coverage(value, on_clock)
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _format_coverage(coverage: Mapping[str, Any], on_clock: bool) -> str:

@@ -29,7 +29,7 @@ def new(
     The token is not stored; the configuration needs only its hash.
     """
     if role not in ROLES:
-        raise LvmError(f"--role must be {', '.join(ROLES)}, got {role[:50]!r}")
+        raise LvmError(f"--role must be viewer, operator or admin, got {role[:50]!r}")
     token = new_token()
     try:
         settings = TokenSettings(name=name or role, role=role, token_hash=hash_token(token))
