@@ -116,10 +116,10 @@ class StateFolder:
     def __exit__(self, *_: object) -> None:
         self._drop_journal()
         if not any((self.folder / name).exists() for name in (FILE, PREVIOUS)):
-            self._leave_as_found()
+            self._remove_made_files()
         self._lock.close()
 
-    def _leave_as_found(self) -> None:
+    def _remove_made_files(self) -> None:
         """Remove the lock and the folders that were made for a memory that never came."""
         made, self._made = self._made, []
         with contextlib.suppress(OSError):  # something else is in a folder, which stays

@@ -169,12 +169,14 @@ class Answer(_Part):
         return find_other_zone(self.coverage.clock_to or asked)
 
     def list_alternatives(self) -> list[str]:
-        """Return what else it might be, in words; of what was not seen only what it would be at best."""
+        """Return what else it might be, in words, unless that is 0 %; of what was not seen only what it would
+        be at best."""
         epoch, zone = self.coverage.epoch, self.zone
         ranked = [(one.activity, one.confidence) for one in self.activities[:4]]
         ranked += [(format_span(one.start, one.end, epoch, zone=zone), one.confidence) for one in self.spans]
-        word, others = ("at best", ranked[:1]) if self.abstained else ("or", ranked[1:])
-        return [f"{word} {what} ({format_percent(sure)})" for what, sure in others]
+        if self.abstained:
+            return [f"at best {what} ({format_percent(sure)})" for what, sure in ranked[:1]]
+        return [f"or {what} ({format_percent(sure)})" for what, sure in ranked[1:] if round(100 * sure)]
 
     def format_confidence(self) -> str:
         """Format the confidence, "95 %"; empty for an answer that says no, of which it is none."""

@@ -68,7 +68,7 @@ def add(
     if len(paths) > MAX_PHOTOS:
         raise LvmError(f"a product has at most {MAX_PHOTOS} photos, got {len(paths)}")
     result = _open_store(catalogue, config, key, url, token, ca).add(name, paths, box, camera, replace)
-    _print(result, as_json, f"{result['name']}: {result['new']} new, {result['photos']} photos")
+    _print(result, as_json, f"{result['name']}: {result['new']} new, {_count_photos(result['photos'])}")
 
 
 @app.command("list")
@@ -91,7 +91,7 @@ def list_(
     table = Table.grid(padding=(0, 3))
     for product in products:
         why = f"; {product['error']}" if product.get("error") else describe_unread(product.get("unread", {}))
-        table.add_row(printable(product["name"]), f"{product['photos']} photos{why}")
+        table.add_row(printable(product["name"]), f"{_count_photos(product['photos'])}{why}")
     print_table(table)
 
 
@@ -133,7 +133,7 @@ def remove(
 ) -> None:
     """Remove a product with its photos."""
     result = _open_store(catalogue, config, None, url, token, ca).remove(name)
-    _print(result, as_json, f"{result['name']}: removed with {result['removed']} photos")
+    _print(result, as_json, f"{result['name']}: removed with {_count_photos(result['removed'])}")
 
 
 @app.command("rename")
@@ -175,6 +175,10 @@ def _open_store(
 
 def _open_folder(catalogue: Path | None, config: Path | None, key: Path | None) -> Catalogue:
     return Catalogue(resolve_catalogue(config, catalogue), resolve_key(config, key))
+
+
+def _count_photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def _print(result: dict[str, Any], as_json: bool, text: str) -> None:

@@ -54,8 +54,11 @@ class Panel:
             parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))
             parts.append(Text(f"  {answer}", style="cyan"))
         parts.append(Text.assemble(("> ", "bold green"), self.typed, ("▏", "dim")))
-        label = next(iter(cameras)) if len(cameras) == 1 else f"{len(cameras)} cameras"
-        title = f"[bold]lvm-edge[/] · {escape(label)} · {self._service.engines.choice.backend}"
+        label, condition = f"{len(cameras)} cameras", ""
+        if len(cameras) == 1:
+            ((label, camera),) = cameras.items()
+            condition = "" if camera.condition == "running" else f" · {camera.condition}"
+        title = f"[bold]lvm-edge[/] · {escape(label)}{condition} · {self._service.engines.choice.backend}"
         return Box(Group(*parts), title=title, subtitle=self._subtitle(), border_style="blue")
 
     def frames_per_s(self, camera: CameraRun) -> float:

@@ -11,7 +11,7 @@ from rich.table import Table
 from edge_runtime.activity.row import Row
 from edge_runtime.config.schema import Config
 from edge_runtime.interfaces.cli import activities as activities_module
-from edge_runtime.interfaces.cli.panel import RATE_S, Rate
+from edge_runtime.interfaces.cli.panel import RATE_S, Panel, Rate
 from edge_runtime.interfaces.cli.query_text import QueryText, parse_line
 from edge_runtime.interfaces.cli.run_console import RunConsole
 from edge_runtime.interfaces.cli.tables import print_table
@@ -185,3 +185,15 @@ def test_a_question_that_lacks_something_says_which_option(question, words):
 def test_a_typed_question_is_told_the_same():
     with pytest.raises(LvmError, match="needs --activity NAME"):
         parse_line("ask object")
+
+
+def test_the_panel_of_one_camera_says_that_it_has_ended(watch, settings, sources):
+    sources["a"] = lambda start: ScriptedSource(5, start=start)
+    service = watch()
+    camera = service.add(settings("a"))
+    run = ServiceThread(service, stay=True)
+    run.until(lambda: camera.condition == "ended", "its end")
+    shown = Console(file=io.StringIO(), width=100)
+    shown.print(Panel(service))
+    run.stop()
+    assert "lvm-edge · a · ended · fake" in shown.file.getvalue()
