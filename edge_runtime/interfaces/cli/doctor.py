@@ -74,7 +74,8 @@ def _print(facts: dict[str, Any], findings: Sequence[Finding]) -> None:
     for name, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for row, (key, fact) in enumerate(rows):
-            table.add_row(name if row == 0 else "", str(key), str(fact))
+            words = ", ".join(fact) or "none" if isinstance(fact, list) else str(fact)
+            table.add_row(name if row == 0 else "", str(key), words)
     print_table(table)
     print()
     for finding in findings:
