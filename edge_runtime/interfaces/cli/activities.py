@@ -59,7 +59,10 @@ def activities(
     else:
         secret, folders = resolve_key(config, key), resolve_states(state, camera, config)
         logs = [_read_rows(folder, secret, start, end, text, limit) for folder in folders.values()]
-        every = sorted((row for log in logs for row in log), key=lambda row: (row.written_at, row.id))
+        if not any(log is not None for log in logs):
+            folder = next(iter(folders.values()))
+            raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+        every = sorted((row for log in logs for row in log or ()), key=lambda row: (row.written_at, row.id))
         rows, more = [row.as_json() for row in every[::-1][:limit]], len(every) > limit
     if format == "json":
         print(json.dumps({"activities": rows, "more": more}))
@@ -71,11 +74,12 @@ def activities(
 
 def _read_rows(
     folder: Path, key: Key | None, start: str | None, end: str | None, text: str, limit: int
-) -> list[Row]:
-    """Return rows of one log, at most `limit` + 1: the extra row tells that there are more."""
+) -> list[Row] | None:
+    """Return rows of one log, at most `limit` + 1: the extra row tells that there are more; None where there
+    is no memory."""
     saved = load_snapshot(folder, key=key)
     if saved is None:
-        raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+        return None
     reader = make_time_reader(saved.header, saved.version.coverage)
     first, last = reader.read_span(start, end, ("--from", "--to"))
     file = folder / FILE

@@ -229,10 +229,12 @@ class RunConsole:
             return
         for camera in cameras:
             status = self._status(camera)
-            coverage, watched = status["coverage"], "nothing"
-            if coverage["from"] is not None:
-                span = format_span(coverage["from"], coverage["to"], camera.header.clock)
-                watched = f"{format_share(coverage['watched_share'])}{span}"
+            coverage = status["coverage"]
+            if coverage["from"] is None:
+                self._out.print(f"{self._prefix(camera)}watched nothing", markup=False)
+                continue
+            span = format_span(coverage["from"], coverage["to"], camera.header.clock)
+            watched = f"{format_share(coverage['watched_share'])}{span}"
             self._out.print(
                 f"{self._prefix(camera)}watched {watched}, {status['frames']} frames, "
                 f"remembers {status['tokens']} of {status['slots']} tokens, "
@@ -243,7 +245,7 @@ class RunConsole:
             self._out.print("the bundle is untrained: answers have the right form and no meaning")
         for camera in cameras:
             self._print_truth(camera)
-        for camera in cameras[:1]:
+        for camera in [one for one in cameras if one.version.coverage.start is not None][:1]:
             self._out.print(
                 "ask it: lvm-edge ask time --activity NAME --object PHOTO --state "
                 f"{shlex.quote(str(camera.folder.folder))}",

@@ -15,11 +15,15 @@ from edge_runtime.interfaces.cli.panel import RATE_S, Panel, Rate
 from edge_runtime.interfaces.cli.query_text import QueryText, parse_line
 from edge_runtime.interfaces.cli.run_console import RunConsole
 from edge_runtime.interfaces.cli.tables import print_table
+from edge_runtime.persistence import StateFolder
 from edge_runtime.query.timestamps import format_moments
+from edge_runtime.service.camera import CameraRun
+from edge_runtime.service.camera_settings import CameraSettings
+from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.run import Run
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
-from tests.support.cameras import ScriptedSource, ServiceThread
+from tests.support.cameras import ScriptedSource, ServiceThread, fake_engines
 
 CELLS = ["/x" * 90, "/videos/[front]/[2024] a.mp4", "tea :milk: [red]", "a b " * 60 + "end"]
 
@@ -197,3 +201,23 @@ def test_the_panel_of_one_camera_says_that_it_has_ended(watch, settings, sources
     shown.print(Panel(service))
     run.stop()
     assert "lvm-edge · a · ended · fake" in shown.file.getvalue()
+
+
+@pytest.mark.parametrize("seen", [(), ("a",), ("a", "b")])
+def test_activities_are_listed_though_one_camera_has_no_memory_yet(seen, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for name in seen:
+        with StateFolder(tmp_path / "states" / name) as folder:
+            CameraRun(
+                EnginePool(fake_engines()), CameraSettings(f"{name}.mp4", folder.folder, name), folder
+            ).save()
+    config = tmp_path / "kiosk.yaml"
+    config.write_text(
+        "version: 1\nstate: {directory: states}\ncameras: {a: {source: a.mp4}, b: {source: b.mp4}}\n"
+    )
+    if seen:
+        activities_module.activities(config=config)
+        assert capsys.readouterr().out == "no such activity is logged\n"
+    else:
+        with pytest.raises(LvmError, match="no memory in .*a; run lvm-edge run"):
+            activities_module.activities(config=config)
