@@ -69,7 +69,8 @@ class ActivityLog:
         self._db: sqlite3.Connection | None = None
         self._locked_out = False
         with self._lock:
-            self._try(self._open)
+            if self.file.exists():  # made with the first row: a source that never came leaves nothing
+                self._try(self._open)
 
     # -- writing -------------------------------------------------------------------------------------------
 
@@ -209,6 +210,8 @@ class ActivityLog:
         self._db = db
 
     def _forget(self, start: float, end: float) -> list[int]:
+        if self._db is None and not self.file.exists():
+            return []
         if self._db is None:
             self._try(self._open)  # a damaged file is moved aside
         if self._db is None:
@@ -223,6 +226,8 @@ class ActivityLog:
 
     def _flush(self) -> None:
         if self._db is None:
+            if not self._waiting and not self.file.exists():
+                return
             self._open()
         db = self._db
         assert db is not None

@@ -9,6 +9,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from edge_runtime.query.timestamps import format_clock_span
+
 COLUMNS = (
     "id", "camera", "activity", "description", "alternatives",
     "from", "to", "from_at", "to_at", "confidence", "ongoing",
@@ -36,8 +38,10 @@ class Row:
     written_at: float = 0.0
 
     def as_json(self) -> dict[str, Any]:
-        """Return the row for the interfaces; `from_at` and `to_at` are null for a recording."""
-        at = (None, None) if self.epoch is None else (self.epoch + self.start, self.epoch + self.end)
+        """Return the row for the interfaces; `from_at` and `to_at` are null for a recording, which has no
+        clock times `clock_from` and `clock_to` either."""
+        epoch = self.epoch
+        at = (None, None) if epoch is None else (epoch + self.start, epoch + self.end)
         return {
             "id": self.id,
             "camera": self.camera,
@@ -50,6 +54,7 @@ class Row:
             "to_at": at[1],
             "confidence": round(self.confidence, 4),
             "ongoing": self.ongoing,
+            **({} if epoch is None else format_clock_span(self.start, self.end, epoch)),
         }
 
     def text(self) -> str:

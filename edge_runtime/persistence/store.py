@@ -76,17 +76,30 @@ class StateFolder:
         self._synced_at = self._retry_at = self._logged_at = float("-inf")
         self._wait_s = RETRY_S[0]
         self._written_before = 0
+        self._made: list[Path] = []
+        """The lock and the folders that were not there, the innermost first."""
 
     def __enter__(self) -> StateFolder:
         try:
-            if not self.folder.exists():
-                self.folder.mkdir(parents=True, mode=FOLDER_MODE)
-                fsync_folder(self.folder.parent)
-            self._lock = (self.folder / "lock").open("w")
+            while not self._take_lock():
+                continue
         except OSError as error:
             raise StateError(
                 f"state {self.folder} cannot be written: {error.strerror}; name another --state"
             ) from error
+        return self
+
+    def _take_lock(self) -> bool:
+        """Take the lock. Returns False where the file was removed meanwhile by who held it before."""
+        path = self.folder / "lock"
+        self._made = [made for made in (path, self.folder, *self.folder.parents) if not made.exists()]
+        if self.folder in self._made:
+            self.folder.mkdir(parents=True, mode=FOLDER_MODE, exist_ok=True)
+            fsync_folder(self.folder.parent)
+        try:
+            self._lock = path.open("w")
+        except FileNotFoundError:  # the folder was made, and is gone again
+            return False
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -94,11 +107,24 @@ class StateFolder:
             raise StateError(
                 f"state {self.folder} is in use by another lvm-edge; name another --state"
             ) from None
-        return self
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(path.stat(), os.fstat(self._lock.fileno())):
+                return True
+        self._lock.close()
+        return False
 
     def __exit__(self, *_: object) -> None:
         self._drop_journal()
+        if not any((self.folder / name).exists() for name in (FILE, PREVIOUS)):
+            self._remove_made_files()
         self._lock.close()
+
+    def _remove_made_files(self) -> None:
+        """Remove the lock and the folders that were made for a memory that never came."""
+        made, self._made = self._made, []
+        with contextlib.suppress(OSError):  # something else is in a folder, which stays
+            for path in made:
+                path.rmdir() if path.is_dir() else path.unlink()
 
     def load(self, network: NetworkConfig | None = None) -> Snapshot | None:
         """Return the newest state as `load_snapshot` does, for the process that will go on writing here."""

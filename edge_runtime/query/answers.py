@@ -125,6 +125,7 @@ class Answer(_Part):
     """`answer` is the sentence for a person; everything else is for programs.
 
     `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
+    Then there are no boxes, and activities and spans are what it would have been at best.
     `asked` is the window of a question that had one, its clock times resolved. `familiar: false`: the camera
     shows nothing like what the bundle was trained on; activities are withheld, and photos are matched by
     looks alone. `trained: false`: the bundle's weights were only initialised, the answer means nothing.
@@ -171,25 +172,38 @@ class Answer(_Part):
         asked = None if self.asked is None else self.asked.clock_to
         return find_other_zone(self.coverage.clock_to or asked)
 
+    def list_alternatives(self) -> list[str]:
+        """Return what else it might be, in words, unless that is 0 %; of what was not seen only what it would
+        be at best."""
+        epoch, zone = self.coverage.epoch, self.zone
+        ranked = [(one.activity, one.confidence) for one in self.activities[:4]]
+        ranked += [(format_span(one.start, one.end, epoch, zone=zone), one.confidence) for one in self.spans]
+        if self.abstained:
+            return [f"at best {what} ({format_percent(sure)})" for what, sure in ranked[:1]]
+        return [f"or {what} ({format_percent(sure)})" for what, sure in ranked[1:] if round(100 * sure)]
+
+    def format_confidence(self) -> str:
+        """Format the confidence, "95 %"; empty for an answer that says no, of which it is none."""
+        return "" if self.abstained else format_percent(self.confidence)
+
     def _repr_html_(self) -> str:
         """Render for a notebook: the answer, what else it might be, and where in time its evidence lies."""
         covered = self.coverage
-        ranked = [(item.activity, item.confidence) for item in self.activities[:4]]
-        ranked += [(f"{item.start:.1f} to {item.end:.1f} s", item.confidence) for item in self.spans]
-        rows = "".join(f"<tr><td>{escape(what)}</td><td>{sure:.0%}</td></tr>" for what, sure in ranked)
-        spans = [(item.start, item.end) for item in self.spans] + [(box.t, box.t + 1) for box in self.boxes]
+        rows = "".join(f"<tr><td>{escape(words)}</td></tr>" for words in self.list_alternatives())
+        found = [] if self.abstained else [(one.start, one.end) for one in self.spans]
+        spans = found + [(box.t, box.t + 1) for box in self.boxes]
         gaps = [(gap.start, gap.end, gap.watched_share) for gap in covered.gaps]
         watched = watched_parts(covered.start, covered.end, gaps)
         drawn = draw_timeline(covered.start, covered.end, watched, spans, [item.t for item in self.evidence])
-        headline = f"<b>{escape(self.answer)}</b> ({self.confidence:.0%})"
-        return f"<div>{headline}<br>{drawn}<table>{rows}</table></div>"
+        sure = "" if self.abstained else f" ({self.format_confidence()})"
+        return f"<div><b>{escape(self.answer)}</b>{sure}<br>{drawn}<table>{rows}</table></div>"
 
 
 def format_share(share: tuple[float, float] | None) -> str:
     """Format which share was watched as what comes before the time, "93 % of "; empty for all of it."""
     if share is None or share[0] == 1:
         return ""
-    low, high = (_format_percent(part) for part in share)
+    low, high = (_format_part(part) for part in share)
     if share[1] == 0:
         return "nothing of "
     if low == high:
@@ -197,11 +211,15 @@ def format_share(share: tuple[float, float] | None) -> str:
     return f"at most {high} of " if share[0] == 0 else f"{low} to {high} of "
 
 
-def _format_percent(share: float) -> str:
+def _format_part(share: float) -> str:
     """Format a share so that a part is neither 0 nor 100 %."""
     if 0 < share < 0.01:
         return "under 1 %"
-    return "over 99 %" if 0.99 < share < 1 else f"{100 * share:.0f} %"
+    return "over 99 %" if 0.99 < share < 1 else format_percent(share)
+
+
+def format_percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 if TYPE_CHECKING:

@@ -70,12 +70,20 @@ class ResolvedQuery:
 
 @dataclass(frozen=True)
 class AnswerWithOutputs:
-    """An answer and what it was made of; `outputs` of the reader are empty where it was not run."""
+    """An answer and what it was made of; `outputs` of the reader are empty where it was not run.
 
-    answer: Answer
+    `full` has its boxes also where it abstains, for measurements.
+    """
+
+    full: Answer
     resolved: ResolvedQuery
     context: Context
     outputs: dict[str, Array]
+
+    @property
+    def answer(self) -> Answer:
+        """The answer for whoever asked: one that says no shows no boxes."""
+        return self.full.model_copy(update={"boxes": ()}) if self.full.abstained else self.full
 
 
 class Asker:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
 
@@ -133,12 +134,25 @@ def format_time(t: float, epoch: float | None, now: float | None = None, zone: t
     return f"{at:%H:%M:%S}" if at.date() == today.date() else f"{at:%Y-%m-%dT%H:%M:%S}"
 
 
+def format_instant(t: float, epoch: float | None, zone: tzinfo | None = None) -> str:
+    """Format second `t` of a stream for a person, alone in a sentence: seconds have their unit."""
+    return f"{format_time(t, epoch, zone=zone)}{' s' if epoch is None else ''}"
+
+
 def format_span(
     start: float, end: float, epoch: float | None, now: float | None = None, zone: tzinfo | None = None
 ) -> str:
     """Format a span of time for a person."""
     unit = " s" if epoch is None else ""
     return f"{format_time(start, epoch, now, zone)} to {format_time(end, epoch, now, zone)}{unit}"
+
+
+def format_moments(times: Iterable[float], epoch: float | None, zone: tzinfo | None = None) -> str:
+    """Format moments of a stream for a person: in order, and what is written alike once."""
+    ordered = sorted(times)
+    if epoch is None:
+        return ", ".join(dict.fromkeys(f"{round(t, 1):g}" for t in ordered)) + " s"
+    return ", ".join(dict.fromkeys(format_time(t, epoch, zone=zone) for t in ordered))
 
 
 def format_moment(t: float, epoch: float, zone: tzinfo | None = None) -> str:

@@ -21,6 +21,8 @@ from edge_runtime.activity.sqlite_store import LogFilter
 from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.memory.familiarity import WITHHELD, is_familiar
 from edge_runtime.memory.version import Version
+from edge_runtime.query.answers import format_percent
+from edge_runtime.query.timestamps import format_instant, format_span
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
@@ -156,8 +158,10 @@ class CameraProgress:
         if problem is not None or not rows:
             return problem or "none yet"
         also = f" or {', '.join(rows[0].alternatives)}" if rows[0].alternatives else ""
-        end = "now" if rows[0].ongoing else f"{rows[0].end:.0f} s"
-        return f"{rows[0].activity}{also}, {rows[0].start:.0f} s to {end}, {rows[0].confidence:.0%}"
+        start, end, epoch = rows[0].start, rows[0].end, rows[0].epoch
+        since = f"since {format_instant(start, epoch)}"
+        span = since if rows[0].ongoing else format_span(start, end, epoch)
+        return f"{rows[0].activity}{also}, {span}, {format_percent(rows[0].confidence)}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the state of the log and its newest row."""

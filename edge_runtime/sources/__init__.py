@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -27,8 +28,10 @@ from edge_runtime.sources.spec import (
     tidy,
     to_path,
 )
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import MASK, show_source
 from engines.errors import LvmError
+
+_loading = threading.Lock()
 
 __all__ = ["Opener", "canonicalise", "is_demo", "is_live", "is_network", "open_source", "read_frame_at"]
 
@@ -55,6 +58,7 @@ def open_source(
     Unavailable where this machine lacks a driver or device.
     """
     spec = tidy(spec)
+    _load_decoder(spec)
     if is_network(spec):
         return _open_network(spec, sample_fps, start, reconnect, settings)
     if reconnect and is_live(spec):
@@ -75,13 +79,19 @@ def read_frame_at(spec: str, t: float, *, settings: Supervision = DEFAULT_SUPERV
     An address can be read again where it is of the kind `recording`.
     """
     spec = tidy(spec)
+    _load_decoder(spec)
     if settings.kind == "recording" and is_network(spec):
         from edge_runtime.sources.network import RecordedStream
 
+        if MASK in spec:
+            raise LvmError(
+                f"{spec} is kept without what may be secret, so it cannot be read again; ask the lvm-edge "
+                "that watches it (--url), or name an image"
+            )
         with RecordedStream(spec, sample_fps=1.0, settings=settings) as stream:
             return stream.frame_at(t)
     if is_live(spec):
-        raise LvmError(f"{redact(spec)} is live: what it showed at {t:g} s is gone")
+        raise LvmError(f"{show_source(spec)} is live: what it showed at {t:g} s is gone")
     if is_demo(spec):
         from edge_runtime.sources.demo import parse_demo
 
@@ -98,6 +108,17 @@ def read_frame_at(spec: str, t: float, *, settings: Supervision = DEFAULT_SUPERV
         raise LvmError(f"{path}: a picture of a folder is its own object image; name it with --object")
     with VideoFile(path, sample_fps=1.0, track=settings.video_track) as video:
         return video.frame_at(t)
+
+
+def _load_decoder(spec: str) -> None:
+    """Import PyAV for a source that needs it, in one thread at a time.
+
+    Cameras open their sources side by side, and its modules import each other in circles: threads that met
+    in them saw half of it, and no source could be opened until the process was started again.
+    """
+    if not is_demo(spec):
+        with _loading:
+            import edge_runtime.sources.decoding  # noqa: F401
 
 
 def _open_network(

@@ -19,7 +19,7 @@ from edge_runtime.sources.base import Bookmark, Closeable, FrameTap, Recorded, R
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import hide_secrets, show_source
 from engines.errors import LvmError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class LiveSource(Closeable):
     ) -> None:
         super().__init__()
         SampleClock(sample_fps)  # a wrong rate fails here, not in a thread
-        self.name = redact(name)
+        self.name = show_source(name)
         self._open, self._settings, self._clock, self._probe = open, settings, clock, probe
         self._times = StreamClock(sample_fps, start=start, clock=clock)
         self.tap: FrameTap | None = None
@@ -394,14 +394,14 @@ class LiveSource(Closeable):
         if isinstance(error, Recorded) and reader.failure is None:
             self._error = error
             return None
+        first = self._settings.first_must_open and self._health.reconnects == 0
+        if first and reader.failure is None and isinstance(error, (Refused, Unavailable)):
+            self._error = error  # who raises it says why; nothing is tried again
+            return None
         refused = reader.failure is None and isinstance(error, Refused)
         with self._change:
             state: SourceState = "failed" if refused else "connecting"
             self._health.enter(state, self._explain(reader), self._times.now())
-            first = self._settings.first_must_open and self._health.reconnects == 0
-            if first and reader.failure is None and isinstance(error, (Refused, Unavailable)):
-                self._error = error
-                return None
             self._health.reconnects += 1
         reader.error = None  # its traceback holds the reader, and the reader holds it
         return self._settings.refused_wait_s if refused else self._backoff.next()
@@ -413,7 +413,7 @@ class LiveSource(Closeable):
         if reader.error is None:
             return "the stream ended"
         if isinstance(reader.error, LvmError):
-            return redact(str(reader.error))
+            return hide_secrets(str(reader.error))
         why = f"reading it failed unexpectedly ({type(reader.error).__name__})"
         if why != self._health.why:  # once, not each second
             log.error("%s: %s", self.name, why, exc_info=reader.error)

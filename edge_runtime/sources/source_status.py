@@ -138,4 +138,6 @@ class SourceHealth:
             self._outage_began = now
         if self._logged_at is None or now - self._logged_at >= LOG_EVERY_S:
             self._logged_at = now
-            log.warning("%s: %s; it is tried again (opened %d times)", self._name, why, self.reconnects + 1)
+            times = f" (failed {self.reconnects + 1} times)" if self.reconnects else ""
+            what = why.removeprefix(f"{self._name} ")  # a sentence may begin with the name, too
+            log.warning("%s: %s; it is tried again%s", self._name, what, times)

@@ -327,8 +327,8 @@ def score_activities(query: QueryRecord, scores: Sequence[float]) -> dict[str, o
 def _score_object_answer(
     asker: Asker, output: AnswerWithOutputs, query: QueryRecord, names: Sequence[str]
 ) -> dict[str, object]:
-    ticks = [round(box.t * TICKS_PER_SECOND) for box in output.answer.boxes]
-    return score_boxes(query, ticks, [box.box for box in output.answer.boxes])
+    boxes = output.full.boxes
+    return score_boxes(query, [round(box.t * TICKS_PER_SECOND) for box in boxes], [box.box for box in boxes])
 
 
 def score_boxes(

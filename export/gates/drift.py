@@ -296,7 +296,7 @@ class _DriftRun:
             reader = shadow if name == "reader" else self._trusted["reader"]
             objects = self._export.objects if name == "backbone" else self._reference.objects
             asker = Asker(self._manifest, reader, objects)
-            got = asker.ask_all(queries, self._reference.version)
+            got = [result.full for result in asker.answer_with_outputs(queries, self._reference.version)]
             answers = summarise_pairs(compare_all(expected, got)).answers
         errors = shadow.errors()
         output = max(errors, key=lambda name: errors[name]) if errors else ""

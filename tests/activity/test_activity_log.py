@@ -7,6 +7,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -211,6 +212,7 @@ def test_what_is_damaged_while_it_is_open_ends_nothing(tmp_path, opened):
 
 
 def test_a_full_disk_costs_no_row_for_a_while(tmp_path, opened, caplog, monkeypatch):
+    open_file(tmp_path / FILE).close()
     log = opened(tmp_path)
     pages = log._db.execute("PRAGMA page_count").fetchone()[0]
     log._db.execute(f"PRAGMA max_page_count = {pages}").fetchall()
@@ -272,11 +274,14 @@ def test_a_kill_in_mid_write_loses_no_row_that_was_written(tmp_path, opened, row
 
 def test_a_row_as_json_and_csv(tmp_path):
     told = row(7, 10, epoch=1000.0, alternatives=("unbag", "weigh")).as_json()
+    clock = {name: datetime.fromisoformat(told.pop(name)).timestamp() for name in ("clock_from", "clock_to")}
+    assert clock == {"clock_from": 1010.0, "clock_to": 1015.0}
     assert told == {
         "id": 7, "camera": "lane1", "activity": "scan", "description": "scanning an item",
         "alternatives": ["unbag", "weigh"], "from": 10, "to": 15, "from_at": 1010.0, "to_at": 1015.0,
         "confidence": 0.95, "ongoing": False,
     }  # fmt: skip
+    assert "clock_from" not in row(7, 10).as_json(), "a recording has no clock"
     head, line = format_csv([told | {"activity": "=1+1"}]).splitlines()
     assert head.startswith("id,camera,activity,description,alternatives,from,to,from_at")
     assert line == "7,lane1,'=1+1,scanning an item,unbag weigh,10,15,1010.0,1015.0,0.95,false"

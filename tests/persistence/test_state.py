@@ -345,6 +345,45 @@ def test_the_lock_goes_when_the_folder_is_left_by_an_error(tmp_path):
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
+@pytest.mark.parametrize(
+    "there", [(), ("a/",), ("a/b/c/",), ("a/b/c/film.mp4",), ("a/b/c/lock",), ("a/film.mp4",)]
+)
+@pytest.mark.parametrize("saved", [False, True])
+def test_a_folder_in_which_no_memory_began_is_left_as_it_was(tmp_path, there, saved):
+    for name in there:
+        path = tmp_path / name
+        (path if name.endswith("/") else path.parent).mkdir(parents=True, exist_ok=True)
+        if not name.endswith("/"):
+            path.touch()
+    before = sorted(tmp_path.rglob("*"))
+    folder = StateFolder(tmp_path / "a" / "b" / "c")
+    for _ in range(2):
+        with folder:
+            if saved:
+                folder.save(_snapshot(1))
+        folder.__exit__(None, None, None)  # leaving twice is leaving once
+        if saved:
+            assert load_snapshot(folder.folder).version.frames == 1 and (folder.folder / "lock").exists()
+        else:
+            assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_lock_whose_file_was_removed_meanwhile_is_taken_again(tmp_path, monkeypatch):
+    """The one who waits for it has opened the file that the other removes on leaving."""
+    one, two, flock = StateFolder(tmp_path / "s"), StateFolder(tmp_path / "s"), fcntl.flock
+
+    def leave_first(file, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        one.__exit__(None, None, None)
+        flock(file, how)
+
+    one.__enter__()
+    monkeypatch.setattr(fcntl, "flock", leave_first)
+    with two, pytest.raises(StateError, match="in use by another"), StateFolder(tmp_path / "s"):
+        pass
+    assert not (tmp_path / "s").exists()
+
+
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("x" * 300)):

@@ -248,6 +248,39 @@ def test_a_product_without_a_catalogue_is_one_sentence():
         make_asker(FakeReader()).ask(query, make_version(5))
 
 
+@pytest.mark.parametrize("kind", ["object", "time", "activity"])
+@pytest.mark.parametrize("presence", [-5.0, -0.1, 0.1, 5.0])
+def test_an_answer_that_says_no_shows_no_boxes_and_measurements_have_them(kind, presence, capsys):
+    asker, version = make_asker(FakeReader(presence=presence), presence=0.5), make_version(42)
+    told = asker.answer_with_outputs([make_query(kind)], version)[0]
+    answer = asker.ask(make_query(kind), version)
+    assert answer.abstained == told.full.abstained == (presence < 0)
+    assert bool(told.full.boxes) == (kind == "object")
+    assert answer.boxes == told.answer.boxes == (() if answer.abstained else told.full.boxes)
+    assert ("<rect" in answer._repr_html_()) and ('fill="#2a2"' in answer._repr_html_()) == (
+        kind != "activity" and not answer.abstained
+    ), "and no place in time is drawn as found"
+    print_answer(answer, as_json=False)
+    out = capsys.readouterr().out
+    assert ("rests on" in out) == (not answer.abstained)
+    assert (" s: 0." in out) == (kind == "object" and not answer.abstained)
+    if answer.abstained:
+        (first, *lines) = out.splitlines()
+        assert "%" not in first, "its confidence is none of a no"
+        assert sum(line.startswith("  at best ") for line in lines) == (kind != "object")
+        assert not any(line.startswith("  or ") for line in lines)
+
+
+@pytest.mark.parametrize("count", [1, 8, 9, 40])
+def test_boxes_that_are_not_printed_are_counted(count, capsys):
+    answer = make_asker(FakeReader()).ask(make_query("object"), make_version(42))
+    some = tuple(answer.boxes[0].model_copy(update={"t": float(t)}) for t in range(count))
+    print_answer(answer.model_copy(update={"boxes": some}), as_json=False)
+    out = capsys.readouterr().out
+    assert out.count(" s: ") == min(count, 8)
+    assert (f"and {count - 8} more; --json shows all" in out) == (count > 8)
+
+
 @pytest.mark.parametrize("presence, word, lines", [(-5.0, "  at best ", 1), (5.0, "  or ", 4)])
 def test_what_was_not_seen_is_printed_with_its_best_time_alone(presence, word, lines, capsys):
     answer = make_asker(FakeReader(presence=presence), presence=0.5).ask(make_query("time"), make_version(42))

@@ -16,6 +16,7 @@ from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 from engines.fake import FakeEngine
+from tests.support.broker import wait_until
 from tests.support.cameras import (
     Hanging,
     ScriptedSource,
@@ -259,13 +260,14 @@ def test_applying_a_configuration_changes_only_what_differs(watch, settings, sou
         sources[name] = lambda start: ScriptedSource(10**6, start=start, before=lambda k: time.sleep(0.005))
     service = watch()
     a, b = service.add(settings("a")), service.add(settings("b"))
+    wait_until(lambda: b.header.last_t is not None, "a frame of b")
     problems = service.apply([settings("a"), settings("c"), settings("x", "x", sampler="best")])
     assert list(service.cameras) == ["a", "c"] and service.camera("a") is a
     assert len(problems) == 1 and problems[0].startswith("x: sampler must be one of")
     assert service.apply([settings("a", sampler="fifo"), settings("c")]) == [
         "a: camera a: sampler is fixed while it runs; remove the camera and add it again"
     ]
-    assert b.folder.folder.exists()
+    assert load_snapshot(b.folder.folder) is not None, "what was removed keeps its memory"
 
 
 @pytest.mark.parametrize("watched", [["a"], ["a", "b"]])

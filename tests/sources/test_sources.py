@@ -3,6 +3,7 @@ from __future__ import annotations
 import gc
 import logging
 import math
+import subprocess
 import sys
 import threading
 import time
@@ -27,6 +28,35 @@ from edge_runtime.sources.video import VideoFile
 from edge_runtime.system.secrets import redact
 from engines.errors import LvmError, Unavailable
 from tests.support.media import make_picture, write_video
+
+OPEN_TOGETHER = """
+import sys, threading
+sys.setswitchinterval(1e-6)
+from edge_runtime.sources import open_source, read_frame_at
+film = sys.argv[1]
+opened = [lambda spec=spec: open_source(spec, sample_fps=1.0).close()
+          for spec in ("rtsp://127.0.0.1:9/a", film, "http://127.0.0.1:9/b", "follow:" + film)]
+opened.append(lambda: read_frame_at(film, 0.0))
+ready = threading.Barrier(len(opened))
+def run(one):
+    ready.wait()
+    one()
+threads = [threading.Thread(target=run, args=(one,)) for one in opened]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+
+
+@pytest.mark.parametrize("attempt", range(4))
+def test_the_first_sources_of_a_process_may_be_opened_side_by_side(attempt, tmp_path):
+    """PyAV is imported then; threads that met in its modules saw half of it, in every second process."""
+    film = tmp_path / "film.mp4"
+    write_video(film, range(0, 2000, 100))
+    done = subprocess.run(
+        [sys.executable, "-c", OPEN_TOGETHER, str(film)],
+        capture_output=True, text=True, timeout=120, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @given(st.lists(st.floats(0, 1e5), min_size=1), st.floats(0.1, 60))

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.activity.row import Row, format_csv
@@ -20,8 +19,11 @@ from edge_runtime.interfaces.cli.completion import complete_from
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.persistence import StateError, load_snapshot
 from edge_runtime.persistence.encryption import Key
+from edge_runtime.query.answers import format_percent
+from edge_runtime.query.timestamps import find_other_zone, format_instant
 from edge_runtime.service.wall_clock import make_time_reader
 from engines.errors import LvmError
 
@@ -48,7 +50,7 @@ def activities(
 ) -> None:
     """Show which activities were recognised, newest first."""
     if format not in FORMATS:
-        raise LvmError(f"--format must be {', '.join(FORMATS)}, got {format!r}")
+        raise LvmError(f"--format must be table, csv or json, got {format[:50]!r}")
     if limit < 1:
         raise LvmError(f"--limit must be at least 1, got {limit}")
     server = resolve_server(url, token, ca, state=state, config=config, key=key)
@@ -57,7 +59,10 @@ def activities(
     else:
         secret, folders = resolve_key(config, key), resolve_states(state, camera, config)
         logs = [_read_rows(folder, secret, start, end, text, limit) for folder in folders.values()]
-        every = sorted((row for log in logs for row in log), key=lambda row: (row.written_at, row.id))
+        if not any(log is not None for log in logs):
+            folder = next(iter(folders.values()))
+            raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+        every = sorted((row for log in logs for row in log or ()), key=lambda row: (row.written_at, row.id))
         rows, more = [row.as_json() for row in every[::-1][:limit]], len(every) > limit
     if format == "json":
         print(json.dumps({"activities": rows, "more": more}))
@@ -69,11 +74,12 @@ def activities(
 
 def _read_rows(
     folder: Path, key: Key | None, start: str | None, end: str | None, text: str, limit: int
-) -> list[Row]:
-    """Return rows of one log, at most `limit` + 1: the extra row tells that there are more."""
+) -> list[Row] | None:
+    """Return rows of one log, at most `limit` + 1: the extra row tells that there are more; None where there
+    is no memory."""
     saved = load_snapshot(folder, key=key)
     if saved is None:
-        raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+        return None
     reader = make_time_reader(saved.header, saved.version.coverage)
     first, last = reader.read_span(start, end, ("--from", "--to"))
     file = folder / FILE
@@ -99,19 +105,25 @@ def _call_server(
 
 
 def _print_table(rows: list[dict[str, Any]], more: bool) -> None:
-    console = Console(highlight=False)
     if not rows:
-        console.print("no such activity is logged")
+        print("no such activity is logged")
         return
     table = Table(box=None, padding=(0, 2), header_style="dim")
     for name in ("from", "to", "activity", "", "camera"):
-        table.add_column(name, justify="right" if name in ("from", "to") else "left", overflow="fold")
+        table.add_column(name, justify="right" if name in ("from", "to") else "left")
     for row in rows:
         also = f" or {', '.join(row['alternatives'])}" if row["alternatives"] else ""
-        end = "goes on" if row["ongoing"] else f"{row['to']:.1f}"
-        table.add_row(
-            f"{row['from']:.1f}", end, f"{row['activity']}{also}", f"{row['confidence']:.0%}", row["camera"]
-        )
-    console.print(table)
+        sure = format_percent(row["confidence"])
+        table.add_row(*_format_times(row), f"{row['activity']}{also}", sure, row["camera"])
+    print_table(table)
     if more:
-        console.print(f"and more; --limit shows more than {len(rows)}")
+        print(f"and more; --limit shows more than {len(rows)}")
+
+
+def _format_times(row: dict[str, Any]) -> tuple[str, str]:
+    """Return when it began and ended, as answers say it: clock times of a camera, seconds of a recording."""
+    epoch = None if row.get("from_at") is None else row["from_at"] - row["from"]
+    start, end = (
+        format_instant(row[at], epoch, find_other_zone(row.get("clock_to"))) for at in ("from", "to")
+    )
+    return start, "goes on" if row["ongoing"] else end

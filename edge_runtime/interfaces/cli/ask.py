@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.http import HttpSettings
@@ -22,12 +21,16 @@ from edge_runtime.query.answers import Answer
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import QueryRequest
-from edge_runtime.query.timestamps import format_span, format_time
+from edge_runtime.query.timestamps import format_instant, format_moments
 from edge_runtime.service.wall_clock import make_time_reader, on_clock
 from edge_runtime.sources import read_frame_at
 from edge_runtime.sources.live_source import Supervision
+from edge_runtime.system.text import printable
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
+
+MAX_BOXES = 8
+"""Boxes that are printed."""
 
 
 def ask(
@@ -121,26 +124,19 @@ def print_answer(answer: Answer, as_json: bool) -> None:
     if as_json:
         print(answer.model_dump_json())
         return
-    console = Console(soft_wrap=True, highlight=False)
-    console.print(f"{answer.answer}  ({answer.confidence:.0%}, {answer.milliseconds:.1f} ms)", markup=False)
-    for candidate in answer.activities[1:4]:
-        console.print(f"  or {candidate.activity} ({candidate.confidence:.0%})", markup=False)
+    facts = [fact for fact in (answer.format_confidence(), f"{answer.milliseconds:.1f} ms") if fact]
+    lines = [f"{answer.answer}  ({', '.join(facts)})", *(f"  {one}" for one in answer.list_alternatives())]
     epoch, zone = answer.coverage.epoch, answer.zone
-    word, others = ("at best", answer.spans[:1]) if answer.abstained else ("or", answer.spans[1:])
-    for other in others:
-        console.print(
-            f"  {word} {format_span(other.start, other.end, epoch, zone=zone)} ({other.confidence:.0%})",
-            markup=False,
-        )
-    for box in answer.boxes[:8]:
+    for box in answer.boxes[:MAX_BOXES]:
         corners = ", ".join(f"{v:.2f}" for v in box.box)
-        at = f"{format_time(box.t, epoch, zone=zone)}{' s' if epoch is None else ''}"
-        console.print(f"  {at}: {corners}{' (between)' if box.interpolated else ''}", markup=False)
-    if answer.evidence:
-        times = sorted({round(token.t, 1) for token in answer.evidence})
-        seen = [f"{t:g}" if epoch is None else format_time(t, epoch, zone=zone) for t in times]
-        console.print(f"  rests on {', '.join(seen)}{' s' if epoch is None else ''}", markup=False)
+        between = " (between)" if box.interpolated else ""
+        lines.append(f"  {format_instant(box.t, epoch, zone)}: {corners}{between}")
+    if len(answer.boxes) > MAX_BOXES:
+        lines.append(f"  and {len(answer.boxes) - MAX_BOXES} more; --json shows all")
+    if answer.evidence and not answer.abstained:
+        lines.append(f"  rests on {format_moments([token.t for token in answer.evidence], epoch, zone)}")
     if answer.asked is not None and answer.asked.clock_from is not None:
-        console.print(f"  asked for {answer.asked.clock_from} to {answer.asked.clock_to}", markup=False)
+        lines.append(f"  asked for {answer.asked.clock_from} to {answer.asked.clock_to}")
     if watched := answer.coverage.format(zone):
-        console.print(f"  {watched}", markup=False)
+        lines.append(f"  {watched}")
+    print("\n".join(map(printable, lines)))

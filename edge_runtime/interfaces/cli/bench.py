@@ -13,6 +13,7 @@ from rich.table import Table
 
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.options import BundleFolder
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.service.runtime import MAX_CAMERAS
 from engines.bundle import Bundle
 from engines.errors import LvmError
@@ -57,7 +58,7 @@ def bench(
     if cameras is not None:
         results = _bench_cameras(opened, choice.backend, cameras, rounds, seconds, threads, density)
         if not as_json:
-            Console(highlight=False).print(_cameras_table(results))
+            print_table(_cameras_table(results))
         print(json.dumps({**auto, **results}))
         return
     names = [choice.backend]
@@ -74,7 +75,7 @@ def bench(
             progress=lambda what, share: bar.update(task, description=what, completed=share),
         )
     if not as_json:
-        Console(highlight=False).print(_engines_table(engines))
+        print_table(_engines_table(engines))
     print(json.dumps({**auto, **engines[choice.backend], "engines": engines}))
 
 

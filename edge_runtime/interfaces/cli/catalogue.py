@@ -12,17 +12,17 @@ from urllib.parse import quote
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS, crop_image
-from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.catalogue.store import Catalogue, describe_unread, read_folder_name
 from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.interfaces.cli.locate import resolve_catalogue, resolve_key
 from edge_runtime.interfaces.cli.options import Ca, Token, Url
 from edge_runtime.interfaces.cli.query_text import parse_box
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.query.schema import BoxInFrame
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
@@ -68,7 +68,7 @@ def add(
     if len(paths) > MAX_PHOTOS:
         raise LvmError(f"a product has at most {MAX_PHOTOS} photos, got {len(paths)}")
     result = _open_store(catalogue, config, key, url, token, ca).add(name, paths, box, camera, replace)
-    _print(result, as_json, f"{result['name']}: {result['new']} new, {result['photos']} photos")
+    _print(result, as_json, f"{result['name']}: {result['new']} new, {_count_photos(result['photos'])}")
 
 
 @app.command("list")
@@ -85,10 +85,14 @@ def list_(
     if as_json:
         print(json.dumps({"products": products}))
         return
+    if not products:
+        print("no products yet")
+        return
     table = Table.grid(padding=(0, 3))
     for product in products:
-        table.add_row(printable(product["name"]), f"{product['photos']} photos")
-    Console(highlight=False, soft_wrap=True).print(table if products else "no products yet", markup=False)
+        why = f"; {product['error']}" if product.get("error") else describe_unread(product.get("unread", {}))
+        table.add_row(printable(product["name"]), f"{_count_photos(product['photos'])}{why}")
+    print_table(table)
 
 
 @app.command("show")
@@ -103,14 +107,18 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the photos that stand for a product."""
-    rows = _open_store(catalogue, config, key, url, token, ca).list_photos(name)
+    store = _open_store(catalogue, config, key, url, token, ca)
+    rows = store.list_photos(name)
     if as_json:
         print(json.dumps({"name": name, "photos": rows}))
         return
     for row in rows:
         print(f"{printable(str(row['file']))}  {row['width']} x {row['height']}, {row['bytes']:,} bytes")
     if not rows:
-        print(f"{printable(name)} has no photos: add one, questions cannot use it without")
+        known = read_folder_name(name)
+        unread = [product.get("unread", {}) for product in store.list_products() if product["name"] == known]
+        why = "".join(map(describe_unread, unread)) or ": add one, questions cannot use it without"
+        print(f"{printable(name)} has no photos{why}")
 
 
 @app.command("remove")
@@ -125,7 +133,7 @@ def remove(
 ) -> None:
     """Remove a product with its photos."""
     result = _open_store(catalogue, config, None, url, token, ca).remove(name)
-    _print(result, as_json, f"{result['name']}: removed with {result['removed']} photos")
+    _print(result, as_json, f"{result['name']}: removed with {_count_photos(result['removed'])}")
 
 
 @app.command("rename")
@@ -167,6 +175,10 @@ def _open_store(
 
 def _open_folder(catalogue: Path | None, config: Path | None, key: Path | None) -> Catalogue:
     return Catalogue(resolve_catalogue(config, catalogue), resolve_key(config, key))
+
+
+def _count_photos(count: int) -> str:
+    return "1 photo" if count == 1 else f"{count} photos"
 
 
 def _print(result: dict[str, Any], as_json: bool, text: str) -> None:
@@ -213,8 +225,11 @@ class LocalCatalogue:
 
     def list_photos(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of the photos, with the whole path of each file."""
-        folder = self.catalogue.folder / name
-        return [row | {"file": str(folder / row["file"])} for row in self.catalogue.describe_photos(name)]
+        paths = [photo.path for photo in self.catalogue.list_photos(name)]
+        rows = self.catalogue.describe_photos(name)
+        return [
+            row | {"file": str(path.with_name(row["file"]))} for row, path in zip(rows, paths, strict=True)
+        ]
 
     def add(
         self, name: str, paths: Sequence[Path], box: str | None, camera: str | None, replace: bool

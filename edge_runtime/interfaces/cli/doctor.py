@@ -13,13 +13,13 @@ from typing import Annotated, Any
 
 import psutil
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edge_runtime.config.paths import default_bundle, state_root
 from edge_runtime.interfaces.cli.options import BundleFolder
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.interfaces.doctor.machine import Finding
+from edge_runtime.system.text import printable
 from engines.bundle import Bundle
 from engines.errors import Unavailable
 from engines.select import choose, find_backend_problems, usable_cores
@@ -74,15 +74,14 @@ def _print(facts: dict[str, Any], findings: Sequence[Finding]) -> None:
     for name, value in facts.items():
         rows = value.items() if isinstance(value, dict) else [("", value)]
         for row, (key, fact) in enumerate(rows):
-            # Text: pip's [extra] must not be read as markup.
-            table.add_row(name if row == 0 else "", Text(str(key)), Text(str(fact)))
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(table)
-    console.print()
+            words = ", ".join(fact) or "none" if isinstance(fact, list) else str(fact)
+            table.add_row(name if row == 0 else "", str(key), words)
+    print_table(table)
+    print()
     for finding in findings:
-        console.print(f"{MARKS[finding.state]} {finding.what}: {finding.found}", markup=False)
+        print(printable(f"{MARKS[finding.state]} {finding.what}: {finding.found}"))
         if finding.do is not None:
-            console.print(f"     {finding.do}", markup=False)
+            print(printable(f"     {finding.do}"))
 
 
 def _describe_machine() -> dict[str, Any]:

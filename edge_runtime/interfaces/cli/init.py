@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ import typer
 
 from edge_runtime.config.paths import state_root
 from edge_runtime.config.schema import load_config
+from edge_runtime.interfaces.cli.check_config import find_missing
 from edge_runtime.sources import canonicalise
 from edge_runtime.sources.discovery import list_cameras
+from edge_runtime.system.secrets import mask_secrets
 from edge_runtime.system.text import printable
 from engines.errors import LvmError, Unavailable
 from engines.fsync import fsync_folder
@@ -73,8 +76,10 @@ def init(
     if not sources:
         raise Unavailable("no camera was found here: name what to watch with --source")
     _write(file, _render(file, _name_cameras(sources), state, listen, not no_http), force)
+    for note in find_missing(load_config(file)):
+        typer.echo(f"{file}: note: {mask_secrets(note)}", err=True)
     cameras = f"{len(sources)} camera{'s' if len(sources) > 1 else ''}"
-    print(f"{file}: written, {cameras}; lvm-edge run --config {file}")
+    print(f"{file}: written, {cameras}; lvm-edge run --config {shlex.quote(str(file))}")
 
 
 def _is_terminal() -> bool:
@@ -118,7 +123,8 @@ def _split_name(source: str, default: str) -> tuple[str, str]:
         return default, source
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not spec:
         raise LvmError(
-            f"NAME=SOURCE needs a name of up to 64 letters, digits, - _ and ., got {printable(name[:70])!r}"
+            f"NAME=SOURCE needs a name of up to 64 ASCII letters, digits, - _ and ., "
+            f"got {printable(name[:70])!r}"
         )
     return name, spec
 

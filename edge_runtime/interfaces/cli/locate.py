@@ -31,6 +31,8 @@ def resolve_states(state: Path | None, camera: str | None, config: Path | None) 
     folders = _find_memories(root)
     if camera is None and (not folders or (root / FILE).exists()):
         return {"": root}
+    if not folders and (root / FILE).exists():
+        raise LvmError(f"{root} is the memory of one camera: leave --camera out")
     return _select(folders, camera, str(root))
 
 
@@ -60,8 +62,8 @@ def _select(folders: dict[str, Path], camera: str | None, where: str) -> dict[st
     if camera is None:
         return folders
     if camera not in folders:
-        known = ", ".join(folders) or "none"
-        raise LvmError(f"{where} knows no camera {printable(camera[:100])!r}; there are {known}")
+        known = f"there are {', '.join(folders)}" if folders else "there is no camera's memory"
+        raise LvmError(f"{where} knows no camera {printable(camera[:100])!r}; {known}")
     return {camera: folders[camera]}
 
 

@@ -29,6 +29,7 @@ from edge_runtime.interfaces.cli import (
 )
 from edge_runtime.interfaces.cli.error_exit import exit_despite_threads, run_app
 from edge_runtime.system.logs import LogSettings, set_up_logging
+from edge_runtime.system.release import read_version
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -60,9 +61,19 @@ for _name, (_group, _help) in GROUPS.items():
     app.add_typer(_group, name=_name, short_help=_help)
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        print(f"lvm-edge {read_version()}")
+        raise typer.Exit
+
+
 @app.callback()
 def _common(
     context: typer.Context,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_print_version, is_eager=True, help="print the version and exit"),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="log more")] = False,
     log_file: Annotated[Path | None, typer.Option(help="log to this file too, limited in size")] = None,
     log_json: Annotated[bool, typer.Option("--log-json", help="one JSON object for each record")] = False,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -18,6 +19,10 @@ from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
 
 MAX_ANSWERS = 6
+ENDED = ("ended", "stopped", "failed")
+"""Conditions in which nothing more comes."""
+RATE_S = 8.0
+"""Time over which frames are counted."""
 
 
 class Panel:
@@ -48,13 +53,17 @@ class Panel:
             parts.append(Text(f"? {question}", style="bold", overflow="ellipsis", no_wrap=True))
             parts.append(Text(f"  {answer}", style="cyan"))
         parts.append(Text.assemble(("> ", "bold green"), self.typed, ("▏", "dim")))
-        label = next(iter(cameras)) if len(cameras) == 1 else f"{len(cameras)} cameras"
-        title = f"[bold]lvm-edge[/] · {escape(label)} · {self._service.engines.choice.backend}"
+        label, condition = f"{len(cameras)} cameras", ""
+        if len(cameras) == 1:
+            ((label, camera),) = cameras.items()
+            condition = "" if camera.condition == "running" else f" · {camera.condition}"
+        title = f"[bold]lvm-edge[/] · {escape(label)}{condition} · {self._service.engines.choice.backend}"
         return Box(Group(*parts), title=title, subtitle=self._subtitle(), border_style="blue")
 
     def frames_per_s(self, camera: CameraRun) -> float:
-        """Return the sampled frames per second over the last calls."""
-        return self._rates.setdefault(camera.name, Rate()).update(camera.version.frames)
+        """Return the sampled frames per second: lately, or of all the time that it ran if it has ended."""
+        rate = self._rates.setdefault(camera.name, Rate())
+        return rate.update(camera.version.frames, camera.condition)
 
     def _table(self, cameras: dict[str, CameraRun]) -> list[RenderableType]:
         """Return a table with a row for each camera, and a line for each problem."""
@@ -131,14 +140,27 @@ class Panel:
 
 
 class Rate:
-    """Frames per second over the last updates."""
+    """Frames per second of the last seconds; of all the time that it ran once it has ended."""
 
-    def __init__(self) -> None:
-        self._marks: deque[tuple[float, int]] = deque(maxlen=32)
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._marks: deque[tuple[float, int]] = deque()
+        """Times in seconds, and the frames then."""
+        self._running = False
+        self._seconds, self._frames = 0.0, 0
+        """How long it ran, and the frames of that time."""
 
-    def update(self, frames: int) -> float:
-        now = time.monotonic()
+    def update(self, frames: int, condition: str) -> float:
+        now, ran = self._clock(), self._running
+        self._running = condition == "running"
+        then, before = self._marks[-1] if self._marks else (now, frames)
+        if ran or self._running or frames != before:
+            self._seconds, self._frames = self._seconds + now - then, self._frames + frames - before
         self._marks.append((now, frames))
+        while len(self._marks) > 2 and self._marks[1][0] <= now - RATE_S:
+            self._marks.popleft()
+        if condition in ENDED:
+            return self._frames / self._seconds if self._seconds > 0 else 0.0
         then, before = self._marks[0]
         return (frames - before) / (now - then) if now > then else 0.0
 

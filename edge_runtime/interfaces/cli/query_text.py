@@ -14,6 +14,7 @@ from typing import Any
 from edge_runtime.imaging.decode import read_file
 from edge_runtime.query.schema import QueryRequest, parse_request
 from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
 USAGE = (
@@ -22,6 +23,16 @@ USAGE = (
 )
 MAX_LINE_CHARS = 10_000
 """Of a question in words."""
+_PARTS = {
+    "activity": ({"object"}, {"object"}),
+    "object": ({"activity"}, {"activity"}),
+    "time": ({"object"}, {"object", "activity"}),
+}
+"""What each type of question needs, and what it may have."""
+_OPTIONS_OF = {
+    "object": "--object PHOTO, --box X1,Y1,X2,Y2@T or --product NAME",
+    "activity": "--activity NAME",
+}
 _OPTIONS = {"--object", "--box", "--product", "--activity", "--from", "--to", "--camera"}
 
 
@@ -42,9 +53,22 @@ class QueryText:
     camera: str | None = None
 
     def body(self) -> dict[str, Any]:
-        """Return the question as JSON data, photos in base64. Raises QueryError if a photo cannot be read."""
+        """Return the question as JSON data, photos in base64.
+
+        Raises QueryError for what is missing or too much, and if a photo cannot be read.
+        """
+        if self.type not in _PARTS:
+            raise QueryError(f"type must be activity, object or time, got {printable(self.type[:50])!r}")
         body: dict[str, Any] = {"type": self.type}
-        if (queried := self._object_body()) is not None:
+        queried = self._object_body()
+        needed, allowed = _PARTS[self.type]
+        given = {"object": queried, "activity": self.activity}
+        for part, options in _OPTIONS_OF.items():
+            if given[part] is None and part in needed:
+                raise QueryError(f"a question of type {self.type} needs {options}")
+            if given[part] is not None and part not in allowed:
+                raise QueryError(f"a question of type {self.type} takes no {options}: it asks for that")
+        if queried is not None:
             body["object"] = queried
         if self.activity is not None:
             body["activity"] = self.activity

@@ -75,7 +75,10 @@ class Server:
                 f"the certificate of {self.url} is not trusted here, {reason.verify_message}; "
                 "name its file with --ca, or in SSL_CERT_FILE"
             )
-        return Unavailable(f"no lvm-edge answers at {self.url}: {reason}")
+        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
+        return Unavailable(
+            f"no lvm-edge answers at {self.url}: {why}; lvm-edge run says at its start where it answers"
+        )
 
     def bad_response(self) -> LvmError:
         return LvmError(f"{self.url} gave an answer that this version does not understand")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shlex
 import signal
 import sys
 import time
@@ -15,11 +16,11 @@ from rich.console import Console
 from rich.live import Live
 
 from edge_runtime.interfaces.cli.line_input import KeyReader, LineReader
-from edge_runtime.interfaces.cli.panel import Panel
+from edge_runtime.interfaces.cli.panel import ENDED, Panel
 from edge_runtime.interfaces.cli.query_text import parse_line
-from edge_runtime.interfaces.cli.signals import take_deferred
-from edge_runtime.query.answers import Answer
-from edge_runtime.query.timestamps import format_time
+from edge_runtime.interfaces.cli.signals import leave_terminals, list_terminals, take_deferred
+from edge_runtime.query.answers import Answer, format_share
+from edge_runtime.query.timestamps import format_instant, format_moments, format_span
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
 from edge_runtime.service.status import make_camera_status, make_status, read_resident_bytes
@@ -30,8 +31,9 @@ from engines.errors import LvmError
 log = logging.getLogger(__name__)
 
 _REPORT_EVERY_S = 5.0
-_JOURNAL_EVERY_S = 600.0
-"""Under systemd, which shows the state line anyway: its journal is on flash, and kept for months."""
+"""On a terminal, for whoever looks on."""
+_LOG_EVERY_S = 600.0
+"""In a file, a pipe or a journal, which is read later: on flash, and kept for months."""
 
 
 class RunConsole:
@@ -45,12 +47,17 @@ class RunConsole:
         self._err = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
         self._panel = Panel(run.service, run.address)
         self._notifier = Notifier.from_environment()
-        self._report_every_s = _JOURNAL_EVERY_S if self._notifier else _REPORT_EVERY_S
+        self._report_every_s = _REPORT_EVERY_S if self._err.is_terminal else _LOG_EVERY_S
         self._last_report = time.monotonic()
+        self._goes_on = False
+        """Whether there is more to come when a camera has ended."""
+        self._conditions: dict[str, str] = {}
+        """What each camera did when it was looked at last."""
 
     def run(self, seconds: float | None, stay: bool) -> None:
         """Run until all sources have ended or a signal arrives. Raises what `Service.run` raises."""
         self._print_start()
+        self._goes_on = stay or len(self._service.cameras) > 1
         watchdog = notify_systemd(self._notifier, self._alive, self._state_line)
         try:
             with self._signals(), self._screen(), watchdog:
@@ -66,8 +73,12 @@ class RunConsole:
         def stop(number: int, frame: object) -> None:
             self._service.stop()
 
-        def reload(number: int, frame: object) -> None:
-            self._service.call_soon(self._reload)
+        def hang_up(number: int, frame: object) -> None:
+            if self._run.reload is None and terminals != list_terminals():
+                leave_terminals(terminals)
+                self._service.stop()  # the terminal was closed, where somebody watched a source
+            else:
+                self._service.call_soon(self._reload)
 
         def pause(number: int, frame: object) -> None:
             paused = number == signal.SIGUSR1
@@ -76,11 +87,10 @@ class RunConsole:
         handlers: dict[signal.Signals, Callable[[int, object], None]]
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
         handlers |= {signal.SIGUSR1: pause, signal.SIGUSR2: pause}
-        if self._run.reload is not None:
-            handlers[signal.SIGHUP] = reload
+        if self._run.reload is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handlers[signal.SIGHUP] = hang_up
+        terminals = list_terminals()
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        if signal.SIGHUP not in handlers and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nothing to reload
         try:
             self._handle_early(take_deferred())
             yield
@@ -93,14 +103,16 @@ class RunConsole:
         for number in early:
             if number != signal.SIGHUP:
                 self._pause(number == signal.SIGUSR1)
-            elif self._run.reload is not None:
-                self._service.call_soon(self._reload)
             else:
                 signal.raise_signal(number)
 
     def _reload(self) -> None:
-        assert self._run.reload is not None
-        self._run.reload()
+        if self._run.reload is None:
+            log.warning(
+                "SIGHUP: there is nothing to read again, since the source was named on the command line"
+            )
+        else:
+            self._run.reload()
 
     def _pause(self, paused: bool) -> None:
         """Begin (SIGUSR1) or end (SIGUSR2) a privacy pause of every camera, also of those added later."""
@@ -170,9 +182,9 @@ class RunConsole:
         for camera in self._service.cameras.values():
             self._panel.frames_per_s(camera)  # start counting, so that the first line has a rate
             if camera.resumed is not None:
-                at = camera.header.resume_at()
+                at = format_instant(camera.header.resume_at(), camera.header.clock)
                 self._err.print(
-                    f"{self._prefix(camera)}resumed from {camera.folder.folder} at {at:.1f} s", markup=False
+                    f"{self._prefix(camera)}resumed from {camera.folder.folder} at {at}", markup=False
                 )
 
     def _prefix(self, camera: CameraRun) -> str:
@@ -180,22 +192,30 @@ class RunConsole:
         return f"{camera.name}: " if len(self._service.cameras) > 1 else ""
 
     def _print_progress(self) -> None:
+        """Print now and then how the cameras fare that watch, and once that one is paused or has ended."""
         if self._out.is_terminal and not self._json:
             return
         now = time.monotonic()
-        if now - self._last_report < self._report_every_s:
-            return
-        self._last_report = now
+        due = now - self._last_report >= self._report_every_s
+        if due:
+            self._last_report = now
         for camera in self._service.cameras.values():
-            self._err.print(self._prefix(camera) + self._progress_line(camera), markup=False)
+            rate, condition = self._panel.frames_per_s(camera), camera.condition
+            before = self._conditions.get(camera.name, "")
+            self._conditions[camera.name] = condition
+            stands_still = condition == "paused" or (condition in ENDED and self._goes_on)
+            goes_on = condition == "running" and before == "paused"
+            changed = condition != before and (stands_still or goes_on)
+            if changed or (due and condition not in ("paused", *ENDED)):
+                line = self._progress_line(camera, condition, rate)
+                self._err.print(self._prefix(camera) + line, markup=False)
 
-    def _progress_line(self, camera: CameraRun) -> str:
-        version = camera.version
-        memory = f"{version.memory.filled}/{version.memory.slots}"
-        condition = "" if camera.condition == "running" else f"{camera.condition}, "
+    def _progress_line(self, camera: CameraRun, condition: str, rate: float) -> str:
+        version, end = camera.version, camera.version.coverage.end
+        watched = "" if end is None else f"watched to {format_instant(end, camera.header.clock)}, "
         return (
-            f"{condition}{version.frames} frames, {self._panel.frames_per_s(camera):.1f}/s, "
-            f"stream {version.coverage.end or 0:.0f} s, memory {memory}, "
+            f"{'' if condition == 'running' else f'{condition}, '}{version.frames} frames, {rate:.1f}/s, "
+            f"{watched}memory {version.memory.filled}/{version.memory.slots}, "
             f"{read_resident_bytes() / 1e6:.0f} MB"
         )
 
@@ -210,7 +230,11 @@ class RunConsole:
         for camera in cameras:
             status = self._status(camera)
             coverage = status["coverage"]
-            watched = f"{coverage['from'] or 0:.1f} to {coverage['to'] or 0:.1f} s"
+            if coverage["from"] is None:
+                self._out.print(f"{self._prefix(camera)}watched nothing", markup=False)
+                continue
+            span = format_span(coverage["from"], coverage["to"], camera.header.clock)
+            watched = f"{format_share(coverage['watched_share'])}{span}"
             self._out.print(
                 f"{self._prefix(camera)}watched {watched}, {status['frames']} frames, "
                 f"remembers {status['tokens']} of {status['slots']} tokens, "
@@ -221,9 +245,10 @@ class RunConsole:
             self._out.print("the bundle is untrained: answers have the right form and no meaning")
         for camera in cameras:
             self._print_truth(camera)
-        for camera in cameras[:1]:
+        for camera in [one for one in cameras if one.version.coverage.start is not None][:1]:
             self._out.print(
-                f"ask it: lvm-edge ask time --activity NAME --object PHOTO --state {camera.folder.folder}",
+                "ask it: lvm-edge ask time --activity NAME --object PHOTO --state "
+                f"{shlex.quote(str(camera.folder.folder))}",
                 markup=False,
             )
 
@@ -269,8 +294,9 @@ class RunConsole:
 
 def format_answer(answer: Answer) -> str:
     """Return an answer in one line."""
-    times = sorted({round(token.t, 1) for token in answer.evidence[:4]})
-    epoch = answer.coverage.epoch
-    seen = ", ".join(f"{t:g} s" if epoch is None else format_time(t, epoch) for t in times)
-    rests = f", rests on {seen}" if times and not answer.abstained else ""
-    return f"{answer.answer} ({answer.confidence:.0%}{rests}; {answer.milliseconds:.1f} ms)"
+    took = f"{answer.milliseconds:.1f} ms"
+    if answer.abstained:
+        return f"{answer.answer} ({took})"
+    seen = format_moments([token.t for token in answer.evidence[:4]], answer.coverage.epoch)
+    rests = f", rests on {seen}" if answer.evidence else ""
+    return f"{answer.answer} ({answer.format_confidence()}{rests}; {took})"

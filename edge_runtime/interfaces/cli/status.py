@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
+from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.persistence import load_snapshot
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_saved_settings
@@ -51,7 +51,7 @@ def status(
             table.add_row("camera", name)
         for field, value in fields.items():
             table.add_row(field, _format_field(field, value, _is_on_clock(fields)))
-        Console(highlight=False).print(table)
+        print_table(table)
 
 
 def _is_on_clock(fields: Mapping[str, Any]) -> bool:
@@ -64,7 +64,11 @@ def _format_field(field: str, value: Any, on_clock: bool) -> str:
         return "-"
     if field == "coverage":
         return _format_coverage(value, on_clock)
-    return json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return str(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.1f}"
 
 
 def _format_coverage(coverage: Mapping[str, Any], on_clock: bool) -> str:

@@ -29,13 +29,13 @@ def new(
     The token is not stored; the configuration needs only its hash.
     """
     if role not in ROLES:
-        raise LvmError(f"--role must be {', '.join(ROLES)}, got {role[:50]!r}")
+        raise LvmError(f"--role must be viewer, operator or admin, got {role[:50]!r}")
     token = new_token()
     try:
         settings = TokenSettings(name=name or role, role=role, token_hash=hash_token(token))
     except ValueError:
         raise LvmError(
-            f"--name must be up to 64 letters, digits, spaces, - _ and ., got {name[:80]!r}"
+            f"--name must be up to 64 ASCII letters, digits, spaces, - _ and ., got {name[:80]!r}"
         ) from None
     print(f"token: {token}")
     print("http:")

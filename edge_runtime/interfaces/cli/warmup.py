@@ -10,12 +10,11 @@ import json
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
 from edge_runtime.config.paths import default_bundle
 from edge_runtime.interfaces.cli.options import BundleFolder
+from edge_runtime.interfaces.cli.tables import print_table
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.manifest import GRAPHS
@@ -50,7 +49,7 @@ def warmup(
             "path": None if loaded.plan.path is None else str(loaded.plan.path),
         }
     if not as_json:
-        Console(highlight=False, soft_wrap=True).print(_table(plans))
+        print_table(_table(plans))
     print(json.dumps({"bundle": str(opened.path), "backend": "tensorrt", "plans": plans}))
 
 
@@ -59,5 +58,5 @@ def _table(plans: dict[str, dict[str, Any]]) -> Table:
     for name, plan in plans.items():
         done = f"built in {plan['seconds']:.1f} s" if plan["built"] else "was there"
         path = plan["path"] or "could not be saved: each start builds it again"
-        table.add_row(name, done, f"{plan['bytes']:,}", Text(path))
+        table.add_row(name, done, f"{plan['bytes']:,}", path)
     return table

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from edge_runtime.query.answers import Answer
+from edge_runtime.query.answers import Answer, Moment
 from edge_runtime.service.status import Status
 
 
@@ -188,6 +188,8 @@ class HistoryFacts(BaseModel):
 class ProductFacts(_Response):
     name: str
     photos: int
+    unread: dict[str, int] = Field({}, description="pictures of kinds that are not read, by kind (HEIC)")
+    error: str | None = Field(None, description="why its folder cannot be read")
 
 
 class CatalogueFacts(_Response):
@@ -227,7 +229,8 @@ class ProductShown(_Response):
 
 
 class LoggedActivity(BaseModel):
-    """`from_at` and `to_at` are null for a recording."""
+    """`from_at` and `to_at` are null for a recording; it has no `clock_from` and `clock_to`, which are both
+    on the clock of the machine that watches, with date and UTC offset."""
 
     id: int
     camera: str
@@ -239,6 +242,8 @@ class LoggedActivity(BaseModel):
     to_at: float | None
     confidence: float
     ongoing: bool
+    clock_from: Moment = None
+    clock_to: Moment = None
 
 
 class LoggedActivities(_Response):

@@ -34,13 +34,14 @@ def plot_memory(version: Version, answer: Answer | None, cells: int) -> Any:
         watched = sum(gap.watched_share or (0.0,)) / 2
         axes.axvspan(gap.start, gap.end, color="0.85", alpha=1 - watched, label=label)
     if answer is not None:
-        for rank, span in enumerate(answer.spans):
+        for rank, span in enumerate(() if answer.abstained else answer.spans):
             axes.axvspan(span.start, span.end, color="tab:green", alpha=0.35 / (1 + rank))
         for box in answer.boxes:
             axes.axvline(box.t, color="tab:green", alpha=0.3)
         if evidence := sorted({(token.t, token.cell) for token in answer.evidence}):
             axes.scatter(*zip(*evidence, strict=True), marker="s", facecolors="none", edgecolors="tab:red")
-        axes.set_title(f"{answer.answer} ({answer.confidence:.0%})", fontsize=10)
+        sure = "" if answer.abstained else f" ({answer.format_confidence()})"
+        axes.set_title(f"{answer.answer}{sure}", fontsize=10)
     if coverage.start is not None and coverage.end is not None and coverage.end > coverage.start:
         axes.set_xlim(coverage.start, coverage.end)
     axes.set(xlabel="seconds", ylabel="cell", ylim=(cells, -1))

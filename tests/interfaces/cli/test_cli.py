@@ -316,7 +316,7 @@ LONG = "x" * 300
         (["ask", "object", "--activity", "scan"], 2, "no memory found"),
         (["ask", "object", "--activity", "scan", "--state", "s"], 2, "no memory in s; run lvm-edge run"),
         (["ask", "colour", "--state", "s"], 2, "type must be activity, object or time"),
-        (["ask", "object", "--state", "s"], 2, "activity is missing"),
+        (["ask", "object", "--state", "s"], 2, "a question of type object needs --activity NAME"),
         (["ask", "object", "--activity", "a", "--from", "nan", "--state", "s"], 2, "--from must be"),
         (["ask", "object", "--activity", "a", "--from", "5", "--to", "4", "--state", "s"], 2, "before to"),
         (["ask", "activity", "--box", "0,0,1", "--state", "s"], 2, "--box must be"),
@@ -351,6 +351,29 @@ def test_a_source_that_is_not_there_is_one_line(tmp_path):
     for source in (tmp_path / "none.mp4", LONG):
         done = lvm("run", "--source", source, "--state", tmp_path / "s", "--no-http", status=2)
         assert len(done.stderr.splitlines()) == 1 and done.stderr.startswith("lvm-edge: ")
+
+
+@pytest.mark.parametrize(
+    "source", ["/nowhere.mp4", "/dev/video99", "no*.mp4", "empty", "torn.mp4", "gst:nothing ! appsink"]
+)
+@pytest.mark.parametrize("named", [True, False])
+def test_a_mistyped_source_claims_nothing(tmp_path, source, named):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torn.mp4").write_bytes(b"no film")
+    root = tmp_path / "states"
+    done = subprocess.run(
+        [*COMMAND, "run", "--source", source, "--no-http", *(("--state", root / "s") if named else ())],
+        capture_output=True, text=True, timeout=240, stdin=subprocess.DEVNULL, cwd=tmp_path,
+        env=_environment(LVM_EDGE_STATE=str(root)),
+    )  # fmt: skip
+    assert done.returncode in (2, 4) and done.stderr.startswith("lvm-edge: "), done.stderr
+    assert "tried again" not in done.stderr
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["empty", "torn.mp4"]
+
+
+@pytest.mark.parametrize("command", [["--version"], ["--version", "status"]])
+def test_it_says_its_version(command):
+    assert lvm(*command).stdout.startswith("lvm-edge ")
 
 
 def test_what_is_missing_on_this_machine_has_status_4(wrong):

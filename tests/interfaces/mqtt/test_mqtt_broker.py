@@ -165,6 +165,12 @@ def test_what_was_promised_comes_in_order_when_the_broker_is_back(broker, servic
     """Exactly what the line still holds: here the newest 20 of 50, each once or, of the first, twice."""
     monkeypatch.setattr("edge_runtime.interfaces.mqtt.connection.CONFIRM_S", 1.0)
     with make_client(service, broker.port, buffer_events=20) as one:
+
+        def count_lost() -> int:
+            """Those that came too fast for a busy machine count like those for which the line was full."""
+            counts = one.counters()["mqtt"]["events"]
+            return counts["dropped"] + counts["overrun"]
+
         assert one.connected.wait(10)
         getattr(broker, how)()
         wait_until(lambda: how == "freeze" or not one.connected.is_set(), "the loss")
@@ -172,9 +178,7 @@ def test_what_was_promised_comes_in_order_when_the_broker_is_back(broker, servic
         for number in range(50):
             service.events.publish(make_event(number))
             time.sleep(0.001)
-        wait_until(
-            lambda: sum(one.counters()["mqtt"]["events"][k] for k in ("dropped", "overrun")) >= 30, "drops"
-        )
+        wait_until(lambda: count_lost() >= 30, "drops")
         if how == "freeze":
             wait_until(lambda: not one.connected.is_set(), "the loss")
             broker.thaw()
@@ -188,7 +192,7 @@ def test_what_was_promised_comes_in_order_when_the_broker_is_back(broker, servic
             assert came in (kept, [0, *kept], [30, *kept]) or (how == "freeze" and came == kept[-len(came) :])
             wait_until(lambda: ear.last("lvm/lane1/paused/state") == b"ON", "the newest state")
             counts = one.counters()["mqtt"]["events"]
-            assert counts["waiting"] == counts["bytes"] == 0 and 29 <= counts["dropped"] <= 32
+            assert counts["waiting"] == counts["bytes"] == 0 and 29 <= count_lost() <= 32
         assert read_retained(broker.port)["lvm/available"] == b"online"
 
 
