@@ -53,5 +53,10 @@ def first_line(error: Exception) -> str:
 
 
 def printable(text: str) -> str:
-    """Escape line breaks and control characters: one line, and no control sequences for a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    """Escape line breaks and control characters: one line, and no control sequences for a terminal.
+
+    The zero-width joiners stay: Persian and Hindi are written with them.
+    """
+    return "".join(
+        c if c.isprintable() or c in "\u200c\u200d" else c.encode("unicode_escape").decode() for c in text
+    )

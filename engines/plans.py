@@ -26,6 +26,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from engines.fsync import fsync_folder
+from engines.home import home_folder
 
 log = logging.getLogger(__name__)
 
@@ -118,7 +119,7 @@ def folder_beside(bundle: Path) -> Path:
 
 def folder_in_cache(bundle: Path) -> Path:
     """Return the folder of plans of a bundle whose own folder cannot be written."""
-    root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    root = Path(os.environ.get("XDG_CACHE_HOME") or home_folder(".cache", or_else="/var/cache"))
     digest = hashlib.sha256(str(bundle.absolute()).encode()).hexdigest()[:12]
     return root / "lvm-edge" / "plans" / digest
 

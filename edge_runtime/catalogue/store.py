@@ -1,7 +1,8 @@
 """Store the catalogue of products: a folder with a subfolder of photos for each product.
 
 People may also fill it by hand, with any pictures. Changes made here are atomic, and a running process sees
-them at its next question. Folders whose name begins with a dot are ignored. With a key, new photos are
+them at its next question. Hidden folders and those of systems (`lost+found`, `@eaDir`) are ignored; folders
+whose names mean the same text, in whatever bytes, are one product. With a key, new photos are
 encrypted; photos that are not encrypted can be read all the same.
 """
 
@@ -14,7 +15,7 @@ import os
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,12 @@ from engines.fsync import fsync_folder
 MAX_PRODUCTS = 2000
 ROLE = "catalogue photo"
 """Role of a sealed photo, see `persistence.encryption`."""
-_PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+_PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff"}
+_OTHER_PICTURES = {
+    ".heic", ".heif", ".hif", ".avif", ".jxl", ".jp2", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".raf",
+    ".orf", ".rw2", ".psd", ".svg", ".pdf",
+}  # fmt: skip
+"""Files that hold a picture and are not read."""
 _MAX_LISTED = 8
 """Known products that an error message lists."""
 _NEW, _REMOVED = ".new", ".gone"
@@ -65,18 +71,48 @@ class Catalogue:
 
     def list_products(self) -> list[str]:
         """Return the names, sorted; none if there is no folder. Raises LvmError if it cannot be read."""
+        return sorted(self._scan_folders())
+
+    def _scan_folders(self) -> dict[str, list[Path]]:
+        """Return the folders of each product by its name, the one that is named so exactly first."""
+        found: dict[str, list[Path]] = {}
         try:
             with os.scandir(self.folder) as entries:
-                return sorted(entry.name for entry in entries if entry.is_dir() and entry.name[0] != ".")
+                for entry in sorted(entries, key=lambda entry: entry.name):
+                    name = read_folder_name(entry.name)
+                    if is_product_folder(name) and os.path.isdir(entry.path):  # a link in a circle is none
+                        found.setdefault(name, []).append(Path(entry.path))
         except FileNotFoundError:
-            return []
+            return {}
         except (OSError, ValueError) as error:
-            raise LvmError(f"catalogue {self.folder} cannot be read: {_reason(error)}") from error
+            raise LvmError(printable(f"catalogue {self.folder} cannot be read: {_reason(error)}")) from error
+        return {name: sorted(paths, key=lambda path: path.name != name) for name, paths in found.items()}
+
+    def _find_folders(self, name: str) -> tuple[str, list[Path]]:
+        """Return a product's name as it is listed, and its folders. Raises QueryError."""
+        self.check_known(name)
+        known = read_folder_name(name)
+        return known, self._scan_folders()[known]
 
     def list_photos(self, name: str) -> list[Photo]:
         """Return the photos of a product that questions use: the first 16 by filename. Raises QueryError."""
-        self.check_known(name)
-        return self._scan_photos(name)[:MAX_PHOTOS]
+        return self._scan_photos(*self._find_folders(name))[:MAX_PHOTOS]
+
+    def count_unread(self, name: str) -> dict[str, int]:
+        """Return how many pictures of a product are of kinds that are not read, by kind (HEIC). Raises
+        QueryError."""
+        kinds = [
+            path.suffix[1:].upper()
+            for folder in self._find_folders(name)[1]
+            for path in folder.iterdir()
+            if path.suffix.lower() in _OTHER_PICTURES and not path.name.startswith(".")
+        ]
+        return {kind: kinds.count(kind) for kind in sorted(set(kinds))}
+
+    def explain_empty(self, name: str) -> str:
+        """Return why a product has no photos, for a sentence about it. Raises QueryError."""
+        unread = self.count_unread(name)
+        return f"has no photos in {self._find_folders(name)[1][0]}" + describe_unread(unread)
 
     def load_image(self, photo: Photo) -> Image:
         """Return (H, W, 3) RGB. Raises LvmError if it cannot be read, SealError if the key is wrong."""
@@ -93,7 +129,14 @@ class Catalogue:
         rows = []
         for photo in self.list_photos(name):
             height, width = self.load_image(photo).shape[:2]
-            rows.append({"file": photo.path.name, "width": width, "height": height, "bytes": photo.size})
+            rows.append(
+                {
+                    "file": read_folder_name(photo.path.name),
+                    "width": width,
+                    "height": height,
+                    "bytes": photo.size,
+                }
+            )
         return rows
 
     def seal(self) -> int:
@@ -105,7 +148,8 @@ class Catalogue:
             raise LvmError("sealing needs a key: name its file with --key or in LVM_EDGE_KEY_FILE")
         count = 0
         with self._writing():
-            for photo in (photo for name in self.list_products() for photo in self._scan_photos(name)):
+            products = self._scan_folders().items()
+            for photo in (photo for product in products for photo in self._scan_photos(*product)):
                 data = read_file(photo.path)
                 if not is_sealed(data):
                     write_private(photo.path, self._seal(data))
@@ -115,15 +159,16 @@ class Catalogue:
     def _seal(self, data: bytes) -> bytes:
         return data if self._key is None else self._key.seal(data, role=ROLE)
 
-    def _scan_photos(self, name: str) -> list[Photo]:
+    def _scan_photos(self, name: str, folders: Sequence[Path]) -> list[Photo]:
         photos = []
         try:
-            with os.scandir(self.folder / name) as entries:
-                for entry in entries:
-                    suffix = Path(entry.name).suffix.lower()
-                    if suffix in _PICTURES and not entry.name.startswith(".") and entry.is_file():
-                        status = entry.stat()
-                        photos.append(Photo(Path(entry.path), status.st_mtime_ns, status.st_size))
+            for folder in folders:
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        suffix = Path(entry.name).suffix.lower()
+                        if suffix in _PICTURES and not entry.name.startswith(".") and entry.is_file():
+                            status = entry.stat()
+                            photos.append(Photo(Path(entry.path), status.st_mtime_ns, status.st_size))
         except OSError as error:
             raise QueryError(
                 printable(f"product {name!r} in catalogue {self.folder} cannot be read: {_reason(error)}")
@@ -131,14 +176,27 @@ class Catalogue:
         return sorted(photos, key=lambda photo: photo.path.name)
 
     def as_json(self) -> dict[str, Any]:
-        """Return `{"products": [{"name", "photos"}]}`, where `photos` is the number that a question uses."""
-        counts = {name: len(self._scan_photos(name)) for name in self.list_products()}
-        return {"products": [{"name": name, "photos": min(n, MAX_PHOTOS)} for name, n in counts.items()]}
+        """Return `{"products": [{"name", "photos"}]}`, where `photos` is the number that a question uses.
+
+        A product without any has `unread` too where it has pictures of other kinds, one that cannot be read
+        `error`, and the others are listed all the same.
+        """
+        products: list[dict[str, Any]] = []
+        for name, folders in sorted(self._scan_folders().items()):
+            try:
+                count = len(self._scan_photos(name, folders))
+                unread = {} if count else self.count_unread(name)
+            except QueryError as error:
+                products.append({"name": name, "photos": 0, "error": str(error)})
+                continue
+            facts = {"name": name, "photos": min(count, MAX_PHOTOS)}
+            products.append(facts | ({"unread": unread} if unread else {}))
+        return {"products": products}
 
     def check_known(self, name: str) -> None:
         """Raises QueryError, with the nearest name, if there is no such product."""
         names = self.list_products()
-        if name in names:
+        if read_folder_name(name) in names:
             return
         excerpt = name[:100]
         if not names:
@@ -175,20 +233,27 @@ class Catalogue:
     def remove(self, name: str) -> int:
         """Remove a product. Returns its number of photos. Raises QueryError, LvmError."""
         with self._writing():
-            self.check_known(name)
-            count = len(self._scan_photos(name))
-            os.replace(self.folder / name, self.folder / _REMOVED)  # one step, for questions at the same time
-            fsync_folder(self.folder)
-            shutil.rmtree(self.folder / _REMOVED)
+            name, folders = self._find_folders(name)
+            count = len(self._scan_photos(name, folders))
+            for folder in folders:
+                os.replace(folder, self.folder / _REMOVED)  # one step, for questions at the same time
+                fsync_folder(self.folder)
+                shutil.rmtree(self.folder / _REMOVED)
         return count
 
     def rename(self, before: str, after: str) -> str:
         """Rename a product. Returns its new name. Raises QueryError if that is in use, LvmError."""
         after = check_product_name(after)
         with self._writing():
-            self.check_known(before)
+            before, folders = self._find_folders(before)
             self._check_free(after, [name for name in self.list_products() if name != before])
-            os.rename(self.folder / before, self.folder / after)
+            if len(folders) > 1:
+                raise QueryError(
+                    printable(
+                        f"product {before!r} lies in {len(folders)} folders; move its photos into one first"
+                    )
+                )
+            os.rename(folders[0], self.folder / after)
             fsync_folder(self.folder)
         return after
 
@@ -208,7 +273,8 @@ class Catalogue:
         return AddResult(name, len(data), len(data))
 
     def _extend(self, name: str, data: dict[str, bytes], replace: bool) -> AddResult:
-        folder, present = self.folder / name, self._scan_photos(name)
+        _, folders = self._find_folders(name)
+        folder, present = folders[0], self._scan_photos(name, folders)
         stems = [photo.path.stem for photo in present]
         fresh = {key: jpeg for key, jpeg in data.items() if not any(key in stem for stem in stems)}
         total = len(data) if replace else len(present) + len(fresh)
@@ -227,7 +293,7 @@ class Catalogue:
             write_private(folder / f"{number:03}-{key}.jpg", self._seal(jpeg))
 
     def _check_free(self, name: str, names: Sequence[str]) -> None:
-        same = [known for known in names if known.casefold() == name.casefold()]
+        same = [known for known in names if fold_name(known) == fold_name(name)]
         if same:  # some filesystems ignore case
             raise QueryError(printable(f"there is a product {same[0]!r} already; choose another name"))
 
@@ -245,6 +311,14 @@ class Catalogue:
             raise LvmError(
                 f"catalogue {self.folder} cannot be written: {_reason(error)}; name another with --catalogue"
             ) from error
+
+
+def describe_unread(unread: Mapping[str, int]) -> str:
+    """Return the end of a sentence that says which pictures are not read, and what to do."""
+    if not unread:
+        return ""
+    counts = ", ".join(f"{count} {kind}" for kind, count in unread.items())
+    return f"; what is there ({counts}) is not read here: convert it to JPEG"
 
 
 def _check_count(name: str, count: int) -> None:
@@ -267,14 +341,50 @@ def _reason(error: Exception) -> str:
 MAX_LETTERS = 80
 MAX_BYTES = 200
 """Of the UTF-8 text. Most filesystems allow 255."""
+JOINERS = "\u200c\u200d"
+"""Zero-width non-joiner and joiner: invisible, and part of how Persian, Hindi and other words are written."""
+SYSTEM_FOLDERS = frozenset(
+    "__macosx lost+found @eadir @recycle @recently-snapshot @tmp @sharebin #recycle #snapshot $recycle.bin "
+    "recycler found.000".split()
+) | {"system volume information", "network trash folder", "temporary items"}
+"""What macOS, file systems, NAS boxes and Windows put among the folders of people."""
+_JOINED = re.compile(r"(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])")
+"""A joiner between two letters of a script that has it."""
 _FORBIDDEN = re.compile(r'[/\\<>:"|?*]')
+
+
+def read_folder_name(name: str) -> str:
+    """Return a file's or folder's name as text in Unicode normal form C, which Macs do not write.
+
+    Bytes that are no UTF-8, as an old disk or archive has them, are taken for Western European ones.
+    """
+    try:
+        raw = os.fsencode(name)
+    except UnicodeEncodeError:  # half characters, which no file system gave
+        return name
+    for encoding in ("utf-8", "cp1252", "latin-1"):
+        try:
+            return unicodedata.normalize("NFC", raw.decode(encoding))
+        except UnicodeDecodeError:
+            continue
+    raise AssertionError("every byte is a character of Latin-1")
+
+
+def is_product_folder(name: str) -> bool:
+    """Return whether a folder of the catalogue is a product: not hidden, and not a system's own."""
+    return not name.startswith(".") and name.lower() not in SYSTEM_FOLDERS
+
+
+def fold_name(name: str) -> str:
+    """Return a form that is equal for names that nobody can tell apart."""
+    return "".join(character for character in name.casefold() if character not in JOINERS)
 
 
 def check_product_name(text: str) -> str:
     """Return `text` as a product's name: in Unicode normal form C, without surrounding blanks.
 
     Raises QueryError for names that a filesystem or shell may misread: with a leading dot or dash, a trailing
-    dot, separators, control characters, or characters that FAT forbids.
+    dot, separators, control characters, or characters that FAT forbids; and for those that a system uses.
     """
     name = unicodedata.normalize("NFC", text).strip()
     if not name:
@@ -282,7 +392,10 @@ def check_product_name(text: str) -> str:
     excerpt = printable(name[:50])
     if len(name) > MAX_LETTERS or len(name.encode(errors="replace")) > MAX_BYTES:
         raise QueryError(f"a product's name has at most {MAX_LETTERS} letters, got {len(name)}: {excerpt!r}…")
-    if not name.isprintable() or _FORBIDDEN.search(name) or name[0] in ".-" or name[-1] == ".":
+    visible = _JOINED.sub("", name)
+    if name.lower() in SYSTEM_FOLDERS:
+        raise QueryError(f"{excerpt!r} is a folder that systems make themselves; choose another name")
+    if not visible.isprintable() or _FORBIDDEN.search(name) or name[0] in ".-" or name[-1] == ".":
         raise QueryError(
             "a product's name is a folder's: letters, digits, spaces and most signs, but none of "
             f'/ \\ < > : " | ? *, no dot at either end and no dash in front, got {excerpt!r}'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
@@ -19,19 +19,12 @@ from edge_runtime.config.access_tokens import (
     hash_token,
 )
 from edge_runtime.system.secrets import register_secret
-from edge_runtime.system.validation import StrictModel
+from edge_runtime.system.validation import StrictModel, require_text
 
 MAX_TOKENS = 64
 ROOT_PATH = r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+){1,8}"
 """A sub-path: plain parts, so that it may stand in a page, a cookie and a redirect."""
 FRAME_ORIGIN = r"https?://(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d{1,5})?/?"
-
-
-def _require_text(value: Any) -> Any:
-    # The usual error would show the value, which may be most of the secret.
-    if not isinstance(value, (str, SecretStr)):
-        raise ValueError("a token must be text; got something else, put it in quotes")
-    return value
 
 
 def _check_root_path(text: str) -> str:
@@ -77,7 +70,7 @@ class TokenSettings(StrictModel):
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_. -]{0,63}$", description="for the log and for rate limits"
     )
     role: Role = "viewer"
-    token: Annotated[SecretStr, BeforeValidator(_require_text)] | None = Field(
+    token: Annotated[SecretStr, BeforeValidator(require_text)] | None = Field(
         default=None, description="the token itself, best as ${NAME}, from the environment"
     )
     token_hash: str | None = Field(default=None, pattern=rf"^{HASH_PREFIX}[0-9a-f]{{64}}$")

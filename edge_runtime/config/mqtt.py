@@ -6,9 +6,10 @@ import socket
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
-from edge_runtime.system.validation import StrictModel
+from edge_runtime.system.secrets import register_secret
+from edge_runtime.system.validation import StrictModel, require_text
 
 MAX_TOPIC = 100
 """Bytes of a topic prefix. A whole topic may have 65,535; ours add two names to the prefix."""
@@ -19,6 +20,16 @@ def _check_topic_prefix(text: str) -> str:
     plain = text.isprintable() and not set("+#") & set(text) and not text.startswith("$")
     if not plain or not all(levels) or not 0 < len(text.encode()) <= MAX_TOPIC:
         raise ValueError("a topic prefix is one or more names with / between them, without +, # and $")
+    return text
+
+
+def _check_host(text: str) -> str:
+    # Not repeated: it may be an address with its password.
+    if set("@/ ") & set(text):
+        raise ValueError(
+            "host is a name or an IP address only: got something else; set port, username, "
+            "password and tls beside it"
+        )
     return text
 
 
@@ -54,10 +65,14 @@ class MqttSettings(StrictModel):
     `lvm/query/response/`, that an MQTT 5 client may name as its response topic."""
 
     enabled: bool = False
-    host: str = Field(default="localhost", min_length=1, max_length=255)
+    host: Annotated[str, AfterValidator(_check_host)] = Field(
+        default="localhost", min_length=1, max_length=255
+    )
     port: int | None = Field(default=None, ge=1, le=65535, description="default: 1883, with tls 8883")
     username: str | None = Field(default=None, max_length=200)
-    password: SecretStr | None = Field(default=None, description="best as ${NAME}, from the environment")
+    password: Annotated[SecretStr, BeforeValidator(require_text)] | None = Field(
+        default=None, description="best as ${NAME}, from the environment"
+    )
     tls: BrokerTls | None = None
     topic_prefix: TopicPrefix = Field(default="lvm", description="each device needs its own")
     client_id: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_.-]{1,64}$")
@@ -79,6 +94,12 @@ class MqttSettings(StrictModel):
     def _check_username(self) -> MqttSettings:
         if self.password is not None and self.username is None:
             raise ValueError("password needs username")
+        return self
+
+    @model_validator(mode="after")
+    def _register_password(self) -> MqttSettings:
+        if self.password is not None:
+            register_secret(self.password.get_secret_value())
         return self
 
     @property

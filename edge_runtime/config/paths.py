@@ -7,8 +7,9 @@ import os
 import re
 from pathlib import Path
 
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import redact, show_source
 from engines.errors import LvmError
+from engines.home import home_folder
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -25,20 +26,20 @@ def configs() -> Path:
 
 
 def state_root() -> Path:
-    """Return $LVM_EDGE_STATE, or else lvm-edge in the XDG state folder."""
+    """Return $LVM_EDGE_STATE, or else lvm-edge in the XDG state folder; /var/lib where there is no home."""
     if "LVM_EDGE_STATE" in os.environ:
         return Path(os.environ["LVM_EDGE_STATE"])
-    base = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
+    base = os.environ.get("XDG_STATE_HOME") or home_folder(".local/state", or_else="/var/lib")
     return Path(base) / "lvm-edge"
 
 
 def default_state_folder(source: str) -> Path:
     """Return the state folder of a source where none is named: one for each source, so memories never mix.
 
-    The folder's name holds no credentials. A folder from an older version, whose name does, is still used.
+    The folder's name holds no credentials. A folder from an older version, whose name may, is still used.
     """
-    before, now = (_folder_name(label, source) for label in (source, redact(source)))
-    return state_root() / (before if (state_root() / before).is_dir() else now)
+    *older, now = (_folder_name(label, source) for label in (source, redact(source), show_source(source)))
+    return state_root() / next((name for name in older if (state_root() / name).is_dir()), now)
 
 
 def _folder_name(label: str, source: str) -> str:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, field_serializer
+from pydantic import AfterValidator, Field, field_serializer, field_validator
 
 from edge_runtime.config.connection import ConnectionSettings
 from edge_runtime.config.http import HttpSettings
@@ -15,7 +15,7 @@ from edge_runtime.config.paths import configs
 from edge_runtime.config.privacy import EncryptionSettings, PrivacySettings
 from edge_runtime.config.yaml_loader import MAX_CONFIG_BYTES, read_settings
 from edge_runtime.system.logs import LogSettings
-from edge_runtime.system.secrets import mask_secrets, redact
+from edge_runtime.system.secrets import mask_secrets, register_source, show_source
 from edge_runtime.system.validation import StrictModel
 
 
@@ -33,7 +33,9 @@ __all__ = ["MAX_CONFIG_BYTES", "Config", "load_config", "read_settings"]
 
 def _check_camera_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name):
-        raise ValueError("a camera's name is up to 64 letters, digits, - _ and . since a folder gets it")
+        raise ValueError(
+            "a camera's name is up to 64 ASCII letters, digits, - _ and . since a folder gets it"
+        )
     return name
 
 
@@ -67,9 +69,15 @@ class Camera(CameraDefaults):
     )
     state: Path | None = Field(default=None, description="folder of its memory")
 
+    @field_validator("source")
+    @classmethod
+    def _register_source(cls, source: str | int) -> str | int:
+        register_source(str(source))
+        return source
+
     @field_serializer("source")
-    def _redact_source(self, source: str | int) -> str | int:
-        return mask_secrets(redact(source)) if isinstance(source, str) else source
+    def _show_source(self, source: str | int) -> str | int:
+        return mask_secrets(show_source(source)) if isinstance(source, str) else source
 
 
 class Model(StrictModel):

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_runtime.system.secrets import mask_secrets, register_secret
+from edge_runtime.system.secrets import hide_secrets, register_secret
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -74,7 +74,7 @@ def read_settings(path: Path, model: type[M], environment: Mapping[str, str] | N
         node = _Loader(text).get_single_node()
         data = _ValueBuilder(os.environ if environment is None else environment).build(node) if node else {}
     except _LineError as error:
-        raise LvmError(f"{path}:{error.line}: {mask_secrets(str(error))}") from None
+        raise LvmError(f"{path}:{error.line}: {hide_secrets(str(error))}") from None
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         # Not only YAMLError: an escape beyond Unicode raises ValueError or OverflowError.
         raise LvmError(f"{path}:{_line_of(error, text)}: not YAML: {_yaml_reason(error)}") from None
@@ -84,7 +84,7 @@ def read_settings(path: Path, model: type[M], environment: Mapping[str, str] | N
         by_line: dict[int, str] = {}  # one error a line: a union of types reports one for each of its types
         for problem in _drop_consequences(error.errors(include_url=False)):
             line, value = _locate(node, problem["loc"])
-            message = printable(mask_secrets(_describe(problem, model, value)))[:500]
+            message = printable(hide_secrets(_describe(problem, model, value)))[:500]
             by_line.setdefault(line, f"{path}:{line}: {message}")
         raise InvalidSettings(*(message for _, message in sorted(by_line.items()))) from None
 
@@ -137,7 +137,7 @@ class _Loader(yaml.SafeLoader):
             )
         if getattr(event, "tag", None) is not None:
             raise _LineError(
-                line, f"not YAML: tags are not allowed in a configuration, got {event.tag[:80]!r}"
+                line, "not YAML: tags are not allowed in a configuration; put a text with ! in quotes"
             )
         self._nodes += 1
         if self._nodes > MAX_VALUES:
@@ -203,8 +203,7 @@ class _ValueBuilder:
         if not closed or name_match is None:
             raise _LineError(
                 line,
-                f"expected ${{NAME}} or ${{NAME:-default}}, got {printable(match.group()[:50])!r}; "
-                "a plain ${ is written $${",
+                "expected ${NAME} or ${NAME:-default} after this $; a plain ${ is written $${",
             )
         name, default = name_match.groups()
         value = self._environment.get(name, "")
@@ -255,9 +254,17 @@ def _describe(problem: ErrorDetails, model: type[BaseModel], value: yaml.Node | 
     message = f"{place}: {problem['msg'].removeprefix('Value error, ')}"
     if problem["type"] == "extra_forbidden":
         return message + _suggest(str(location[-1]), _keys_at(model, location[:-1]))
-    if isinstance(value, yaml.ScalarNode) and "got" not in message and problem["type"] != "missing":
+    if isinstance(value, yaml.ScalarNode) and "got" not in message and _may_be_repeated(problem):
         message += f", got {value.value[:50]!r}"
     return message
+
+
+def _may_be_repeated(problem: ErrorDetails) -> bool:
+    """Return whether an error may show the value: none of a secret, nor what stands where a section should,
+    as an address does where a camera's settings should be."""
+    if problem["type"] == "missing" or re.search(r"model|dict|mapping|list|tuple|set", problem["type"]):
+        return False
+    return not {"source", "password", "token", "token_hash", "host"} & set(map(str, problem["loc"]))
 
 
 def _suggest(unknown: str, known: list[str]) -> str:

@@ -9,13 +9,23 @@ there when it answers.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
+from edge_runtime.config.mqtt import MqttSettings
+from edge_runtime.config.paths import state_root
 from edge_runtime.config.schema import Config
 from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.service.run import Run
 from edge_runtime.system.malloc import trim_malloc_regularly
 from engines.errors import LvmError
+
+if TYPE_CHECKING:
+    from edge_runtime.interfaces.mqtt.client import MqttClient
+    from edge_runtime.interfaces.mqtt.published_topics import PublishedTopics
+
+log = logging.getLogger(__name__)
 
 Component = Callable[[Run], contextlib.AbstractContextManager[None]]
 
@@ -63,24 +73,60 @@ def http(run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def mqtt(run: Run) -> Iterator[None]:
-    with contextlib.ExitStack() as resources:
+    from edge_runtime.interfaces.mqtt.published_topics import FILE, PublishedTopics
+
+    folder = run.settings.state.directory or state_root()
+    with contextlib.ExitStack() as whole, contextlib.ExitStack() as resources:
+        published: PublishedTopics | None = None
+        if run.settings.mqtt.enabled or (folder / FILE).is_file():
+            published = whole.enter_context(contextlib.closing(PublishedTopics(folder)))
 
         def connect(config: Config) -> None:
             """Replace the client. Raises LvmError, and then keeps the present one."""
-            settings = config.mqtt
-            if not settings.enabled:
-                resources.close()
-                return
-            from edge_runtime.interfaces.mqtt.client import MqttClient
+            nonlocal published
+            settings, before = config.mqtt, run.settings.mqtt
+            client = None
+            if settings.enabled:
+                from edge_runtime.interfaces.mqtt.client import MqttClient
 
-            client = MqttClient(run.service, settings)
+                published = published or whole.enter_context(contextlib.closing(PublishedTopics(folder)))
+                client = MqttClient(run.service, settings, published=published)
             resources.close()  # disconnects before a client of the same name connects
-            resources.enter_context(client)
-            run.messages.append(f"tells {client.address}, topics {settings.topic_prefix}/…")
+            if published is not None:
+                _withdraw(resources, published, before if before.enabled else settings, client)
+            if client is not None:
+                resources.enter_context(client)
+                run.messages.append(f"tells {client.address}, topics {settings.topic_prefix}/…")
 
         connect(run.settings)
         run.reload_handlers["mqtt"] = connect
         yield
+
+
+def _withdraw(
+    resources: contextlib.ExitStack,
+    published: PublishedTopics,
+    settings: MqttSettings,
+    client: MqttClient | None,
+) -> None:
+    """Take back what a broker retains of ours that `client` does not talk to any more; None for no client."""
+    others = [broker for broker in published.brokers if client is None or broker != client.address]
+    for broker in others:
+        if broker != settings.address:
+            prefixes = ", ".join(published.prefixes(broker))
+            log.warning(
+                "MQTT: %s may still retain topics under %s; to take them back, name it in mqtt.host with "
+                "mqtt.enabled: false and start once",
+                broker,
+                prefixes,
+            )
+            continue
+        from edge_runtime.interfaces.mqtt.withdrawal import Withdrawal
+
+        try:
+            resources.enter_context(Withdrawal(settings, published))
+        except ImportError:
+            log.warning("MQTT: the package aiomqtt is missing, so topics at %s are not taken back", broker)
 
 
 def malloc_trimming(_: Run) -> contextlib.AbstractContextManager[None]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import pairwise
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from edge_runtime.frame import MAX_T, MAX_TICK, TICKS_PER_SECOND
 from edge_runtime.memory.coverage import MAX_FRAMES, MAX_GAPS, MAX_NOTES
 from edge_runtime.sources.live_source import SourceKind
-from edge_runtime.sources.spec import is_live
+from edge_runtime.sources.spec import identify_source, is_live
+from edge_runtime.system.secrets import show_source
 from engines.network_config import NetworkConfig
 
 FORMAT_VERSION: Literal[3] = 3
@@ -46,7 +48,8 @@ class Header(BaseModel):
     `coverage_frames` and `frame_period`. `camera` is the name from a configuration, None without one.
     `clock_repairs` counts pictures that were not timed by their own stamp, by what was wrong with it.
     `bookmark` is where to go on in a folder, `recorded` an address that turned out to be a recording,
-    `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names.
+    `clocked` a recording whose `epoch` is known, as a recorder's folder says it in its names. `source` is
+    what is shown of the source, `source_id` distinguishes it from others that are shown alike.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
@@ -58,6 +61,7 @@ class Header(BaseModel):
     model: Text
     bundle: Text
     source: Text
+    source_id: str = Field(default="", pattern="^[0-9a-f]{0,64}$")
     recorded: bool = False
     clocked: bool = False
     camera: Text | None = Field(default=None, max_length=64)
@@ -113,6 +117,17 @@ class Header(BaseModel):
         if self.last_t is None:
             return 0.0
         return (int(self.last_t * self.sample_fps + 1e-6) + 1) / self.sample_fps
+
+    @model_validator(mode="before")
+    @classmethod
+    def _hide_source(cls, data: Any) -> Any:
+        # Earlier versions wrote more of it than is shown today, and no source_id.
+        if not isinstance(data, dict) or not isinstance(source := data.get("source"), str):
+            return data
+        if not data.get("source_id"):
+            with contextlib.suppress(UnicodeEncodeError):  # refused below
+                data = data | {"source_id": identify_source(source)}
+        return data | {"source": show_source(source)}
 
     @model_validator(mode="after")
     def _in_order(self) -> Header:

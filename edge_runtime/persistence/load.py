@@ -20,6 +20,8 @@ from edge_runtime.persistence.journal import PREFIX, JournalScan, journal_name, 
 from edge_runtime.persistence.snapshot import FILE, PREVIOUS, SaveStatus, Snapshot, decode
 from edge_runtime.persistence.step_codec import Record, RecordCoder
 from edge_runtime.sources import is_live
+from edge_runtime.sources.spec import identify_source
+from edge_runtime.system.secrets import show_source
 from edge_runtime.system.text import printable
 from engines.bundle import Bundle
 from engines.network_config import NetworkConfig
@@ -182,7 +184,7 @@ def is_same_source(header: Header, *, source: str, camera: str | None = None) ->
     A live camera at another address is still the same camera; another file under the same name is another
     video with other times.
     """
-    if header.source == source:
+    if header.source_id == identify_source(source):
         return True
     named = camera is not None and header.camera == camera
     return named and header.live and is_live(source)
@@ -204,7 +206,9 @@ def check_source(header: Header, *, source: str, folder: Path, camera: str | Non
         owner = _printable(header.source)
         if header.camera:
             owner += f" (camera {_printable(header.camera)})"
-        raise StateError(f"state {folder} belongs to source {owner}, not {source}; name another --state")
+        raise StateError(
+            f"state {folder} belongs to source {owner}, not {show_source(source)}; name another --state"
+        )
 
 
 def _printable(text: str) -> str:

@@ -84,7 +84,7 @@ class ObjectEncoder:
         catalogue = self._catalogue
         photos = tuple(catalogue.list_photos(name))
         if not photos:
-            raise QueryError(printable(f"product {name!r} has no photos in {catalogue.folder / name}"))
+            raise QueryError(printable(f"product {name!r} {catalogue.explain_empty(name)}"))
         return _cached(
             self._products, photos, self._lock, lambda: self._pooled(map(catalogue.load_image, photos))
         )

@@ -298,7 +298,7 @@ class CameraRun:
         if left:  # while the source was being opened
             source.close()
         self._become("running")
-        self.header = self.header.model_copy(update={"source": self.settings.source_name, "ended": False})
+        self.header = self.header.model_copy(update={**self.settings.source_fields, "ended": False})
         if source.epoch is not None and self.header.last_t is None:
             self.header = self.header.model_copy(update={"epoch": source.epoch, "clocked": True})
         count = self._make_counter(source)

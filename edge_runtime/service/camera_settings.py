@@ -35,7 +35,8 @@ from edge_runtime.persistence.encryption import Key, find_key
 from edge_runtime.persistence.load import check_source
 from edge_runtime.persistence.set_aside import bring_back, set_aside
 from edge_runtime.sources import canonicalise, is_live
-from edge_runtime.system.secrets import redact
+from edge_runtime.sources.spec import identify_source
+from edge_runtime.system.secrets import show_source
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -64,7 +65,12 @@ class CameraSettings:
     @property
     def source_name(self) -> str:
         """The source for people, logs and the state file: without credentials."""
-        return redact(self.source) if is_live(self.source) else self.source
+        return show_source(self.source)
+
+    @property
+    def source_fields(self) -> dict[str, str]:
+        """The source in a state's header."""
+        return {"source": self.source_name, "source_id": identify_source(self.source)}
 
     @property
     def display_name(self) -> str:
@@ -82,7 +88,7 @@ def check_change(old: CameraSettings, new: CameraSettings, *, recorded: bool = F
             f"camera {old.display_name}: {fixed[0]} is fixed while it runs; remove the camera and add it "
             "again"
         )
-    if new.source_name != old.source_name and not (
+    if new.source_fields != old.source_fields and not (
         is_live(new.source) and is_live(old.source) and not recorded
     ):
         raise LvmError(
@@ -99,7 +105,7 @@ def set_other_bundle_aside(settings: CameraSettings, folder: StateFolder, bundle
     header, model = load_header(folder.folder, folder.key), model_digest(bundle)
     if header is None or header.model == model:
         return
-    check_source(header, source=settings.source_name, camera=settings.name or None, folder=settings.state)
+    check_source(header, source=settings.source, camera=settings.name or None, folder=settings.state)
     try:
         place = set_aside(folder.folder, header.model, header.bundle, folder.disk)
         back = bring_back(folder.folder, model, folder.disk)
@@ -126,12 +132,12 @@ def make_header(settings: CameraSettings, bundle: Bundle, resumed: Snapshot | No
             f"camera {settings.display_name}: sample_fps must be at least {MIN_FPS:g} and at most the "
             f"bundle's {fastest:g}, got {rate:g}"
         )
-    bundle_path, source, name = str(bundle.path.resolve()), settings.source_name, settings.name or None
+    bundle_path, name = str(bundle.path.resolve()), settings.name or None
     if resumed is None:
         return Header(
             model=digest,
             bundle=bundle_path,
-            source=source,
+            **settings.source_fields,
             camera=name,
             sampler=settings.sampler,
             epoch=time.time(),
@@ -139,14 +145,14 @@ def make_header(settings: CameraSettings, bundle: Bundle, resumed: Snapshot | No
             network=bundle.manifest.network,
         )
     header = resumed.header
-    check_owner(header, model=digest, source=source, camera=name, folder=settings.state)
+    check_owner(header, model=digest, source=settings.source, camera=name, folder=settings.state)
     if header.sampler != settings.sampler:
         raise StateError(
             f"state {settings.state} was made with sampler {header.sampler}, not {settings.sampler}; name "
             "another --state"
         )
     changes = {"ended": False, "bundle": bundle_path, "sample_fps": rate, "network": bundle.manifest.network}
-    return header.model_copy(update={**changes, "source": source, "camera": name or header.camera})
+    return header.model_copy(update={**changes, **settings.source_fields, "camera": name or header.camera})
 
 
 def make_source_settings(
@@ -211,7 +217,7 @@ def _find_folder(config: Config, name: str, state: Path | None, camera: CameraSe
     alone = root or default_state_folder(camera.source)
     among = (root or cameras_root()) / name
     usual, other = (among, alone) if len(config.cameras) > 1 else (alone, among)
-    source, key = camera.source_name, find_key(config.state.encryption.key_file)
+    source, key = camera.source, find_key(config.state.encryption.key_file)
     if _has_memory(other, source, name, key) and not _has_memory(usual, source, name, key):
         return other
     return usual

@@ -16,6 +16,7 @@ from edge_runtime.persistence.set_aside import list_set_aside
 from edge_runtime.query.timestamps import format_clock_span
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.sources.live_source import LiveSource
+from edge_runtime.system.secrets import hide_all, hide_secrets
 
 
 class Status(BaseModel):
@@ -104,12 +105,12 @@ def make_camera_status(camera: CameraRun, error: BaseException | None = None) ->
     return make_status(camera.snapshot(), camera.folder.folder).as_json() | {
         "camera": camera.name,
         "condition": camera.condition,
-        "error": None if error is None else str(error) or type(error).__name__,
-        "problems": camera.problems,
+        "error": None if error is None else hide_secrets(str(error)) or type(error).__name__,
+        "problems": hide_all(camera.problems),
         "lost": dict(camera.drop_counter.by_reason),
         "engine_faults": camera.client.faults,
         "damaged": source.errors if source else 0,
-        "source_status": connection,
+        "source_status": hide_all(connection),
         "activities": camera.privacy.activities.as_json() if camera.privacy.activities else None,
     }
 

@@ -27,7 +27,7 @@ from edge_runtime.sources.spec import (
     tidy,
     to_path,
 )
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import MASK, show_source
 from engines.errors import LvmError
 
 __all__ = ["Opener", "canonicalise", "is_demo", "is_live", "is_network", "open_source", "read_frame_at"]
@@ -78,10 +78,15 @@ def read_frame_at(spec: str, t: float, *, settings: Supervision = DEFAULT_SUPERV
     if settings.kind == "recording" and is_network(spec):
         from edge_runtime.sources.network import RecordedStream
 
+        if MASK in spec:
+            raise LvmError(
+                f"{spec} is kept without what may be secret, so it cannot be read again; ask the lvm-edge "
+                "that watches it (--url), or name an image"
+            )
         with RecordedStream(spec, sample_fps=1.0, settings=settings) as stream:
             return stream.frame_at(t)
     if is_live(spec):
-        raise LvmError(f"{redact(spec)} is live: what it showed at {t:g} s is gone")
+        raise LvmError(f"{show_source(spec)} is live: what it showed at {t:g} s is gone")
     if is_demo(spec):
         from edge_runtime.sources.demo import parse_demo
 

@@ -20,7 +20,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource, Refused, Unsupported
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.failures import explain_pipeline
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import hide_secrets, show_source
 from engines.errors import LvmError
 
 NANOSECOND = 1e-9
@@ -54,7 +54,7 @@ class GStreamerSource(BaseSource):
         stall_timeout: float = 20.0,
         name: str | None = None,
     ) -> None:
-        super().__init__(name or f"gst:{redact(description)}", live=True)
+        super().__init__(name or show_source(f"gst:{description}"), live=True)
         self._gst, self._glib = load_gstreamer()
         self._description, self._sample_fps, self._start = description, sample_fps, start
         self._stall_ns = int(stall_timeout / NANOSECOND)
@@ -78,7 +78,7 @@ class GStreamerSource(BaseSource):
         try:
             return self._gst.parse_launch(self._description + TAIL)
         except self._glib.Error as error:
-            text = redact(error.message)
+            text = hide_secrets(error.message)
             if error.matches(self._gst.parse_error_quark(), self._gst.ParseError.NO_SUCH_ELEMENT):
                 raise Unsupported(f"{self.name}: {text}; install the GStreamer plugin that has it") from None
             raise Refused(
@@ -126,7 +126,7 @@ class GStreamerSource(BaseSource):
         message = bus.pop_filtered(self._gst.MessageType.ERROR)
         if message is not None:
             raise LvmError(
-                f"{self.name} failed: {explain_pipeline(redact(message.parse_error()[0].message))}"
+                f"{self.name} failed: {explain_pipeline(hide_secrets(message.parse_error()[0].message))}"
             )
         return bool(sink.get_property("eos"))
 

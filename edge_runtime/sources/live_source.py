@@ -19,7 +19,7 @@ from edge_runtime.sources.base import Bookmark, Closeable, FrameTap, Recorded, R
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import hide_secrets, show_source
 from engines.errors import LvmError, Unavailable
 
 log = logging.getLogger(__name__)
@@ -194,7 +194,7 @@ class LiveSource(Closeable):
     ) -> None:
         super().__init__()
         SampleClock(sample_fps)  # a wrong rate fails here, not in a thread
-        self.name = redact(name)
+        self.name = show_source(name)
         self._open, self._settings, self._clock, self._probe = open, settings, clock, probe
         self._times = StreamClock(sample_fps, start=start, clock=clock)
         self.tap: FrameTap | None = None
@@ -413,7 +413,7 @@ class LiveSource(Closeable):
         if reader.error is None:
             return "the stream ended"
         if isinstance(reader.error, LvmError):
-            return redact(str(reader.error))
+            return hide_secrets(str(reader.error))
         why = f"reading it failed unexpectedly ({type(reader.error).__name__})"
         if why != self._health.why:  # once, not each second
             log.error("%s: %s", self.name, why, exc_info=reader.error)

@@ -17,7 +17,7 @@ from edge_runtime.sources.decoding import NETWORK_FORMATS, VideoContainer, sampl
 from edge_runtime.sources.live_source import DEFAULT_SUPERVISION, Supervision
 from edge_runtime.sources.video import Recording
 from edge_runtime.system.backoff import Backoff
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import show_source
 from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
@@ -61,7 +61,7 @@ class NetworkStream(BaseSource):
         start: float = 0.0,
         settings: Supervision = DEFAULT_SUPERVISION,
     ) -> None:
-        super().__init__(redact(url), live=True)
+        super().__init__(show_source(url), live=True)
         self._url, self._sample_fps, self._start, self._settings = url, sample_fps, start, settings
         self.finished = False
         """Whether this was a recording of known length, and has come to its end."""
@@ -101,7 +101,7 @@ class RecordedStream(Recording):
         start: float = 0.0,
         settings: Supervision = DEFAULT_SUPERVISION,
     ) -> None:
-        super().__init__(redact(url), sample_fps=sample_fps, start=start)
+        super().__init__(show_source(url), sample_fps=sample_fps, start=start)
         self._url, self._settings = url, settings
 
     def __iter__(self) -> Iterator[Frame]:
@@ -181,4 +181,4 @@ def probe(url: str, attempt: int) -> None:
         socket.create_connection((host, port), LONG_PROBE_S if attempt % 8 == 0 else PROBE_S).close()
     except OSError as error:
         why = error.strerror or "no answer in time"
-        raise LvmError(f"{redact(url)} cannot be reached: {why}") from None
+        raise LvmError(f"{show_source(url)} cannot be reached: {why}") from None

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import glob
+import hashlib
 import os
 import re
 import stat
 from pathlib import Path
 from urllib.parse import unquote
 
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import redact, register_source, show_source
 from engines.errors import LvmError
 
 KINDS = (
@@ -26,6 +27,8 @@ DEMO = r"demo($|[:?])"
 FILE = r"file://"
 FOLLOW = r"follow:"
 _LIVE = "|".join((CAMERA, NETWORK, GSTREAMER, CSI))
+ADDRESS = r"[A-Za-z][\w+.-]*:/?/"
+"""Addresses of any kind, also of a kind that is not known or mistyped."""
 _NAMED = "|".join((NETWORK, GSTREAMER, r"csi://", FILE, FOLLOW))
 
 
@@ -51,8 +54,10 @@ def tidy(spec: str) -> str:
     """Return `spec` as a machine would write it: without blanks around it, the scheme in small letters.
 
     A number is a camera, unless it has more than three digits or only names a path: a folder 20241126 is a
-    folder. A link to a device, as udev makes them, is that device.
+    folder. A link to a device, as udev makes them, is that device. What is secret in `spec` is masked in
+    everything that is printed from now on.
     """
+    register_source(spec)
     spec = spec if os.path.lexists(spec) else spec.strip()
     if (scheme := re.match(_NAMED, spec, re.IGNORECASE)) is not None:
         return scheme.group().lower() + spec[scheme.end() :]
@@ -77,10 +82,18 @@ def canonicalise(spec: str) -> str:
             f"{ascii(spec)}: the name of a source must be valid UTF-8; rename it, or make a link to it"
         ) from None
     spec = tidy(spec)
-    if is_live(spec) or is_demo(spec):
+    if is_live(spec) or is_demo(spec) or (re.match(ADDRESS, spec) and not re.match(FILE, spec)):
         return spec
     path = os.path.abspath(os.path.expanduser(to_path(spec)))
     return f"follow:{path}" if re.match(FOLLOW, spec) else path
+
+
+def identify_source(spec: str) -> str:
+    """Return what distinguishes a source from others: a digest of its name, credentials of URLs apart.
+
+    So a camera with another password is the same, and two that are shown alike (`show_source`) are two.
+    """
+    return hashlib.sha256((redact(spec) if is_live(spec) else spec).encode()).hexdigest()[:16]
 
 
 def to_path(spec: str) -> str:
@@ -100,5 +113,5 @@ def require_path(spec: str) -> Path:
     # os.path, not Path: the latter raises for names that are too long or name an unknown user.
     path = Path(os.path.expanduser(to_path(spec)))
     if not spec or not os.path.exists(path):
-        raise LvmError(f"there is no source {redact(spec)!r}: expected {KINDS}")
+        raise LvmError(f"there is no source {show_source(spec)!r}: expected {KINDS}")
     return path

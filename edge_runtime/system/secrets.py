@@ -1,16 +1,18 @@
-"""Keep secrets from the environment, and credentials in URLs, out of everything that is printed.
+"""Keep secrets out of everything that is printed: those of the environment, of sources and of brokers.
 
-A configuration names a secret as `${NAME}`; its value is registered here when it is inserted. All text for
-people (error messages, the log, HTTP errors) passes `mask_secrets` where it leaves the process, so that no
-message has to take care of it. A setting that is nothing but a secret should be a pydantic `SecretStr` as
-well.
+A secret is registered here when it is read: the value of a `${NAME}`, a password of its own setting, and what
+`show_source` hides of a source. All text for people (error messages, the log, HTTP errors) passes
+`mask_secrets` where it leaves the process, so that no message has to take care of it. A setting that is
+nothing but a secret should be a pydantic `SecretStr` as well.
 """
 
 from __future__ import annotations
 
 import re
 import threading
-from urllib.parse import quote, quote_plus
+from base64 import b64encode
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote
 
 MASK = "***"
 MIN_CHARS = 4
@@ -42,10 +44,199 @@ SECRET_WORDS = re.compile(r"(?i)((?:pass(?:word|wd)?|pwd|token|secret|auth|key)[
 
 
 def redact(text: str) -> str:
-    """Return `text` with the credentials of every URL blanked: `rtsp://***@host/live?***`.
+    """Return a text of any kind with the credentials of every URL blanked: `rtsp://***@host/live?***`.
 
-    Everything up to the last @ is removed, since passwords contain @ and / often enough.
+    Everything up to the last @ is removed, since passwords contain @ and / often enough. This is the net
+    under `show_source`, which says what is shown of a source.
     """
+    return SECRET_WORDS.sub(r"\1***", _redact_addresses(text))
+
+
+def _redact_addresses(text: str) -> str:
     text = re.sub(r"(\b\w{1,20}://)\S*@", r"\1***@", text)
-    text = re.sub(r"(\b\w{1,20}://[^\s?]*\?)\S+", r"\1***", text)
-    return SECRET_WORDS.sub(r"\1***", text)
+    return re.sub(r"(\b\w{1,20}://[^\s?]*\?)\S+", r"\1***", text)
+
+
+def hide_secrets(text: str) -> str:
+    """Return a sentence of our own without known secrets and credentials of addresses.
+
+    It keeps words as `password: …`, which `redact` would take for one.
+    """
+    return mask_secrets(_redact_addresses(text))
+
+
+def hide_all(value: Any) -> Any:
+    """Return JSON data with `hide_secrets` applied to each text in it."""
+    if isinstance(value, dict):
+        return {key: hide_all(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [hide_all(item) for item in value]
+    return hide_secrets(value) if isinstance(value, str) else value
+
+
+# -- what is shown of a source -----------------------------------------------------------------------------
+
+PLAIN_WORDS = frozenset(
+    "live stream streams streaming channel channels ch cam camera cameras video videos media mjpg mjpeg h264 "
+    "h265 hevc main sub major minor low high preview profile axis amp cgi bin snapshot snap shot image "
+    "images jpg jpeg png current isapi psia onvif onvifstream realmonitor unicast multicast av hls index "
+    "m3u8 mp4 ts mkv sdp flv webm avi playlist master out output rtsp rtmp srt http api v1 v2 proxy test "
+    "feed view viewer user admin root guest front back left right lane kiosk shop till door true false none "
+    "auto password passwd secret default group monitor garage office".split()
+)
+"""Words of a path that cameras and servers use themselves, so they are shown; and no secret to anybody."""
+_PLAIN_PARTS = re.compile(r"[._+-]|(?<=[a-z0-9])(?=[A-Z])")
+_NUMBERED = re.compile(r"([a-z]*)\d{0,3}")
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[\w.-]*)(:\d{1,5})?")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]{0,20}://)([^/?#]*)([^?#]*)(.*)", re.DOTALL)
+
+_PLAIN_PROPERTIES = frozenset(
+    "device sensor-id sensor-mode width height framerate format pattern num-buffers is-live latency "
+    "protocols drop sync max-buffers name host address port channel do-timestamp timeout tcp-timeout "
+    "udp-timeout flip-method method io-mode caps loop location uri media encoding-name payload clock-rate "
+    "pixel-aspect-ratio interlace-mode profile".split()
+)
+_PLAIN_VALUE = re.compile(r"[\w.,:/()+-]{0,80}")
+_NO_SECRET = re.compile(r"\d{0,5}|[\d.:x]{1,9}|[a-z]{1,5}|\W*")
+"""Values that others use, too: blanking them would spoil sentences and protect nobody."""
+_FILE = re.compile(r"(?:[~.]{0,2}/[^:@=]*|[\w.-]+\.\w{2,4})")
+_ELEMENT = re.compile(r"[A-Za-z][\w-]{0,40}|[().]")
+_CAPS = re.compile(r"(video|image|application|audio|multipart)/[\w.-]+(\(memory:\w+\))?")
+_WORD = re.compile(r"""(?:[^\s"'\\]|\\.|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')+""", re.DOTALL)
+
+
+def show_source(spec: str) -> str:
+    """Return what is shown of a source: in logs, errors, states, over HTTP and MQTT.
+
+    What may be shown is listed, everything else is `***`: of an address the scheme, host and port, and words
+    of the path that cameras use themselves; of a GStreamer pipeline the elements, and properties that hold
+    no secrets. Paths of files are shown. Showing what was shown changes nothing.
+    """
+    return _split_source(spec)[0]
+
+
+def register_source(spec: str) -> None:
+    """Mask what `show_source` hides of a source from now on, whoever repeats it."""
+    for text in _split_source(spec)[1]:
+        values = [part.partition("=")[2] or part for part in re.split(r"[/?#&,;]", text)]
+        pieces = {part for value in values for part in (value, *re.split(r"[:@]", value))}
+        for bare in {piece.strip("\"'") for piece in (text, *pieces)}:
+            for form in {bare, unquote(bare), re.sub(r"\\(.)", r"\1", bare)}:
+                if not _is_plain(form) and not _NO_SECRET.fullmatch(form):
+                    register_secret(form)
+
+
+def _split_source(spec: str) -> tuple[str, list[str]]:
+    """Return what is shown of a source, and the parts that are not."""
+    hidden: list[str] = []
+    if spec.startswith("gst:"):
+        return "gst:" + _show_pipeline(spec[4:], hidden), hidden
+    if re.search(r"\s!\s", spec):  # a pipeline without its gst:
+        return _show_pipeline(spec, hidden), hidden
+    if spec.startswith("file://"):
+        return spec, hidden
+    if (url := _URL.fullmatch(spec)) is not None:
+        return _show_url(url, hidden), hidden
+    credentials = re.search(r"[^/]*:.*@", spec, re.DOTALL)  # a mistyped address
+    if credentials is not None:
+        hidden.append(credentials.group()[:-1])
+        spec = f"{spec[: credentials.start()]}{MASK}{spec[credentials.end() - 1 :]}"
+    return SECRET_WORDS.sub(rf"\1{MASK}", spec), hidden
+
+
+def _show_url(url: re.Match[str], hidden: list[str]) -> str:
+    scheme, authority, path, query = url.groups()
+    if "@" in path + query:  # parsers differ in what the host is then
+        hidden.append(authority + path + query)
+        return scheme + MASK
+    user, at, host = authority.rpartition("@")
+    if at:
+        # A server is told both in base64.
+        hidden += [user, b64encode(unquote(user).encode()).decode()]
+    if _HOST.fullmatch(host) is None:
+        hidden.append(host)
+        host = MASK
+    segments = path.split("/")
+    hidden += [segment for segment in segments if not _is_plain(segment)]
+    if len(query) > 1:
+        hidden.append(query[1:])
+    shown = "/".join(segment if _is_plain(segment) else MASK for segment in segments)
+    return f"{scheme}{MASK if at else ''}{at}{host}{shown}{query[:1]}{MASK if len(query) > 1 else ''}"
+
+
+def _is_plain(text: str) -> bool:
+    """Return whether a segment of a path has words and short numbers of cameras only."""
+    if text == MASK:
+        return True
+    parts = [part.lower() for part in _PLAIN_PARTS.split(text)]
+    plain = (part in PLAIN_WORDS or _is_numbered(part) for part in parts)
+    return all(plain) and sum(character.isdigit() for character in text) <= 6
+
+
+def _is_numbered(part: str) -> bool:
+    match = _NUMBERED.fullmatch(part)
+    return match is not None and (not match[1] or match[1] in PLAIN_WORDS)
+
+
+def _show_pipeline(text: str, hidden: list[str]) -> str:
+    """Return a pipeline with the values of unlisted properties, and words of unknown meaning, masked."""
+    words = _WORD.findall(text)
+    rest = _WORD.sub("", text).strip()
+    if rest:  # a quote without its end
+        hidden.append(text)
+        return MASK
+    # GStreamer allows blanks around =.
+    joined = re.sub(r"\s+=\s*|(?<=[\w-])=\s+", "=", text)
+    if joined != text and "".join(_WORD.findall(joined)) == "".join(words):
+        words = _WORD.findall(joined)
+    names = {f"{word[5:]}." for word in words if word.startswith("name=")}
+    shown: list[str] = []
+    expects = "element"
+    for word in words:
+        bare = word[1:-1] if word[0] in "\"'" and word[0] == word[-1] else word
+        if word in "!:":
+            expects = "element"
+        elif expects != "property" and _CAPS.match(bare) or expects == "caps":
+            word, expects = _show_caps(bare, hidden), "caps"
+        elif "=" in word:
+            key, _, value = word.partition("=")
+            word = _show_property(key, value, hidden)
+        elif expects == "element" and _ELEMENT.fullmatch(word):
+            expects = "element" if word in "()." else "property"
+        elif word not in names and word != MASK:
+            hidden.append(word)
+            word = MASK
+        shown.append(word)
+    return " ".join(shown)
+
+
+def _show_property(key: str, value: str, hidden: list[str]) -> str:
+    plain = value.strip("\"'")
+    if key in ("location", "uri"):
+        url = _URL.fullmatch(plain)
+        if url is not None:
+            return f"{key}={_show_url(url, hidden)}"
+        listed = _FILE.fullmatch(plain) is not None
+    elif key == "caps":
+        return f"{key}={_show_caps(plain, hidden)}"
+    else:
+        listed = key in _PLAIN_PROPERTIES and _PLAIN_VALUE.fullmatch(plain) is not None
+    if listed or plain == MASK:
+        return f"{key}={value}"
+    hidden.append(value)
+    return f"{key if re.fullmatch(r'[a-z][a-z0-9:._-]{0,40}', key) else MASK}={MASK}"
+
+
+def _show_caps(caps: str, hidden: list[str]) -> str:
+    parts = []
+    for part in re.split(r"(,\s*|;\s*)", caps):
+        key, equals, value = part.partition("=")
+        listed = (
+            key in _PLAIN_PROPERTIES and _PLAIN_VALUE.fullmatch(value) if equals else _CAPS.fullmatch(key)
+        )
+        if listed or part == MASK or not part.strip(",; "):
+            parts.append(part)
+        else:
+            hidden.append(part)
+            parts.append(MASK)
+    return "".join(parts)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, SecretStr, ValidationError
 
 from edge_runtime.system.text import printable
 
@@ -11,6 +13,13 @@ class StrictModel(BaseModel):
     """A model that rejects unknown fields, NaN and infinity, and is immutable."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def require_text(value: Any) -> Any:
+    """Return the value of a secret setting. Raises ValueError, which does not repeat it, for no text."""
+    if not isinstance(value, (str, SecretStr)):
+        raise ValueError("a secret must be text; got something else, put it in quotes")
+    return value
 
 
 def describe_first_problem(error: ValidationError, *, skip: int = 0, max_chars: int = 300) -> str:

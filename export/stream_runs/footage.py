@@ -29,7 +29,7 @@ from edge_runtime.simulation.activities import ACTIVITIES
 from edge_runtime.simulation.world import World
 from edge_runtime.sources import is_demo, is_live, open_source
 from edge_runtime.sources.demo import parse_demo
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import show_source
 from engines.errors import LvmError
 
 VIDEOS = frozenset({".avi", ".m4v", ".mkv", ".mov", ".mp4", ".mpg", ".ts", ".webm"})
@@ -66,7 +66,9 @@ def open_footage(sources: Sequence[str], photos: Sequence[Path], seed: int) -> l
     demos, files = [], []
     for source in sources:
         if is_live(source):
-            raise LvmError(f"{redact(source)} is live and never the same again; name demo, files or folders")
+            raise LvmError(
+                f"{show_source(source)} is live and never the same again; name demo, files or folders"
+            )
         if is_demo(source):
             demos.append(DemoReplay(source))
         else:

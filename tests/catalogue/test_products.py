@@ -3,6 +3,7 @@
 import json
 import os
 import threading
+import unicodedata
 
 import cv2
 import numpy as np
@@ -25,6 +26,119 @@ from tests.support.fakes import fake_backbone, small_network
 def photo(number: int, height: int = 40, width: int = 60) -> np.ndarray:
     coarse = np.random.default_rng(number).integers(0, 255, (4, 6, 3), np.uint8)
     return cv2.resize(coarse, (width, height), interpolation=cv2.INTER_NEAREST)
+
+
+def fill(folder, *names) -> Catalogue:
+    """A catalogue with a photo in each folder; a name may be bytes."""
+    for number, name in enumerate(names):
+        path = os.path.join(os.fsencode(folder), os.fsencode(name))
+        os.makedirs(path)
+        with open(os.path.join(path, b"a.jpg"), "wb") as file:
+            file.write(cv2.imencode(".jpg", photo(number))[1].tobytes())
+    return Catalogue(folder)
+
+
+@pytest.mark.parametrize(
+    ("stored", "name"),
+    [
+        ("M\u00fcsli".encode("latin-1"), "M\u00fcsli"),
+        ("Caf\u00e9 \u2019s".encode("cp1252"), "Caf\u00e9 \u2019s"),
+        (b"\x81\x8d", "\x81\x8d"),
+        ("Mu\u0308sli", "M\u00fcsli"),
+        ("Cafe\u0301", "Caf\u00e9"),
+        ("\u0645\u06cc\u200c\u062e\u0648\u0631\u0645", "\u0645\u06cc\u200c\u062e\u0648\u0631\u0645"),
+    ],
+)
+def test_a_folder_is_a_product_whatever_bytes_its_name_has(tmp_path, stored, name):
+    catalogue = fill(tmp_path / "c", stored, "Tea")
+    listed = catalogue.as_json()
+    assert sorted(product["name"] for product in listed["products"]) == sorted([name, "Tea"])
+    json.dumps(listed, ensure_ascii=False).encode()
+    for asked in (name, unicodedata.normalize("NFD", name), os.fsdecode(stored)):
+        assert len(catalogue.list_photos(asked)) == 1
+        assert catalogue.describe_photos(asked)[0]["file"] == "a.jpg"
+    if name.isprintable():
+        assert catalogue.add(name, [photo(7)]).photos == 2
+    assert catalogue.rename(name, "Oats") == "Oats"
+    assert catalogue.remove("Oats") >= 1 and catalogue.list_products() == ["Tea"]
+
+
+def test_one_name_in_two_forms_is_one_product(tmp_path):
+    catalogue = fill(tmp_path / "c", "Caf\u00e9", "Cafe\u0301", "Caf\u00e9".encode("latin-1"))
+    assert catalogue.as_json() == {"products": [{"name": "Caf\u00e9", "photos": 3}]}
+    with pytest.raises(QueryError, match="lies in 3 folders"):
+        catalogue.rename("Caf\u00e9", "Tea")
+    assert catalogue.remove("Cafe\u0301") == 3 and catalogue.list_products() == []
+
+
+def test_a_photo_whose_file_name_is_no_text_is_described(tmp_path):
+    catalogue = fill(tmp_path / "c", "Tea")
+    os.rename(tmp_path / "c" / "Tea" / "a.jpg", os.fsencode(tmp_path / "c" / "Tea") + b"/\xfc.jpg")
+    assert catalogue.describe_photos("Tea")[0]["file"] == "\u00fc.jpg"
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "@Recycle",
+     ".Trash-1000", "LOST+FOUND"],
+)  # fmt: skip
+def test_folders_of_systems_are_no_products(tmp_path, name):
+    assert fill(tmp_path / "c", name, "Tea").list_products() == ["Tea"]
+    with pytest.raises(QueryError):
+        check_product_name(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["\u0645\u06cc\u200c\u062e\u0648\u0631\u0645", "\u0915\u094d\u200d\u0937", "\U0001f469\u200d\U0001f373"],
+)
+def test_joiners_are_part_of_words(name, tmp_path):
+    assert check_product_name(name) == name
+    assert Catalogue(tmp_path).add(name, [photo(1)]).name == name
+    assert name in str(pytest.raises(QueryError, Catalogue(tmp_path).check_known, "x").value)
+    with pytest.raises(QueryError, match="there is a product"):
+        Catalogue(tmp_path).add(name.replace("\u200c", "").replace("\u200d", ""), [photo(2)])
+
+
+@pytest.mark.parametrize(
+    "name", ["Mi\u200clk", "\u200cTea", "Tea\u200d", "\u0645\u200c\u200c\u0645", "a\u200b\u0645", "\u202eTea"]
+)
+def test_other_invisible_characters_are_refused(name):
+    with pytest.raises(QueryError):
+        check_product_name(name)
+
+
+def test_pictures_of_a_kind_that_is_not_read_are_named(tmp_path):
+    catalogue = fill(tmp_path / "c", "Tea")
+    (tmp_path / "c" / "Oats").mkdir()
+    for file in ("IMG_1.HEIC", "IMG_2.heic", "x.avif", "._IMG_1.HEIC", "notes.txt"):
+        (tmp_path / "c" / "Oats" / file).write_bytes(b"x")
+    rows = {row["name"]: row for row in catalogue.as_json()["products"]}
+    assert rows["Oats"] == {"name": "Oats", "photos": 0, "unread": {"AVIF": 1, "HEIC": 2}}
+    assert rows["Tea"] == {"name": "Tea", "photos": 1}
+    network = small_network()
+    encoder = ObjectEncoder(fake_backbone(network), network.image_size, frame_at=None, catalogue=catalogue)
+    with pytest.raises(
+        QueryError, match=r"has no photos in .*\(1 AVIF, 2 HEIC\) is not read here: convert it to JPEG"
+    ):
+        encoder.encode(Product(product="Oats"))
+    said = CliRunner().invoke(app, ["catalogue", "show", "Oats", "--catalogue", str(tmp_path / "c")]).output
+    assert "Oats has no photos; what is there (1 AVIF, 2 HEIC) is not read here: convert it to JPEG" in said
+
+
+def test_a_folder_that_cannot_be_read_does_not_hide_the_others(tmp_path, monkeypatch):
+    catalogue = fill(tmp_path / "c", "Tea", "Oats")
+    (tmp_path / "c" / "loop").symlink_to("loop")
+    scan = os.scandir
+
+    def refuse(path):
+        if os.path.basename(path) == "Oats":
+            raise PermissionError(13, "Permission denied")
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    oats, tea = catalogue.as_json()["products"]
+    assert tea == {"name": "Tea", "photos": 1} and "Permission denied" in oats["error"]
 
 
 def saved(path, image) -> str:

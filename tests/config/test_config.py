@@ -82,7 +82,7 @@ def test_aliases_are_refused(tmp_path, text):
 @pytest.mark.parametrize("name", ["../up", "a/b", ".", "-a", "two words", "a" * 65, "''"])
 def test_a_name_that_is_no_folder_name_is_refused(tmp_path, name):
     message = _error_message(tmp_path, f"cameras:\n  {name}:\n    source: 0\n")
-    assert message.startswith(":2: ") and "letters, digits" in message
+    assert message.startswith(":2: ") and "ASCII letters, digits" in message
 
 
 @pytest.mark.parametrize(

@@ -349,6 +349,13 @@ def test_an_upgrade_sets_the_memory_aside_and_a_roll_back_takes_it_up_again(
     assert len(list_set_aside(tmp_path / "mine")) == 1, "and the new one waits"
 
 
+def test_an_upgrade_knows_a_camera_whose_address_is_masked(engines, tmp_path):
+    with StateFolder(tmp_path / "mine") as folder:
+        _camera(engines, "rtsp://u:one@127.0.0.1:9/7fhq2k?token=f81c22", folder).save()
+        _camera(make_other_engines(engines, tmp_path), "rtsp://u:two@127.0.0.1:9/7fhq2k?token=f81c22", folder)
+    assert len(list_set_aside(tmp_path / "mine")) == 1
+
+
 def test_another_cameras_memory_is_not_set_aside_by_an_upgrade(open_camera, engines, tmp_path):
     _run(open_camera("mine"), 3)
     with StateFolder(tmp_path / "mine") as folder, pytest.raises(StateError, match="belongs to source demo"):

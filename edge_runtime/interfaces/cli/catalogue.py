@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS, crop_image
-from edge_runtime.catalogue.store import Catalogue
+from edge_runtime.catalogue.store import Catalogue, describe_unread, read_folder_name
 from edge_runtime.imaging.decode import read_file, read_image
 from edge_runtime.imaging.jpeg import Image
 from edge_runtime.interfaces.cli.locate import resolve_catalogue, resolve_key
@@ -87,7 +87,8 @@ def list_(
         return
     table = Table.grid(padding=(0, 3))
     for product in products:
-        table.add_row(printable(product["name"]), f"{product['photos']} photos")
+        why = f"; {product['error']}" if product.get("error") else describe_unread(product.get("unread", {}))
+        table.add_row(printable(product["name"]), f"{product['photos']} photos{why}")
     Console(highlight=False, soft_wrap=True).print(table if products else "no products yet", markup=False)
 
 
@@ -103,14 +104,18 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the photos that stand for a product."""
-    rows = _open_store(catalogue, config, key, url, token, ca).list_photos(name)
+    store = _open_store(catalogue, config, key, url, token, ca)
+    rows = store.list_photos(name)
     if as_json:
         print(json.dumps({"name": name, "photos": rows}))
         return
     for row in rows:
         print(f"{printable(str(row['file']))}  {row['width']} x {row['height']}, {row['bytes']:,} bytes")
     if not rows:
-        print(f"{printable(name)} has no photos: add one, questions cannot use it without")
+        known = read_folder_name(name)
+        unread = [product.get("unread", {}) for product in store.list_products() if product["name"] == known]
+        why = "".join(map(describe_unread, unread)) or ": add one, questions cannot use it without"
+        print(f"{printable(name)} has no photos{why}")
 
 
 @app.command("remove")
@@ -213,8 +218,11 @@ class LocalCatalogue:
 
     def list_photos(self, name: str) -> list[dict[str, Any]]:
         """Return the rows of the photos, with the whole path of each file."""
-        folder = self.catalogue.folder / name
-        return [row | {"file": str(folder / row["file"])} for row in self.catalogue.describe_photos(name)]
+        paths = [photo.path for photo in self.catalogue.list_photos(name)]
+        rows = self.catalogue.describe_photos(name)
+        return [
+            row | {"file": str(path.with_name(row["file"]))} for row, path in zip(rows, paths, strict=True)
+        ]
 
     def add(
         self, name: str, paths: Sequence[Path], box: str | None, camera: str | None, replace: bool

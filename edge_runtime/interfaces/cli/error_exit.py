@@ -2,24 +2,46 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
+import io
 import logging
 import os
 import sys
 import threading
 import traceback
+import unicodedata
 from typing import NoReturn
 
 import typer
 from rich.console import Console
 
 from edge_runtime.system.logs import remove_secrets
-from edge_runtime.system.secrets import mask_secrets
+from edge_runtime.system.secrets import hide_secrets, mask_secrets, register_source
 from engines.errors import LvmError
+
+_PLAIN = "lvm-edge-plain"
+_LIKE = {
+    "·": "-",
+    "▏": "|",
+    "–": "-",
+    "—": "-",
+    "→": "->",
+    "←": "<-",
+    "×": "x",
+    "✓": "+",
+    "✗": "x",
+    "•": "*",
+    "█": "#",
+    "▇": "#",
+    "░": ".",
+}
 
 
 def run_app(app: typer.Typer, name: str) -> None:
     """Run a typer app and exit: 0 on success, an LvmError's own status, 2 for wrong use, 130 for Ctrl-C."""
+    _hide_secrets_everywhere()
+    _print_despite_locale()
     try:
         sys.exit(app(standalone_mode=False, prog_name=name) or 0)
     except LvmError as error:
@@ -67,16 +89,46 @@ def exit_despite_threads(ended: SystemExit) -> None:
     os._exit(ended.code or 0)
 
 
+def _hide_secrets_everywhere() -> None:
+    """Mask the passwords of proxies, which libraries read themselves, and those in errors of threads."""
+    for name, value in os.environ.items():
+        if name.lower().endswith("_proxy"):
+            register_source(value)
+    threading.excepthook = lambda failed: _write_traceback(failed.exc_value or failed.exc_type())
+    sys.unraisablehook = lambda failed: _write_traceback(failed.exc_value or failed.exc_type())
+
+
+def _print_despite_locale() -> None:
+    """Replace characters that the terminal's encoding lacks (Latin-1, ASCII), where Python would raise."""
+    codecs.register_error(_PLAIN, _replace_characters)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and not stream.encoding.lower().startswith("utf"):
+            stream.reconfigure(errors=_PLAIN)
+
+
+def _replace_characters(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError)
+    plain = []
+    for character in error.object[error.start : error.end]:
+        base = unicodedata.normalize("NFKD", character).encode("ascii", "ignore").decode()
+        plain.append(_LIKE.get(character) or base or "?")
+    return "".join(plain), error.end
+
+
 def _crash(error: BaseException) -> NoReturn:
     """End as Python does, with traceback and status 1, but without secrets."""
+    _write_traceback(error)
+    sys.exit(1)
+
+
+def _write_traceback(error: BaseException) -> None:
     # Secrets of several lines first; then line by line, since a long text takes long to search.
     text = mask_secrets("".join(traceback.format_exception(error)))
     sys.stderr.write("\n".join(remove_secrets(line) for line in text.split("\n")))
-    sys.exit(1)
 
 
 def _exit(name: str, status: int, *messages: str) -> NoReturn:
     console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     for message in messages:
-        console.print(f"{name}: {' '.join(mask_secrets(message).splitlines())}", markup=False)
+        console.print(f"{name}: {' '.join(hide_secrets(message).splitlines())}", markup=False)
     sys.exit(status)

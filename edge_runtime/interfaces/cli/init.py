@@ -118,7 +118,8 @@ def _split_name(source: str, default: str) -> tuple[str, str]:
         return default, source
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}", name) or not spec:
         raise LvmError(
-            f"NAME=SOURCE needs a name of up to 64 letters, digits, - _ and ., got {printable(name[:70])!r}"
+            f"NAME=SOURCE needs a name of up to 64 ASCII letters, digits, - _ and ., "
+            f"got {printable(name[:70])!r}"
         )
     return name, spec
 

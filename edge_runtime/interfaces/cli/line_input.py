@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import sys
@@ -40,7 +41,8 @@ class KeyReader:
     def __exit__(self, *_: object) -> None:
         self._done.set()
         self._thread.join(timeout=1)
-        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._mode)
+        with contextlib.suppress(termios.error):  # the terminal was closed
+            termios.tcsetattr(sys.stdin, termios.TCSADRAIN, self._mode)
 
     def _read(self) -> None:
         descriptor = sys.stdin.fileno()

@@ -17,7 +17,7 @@ from rich.live import Live
 from edge_runtime.interfaces.cli.line_input import KeyReader, LineReader
 from edge_runtime.interfaces.cli.panel import Panel
 from edge_runtime.interfaces.cli.query_text import parse_line
-from edge_runtime.interfaces.cli.signals import take_deferred
+from edge_runtime.interfaces.cli.signals import leave_terminals, list_terminals, take_deferred
 from edge_runtime.query.answers import Answer
 from edge_runtime.query.timestamps import format_time
 from edge_runtime.service.camera import CameraRun
@@ -66,8 +66,12 @@ class RunConsole:
         def stop(number: int, frame: object) -> None:
             self._service.stop()
 
-        def reload(number: int, frame: object) -> None:
-            self._service.call_soon(self._reload)
+        def hang_up(number: int, frame: object) -> None:
+            if self._run.reload is None and terminals != list_terminals():
+                leave_terminals(terminals)
+                self._service.stop()  # the terminal was closed, where somebody watched a source
+            else:
+                self._service.call_soon(self._reload)
 
         def pause(number: int, frame: object) -> None:
             paused = number == signal.SIGUSR1
@@ -76,11 +80,10 @@ class RunConsole:
         handlers: dict[signal.Signals, Callable[[int, object], None]]
         handlers = {signal.SIGINT: stop, signal.SIGTERM: stop}
         handlers |= {signal.SIGUSR1: pause, signal.SIGUSR2: pause}
-        if self._run.reload is not None:
-            handlers[signal.SIGHUP] = reload
+        if self._run.reload is not None or signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            handlers[signal.SIGHUP] = hang_up
+        terminals = list_terminals()
         before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-        if signal.SIGHUP not in handlers and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
-            before[signal.SIGHUP] = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nothing to reload
         try:
             self._handle_early(take_deferred())
             yield
@@ -93,14 +96,16 @@ class RunConsole:
         for number in early:
             if number != signal.SIGHUP:
                 self._pause(number == signal.SIGUSR1)
-            elif self._run.reload is not None:
-                self._service.call_soon(self._reload)
             else:
                 signal.raise_signal(number)
 
     def _reload(self) -> None:
-        assert self._run.reload is not None
-        self._run.reload()
+        if self._run.reload is None:
+            log.warning(
+                "SIGHUP: there is nothing to read again, since the source was named on the command line"
+            )
+        else:
+            self._run.reload()
 
     def _pause(self, paused: bool) -> None:
         """Begin (SIGUSR1) or end (SIGUSR2) a privacy pause of every camera, also of those added later."""

@@ -7,6 +7,7 @@ a privacy pause requested by such a signal would be lost. This module imports no
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 from collections.abc import Iterator
 
@@ -47,3 +48,16 @@ def take_deferred() -> list[signal.Signals]:
     if signal.SIGUSR1 in received and signal.SIGUSR2 in received:
         received.remove(signal.SIGUSR2)
     return received
+
+
+def list_terminals() -> list[int]:
+    """Return which of standard input, output and error are terminals that somebody can see."""
+    return [number for number in range(3) if os.isatty(number)]
+
+
+def leave_terminals(terminals: list[int]) -> None:
+    """Replace terminals that were closed by a device that takes everything, so that nothing fails on them."""
+    nothing = os.open(os.devnull, os.O_RDWR)
+    for number in terminals:
+        os.dup2(nothing, number)
+    os.close(nothing)

@@ -35,7 +35,7 @@ def new(
         settings = TokenSettings(name=name or role, role=role, token_hash=hash_token(token))
     except ValueError:
         raise LvmError(
-            f"--name must be up to 64 letters, digits, spaces, - _ and ., got {name[:80]!r}"
+            f"--name must be up to 64 ASCII letters, digits, spaces, - _ and ., got {name[:80]!r}"
         ) from None
     print(f"token: {token}")
     print("http:")

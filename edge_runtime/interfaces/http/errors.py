@@ -9,7 +9,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from edge_runtime.system.secrets import mask_secrets
+from edge_runtime.system.secrets import hide_secrets
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -46,7 +46,7 @@ class ServiceBusy(HttpError):
 
 def error_response(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
     """Return `{"error": sentence}`, with secrets masked."""
-    return JSONResponse({"error": mask_secrets(sentence)}, status, headers)
+    return JSONResponse({"error": hide_secrets(sentence)}, status, headers)
 
 
 def add_error_handlers(app: FastAPI) -> None:

@@ -188,6 +188,8 @@ class HistoryFacts(BaseModel):
 class ProductFacts(_Response):
     name: str
     photos: int
+    unread: dict[str, int] = Field({}, description="pictures of kinds that are not read, by kind (HEIC)")
+    error: str | None = Field(None, description="why its folder cannot be read")
 
 
 class CatalogueFacts(_Response):

@@ -8,8 +8,10 @@ and sends nothing, or a byte now and then, would take all of them and shut every
 from __future__ import annotations
 
 import asyncio
+import errno
 import ipaddress
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -32,6 +34,7 @@ log = logging.getLogger(__name__)
 MAX_CONNECTIONS = 256
 """At once; the next gets a 503."""
 DEFAULT_LISTEN = "127.0.0.1:8971"
+_HOST = re.compile(r"[0-9A-Fa-f:.]+(%\w+)?|[^\W_]([\w.-]*[^\W_])?\.?")
 
 
 class BriefLog(logging.Filter):
@@ -56,10 +59,11 @@ class HttpServer:
 
     def __init__(self, service: Service, listen: str, run: Run | None = None) -> None:
         host, port, loopback = parse_listen(listen)
+        name = host_name(listen)
         settings = run.settings.http if run is not None else HttpSettings()
         _check_protection(settings, listen, loopback)
         trusted = TrustedProxies(settings.proxy_networks())
-        hosts = AllowedHosts(loopback=loopback, names=settings.hosts)
+        hosts = AllowedHosts(loopback=loopback, names=[*settings.hosts, *([name] if name else [])])
         config = uvicorn.Config(
             make_app(service, run, hosts),
             http=type("Protocol", (TimeoutProtocol,), {"trusted": trusted}),
@@ -91,8 +95,13 @@ class HttpServer:
             self._socket.listen(128)
         except OSError as error:
             self._socket.close()
+            if error.errno == errno.EADDRNOTAVAIL:
+                raise LvmError(
+                    f"--http {listen}: this machine has no address {host}; listen at one of its own, or at "
+                    "0.0.0.0"
+                ) from error
             raise LvmError(f"--http {listen}: {error.strerror}; choose another port or --no-http") from error
-        display_host = f"[{host}]" if ":" in host else host
+        display_host = f"[{host}]" if ":" in host else name or host
         scheme = "https" if settings.tls else "http"
         self.address = f"{scheme}://{display_host}:{self._socket.getsockname()[1]}"
         logging.getLogger("uvicorn.error").addFilter(BriefLog())
@@ -129,17 +138,47 @@ def _check_protection(settings: HttpSettings, listen: str, loopback: bool) -> No
 
 
 def parse_listen(listen: str) -> tuple[str, int, bool]:
-    """Split HOST:PORT into host, port and whether it is loopback. Raises LvmError."""
-    host, _, port = listen.rpartition(":")
-    host = host.strip("[]")
+    """Return the address of HOST:PORT, its port and whether it is loopback. Raises LvmError."""
+    host, number = _split_listen(listen)
+    if host == "localhost":
+        return "127.0.0.1", number, True
     try:
-        loopback = host == "localhost" or ipaddress.ip_address(host).is_loopback
-        number = int(port)
+        return host, number, ipaddress.ip_address(host).is_loopback
     except ValueError:
-        raise LvmError(f"--http must be HOST:PORT like {DEFAULT_LISTEN}, got {listen!r}") from None
-    if not 0 <= number <= 65535:
-        raise LvmError(f"--http port must be 0..65535, got {number}")
-    return ("127.0.0.1" if host == "localhost" else host), number, loopback
+        address = _resolve(host)
+        return address, number, ipaddress.ip_address(address.partition("%")[0]).is_loopback
+
+
+def host_name(listen: str) -> str | None:
+    """Return the name in HOST:PORT, None for an address. Raises LvmError."""
+    host, _ = _split_listen(listen)
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host
+    return None
+
+
+def _split_listen(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    host = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if not _HOST.fullmatch(host) or not (port.isascii() and port.lstrip("-").isdecimal()):
+        raise LvmError(f"--http must be HOST:PORT like {DEFAULT_LISTEN}, got {listen!r}")
+    if not 0 <= int(port) <= 65535:
+        raise LvmError(f"--http port must be 0..65535, got {int(port)}")
+    return host, int(port)
+
+
+def _resolve(name: str) -> str:
+    """Return the address of a host name, an IPv4 one where it has any."""
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise LvmError(
+            f"--http {name}: this machine knows no address of that name; listen at 0.0.0.0 or at an address "
+            "of this machine, and add the name to http.hosts"
+        ) from None
+    return str(min(found, key=lambda entry: entry[0] != socket.AF_INET)[4][0])
 
 
 BROKEN = "a client broke the rules of HTTP"

@@ -22,6 +22,7 @@ from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.interfaces.mqtt.observer import Observer
 from edge_runtime.interfaces.mqtt.outbox import Message, Outbox
 from edge_runtime.interfaces.mqtt.payloads import OFFLINE
+from edge_runtime.interfaces.mqtt.published_topics import PublishedTopics
 from edge_runtime.interfaces.mqtt.publisher import CLOSE_S, Publisher
 from edge_runtime.interfaces.mqtt.queries import QueryMessage, QueryQueue
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
@@ -60,7 +61,13 @@ class MqttClient:
     A missing broker raises nothing: the client tries again.
     """
 
-    def __init__(self, service: Service, settings: MqttSettings, delays: RetryDelays | None = None) -> None:
+    def __init__(
+        self,
+        service: Service,
+        settings: MqttSettings,
+        delays: RetryDelays | None = None,
+        published: PublishedTopics | None = None,
+    ) -> None:
         try:
             from edge_runtime.interfaces.mqtt import connection as library
         except ImportError:
@@ -69,11 +76,12 @@ class MqttClient:
             library.tls_context(settings.tls)
         self._library, self._settings, self._delays = library, settings, delays or RetryDelays()
         self._topics, self._names = Topics(settings.topic_prefix), TopicNames()
-        self._observer = Observer(service, settings, self._topics, self._names, self._on_change)
+        self._observer = Observer(service, settings, self._topics, self._names, self._on_change, published)
         self._replies = Outbox(MAX_REPLIES, MAX_REPLY_BYTES)
         self._questions = QueryQueue(service, settings, self._topics, self._names, self._reply)
         self._commands = Commands(service, self._observer.observe_soon)
         self._publisher: Publisher | None = None
+        self._old_listings: list[str] = []
         self._connections = self._ignored = 0
         self._logged, self._logged_at = "", 0.0
         self._started = time.monotonic()
@@ -178,8 +186,10 @@ class MqttClient:
         connection = self._library.Connection(self._settings, will, self._received)
         if not await wait_unless(self._stopping, connection.open()):
             return
+        self._old_listings = self._observer.states.list_old_listings()
         publisher = self._publisher = Publisher(
-            connection, self._topics, self._observer.states.outbox, self._replies, self._observer.events,
+            connection, self._topics, self._old_listings,
+            self._observer.states.outbox, self._replies, self._observer.events,
             lambda: self._observer.stats(self.counters()), self._settings.stats_interval_s,
         )  # fmt: skip
         try:
@@ -211,6 +221,10 @@ class MqttClient:
         if message.topic == self._topics.cameras:
             if message.retained:
                 self._observer.states.take_listing(message.payload)
+                self._on_change()
+        elif message.topic in self._old_listings:
+            if message.retained:
+                self._observer.states.take_old_listing(message.topic, message.payload)
                 self._on_change()
         elif message.retained:
             # An old message, which would come again at each connection.

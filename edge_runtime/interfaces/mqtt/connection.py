@@ -96,10 +96,12 @@ class _Client(aiomqtt.Client):
 class Connection:
     """One connection. `on_message` gets every incoming message in the event loop; it must not raise.
 
-    `will` is what the broker publishes where we disappear without a disconnect.
+    `will` is what the broker publishes where we disappear without a disconnect, if anything.
     """
 
-    def __init__(self, settings: MqttSettings, will: Message, on_message: Callable[[Received], None]) -> None:
+    def __init__(
+        self, settings: MqttSettings, will: Message | None, on_message: Callable[[Received], None]
+    ) -> None:
         properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
         properties.MaximumPacketSize = round(settings.max_query_mb * 1e6) + _ROOM_FOR_HEADERS
         self._client = _Client(
@@ -110,7 +112,7 @@ class Connection:
             identifier=settings.name,
             protocol=aiomqtt.ProtocolVersion.V5,
             clean_start=True,
-            will=aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.retain),
+            will=None if will is None else aiomqtt.Will(will.topic, will.payload, qos=1, retain=will.retain),
             keepalive=KEEPALIVE_S,
             timeout=CONFIRM_S,
             properties=properties,
@@ -147,12 +149,19 @@ class Connection:
 
     async def listen(self, *topics: str) -> None:
         """Subscribe to topics. Raises MqttError, also where the broker refuses."""
+        for refusal in await self.try_to_listen(*topics):
+            raise aiomqtt.MqttError(refusal)
+
+    async def try_to_listen(self, *topics: str) -> list[str]:
+        """Subscribe to topics. Returns a sentence for each that the broker refuses. Raises MqttError."""
         if not topics:
-            return
+            return []
         granted = await self._client.subscribe([(topic, 1) for topic in topics])
-        for topic, code in zip(topics, granted, strict=False):
-            if isinstance(code, ReasonCode) and code.is_failure:
-                raise aiomqtt.MqttError(f"it does not let this client read {topic}: {code}")
+        return [
+            f"it does not let this client read {topic}: {code}"
+            for topic, code in zip(topics, granted, strict=False)
+            if isinstance(code, ReasonCode) and code.is_failure
+        ]
 
     async def send(self, message: Message, qos: int = 1) -> None:
         """Publish, and wait for the confirmation (`qos` 1) or for sending (0). Raises MqttError."""

@@ -30,6 +30,7 @@ from edge_runtime.interfaces.mqtt.payloads import (
     read_cameras,
     stats,
 )
+from edge_runtime.interfaces.mqtt.published_topics import PublishedTopics
 from edge_runtime.interfaces.mqtt.topics import MAX_NAME, TopicNames, Topics
 from edge_runtime.service.events import Event, Subscription
 from edge_runtime.service.runtime import Service
@@ -52,10 +53,11 @@ class Observer:
         topics: Topics,
         names: TopicNames,
         on_change: Callable[[], None],
+        published: PublishedTopics | None = None,
     ) -> None:
         self._service, self._settings, self._topics, self._names = service, settings, topics, names
         self._on_change = on_change
-        self.states = RetainedStates(settings, topics, names)
+        self.states = RetainedStates(settings, topics, names, published)
         self.events = Outbox(settings.buffer_events, round(settings.buffer_mb * 1e6))
         self._subscription: Subscription | None = None
         self._before: Mapping[str, CameraView] = {}
@@ -156,9 +158,16 @@ def is_forgetting(event: Event) -> bool:
 class RetainedStates:
     """Writes the states into `outbox`. All calls belong to one thread."""
 
-    def __init__(self, settings: MqttSettings, topics: Topics, names: TopicNames) -> None:
+    def __init__(
+        self,
+        settings: MqttSettings,
+        topics: Topics,
+        names: TopicNames,
+        published: PublishedTopics | None = None,
+    ) -> None:
         self._settings, self._topics, self._names = settings, topics, names
-        self.outbox = StateOutbox()
+        self._published = published or PublishedTopics()
+        self.outbox = StateOutbox(self._note_removal)
         self._cameras: set[str] = set()
         self._other: str | None = None
 
@@ -168,6 +177,7 @@ class RetainedStates:
             self._remove_topics(self._names.safe_name(camera))
         self._cameras = set(views)
         self._names.keep(views)
+        self._published.remember(self._settings.address, self._topics.prefix, self._list_topics())
         for camera, view in views.items():
             name = self._names.safe_name(camera)
             self.outbox.set(self._topics.camera_topic(name, "status"), view.status.encode())
@@ -198,7 +208,7 @@ class RetainedStates:
         if listing is None:
             return
         owner, with_discovery, cameras = listing
-        if owner != self._settings.name:
+        if owner != self._settings.name and read_owner(payload) != self._published.id:
             if owner != self._other:
                 log.warning(
                     "MQTT: %s uses the topic prefix %s too; give each device its own mqtt.topic_prefix",
@@ -207,6 +217,10 @@ class RetainedStates:
                 )
             self._other = owner
             return
+        current = self._list_topics()
+        for topic in self._published.topics(self._settings.address, self._topics.prefix):
+            if topic not in current:
+                self.outbox.set(topic, b"")
         here = {self._names.safe_name(camera) for camera in self._cameras}
         for name in cameras:
             if name not in here:
@@ -214,10 +228,43 @@ class RetainedStates:
             elif with_discovery and not self._settings.discovery.enabled:
                 self._remove_discovery(name)
 
+    def list_old_listings(self) -> list[str]:
+        """Return the listings under earlier prefixes; `take_old_listing` takes what comes there."""
+        prefixes = self._published.prefixes(self._settings.address)
+        return [f"{prefix}/cameras" for prefix in prefixes if prefix != self._topics.prefix]
+
+    def take_old_listing(self, topic: str, payload: bytes) -> None:
+        """Remove the topics under an earlier prefix, unless another device uses that now."""
+        prefix = topic.removesuffix("/cameras")
+        if read_owner(payload) != self._published.id:
+            self._published.forget(self._settings.address, prefix)
+            return
+        current = self._list_topics()
+        for old in self._published.topics(self._settings.address, prefix):
+            if old not in current:
+                self.outbox.set(old, b"")
+
     def set_offline(self) -> None:
         """Set all cameras offline."""
         for camera in self._cameras:
             self.outbox.set(self._topics.camera_topic(self._names.safe_name(camera), "status"), OFFLINE)
+
+    def _list_topics(self) -> set[str]:
+        """Return the retained topics of the present cameras."""
+        topics = {self._topics.available, self._topics.cameras}
+        for name in map(self._names.safe_name, self._cameras):
+            topics |= {self._topics.camera_topic(name, what) for what in _OURS}
+            if self._settings.discovery.enabled:
+                topics |= set(discovery_topics(self._settings.discovery.prefix, self._topics, name).values())
+        return topics
+
+    def _note_removal(self, topic: str) -> None:
+        """Forget a topic that the broker does not retain any more."""
+        for prefix in self._published.prefixes(self._settings.address):
+            if topic == f"{prefix}/cameras":
+                self._published.forget(self._settings.address, prefix)
+            elif prefix == self._topics.prefix and topic not in self._list_topics():
+                self._published.forget(self._settings.address, prefix, [topic])
 
     def _discovery(self, name: str, camera: str) -> dict[str, bytes]:
         settings = self._settings
@@ -229,6 +276,7 @@ class RetainedStates:
         return as_bytes(
             {
                 "client_id": self._settings.name,
+                "id": self._published.id,
                 "discovery": self._settings.discovery.enabled,
                 "cameras": {
                     self._names.safe_name(camera): display_name(camera) for camera in sorted(self._cameras)
@@ -244,6 +292,15 @@ class RetainedStates:
     def _remove_discovery(self, name: str) -> None:
         for topic in discovery_topics(self._settings.discovery.prefix, self._topics, name).values():
             self.outbox.set(topic, b"")
+
+
+def read_owner(listing: bytes) -> str | None:
+    """Return the id of the device that wrote a listing, None where it has none."""
+    try:
+        owner = json.loads(listing)["id"]
+    except (ValueError, RecursionError, KeyError, TypeError):
+        return None
+    return owner if isinstance(owner, str) else None
 
 
 def _listed(payload: bytes) -> tuple[str, bool, list[str]] | None:

@@ -7,7 +7,7 @@ in order; where they are too many or too large together, the oldest are dropped 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 MAX_STATES = 2000
@@ -90,7 +90,9 @@ class Outbox:
 class StateOutbox:
     """The newest payload of each retained topic, and which of them are not published yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, on_removal: Callable[[str], None] = lambda topic: None) -> None:
+        """`on_removal` is called with each topic that was removed at the broker."""
+        self._on_removal = on_removal
         self._newest: dict[str, bytes] = {}
         self._pending: dict[str, None] = {}  # in the order in which they came
 
@@ -135,3 +137,4 @@ class StateOutbox:
             self._pending.pop(message.topic, None)
             if not message.payload:
                 self._newest.pop(message.topic, None)
+                self._on_removal(message.topic)

@@ -13,7 +13,7 @@ from edge_runtime.service.events import Event
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import compute_oldest_age_s, read_resident_bytes
 from edge_runtime.sources.live_source import LiveSource
-from edge_runtime.system.secrets import mask_secrets, redact
+from edge_runtime.system.secrets import hide_secrets
 from engines.errors import LvmError
 
 MAX_PAYLOAD_BYTES = 1 << 16
@@ -141,11 +141,11 @@ def _start_time(row: Mapping[str, Any]) -> float:
 
 def display_name(camera: str) -> str:
     """Return a camera's name for others, masked: a name taken from a source may hold credentials."""
-    return mask_secrets(redact(camera))
+    return hide_secrets(camera)
 
 
 def _clean(text: str) -> str:
-    return mask_secrets(redact(text))[:300]
+    return hide_secrets(text)[:300]
 
 
 def as_bytes(value: Any) -> bytes:

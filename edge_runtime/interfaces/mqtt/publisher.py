@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from edge_runtime.interfaces.mqtt.outbox import Message, Outbox, StateOutbox
@@ -31,13 +31,14 @@ class Publisher:
         self,
         connection: Connection,
         topics: Topics,
+        old_listings: Sequence[str],
         states: StateOutbox,
         replies: Outbox,
         events: Outbox,
         stats: Callable[[], bytes],
         stats_every_s: float,
     ) -> None:
-        self._connection, self._topics = connection, topics
+        self._connection, self._topics, self._old_listings = connection, topics, old_listings
         self._states, self._replies, self._events = states, replies, events
         self._stats, self._stats_every_s = stats, stats_every_s
         self._changed = asyncio.Event()
@@ -52,6 +53,7 @@ class Publisher:
         All states are published again, since the broker may have lost them, and `available` after them.
         """
         await self._connection.listen(*listen)
+        await self._connection.try_to_listen(*self._old_listings)  # what it may not read stays there
         self._states.mark_all()
         await self._send_states()
         await self._connection.send(Message(self._topics.available, ONLINE, retain=True))

@@ -35,7 +35,7 @@ NO_ID = "unknown"
 
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}\Z")
 _ID_IN_TEXT = re.compile(rb'(?<!\\)"id"\s*:\s*"([A-Za-z0-9_-]{1,64})"')
-_NEEDS_ID = "a question needs an id of up to 64 letters, digits, - and _"
+_NEEDS_ID = "a question needs an id of up to 64 ASCII letters, digits, - and _"
 
 
 @dataclass(frozen=True)

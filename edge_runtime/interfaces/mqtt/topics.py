@@ -61,7 +61,7 @@ class Topics:
 
 
 class TopicNames:
-    """Names of cameras that fit into topics: letters, digits, - and _. Two cameras never share one."""
+    """Names of cameras that fit into topics: ASCII letters, digits, - and _. Two cameras never share one."""
 
     def __init__(self) -> None:
         self._safe: dict[str, str] = {}

@@ -59,8 +59,9 @@ from edge_runtime.sources import canonicalise, is_live, open_source, read_frame_
 from edge_runtime.sources.base import Recorded
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.live_source import Supervision
+from edge_runtime.sources.spec import identify_source
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.secrets import redact
+from edge_runtime.system.secrets import show_source
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -152,8 +153,7 @@ class Memory(AbstractContextManager["Memory"]):
         spec = canonicalise(str(source))
         if seconds is not None and not 0 < seconds < float("inf"):
             raise LvmError(f"seconds must be a number above 0, got {seconds}")
-        name = redact(spec) if is_live(spec) else spec
-        self._check_source(name)
+        self._check_source(spec)
         self._flush()
         if self._header.last_t is None:
             self._header = self._header.model_copy(update={"epoch": time.time()})
@@ -163,18 +163,18 @@ class Memory(AbstractContextManager["Memory"]):
             start = max(start, time.time() - self._header.epoch)
         limit = None if seconds is None else start + seconds
         try:
-            self._watch(spec, name, start, limit)
+            self._watch(spec, start, limit)
         except Recorded:
             self._header = self._header.model_copy(update={"recorded": True})
-            self._watch(spec, name, start, limit)
+            self._watch(spec, start, limit)
         return self
 
-    def _watch(self, spec: str, name: str, start: float, limit: float | None) -> None:
+    def _watch(self, spec: str, start: float, limit: float | None) -> None:
         """Watch a source once, from `start` to `limit` seconds or its end."""
         header, settings = self._header, self._make_opening()
         opened = open_source(spec, sample_fps=header.sample_fps, start=start, settings=settings)
-        self._source = name
-        self._header = header.model_copy(update={"source": name})
+        self._source = spec
+        self._header = header.model_copy(update=CameraSettings(spec, Path()).source_fields)
         if opened.epoch is not None and header.last_t is None:
             self._header = self._header.model_copy(update={"epoch": opened.epoch, "clocked": True})
         seen = self._header.seen
@@ -308,9 +308,9 @@ class Memory(AbstractContextManager["Memory"]):
         self._flush()
         with StateFolder(Path(folder)) as state:
             saved = state.load()
-            if saved is not None and (saved.header.model, saved.header.source) != (
+            if saved is not None and (saved.header.model, saved.header.source_id) != (
                 self._header.model,
-                self._header.source,
+                self._header.source_id,
             ):
                 raise StateError(f"{folder} has the memory of {saved.header.source}; name another folder")
             return state.save(self._snapshot())
@@ -371,8 +371,10 @@ class Memory(AbstractContextManager["Memory"]):
         self._header = self._header.model_copy(update={"last_t": times[-1]})
 
     def _check_source(self, source: str) -> None:
-        if self._source is not None and self._source != source:
-            raise LvmError(f"this memory is of {self._source}; make another Memory for {source}")
+        if self._source is not None and self._header.source_id != identify_source(source):
+            raise LvmError(
+                f"this memory is of {self._header.source}; make another Memory for {show_source(source)}"
+            )
 
     def _snapshot(self) -> Snapshot:
         return Snapshot(self._header, self.version)

@@ -67,7 +67,9 @@ def test_what_would_not_be_sound_is_not_written(tmp_path):
     file = tmp_path / "edge.yaml"
     assert "edge.yaml:" in refused("init", file, "--source", "rtsp://${NOT_SET_HERE}@10.0.0.1/x")
     assert "two cameras are called a" in refused("init", file, "--source", "a=0", "--source", "a=1")
-    assert "needs a name of up to 64 letters" in refused("init", file, "--source", "lane 2=rtsp://10.0.0.1/x")
+    assert "needs a name of up to 64 ASCII letters" in refused(
+        "init", file, "--source", "lane 2=rtsp://10.0.0.1/x"
+    )
     assert "cannot be written" in refused("init", tmp_path / "missing" / "edge.yaml", "--source", "demo")
     assert os.listdir(tmp_path) == []
 

@@ -1,6 +1,7 @@
 """The HTTP door: answers as JSON, refusals as one sentence, and nothing beyond loopback without tokens."""
 
 import contextlib
+import http.client
 import json
 import socket
 import threading
@@ -211,11 +212,53 @@ def test_beyond_loopback_it_does_not_listen_without_tokens(watched, listen):
 
 
 @pytest.mark.parametrize(
-    "listen", ["", "127.0.0.1", ":80", "127.0.0.1:", "127.0.0.1:x", "example.com:80", "::"]
+    "listen",
+    ["", "127.0.0.1", ":80", "127.0.0.1:", "127.0.0.1:x", "a b:80", "-x.local:80", "http://x:80", "::"],
 )
 def test_what_is_no_address_is_one_sentence(listen):
     with pytest.raises(LvmError, match="--http must be HOST:PORT like 127.0.0.1:8971, got"):
         parse_listen(listen)
+
+
+@pytest.mark.parametrize(
+    ("host", "address"), [("kiosk.local", "10.3.4.5"), ("Till-2", "127.0.1.1"), ("v6", "fe80::1")]
+)
+def test_a_host_name_is_listened_at_where_this_machine_knows_it(monkeypatch, host, address):
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    found = [(family, socket.SOCK_STREAM, 6, "", (address, 0))]
+    found = (
+        [(socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", 0, 0, 0)), *found] if "." in address else found
+    )
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    assert parse_listen(f"{host}:9181") == (address, 9181, address.startswith("127."))
+
+
+def test_a_server_answers_to_the_name_that_it_listens_at(watched, monkeypatch):
+    found = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", 0))]
+    asked = socket.getaddrinfo
+    monkeypatch.setattr(
+        socket, "getaddrinfo", lambda name, *a, **b: found if name == "kiosk.local" else asked(name, *a, **b)
+    )
+    with HttpServer(watched, "kiosk.local:0") as server:
+        port = int(server.address.rpartition(":")[2])
+        assert server.address == f"http://kiosk.local:{port}"
+        for name, allowed in {"kiosk.local": True, "KIOSK.local": True, "evil.example": False}.items():
+            client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            client.request("GET", "/healthz", headers={"Host": f"{name}:{port}"})
+            assert (client.getresponse().status != 403) == allowed, name
+            client.close()
+
+
+@pytest.mark.parametrize("listen", ["kiosk.invalid:80", "300.1.2.3:80"])
+def test_a_host_name_that_nobody_knows_is_one_sentence(listen):
+    with pytest.raises(LvmError, match="this machine knows no address of that name; listen at 0.0.0.0"):
+        parse_listen(listen)
+
+
+def test_an_address_of_another_machine_is_one_sentence(watched, monkeypatch):
+    monkeypatch.setattr("edge_runtime.interfaces.http.server._check_protection", lambda *_: None)
+    with pytest.raises(LvmError, match=r"this machine has no address 192\.0\.2\.7; listen at one of its own"):
+        HttpServer(watched, "192.0.2.7:8971")
 
 
 @pytest.mark.parametrize("port", [-1, 65536])

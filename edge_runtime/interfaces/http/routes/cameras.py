@@ -15,6 +15,7 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
+from edge_runtime.system.secrets import hide_secrets
 from engines.errors import LvmError
 
 
@@ -37,7 +38,7 @@ def add_camera_routes(app: FastAPI, service: Service, bodies: BodyReader) -> Non
         watched = {
             name: make_camera_status(camera, service.camera_error(name)) for name, camera in cameras.items()
         }
-        return watched, [{"camera": name, "error": str(error)} for name, error in late.items()]
+        return watched, [{"camera": name, "error": hide_secrets(str(error))} for name, error in late.items()]
 
     @app.get("/api/v1/status", **documented(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:
