@@ -102,7 +102,8 @@ class Scenes:
         page.locator("#track").focus()
         page.keyboard.press("Escape")
         page.get_by_label(re.compile("What was done")).check()
-        page.select_option("#catalogue", index=1)
+        page.fill("#product", "seen")
+        page.keyboard.press("Enter")
         self._ask()
 
     def object(self) -> None:
