@@ -38,10 +38,10 @@ def strip_prefix(stripped: str, **more: str) -> Rewrite:
 
 @contextmanager
 def reverse_proxy(
-    backend: str, rewrite: Rewrite, certificate: tuple[Path, Path] | None = None
+    backend: str, rewrite: Rewrite, certificate: tuple[Path, Path] | None = None, port: int = 0
 ) -> Iterator[str]:
     """Run the proxy before the `http://HOST:PORT` of `backend`; yield its own address."""
-    host, _, port = backend.removeprefix("http://").partition(":")
+    host, _, backend_port = backend.removeprefix("http://").partition(":")
     context = None
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -51,14 +51,14 @@ def reverse_proxy(
         def handle(self) -> None:
             with contextlib.suppress(OSError, ValueError):
                 client = context.wrap_socket(self.request, server_side=True) if context else self.request
-                _relay(client, (host, int(port)), rewrite, self.client_address[0])
+                _relay(client, (host, int(backend_port)), rewrite, self.client_address[0])
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = allow_reuse_address = True
         block_on_close = False
         request_queue_size = 64
 
-    with Server(("127.0.0.1", 0), Handler) as server:
+    with Server(("127.0.0.1", port), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
         yield f"{'https' if context else 'http'}://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
