@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ipaddress
+import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
 
 from edge_runtime.config.access_tokens import (
     HASH_PREFIX,
@@ -20,6 +22,45 @@ from edge_runtime.system.secrets import register_secret
 from edge_runtime.system.validation import StrictModel, require_text
 
 MAX_TOKENS = 64
+ROOT_PATH = r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+){1,8}"
+"""A sub-path: plain parts, so that it may stand in a page, a cookie and a redirect."""
+FRAME_ORIGIN = r"https?://(?:\*\.)?[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)*(?::\d{1,5})?/?"
+
+
+def _check_root_path(text: str) -> str:
+    path = text.rstrip("/")
+    if path and not re.fullmatch(ROOT_PATH, path):
+        raise ValueError(
+            f"root_path is a path like /kiosk, of letters, digits and . _ ~ -, got {text[:80]!r}"
+        )
+    if path.split("/")[1:2] in (["api"], ["page"]):
+        raise ValueError(
+            f"root_path cannot begin with /api or /page, which are paths of our own, got {path!r}"
+        )
+    return path
+
+
+def _check_proxy(text: str) -> str:
+    try:
+        network = ipaddress.ip_network(text)
+    except ValueError:
+        raise ValueError(
+            f"a trusted proxy is an address or a network like 10.0.0.0/24, got {text[:80]!r}"
+        ) from None
+    if network.prefixlen == 0:
+        raise ValueError(f"{text} would trust everybody, who could then claim any address; name the proxies")
+    return text
+
+
+def _check_frame(text: str) -> str:
+    """Return an origin as `frame-ancestors` of a Content-Security-Policy has it."""
+    if text == "self":
+        return "'self'"
+    if not re.fullmatch(FRAME_ORIGIN, text):
+        raise ValueError(
+            f"allowed_frames has origins like https://dashboard.example:8123, or self, got {text[:80]!r}"
+        )
+    return text.rstrip("/")
 
 
 class TokenSettings(StrictModel):
@@ -71,6 +112,20 @@ class HttpSettings(StrictModel):
     hosts: tuple[str, ...] = Field(
         default=(), max_length=64, description="host names that clients may use, besides IP addresses"
     )
+    root_path: Annotated[str, AfterValidator(_check_root_path)] = Field(
+        default="",
+        description="sub-path at which a proxy shows it, like /kiosk; X-Forwarded-Prefix comes first",
+    )
+    trusted_proxies: tuple[Annotated[str, AfterValidator(_check_proxy)], ...] = Field(
+        default=(),
+        max_length=64,
+        description="addresses and networks of proxies whose X-Forwarded-… and Forwarded are believed",
+    )
+    allowed_frames: tuple[Annotated[str, AfterValidator(_check_frame)], ...] = Field(
+        default=(),
+        max_length=32,
+        description="origins that may show the page in a frame, like https://dashboard.example; or self",
+    )
     queries_per_s: float | None = Field(default=20.0, gt=0, le=1e6, description="per token; null: no limit")
     failed_logins_per_minute: int = Field(default=10, ge=1, le=1000, description="per client address")
     allow_sources: tuple[str, ...] = Field(
@@ -86,6 +141,9 @@ class HttpSettings(StrictModel):
         if twice:
             raise ValueError(f"each token needs a name of its own, but two are named {min(twice)!r}")
         return self
+
+    def proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        return tuple(ipaddress.ip_network(text) for text in self.trusted_proxies)
 
     def access_tokens(self) -> AccessTokens:
         return AccessTokens((token.hash, Holder(token.name, token.role)) for token in self.tokens)

@@ -44,6 +44,14 @@ def _check_camera_name(name: str) -> str:
     return name
 
 
+def _check_title(title: str) -> str:
+    title = title.strip()
+    if not (1 <= len(title) <= MAX_TITLE and title.isprintable()):
+        raise ValueError(f"a camera's title has 1 to {MAX_TITLE} printable characters")
+    return title
+
+
+MAX_TITLE = 64
 SamplerName = Literal["neural", "svd-novelty", "random", "fifo"]
 BackendName = Literal["auto", "tensorrt", "onnxruntime-cuda", "openvino", "onnxruntime"]
 CameraName = Annotated[str, AfterValidator(_check_camera_name)]
@@ -71,6 +79,9 @@ class Camera(CameraDefaults):
 
     source: str | int = Field(
         repr=False, description="camera number or device, path, pattern, URL, gst:PIPELINE, csi://N or demo"
+    )
+    title: Annotated[str, AfterValidator(_check_title)] | None = Field(
+        default=None, description="for people: shown on the page, in the API and in Home Assistant"
     )
     state: Path | None = Field(default=None, description="folder of its memory")
 

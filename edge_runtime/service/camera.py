@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -96,7 +97,7 @@ class CameraRun:
         self.asker = Asker(manifest, pool.query_reader, self._objects)
         self.watchdog = Watchdog()
         self.privacy = PrivacyController(self, settings.privacy)
-        self._condition = "waiting"
+        self._condition, self.condition_at = "waiting", time.time()
         self.on_condition: Callable[[str, str], None] | None = None
         """Called with the condition before and after each change."""
         self._saving = threading.Lock()
@@ -119,12 +120,19 @@ class CameraRun:
         return self._condition
 
     @property
+    def title(self) -> str:
+        """Its name for people."""
+        return self.settings.title or self.name
+
+    @property
     def live(self) -> bool:
         """Whether what is not watched now is gone."""
         return is_live(self.settings.source) and not self.header.recorded
 
     def _become(self, condition: str) -> None:
         before, self._condition = self._condition, condition
+        if condition != before:
+            self.condition_at = time.time()
         if condition != before and self.on_condition is not None:
             self.on_condition(before, condition)
 

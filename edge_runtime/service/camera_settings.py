@@ -42,7 +42,7 @@ from engines.errors import LvmError
 
 log = logging.getLogger(__name__)
 
-LIVE_CHANGES = {"source", "save_interval_s", "privacy", "connection"}
+LIVE_CHANGES = {"source", "save_interval_s", "privacy", "connection", "title"}
 """Settings that may change while the camera runs; the others need another memory or other objects."""
 
 
@@ -53,6 +53,8 @@ class CameraSettings:
     source: str = field(repr=False)  # it may hold credentials
     state: Path
     name: str = ""
+    title: str | None = None
+    """For people; None is its name."""
     sampler: str = "neural"
     catalogue: Path | None = None
     save_interval_s: float = 1.0
@@ -189,6 +191,7 @@ def merge_camera_settings(config: Config, name: str, sampler: str | None = None)
         source=canonicalise(str(own.source)),
         state=own.state or Path(),
         name=name,
+        title=own.title,
         sampler=sampler or own.sampler or defaults.sampler or config.model.sampler,
         catalogue=config.objects.catalogue or catalogue_root(),
         save_interval_s=_first(own.save_interval_s, defaults.save_interval_s, config.state.save_interval_s),

@@ -13,7 +13,7 @@ from edge_runtime.persistence.encryption import Key
 from edge_runtime.persistence.set_aside import remove_set_aside
 from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
 from edge_runtime.query.timestamps import format_moment
-from edge_runtime.system.logs import forget_lines
+from edge_runtime.system.logs import forget_lines, recent_log
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -68,7 +68,11 @@ def complete_forget_result(result: ForgetResult, log: Path | None, header: Heade
     if epoch is None:
         return result
     begin, end = epoch + result.start, epoch + result.end
-    lines = forget_lines(log, begin, end) if log is not None and header.live else 0
+    lines = 0
+    if header.live:
+        recent = recent_log()
+        lines = 0 if recent is None else recent.forget(begin, end)  # lines of the file too, if there is one
+        lines = lines if log is None else forget_lines(log, begin, end)
     clock_from, clock_to = (format_moment(t, epoch) for t in (result.start, result.end))
     return replace(result, log_lines=lines, clock_from=clock_from, clock_to=clock_to)
 

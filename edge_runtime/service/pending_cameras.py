@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
+from typing import Any
 
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.system.backoff import Backoff
@@ -25,6 +26,9 @@ class _Pending:
     waits: Backoff
     due: float
     """On the monotonic clock."""
+    since_at: float
+    """When it was first tried, seconds since 1970."""
+    tries: int = 1
 
 
 class PendingCameras:
@@ -50,6 +54,14 @@ class PendingCameras:
         with self._lock:
             return {name: camera.error for name, camera in self._cameras.items()}
 
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return a camera's title, since when it has been tried, and how often."""
+        with self._lock:
+            camera = self._cameras.get(name)
+        if camera is None:  # it has been added meanwhile
+            return {"title": name, "since_at": time.time(), "tries": 1}
+        return {"title": camera.settings.title or name, "since_at": camera.since_at, "tries": camera.tries}
+
     def try_add(self, settings: CameraSettings) -> LvmError | None:
         """Add a camera now, or leave it to `retry`. Returns why it could not be added."""
         name = settings.display_name
@@ -58,7 +70,9 @@ class PendingCameras:
             error = self._try(settings)
             if error is not None:
                 waits = self._make_backoff()
-                self._cameras[name] = _Pending(settings, error, waits, time.monotonic() + waits.next())
+                self._cameras[name] = _Pending(
+                    settings, error, waits, time.monotonic() + waits.next(), time.time()
+                )
             return error
 
     def retry(self) -> None:
@@ -67,6 +81,7 @@ class PendingCameras:
             for name, camera in list(self._cameras.items()):
                 if time.monotonic() < camera.due:
                     continue
+                camera.tries += 1
                 error = self._try(camera.settings)
                 if error is None:
                     del self._cameras[name]

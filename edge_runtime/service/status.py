@@ -95,7 +95,8 @@ def make_status(snapshot: Snapshot, folder: Path) -> Status:
 def make_camera_status(camera: CameraRun, error: BaseException | None = None) -> dict[str, Any]:
     """Return the status of a running camera as JSON: what it remembers, and how it fares.
 
-    `condition` is waiting, starting, running, paused, ended, stopped or failed (then `error` says why);
+    `condition` is waiting, starting, running, paused, ended, stopped or failed (then `error` says why), since
+    `condition_at`;
     `lost` counts the sampled frames of this run that were not remembered, by reason; `damaged` counts packets
     and pictures that could not be decoded; `source_status` is the state of the connection, null for a source
     without one; `activities` is the state of the activity log, null where it is off.
@@ -104,7 +105,9 @@ def make_camera_status(camera: CameraRun, error: BaseException | None = None) ->
     connection = source.status.as_json() if isinstance(source, LiveSource) else None
     return make_status(camera.snapshot(), camera.folder.folder).as_json() | {
         "camera": camera.name,
+        "title": hide_secrets(camera.title),
         "condition": camera.condition,
+        "condition_at": camera.condition_at,
         "error": None if error is None else hide_secrets(str(error)) or type(error).__name__,
         "problems": hide_all(camera.problems),
         "lost": dict(camera.drop_counter.by_reason),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, deque
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -31,6 +32,8 @@ class SourceStatus:
     why: str
     """One sentence without credentials; empty while all is well."""
     since: float
+    outage_at: float | None
+    """Since when it has given no pictures, seconds since 1970; None while it gives them."""
     reconnects: int
     """Openings after the first one, successful or not."""
     drops: Mapping[str, int]
@@ -65,6 +68,7 @@ class SourceHealth:
         self._last_t: float | None = None
         self._counts: deque[tuple[float, int]] = deque()
         self._outage_began: float | None = None
+        self._outage_at: float | None = None
         self._logged_at: float | None = None
 
     def enter(self, state: SourceState, why: str, now: float) -> None:
@@ -116,6 +120,7 @@ class SourceHealth:
             state=self.state,
             why=self.why,
             since=self._since,
+            outage_at=self._outage_at,
             reconnects=self.reconnects,
             drops=MappingProxyType(dict(self._drops)),
             corrupt=corrupt,
@@ -130,12 +135,12 @@ class SourceHealth:
         if state == "live":
             if self._outage_began is not None:
                 log.info("%s: live again after %.1f s", self._name, now - self._outage_began)
-            self._outage_began = None
+            self._outage_began = self._outage_at = None
             return
         if not why or state == "ended":
             return
         if self._outage_began is None:
-            self._outage_began = now
+            self._outage_began, self._outage_at = now, time.time()
         if self._logged_at is None or now - self._logged_at >= LOG_EVERY_S:
             self._logged_at = now
             times = f" (failed {self.reconnects + 1} times)" if self.reconnects else ""

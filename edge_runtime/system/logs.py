@@ -13,7 +13,9 @@ import logging
 import os
 import re
 import sys
+from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from io import TextIOWrapper
 from logging.handlers import RotatingFileHandler
@@ -28,6 +30,8 @@ from engines.fsync import fsync_folder
 
 MAX_RECORD_CHARS = 4000
 """Of one record with its traceback: a longer one is cut, so that no input can fill the log."""
+MAX_RECENT = 500
+"""Records that are kept in RAM, for the page."""
 FILE_MODE = 0o600
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 _CHUNK_BYTES = 64 << 10
@@ -59,7 +63,7 @@ def set_up_logging(settings: LogSettings | None = None) -> None:
     settings = settings or LogSettings()
     root = logging.getLogger()
     formatter = _JsonLineFormatter() if settings.json_lines else _LineFormatter()
-    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr)]
+    handlers: list[logging.Handler] = [logging.StreamHandler(sys.stderr), RecentLog()]
     if settings.file is not None:
         handlers.append(BoundedFile(settings.file, settings.max_mb, settings.kept))
     for old in [handler for handler in root.handlers if getattr(handler, "of_lvm_edge", False)]:
@@ -70,6 +74,56 @@ def set_up_logging(settings: LogSettings | None = None) -> None:
         handler.of_lvm_edge = True  # type: ignore[attr-defined]
         root.addHandler(handler)
     root.setLevel(_LEVELS[settings.level])
+
+
+@dataclass(frozen=True)
+class LogRecord:
+    """A record without secrets; `at` is in seconds since 1970."""
+
+    at: float
+    level: str
+    logger: str
+    message: str
+
+
+class RecentLog(logging.Handler):
+    """Keeps the newest records in RAM."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._records: deque[LogRecord] = deque(maxlen=MAX_RECENT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        level = record.levelname.lower()
+        self._records.append(LogRecord(record.created, level, record.name, _format_text(record)))
+
+    def newest(self, limit: int) -> list[LogRecord]:
+        """Return the newest records, oldest first, without what has become a secret since."""
+        with self._locked():
+            records = list(self._records)[-limit:]
+        return [replace(record, message=remove_secrets(record.message)) for record in records]
+
+    def forget(self, start: float, end: float) -> int:
+        """Remove what was logged in [start, end) seconds of the wall clock; return how many records."""
+        with self._locked():
+            kept = [record for record in self._records if not start <= record.at < end]
+            removed = len(self._records) - len(kept)
+            self._records.clear()
+            self._records.extend(kept)
+        return removed
+
+    @contextlib.contextmanager
+    def _locked(self) -> Iterator[None]:
+        self.acquire()
+        try:
+            yield
+        finally:
+            self.release()
+
+
+def recent_log() -> RecentLog | None:
+    """Return what keeps this process's newest records, None before `set_up_logging`."""
+    return next((one for one in logging.getLogger().handlers if isinstance(one, RecentLog)), None)
 
 
 class BoundedFile(RotatingFileHandler):

@@ -12,7 +12,7 @@ import contextlib
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 from edge_runtime.simulation.config import WorldConfig
+from edge_runtime.sources import open_source
 from edge_runtime.sources.base import Source
 from edge_runtime.sources.demo import DemoSource, parse_demo
 from edge_runtime.sources.live_source import Supervision
@@ -61,15 +62,23 @@ class Hurried(DemoSource):
 
 @contextlib.contextmanager
 def served(
-    state: Path, past: float, *, listen: str = "127.0.0.1:0", cameras: int = 1, marked: bool = True
+    state: Path,
+    past: float,
+    *,
+    listen: str = "127.0.0.1:0",
+    cameras: int = 1,
+    marked: bool = True,
+    others: Mapping[str, str] | None = None,
 ) -> Iterator[tuple[str, Service]]:
     """The page's address and the service behind it, when its past is behind it.
 
-    `marked` gives the first camera a zone, thumbnails and two gaps.
+    `marked` gives the first camera a zone, thumbnails and two gaps; `others` are real sources by name.
     """
     engines = Engines.load(Bundle.open(default_bundle()), "auto", threads=None)
 
     def opened(spec: str, *, sample_fps: float, start: float, settings: Supervision) -> Source:
+        if not spec.startswith("demo"):
+            return open_source(spec, sample_fps=sample_fps, start=start, settings=settings)
         missed = (past * 0.3, past * 0.36) if marked else (0.0, 0.0)
         return Hurried(parse_demo(spec).config, past, missed, sample_fps=sample_fps, start=start)
 
@@ -84,6 +93,8 @@ def served(
             service.add(
                 CameraSettings(spec, state / str(k), f"lane {k + 1}", catalogue=products, privacy=zones)
             )
+        for name, spec in (others or {}).items():
+            service.add(CameraSettings(spec, state / name, name, catalogue=products, patient=True))
         settings = Config(objects=Objects(catalogue=products))
         with component_lifespan(Run(service, settings, listen=listen)) as run:
             assert run.address is not None
@@ -110,7 +121,8 @@ def _fill(catalogue: Catalogue, past: float) -> None:
 
 
 def _wait_for(service: Service, past: float) -> None:
-    while any((camera.version.coverage.end or 0) < past for camera in service.cameras.values()):
+    demos = [camera for camera in service.cameras.values() if camera.settings.source.startswith("demo")]
+    while any((camera.version.coverage.end or 0) < past for camera in demos):
         for name in service.cameras:
             if (error := service.camera_error(name)) is not None:
                 raise error

@@ -1,9 +1,9 @@
-"""Pictures of the page in a real browser: phone, kiosk and desktop, light and dark, and that of the README.
+"""Pictures of the page in a real browser at four sizes, light and dark, and that of the README.
 
     python -m tools.docs.screenshots [--output page-screens] [--past 1500] [--readme docs/page.png]
 
-The demo is watched for 25 minutes first, with a gap and a forgotten minute in it. The last line of standard
-output is one JSON object: the pictures and their bytes.
+Two cameras watch the demo, for 25 minutes first, with a gap and a forgotten minute in it; a third is dead.
+The last line of standard output is one JSON object: the pictures and their bytes.
 """
 
 from __future__ import annotations
@@ -27,8 +27,9 @@ from engines.errors import LvmError, Unavailable
 from tools.console import run_tool
 from tools.docs.page_demo import served
 
-SIZES = {"phone": (390, 844), "kiosk": (1080, 1920), "desktop": (1440, 900)}
+SIZES = {"phone": (390, 844), "laptop": (1366, 768), "kiosk": (1080, 1920), "desktop": (1920, 1080)}
 SCHEMES = ("light", "dark")
+DEAD = {"entrance west of the long hall": "rtsp://127.0.0.1:9/stream"}
 README_BYTES = 300_000
 CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
 
@@ -102,7 +103,8 @@ class Scenes:
         page.locator("#track").focus()
         page.keyboard.press("Escape")
         page.get_by_label(re.compile("What was done")).check()
-        page.select_option("#catalogue", index=1)
+        page.fill("#product", "seen")
+        page.keyboard.press("Enter")
         self._ask()
 
     def object(self) -> None:
@@ -112,7 +114,14 @@ class Scenes:
         page.click("#pick")
         page.keyboard.press("Shift+ArrowRight")
 
+    def dead(self) -> None:
+        """A camera that cannot be reached, and why."""
+        page = self.page
+        page.click(f"#cameras button[data-name='{next(iter(DEAD))}']")
+        page.wait_for_selector("#veil:has-text('tried again')")
+
     def paused(self) -> None:
+        self.page.click("#cameras button >> nth=0")
         self.page.click("#pause")
         self.page.wait_for_selector("#veil:has-text('Paused')")
 
@@ -123,7 +132,7 @@ class Scenes:
         self.page.wait_for_timeout(300)
 
 
-SCENES = ("start", "answer", "boxes", "unwatched", "catalogue", "object", "paused")
+SCENES = ("start", "answer", "boxes", "unwatched", "catalogue", "object", "dead", "paused")
 
 
 def take_screenshots(
@@ -206,7 +215,7 @@ def main() -> None:
         sys.exit(str(error))
     asked.output.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        with served(Path(folder), asked.past, cameras=2) as (address, service):
+        with served(Path(folder), asked.past, cameras=2, others=DEAD) as (address, service):
             photo, activity = save_product_photo(service, Path(folder))
             browser = playwright.chromium.launch(executable_path=executable, args=["--no-sandbox"])
             made = take_screenshots(browser, address, service, asked.output, photo, activity, asked.only)

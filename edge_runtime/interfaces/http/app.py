@@ -8,7 +8,8 @@ from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.paths import catalogue_root
 from edge_runtime.interfaces.http.auth import AccessControl, AccessMiddleware, AllowedHosts
 from edge_runtime.interfaces.http.errors import add_error_handlers
-from edge_runtime.interfaces.http.openapi import ERROR_RESPONSES, add_openapi
+from edge_runtime.interfaces.http.openapi import ERROR_RESPONSES, ReadRoute, add_openapi
+from edge_runtime.interfaces.http.proxies import ProxyMiddleware, TrustedProxies
 from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.routes.activities import add_activity_routes
 from edge_runtime.interfaces.http.routes.cameras import add_camera_route, add_camera_routes
@@ -33,10 +34,13 @@ def make_app(service: Service, run: Run | None = None, hosts: AllowedHosts | Non
     Without `hosts` a client may use any host name.
     """
     run = run or Run(service)
-    access = AccessControl(run.settings.http, hosts)
+    settings = run.settings.http
+    access = AccessControl(settings, hosts)
     counts, listeners = AccessMiddleware.Counts(), Listeners()
     app = FastAPI(docs_url=None, redoc_url=None, redirect_slashes=False, responses=ERROR_RESPONSES)
+    app.router.route_class = ReadRoute
     app.add_middleware(AccessMiddleware, access, counts)
+    app.add_middleware(ProxyMiddleware, TrustedProxies(settings.proxy_networks()), settings.root_path)
     add_error_handlers(app)
     bodies = BodyReader()
 
@@ -44,7 +48,7 @@ def make_app(service: Service, run: Run | None = None, hosts: AllowedHosts | Non
         return Catalogue(run.settings.objects.catalogue or catalogue_root(), service.key)
 
     add_health_routes(app, service)
-    add_session_routes(app, access, bodies)
+    add_session_routes(app, access, bodies, settings.allowed_frames)
     add_camera_routes(app, service, bodies)
     add_query_routes(app, service, bodies)
     add_info_routes(app, service)
@@ -56,7 +60,7 @@ def make_app(service: Service, run: Run | None = None, hosts: AllowedHosts | Non
     add_picture_routes(app, service)
     add_memory_routes(app, service)
     add_history_routes(app, History(service))
-    add_page_files(app)
+    add_page_files(app, settings.allowed_frames)
     add_catalogue_routes(app, service, bodies, products)
     add_activity_routes(app, run)
     add_camera_route(app, service)  # last: names may hold slashes

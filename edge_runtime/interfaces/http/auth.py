@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import logging
 import math
 import secrets
 import socket
@@ -17,7 +18,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -25,6 +25,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from edge_runtime.config.access_tokens import Holder, Role, role_allows
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.http.errors import HttpError, error_response
+from edge_runtime.interfaces.http.proxies import make_origin
+from edge_runtime.system.text import printable
+
+log = logging.getLogger(__name__)
 
 READ_METHODS = {"GET", "HEAD", "OPTIONS"}
 PUBLIC_PATHS = {"/", "/favicon.ico", "/healthz", "/readyz", "/api/v1/session"}
@@ -32,12 +36,14 @@ PUBLIC_PATHS = {"/", "/favicon.ico", "/healthz", "/readyz", "/api/v1/session"}
 PUBLIC_PREFIX = "/page/"
 QUERY_PATH = "/api/v1/query"
 ADMIN_ROUTES = {("PUT", "/api/v1/config"), ("POST", "/api/v1/forget")}
-TOKENS_PATH = "/api/v1/tokens"
+ADMIN_PATHS = ("/api/v1/tokens", "/api/v1/log")
+"""For admins whatever the method."""
 CSRF_HEADER = "x-lvm-edge"
 MAX_KEYS = 1024
 """Clients whose rate is limited one by one."""
 COOKIE = "lvm_session"
 SESSION_S = 12 * 3600
+LOG_EVERY_S = 60.0
 MAX_SESSIONS = 256
 """The oldest ends when one more begins."""
 HEADERS = {
@@ -86,20 +92,26 @@ class TooManyRequests(HttpError):
 
 @dataclass(frozen=True)
 class RequestInfo:
-    """What access depends on. `method` is GET for a WebSocket, `client` the address of the client."""
+    """What access depends on. `method` is GET for a WebSocket, `client` the address of the client.
+
+    `headers` has the host, and `scheme` the scheme, that the client used; `forwarded` says whether a trusted
+    proxy told us of them.
+    """
 
     method: str
     path: str
     client: str
     headers: Mapping[str, str]
     websocket: bool = False
+    scheme: str = "http"
+    forwarded: bool = False
 
 
 def required_role(method: str, path: str) -> Role | None:
     """Return the lowest role that may do this; None where no token is needed."""
     if path in PUBLIC_PATHS or (path.startswith(PUBLIC_PREFIX) and method in READ_METHODS):
         return None
-    if path == TOKENS_PATH or path.startswith(TOKENS_PATH + "/") or (method, path) in ADMIN_ROUTES:
+    if (method, path) in ADMIN_ROUTES or f"{path}/".startswith(tuple(f"{admin}/" for admin in ADMIN_PATHS)):
         return "admin"
     if method in READ_METHODS or (method, path) == ("POST", QUERY_PATH):
         return "viewer"
@@ -120,8 +132,11 @@ class AllowedHosts:
             own = socket.gethostname().lower()
             self._names |= {own, f"{own}.local"}
 
-    def check(self, host: str | None) -> None:
-        """Raise Forbidden for a Host header of another name. A request without one comes from no browser."""
+    def check(self, host: str | None, *, forwarded: bool = False) -> None:
+        """Raise Forbidden for a Host header of another name. A request without one comes from no browser.
+
+        `forwarded`: it was sent to a trusted proxy, which listens at other addresses than we do.
+        """
         if host is None:
             return
         name = _without_port(host)
@@ -133,7 +148,7 @@ class AllowedHosts:
             raise Forbidden(
                 f"this server is not {name[:100]!a}; call it by its address, or add the name to http.hosts"
             ) from None
-        if self._loopback and not address.is_loopback:
+        if self._loopback and not forwarded and not address.is_loopback:
             raise Forbidden(f"this server listens on loopback only and is not {name[:100]!a}")
 
 
@@ -254,7 +269,7 @@ class AccessControl:
     def authorize(self, request: RequestInfo) -> Holder | None:
         """Return the holder of the token; None where none is needed and none came. Raises HttpError."""
         if self._hosts is not None:
-            self._hosts.check(request.headers.get("host"))
+            self._hosts.check(request.headers.get("host"), forwarded=request.forwarded)
         self._check_browser(request)
         needed = required_role(request.method, request.path)
         holder = self._holder(request, strict=needed is not None)
@@ -306,11 +321,43 @@ class AccessControl:
         headers = request.headers
         origin = headers.get("origin")
         if request.websocket:
-            if origin is not None and urlsplit(origin).netloc.lower() != headers.get("host", "").lower():
-                raise Forbidden("a page of another origin may not listen here")
+            if origin is not None and not _is_own_origin(origin, request):
+                raise Forbidden(_other_origin(origin, request))
         elif request.method not in READ_METHODS and headers.get(CSRF_HEADER) != "1":
             if origin is not None or "sec-fetch-site" in headers or "cookie" in headers:
                 raise Forbidden("a browser must send the header X-LVM-Edge: 1 with this")
+
+
+def _is_own_origin(origin: str, request: RequestInfo) -> bool:
+    """Return whether a page of this origin is ours. A proxy that keeps the host may hide the scheme."""
+    host = request.headers.get("host", "")
+    scheme, _, netloc = origin.partition("://")
+    theirs, ours = make_origin(scheme, netloc), make_origin(request.scheme, host)
+    return theirs is not None and (netloc.lower() == host.lower() or theirs == ours)
+
+
+def _other_origin(origin: str, request: RequestInfo) -> str:
+    """Return why a page of another origin may not listen, and what to do if it is our own behind a proxy."""
+    host = request.headers.get("host", "")
+    if request.forwarded:
+        hint = "if a proxy shows this page there, have it send that as X-Forwarded-Host, -Proto and -Port"
+    else:
+        hint = "if a proxy shows this page there, add its address to http.trusted_proxies"
+    both = printable(f"it is of {origin[:100]}, this is {request.scheme}://{host[:100]}")
+    return f"a page of another origin may not listen here: {both}; {hint}"
+
+
+def session_cookie_header(
+    value: str, path: str, *, secure: bool, framed: bool, max_age_s: int = SESSION_S
+) -> str:
+    """Return the Set-Cookie header of a session.
+
+    `framed`: other sites may show the page in a frame. A browser sends a strict cookie to none of them, and
+    another one over HTTPS only; `Partitioned` keeps it to the site that shows the frame.
+    """
+    site = "SameSite=None; Secure; Partitioned" if framed and secure else "SameSite=strict"
+    more = "; Secure" if secure and not framed else ""
+    return f"{COOKIE}={value}; HttpOnly; Max-Age={max_age_s}; Path={path}; {site}{more}"
 
 
 def session_cookie(headers: Mapping[str, str]) -> str | None:
@@ -336,6 +383,8 @@ class AccessMiddleware:
 
     def __init__(self, app: ASGIApp, access: AccessControl, counts: Counts) -> None:
         self._app, self._access, self._counts = app, access, counts
+        self._refused = ("", 0.0)
+        """The sentence that was logged last, and when."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] not in ("http", "websocket"):
@@ -343,28 +392,40 @@ class AccessMiddleware:
             return
 
         async def send_on(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if message["type"].endswith("http.response.start"):
                 self._counts.by_status[message["status"]] += 1
                 headers = MutableHeaders(scope=message)
+                framing = "content-security-policy" in headers  # it says itself who may show it in a frame
                 for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
+                    if not (framing and name == "X-Frame-Options"):
+                        headers.setdefault(name, value)
             await send(message)
 
         socket = scope["type"] == "websocket"
         request = RequestInfo(
             method="GET" if socket else scope["method"],
-            path=scope["path"],
+            path=scope["path"].removeprefix(scope.get("root_path", "")),
             client=(scope.get("client") or ("unknown", 0))[0],
             headers=Headers(scope=scope),
             websocket=socket,
+            scheme="https" if scope["scheme"] in ("https", "wss") else "http",
+            forwarded=scope.get("forwarded", False),
         )
         try:
             scope["holder"] = self._access.authorize(request)
         except HttpError as error:
+            response = error_response(error.status, str(error), error.headers)
             if socket:
+                if isinstance(error, Forbidden):
+                    self._log_refusal(str(error))
                 await receive()
-                await send({"type": "websocket.close", "code": 1008, "reason": str(error)[:120]})
-            else:
-                await error_response(error.status, str(error), error.headers)(scope, receive, send_on)
+            await response(scope, receive, send_on)
             return
         await self._app(scope, receive, send_on)
+
+    def _log_refusal(self, sentence: str) -> None:
+        """Log why a WebSocket was refused, which no page can read; the same reason once a minute."""
+        now = time.monotonic()
+        if sentence != self._refused[0] or now - self._refused[1] >= LOG_EVERY_S:
+            self._refused = sentence, now
+            log.warning("a WebSocket is refused: %s", sentence)

@@ -7,7 +7,10 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic import BaseModel, TypeAdapter
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
 from edge_runtime.interfaces.http.schemas import Error
@@ -29,6 +32,20 @@ EXAMPLES = {
     "what": {"value": {"type": "activity", "object": {"product": "milk"}, "from": 0, "to": 60}},
     "where": {"value": {"type": "object", "activity": "scan", "camera": "lane1"}},
 }
+
+
+class ReadRoute(APIRoute):
+    """A route that answers HEAD wherever it answers GET: the server leaves the body out."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        match, child = super().matches(scope)
+        return (Match.FULL if match is Match.PARTIAL and self._is_head(scope) else match), child
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await (self.app if self._is_head(scope) else super().handle)(scope, receive, send)
+
+    def _is_head(self, scope: Scope) -> bool:
+        return scope["method"] == "HEAD" and "GET" in (self.methods or ())
 
 
 def documented(model: Any, **more: Any) -> dict[str, Any]:

@@ -62,7 +62,9 @@ class CameraStatus(Status):
 
     coverage: WatchedSpan  # type: ignore[assignment]
     camera: str
+    title: str = Field(description="its name for people")
     condition: Literal["waiting", "starting", "running", "paused", "ended", "stopped", "failed"]
+    condition_at: float = Field(description="since when, unix seconds")
     error: str | None
     problems: list[str]
     lost: dict[str, int]
@@ -76,7 +78,10 @@ class AwaitedCamera(_Response):
     """A configured camera that could not be added yet; `run --stay` without `--for` tries again."""
 
     camera: str
+    title: str
     error: str
+    since_at: float = Field(description="since when it has been tried, unix seconds")
+    tries: int
 
 
 class StatusOfAll(_Response):
@@ -87,6 +92,20 @@ class StatusOfAll(_Response):
 class Cameras(_Response):
     cameras: list[CameraStatus]
     awaited: list[AwaitedCamera]
+
+
+class LogLine(_Response):
+    at: float
+    level: str
+    logger: str
+    message: str
+
+
+class LogLines(_Response):
+    """The newest lines of this process, oldest first; `level` is the lowest that is logged."""
+
+    level: str
+    lines: list[LogLine]
 
 
 class ActivityFacts(_Response):

@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.http.app import make_app
 from edge_runtime.interfaces.http.auth import AllowedHosts
+from edge_runtime.interfaces.http.proxies import TrustedProxies
 from edge_runtime.interfaces.http.routes.events import PING_S
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
@@ -37,9 +38,14 @@ _HOST = re.compile(r"[0-9A-Fa-f:.]+(%\w+)?|[^\W_]([\w.-]*[^\W_])?\.?")
 
 
 class BriefLog(logging.Filter):
-    """Logs one line for a client that breaks the rules of HTTP, where uvicorn would log a traceback."""
+    """Logs one line for a client that breaks the rules of HTTP, where uvicorn would log a traceback.
+
+    Nothing for a WebSocket that was refused with a sentence, which uvicorn takes for an error of ours.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
+        if record.msg == "ASGI callable returned without completing handshake.":
+            return False
         if record.exc_info and type(record.exc_info[1]).__name__ == "LocalProtocolError":
             record.msg, record.args, record.exc_info = BROKEN, (), None
         return True
@@ -56,10 +62,12 @@ class HttpServer:
         name = host_name(listen)
         settings = run.settings.http if run is not None else HttpSettings()
         _check_protection(settings, listen, loopback)
+        trusted = TrustedProxies(settings.proxy_networks())
         hosts = AllowedHosts(loopback=loopback, names=[*settings.hosts, *([name] if name else [])])
         config = uvicorn.Config(
             make_app(service, run, hosts),
-            http=TimeoutProtocol,
+            http=type("Protocol", (TimeoutProtocol,), {"trusted": trusted}),
+            proxy_headers=False,  # ours knows more of them, and believes no address by default
             ws="websockets-sansio",
             ws_max_size=4096,  # what a listener sends is ignored
             ws_ping_interval=PING_S,
@@ -115,13 +123,17 @@ class HttpServer:
 def _check_protection(settings: HttpSettings, listen: str, loopback: bool) -> None:
     """Raise LvmError for an address beyond loopback without tokens."""
     if loopback:
+        if settings.trusted_proxies and not settings.tokens:
+            log.warning(
+                "without http.tokens everybody whom a proxy of http.trusted_proxies lets in may do everything"
+            )
         return
     if not settings.tokens:
         raise LvmError(
             f"--http {listen} is beyond loopback, where everybody needs a token and there is none; "
             "make one with lvm-edge token new and add it under http.tokens of --config FILE"
         )
-    if settings.tls is None:
+    if settings.tls is None and not settings.trusted_proxies:
         log.warning("tokens cross the network in the clear: set http.tls, or put a TLS proxy before it")
 
 
@@ -183,13 +195,15 @@ MAX_PER_ADDRESS = 64
 class TimeoutProtocol(H11Protocol):
     """uvicorn's protocol with time limits for a request's head and body and for reading the response."""
 
+    trusted = TrustedProxies()
+    """They may open more connections than others: each stands for many clients."""
     _deadline: asyncio.TimerHandle | None = None
     _unread: asyncio.TimerHandle | None = None
     _in_body = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        if self.client is not None:
+        if self.client is not None and self.client[0] not in self.trusted:
             clients = [getattr(connection, "client", None) for connection in self.connections]
             if [client and client[0] for client in clients].count(self.client[0]) > MAX_PER_ADDRESS:
                 transport.abort()

@@ -183,7 +183,7 @@ class RetainedStates:
             self.outbox.set(self._topics.camera_topic(name, "status"), view.status.encode())
             self.outbox.set(self._topics.camera_topic(name, "paused/state"), ON if view.paused else OFF)
             if self._settings.discovery.enabled:
-                self.outbox.set_all(self._discovery(name, camera))
+                self.outbox.set_all(self._discovery(name, view.title or camera))
         self.outbox.set(self._topics.cameras, self._listing())
 
     def apply_event(self, event: Event) -> None:
@@ -266,10 +266,10 @@ class RetainedStates:
             elif prefix == self._topics.prefix and topic not in self._list_topics():
                 self._published.forget(self._settings.address, prefix, [topic])
 
-    def _discovery(self, name: str, camera: str) -> dict[str, bytes]:
+    def _discovery(self, name: str, title: str) -> dict[str, bytes]:
         settings = self._settings
         return discovery(
-            settings.discovery.prefix, self._topics, name, display_name(camera), settings.stats_interval_s
+            settings.discovery.prefix, self._topics, name, display_name(title), settings.stats_interval_s
         )
 
     def _listing(self) -> bytes:

@@ -32,6 +32,8 @@ class CameraView:
     frames: int | None
     at: float
     facts: Mapping[str, Any]
+    title: str = ""
+    """The camera's name for people."""
 
 
 def read_cameras(service: Service) -> dict[str, CameraView]:
@@ -39,10 +41,11 @@ def read_cameras(service: Service) -> dict[str, CameraView]:
     cameras, late = service.cameras_and_errors
     views = {name: _view(service, name, camera) for name, camera in cameras.items()}
     paused = service.pending.paused
-    return views | {name: _pending_view(error, paused) for name, error in late.items()}
+    titles = {name: service.pending.describe(name).get("title", name) for name in late}
+    return views | {name: _pending_view(error, paused, titles[name]) for name, error in late.items()}
 
 
-def _pending_view(error: LvmError, paused: bool) -> CameraView:
+def _pending_view(error: LvmError, paused: bool, title: str) -> CameraView:
     """Return the state of a pending camera, whose memory is on a disk that is missing."""
     facts: dict[str, Any] = {
         "condition": "awaited",
@@ -50,7 +53,7 @@ def _pending_view(error: LvmError, paused: bool) -> CameraView:
         "source": None,
         "problems": [],
     }
-    return CameraView("offline", paused, None, time.monotonic(), facts)
+    return CameraView("offline", paused, None, time.monotonic(), facts, title)
 
 
 def _view(service: Service, name: str, camera: CameraRun) -> CameraView:
@@ -68,7 +71,8 @@ def _view(service: Service, name: str, camera: CameraRun) -> CameraView:
         "oldest_age_s": compute_oldest_age_s(version),
         "position_s": version.coverage.end,
     }
-    return CameraView(status_name(camera), camera.paused, version.frames, time.monotonic(), facts)
+    status = status_name(camera)
+    return CameraView(status, camera.paused, version.frames, time.monotonic(), facts, camera.title)
 
 
 def status_name(camera: CameraRun) -> str:
@@ -93,6 +97,7 @@ def stats(
     for name, view in now.items():
         fields = {
             "camera": display_name(name),
+            "title": display_name(view.title or name),
             "status": view.status,
             "frames_per_s": _rate(view, before.get(name)),
         }

@@ -1,6 +1,7 @@
 """What the HTTP door tells of cameras that are wanted and could not be taken in yet."""
 
 import threading
+import time
 
 import pytest
 from fastapi.testclient import TestClient
@@ -26,10 +27,11 @@ def test_a_camera_that_could_not_be_taken_in_is_told_with_its_reason(client, ser
     late = CameraSettings("demo?size=64x48", tmp_path / "late", name="late", sampler="fifo")
     assert client.get("/api/v1/cameras").json()["awaited"] == []
     error = service.pending.try_add(late)
-    told = [{"camera": "late", "error": str(error)}]
-    assert client.get("/api/v1/cameras").json()["awaited"] == told
+    (told,) = client.get("/api/v1/cameras").json()["awaited"]
+    assert (told["camera"], told["title"], told["error"], told["tries"]) == ("late", "late", str(error), 1)
+    assert abs(told["since_at"] - time.time()) < 60
     status = client.get("/api/v1/status").json()
-    assert status["awaited"] == told and list(status["cameras"]) == ["demo"]
+    assert status["awaited"] == [told] and list(status["cameras"]) == ["demo"]
     reply = client.get("/api/v1/cameras/late")
     assert reply.status_code == 404 and "late is not watched yet" in reply.json()["error"]
     assert 'lvm_camera_condition{camera="late",condition="awaited"} 1.0' in client.get("/metrics").text

@@ -367,6 +367,6 @@ def test_without_a_token_nobody_listens(service):
     with HttpServer(service, "127.0.0.1:0", run) as server:
         with pytest.raises(InvalidStatus) as refused:
             _events(server)
-        assert refused.value.response.status_code == 403
+        assert refused.value.response.status_code == 401 and b"a token" in refused.value.response.body
         with _events(server, additional_headers={"Authorization": f"Bearer {token}"}):
             pass

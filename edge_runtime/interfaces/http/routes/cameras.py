@@ -15,7 +15,7 @@ from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.runtime import Service
 from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
-from edge_runtime.system.secrets import hide_secrets
+from edge_runtime.system.secrets import hide_all, hide_secrets
 from engines.errors import LvmError
 
 
@@ -31,14 +31,18 @@ def add_camera_routes(app: FastAPI, service: Service, bodies: BodyReader) -> Non
     def status(name: str) -> dict[str, Any]:
         return make_camera_status(find_camera(service, name), service.camera_error(name))
 
-    def statuses() -> tuple[dict[str, dict[str, Any]], list[dict[str, str]]]:
-        """Return the status of watched cameras by name, and the errors of pending ones."""
+    def statuses() -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+        """Return the status of watched cameras by name, and why others are pending."""
         cameras, late = service.cameras_and_errors
         # From the cameras, not from their names: a camera may be removed meanwhile.
         watched = {
             name: make_camera_status(camera, service.camera_error(name)) for name, camera in cameras.items()
         }
-        return watched, [{"camera": name, "error": hide_secrets(str(error))} for name, error in late.items()]
+        pending = [
+            {"camera": name, "error": hide_secrets(str(error))} | hide_all(service.pending.describe(name))
+            for name, error in late.items()
+        ]
+        return watched, pending
 
     @app.get("/api/v1/status", **documented(CameraStatus | StatusOfAll))
     def all_status() -> dict[str, Any]:

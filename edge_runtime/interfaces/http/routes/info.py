@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Response
 
 from edge_runtime.interfaces.http.openapi import documented
-from edge_runtime.interfaces.http.schemas import Alive, Answers, BundleFacts, Ready, VersionFacts
+from edge_runtime.interfaces.http.schemas import Alive, Answers, BundleFacts, LogLines, Ready, VersionFacts
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.service.events import MAX_ANSWERS
 from edge_runtime.service.runtime import Service
+from edge_runtime.system.logs import MAX_RECENT, recent_log
 from edge_runtime.system.release import read_version
 
 
@@ -45,6 +47,14 @@ def add_info_routes(app: FastAPI, service: Service) -> None:
             "backend": engines.choice.backend,
             "why": engines.choice.why,
         }
+
+    @app.get("/api/v1/log", **documented(LogLines))
+    def log_lines(limit: Annotated[int, Query(ge=1, le=MAX_RECENT)] = 200) -> dict[str, Any]:
+        """The newest lines of the log, without secrets. In RAM only; forgetting drops those of its time."""
+        recent = recent_log()
+        records = recent.newest(limit) if recent is not None else []
+        level = logging.getLevelName(logging.getLogger().level).lower()
+        return {"level": level, "lines": [dict(vars(record)) for record in records]}
 
     @app.get("/api/v1/answers", **documented(Answers))
     def answers(limit: Annotated[int, Query(ge=1, le=MAX_ANSWERS)] = MAX_ANSWERS) -> dict[str, Any]:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
+from html import escape
 from importlib import resources
 
 from fastapi import FastAPI, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from edge_runtime.config.access_tokens import MAX_TOKEN_CHARACTERS, Role
-from edge_runtime.interfaces.http.auth import COOKIE, SESSION_S, AccessControl, session_cookie
+from edge_runtime.interfaces.http.auth import SESSION_S, AccessControl, session_cookie, session_cookie_header
 from edge_runtime.interfaces.http.errors import error_response
 from edge_runtime.interfaces.http.openapi import accepts, json_body
 from edge_runtime.interfaces.http.request_bodies import BodyReader
@@ -25,7 +27,7 @@ TYPES = {
 HEADERS = {
     # Only this machine's own files, and pictures that the page made.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
-    "img-src 'self' blob:; connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "img-src 'self' blob:; connect-src 'self'; base-uri 'self'; form-action 'none'; frame-ancestors ",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
     "Cross-Origin-Opener-Policy": "same-origin",
@@ -33,6 +35,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
 }
 INDEX = "index.html"
+BASE = b"<!-- base -->"
+"""In the page, where its base is put if it is shown at a sub-path."""
 
 
 @cache
@@ -42,22 +46,31 @@ def page_files() -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir() if _suffix(file.name) in TYPES}
 
 
-def add_page_files(app: FastAPI) -> None:
+def add_page_files(app: FastAPI, allowed_frames: Sequence[str] = ()) -> None:
+    """Add the page; `allowed_frames` are the origins whose pages may show it in a frame."""
+    policy = HEADERS["Content-Security-Policy"] + (" ".join(allowed_frames) or "'none'")
+    headers = HEADERS | {"Content-Security-Policy": policy}
+    if not allowed_frames:  # X-Frame-Options, for older browsers, cannot name an origin
+        headers["X-Frame-Options"] = "DENY"
+
     @app.get("/", include_in_schema=False)
     def page(request: Request) -> Response:
-        return _file(INDEX, request)
+        # Addresses in the page are relative: the base makes them right also where the last slash is missing.
+        prefix = request.scope.get("root_path", "")
+        base = f'<base href="{escape(prefix)}/">'.encode() if prefix else b""
+        return _respond(page_files()[INDEX].replace(BASE, base, 1), INDEX, request, headers)
 
     @app.get("/page/{name}", include_in_schema=False)
     def file(name: str, request: Request) -> Response:
-        return _file(name, request)
+        data = page_files().get(name)
+        if data is None:
+            return error_response(404, "the page has no such file")
+        return _respond(data, name, request, headers)
 
 
-def _file(name: str, request: Request) -> Response:
-    data = page_files().get(name)
-    if data is None:
-        return error_response(404, "the page has no such file")
+def _respond(data: bytes, name: str, request: Request, headers: dict[str, str]) -> Response:
     tag = f'"{hashlib.sha256(data).hexdigest()[:16]}"'
-    headers = HEADERS | {"ETag": tag}
+    headers = headers | {"ETag": tag}
     if request.headers.get("if-none-match") == tag:
         return Response(status_code=304, headers=headers)
     return Response(data, headers=headers, media_type=TYPES[_suffix(name)])
@@ -80,7 +93,17 @@ class Session(BaseModel):
     required: bool
 
 
-def add_session_routes(app: FastAPI, access: AccessControl, bodies: BodyReader) -> None:
+def add_session_routes(
+    app: FastAPI, access: AccessControl, bodies: BodyReader, allowed_frames: Sequence[str] = ()
+) -> None:
+    framed = any(origin != "'self'" for origin in allowed_frames)
+
+    def _set_cookie(request: Request, response: Response, value: str, max_age_s: int = SESSION_S) -> None:
+        path, secure = request.scope.get("root_path", "") + "/", request.url.scheme == "https"
+        response.headers["Set-Cookie"] = session_cookie_header(
+            value, path, secure=secure, framed=framed, max_age_s=max_age_s
+        )
+
     @app.get("/api/v1/session", response_model=Session)
     async def session(request: Request) -> Session:
         holder = request.scope.get("holder")
@@ -97,14 +120,7 @@ def add_session_routes(app: FastAPI, access: AccessControl, bodies: BodyReader) 
         if not access.tokens:
             return Session(role="admin", required=False)
         holder = access.sign_in(credentials.token, request.client.host if request.client else "unknown")
-        response.set_cookie(
-            COOKIE,
-            access.sessions.begin(holder),
-            max_age=SESSION_S,
-            httponly=True,
-            samesite="strict",
-            secure=request.url.scheme == "https",
-        )
+        _set_cookie(request, response, access.sessions.begin(holder))
         return Session(role=holder.role, required=True)
 
     @app.delete("/api/v1/session", response_model=Session)
@@ -112,5 +128,5 @@ def add_session_routes(app: FastAPI, access: AccessControl, bodies: BodyReader) 
         value = session_cookie(request.headers)
         if value:
             access.sessions.end(value)
-        response.delete_cookie(COOKIE, httponly=True, samesite="strict")
+        _set_cookie(request, response, "", max_age_s=0)
         return Session(role=None if access.tokens else "admin", required=bool(access.tokens))

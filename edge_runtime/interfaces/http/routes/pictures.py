@@ -10,7 +10,7 @@ import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import FastAPI, Request
 from fastapi.responses import Response, StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
@@ -22,6 +22,10 @@ from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 
 BOUNDARY = "lvm-edge-picture"
+STREAM_HEADERS = {
+    "Content-Type": f"multipart/x-mixed-replace; boundary={BOUNDARY}",
+    "Cache-Control": "no-store",
+}
 POLL_S = 0.02
 STALE_S = 20.0
 """A stream ends after so long without a new picture: only then does it notice that its viewer has left."""
@@ -40,13 +44,15 @@ def add_picture_routes(app: FastAPI, service: Service) -> None:
         return Response(picture.jpeg(width), media_type="image/jpeg", headers=headers)
 
     @app.get("/api/v1/cameras/{name:path}/live.mjpg", response_class=StreamingResponse)
-    async def live(name: str, fps: float = 12.0, width: int = 640) -> Response:
+    async def live(request: Request, name: str, fps: float = 12.0, width: int = 640) -> Response:
         """JPEG after JPEG, as `multipart/x-mixed-replace`; each part says its `X-LVM-T`."""
         camera = find_camera(service, name)
         if not MIN_FPS <= fps <= MAX_FPS:
             raise QueryError(f"fps must be {MIN_FPS:g} to {MAX_FPS:g} pictures a second, got {fps:g}")
         if camera.paused or camera.condition not in WATCHING:
             return _no_picture(camera)
+        if request.method == "HEAD":
+            return Response(headers=STREAM_HEADERS)
         viewer = contextlib.ExitStack()
         try:
             viewer.enter_context(camera.pictures.preview.watch(fps))
@@ -86,8 +92,7 @@ class _Stream(StreamingResponse):
         self._viewer = viewer
         super().__init__(
             _parts(camera, width, fps, is_watching),
-            media_type=f"multipart/x-mixed-replace; boundary={BOUNDARY}",
-            headers={"Cache-Control": "no-store"},
+            headers=STREAM_HEADERS,
         )
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:

@@ -1,315 +1,317 @@
-// The page: one camera at a time is looked at, and everything that is known of it is kept up to date.
+// The page: one camera at a time is looked at, and everything that is known of it is kept up to date. What belongs
+// to a camera is in its Camera; the parts of the page are shown another one with `attach`.
+import { About } from "./about.js";
+import { Answer, AnswerView, line, Refusal } from "./answer.js";
 import { cameraPath, get, maybe, query, Refused, send, signedOut } from "./api.js";
-import { AnswerView, line } from "./answer.js";
-import { Question } from "./ask.js";
+import { Question, questionWords } from "./ask.js";
+import { Camera } from "./camera.js";
+import { Forget } from "./forget.js";
 import { showHealth } from "./health.js";
-import { Keep } from "./keep.js";
 import { Live } from "./live.js";
-import { ActivityLog } from "./log.js";
+import { ActivityLog, withDays } from "./log.js";
+import { Catalogue, Keep, ProductManager, ProductSearch } from "./products.js";
 import { Refresh } from "./refresh.js";
 import { Stage } from "./stage.js";
 import { Timeline } from "./timeline.js";
-import { $, clock, conditionOf, el, percent, toast } from "./words.js";
+import {
+  $, capital, conditionOf, dayAt, el, percent, say, sureness, timeAt, toast, troubleOf, troubleOfAwaited,
+} from "./words.js";
 
 const CLOCK_MS = 2000;
+const GONE_S = 5; // without a picture: the last one is no live picture any more
+const PAST = 50; // answers that are listed
+const NARROW = matchMedia("(max-width: 1120px)");
 
-const state = {
-  camera: null, cameras: [], awaited: [], memory: null, bundle: null, thumbnails: false, role: "admin",
-  stage: new Stage(), timeline: new Timeline(), entries: [],
-};
-const { stage, timeline } = state;
-const question = new Question(state, ask);
-const view = new AnswerView(state, question);
-const log = new ActivityLog(state, (name) => question.describe(name));
-question.keep = new Keep(question, () => state.role);
-let live = null;
-let showsGrid = false;
-let logs = true; // whether this device keeps a log of activities
+const cameras = new Map(); // Camera by name
+const device = { awaited: [], bundle: null, role: "admin", logs: true, past: [], remembers: true };
+let camera = null; // that is looked at
+let live = null; // its pictures
+
+const stage = new Stage();
+const timeline = new Timeline();
+const view = new AnswerView();
+const question = new Question(ask);
+const log = new ActivityLog();
+const catalogue = new Catalogue();
+const keep = new Keep(question, catalogue, () => device.role);
+const forget = new Forget(() => refresh.stale());
+const about = new About();
+new ProductSearch(catalogue, (name) => question.choose([{ product: name }]));
+new ProductManager(catalogue, (before, after) => {
+  question.choose(question.objects.map((one) => (one.product === before ? { product: after } : one)));
+}, (name) => question.choose(question.objects.filter((one) => one.product !== name)));
 
 // -- cameras -------------------------------------------------------------------------------------------------
 
 function showCameras() {
   const bar = $("cameras");
-  const names = state.cameras.map((one) => one.camera);
-  const said = JSON.stringify([names, state.awaited]);
+  const all = [...cameras.values()];
+  const said = JSON.stringify([all.map((one) => [one.name, one.title]), device.awaited]);
   if (bar.dataset.said !== said) {
     bar.dataset.said = said;
-    bar.replaceChildren(...names.map((name) => el("button", { type: "button", "data-name": name, onclick: () => choose(name) },
-      el("span", { class: "dot" }), el("span", {}, name), el("span", { class: "sr" }))),
-    ...state.awaited.map((one) => el("button", { type: "button", title: one.error, onclick: () => toast(one.error) },
-      el("span", { class: "dot bad" }), el("span", {}, one.camera), el("span", { class: "sr" }, ", not watched yet"))));
+    const button = (title, dot, words, more) => el("button", { type: "button", title, ...more },
+      el("span", { class: `dot ${dot}` }), el("span", { class: "name" }, title), el("span", { class: "sr" }, words));
+    bar.replaceChildren(
+      ...all.map((one) => button(one.title, "", "", { "data-name": one.name, onclick: () => look(one) })),
+      ...device.awaited.map((one) => button(one.title, "bad", ", not watched yet", {
+        onclick: () => toast(troubleOfAwaited(one).join(": ")),
+      })));
   }
-  state.cameras.forEach((camera, place) => {
-    const [dot, words] = conditionOf(camera);
-    const button = bar.children[place];
-    button.setAttribute("aria-pressed", String(camera.camera === state.camera));
-    button.children[0].className = `dot ${dot}`;
-    button.children[2].textContent = `, ${words}`;
+  all.forEach((one, place) => {
+    const [dot, words] = conditionOf(one.status);
+    const [sign, , spoken] = bar.children[place].children;
+    bar.children[place].setAttribute("aria-pressed", String(one === camera));
+    sign.className = `dot ${dot}`;
+    say(spoken, `, ${words}`);
   });
 }
 
-function showCamera() {
-  const camera = state.cameras.find((one) => one.camera === state.camera);
+/** How the camera is: in a line, on the button, and instead of a picture that there is not. */
+function showStatus() {
   if (!camera) return;
-  const [, words] = conditionOf(camera);
-  const memory = `${camera.tokens} of ${camera.slots} tokens`;
-  const said = `${words.charAt(0).toUpperCase()}${words.slice(1)} · ${memory}`;
-  if ($("state").textContent !== said) $("state").textContent = said;
-  const paused = camera.condition === "paused";
-  $("pause").textContent = paused ? "Resume watching" : "Pause for privacy";
+  const { status } = camera;
+  const [, words] = conditionOf(status);
+  const filled = `memory ${percent(status.tokens / status.slots)} full`;
+  say($("state"), `${capital(words)} · ${filled}`);
+  const paused = status.condition === "paused";
+  say($("pause"), paused ? "Resume watching" : "Pause for privacy");
   $("pause").setAttribute("aria-pressed", String(paused));
-  $("pause").disabled = state.role === "viewer";
-  $("pause").title = state.role === "viewer" ? "Only an operator may pause" : "";
-  if (camera.condition === "failed" && !stage.moment) stage.veil(camera.error || "This camera has failed.");
-  if (paused && !stage.moment) {
-    $("fps").textContent = "";
-    stage.held = null;
-    stage.letGo();
-    tools();
-    stage.paint(null);
-    stage.veil("Paused for privacy. No picture is taken, shown or remembered.");
-  }
+  $("pause").disabled = device.role === "viewer";
+  $("pause").title = device.role === "viewer" ? "Only an operator may pause" : "";
+  cover(camera);
 }
 
-function choose(name) {
-  if (state.camera === name) return;
-  state.camera = name;
-  state.memory = null;
-  stage.clear();
-  stage.veil("Waiting for the first picture");
+/** Say in place of a camera's picture why there is none; `otherwise` where its status knows no reason. */
+function cover(one, otherwise = null) {
+  const { picture, status } = one;
+  const trouble = status && troubleOf(status);
+  const gone = status && (status.condition === "failed" || Date.now() / 1000 - ((status.source_status || {}).outage_at || 0) > GONE_S);
+  if (status && status.condition === "paused") {
+    picture.hide("Paused for privacy", "No picture is taken, shown or remembered.");
+  } else if (trouble && (gone || !picture.shown)) picture.cover(...trouble);
+  else if (otherwise) picture.cover(otherwise);
+}
+
+/** Look at another camera, or at none. */
+function look(one) {
+  if (one === camera) return;
   if (live) live.stop();
-  const width = Math.min(Math.ceil(stage.root.clientWidth * Math.min(devicePixelRatio || 1, 2)), 960);
-  const condition = () => (state.cameras.find((one) => one.camera === name) || {}).condition;
-  live = new Live(name, width, condition, (bitmap, t, fps) => {
-    stage.show(bitmap, t);
-    $("fps").textContent = fps > 1 ? `${fps.toFixed(0)} pictures a second` : "";
-    $("fps").dataset.fps = fps.toFixed(1);
-  }, (sentence) => {
-    $("fps").textContent = "";
-    if (!stage.held && !stage.moment) { stage.paint(null); stage.veil(sentence); }
-  });
-  $("answer").hidden = true;
-  question.update();
+  if (camera) {
+    camera.leave();
+    camera.picture.removeEventListener("change", tools);
+    camera.removeEventListener("answer", showAnswer);
+  }
+  camera = one;
+  live = one && watch(one);
+  stage.attach(one);
+  timeline.attach(one && one.hours);
+  question.attach(one);
+  log.attach(one);
+  forget.attach(one, device.role === "admin");
+  if (one) {
+    one.picture.addEventListener("change", tools);
+    one.addEventListener("answer", showAnswer);
+    showStatus();
+  }
+  showAnswer();
+  showPast();
   tools();
   showCameras();
-  refresh.stale();
+  refresh.restart();
 }
 
-/** No camera is watched: nothing of one is shown any more, but why those that are wanted are late. */
-function chooseNone() {
-  if (state.camera !== null) {
-    live.stop();
-    Object.assign(state, { camera: null, memory: null, activities: [] });
-    stage.clear();
-    stage.badge("");
-    tools();
-    log.update(null);
-    timeline.update(null, []);
-    $("fps").textContent = $("state").textContent = "";
-    question.update();
-  }
+/** The live picture of a camera, until it is stopped. */
+function watch(one) {
+  const width = Math.min(Math.ceil(stage.root.clientWidth * Math.min(devicePixelRatio || 1, 2)), 960);
+  const condition = () => one.status && one.status.condition;
+  return new Live(one.name, width, condition,
+    (bitmap, t, fps) => one.picture.show(bitmap, t, fps), (sentence) => cover(one, sentence));
+}
+
+/** No camera is watched: why those that are wanted are late. */
+function showNone() {
+  look(null);
+  say($("state"), "");
   $("pause").disabled = true;
-  const late = state.awaited.map((one) => `${one.camera} is not watched yet: ${one.error}`);
-  stage.veil(late.join("; ") || "No camera is watched. Add one to the configuration.");
+  const late = device.awaited.map((one) => troubleOfAwaited(one).join(": "));
+  stage.cover(late.length ? late : ["No camera is watched", "Add one to the configuration."]);
 }
 
 // -- what is known, kept up to date --------------------------------------------------------------------------
 
-async function lookAtCameras() {
-  const { cameras, awaited } = await get("/api/v1/cameras");
-  Object.assign(state, { cameras, awaited });
-  if (!cameras.length) chooseNone();
-  else if (!cameras.some((one) => one.camera === state.camera)) choose(cameras[0].camera);
-  showCameras();
-  showCamera();
-}
-
-async function lookAtMemory() {
-  const name = state.camera;
-  if (!name) return;
-  const memory = await get(`/api/v1/memory?${query({ camera: name })}`);
-  if (name !== state.camera) return;
-  state.memory = memory;
-  stage.zones = memory.zones;
-  timeline.update(memory, state.activities);
-  showGrid();
-  legend();
-}
-
-async function lookAtActivities() {
-  const name = state.camera;
-  if (!name || !logs) return;
-  const found = await maybe(`/api/v1/activities?${query({ camera: name, limit: 500 })}`);
-  if (found === null) {
-    await lookAtCameras(); // it may be the camera that is not there
-    logs = !state.cameras.some((one) => one.camera === name);
+async function readCameras() {
+  const known = await get("api/v1/cameras");
+  device.awaited = known.awaited;
+  const names = known.cameras.map((one) => one.camera);
+  for (const name of cameras.keys()) if (!names.includes(name)) cameras.delete(name);
+  const before = new Map(cameras);
+  cameras.clear(); // in the order of the device
+  for (const status of known.cameras) {
+    const one = before.get(status.camera) || new Camera(status.camera);
+    one.status = status;
+    cameras.set(one.name, one);
   }
-  if (name !== state.camera) return;
-  state.activities = found ? found.activities : [];
-  log.update(found && found.activities);
-  if (!state.memory) return;
-  timeline.update(state.memory, state.activities);
-  legend();
+  if (!cameras.size) showNone();
+  else if (!camera || cameras.get(camera.name) !== camera) look(cameras.values().next().value);
+  showCameras();
+  showStatus();
 }
 
-async function lookAtPrivacy() {
-  const name = state.camera;
-  if (!name) return;
-  const privacy = await maybe(`/api/v1/privacy?${query({ camera: name })}`);
-  if (name === state.camera) state.thumbnails = Boolean(privacy && privacy.thumbnails);
+/** Call `read(camera)` for the camera that is looked at: what comes is that camera's, whoever is looked at then. */
+const ofCamera = (read) => async () => { if (camera) await read(camera); };
+
+async function readMemory(one) {
+  one.take(await get(`api/v1/memory?${query({ camera: one.name })}`));
 }
 
-async function lookAtAnswers() {
-  const answers = state.remembers === false ? null : await maybe("/api/v1/answers?limit=50");
-  state.remembers = answers !== null;
-  if (answers) state.entries = answers.answers;
+async function readActivities(one) {
+  if (!device.logs) return;
+  const found = await maybe(`api/v1/activities?${query({ camera: one.name, limit: 500 })}`);
+  if (found === null) {
+    await readCameras(); // it may be the camera that is not there
+    device.logs = cameras.get(one.name) !== one;
+  }
+  log.take(one, found && found.activities);
+  one.hours.update(one.memory, found ? found.activities : []);
+}
+
+async function readPrivacy(one) {
+  const privacy = await maybe(`api/v1/privacy?${query({ camera: one.name })}`);
+  one.thumbnails = Boolean(privacy && privacy.thumbnails);
+}
+
+async function readAnswers() {
+  const answers = device.remembers ? await maybe(`api/v1/answers?limit=${PAST}`) : null;
+  device.remembers = answers !== null;
+  if (answers) device.past = answers.answers;
   showPast();
 }
 
 const refresh = new Refresh({
-  cameras: lookAtCameras,
-  memory: lookAtMemory,
-  activities: lookAtActivities,
-  privacy: lookAtPrivacy,
-  answers: lookAtAnswers,
-  history: async () => showHealth(await get("/api/v1/history"), state.cameras, state.bundle),
-  catalogue: () => question.products(),
+  cameras: readCameras,
+  memory: ofCamera(readMemory),
+  activities: ofCamera(readActivities),
+  privacy: ofCamera(readPrivacy),
+  answers: readAnswers,
+  history: async () => {
+    const history = await get("api/v1/history");
+    showHealth(history, [...cameras.values()].map((one) => one.status), device.bundle);
+  },
+  catalogue: () => catalogue.load(),
 }, (error) => {
-  if (error.status === 0 && !stage.moment) stage.veil(error.message);
-  else complain(error);
+  if (error.status !== 0) complain(error);
+  else if (camera) camera.picture.cover(error.message);
+  else stage.cover([error.message]);
 });
 refresh.idle = () => $("login").open;
 setInterval(() => { // a camera's clock goes on, also while nothing new is known
-  if (!document.hidden && state.memory && state.memory.live) timeline.update(state.memory, state.activities);
+  if (document.hidden || !camera) return;
+  cover(camera);
+  if (camera.memory && camera.memory.live) camera.hours.update(camera.memory, camera.hours.activities);
 }, CLOCK_MS);
-
-function legend() {
-  const { gaps } = state.memory.coverage;
-  const items = [["", "Remembered"], ["watched", "Watched"]];
-  if (gaps.length || timeline.late) items.push(["gap", "Not watched, or forgotten"]);
-  if (state.activities && state.activities.length) items.push(["activity", "Recognised activity"]);
-  if (timeline.spans.length) items.push(["answer-span", "Answer"]);
-  const said = items.map((one) => one[1]).join();
-  if ($("legend").dataset.said === said) return;
-  $("legend").dataset.said = said;
-  $("legend").replaceChildren(...items.map(([key, words]) => el("li", {}, el("span", { class: `key ${key}` }), words)));
-}
-
-// -- the grid of what is remembered --------------------------------------------------------------------------
-
-function showGrid() {
-  if (!showsGrid || !state.memory) stage.counts = null;
-  else {
-    const { moment, range } = timeline;
-    const near = Math.max((timeline.view[1] - timeline.view[0]) / 100, 0.5);
-    const counted = ({ t }) => (moment !== null ? Math.abs(t - moment) <= near : !range || (t >= range[0] && t < range[1]));
-    stage.counts = new Array(49).fill(0);
-    for (const token of state.memory.tokens) if (counted(token)) stage.counts[token.cell] += 1;
-  }
-  stage.draw();
-}
 
 // -- asking --------------------------------------------------------------------------------------------------
 
-async function ask(asked, words) {
-  $("send").disabled = true;
-  $("send").textContent = "Asking";
+async function ask(one, asked, words) {
+  one.asking = true;
+  question.update();
   try {
-    const answer = await send("POST", "/api/v1/query", { camera: state.camera, ...asked });
-    stage.live();
-    tools();
-    view.show(answer, words);
-    if (!state.remembers) {
-      const { object, ...rest } = asked;
-      state.entries = [{ at: Date.now() / 1000, camera: state.camera, question: rest, answer }, ...state.entries].slice(0, 50);
-    } else state.entries = [{ at: Date.now() / 1000, camera: state.camera, question: asked, answer }, ...state.entries];
+    const answer = await send("POST", "api/v1/query", { camera: one.name, ...asked });
+    const { object, ...rest } = asked;
+    const entry = { at: Date.now() / 1000, camera: one.name, question: object && object.photos ? rest : asked, answer };
+    device.past = [entry, ...device.past].slice(0, PAST);
+    one.picture.live();
+    one.show(new Answer(one, answer, words));
     showPast();
-    legend();
-    if (matchMedia("(max-width: 1120px)").matches) $("answer").scrollIntoView({ block: "nearest" });
+    if (one !== camera) toast(`${one.title} has an answer.`);
   } catch (error) {
-    if (error.status !== 401) view.refuse(error.message);
+    if (error.status !== 401) one.show(new Refusal(error.message));
   } finally {
-    $("send").textContent = "Ask";
+    one.asking = false;
     question.update();
   }
 }
 
+/** The answer of the camera that is looked at, where it is seen at once. */
+function showAnswer() {
+  const answer = camera && camera.answer;
+  if (view.shown === answer) return;
+  view.attach(answer);
+  if (!answer) return;
+  if (NARROW.matches) $("answer").scrollIntoView({ block: "start" });
+  else $("asking").scrollTop = 0;
+}
+
 function showPast() {
-  const shown = state.entries.filter((one) => one.camera === state.camera || !one.camera);
+  const shown = camera ? device.past.filter((one) => one.camera === camera.name || !one.camera) : [];
   $("no-past").hidden = shown.length > 0;
-  const key = shown.map((one) => Math.round(one.at)).join();
+  const key = JSON.stringify([camera && camera.name, shown.map((one) => Math.round(one.at)), Boolean(camera && camera.memory)]);
   if ($("past").dataset.key === key) return;
   $("past").dataset.key = key;
-  $("past").replaceChildren(...shown.map((one) => {
-    const words = question.words(one.question);
-    const at = new Date(one.at * 1000).toTimeString().slice(0, 8);
-    const sure = one.answer.abstained ? "" : percent(one.answer.confidence);
-    return el("li", {}, el("button", { type: "button", onclick: () => { view.show(one.answer, words); legend(); } },
-      el("time", {}, at), el("b", {}, line(one.answer, (name) => question.describe(name), state.memory)),
-      el("span", { class: "number" }, sure), el("span", { class: "asked" }, words)));
-  }));
+  const { memory } = camera || {};
+  $("past").replaceChildren(...withDays(shown, (one) => dayAt(one.at, memory), (one) => pastRow(camera, one)));
+}
+
+function pastRow(one, { at, question: asked, answer }) {
+  const words = questionWords(asked, one.memory);
+  const { kind, words: sure, share } = sureness(answer);
+  return el("li", {}, el("button", { type: "button", onclick: () => one.show(new Answer(one, answer, words)) },
+    el("time", {}, timeAt(at, one.memory)), el("b", {}, line(answer, one.memory)),
+    el("span", { class: `number ${kind}` }, answer.abstained ? "" : `${sure} · ${percent(share)}`),
+    el("span", { class: "asked" }, words)));
 }
 
 // -- buttons -------------------------------------------------------------------------------------------------
 
 function tools() {
-  const still = Boolean(stage.held || stage.moment);
-  $("watch").classList.toggle("recalling", Boolean(stage.moment));
-  $("live").hidden = !still;
-  $("use-box").hidden = !stage.area;
-  $("pick").hidden = Boolean(stage.area);
-  $("pick").setAttribute("aria-pressed", String(Boolean(stage.held)));
-  if (stage.held) stage.badge(`${clock(stage.held.t, state.memory)}, standing still: drag a box around the object`);
+  const picture = camera && camera.picture;
+  const area = Boolean(picture && picture.area);
+  $("watch").classList.toggle("recalling", Boolean(picture && picture.moment));
+  $("live").hidden = !(picture && picture.still);
+  $("use-box").hidden = !area;
+  $("pick").hidden = area;
+  $("pick").setAttribute("aria-pressed", String(Boolean(picture && picture.held)));
+  const fps = picture ? picture.fps : 0;
+  say($("fps"), fps > 1 ? `${fps.toFixed(0)} pictures a second` : "");
+  $("fps").dataset.fps = fps.toFixed(1);
 }
 
-/** A box in the middle, for who has no pointer; otherwise the next tap draws it. */
 function pick() {
-  if (!stage.pick()) { toast("There is no picture to select from now."); return; }
-  stage.around([0.5, 0.5], true);
-  tools();
+  if (!stage.pick()) toast("There is no picture to select from now.");
 }
 
 function useBox() {
-  if (!stage.area) return;
-  question.cut(stage.cut());
-  stage.live();
-  tools();
+  if (!camera || !camera.picture.area) return;
+  question.cut(camera);
+  camera.picture.live();
   if (question.kind === "object") $("question").elements.kind.value = "activity";
   question.update();
-  $("ask").scrollIntoView({ block: "nearest" });
+  $("send").scrollIntoView({ block: "nearest" });
   $("send").focus({ preventScroll: true });
 }
 
-stage.addEventListener("area", tools);
-stage.addEventListener("moment", tools);
 stage.addEventListener("use", useBox);
-stage.addEventListener("live", tools);
 $("pick").addEventListener("click", pick);
 $("from-picture").addEventListener("click", () => { $("stage").scrollIntoView({ block: "nearest" }); pick(); });
 $("use-box").addEventListener("click", useBox);
-$("live").addEventListener("click", () => stage.live());
+$("live").addEventListener("click", () => camera.picture.live());
 $("grid").addEventListener("click", () => {
-  showsGrid = !showsGrid;
-  $("grid").setAttribute("aria-pressed", String(showsGrid));
-  $("grid").textContent = showsGrid ? "Hide memory" : "Show memory";
-  showGrid();
+  stage.showsGrid = !stage.showsGrid;
+  $("grid").setAttribute("aria-pressed", String(stage.showsGrid));
+  say($("grid"), stage.showsGrid ? "Hide memory" : "Show memory");
+  if (camera) camera.count();
 });
 $("pause").addEventListener("click", async () => {
+  const one = camera;
   const wanted = $("pause").getAttribute("aria-pressed") !== "true";
   $("pause").disabled = true;
   try {
-    await send("PUT", cameraPath(state.camera, "/paused"), wanted);
-    await lookAtCameras();
-    if (!wanted) stage.veil("Waiting for the first picture");
+    await send("PUT", cameraPath(one.name, "/paused"), wanted);
+    await readCameras();
+    if (!wanted) one.picture.rest();
   } catch (error) { complain(error); }
-  $("pause").disabled = state.role === "viewer";
+  $("pause").disabled = device.role === "viewer";
 });
-for (const kind of ["moment", "range"]) {
-  timeline.addEventListener(kind, () => {
-    $("moment").textContent = timeline.momentText();
-    if (showsGrid) showGrid();
-  });
-}
 
 // -- signing in ----------------------------------------------------------------------------------------------
 
@@ -318,14 +320,15 @@ $("login").addEventListener("cancel", (event) => event.preventDefault());
 $("login-form").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    await send("POST", "/api/v1/session", { token: $("token").value });
+    await send("POST", "api/v1/session", { token: $("token").value });
     $("token").value = "";
-    $("login").close();
-    await begin();
-  } catch (error) { $("login-wrong").textContent = error.message; }
+    if (!await begin()) {
+      say($("login-wrong"), "This browser keeps no cookie here. In a frame of another site the page needs HTTPS.");
+    }
+  } catch (error) { say($("login-wrong"), error.message); }
 });
 $("sign-out").addEventListener("click", async () => {
-  await send("DELETE", "/api/v1/session", null).catch(complain);
+  await send("DELETE", "api/v1/session", null).catch(complain);
   location.reload();
 });
 
@@ -337,16 +340,24 @@ function complain(error) {
 
 // -- beginning -----------------------------------------------------------------------------------------------
 
+/** Begin to look, or ask for a token. Returns whether it has begun. */
 async function begin() {
-  const session = await maybe("/api/v1/session");
-  state.role = session ? session.role : "admin";
-  $("sign-out").hidden = !(session && session.required && session.role);
-  if (session && session.required && !session.role) {
-    $("login").showModal();
-    return;
+  const session = await maybe("api/v1/session");
+  const { role, required } = session || { role: "admin", required: false };
+  $("sign-out").hidden = !(required && role);
+  if (required && !role) {
+    if (!$("login").open) $("login").showModal();
+    return false;
   }
+  $("login").close();
+  device.role = role;
+  $("manage").hidden = role === "viewer";
+  forget.attach(camera, role === "admin");
+  keep.update();
   refresh.begin();
-  question.load().then((bundle) => { state.bundle = bundle; question.update(); }).catch(complain);
+  about.begin(role).catch(complain);
+  question.load().then((bundle) => { device.bundle = bundle; showPast(); }).catch(complain);
+  return true;
 }
 
 begin().catch(complain);

@@ -1,6 +1,7 @@
-// The question: what kind, which object, which activity, which time.
-import { maybe } from "./api.js";
-import { $, clock, el, plain, toast } from "./words.js";
+// The question: what kind, which object, which activity, which time. The time belongs to the camera that is looked
+// at; an object that was chosen stays, so that the same can be asked of another camera.
+import { maybe, productPath } from "./api.js";
+import { $, activityName, clock, el, learnActivities, say, toast } from "./words.js";
 
 const SIDE_PX = 1024; // photos are shrunk to this: the network sees a quarter of it
 const MOST = 8;
@@ -10,26 +11,33 @@ const KINDS = {
   time: "At what times the object that you choose was handled.",
 };
 
-export class Question {
-  /** `state` has camera, memory and timeline; `ask(question, words)` sends it. */
-  constructor(state, ask) {
-    this.state = state;
+/** Tells "objects" when other objects are chosen. */
+export class Question extends EventTarget {
+  /** `ask(camera, question, words)` sends it. */
+  constructor(ask) {
+    super();
+    this.camera = null;
     this.objects = []; // { canvas } or { product }
     this.activities = [];
-    this.keep = null; // keeps what is chosen in the catalogue
+    this.update = this.update.bind(this);
     $("question").addEventListener("submit", (event) => {
       event.preventDefault();
       this.submit(ask);
     });
-    $("question").addEventListener("change", () => this.update());
+    $("question").addEventListener("change", (event) => {
+      if (event.target.name === "when" && this.camera) this.camera.when = event.target.value;
+      this.update();
+    });
     $("add-photo").addEventListener("click", () => $("photo").click());
     $("photo").addEventListener("change", () => this.photos());
-    $("catalogue").addEventListener("change", () => {
-      const name = $("catalogue").value;
-      if (name) this.choose([{ product: name }]);
-      $("catalogue").value = "";
-    });
-    state.timeline.addEventListener("range", () => this.range());
+    this.update();
+  }
+
+  /** Ask this camera from now on. */
+  attach(camera) {
+    if (this.camera) this.camera.hours.removeEventListener("range", this.update);
+    this.camera = camera;
+    if (camera) camera.hours.addEventListener("range", this.update);
     this.update();
   }
 
@@ -37,31 +45,13 @@ export class Question {
 
   /** Activities that this device knows, and what it says of its bundle. */
   async load() {
-    const bundle = await maybe("/api/v1/bundle");
+    const bundle = await maybe("api/v1/bundle");
     this.activities = (bundle && bundle.activities) || [];
-    const options = this.activities.map((one) => el("option", { value: one.name }, named(one)));
+    learnActivities(this.activities);
+    const options = this.activities.map((one) => el("option", { value: one.name }, activityName(one.name)));
     $("activity").replaceChildren(el("option", { value: "" }, "Any activity"), ...options);
     this.update();
     return bundle;
-  }
-
-  /** Products of the catalogue, which others may change. */
-  async products() {
-    const catalogue = await maybe("/api/v1/catalogue");
-    const names = ((catalogue && catalogue.products) || []).map((one) => one.name);
-    const key = names.join("\n");
-    if ($("catalogue").dataset.names === key) return;
-    $("catalogue").dataset.names = key;
-    $("catalogue-field").hidden = names.length === 0;
-    $("catalogue").replaceChildren(
-      el("option", { value: "" }, "Choose from the catalogue"),
-      ...names.map((name) => el("option", { value: name }, plain(name))),
-    );
-  }
-
-  describe(name) {
-    const found = this.activities.find((one) => one.name === name);
-    return found ? named(found) : plain(name);
   }
 
   // -- the object --------------------------------------------------------------------------------------------
@@ -71,24 +61,28 @@ export class Question {
     // Coded now, so that the question does not wait for it.
     for (const one of this.objects) if (one.canvas) one.coded = one.coded || base64(one.canvas);
     $("chosen").replaceChildren(...this.objects.map((one) => this.chip(one)));
+    this.dispatchEvent(new Event("objects"));
     this.update();
   }
 
   chip(one) {
-    const words = one.product ? plain(one.product) : one.label;
-    if (one.canvas) one.canvas.setAttribute("role", "img");
-    if (one.canvas) one.canvas.setAttribute("aria-label", words);
+    const words = one.product || one.label;
+    if (one.canvas) {
+      one.canvas.setAttribute("role", "img");
+      one.canvas.setAttribute("aria-label", words);
+    }
     const remove = el("button", {
       type: "button", "aria-label": `Remove ${words}`,
       onclick: () => this.choose(this.objects.filter((other) => other !== one)),
     }, "×");
-    const shown = one.canvas || el("img", { src: `/api/v1/catalogue/${encodeURIComponent(one.product)}/photo.jpg`, alt: "" });
-    return el("div", { class: "chip" }, shown, one.canvas && !one.product ? el("span", {}, one.short) : words, remove);
+    const shown = one.canvas || el("img", { src: productPath(one.product, "/photo.jpg"), alt: "" });
+    return el("div", { class: "chip" }, shown, el("span", { class: "name", title: words }, one.product || one.short), remove);
   }
 
-  /** The part of the picture that was chosen there. */
-  cut({ canvas, t }) {
-    const short = clock(t, this.state.memory);
+  /** The part of a camera's picture that was chosen there. */
+  cut(camera) {
+    const { canvas, t } = camera.picture.cut();
+    const short = clock(t, camera.memory);
     this.choose([{ canvas, label: `Object in the picture of ${short}`, short }]);
   }
 
@@ -105,85 +99,61 @@ export class Question {
     if (read.length) this.choose([...this.objects.filter((one) => one.canvas), ...read]);
   }
 
-  // -- the time ----------------------------------------------------------------------------------------------
-
-  range() {
-    const { timeline } = this.state;
-    const choices = $("question").elements.when;
-    $("range-choice").hidden = !timeline.range;
-    if (timeline.range) {
-      $("range-text").textContent = timeline.rangeText();
-      choices.value = "range";
-    } else if (choices.value === "range") choices.value = "all";
-    this.update();
-  }
-
-  window() {
-    const { timeline, memory } = this.state;
-    const when = $("question").elements.when.value;
-    if (when === "all") return {};
-    if (when === "range") return { from: timeline.range[0], to: timeline.range[1] };
-    const end = memory ? timeline.now : 0;
-    return { from: end - Number(when), to: end };
-  }
-
   // -- sending -----------------------------------------------------------------------------------------------
 
   update() {
-    const { kind } = this;
-    $("kind-hint").textContent = KINDS[kind];
+    const { kind, camera } = this;
+    say($("kind-hint"), KINDS[kind]);
     $("object-field").hidden = kind === "object";
     $("activity-field").hidden = kind === "activity";
     const any = $("activity").options[0];
     if (any) any.hidden = any.disabled = kind === "object";
     if (kind === "object" && !$("activity").value && this.activities.length) $("activity").value = this.activities[0].name;
-    if (this.keep) this.keep.update();
+    const range = camera && camera.hours.range;
+    $("range-choice").hidden = !range;
+    if (range) say($("range-text"), camera.hours.rangeText());
+    $("question").elements.when.value = camera ? camera.when : "all";
     const missing = this.missing();
-    $("missing").textContent = missing;
-    $("send").disabled = Boolean(missing);
+    say($("missing"), missing);
+    $("send").disabled = Boolean(missing) || camera.asking;
+    say($("send"), camera && camera.asking ? "Asking" : "Ask");
   }
 
   missing() {
-    if (!this.state.camera) return "No camera is watched yet.";
+    if (!this.camera) return "No camera is watched yet.";
     if (this.kind !== "object" && !this.objects.length) return "Choose an object first: tap it in the picture, or take a photo.";
     if (this.kind === "object" && !this.activities.length) return "This device does not tell which activities it knows.";
     return "";
   }
 
   async submit(ask) {
-    if (this.missing()) return;
-    const { kind, objects } = this;
+    if ($("send").disabled) return;
+    const { camera, kind, objects } = this;
     const activity = kind === "activity" ? null : $("activity").value || null;
-    const question = { type: kind, ...this.window() };
+    const question = { type: kind, ...camera.window };
     if (activity) question.activity = activity;
     if (kind !== "object") {
       question.object = objects[0].product
         ? { product: objects[0].product }
         : { photos: await Promise.all(objects.map((one) => one.coded)) };
     }
-    await ask(question, this.words(question));
-  }
-
-  /** A question as a person would say it; also of one that came without its photos. */
-  words(question) {
-    const product = question.object && question.object.product;
-    const thing = product ? plain(product) : "this object";
-    const done = question.activity ? this.describe(question.activity) : null;
-    const what = {
-      activity: `What was done with ${thing}?`,
-      object: `${done}: where?`,
-      time: done ? `${done}, with ${thing}: when?` : `When was ${thing} handled?`,
-    }[question.type];
-    const { from = null, to = null } = question;
-    if (from === null && to === null) return what;
-    const at = (t) => clock(Math.max(t, 0), this.state.memory);
-    return `${what} ${[from === null ? null : `From ${at(from)}`, to === null ? null : `to ${at(to)}`].filter(Boolean).join(" ")}`;
+    await ask(camera, question, questionWords(question, camera.memory));
   }
 }
 
-function named(one) {
-  const words = one.description || plain(one.name);
-  return words.charAt(0).toUpperCase() + words.slice(1);
+/** A question as a person would say it; also of one that came without its photos. */
+export function questionWords(question, memory) {
+  const thing = (question.object && question.object.product) || "this object";
+  const done = question.activity ? activityName(question.activity) : null;
+  const what = {
+    activity: `What was done with ${thing}?`,
+    object: `${done}: where?`,
+    time: done ? `${done}, with ${thing}: when?` : `When was ${thing} handled?`,
+  }[question.type];
+  const { from = null, to = null } = question;
+  if (from === null && to === null) return what;
+  const at = (t) => (typeof t === "number" ? clock(Math.max(t, 0), memory) : t);
+  return `${what} ${[from === null ? null : `From ${at(from)}`, to === null ? null : `to ${at(to)}`].filter(Boolean).join(" ")}`;
 }
 
 function shrunk(bitmap) {

@@ -1,5 +1,5 @@
 // How cameras and engines fare: small curves of the last minutes.
-import { $, conditionOf, el } from "./words.js";
+import { $, conditionOf, el, percent } from "./words.js";
 
 const WIDTH = 120;
 const HEIGHT = 40;
@@ -10,23 +10,23 @@ export function showHealth(history, cameras, bundle) {
   for (const camera of cameras) {
     const curves = history.cameras[camera.camera];
     const [dot, words] = conditionOf(camera);
-    const faults = camera.engine_faults ? `, ${camera.engine_faults} engine calls failed` : "";
-    const facts = `${words}, ${camera.frames} frames, ${camera.tokens} of ${camera.slots} tokens${faults}`;
-    parts.push(el("h3", {}, el("span", { class: `dot ${dot}` }), camera.camera, el("small", {}, facts)));
+    const faults = camera.engine_faults ? `, the network failed ${camera.engine_faults} times` : "";
+    const facts = `${words}, ${camera.frames} pictures watched, memory ${percent(camera.tokens / camera.slots)} full${faults}`;
+    parts.push(el("h3", {}, el("span", { class: `dot ${dot}` }), el("span", { class: "name", title: camera.title }, camera.title), el("small", {}, facts)));
     for (const problem of [camera.error, ...camera.problems]) {
       if (problem) parts.push(el("p", { class: "problem" }, problem));
     }
     if (!curves) continue;
     parts.push(
-      curve("Frames a second", curves.fps, (v) => v.toFixed(1)),
-      curve("Frames lost", curves.lost, (v) => String(v)),
-      curve("Engine, a call", curves.engine_ms, (v) => `${v.toFixed(v < 10 ? 1 : 0)} ms`),
-      curve("Question", curves.query_ms, (v) => `${v.toFixed(0)} ms`),
+      curve("Pictures a second", curves.fps, (v) => v.toFixed(1)),
+      curve("Pictures lost", curves.lost, (v) => String(v)),
+      curve("Network takes", curves.engine_ms, (v) => `${v.toFixed(v < 10 ? 1 : 0)} ms`),
+      curve("An answer takes", curves.query_ms, (v) => `${v.toFixed(0)} ms`),
     );
   }
   const about = bundle ? [bundle.backend, bundle.precision, bundle.trained === false ? "untrained" : null].filter(Boolean).join(", ") : "";
-  parts.push(el("h3", {}, "This process", el("small", {}, about)));
-  parts.push(curve("Resident memory", history.resident_bytes, (v) => `${Math.round(v / 1e6)} MB`));
+  parts.push(el("h3", {}, "This program", el("small", {}, about)));
+  parts.push(curve("Main memory", history.resident_bytes, (v) => `${Math.round(v / 1e6)} MB`));
   $("curves").replaceChildren(...parts);
 }
 

@@ -1,6 +1,8 @@
 // What is asked for, and when: what the device tells of by its events at once, the rest now and then. While no
 // events come (too many listen, a proxy that knows no WebSocket), everything is asked for again and again.
 
+import { listen } from "./api.js";
+
 /** Seconds between two looks at a part: while events come, while they do not. */
 const EVERY_S = {
   cameras: [10, 2], memory: [10, 2], history: [6, 6], activities: [60, 6], privacy: [60, 6], answers: [60, 6],
@@ -16,17 +18,17 @@ const SOON_MS = 100; // events that come together are one look
 const RETRY_S = [1, 30]; // first and longest wait between two tries to listen
 
 export class Refresh {
-  /** `parts` has a function for each name of EVERY_S, which may return a promise; `cameras` is called before
-      `memory`, and that before the others. `failed(error)` is told what a look raises. */
+  /** `parts` has a function for each name of EVERY_S, which may return a promise; `cameras` is called before the
+      others. `failed(error)` is told what a look raises. */
   constructor(parts, failed) {
     this.parts = parts;
     this.failed = failed;
     this.looked = {}; // when, by name
+    this.looking = new Map(); // the look that is under way, by name: a part that is slow delays no other
     this.listening = false;
     this.socket = null;
     this.wait = RETRY_S[0];
-    this.busy = false;
-    this.began = false;
+    this.began = this.ready = false;
     document.addEventListener("visibilitychange", () => {
       if (document.hidden) this.deaf();
       else if (this.began) { this.stale(); this.listen(); }
@@ -46,28 +48,35 @@ export class Refresh {
     setTimeout(() => this.look(), this.began ? SOON_MS : 0);
   }
 
+  /** Ask for all parts of another camera now: what is still being asked for is of the one before. */
+  restart() {
+    this.looking.clear();
+    this.stale();
+  }
+
   due(name) { return performance.now() - this.looked[name] >= 1000 * EVERY_S[name][this.listening ? 0 : 1]; }
 
   async look() {
-    if (this.busy || document.hidden || this.idle()) return;
-    this.busy = true;
-    try {
-      await this.one("cameras");
-      await this.one("memory"); // of the camera that is chosen by now
-      await Promise.all(Object.keys(EVERY_S).map((name) => this.one(name)));
-    } catch (error) {
-      this.failed(error);
-    }
-    this.busy = false;
+    if (document.hidden || this.idle()) return;
+    await this.one("cameras");
+    if (this.ready) for (const name of Object.keys(EVERY_S)) this.one(name);
   }
 
   /** Whether nothing may be asked for now, as before somebody has signed in. */
   idle() { return false; }
 
   async one(name) {
-    if (!this.due(name)) return;
+    if (!this.due(name) || this.looking.has(name)) return;
+    const look = {};
+    this.looking.set(name, look);
     this.looked[name] = performance.now(); // an event that comes meanwhile makes it stale again
-    await this.parts[name]();
+    try {
+      await this.parts[name]();
+      this.ready = this.ready || name === "cameras";
+    } catch (error) {
+      this.failed(error);
+    }
+    if (this.looking.get(name) === look) this.looking.delete(name);
   }
 
   // -- events ------------------------------------------------------------------------------------------------
@@ -75,8 +84,7 @@ export class Refresh {
   listen() {
     clearTimeout(this.again);
     if (this.socket || document.hidden || this.idle()) return;
-    const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-    const socket = new WebSocket(`${scheme}//${location.host}/api/v1/events?kinds=${Object.keys(STALE).join()}`);
+    const socket = listen(`api/v1/events?kinds=${Object.keys(STALE).join()}`);
     this.socket = socket;
     socket.addEventListener("open", () => {
       this.hears(true);

@@ -1,135 +1,100 @@
-// The picture and what lies over it: privacy zones, the grid of what is remembered, evidence, boxes, a chosen object.
-import { $, colour, el } from "./words.js";
+// Shows the picture of a camera and what lies over it: privacy zones, the grid of what is remembered, evidence,
+// boxes, a chosen object. Tells "use" when the chosen object is to be used.
+import { moved, ordered } from "./picture.js";
+import { $, clock, colour, say } from "./words.js";
 
 const SIDE = 7; // cells of the grid, each way
 const STEP = 0.02;
-const LEAST = 0.03;
 
 export class Stage extends EventTarget {
   constructor() {
     super();
     this.root = $("stage");
-    this.picture = $("picture");
+    this.canvas = $("picture");
     this.overlay = $("overlay");
     this.box = $("box");
-    this.shown = null; // { bitmap, t } of the newest live picture
-    this.held = null; // the same, while it stands still
-    this.moment = null; // { t, cells: Map cell -> weight, boxes, image } while an answer is looked at
-    this.zones = {};
-    this.counts = null; // Float array of 49, or null while the memory is not shown
-    this.area = null;
+    this.camera = null; // that is looked at
+    this.showsGrid = false;
+    this.render = this.render.bind(this);
     new ResizeObserver(() => this.draw()).observe(this.root);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.draw());
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.painted = undefined; this.render(); });
     this.takePointer();
     this.box.addEventListener("keydown", (event) => this.key(event));
+    this.render();
   }
 
-  // -- pictures ----------------------------------------------------------------------------------------------
+  /** Look at this camera's picture, or at none. */
+  attach(camera) {
+    if (this.camera) this.picture.removeEventListener("change", this.render);
+    this.camera = camera;
+    if (camera) this.picture.addEventListener("change", this.render);
+    this.render();
+  }
 
-  show(bitmap, t) {
-    if (!this.seen) this.seen = performance.mark("first-picture");
-    this.shown = { bitmap, t };
-    this.veil(null);
-    if (!this.held && !this.moment) this.paint(bitmap);
+  get picture() { return this.camera && this.camera.picture; }
+
+  get ratio() { return this.root.clientWidth / Math.max(this.root.clientHeight, 1); }
+
+  // -- showing -----------------------------------------------------------------------------------------------
+
+  render() {
+    const { picture } = this;
+    const image = picture && picture.image;
+    if (image !== this.painted) this.paint(image);
+    if (image && !this.seen) this.seen = performance.mark("first-picture");
+    if (picture) this.cover(picture.still ? null : picture.veil);
+    this.showBox(picture && picture.area);
+    const held = picture && picture.held && `${clock(picture.held.t, this.camera.memory)}, standing still: drag a box around the object`;
+    const badge = held || (picture && picture.badge) || "";
+    $("badge").hidden = !badge;
+    say($("badge"), badge);
+    this.root.classList.toggle("picking", Boolean(picture && picture.picking));
+    this.draw();
   }
 
   paint(image) {
-    const { picture } = this;
+    const { canvas } = this;
+    this.painted = image;
     if (image) {
       const { width, height } = image;
-      if (picture.width !== width || picture.height !== height) {
-        picture.width = width;
-        picture.height = height;
+      if (canvas.width !== width || canvas.height !== height) {
+        canvas.width = width;
+        canvas.height = height;
         this.root.style.setProperty("--ratio", String(width / height));
       }
-      picture.getContext("2d").drawImage(image, 0, 0);
+      canvas.getContext("2d").drawImage(image, 0, 0);
     } else {
-      const pen = picture.getContext("2d");
+      const pen = canvas.getContext("2d");
       pen.fillStyle = colour("stage");
-      pen.fillRect(0, 0, picture.width, picture.height);
+      pen.fillRect(0, 0, canvas.width, canvas.height);
     }
   }
 
-  /** A sentence instead of a picture; null takes it away. */
-  veil(sentence) {
-    const veil = $("veil");
-    veil.hidden = sentence === null;
-    veil.textContent = sentence || "";
-    if (sentence !== null) this.shown = null;
+  /** Sentences instead of a picture, the first of them large; null takes them away. */
+  cover(sentences) {
+    $("veil").hidden = !sentences;
+    const [head, ...rest] = sentences || [""];
+    say($("veil-head"), head);
+    say($("veil-text"), rest.join(" "));
   }
 
-  clear() {
-    this.shown = this.held = this.moment = null;
-    this.letGo();
-    this.paint(null);
-    this.draw();
-  }
-
-  badge(text) {
-    $("badge").hidden = !text;
-    $("badge").textContent = text || "";
-  }
-
-  /** Back to what the camera shows now. */
-  live() {
-    this.held = this.moment = null;
-    this.letGo();
-    if (this.shown) this.paint(this.shown.bitmap);
-    this.badge("");
-    this.draw();
-    this.dispatchEvent(new Event("live"));
-  }
-
-  /** A remembered moment: `image` is a bitmap or null, then it stands on an empty ground. */
-  remember(moment) {
-    this.letGo();
-    this.held = null;
-    this.moment = moment;
-    this.paint(moment.image);
-    this.draw();
-    this.dispatchEvent(new Event("moment"));
+  showBox(area) {
+    this.box.hidden = !area;
+    if (!area) return;
+    const [x1, y1, x2, y2] = area;
+    Object.assign(this.box.style, {
+      left: `${x1 * 100}%`, top: `${y1 * 100}%`, width: `${(x2 - x1) * 100}%`, height: `${(y2 - y1) * 100}%`,
+    });
   }
 
   // -- choosing an object ------------------------------------------------------------------------------------
 
-  /** Stop the picture and let a box be drawn; false where there is no picture. */
+  /** A box in the middle, for who has no pointer; the next tap draws it elsewhere. False without a picture. */
   pick() {
-    if (this.moment) this.live();
-    if (!this.shown) return false;
-    this.held = this.held || this.shown;
-    this.paint(this.held.bitmap);
-    this.root.classList.add("picking");
+    if (!this.picture || !this.picture.pick()) return false;
+    this.picture.around([0.5, 0.5], this.ratio);
+    this.box.focus({ preventScroll: true });
     return true;
-  }
-
-  letGo() {
-    this.area = null;
-    this.box.hidden = true;
-    this.root.classList.remove("picking");
-  }
-
-  select(area, focus = false) {
-    const [x1, y1, x2, y2] = area;
-    this.area = area;
-    Object.assign(this.box.style, {
-      left: `${x1 * 100}%`, top: `${y1 * 100}%`, width: `${(x2 - x1) * 100}%`, height: `${(y2 - y1) * 100}%`,
-    });
-    this.box.hidden = false;
-    if (focus) this.box.focus({ preventScroll: true });
-    this.dispatchEvent(new Event("area"));
-  }
-
-  /** The chosen part of the standing picture: its time, box, and pixels as a canvas. */
-  cut() {
-    const { bitmap, t } = this.held;
-    const [x1, y1, x2, y2] = this.area;
-    const left = Math.round(x1 * bitmap.width);
-    const top = Math.round(y1 * bitmap.height);
-    const width = Math.max(Math.round(x2 * bitmap.width) - left, 1);
-    const height = Math.max(Math.round(y2 * bitmap.height) - top, 1);
-    const canvas = el("canvas", { ".width": width, ".height": height });
-    canvas.getContext("2d").drawImage(bitmap, left, top, width, height, 0, 0, width, height);
-    return { t, box: this.area, canvas };
   }
 
   takePointer() {
@@ -139,69 +104,44 @@ export class Stage extends EventTarget {
       return [(event.clientX - frame.left) / frame.width, (event.clientY - frame.top) / frame.height];
     };
     this.root.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0 || !$("veil").hidden) return;
+      const { picture } = this;
+      if (event.button !== 0 || !picture || !$("veil").hidden) return;
       // A finger that is not choosing yet may be about to scroll: only a tap counts.
-      if (event.pointerType === "touch" && !this.root.classList.contains("picking")) {
-        from = { point: at(event), mode: "tap" };
+      if (event.pointerType === "touch" && !picture.picking) {
+        from = { picture, point: at(event), mode: "tap" };
         return;
       }
-      if (!this.pick()) return;
+      if (!picture.pick()) return;
       const corner = event.target.dataset.corner;
-      from = { point: at(event), mode: corner || (event.target === this.box ? "move" : "draw"), area: this.area };
+      from = { picture, point: at(event), mode: corner || (event.target === this.box ? "move" : "draw"), area: picture.area };
       this.root.setPointerCapture(event.pointerId);
       event.preventDefault();
     });
     this.root.addEventListener("pointermove", (event) => {
-      if (from) this.drag(from, at(event));
+      if (from) drag(from, at(event));
     });
     const end = (event) => {
       if (!from) return;
-      const { mode, point } = from;
+      const { mode, point, picture } = from;
       from = null;
       const still = far(point, at(event)) < 0.02;
-      if (mode === "tap" && !(still && this.pick())) return;
-      if (still && (mode === "draw" || mode === "tap")) this.around(point);
-      if (!this.area) this.around(point);
+      if (mode === "tap" && !(still && picture.pick())) return;
+      if ((still && (mode === "draw" || mode === "tap")) || !picture.area) picture.around(point, this.ratio);
       this.box.focus({ preventScroll: true });
     };
     this.root.addEventListener("pointerup", end);
     this.root.addEventListener("pointercancel", () => { from = null; });
   }
 
-  drag(from, [x, y]) {
-    const [x0, y0] = from.point;
-    if (from.mode === "tap") return;
-    if (from.mode === "draw") {
-      if (far(from.point, [x, y]) >= 0.02) this.select(ordered([x0, y0, x, y]));
-      return;
-    }
-    const [x1, y1, x2, y2] = from.area;
-    const [dx, dy] = [x - x0, y - y0];
-    if (from.mode === "move") this.select(moved(from.area, dx, dy));
-    else {
-      this.select(ordered([
-        from.mode.includes("w") ? x1 + dx : x1, from.mode.includes("n") ? y1 + dy : y1,
-        from.mode.includes("e") ? x2 + dx : x2, from.mode.includes("s") ? y2 + dy : y2,
-      ]));
-    }
-  }
-
-  /** A box of the usual size around a point. */
-  around([x, y], focus = false) {
-    const frame = this.root.getBoundingClientRect();
-    const half = 0.09;
-    const tall = half * Math.min(frame.width / frame.height, 2);
-    this.select(moved([0.5 - half, 0.5 - tall, 0.5 + half, 0.5 + tall], x - 0.5, y - 0.5), focus);
-  }
-
   key(event) {
+    const { picture } = this;
     const ways = { ArrowLeft: [-STEP, 0], ArrowRight: [STEP, 0], ArrowUp: [0, -STEP], ArrowDown: [0, STEP] };
     const way = ways[event.key];
     if (way) {
-      const [x1, y1, x2, y2] = this.area;
-      this.select(event.shiftKey ? ordered([x1, y1, x2 + way[0], y2 + way[1]]) : moved(this.area, ...way));
+      const [x1, y1, x2, y2] = picture.area;
+      picture.select(event.shiftKey ? ordered([x1, y1, x2 + way[0], y2 + way[1]]) : moved(picture.area, ...way));
     } else if (event.key === "Enter" || event.key === " ") this.dispatchEvent(new Event("use"));
-    else if (event.key === "Escape") this.live();
+    else if (event.key === "Escape") picture.live();
     else return;
     event.preventDefault();
   }
@@ -209,21 +149,24 @@ export class Stage extends EventTarget {
   // -- what lies over it -------------------------------------------------------------------------------------
 
   draw() {
-    const { overlay } = this;
+    const { overlay, picture } = this;
     const scale = devicePixelRatio || 1;
     const { clientWidth: w, clientHeight: h } = overlay;
     overlay.width = Math.round(w * scale);
     overlay.height = Math.round(h * scale);
+    if (!picture) return;
     const pen = overlay.getContext("2d");
     pen.scale(scale, scale);
     this.drawZones(pen, w, h);
     const accent = "#7db4f0"; // over pictures, in both schemes
-    const cells = this.moment ? this.moment.cells : null;
-    if (this.moment && !this.moment.image) grid(pen, w, h, "rgb(255 255 255 / 0.18)");
-    if (this.counts && !cells) this.drawCounts(pen, w, h);
-    if (!cells) return;
-    const most = Math.max(...cells.values(), 1e-9);
-    for (const [cell, weight] of cells) {
+    const { moment } = picture;
+    if (moment && !moment.image) grid(pen, w, h, "rgb(255 255 255 / 0.18)");
+    if (!moment) {
+      if (this.showsGrid && picture.counts) this.drawCounts(pen, w, h, picture.counts);
+      return;
+    }
+    const most = Math.max(...moment.cells.values(), 1e-9);
+    for (const [cell, weight] of moment.cells) {
       const [x, y, cw, ch] = [(cell % SIDE) * w / SIDE, Math.floor(cell / SIDE) * h / SIDE, w / SIDE, h / SIDE];
       pen.fillStyle = accent;
       pen.globalAlpha = 0.12 + 0.4 * (weight / most);
@@ -233,7 +176,7 @@ export class Stage extends EventTarget {
       pen.lineWidth = 1.5;
       pen.strokeRect(x + 1, y + 1, cw - 2, ch - 2);
     }
-    for (const one of this.moment.boxes) {
+    for (const one of moment.boxes) {
       const [x1, y1, x2, y2] = one.box;
       pen.strokeStyle = "#ffffff";
       pen.lineWidth = 3;
@@ -245,7 +188,7 @@ export class Stage extends EventTarget {
 
   drawZones(pen, w, h) {
     pen.font = "14px system-ui, sans-serif";
-    for (const [name, points] of Object.entries(this.zones)) {
+    for (const [name, points] of Object.entries(this.picture.zones)) {
       pen.beginPath();
       for (const [x, y] of points) pen.lineTo(x * w, y * h);
       pen.closePath();
@@ -274,12 +217,12 @@ export class Stage extends EventTarget {
     }
   }
 
-  drawCounts(pen, w, h) {
-    const most = Math.max(...this.counts, 1);
+  drawCounts(pen, w, h, counts) {
+    const most = Math.max(...counts, 1);
     grid(pen, w, h, "rgb(255 255 255 / 0.25)");
     pen.textAlign = "right";
     pen.font = "600 12px system-ui, sans-serif";
-    this.counts.forEach((count, cell) => {
+    counts.forEach((count, cell) => {
       if (!count) return;
       const [x, y] = [(cell % SIDE) * w / SIDE, Math.floor(cell / SIDE) * h / SIDE];
       pen.fillStyle = `rgb(60 140 230 / ${0.1 + 0.5 * (count / most)})`;
@@ -310,19 +253,21 @@ function grid(pen, w, h, style) {
 }
 
 const far = (a, b) => Math.hypot(a[0] - b[0], a[1] - b[1]);
-const inside = (value) => Math.min(Math.max(value, 0), 1);
 
-/** Corners in order, inside the picture, not smaller than a finger can tell. */
-function ordered([xa, ya, xb, yb]) {
-  let [x1, x2] = [inside(Math.min(xa, xb)), inside(Math.max(xa, xb))];
-  let [y1, y2] = [inside(Math.min(ya, yb)), inside(Math.max(ya, yb))];
-  if (x2 - x1 < LEAST) { x1 = Math.min(x1, 1 - LEAST); x2 = x1 + LEAST; }
-  if (y2 - y1 < LEAST) { y1 = Math.min(y1, 1 - LEAST); y2 = y1 + LEAST; }
-  return [x1, y1, x2, y2];
-}
-
-function moved([x1, y1, x2, y2], dx, dy) {
-  const x = Math.min(Math.max(dx, -x1), 1 - x2);
-  const y = Math.min(Math.max(dy, -y1), 1 - y2);
-  return [x1 + x, y1 + y, x2 + x, y2 + y];
+function drag({ picture, point, mode, area }, [x, y]) {
+  const [x0, y0] = point;
+  if (mode === "tap") return;
+  if (mode === "draw") {
+    if (far(point, [x, y]) >= 0.02) picture.select(ordered([x0, y0, x, y]));
+    return;
+  }
+  const [x1, y1, x2, y2] = area;
+  const [dx, dy] = [x - x0, y - y0];
+  if (mode === "move") picture.select(moved(area, dx, dy));
+  else {
+    picture.select(ordered([
+      mode.includes("w") ? x1 + dx : x1, mode.includes("n") ? y1 + dy : y1,
+      mode.includes("e") ? x2 + dx : x2, mode.includes("s") ? y2 + dy : y2,
+    ]));
+  }
 }

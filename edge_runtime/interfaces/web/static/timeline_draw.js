@@ -1,32 +1,34 @@
 // What the timeline shows, drawn: activities, what is remembered, gaps, answers, the selected range, now.
-import { clock, colour, plain, reasonOf } from "./words.js";
+import { activityName, colour, dayOf, offsetOf, onClock, reasonOf, time } from "./words.js";
 
 const LANES = { activity: [10, 26], density: [46, 62], spans: [112, 8], watched: [124, 8] }; // top, height in px
 const TALL = 168; // of the track that these are for
+const LINES = 3; // of letters below the lanes: times and days
 
 /** Lanes of a track of this height, and the size of its letters, which follows the page's. */
 export function lanesOf(height) {
   const letters = 13 * parseFloat(getComputedStyle(document.documentElement).fontSize) / 16;
-  const scale = (height - 2 * letters) / (TALL - 26);
-  const lanes = { letters, bottom: 2 * letters };
+  const scale = (height - LINES * letters) / (TALL - 26);
+  const lanes = { letters, bottom: LINES * letters };
   for (const [name, lane] of Object.entries(LANES)) lanes[name] = lane.map((px) => px * scale);
   return lanes;
 }
 const STEPS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600];
 
 export function drawTimeline(line) {
-  const { canvas, track } = line;
+  const { canvas, track, hours } = line;
   const scale = devicePixelRatio || 1;
   const [w, h] = [track.clientWidth, track.clientHeight];
   canvas.width = Math.round(w * scale);
   canvas.height = Math.round(h * scale);
+  if (!hours) return;
   const pen = canvas.getContext("2d");
   pen.scale(scale, scale);
   const lanes = lanesOf(h);
   pen.font = `${lanes.letters}px system-ui, sans-serif`;
-  const one = { pen, w, h, lanes };
+  const one = { pen, w, h, lanes, hours };
   drawAxis(line, one);
-  if (!line.memory) return;
+  if (!hours.memory) return;
   drawWatched(line, one);
   drawDensity(line, one);
   drawActivities(line, one);
@@ -35,28 +37,43 @@ export function drawTimeline(line) {
   drawNow(line, one);
 }
 
-function drawAxis(line, { pen, w, h, lanes }) {
+function drawAxis(line, { pen, w, h, lanes, hours }) {
   const [a, b] = line.view;
+  const { memory } = hours;
   const step = STEPS.find((s) => ((b - a) / s) * 7 * lanes.letters < w) || 43200;
-  const shift = line.memory && line.memory.live ? (line.memory.coverage.epoch - new Date().getTimezoneOffset() * 60) % step : 0;
+  const shift = onClock(memory) ? (memory.coverage.epoch + offsetOf(memory)) % step : 0;
+  const ticks = [];
+  for (let t = Math.ceil((a + shift) / step) * step - shift; t <= b; t += step) ticks.push(t);
   pen.textAlign = "center";
-  for (let t = Math.ceil((a + shift) / step) * step - shift; t <= b; t += step) {
+  for (const t of ticks) {
     const x = line.x(t);
     pen.fillStyle = colour("line");
     pen.fillRect(Math.round(x), lanes.density[0], 1, h - lanes.density[0] - lanes.bottom);
     pen.fillStyle = colour("muted");
-    if (x > 2 * lanes.letters && x < w - 2 * lanes.letters) pen.fillText(clock(t, line.memory, step < 60), x, h - 0.7 * lanes.letters);
+    if (x > 2 * lanes.letters && x < w - 2 * lanes.letters) pen.fillText(time(t, memory, step < 60), x, h - 1.8 * lanes.letters);
+  }
+  if (!onClock(memory)) return;
+  // Days: where one begins, and at the left edge the one that is there, if there is room.
+  pen.textAlign = "left";
+  const begins = ticks.filter((t, k) => dayOf(t, memory) !== dayOf(k ? ticks[k - 1] : a, memory));
+  let room = w;
+  for (const t of [...begins.reverse(), a]) {
+    const x = Math.max(line.x(t) - 1.4 * lanes.letters, 8);
+    const day = dayOf(t, memory);
+    if (x + pen.measureText(day).width > room) continue;
+    pen.fillText(day, x, h - 0.5 * lanes.letters);
+    room = x - 2 * lanes.letters;
   }
 }
 
-function drawWatched(line, { pen, w, lanes }) {
-  const { from, to, gaps } = line.memory.coverage;
+function drawWatched(line, { pen, w, lanes, hours }) {
+  const { from, to, gaps } = hours.memory.coverage;
   if (from === null) return;
   const [top, height] = lanes.watched;
   pen.fillStyle = colour("good");
   const begin = Math.max(line.x(from), 0);
   pen.fillRect(begin, top, Math.min(line.x(to), w) - begin, height);
-  const late = line.late ? [{ from: to, to: line.now }] : [];
+  const late = hours.late ? [{ from: to, to: hours.now }] : [];
   for (const gap of [...gaps, ...late]) {
     const x1 = Math.max(line.x(gap.from), 0);
     const x2 = Math.min(Math.max(line.x(gap.to), line.x(gap.from) + 2), w);
@@ -73,11 +90,11 @@ function drawWatched(line, { pen, w, lanes }) {
   }
 }
 
-function drawDensity(line, { pen, w, lanes }) {
+function drawDensity(line, { pen, w, lanes, hours }) {
   const [top, height] = lanes.density;
   const bin = 4;
   const counts = new Float32Array(Math.ceil(w / bin) + 1);
-  for (const { t } of line.memory.tokens) {
+  for (const { t } of hours.memory.tokens) {
     const k = Math.floor(line.x(t) / bin);
     if (k >= 0 && k < counts.length) counts[k] += 1;
   }
@@ -90,13 +107,13 @@ function drawDensity(line, { pen, w, lanes }) {
   });
 }
 
-function drawActivities(line, { pen, w, lanes }) {
+function drawActivities(line, { pen, w, lanes, hours }) {
   const [top, height] = lanes.activity;
   pen.textAlign = "left";
   const named = []; // two names at one place can neither be read
-  for (const one of line.activities) {
+  for (const one of hours.activities) {
     const x1 = line.x(one.from);
-    const x2 = Math.max(line.x(one.to ?? line.now), x1 + 4);
+    const x2 = Math.max(line.x(one.to ?? hours.now), x1 + 4);
     if (x2 < 0 || x1 > w) continue;
     pen.fillStyle = colour("accent");
     pen.globalAlpha = 0.22;
@@ -111,14 +128,14 @@ function drawActivities(line, { pen, w, lanes }) {
     pen.rect(x1, top, x2 - x1 - 4, height);
     pen.clip();
     pen.fillStyle = colour("text");
-    pen.fillText(plain(one.activity), Math.max(x1, 0) + 8, top + 0.7 * height);
+    pen.fillText(activityName(one.activity), Math.max(x1, 0) + 8, top + 0.7 * height);
     pen.restore();
   }
 }
 
-function drawSpans(line, { pen, lanes }) {
+function drawSpans(line, { pen, lanes, hours }) {
   const [top, height] = lanes.spans;
-  line.spans.slice(0, 8).forEach((span, place) => {
+  hours.spans.slice(0, 8).forEach((span, place) => {
     const x = line.x(span.from);
     pen.globalAlpha = place === 0 ? 1 : Math.max(0.25, Math.min(span.confidence * 2, 0.7));
     pen.fillStyle = colour("warn");
@@ -127,9 +144,9 @@ function drawSpans(line, { pen, lanes }) {
   });
 }
 
-function drawRange(line, { pen, h, lanes }) {
-  if (!line.range) return;
-  const [x1, x2] = line.range.map((t) => line.x(t));
+function drawRange(line, { pen, h, lanes, hours }) {
+  if (!hours.range) return;
+  const [x1, x2] = hours.range.map((t) => line.x(t));
   pen.fillStyle = colour("accent");
   pen.globalAlpha = 0.16;
   pen.fillRect(x1, 0, x2 - x1, h - lanes.bottom);
@@ -140,15 +157,15 @@ function drawRange(line, { pen, h, lanes }) {
   }
 }
 
-function drawNow(line, { pen, w, h, lanes }) {
-  const x = line.x(line.now);
+function drawNow(line, { pen, w, h, lanes, hours }) {
+  const x = line.x(hours.now);
   if (x >= 0 && x <= w + 1) {
     pen.fillStyle = colour("bad");
     pen.fillRect(Math.min(x, w - 2), 0, 2, h - lanes.bottom);
   }
-  if (line.moment !== null) {
+  if (hours.moment !== null) {
     pen.fillStyle = colour("text");
-    pen.fillRect(line.x(line.moment), 0, 1, h - lanes.bottom);
+    pen.fillRect(line.x(hours.moment), 0, 1, h - lanes.bottom);
   }
 }
 
