@@ -94,11 +94,11 @@ class ActivityRecogniser:
         if not is_familiar(version.recurrent_state):
             return []
         period = period or 1 / self._manifest.network.sample_fps
-        least = self._list_confidences(min_confidence, class_confidence or {})
+        minima = self._list_confidences(min_confidence, class_confidence or {})
         candidates = [
             candidate
             for result in self._ask(version, start, end)
-            for candidate in self._find_candidates(result, least, period)
+            for candidate in self._find_candidates(result, minima, period)
         ]
         return sorted(_merge(self._acquit(candidates)), key=lambda detection: detection.start)
 
@@ -150,7 +150,7 @@ class ActivityRecogniser:
         ]
 
     def _find_candidates(
-        self, result: AnswerWithOutputs, least: Sequence[float], period: float
+        self, result: AnswerWithOutputs, minima: Sequence[float], period: float
     ) -> Iterator[_Candidate]:
         if not result.outputs:
             return
@@ -159,7 +159,7 @@ class ActivityRecogniser:
         presence = float(
             decode.calibrated(result.outputs["presence_logit"], self._manifest.thresholds.presence_scaling)
         )
-        if presence < least[activity]:
+        if presence < minima[activity]:
             return
         weight = np.where(result.resolved.inside, result.outputs["evidence"], 0).astype(np.float64)  # (n,)
         times = result.context.tick / TICKS_PER_SECOND  # (n,)

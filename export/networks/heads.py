@@ -19,7 +19,7 @@ UNANSWERABLE = -1e9
 """Logit of a step or token that is absent."""
 _TOKEN_OUTPUTS = {"pointer_logits": UNANSWERABLE, "pointer_offsets": 0.0, "evidence": 0.0}
 """Outputs of tokens, and their values for tokens that are not read."""
-_MOST_RELEVANT = 20.0
+_MAX_RELEVANCE = 20.0
 """Beyond this logit either way a token is as relevant as any."""
 IDENTITY = 64
 """Width of the space in which a backbone learns to recognise a product, whatever its own width."""
@@ -107,9 +107,9 @@ class BestRelevance(nn.Module):
 
     def forward(self, relevance: Tensor, valid: Tensor) -> Tensor:
         """Return what is added to the presence (B,): relevance logits (B, k) of valid (B, k) tokens."""
-        logits = relevance.clamp(-_MOST_RELEVANT, _MOST_RELEVANT).masked_fill(~valid, -_MOST_RELEVANT)
+        logits = relevance.clamp(-_MAX_RELEVANCE, _MAX_RELEVANCE).masked_fill(~valid, -_MAX_RELEVANCE)
         best = torch.stack([logits.amax(1), logits.logsumexp(1)], dim=-1)  # (B, 2)
-        added: Tensor = self.weigh(best / _MOST_RELEVANT)
+        added: Tensor = self.weigh(best / _MAX_RELEVANCE)
         return added.squeeze(-1)
 
 
