@@ -69,7 +69,7 @@ class ConvBackbone(Backbone):
 
     def __init__(self, image_size: int, width: int, grid: int = GRID) -> None:
         super().__init__()
-        self.grid = grid
+        self.grid, self.patch = grid, _find_patch(image_size, grid)
         halvings = {grid << power: power for power in range(1, 6)}.get(image_size)
         if halvings is None:
             sizes = [grid << power for power in range(1, 6) if grid << power >= 32]
@@ -93,9 +93,7 @@ class ConvBackbone(Backbone):
         self.norm = nn.LayerNorm(width)
 
     def tokens(self, pixels: Tensor) -> Tensor:
-        seen = [
-            self.colours(functional.avg_pool2d(pixels, max(pixels.shape[-1] // (8 * self.grid), 1)))
-        ]  # (B, ., 56, 56)
+        seen = [self.colours(functional.avg_pool2d(pixels, self.patch))]  # (B, ., 56, 56)
         x = pixels
         for number, stage in enumerate(self.stages):
             x = stage(x)
@@ -164,6 +162,7 @@ class TrunkBackbone(Backbone):
                 f"of {grid * reduction}, got {name} and {image_size}"
             )
         self.name, self.grid, self.body = name, grid, body.requires_grad_(False)
+        self.patch = _find_patch(image_size, grid)
         self.top = copy.deepcopy(body.blocks[int(before) + 1 :]).requires_grad_(True)
         channels = body.feature_info.channels()[-_LEVELS:]
         self.register_buffer("centre", torch.zeros(channels[-1]))
@@ -212,7 +211,7 @@ class TrunkBackbone(Backbone):
             level(features)
             for level, features in zip(self.levels, (*maps[:-1], self.top(maps[-2])), strict=True)
         ]
-        seen.append(self.colours(functional.avg_pool2d(pixels, max(pixels.shape[-1] // (8 * self.grid), 1))))
+        seen.append(self.colours(functional.avg_pool2d(pixels, self.patch)))
         # Mean and maximum over a cell: which product it shows, whatever the place in the cell.
         pooled = torch.cat(
             [_pool_cells(pool, features, self.grid) for features in seen for pool in _POOLS], dim=1
@@ -242,6 +241,11 @@ class TrunkBackbone(Backbone):
         chosen = directions.flip(1)[:, : self.projection.shape[1]]  # (c, a)
         scale = variance.flip(0)[: chosen.shape[1]].mean().sqrt()
         self.projection.copy_(chosen / scale)
+
+
+def _find_patch(image_size: int, grid: int) -> int:
+    """Return the side of the squares over which colours are averaged: eight of them a cell, if pixels allow."""
+    return max(image_size // (8 * grid), 1)
 
 
 def _pool_cells(pool: Callable[..., Tensor], features: Tensor, grid: int) -> Tensor:
