@@ -244,7 +244,7 @@ class TrunkBackbone(Backbone):
 
 
 def _find_patch(image_size: int, grid: int) -> int:
-    """Return the side of the squares over which colours are averaged: eight of them a cell, if pixels allow."""
+    """Return the side of the squares over which colours are averaged: eight a cell, if pixels allow."""
     return max(image_size // (8 * grid), 1)
 
 
