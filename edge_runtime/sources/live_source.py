@@ -394,14 +394,16 @@ class LiveSource(Closeable):
         if isinstance(error, Recorded) and reader.failure is None:
             self._error = error
             return None
-        first = self._settings.first_must_open and self._health.reconnects == 0
-        if first and reader.failure is None and isinstance(error, (Refused, Unavailable)):
-            self._error = error  # who raises it says why; nothing is tried again
-            return None
         refused = reader.failure is None and isinstance(error, Refused)
+        first = self._settings.first_must_open and self._health.reconnects == 0
+        asked = first and reader.failure is None
+        final = error if asked and isinstance(error, (Refused, Unavailable)) else None
         with self._change:
             state: SourceState = "failed" if refused else "connecting"
-            self._health.enter(state, self._explain(reader), self._times.now())
+            self._health.enter(state, self._explain(reader), self._times.now(), final=final is not None)
+            if final is not None:
+                self._error = final
+                return None
             self._health.reconnects += 1
         reader.error = None  # its traceback holds the reader, and the reader holds it
         return self._settings.refused_wait_s if refused else self._backoff.next()

@@ -71,13 +71,14 @@ class SourceHealth:
         self._outage_at: float | None = None
         self._logged_at: float | None = None
 
-    def enter(self, state: SourceState, why: str, now: float) -> None:
-        """Change to `state` at stream second `now`."""
+    def enter(self, state: SourceState, why: str, now: float, *, final: bool = False) -> None:
+        """Change to `state` at stream second `now`; where it is `final`, an error that is raised says why."""
         if (state, why) == (self.state, self.why):
             return
         if state != self.state:
             self._since = now
-        self._log_change(state, why, now)
+        if not final:
+            self._log_change(state, why, now)
         self.state, self.why = state, why
 
     def drop(self, reason: DropReason) -> None:

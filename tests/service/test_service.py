@@ -16,7 +16,6 @@ from edge_runtime.service.status import make_camera_status
 from edge_runtime.system.errors import QueryError
 from engines.errors import LvmError
 from engines.fake import FakeEngine
-from tests.support.broker import wait_until
 from tests.support.cameras import (
     Hanging,
     ScriptedSource,
@@ -260,7 +259,7 @@ def test_applying_a_configuration_changes_only_what_differs(watch, settings, sou
         sources[name] = lambda start: ScriptedSource(10**6, start=start, before=lambda k: time.sleep(0.005))
     service = watch()
     a, b = service.add(settings("a")), service.add(settings("b"))
-    wait_until(lambda: b.header.last_t is not None, "a frame of b")
+    b.save()
     problems = service.apply([settings("a"), settings("c"), settings("x", "x", sampler="best")])
     assert list(service.cameras) == ["a", "c"] and service.camera("a") is a
     assert len(problems) == 1 and problems[0].startswith("x: sampler must be one of")
