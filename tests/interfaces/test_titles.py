@@ -15,7 +15,7 @@ from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.camera_settings import make_camera_settings
 from engines.errors import LvmError
 
-TITLES = ["Till 3, left", "Kasse über dem Förderband", "入口", "x" * 64, "  Front door  "]
+TITLES = ["Till 3, left", "Kasse über dem Förderband", "入口", "Gate-" * 12 + "last", "  Front door  "]
 
 
 @pytest.mark.parametrize("title", TITLES)
