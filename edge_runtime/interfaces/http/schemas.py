@@ -180,10 +180,11 @@ class RememberedToken(_Response):
 
 
 class MemoryFacts(BaseModel):
-    """What a camera remembers: when and in which cell of the grid."""
+    """What a camera remembers: when and in which cell of `grid` rows of as many."""
 
     camera: str
     memory_version: int
+    grid: int
     slots: int
     tokens: list[RememberedToken]
     coverage: WatchedSpan

@@ -105,6 +105,7 @@ def test_memory_tells_when_and_where_and_nothing_of_what(client, watched):
     assert [token["t"] for token in body["tokens"]] == sorted(token["t"] for token in body["tokens"])
     assert all(set(token) == {"t", "cell", "score"} and 0 <= token["cell"] < 49 for token in body["tokens"])
     assert body["memory_version"] == version.memory.version and body["slots"] == version.memory.slots
+    assert body["grid"] == 7
     assert body["coverage"]["to"] == 40 and body["clip_s"] == 30 and body["clip_frames"] == 10
     assert body["zones"] == {"till": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}
     assert client.get("/api/v1/memory?camera=nobody").status_code in (404, 422)

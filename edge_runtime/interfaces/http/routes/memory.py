@@ -45,6 +45,7 @@ def memory_json(camera: CameraRun) -> dict[str, Any]:
         "coverage": coverage_to_json(camera.header, version),
         "clip_s": network.clip_frames / network.sample_fps,
         "clip_frames": len(version.pending),
+        "grid": network.grid,
         "horizon_s": network.horizon_s,
         "live": camera.live,
         "on_clock": camera.header.clock is not None,

@@ -38,6 +38,7 @@ export class Camera extends EventTarget {
   take(memory) {
     this.memory = memory;
     this.picture.zones = memory.zones;
+    this.picture.side = memory.grid;
     this.hours.update(memory, this.hours.activities);
     this.count();
   }
@@ -47,7 +48,7 @@ export class Camera extends EventTarget {
     const { moment, range, view } = this.hours;
     const near = Math.max((view[1] - view[0]) / 100, 0.5);
     const counted = ({ t }) => (moment !== null ? Math.abs(t - moment) <= near : !range || (t >= range[0] && t < range[1]));
-    const counts = new Array(49).fill(0);
+    const counts = new Array(this.picture.side ** 2).fill(0);
     for (const token of this.memory ? this.memory.tokens : []) if (counted(token)) counts[token.cell] += 1;
     this.picture.counts = counts;
     this.picture.changed();

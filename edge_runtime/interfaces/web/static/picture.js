@@ -12,7 +12,8 @@ export class Picture extends EventTarget {
     this.held = null; // the same, while it stands still
     this.moment = null; // { t, cells: Map cell -> weight, boxes, image } while an answer is looked at
     this.zones = {};
-    this.counts = null; // of remembered pieces in 49 cells
+    this.side = 7; // cells of the grid, each way
+    this.counts = null; // of remembered pieces in each cell
     this.area = null;
     this.picking = false;
     this.badge = "";

@@ -3,7 +3,6 @@
 import { moved, ordered } from "./picture.js";
 import { $, clock, colour, say } from "./words.js";
 
-const SIDE = 7; // cells of the grid, each way
 const STEP = 0.02;
 
 export class Stage extends EventTarget {
@@ -160,14 +159,15 @@ export class Stage extends EventTarget {
     this.drawZones(pen, w, h);
     const accent = "#7db4f0"; // over pictures, in both schemes
     const { moment } = picture;
-    if (moment && !moment.image) grid(pen, w, h, "rgb(255 255 255 / 0.18)");
+    const { side } = picture;
+    if (moment && !moment.image) grid(pen, w, h, side, "rgb(255 255 255 / 0.18)");
     if (!moment) {
-      if (this.showsGrid && picture.counts) this.drawCounts(pen, w, h, picture.counts);
+      if (this.showsGrid && picture.counts) this.drawCounts(pen, w, h, side, picture.counts);
       return;
     }
     const most = Math.max(...moment.cells.values(), 1e-9);
     for (const [cell, weight] of moment.cells) {
-      const [x, y, cw, ch] = [(cell % SIDE) * w / SIDE, Math.floor(cell / SIDE) * h / SIDE, w / SIDE, h / SIDE];
+      const [x, y, cw, ch] = [(cell % side) * w / side, Math.floor(cell / side) * h / side, w / side, h / side];
       pen.fillStyle = accent;
       pen.globalAlpha = 0.12 + 0.4 * (weight / most);
       pen.fillRect(x, y, cw, ch);
@@ -217,37 +217,37 @@ export class Stage extends EventTarget {
     }
   }
 
-  drawCounts(pen, w, h, counts) {
+  drawCounts(pen, w, h, side, counts) {
     const most = Math.max(...counts, 1);
-    grid(pen, w, h, "rgb(255 255 255 / 0.25)");
+    grid(pen, w, h, side, "rgb(255 255 255 / 0.25)");
     pen.textAlign = "right";
     pen.font = "600 12px system-ui, sans-serif";
     counts.forEach((count, cell) => {
       if (!count) return;
-      const [x, y] = [(cell % SIDE) * w / SIDE, Math.floor(cell / SIDE) * h / SIDE];
+      const [x, y] = [(cell % side) * w / side, Math.floor(cell / side) * h / side];
       pen.fillStyle = `rgb(60 140 230 / ${0.1 + 0.5 * (count / most)})`;
-      pen.fillRect(x + 1, y + 1, w / SIDE - 2, h / SIDE - 2);
+      pen.fillRect(x + 1, y + 1, w / side - 2, h / side - 2);
       if (w > 480) {
         pen.lineWidth = 3;
         pen.strokeStyle = "rgb(7 10 13 / 0.7)";
-        pen.strokeText(String(count), x + w / SIDE - 6, y + 16);
+        pen.strokeText(String(count), x + w / side - 6, y + 16);
         pen.fillStyle = "#ffffff";
-        pen.fillText(String(count), x + w / SIDE - 6, y + 16);
+        pen.fillText(String(count), x + w / side - 6, y + 16);
       }
     });
     pen.textAlign = "left";
   }
 }
 
-function grid(pen, w, h, style) {
+function grid(pen, w, h, side, style) {
   pen.strokeStyle = style;
   pen.lineWidth = 1;
   pen.beginPath();
-  for (let k = 1; k < SIDE; k += 1) {
-    pen.moveTo((k * w) / SIDE, 0);
-    pen.lineTo((k * w) / SIDE, h);
-    pen.moveTo(0, (k * h) / SIDE);
-    pen.lineTo(w, (k * h) / SIDE);
+  for (let k = 1; k < side; k += 1) {
+    pen.moveTo((k * w) / side, 0);
+    pen.lineTo((k * w) / side, h);
+    pen.moveTo(0, (k * h) / side);
+    pen.lineTo(w, (k * h) / side);
   }
   pen.stroke();
 }
