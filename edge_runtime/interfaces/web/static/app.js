@@ -272,7 +272,7 @@ function tools() {
   $("pick").hidden = area;
   $("pick").setAttribute("aria-pressed", String(Boolean(picture && picture.held)));
   const fps = picture ? picture.fps : 0;
-  say($("fps"), fps > 1 ? `${fps.toFixed(0)} pictures a second` : "");
+  say($("fps"), fps > 1 ? `${fps.toFixed(fps < 2 ? 1 : 0)} pictures a second` : "");
   $("fps").dataset.fps = fps.toFixed(1);
 }
 
