@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 from edge_runtime.config.mqtt import MqttSettings
 from edge_runtime.config.schema import Config, load_config
 from edge_runtime.interfaces.http.app import make_app
-from edge_runtime.interfaces.mqtt.observer import RetainedStates
 from edge_runtime.interfaces.mqtt.payloads import read_cameras, stats
+from edge_runtime.interfaces.mqtt.retained_states import RetainedStates
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.camera_settings import make_camera_settings
 from engines.errors import LvmError

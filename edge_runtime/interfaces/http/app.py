@@ -20,10 +20,11 @@ from edge_runtime.interfaces.http.routes.history import History, add_history_rou
 from edge_runtime.interfaces.http.routes.info import add_health_routes, add_info_routes
 from edge_runtime.interfaces.http.routes.memory import add_memory_routes
 from edge_runtime.interfaces.http.routes.metrics import add_metrics_route
-from edge_runtime.interfaces.http.routes.page import add_page_files, add_session_routes
+from edge_runtime.interfaces.http.routes.page import add_page_files
 from edge_runtime.interfaces.http.routes.pictures import add_picture_routes
 from edge_runtime.interfaces.http.routes.privacy import add_privacy_routes
 from edge_runtime.interfaces.http.routes.query import add_query_routes
+from edge_runtime.interfaces.http.routes.session import add_session_routes
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 

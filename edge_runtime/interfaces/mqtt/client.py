@@ -3,7 +3,6 @@
 It reconnects to the broker by itself, and no camera ever waits for it: while the broker is away events wait
 in a bounded outbox, and of each state only the newest is stored. Messages with QoS 1 leave the outbox one by
 one when the broker has confirmed them, so the order is kept and at most one message comes twice.
-A command at `PREFIX/CAMERA/paused/set` begins (ON) or ends (OFF) a privacy pause.
 """
 
 from __future__ import annotations
@@ -13,22 +12,21 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from edge_runtime.config.mqtt import MqttSettings
+from edge_runtime.interfaces.mqtt.commands import Commands
 from edge_runtime.interfaces.mqtt.observer import Observer
 from edge_runtime.interfaces.mqtt.outbox import Message, Outbox
 from edge_runtime.interfaces.mqtt.payloads import OFFLINE
 from edge_runtime.interfaces.mqtt.published_topics import PublishedTopics
 from edge_runtime.interfaces.mqtt.publisher import CLOSE_S, Publisher
 from edge_runtime.interfaces.mqtt.queries import QueryMessage, QueryQueue
+from edge_runtime.interfaces.mqtt.tasks import DaemonThreadExecutor, cancel_all, wait_first, wait_unless
 from edge_runtime.interfaces.mqtt.topics import TopicNames, Topics
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.backoff import Backoff
-from edge_runtime.system.secrets import mask_secrets
 from engines.errors import LvmError, Unavailable
 
 if TYPE_CHECKING:
@@ -248,107 +246,3 @@ class MqttClient:
         if reason != self._logged or now - self._logged_at >= REPEAT_LOG_S:
             self._logged, self._logged_at = reason, now
             log.warning("%s; it is tried again", reason)
-
-
-_SWITCH = {b"on": True, b"true": True, b"1": True, b"off": False, b"false": False, b"0": False}
-
-
-class Commands:
-    """For the event loop. Of several commands to one camera the last counts; `done` is called after each.
-
-    A pause may have to wait for its camera's driver, which delays no other camera.
-    """
-
-    def __init__(self, service: Service, done: Callable[[], None]) -> None:
-        self._service, self._done = service, done
-        self._pending: dict[str, bool] = {}
-        self._busy: dict[str, asyncio.Task[None]] = {}
-        self.refused = 0
-
-    def put(self, camera: str | None, payload: bytes) -> None:
-        """Take a command. `camera` None means an unknown name."""
-        pause = _SWITCH.get(payload.strip().lower()) if len(payload) < 16 else None
-        if camera is None or pause is None:
-            self.refused += 1
-            return
-        self._pending[camera] = pause
-        if camera not in self._busy:
-            self._busy[camera] = asyncio.get_running_loop().create_task(self._apply(camera))
-
-    async def _apply(self, camera: str) -> None:
-        try:
-            while camera in self._pending:
-                pause = self._pending.pop(camera)
-                change = self._service.pause if pause else self._service.resume
-                try:
-                    await asyncio.get_running_loop().run_in_executor(None, change, camera)
-                except LvmError as error:
-                    self.refused += 1
-                    log.warning("MQTT: %s", mask_secrets(str(error)))
-                self._done()
-        finally:
-            del self._busy[camera]
-
-
-async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
-    """Cancel tasks, and wait until they have ended.
-
-    Repeatedly: before Python 3.12 `asyncio.wait_for` swallows a cancellation that comes at the moment when
-    what it waits for is done, and the task would go on.
-    """
-    running = set(tasks)
-    while running:
-        for task in running:
-            task.cancel()
-        done, running = await asyncio.wait(running, timeout=0.05)
-        for task in done:
-            if not task.cancelled():
-                task.exception()  # read it, or asyncio logs it as never retrieved
-
-
-async def wait_first(*awaitables: Awaitable[object]) -> None:
-    """Wait for the first to be done, and cancel the others. Raises what it raises."""
-    tasks = [asyncio.ensure_future(awaitable) for awaitable in awaitables]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        await cancel_all(tasks)
-
-
-async def wait_unless(event: asyncio.Event, awaitable: Awaitable[object]) -> bool:
-    """Wait for `awaitable`, or cancel it where `event` comes first. Returns whether it was done."""
-    task, stop = asyncio.ensure_future(awaitable), asyncio.ensure_future(event.wait())
-    try:
-        await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            return False
-        task.result()
-        return True
-    finally:
-        await cancel_all((task, stop))
-
-
-T = TypeVar("T")
-
-
-class DaemonThreadExecutor(ThreadPoolExecutor):
-    """An executor that runs each call in a daemon thread of its own; callers bound how many there are.
-
-    Threads of the standard pool are no daemons: the interpreter would wait for them at its end.
-    """
-
-    def submit(self, call: Callable[..., T], /, *args: Any, **kwargs: Any) -> Future[T]:
-        future: Future[T] = Future()
-
-        def work() -> None:
-            if not future.set_running_or_notify_cancel():
-                return
-            try:
-                future.set_result(call(*args, **kwargs))
-            except BaseException as error:  # it is raised where the future is awaited
-                future.set_exception(error)
-
-        threading.Thread(target=work, name=f"{self._thread_name_prefix}call", daemon=True).start()
-        return future

@@ -8,9 +8,9 @@ import threading
 from typing import TYPE_CHECKING
 
 from edge_runtime.config.mqtt import MqttSettings
-from edge_runtime.interfaces.mqtt.observer import read_owner
 from edge_runtime.interfaces.mqtt.outbox import Message
 from edge_runtime.interfaces.mqtt.published_topics import PublishedTopics
+from edge_runtime.interfaces.mqtt.retained_states import read_owner
 from edge_runtime.system.backoff import Backoff
 from engines.errors import LvmError
 

@@ -331,7 +331,7 @@ class Memory(AbstractContextManager["Memory"]):
         )
 
     def _repr_html_(self) -> str:
-        from edge_runtime.query.answers import memory_html
+        from edge_runtime.interfaces.python.plot import memory_html
 
         return memory_html(self.version, repr(self))
 

@@ -1,7 +1,8 @@
-"""Plot a memory, and an answer from it, with matplotlib."""
+"""Plot a memory, and an answer from it, with matplotlib; draw a memory as HTML."""
 
 from __future__ import annotations
 
+from html import escape
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ import numpy as np
 from edge_runtime.frame import TICKS_PER_SECOND
 from edge_runtime.memory.version import Version
 from edge_runtime.query.answers import Answer
+from edge_runtime.query.timeline_svg import draw_timeline, watched_parts
 from engines.errors import Unavailable
 
 
@@ -46,3 +48,13 @@ def plot_memory(version: Version, answer: Answer | None, cells: int) -> Any:
         axes.set_xlim(coverage.start, coverage.end)
     axes.set(xlabel="seconds", ylabel="cell", ylim=(cells, -1))
     return figure
+
+
+def memory_html(version: Version, title: str) -> str:
+    """Draw what was watched (grey) and the moments that are remembered of it (blue), under `title`."""
+    tokens, coverage = version.memory, version.coverage
+    moments = [int(tick) / TICKS_PER_SECOND for tick in tokens.tick[tokens.valid]]
+    gaps = [(gap.start, gap.end, gap.watched_share) for gap in coverage.list_gaps()]
+    watched = watched_parts(coverage.start, coverage.end, gaps)
+    drawn = draw_timeline(coverage.start, coverage.end, watched, [], moments)
+    return f"<div><code>{escape(title)}</code><br>{drawn}</div>"

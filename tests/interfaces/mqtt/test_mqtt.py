@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from edge_runtime.config.mqtt import MqttSettings
-from edge_runtime.interfaces.mqtt.observer import RetainedStates
 from edge_runtime.interfaces.mqtt.outbox import MAX_STATES, Message, Outbox, StateOutbox
 from edge_runtime.interfaces.mqtt.payloads import CameraView, as_bytes, read_cameras, stats
+from edge_runtime.interfaces.mqtt.retained_states import RetainedStates
 from edge_runtime.interfaces.mqtt.topics import RESERVED, TopicNames, Topics
 from edge_runtime.service.events import Event
 from engines.errors import Unavailable
