@@ -160,10 +160,10 @@ def import_annotations(
     return _make_records(list(collections.values()), labels, report)
 
 
-def _choose_split(name: str, said: Split | None, rules: ImportRules) -> Split:
+def _choose_split(name: str, file_split: Split | None, rules: ImportRules) -> Split:
     path = Path(name)
     chosen = [rules.splits[key] for key in (name, path.name, path.stem) if key in rules.splits]
-    return chosen[0] if chosen else said or rules.split
+    return chosen[0] if chosen else file_split or rules.split
 
 
 @dataclass(frozen=True)
@@ -230,12 +230,9 @@ class _Collection:
             )
 
     def _cut_end(self, at: float, start: float, place: Place, timeline: Timeline) -> float:
-        end = timeline.end_seconds(at)
-        try:
-            timeline.seconds(at)
-        except ValueError:
+        if timeline.is_beyond(at):
             self._report.note(place, "what ends after the video was cut at its end")
-        return max(end, start)
+        return max(timeline.end_seconds(at), start)
 
     def _explain(self, labels: Iterable[str], values: Iterable[str]) -> list[Meaning]:
         named = []

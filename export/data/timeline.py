@@ -9,6 +9,7 @@ import math
 from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from export.data.formats.forms import PictureBox, VideoAnnotations
 from export.data.records import Box, Video
@@ -25,11 +26,15 @@ class VideoClock:
     video: Video
     times: Sequence[float]
 
-    @property
+    @cached_property
+    def step(self) -> float:
+        """Mean seconds from frame to frame."""
+        return (self.times[-1] - self.times[0]) / (len(self.times) - 1) if len(self.times) > 1 else 0.0
+
+    @cached_property
     def end(self) -> float:
         """Seconds at which the last frame ends."""
-        step = (self.times[-1] - self.times[0]) / (len(self.times) - 1) if len(self.times) > 1 else 0.0
-        return max(self.video.duration_s, self.times[-1] + step)
+        return max(self.video.duration_s, self.times[-1] + self.step)
 
 
 class Timeline:
@@ -53,38 +58,52 @@ class Timeline:
 
     def seconds(self, at: float) -> float:
         """Return the seconds at which a moment begins. Raises ValueError for one that the video lacks."""
-        if not self.in_frames:
-            t = at + self._shift
-        elif (number := at - self._annotations.first_frame) < 0:
-            first = self._annotations.first_frame
-            raise ValueError(f"frame {at:g} is before the first, which is number {first}")
-        elif self._fps is not None:
-            t = number / self._fps + self._shift
-        else:
-            return self._time_frame(number, at) + self._shift
+        t, end = self._locate(at), self._clock.end
         if t < 0.0:
-            raise ValueError(f"{t:g} s is before the video begins")
-        if t >= self._clock.end + _EPSILON_S:
-            raise ValueError(f"{t:g} s is beyond the end of the video at {self._clock.end:g} s")
+            first = self._annotations.first_frame
+            raise ValueError(
+                f"frame {at:g} is before the first, which is number {first}"
+                if self.in_frames and at < first
+                else f"{t:g} s is before the video begins"
+            )
+        if t >= end - _EPSILON_S:
+            raise ValueError(f"{self._name(at, t)} is beyond the end: {self._describe_length()}")
         return t
 
     def end_seconds(self, at: float) -> float:
         """Return the seconds of the exclusive end `at`, at most the video's own end."""
-        try:
-            return min(self.seconds(at), self._clock.end) if math.isfinite(at) else self._clock.end
-        except ValueError:
-            return self._clock.end if at > self._annotations.first_frame or not self.in_frames else 0.0
+        return min(max(self._locate(at), 0.0), self._clock.end) if math.isfinite(at) else self._clock.end
 
-    def _time_frame(self, number: float, at: float) -> float:
-        times = self._clock.times
-        whole = int(number)
-        if whole > len(times) or whole == len(times) and number > whole:
-            first = self._annotations.first_frame
-            raise ValueError(
-                f"frame {at:g} is beyond the end: the video has {len(times)} frames, {first} to "
-                f"{first + len(times) - 1}; if the tool counted at another rate, give it with --fps"
-            )
-        return times[whole] if whole < len(times) else self._clock.end
+    def is_beyond(self, at: float) -> bool:
+        """Whether an exclusive end lies more than a frame beyond the video."""
+        return math.isfinite(at) and self._locate(at) > self._clock.end + self._clock.step + _EPSILON_S
+
+    def _locate(self, at: float) -> float:
+        """Return the seconds of a moment, also of one outside the video."""
+        if not self.in_frames:
+            return at + self._shift
+        number, times = at - self._annotations.first_frame, self._clock.times
+        if self._fps is not None:
+            t = number / self._fps
+        elif number < 0:
+            t = number * (self._clock.step or 1.0)
+        elif number >= len(times):
+            t = self._clock.end + (number - len(times)) * self._clock.step
+        else:
+            t = times[int(number)]
+        return t + self._shift
+
+    def _name(self, at: float, t: float) -> str:
+        return f"frame {at:g}" if self.in_frames else f"{t:g} s"
+
+    def _describe_length(self) -> str:
+        if not self.in_frames:
+            return f"the video lasts {self._clock.end:g} s"
+        first, count = self._annotations.first_frame, len(self._clock.times)
+        return (
+            f"the video has {count} frames, {first} to {first + count - 1}; "
+            "if the tool counted at another rate, give it with --fps"
+        )
 
     def moment(self, t: float) -> float:
         """Return the moment of the frame that is shown at `t` seconds."""

@@ -52,9 +52,13 @@ class Report:
 
     def refuse(self, place: Place, message: str) -> None:
         """Count an annotation that is left out because it is wrong."""
-        self.refused += 1
-        if len(self.problems) < self.limit:
-            self.problems.append(printable(f"{place}: {message}")[:MAX_SENTENCE])
+        if len(self.problems) >= self.limit:
+            self.refused += 1  # without looking up its line, which takes time in a large file
+            return
+        sentence = printable(f"{place}: {message}")[:MAX_SENTENCE]
+        if sentence not in self.problems:
+            self.refused += 1
+            self.problems.append(sentence)
 
     def note(self, place: Place, message: str) -> None:
         """Count something that was understood in a way that the file does not say."""

@@ -78,7 +78,7 @@ def read_lines(path: Path) -> Iterator[tuple[Place, str]]:
 
 def read_csv(path: Path) -> Iterator[tuple[Place, list[str]]]:
     """Yield the fields of each row that is not empty. Raises InvalidFile."""
-    rows = csv.reader(read_text(path).split("\n"), skipinitialspace=True)
+    rows = csv.reader(read_text(path).split("\n"), skipinitialspace=True, strict=True)
     while True:
         try:
             row = next(rows, None)
