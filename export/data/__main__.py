@@ -3,6 +3,7 @@
     python -m export.data world DIR --train 0-7 --test 100-101     checkout worlds
     python -m export.data own DIR --events list.csv                your own videos and events
     python -m export.data import FORMAT FILES... DIR --videos DIR  annotations of CVAT, COCO, ELAN and others
+    python -m export.data export DIR cvat OUT                      back to CVAT, with a memory's answers
     python -m export.data adl DIR --annotations DIR --videos DIR   annotations in the format of ADL
     python -m export.data without DIR --activity bag --before scan a class for events without an earlier one
     python -m export.data check DIR                                problems, with file and line
@@ -27,6 +28,7 @@ from export.data.adl import AdlRules, write_adl_dataset
 from export.data.candidates import QueryRules
 from export.data.checks import find_problems, read_data_folder
 from export.data.derived_labels import split_activity
+from export.data.exporting import MAP_FILE, export_cvat
 from export.data.files import check_overwritable
 from export.data.formats.forms import Place, ReadOptions, Report
 from export.data.formats.parsers import PARSERS
@@ -146,6 +148,23 @@ def import_files(
     typer.echo(json.dumps(result | {"written": not stopped and not dry_run}))
     if stopped:
         raise typer.Exit(2)
+
+
+@app.command("export")
+def export_folder(
+    source: Annotated[Path, typer.Argument(help="data folder, or a video file for answers alone")],
+    format: Annotated[str, typer.Argument(help="cvat")],
+    out: Annotated[Path, typer.Argument(help="folder to write to")],
+    answers: Annotated[
+        list[Path] | None, typer.Option(help="JSON of lvm-edge ask or activities; may be repeated")
+    ] = None,
+    label: Annotated[str, typer.Option(help="of answers that name no activity")] = "answer",
+) -> None:
+    """Write annotations and a memory's answers for an annotation tool, to be corrected there."""
+    if format != "cvat":
+        raise LvmError(f"the format must be cvat, got {format!r:.60}")
+    written = export_cvat(source, out, answers or [], label)
+    typer.echo(json.dumps({"folder": str(out), "files": written, "map": MAP_FILE}))
 
 
 @app.command("adl")

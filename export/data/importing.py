@@ -46,20 +46,7 @@ SCENE = "scene"
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 WHOLE_FROM = 0.98
 """A box of an activity that covers this share of each side says when it is done, not where."""
-PLAIN_NAMES = {
-    "annotations",
-    "annotation",
-    "instances",
-    "gt",
-    "labels",
-    "default",
-    "result",
-    "results",
-    "export",
-}
-"""Names of files that do not name a video."""
-
-FindVideo = Callable[[Sequence[str]], VideoClock]
+FindVideo = Callable[[VideoAnnotations], VideoClock]
 
 
 @dataclass(frozen=True)
@@ -111,10 +98,7 @@ def read_annotations(
     for path in paths:
         if not path.exists():
             raise LvmError(f"there is no {path}; correct the path")
-        for video in PARSERS[kind](path, report, options or ReadOptions()):
-            if not video.hints and path.stem.lower() not in PLAIN_NAMES:
-                video.hints = (path.stem,)
-            read.append(video)
+        read += PARSERS[kind](path, report, options or ReadOptions())
     return read
 
 
@@ -122,8 +106,8 @@ def make_video_finder(folder: VideoFolder, name: str | None = None) -> FindVideo
     """Return what finds the video of hints; `name` is the one of files that name none."""
     clocks: dict[str, VideoClock] = {}
 
-    def find(hints: Sequence[str]) -> VideoClock:
-        file = folder.find((name,) if name else hints)
+    def find(annotations: VideoAnnotations) -> VideoClock:
+        file = _find_file(folder, (name,) if name else annotations.hints, annotations.place.file.stem)
         if file not in clocks:
             path = folder.files[file]
             clock = VideoClock(describe_video(path, file, "train"), time_frames(path))
@@ -132,6 +116,16 @@ def make_video_finder(folder: VideoFolder, name: str | None = None) -> FindVideo
         return clocks[file]
 
     return find
+
+
+def _find_file(folder: VideoFolder, hints: Sequence[str], stem: str) -> str:
+    """Return the video of hints; without any, the one named as the file is, or the only one."""
+    if not hints:
+        try:
+            return folder.find((stem,))
+        except LvmError:
+            pass
+    return folder.find(hints)
 
 
 def import_annotations(
@@ -145,7 +139,7 @@ def import_annotations(
     collections: dict[str, _Collection] = {}
     for one in annotations:
         try:
-            clock = find(one.hints)
+            clock = find(one)
         except LvmError as error:
             report.refuse(one.place, str(error))
             continue

@@ -92,7 +92,9 @@ class VideoFolder:
         for name in self.files:
             parts = name.split("/")
             for first in range(max(len(parts) - 1, 1)):
-                table.setdefault("/".join(parts[first:]), []).append(name)
+                end = "/".join(parts[first:])
+                for key in (end, end.removesuffix(PurePosixPath(end).suffix)) if len(parts) > 1 else (end,):
+                    table.setdefault(key, []).append(name)
         return table | {name: [name] for name in self.files}
 
     @cached_property

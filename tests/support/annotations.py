@@ -29,7 +29,8 @@ def make_clock(times: Sequence[float] = EVEN, *, name: str = "shelf.mp4", size=(
 def find_by_stem(*clocks: VideoClock) -> FindVideo:
     """Return what finds the clock whose stem a hint has, or the only one where there is no hint."""
 
-    def find(hints):
+    def find(annotations):
+        hints = annotations.hints
         stems = {Path(clock.video.video).stem: clock for clock in clocks}
         for hint in hints:
             if (stem := Path(hint.replace("\\", "/")).stem) in stems:
