@@ -36,6 +36,7 @@ from export.data.importing import ImportRules, import_annotations, make_video_fi
 from export.data.label_map import read_label_map
 from export.data.query_writer import write_queries
 from export.data.records import Knob, Split
+from export.data.rest_questions import import_questions, write_questions
 from export.data.user_dataset import write_user_dataset
 from export.data.video_files import VideoFolder
 from export.data.world_set import make_world_video, write_worlds
@@ -107,12 +108,12 @@ def own(
 
 @app.command("import")
 def import_files(
-    format: Annotated[str, typer.Argument(help=f"one of {', '.join(PARSERS)}")],
+    format: Annotated[str, typer.Argument(help=f"one of {', '.join(PARSERS)}, rest")],
     files: Annotated[
         list[Path], typer.Argument(help="what the tool wrote: files, or folders of yolo and mot")
     ],
     folder: Folder,
-    videos: Annotated[Path, typer.Option(help="folder with the videos, and folders in it")],
+    videos: Annotated[Path | None, typer.Option(help="folder with the videos, and folders in it")] = None,
     map: Annotated[Path | None, typer.Option(help="YAML that says what labels are")] = None,
     video: Annotated[str | None, typer.Option(help="the video that all files are about")] = None,
     split: Annotated[str, typer.Option(help="of videos for which nothing says it")] = "train",
@@ -128,8 +129,14 @@ def import_files(
 ) -> None:
     """Make a data folder of the annotations of another tool."""
     check_overwritable(folder)
+    report = Report()
+    if format == "rest":
+        _import_questions(folder, files, report, map, fps, write=not dry_run, skip=skip)
+        return
+    if videos is None:
+        raise LvmError("--videos is missing: name the folder of the videos")
     rules = ImportRules(fps, shift, _check_split(split), _name_splits(val, test))
-    labels, report = read_label_map(map), Report()
+    labels = read_label_map(map)
     find = make_video_finder(VideoFolder(videos), video)
     annotations = read_annotations(format, files, report, ReadOptions(first_frame))
     imported = import_annotations(annotations, find, labels, rules, report)
@@ -146,6 +153,28 @@ def import_files(
     if not stopped and not dry_run:
         imported.write(folder)
     typer.echo(json.dumps(result | {"written": not stopped and not dry_run}))
+    if stopped:
+        raise typer.Exit(2)
+
+
+def _import_questions(
+    folder: Path,
+    files: list[Path],
+    report: Report,
+    map: Path | None,
+    fps: float | None,
+    *,
+    write: bool,
+    skip: bool,
+) -> None:
+    """Add the questions of ReST's files to a data folder that is there."""
+    queries = import_questions(files, folder, report, keys=map, fps=fps)
+    _print_report(report)
+    stopped = bool(report.refused) and not skip
+    if write and not stopped:
+        write_questions(folder, queries)
+    result = {"folder": str(folder), "problems": report.refused, "queries": len(queries)}
+    typer.echo(json.dumps(result | {"written": write and not stopped}))
     if stopped:
         raise typer.Exit(2)
 

@@ -1,4 +1,4 @@
-"""Files of every format that were changed at random end in records, reports or one sentence, never otherwise."""
+"""Files of every format that were changed at random end in records, reports or one sentence."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ _RESULTS = [
 ]  # fmt: skip
 SEEDS = (
     f'cvat\n<annotations><version>1.1</version>{_META}<track id="0" label="milk"><box frame="0" keyframe="1" '
-    f'outside="0" occluded="0" {_SIDES}><attribute name="a">take</attribute></box><polygon frame="9" outside="0" '
+    f'outside="0" occluded="0" {_SIDES}><attribute name="a">take</attribute></box>'
+    '<polygon frame="9" outside="0" '
     'points="1,2;3,4;9,9"/><box frame="20" outside="1" xtl="1" ytl="1" xbr="9" '
     'ybr="9"/></track></annotations>',
     f'cvat\n<annotations><image id="0" name="frame_000004" width="200" '
