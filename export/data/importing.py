@@ -151,12 +151,19 @@ def import_annotations(
             report.refuse(one.place, f"{name} is in {split} here and in {collections[name].split} before")
             continue
         collections[name].add(one, Timeline(clock, one, fps=rules.fps, shift=rules.shift))
+    known = {key for name in collections for key in _list_keys(name)}
+    if strange := sorted(set(rules.splits) - known):
+        raise LvmError(f"{strange[0]} is no video of the files; correct --val and --test")
     return _make_records(list(collections.values()), labels, report)
 
 
+def _list_keys(name: str) -> tuple[str, str, str]:
+    """Return what a video may be called: its relative path, name and stem."""
+    return name, Path(name).name, Path(name).stem
+
+
 def _choose_split(name: str, file_split: Split | None, rules: ImportRules) -> Split:
-    path = Path(name)
-    chosen = [rules.splits[key] for key in (name, path.name, path.stem) if key in rules.splits]
+    chosen = [rules.splits[key] for key in _list_keys(name) if key in rules.splits]
     return chosen[0] if chosen else file_split or rules.split
 
 

@@ -219,6 +219,8 @@ def test_what_is_wrong_stops_an_import_or_is_skipped(shop):
         (("cvatt", "net.json", "data"), "the format must be one of cvat, coco"),
         (("cvat", "no.xml", "data"), "there is no no.xml"),
         (("cvat", "films", "data"), "films cannot be read: Is a directory"),
+        (("cvat", "a.zip", "data"), "a.zip: is a zip archive; unpack it"),
+        (("activitynet", "net.json", "data", "--val", "till"), "till is no video of the files"),
         (("yolo", "net.json", "data"), "expected a folder of YOLO's label files"),
         (("activitynet", "net.json", "films"), "films holds shelf.mp4, which is no data file"),
         (("activitynet", "net.json", "data", "--split", "exam"), "--split must be one of"),
@@ -230,6 +232,7 @@ def test_what_is_wrong_stops_an_import_or_is_skipped(shop):
 )
 def test_wrong_use_is_one_sentence(shop, options, message):
     net(shop, shelf=[("wave", 1, 3)])
+    (shop / "a.zip").write_bytes(b"PK\x03\x04")
     command = [sys.executable, "-m", "export.data", "import", *options, "--videos", "films"]
     done = subprocess.run(command, cwd=shop, capture_output=True, text=True)
     assert done.returncode == 2 and message in done.stderr and done.stderr.count("\n") == 1

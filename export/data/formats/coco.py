@@ -42,7 +42,6 @@ class _Video(Foreign):
     name: str = ""
     width: Length | None = None
     height: Length | None = None
-    fps: Length | None = None
     file_names: tuple[str, ...] = ()
 
 

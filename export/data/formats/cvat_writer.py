@@ -9,6 +9,7 @@ import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from xml.sax.saxutils import XMLGenerator
+from xml.sax.xmlreader import AttributesImpl
 
 from export.data.records import Box, Video
 
@@ -101,7 +102,7 @@ class _Writer:
 
     def open(self, tag: str, **attributes: str) -> None:
         self._indent()
-        self._xml.startElement(tag, attributes)
+        self._xml.startElement(tag, AttributesImpl(attributes))
         self._depth += 1
 
     def close(self, tag: str) -> None:
@@ -112,7 +113,7 @@ class _Writer:
     def text(self, tag: str, text: str, **attributes: str) -> None:
         """Write an element that holds text."""
         self._indent()
-        self._xml.startElement(tag, attributes)
+        self._xml.startElement(tag, AttributesImpl(attributes))
         self._xml.characters(text)
         self._xml.endElement(tag)
 

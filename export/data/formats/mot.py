@@ -61,6 +61,7 @@ class _Sequence(Foreign):
     framerate: Length | None = None
     imwidth: Length | None = None
     imheight: Length | None = None
+    seqlength: Annotated[int, Field(gt=0, le=10**9)] | None = None
 
 
 def read_mot(path: Path, report: Report, options: ReadOptions) -> list[VideoAnnotations]:
@@ -91,6 +92,8 @@ def _read_file(path: Path, report: Report, options: ReadOptions) -> VideoAnnotat
         tuple(hint for hint in (sequence.name, stem) if hint and hint != "gt"), Place(path), "frames",
         size=size,         first_frame=1 if options.first_frame is None else options.first_frame,
     )  # fmt: skip
+    if sequence.seqlength and sequence.framerate:  # it may be of the video at another rate
+        video.frame_count, video.duration = sequence.seqlength, sequence.seqlength / sequence.framerate
     tracks: dict[int, Track] = {}
     keys: dict[int, dict[int, BoxKey]] = {}
     frames = set()

@@ -64,9 +64,12 @@ def read_text(path: Path) -> str:
 def read_bytes(path: Path) -> bytes:
     """Return the contents of a file. Raises LvmError."""
     try:
-        return path.read_bytes()
+        data = path.read_bytes()
     except OSError as error:
         raise LvmError(f"{path} cannot be read: {error.strerror}; name a file") from None
+    if data.startswith(b"PK\x03\x04"):
+        raise InvalidFile(Place(path), "is a zip archive; unpack it and name the annotations in it")
+    return data
 
 
 def read_lines(path: Path) -> Iterator[tuple[Place, str]]:

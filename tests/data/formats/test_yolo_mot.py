@@ -121,6 +121,13 @@ def test_frames_are_counted_from_one_and_hidden_objects_are_occluded(tmp_path):
     assert any("not to be considered" in text for text in report.notes) and not report.problems
 
 
+def test_a_sequence_at_another_rate_than_the_video_is_resolved_by_its_own(tmp_path):
+    folder = write_mot(tmp_path, [f"{frame},1,20,10,40,50,1,1,1" for frame in range(11, 21)])
+    ini = folder / "shelf/seqinfo.ini"
+    ini.write_text(ini.read_text().replace("frameRate=25\nseqLength=250", "frameRate=10\nseqLength=100"))
+    assert list_events(import_file("mot", folder)[0]) == [("milk", "milk 1", 1.0, 2.0)]
+
+
 @pytest.mark.parametrize(
     "row, label", [("1,1,20,10,40,50,1,1,1", "pedestrian"), ("1,1,20,10,40,50,1,-1,-1", "object")]
 )
