@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from edge_runtime.activity.row import Row
+from edge_runtime.query.answers import ActivityCandidate, Answer, Covered, SpanCandidate, TimedBox, Window
 from engines.errors import LvmError
 from export.data.checks import find_problems, read_data_folder
 from export.data.exporting import MAP_FILE, export_cvat
@@ -77,20 +79,34 @@ def test_a_folder_comes_back_from_cvat_as_it_was(shop):
     assert (shop / "again/shelf.mp4.xml").read_bytes() == (shop / "cvat/shelf.mp4.xml").read_bytes()
 
 
+def answer(kind: str, *, asked: tuple[float, float] | None = None, **content) -> dict:
+    """Return an answer as `lvm-edge ask --json` prints it."""
+    window = Window(start=asked[0], end=asked[1]) if asked else None
+    made = Answer(
+        type=kind, answer="…", confidence=0.9, abstained=content.pop("abstained", False), asked=window,
+        coverage=Covered(start=0.0, end=9.0), trained=True, memory_version=3, milliseconds=1.5, **content,
+    )  # fmt: skip
+    return json.loads(made.model_dump_json())
+
+
+def span(start: float, end: float, confidence: float) -> SpanCandidate:
+    return SpanCandidate(start=start, end=end, confidence=confidence)
+
+
 ANSWERS = [
-    {"type": "time", "answer": "…", "confidence": 0.9, "abstained": False, "spans": [
-        {"from": 2.0, "to": 3.0, "confidence": 0.9}, {"from": 5, "to": 6, "confidence": 0.1}],
-     "coverage": {"from": 0, "to": 9, "gaps": []}},
-    {"type": "activity", "abstained": False, "activities": [{"activity": "scan", "confidence": 0.8}],
-     "coverage": {"from": 0.0, "to": 9.0}, "asked": {"from": 4.0, "to": 5.0}},
-    {"type": "object", "abstained": False, "boxes": [
-        {"t": 1.0, "box": [0.1, 0.1, 0.3, 0.4]}, {"t": 2.0, "box": [0.3, 0.1, 0.5, 0.4]},
-        {"t": 7.0, "box": [0.3, 0.1, 0.5, 0.4]}], "coverage": {"from": 0, "to": 9}},
-    {"type": "time", "abstained": True, "reason": "not seen", "spans": [], "coverage": {"from": 0, "to": 9}},
-]  # fmt: skip
-LOG = {"activities": [
-    {"id": 1, "camera": "c", "activity": "bag", "from": 6.0, "to": 7.0, "from_at": None, "confidence": 0.7}
-], "more": False}  # fmt: skip
+    answer("time", spans=(span(2, 3, 0.9), span(5, 6, 0.1))),
+    answer("activity", activities=(ActivityCandidate(activity="scan", confidence=0.8),), asked=(4.0, 5.0)),
+    answer(
+        "object",
+        boxes=(
+            TimedBox(t=1, box=(0.1, 0.1, 0.3, 0.4)),
+            TimedBox(t=2, box=(0.3, 0.1, 0.5, 0.4), interpolated=True),
+            TimedBox(t=7, box=(0.3, 0.1, 0.5, 0.4)),
+        ),
+    ),
+    answer("time", abstained=True, reason="what was asked was not seen"),
+]
+LOG = {"activities": [Row(1, "c", "bag", "putting it into a bag", 6.0, 7.0, 0.7).as_json()], "more": False}
 
 
 @pytest.mark.parametrize("form", ["each a file", "lines"])
@@ -136,8 +152,7 @@ def test_a_name_that_is_activity_and_product_is_refused(tmp_path):
         export_cvat(tmp_path / "data", tmp_path / "cvat")
 
 
-def test_the_list_of_events_is_read_back(tmp_path):
-    """The helper that other tests read imports with tells activities by name."""
+def test_a_log_without_a_map_is_read_back_too(tmp_path):
     video = write_video(tmp_path / "shelf.mp4", range(0, 4000, 40))
     (tmp_path / "log.json").write_text(
         json.dumps(LOG | {"activities": [{"activity": "bag", "from": 1, "to": 2}]})
