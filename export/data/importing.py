@@ -236,10 +236,8 @@ class _Collection:
         return max(timeline.end_seconds(at), start)
 
     def _explain(self, labels: Iterable[str], values: Iterable[str]) -> list[Meaning]:
-        named = []
-        for value in values:
-            if self._labels.is_named(value):
-                named.append(value)
+        """Return what labels mean, and those values of attributes that the map names."""
+        named = [value for value in values if self._labels.is_named(value)]
         return [self._labels.explain(label) for label in (*labels, *named)]
 
     def _add_events(
@@ -299,10 +297,16 @@ class _Collection:
             for tick in range(*_ticks_between(start, end)):
                 at = min(max(timeline.moment(tick / TICKS_PER_SECOND), key.at), segment.end)
                 moved = _between(box, self._place_target(segment, box, timeline), key.at, segment.end, at)
-                self.boxes[owner][tick].append(_Appearance(moved, key.occluded, acts))
+                self._add_box(owner, tick, _Appearance(moved, key.occluded, acts))
                 written = True
         if missed and not written:  # shorter than a tick
-            self.boxes[missed[0]][self._nearest(missed[1])].append(missed[2])
+            self._add_box(missed[0], self._nearest(missed[1]), missed[2])
+
+    def _add_box(self, instance: _Instance, tick: int, appearance: _Appearance) -> None:
+        """Add a box, once if several files say the same."""
+        known = self.boxes[instance][tick]
+        if appearance not in known:
+            known.append(appearance)
 
     def _place_target(self, segment: _Segment, box: Box, timeline: Timeline) -> Box:
         """Return the box to which that of a segment moves; one that is wrong is refused where it is a key."""

@@ -11,10 +11,12 @@ import pytest
 
 from engines.errors import LvmError
 from export.data.checks import find_problems, read_data_folder
+from export.data.formats.forms import Report
+from export.data.importing import ImportRules, import_annotations, read_annotations
 from export.data.label_map import Meaning, read_label_map
 from export.data.query_writer import write_queries
 from export.data.video_files import VideoFolder
-from tests.support.annotations import import_file, list_events
+from tests.support.annotations import import_file, list_events, make_clock
 from tests.support.media import write_video
 
 # -- videos ------------------------------------------------------------------------------------------------
@@ -152,6 +154,22 @@ def test_which_of_two_products_is_meant_is_not_guessed(tmp_path):
     assert list_events(imported) == [("take", "milk", 2.0, 3.0)]
     assert not any(track.active for track in imported.tracks)
     assert list(report.notes) == ["which of several boxes of milk an event is about is not known"]
+
+
+def test_a_file_that_is_given_twice_says_no_more(tmp_path):
+    track = (
+        '<track id="0" label="milk"><box frame="0" outside="0" xtl="9" ytl="9" xbr="20" ybr="20"/></track>'
+    )
+    tag = '<image id="1" name="" width="200" height="100"><tag label="take"/></image>'
+    (tmp_path / "annotations.xml").write_text(f"<annotations>{track}{tag}</annotations>")
+    labels = read_label_map(write_map(tmp_path, "products: {milk: }\n"))
+    report = Report()
+    read = read_annotations("cvat", [tmp_path / "annotations.xml"], report)
+    one, two = (
+        import_annotations(read * times, lambda _: make_clock(), labels, ImportRules(), report)
+        for times in (1, 2)
+    )
+    assert one.tracks == two.tracks and one.events == two.events and len(one.tracks) > 50
 
 
 def test_files_without_an_activity_are_refused(tmp_path):

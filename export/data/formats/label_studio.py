@@ -25,8 +25,6 @@ from export.data.formats.forms import (
 )
 from export.data.formats.reading import Flag, Foreign, Frame, JsonFile, Length, Name, Number, parse
 
-LABELS = ("labels", "timelinelabels", "videorectanglelabels", "choices")
-
 
 class _Range(Foreign):
     start: Frame
