@@ -143,7 +143,7 @@ def import_files(
     for label in labels.unused:
         report.note(Place(map or folder), f"label {label!r} is in no file")
     _print_report(report)
-    stopped = bool(report.refused) and not skip
+    stopped = not imported.videos or bool(report.refused) and not skip
     result = {
         "folder": str(folder),
         "problems": report.refused,

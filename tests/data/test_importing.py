@@ -231,6 +231,12 @@ def test_what_is_wrong_stops_an_import_or_is_skipped(shop):
     assert find_problems(shop / "data") == []
 
 
+def test_an_import_of_which_nothing_is_left_writes_nothing(shop):
+    net(shop, gone=[("sit", 1, 2)])
+    status, result, _, _ = run(shop, "activitynet", "net.json", "data", "--skip")
+    assert (status, result["written"]) == (2, False) and not (shop / "data").exists()
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
