@@ -190,6 +190,32 @@ class VideoContainer:
         """Yield time and picture, from the container's position on. Raises LvmError where reading fails."""
         return self._clock.place(self._decoded())
 
+    def times_undecoded(self) -> list[float] | None:
+        """Return the time of each picture by reading packets only; the container was just opened.
+
+        None where that is not certain to be what a decoder shows: stamps that are missing, equal or set
+        back, packets that are damaged or cut away by an edit list, pictures before the first key frame.
+        """
+        if not self._timed:
+            return None
+        stamps: list[int] = []
+        first: int | None = None
+        for packet in self._packets():
+            if not packet.size:
+                continue
+            if packet.pts is None or packet.is_corrupt or packet.is_discard:
+                return None
+            if first is None and not packet.is_keyframe:
+                return None
+            first = packet.pts if first is None else first
+            stamps.append(packet.pts)
+        ordered = sorted(set(stamps))
+        whole = len(ordered) == len(stamps) and self.stream.frames in (0, len(stamps))
+        if not stamps or not whole or ordered[0] != first:
+            return None
+        times = [t for t, _ in self._clock.place((pts, None) for pts in ordered)]
+        return None if self._tally.repairs else times
+
     def pictures_from(self, t: float) -> Iterator[tuple[float, VideoFrame]] | None:
         """Return the pictures from the key frame at or before `t` seconds on; the container was just opened.
 

@@ -62,6 +62,18 @@ class Recording(BaseSource):
             raise LvmError(f"{self.name} shows no picture at {t:.3f} s: it is {length}")
         return frame
 
+    def frame_times(self) -> list[float]:
+        """Return the time of every picture in order: those that annotation tools number.
+
+        Pictures are decoded only where their packets do not tell. Raises LvmError where reading fails.
+        """
+        with self._open_noted() as media:
+            times = media.times_undecoded()
+        if times is None:
+            with self._open_noted() as media:
+                times = [t for t, _ in media.pictures()]
+        return times
+
     @abstractmethod
     def _open(self) -> VideoContainer:
         """Open the recording at its beginning. Raises LvmError."""

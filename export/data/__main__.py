@@ -2,6 +2,8 @@
 
     python -m export.data world DIR --train 0-7 --test 100-101     checkout worlds
     python -m export.data own DIR --events list.csv                your own videos and events
+    python -m export.data import FORMAT FILES... DIR --videos DIR  annotations of CVAT, COCO, ELAN and others
+    python -m export.data export DIR cvat OUT                      back to CVAT, with a memory's answers
     python -m export.data adl DIR --annotations DIR --videos DIR   annotations in the format of ADL
     python -m export.data without DIR --activity bag --before scan a class for events without an earlier one
     python -m export.data check DIR                                problems, with file and line
@@ -26,10 +28,17 @@ from export.data.adl import AdlRules, write_adl_dataset
 from export.data.candidates import QueryRules
 from export.data.checks import find_problems, read_data_folder
 from export.data.derived_labels import split_activity
+from export.data.exporting import MAP_FILE, export_cvat
 from export.data.files import check_overwritable
+from export.data.formats.forms import Place, ReadOptions, Report
+from export.data.formats.parsers import PARSERS
+from export.data.importing import ImportRules, import_annotations, make_video_finder, read_annotations
+from export.data.label_map import read_label_map
 from export.data.query_writer import write_queries
 from export.data.records import Knob, Split
+from export.data.rest_questions import import_questions, write_questions
 from export.data.user_dataset import write_user_dataset
+from export.data.video_files import VideoFolder
 from export.data.world_set import make_world_video, write_worlds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -96,13 +105,101 @@ def own(
 ) -> None:
     """Make a data folder of your own videos and your own list of events."""
     check_overwritable(folder)
-    if split not in get_args(Split):
-        raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
     phrases = dict(_split_pair(text, "--doing") for text in doing or [])
     write_user_dataset(
-        folder, events, boxes=boxes, doing=phrases, accuses=accuses or (), split=cast(Split, split)
+        folder, events, boxes=boxes, doing=phrases, accuses=accuses or (), split=_check_split(split)
     )
     typer.echo(json.dumps(_summarise(folder)))
+
+
+@app.command("import")
+def import_files(
+    format: Annotated[str, typer.Argument(help=f"one of {', '.join(PARSERS)}, rest")],
+    files: Annotated[
+        list[Path], typer.Argument(help="what the tool wrote: files, or folders of yolo and mot")
+    ],
+    folder: Folder,
+    videos: Annotated[Path | None, typer.Option(help="folder with the videos, and folders in it")] = None,
+    map: Annotated[Path | None, typer.Option(help="YAML that says what labels are")] = None,
+    video: Annotated[str | None, typer.Option(help="the video that all files are about")] = None,
+    split: Annotated[str, typer.Option(help="of videos for which nothing says it")] = "train",
+    val: Annotated[list[str] | None, typer.Option(help="a held-out video; may be repeated")] = None,
+    test: Annotated[list[str] | None, typer.Option(help="a test video; may be repeated")] = None,
+    fps: Annotated[
+        float | None, typer.Option(min=0.01, help="rate at which the tool counted frames, if not the video's")
+    ] = None,
+    first_frame: Annotated[int | None, typer.Option(min=0, help="number of a video's first frame")] = None,
+    shift: Annotated[float, typer.Option(help="seconds to add to every time")] = 0.0,
+    skip: Annotated[bool, typer.Option(help="leave out what is wrong instead of stopping")] = False,
+    dry_run: Annotated[bool, typer.Option(help="say what would be written, and write nothing")] = False,
+) -> None:
+    """Make a data folder of the annotations of another tool."""
+    check_overwritable(folder)
+    report = Report()
+    if format == "rest":
+        _import_questions(folder, files, report, map, fps, write=not dry_run, skip=skip)
+        return
+    if videos is None:
+        raise LvmError("--videos is missing: name the folder of the videos")
+    rules = ImportRules(fps, shift, _check_split(split), _name_splits(val, test))
+    labels = read_label_map(map)
+    find = make_video_finder(VideoFolder(videos), video)
+    annotations = read_annotations(format, files, report, ReadOptions(first_frame))
+    imported = import_annotations(annotations, find, labels, rules, report)
+    for label in labels.unused:
+        report.note(Place(map or folder), f"label {label!r} is in no file")
+    _print_report(report)
+    stopped = not imported.videos or bool(report.refused) and not skip
+    result = {
+        "folder": str(folder),
+        "problems": report.refused,
+        "notes": len(report.notes),
+        **imported.summarise(),
+    }
+    if not stopped and not dry_run:
+        imported.write(folder)
+    typer.echo(json.dumps(result | {"written": not stopped and not dry_run}))
+    if stopped:
+        raise typer.Exit(2)
+
+
+def _import_questions(
+    folder: Path,
+    files: list[Path],
+    report: Report,
+    map: Path | None,
+    fps: float | None,
+    *,
+    write: bool,
+    skip: bool,
+) -> None:
+    """Add the questions of ReST's files to a data folder that is there."""
+    queries = import_questions(files, folder, report, keys=map, fps=fps)
+    _print_report(report)
+    stopped = bool(report.refused) and not skip
+    if write and not stopped:
+        write_questions(folder, queries)
+    result = {"folder": str(folder), "problems": report.refused, "queries": len(queries)}
+    typer.echo(json.dumps(result | {"written": write and not stopped}))
+    if stopped:
+        raise typer.Exit(2)
+
+
+@app.command("export")
+def export_folder(
+    source: Annotated[Path, typer.Argument(help="data folder, or a video file for answers alone")],
+    format: Annotated[str, typer.Argument(help="cvat")],
+    out: Annotated[Path, typer.Argument(help="folder to write to")],
+    answers: Annotated[
+        list[Path] | None, typer.Option(help="JSON of lvm-edge ask or activities; may be repeated")
+    ] = None,
+    label: Annotated[str, typer.Option(help="of answers that name no activity")] = "answer",
+) -> None:
+    """Write annotations and a memory's answers for an annotation tool, to be corrected there."""
+    if format != "cvat":
+        raise LvmError(f"the format must be cvat, got {format!r:.60}")
+    written = export_cvat(source, out, answers or [], label)
+    typer.echo(json.dumps({"folder": str(out), "files": written, "map": MAP_FILE}))
 
 
 @app.command("adl")
@@ -122,11 +219,8 @@ def adl_folder(
     sides = [int(side) for side in size.split("x") if side.isdigit()]
     if len(sides) != 2 or min(sides) < 1:
         raise LvmError(f"--size must be WIDTHxHEIGHT, got {size!r}; try 640x480")
-    splits: dict[str, Split] = dict.fromkeys(val or [], "val")
-    if both := sorted(splits.keys() & set(test or [])):
-        raise LvmError(f"{both[0]} is named by --val and by --test: a video has one split")
-    splits |= dict.fromkeys(test or [], "test")
-    write_adl_dataset(folder, annotations, videos, splits, AdlRules(fps=fps, box_size=(sides[0], sides[1])))
+    rules = AdlRules(fps=fps, box_size=(sides[0], sides[1]))
+    write_adl_dataset(folder, annotations, videos, _name_splits(val, test), rules)
     typer.echo(json.dumps(_summarise(folder)))
 
 
@@ -162,6 +256,30 @@ def queries(
     rules = QueryRules(per_cell=per_cell, negatives=negatives, tight=tight)
     counts = write_queries(folder, seed=seed, rules=rules, photos=photos)
     typer.echo(json.dumps({"folder": str(folder), **counts}))
+
+
+def _check_split(split: str) -> Split:
+    if split not in get_args(Split):
+        raise LvmError(f"--split must be one of {', '.join(get_args(Split))}, got {split!r}")
+    return cast(Split, split)
+
+
+def _name_splits(val: list[str] | None, test: list[str] | None) -> dict[str, Split]:
+    """Return the splits of the videos that the options name. Raises LvmError for a video that both name."""
+    splits: dict[str, Split] = dict.fromkeys(val or [], "val")
+    if both := sorted(splits.keys() & set(test or [])):
+        raise LvmError(f"{both[0]} is named by --val and by --test: a video has one split")
+    return splits | dict.fromkeys(test or [], "test")
+
+
+def _print_report(report: Report) -> None:
+    """Print what is odd to standard error, and what is wrong to standard output, as `check` does."""
+    for message, (place, count) in report.notes.items():
+        typer.echo(f"note: {place}: {message}" + (f" ({count} times)" if count > 1 else ""), err=True)
+    for problem in report.problems:
+        typer.echo(problem)
+    if more := report.refused - len(report.problems):
+        typer.echo(f"and {more} more problems")
 
 
 def _summarise(folder: Path) -> dict[str, Any]:

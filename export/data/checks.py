@@ -196,7 +196,7 @@ class _Reader:
                 reason = "it has no event or track, and classes.json does not name it"
                 self._problems.add(QUERIES, line, f"instance {query.instance} is unknown: {reason}")
             self._check_time(QUERIES, line, "q_e", query.q_e, video)
-            for message in _query_errors(query):
+            for message in query_errors(query):
                 self._problems.add(QUERIES, line, message)
             crop = query.crop
             if isinstance(crop, CropFile) and not (self._root / crop.path).is_file():
@@ -231,7 +231,7 @@ def _content_key(root: Path, video: Video) -> object:
     return video.seed, video.level, video.products, video.backgrounds, video.only, knobs
 
 
-def _query_errors(query: QueryRecord) -> list[str]:
+def query_errors(query: QueryRecord) -> list[str]:
     """Return what is wrong with a query of its type."""
     errors = []
     if query.q_s >= query.q_e:

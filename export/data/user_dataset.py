@@ -12,16 +12,14 @@ width and height. Paths are relative to the list that contains them.
 from __future__ import annotations
 
 import csv
-import itertools
 import json
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast, get_args
 
 from pydantic import ValidationError
 
 from edge_runtime.frame import to_tick
-from edge_runtime.sources.video import VideoFile
 from engines.errors import LvmError
 from export.data.files import parse_seconds, write_annotations
 from export.data.records import (
@@ -33,11 +31,11 @@ from export.data.records import (
     TrackRecord,
     Video,
 )
+from export.data.video_files import describe_video
 from export.support.errors import first_complaint
 
 _EVENT_KEYS = ("video", "activity", "product", "start", "end")
 _BOX_KEYS = ("video", "product", "t", "x1", "y1", "x2", "y2")
-_FRAMES_TIMED = 11
 
 
 class Row(NamedTuple):
@@ -152,31 +150,12 @@ def _make_videos(rows: list[Row], folder: Path, split: Split) -> dict[str, Video
 
 
 def _make_video(row: Row, name: str, path: Path, split: str) -> Video:
+    if split not in get_args(Split):
+        raise row.error(f"split: expected one of {', '.join(get_args(Split))}, got {split!r:.60}")
     try:
-        source = VideoFile(path, sample_fps=1000.0)
-        frames = list(itertools.islice(source, _FRAMES_TIMED))
-        source.close()
+        return describe_video(path, name, cast(Split, split))
     except LvmError as error:
         raise row.error(error) from error
-    height, width = frames[0].image.shape[:2]
-    duration = frames[-1].t - frames[0].t
-    try:
-        return Video.model_validate({
-            "video": name,
-            "path": str(path.resolve()),
-            "fps": round((len(frames) - 1) / duration, 3) if duration > 0 else 1.0,
-            "width": width,
-            "height": height,
-            "duration_s": source.duration or _measure_duration(path),
-            "split": split,
-        })  # fmt: skip
-    except ValidationError as error:
-        raise row.error(first_complaint(error)) from error
-
-
-def _measure_duration(path: Path) -> float:
-    """Return the seconds of a file that does not state its length."""
-    return max(frame.t for frame in VideoFile(path, sample_fps=1.0)) + 1.0
 
 
 def _make_event(row: Row, at: int, activities: Mapping[str, int], products: Mapping[str, int]) -> EventRecord:

@@ -371,3 +371,29 @@ def test_real_videos_resume_with_the_same_pixels():
             assert [frame.t for frame in resumed] == [frame.t for frame in rest], path.name
             for frame, other in zip(resumed, rest, strict=True):
                 assert np.array_equal(frame.image, other.image), (path.name, frame.t)
+
+
+@pytest.mark.parametrize(
+    "name, times, options",
+    [
+        ("even.mp4", range(0, 2000, 40), {}),
+        ("uneven.mkv", [0, 30, 90, 100, 400, 1000, 1010, 1500], {}),
+        ("late.mp4", [500, 540, 580, 700], {}),
+        ("plain.h264", range(0, 400, 40), {}),
+        ("stream.ts", [0, 40, 80, 200, 240, 900], {}),
+        ("picture.gif", [0, 100, 200, 500], {"codec": "gif"}),
+    ],
+)
+def test_frames_are_timed_as_they_are_decoded(tmp_path, name, times, options):
+    source = VideoFile(write_video(tmp_path / name, times, **options), sample_fps=1000.0)
+    decoded = [frame.t for frame in source]
+    assert source.frame_times() == pytest.approx(decoded) and len(decoded) == len(list(times))
+
+
+def test_frames_of_a_cut_film_are_timed_by_decoding(tmp_path):
+    """A film that begins between key frames, as an edit list cuts it, has packets that are never shown."""
+    whole = write_video(tmp_path / "whole.ts", range(0, 4000, 40), gop=50)
+    cut = tmp_path / "cut.ts"
+    cut.write_bytes(whole.read_bytes()[188 * 60 :])
+    source = VideoFile(cut, sample_fps=1000.0)
+    assert source.frame_times() == pytest.approx([frame.t for frame in source])

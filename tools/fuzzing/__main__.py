@@ -6,9 +6,9 @@
     python -m tools.fuzzing --target yaml --replay tests/fuzz_corpus/yaml/*
     python -m tools.fuzzing --target yaml --minimise fuzz/yaml/findings/0123.bin
 
-Targets: images, video, yaml, bundle, state, query, http. A case may end cleanly or in an error of one
-sentence. An exception, a process that dies, more than 10 s or more than 1 GB are findings, which are saved
-under OUT/findings. The last line is one JSON object; exit status 1 where there is a finding.
+Targets: annotations, images, video, yaml, bundle, state, query, http. A case may end cleanly or in an error
+of one sentence. An exception, a process that dies, more than 10 s or more than 1 GB are findings, which are
+saved under OUT/findings. The last line is one JSON object; exit status 1 where there is a finding.
 """
 
 from __future__ import annotations

@@ -27,7 +27,9 @@ def main() -> None:
     name, out, cases, seed = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
     warnings.simplefilter("ignore")  # of numpy, about hostile numbers
     logging.getLogger().addHandler(logging.NullHandler())
-    with atheris.instrument_imports(include=["edge_runtime", "engines"], enable_loader_override=False):
+    with atheris.instrument_imports(
+        include=["edge_runtime", "engines", "export.data"], enable_loader_override=False
+    ):
         from tools.fuzzing.targets import open_target
 
         with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as scratch:

@@ -7,7 +7,7 @@ from pathlib import Path
 from random import Random
 from typing import Protocol
 
-NAMES = ("images", "video", "yaml", "bundle", "state", "query", "http")
+NAMES = ("annotations", "images", "video", "yaml", "bundle", "state", "query", "http")
 
 
 class Target(Protocol):
