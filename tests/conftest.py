@@ -14,6 +14,13 @@ pytest_runtest_protocol = protocol
 """Runs tests with bounds in seconds again if the machine stood still."""
 
 
+@pytest.fixture(autouse=True)
+def state_home(monkeypatch, tmp_path_factory, request):
+    """A folder for states of its own: what a test leaves where users have theirs would be found by others."""
+    place = tmp_path_factory.getbasetemp() / f"state-{abs(hash(request.node.nodeid))}"
+    monkeypatch.setenv("XDG_STATE_HOME", str(place))
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(7)

@@ -86,7 +86,7 @@ class Background:
         """
         wanted = frames.shape[1:] if self.cell_means is None else self.cell_means.shape
         if frames.ndim != 3 or frames.shape[1:] != wanted:
-            raise ValueError(f"frames must be (F, {', '.join(map(str, wanted))}), got {frames.shape}")
+            raise ValueError(f"frames must be (F, {wanted[0]}, d), got {frames.shape}")
         sample = np.asarray(frames[:: learning_stride(len(frames))], np.float32)
         median = _median(sample)  # (49, d)
         means = median if self.cell_means is None else self.cell_means

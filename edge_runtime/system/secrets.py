@@ -122,7 +122,8 @@ def register_source(spec: str) -> None:
         pieces = {part for value in values for part in (value, *re.split(r"[:@]", value))}
         for bare in {piece.strip("\"'") for piece in (text, *pieces)}:
             for form in {bare, unquote(bare), re.sub(r"\\(.)", r"\1", bare)}:
-                if not _is_plain(form) and not _NO_SECRET.fullmatch(form):
+                word = form.strip(":@")  # `rtsp:` is no secret, and blanking it would spoil every address
+                if not _is_plain(word) and not _NO_SECRET.fullmatch(word):
                     register_secret(form)
 
 

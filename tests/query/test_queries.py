@@ -158,10 +158,10 @@ def test_a_command_line_number_that_is_none_is_refused(value):
 
 
 def test_a_command_line_number_passes_and_so_do_a_clock_time_and_none():
-    assert QueryText("object", start="-3.5", end="10:03").body() == {
-        "type": "object", "from": -3.5, "to": "10:03",
+    assert QueryText("object", activity="scan", start="-3.5", end="10:03").body() == {
+        "type": "object", "activity": "scan", "from": -3.5, "to": "10:03",
     }  # fmt: skip
-    assert "from" not in QueryText("object").body()
+    assert "from" not in QueryText("object", activity="scan").body()
 
 
 JSON = st.recursive(

@@ -84,7 +84,9 @@ def test_no_character_is_too_much_for_a_terminal(arguments, encoding, tmp_path):
 
 def _run(*arguments, **pipes) -> subprocess.Popen:
     command = [*COMMAND, "-v", "run", "--source", "demo?speed=1", "--no-http", "--backend", "onnxruntime"]
-    return subprocess.Popen([*command, *map(str, arguments)], **pipes)
+    # Not as `nohup` has it, under which the tests themselves may run.
+    hears = lambda: signal.signal(signal.SIGHUP, signal.SIG_DFL)  # noqa: E731
+    return subprocess.Popen([*command, *map(str, arguments)], preexec_fn=hears, **pipes)
 
 
 def _has_memory(state: Path):
