@@ -28,9 +28,8 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"context": ("svd", "text", "region"), "queue": {"length": 3, "text_slots": 5, "regions": 4}},
     {"reader_candidates": 16, "order": True, "best_relevance": True},
-    {"order": True},
+    {"order": True, "grid": 14},
     {"backbone": "lcnet_035", "image_size": 224, "appearance": 6, "even_tokens": 1},
-    {"grid": 14, "context": ("svd", "text", "region"), "queue": {"length": 3, "regions": 4}},
     {
         "object_fusion": "cell",
         "svd_rank": 0,

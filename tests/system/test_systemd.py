@@ -174,7 +174,9 @@ def test_the_real_process_tells_and_stops_within_two_seconds(tmp_path):
 def test_a_journal_and_a_pipe_get_a_line_in_ten_minutes_a_terminal_one_in_five_seconds(
     tmp_path, monkeypatch, capsys, terminal, after_s, lines
 ):
-    monkeypatch.setattr("rich.console.Console.is_terminal", property(lambda console: terminal))
+    monkeypatch.setattr(
+        "rich.console.Console.is_terminal", property(lambda console: terminal and console.stderr)
+    )
     clock = [100.0]
     monkeypatch.setattr(
         "edge_runtime.interfaces.cli.run_console.time", SimpleNamespace(monotonic=lambda: clock[0])
