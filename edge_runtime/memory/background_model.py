@@ -84,9 +84,10 @@ class Background:
 
         `residual` (F, 49) is that of the clip against this background, where it is known already.
         """
-        wanted = frames.shape[1:] if self.cell_means is None else self.cell_means.shape
-        if frames.ndim != 3 or frames.shape[1:] != wanted:
-            raise ValueError(f"frames must be (F, {wanted[0]}, d), got {frames.shape}")
+        known = self.cell_means
+        if frames.ndim != 3 or (known is not None and frames.shape[1:] != known.shape):
+            cells = "P" if known is None else len(known)
+            raise ValueError(f"frames must be (F, {cells}, d), got {frames.shape}")
         sample = np.asarray(frames[:: learning_stride(len(frames))], np.float32)
         median = _median(sample)  # (49, d)
         means = median if self.cell_means is None else self.cell_means

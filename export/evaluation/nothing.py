@@ -16,13 +16,11 @@ from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.recurrent_state import STRANGENESS
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import Version, empty_version
+from edge_runtime.service.activity_recorder import PASSES_PER_CLIP
 from edge_runtime.service.engine_pool import Engines
 from edge_runtime.sources import open_source
 from engines.errors import LvmError
 from export.evaluation.results import Result
-
-_WINDOW_SHARE = 2 / 3
-"""Of a clip: what the runtime's recogniser looks at in one pass."""
 
 
 def list_videos(paths: Sequence[Path]) -> list[Path]:
@@ -53,11 +51,12 @@ def _ask_of_video(engines: Engines, video: Path, seed: int) -> Iterator[Result]:
     recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
     sampler = make_sampler("neural", engines.sampler)
     ingest = Ingest(network, engines.backbone, sampler, empty_version(network))
-    window = network.clip_frames / network.sample_fps * _WINDOW_SHARE
+    part_frames = max(network.clip_frames // PASSES_PER_CLIP, 1)
+    window = 2 * part_frames / network.sample_fps  # as in a run
     try:
         with open_source(str(video), sample_fps=network.sample_fps) as source:
             pictures = iter(source)
-            while part := list(itertools.islice(pictures, max(network.clip_frames // 3, 1))):
+            while part := list(itertools.islice(pictures, part_frames)):
                 version, end = _as_familiar(ingest.push(part)), part[-1].t + 1 / network.sample_fps
                 logits = recogniser.list_presence_logits(version, max(end - window, 0.0), end)
                 for name, logit in zip(recogniser.names, logits, strict=True):

@@ -24,7 +24,7 @@ from tests.support.broker import (
     wait_until,
 )
 from tests.support.cameras import stop_limit_s
-from tests.support.mqtt_service import list_event_ids, make_client, make_event, open_service
+from tests.support.mqtt_service import list_event_ids, make_client, make_event
 from tests.support.stalls import timed
 
 DOOR = "edge_runtime.interfaces.mqtt.client"
@@ -33,18 +33,6 @@ DOOR = "edge_runtime.interfaces.mqtt.client"
 @pytest.fixture(autouse=True)
 def _mosquitto():
     need_mosquitto()
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def service(tmp_path, monkeypatch):
-    with open_service(tmp_path, monkeypatch) as one:
-        yield one
 
 
 @timed

@@ -20,7 +20,6 @@ from tests.support.mqtt_service import (
     list_event_ids,
     make_client,
     make_event,
-    open_service,
     wait_for_answer,
 )
 
@@ -28,18 +27,6 @@ from tests.support.mqtt_service import (
 @pytest.fixture(autouse=True)
 def _mosquitto():
     need_mosquitto()
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def service(tmp_path, monkeypatch):
-    with open_service(tmp_path, monkeypatch) as one:
-        yield one
 
 
 GARBAGE = st.one_of(

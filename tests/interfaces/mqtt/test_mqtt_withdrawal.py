@@ -14,24 +14,12 @@ from edge_runtime.interfaces.startup import mqtt
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
 from tests.support.broker import Broker, Subscriber, need_mosquitto, read_retained, wait_until
-from tests.support.mqtt_service import SOON, open_service
+from tests.support.mqtt_service import SOON
 
 
 @pytest.fixture(autouse=True)
 def _mosquitto():
     need_mosquitto()
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Broker(tmp_path) as one:
-        yield one
-
-
-@pytest.fixture
-def service(tmp_path, monkeypatch):
-    with open_service(tmp_path, monkeypatch) as one:
-        yield one
 
 
 @contextlib.contextmanager
