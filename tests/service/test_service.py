@@ -287,6 +287,7 @@ def test_applying_the_configuration_again_tries_a_failed_camera_again(watch, set
     service.add(settings("b"))
     running = ServiceThread(service)
     running.until(lambda: service.camera_error("b"), "the failure")
+    running.until(lambda: service.camera("a").condition == "running", "the other camera's first frame")
     console = Console(file=io.StringIO(), width=120)
     console.print(Panel(service))
     shown = console.file.getvalue()
