@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 
 import numpy as np
 import pytest
@@ -19,6 +20,22 @@ def state_home(monkeypatch, tmp_path_factory, request):
     """A folder for states of its own: what a test leaves where users have theirs would be found by others."""
     place = tmp_path_factory.getbasetemp() / f"state-{abs(hash(request.node.nodeid))}"
     monkeypatch.setenv("XDG_STATE_HOME", str(place))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def lowered_graphs(tmp_path_factory, worker_id):
+    """Graphs that were made once for the processes of this run, where tests of this process write bundles."""
+    if "export.quantization.variants" not in sys.modules:
+        yield
+        return
+    from tests.support.lowered_graphs import share_graphs
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "lowered"
+    folder.mkdir(exist_ok=True)
+    with pytest.MonkeyPatch.context() as patch:
+        share_graphs(folder, patch)
+        yield
 
 
 @pytest.fixture
