@@ -1,7 +1,7 @@
 """Keep the fp32 graphs that a test run has made, for all of its processes.
 
-A graph is a pure function of network, weights and target (tests/export/test_graphs.py), and takes seconds. Most
-tests that write a bundle test what happens around it, with the same few networks.
+A graph is a pure function of network, weights and target (tests/export/test_graphs.py), and takes seconds.
+Most tests that write a bundle test what happens around it, with the same few networks.
 """
 
 from __future__ import annotations
