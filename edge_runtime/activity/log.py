@@ -44,6 +44,8 @@ MAX_WAITING = 1000
 """Rows in RAM while the file cannot be written."""
 DELETE_BATCH = 200
 """Rows that are deleted in one step: no step takes long."""
+MAX_TIMES = 1000
+"""Rows among which the surest times of an activity are looked for, the newest."""
 VACUUM_PAGES = 64
 """Pages given back to the file system in one step."""
 
@@ -287,3 +289,10 @@ def forget_in_log(folder: Path, start: float, end: float, key: Key | None = None
         return activities.forget(start, end)
     finally:
         activities.close()
+
+
+def find_times(log: ActivityLog, activity: str, start: float, end: float) -> list[tuple[float, float, float]]:
+    """Return start, end and confidence of an activity's rows in [start, end) seconds, the surest first."""
+    rows, _ = log.find(LogFilter(start, end, activity, MAX_TIMES))
+    found = [(row.start, row.end, row.confidence) for row in rows if row.activity == activity]
+    return sorted(found, key=lambda times: -times[2])

@@ -79,6 +79,8 @@ class Ingest:
     period: float | None = None
     on_step: Callable[[Step], None] | None = None
     """Called with each step after it was applied, for a journal."""
+    on_features: Callable[[Features, Sequence[float]], None] | None = None
+    """Called with the tokens (B, 49, d) and times of each batch after it was applied."""
     _worker: ThreadPoolExecutor = field(
         default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="backbone"), repr=False
     )
@@ -184,6 +186,8 @@ class Ingest:
         self.version = apply(version, step, self.network)
         if self.on_step is not None:
             self.on_step(step)
+        if self.on_features is not None:
+            self.on_features(features, times)
 
     def _compute_step(
         self, features: Features, times: Sequence[float], period: float | None

@@ -35,6 +35,7 @@ class ForgetResult:
     background_reset: bool = False
     thumbnails: int = 0
     activities: int = 0
+    examples: int = 0
     earlier: int = 0
     log_lines: int = 0
     watched_s: float = 0.0
@@ -45,7 +46,8 @@ class ForgetResult:
     @property
     def removed(self) -> int:
         """Number of all things that were removed."""
-        return self.tokens + self.pending_frames + self.thumbnails + self.activities + self.log_lines
+        rows = self.activities + self.examples + self.log_lines
+        return self.tokens + self.pending_frames + self.thumbnails + rows
 
     def as_json(self) -> dict[str, Any]:
         return {**vars(self), "removed": self.removed, "remains": self.remains()}

@@ -7,8 +7,9 @@ L decoder steps, C classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +42,8 @@ from engines.spec import Array, Engine
 MAX_BATCH = 16
 """Questions in one run of the reader: bounds resident memory; more gain nothing on a CPU."""
 MAX_EVIDENCE = 16
+MAX_SPANS = 16
+"""Times from the activity log, the surest first."""
 MAX_NAMES = 16
 """Names that an error lists; a bundle may have thousands of classes."""
 _NOT_WATCHED: dict[str | None, str] = {
@@ -67,6 +70,11 @@ class ResolvedQuery:
     tokens: NDArray[np.float32] | None  # (49, d)
     activity: int | None
 
+    @property
+    def logged(self) -> bool:
+        """Whether the activity log answers it: when was this done at all?"""
+        return isinstance(self.query, TimeQuery) and self.query.object is None
+
 
 @dataclass(frozen=True)
 class AnswerWithOutputs:
@@ -86,14 +94,32 @@ class AnswerWithOutputs:
         return self.full.model_copy(update={"boxes": ()}) if self.full.abstained else self.full
 
 
+class LoggedTimes(Protocol):
+    """What was recognised on a camera, as its activity log has it."""
+
+    def list_taught(self) -> Sequence[str]:
+        """Return the names of the activities that the camera was taught."""
+
+    def find_times(self, activity: str, start: float, end: float) -> Sequence[tuple[float, float, float]]:
+        """Return start, end and confidence of the rows of an activity in [start, end), the surest first."""
+
+
 class Asker:
     """Answers questions about a version. Safe for several threads."""
 
-    def __init__(self, manifest: Manifest, reader: Engine, objects: ObjectTokens) -> None:
+    def __init__(
+        self,
+        manifest: Manifest,
+        reader: Engine,
+        objects: ObjectTokens,
+        find_log: Callable[[], LoggedTimes | None] = lambda: None,
+    ) -> None:
+        """`find_log` returns what was recognised, None where nothing is logged."""
         self._manifest = manifest
         self._network = manifest.network
         self._reader = reader
         self._objects = objects
+        self._find_log = find_log
         self._names = [activity.name for activity in manifest.classes]
         self._latest: tuple[Version, Context] | None = None
 
@@ -129,7 +155,10 @@ class Asker:
         run = [
             resolved
             for resolved in questions
-            if resolved.covered.watched_range()[1] > 0 and resolved.inside.any() and familiar
+            if resolved.covered.watched_range()[1] > 0
+            and resolved.inside.any()
+            and familiar
+            and not resolved.logged
         ]
         outputs = self._reader(self._feeds(run, context)) if run else {}
         share = (time.perf_counter() - started) * 1000 / len(queries)
@@ -140,7 +169,9 @@ class Asker:
         results = []
         for resolved in questions:
             out = rows.get(id(resolved), {})
-            if not familiar and resolved.inside.any():
+            if resolved.logged:
+                answer = self._answer_from_log(resolved, version, share)
+            elif not familiar and resolved.inside.any():
                 answer = self._answer_by_appearance(resolved, context, version, share)
             elif out:
                 answer = self._answer(resolved, context, out, version, share)
@@ -160,20 +191,33 @@ class Asker:
         covered = whole.within(start, end)
         has_window = query.start is not None or query.end is not None
         asked = Window(start=start, end=end) if has_window else None
-        tokens = None if isinstance(query, ObjectQuery) else self._objects.encode(query.object)
+        shown = None if isinstance(query, ObjectQuery) else query.object
         name = None if isinstance(query, ActivityQuery) else query.activity
-        activity = None if name is None else self._activity(name)
+        activity = None if name is None else self._activity(name, query)
+        tokens = None if shown is None else self._objects.encode(shown)
         inside = _inside(covered, context)
         ticks = self._ticks(query, covered, inside, context)
         return ResolvedQuery(query, asked, covered, inside, ticks, tokens, activity)
 
-    def _activity(self, name: str) -> int:
+    def _activity(self, name: str, query: AnyQuery) -> int | None:
+        """Return the number of an activity; None for one that the camera was taught, which only the log
+        has."""
         if name in self._names:
             return self._names.index(name)
-        rest = f" and {len(self._names) - MAX_NAMES} more" if len(self._names) > MAX_NAMES else ""
+        log = self._find_log()
+        taught = [] if log is None else list(log.list_taught())
+        if name in taught and isinstance(query, TimeQuery) and query.object is None:
+            return None
+        if name in taught:
+            raise QueryError(
+                f"{name} was taught from examples, which say when and not with what: ask when it was done, "
+                "without an object"
+            )
+        names = self._names + taught
+        rest = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         raise QueryError(
-            f"activity {name[:50]!r} is not known; nearest is {nearest(name, self._names)!r}, "
-            f"all: {', '.join(known[:50] for known in self._names[:MAX_NAMES])}{rest}"
+            f"activity {name[:50]!r} is not known; nearest is {nearest(name, names)!r}, "
+            f"all: {', '.join(known[:50] for known in names[:MAX_NAMES])}{rest}"
         )
 
     def _ticks(
@@ -369,6 +413,35 @@ class Asker:
             spans=spans,
             evidence=self._evidence(weights / weights.sum(), resolved, context),
             familiar=False,
+        )
+
+    def _answer_from_log(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:
+        """Answer when something was done at all: by the activity log."""
+        query, log = resolved.query, self._find_log()
+        assert isinstance(query, TimeQuery) and query.activity is not None
+        familiar = is_familiar(version.recurrent_state)
+        spans: tuple[SpanCandidate, ...] = ()
+        reason: str | None = "it was not recognised in that time"
+        if log is None:
+            reason = "activities are not recognised here: they are switched off, or the bundle is untrained"
+        elif resolved.covered.start is not None and resolved.covered.end is not None:
+            found = log.find_times(query.activity, resolved.covered.start, resolved.covered.end)
+            candidates = [(start, end, sure) for start, end, sure in found[:MAX_SPANS]]
+            spans = self._clip_spans(candidates, resolved.covered, Scaling())
+        else:
+            reason = _NOT_WATCHED.get(resolved.covered.main_reason()) or str(resolved.covered.main_reason())
+        if not spans and not familiar and query.activity in self._names:
+            reason = WITHHELD
+        return self._make_answer(
+            resolved,
+            version,
+            milliseconds,
+            answer=format_span(spans[0].start, spans[0].end, None) if spans else "",
+            confidence=spans[0].confidence if spans else 0.0,
+            abstained=not spans,
+            reason=None if spans else reason,
+            spans=spans,
+            familiar=familiar,
         )
 
     def _unanswered(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:

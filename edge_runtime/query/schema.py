@@ -3,6 +3,7 @@
     {"type": "activity", "object": {"photos": ["…"]}, "from": 0, "to": 60}   what was done with this object?
     {"type": "object", "activity": "scan", "from": 0, "to": 60}     where was what this was done on?
     {"type": "time", "activity": "scan", "object": {...}}           when was this done with it?
+    {"type": "time", "activity": "scan"}                            when was it done at all?
 
 `from` and `to` are seconds on the stream's clock; left out they mean the whole memory. A request may have
 them as text too, as clock times, which only the camera can turn into seconds.
@@ -142,11 +143,18 @@ class ObjectQuery(_Query):
 
 
 class TimeQuery(_Query):
-    """When was this done with the object; without an activity: when was anything done with it."""
+    """When was this done with the object; without an activity: when was anything done with it; without an
+    object: when was this done at all, by the activity log."""
 
     type: Literal["time"] = "time"
     activity: Name | None = None
-    object: Object
+    object: Object | None = None
+
+    @model_validator(mode="after")
+    def _about_something(self) -> TimeQuery:
+        if self.object is None and self.activity is None:
+            raise ValueError("object is missing; a question about time needs object, activity or both")
+        return self
 
 
 def _type_of(value: Any) -> str | None:

@@ -10,10 +10,10 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from edge_runtime.activity.log import ActivityLog
+from edge_runtime.activity.log import ActivityLog, find_times
 from edge_runtime.activity.occurrences import Change, Occurrences
 from edge_runtime.activity.recognizer import ActivityRecogniser
 from edge_runtime.activity.row import Row
@@ -62,6 +62,8 @@ class CameraProgress:
     ) -> None:
         """`max_gap` gives, for the time that a frame stands for, the longest `gap` within one occurrence."""
         self.camera, self.log, self.occurrences = camera, log, occurrences
+        self.taught = Occurrences((), (), self.new_row)
+        self.taught_names: tuple[str, ...] = ()
         self.passes = 0
         self.seconds = 0.0
         """Time spent on passes."""
@@ -117,7 +119,7 @@ class CameraProgress:
             return False
         new = coverage.end - self._since(coverage.start)
         return new >= self._stride - 1e-6 or (
-            self.stands_still and (new > 0 or bool(self.occurrences.ongoing))
+            self.stands_still and (new > 0 or bool(self.occurrences.ongoing or self.taught.ongoing))
         )
 
     def take_windows(self) -> tuple[Version, list[tuple[float, float]]]:
@@ -138,6 +140,25 @@ class CameraProgress:
             windows.append((begin, min(begin + self._max_window, coverage.end)))
             begin = windows[-1][1]
         return version, windows
+
+    def detect_taught(self, start: float, end: float, minima: dict[str, float]) -> list[Change]:
+        """Recognise what the camera was taught in [start, end) seconds. Raises LvmError."""
+        teacher = self.camera.teacher
+        classes, changes = teacher.classes(), []
+        if classes.names != self.taught_names:
+            # Numbers of classes have changed: what goes on is ended, what is recognised again is a row more.
+            changes = self.taught.close()
+            self.taught_names = classes.names
+            self.taught = Occurrences(classes.names, classes.names, self.new_row)
+        if classes.names:
+            frames = teacher.recent.take_since(start - classes.longest)
+            detections = [
+                found
+                for found in classes.detect(frames.within(start - classes.longest, end), minima)
+                if found.end > start
+            ]
+            changes += self.taught.join(detections, end, max(self.gap, classes.longest))
+        return changes
 
     def skip(self) -> None:
         """Give up what has not been recognised."""
@@ -283,6 +304,7 @@ class ActivityRecorder:
                         period=camera.period,
                     )
                     changes += camera.occurrences.join(detections, end, camera.gap)
+                    changes += camera.detect_taught(start, end, self._settings.class_confidence)
                     camera.passes += 1
                 if windows:  # without a window nothing is known about the engine
                     camera.fault = None
@@ -292,7 +314,7 @@ class ActivityRecorder:
             finally:
                 self._recogniser.forget()
             if last or camera.stands_still:
-                changes += camera.occurrences.close()
+                changes += camera.occurrences.close() + camera.taught.close()
             self._write(camera, changes)
         seconds = time.monotonic() - started
         camera.seconds += seconds
@@ -312,7 +334,7 @@ class ActivityRecorder:
             self._recognise(camera, last=True)
         else:
             camera.skip()
-            self._write(camera, camera.occurrences.close())
+            self._write(camera, camera.occurrences.close() + camera.taught.close())
         camera.camera.privacy.activities = None
         camera.log.close()
 
@@ -321,6 +343,7 @@ class ActivityRecorder:
         with self._lock:
             self._recogniser.forget()
             camera.occurrences.forget(start, end)
+            camera.taught.forget(start, end)
             return camera.log.forget(start, end)
 
 
@@ -332,6 +355,12 @@ class _CameraLog:
 
     def forget(self, start: float, end: float) -> int:
         return self._recorder.forget(self._progress, start, end)
+
+    def list_taught(self) -> Sequence[str]:
+        return self._progress.taught_names
+
+    def find_times(self, activity: str, start: float, end: float) -> list[tuple[float, float, float]]:
+        return find_times(self._progress.log, activity, start, end)
 
     def latest(self) -> str:
         return self._progress.latest()

@@ -36,6 +36,7 @@ from edge_runtime.service.camera_settings import (
 from edge_runtime.service.engine_pool import EnginePool
 from edge_runtime.service.pictures import Pictures
 from edge_runtime.service.privacy_controller import PrivacyController
+from edge_runtime.service.teacher import Teacher
 from edge_runtime.service.wall_clock import WallClock, make_time_reader, on_clock
 from edge_runtime.sources import Opener, is_live, open_source
 from edge_runtime.sources.base import Recorded, Source, Tapped
@@ -86,6 +87,14 @@ class CameraRun:
         self._steps: list[Step] = []
         """Steps that are applied and not yet in the journal."""
         self.ingest.on_step = self._steps.append
+        self.teacher = Teacher(
+            folder.folder,
+            folder.key,
+            self.header.model,
+            [activity.name for activity in manifest.classes],
+            lambda: self.header.clock,
+        )
+        self.ingest.on_features = self.teacher.recent.add
         self.pictures = Pictures(self)
         self.source: Source | None = None
         self._objects = ObjectEncoder(
@@ -94,7 +103,7 @@ class CameraRun:
             frame_at=self.pictures.read_at,
             catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )
-        self.asker = Asker(manifest, pool.query_reader, self._objects)
+        self.asker = Asker(manifest, pool.query_reader, self._objects, lambda: self.privacy.activities)
         self.watchdog = Watchdog()
         self.privacy = PrivacyController(self, settings.privacy)
         self._condition, self.condition_at = "waiting", time.time()

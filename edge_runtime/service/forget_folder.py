@@ -14,6 +14,7 @@ from edge_runtime.persistence.set_aside import remove_set_aside
 from edge_runtime.privacy.thumbnails import FOLDER, remove_thumbnails
 from edge_runtime.query.timestamps import format_moment
 from edge_runtime.system.logs import forget_lines, recent_log
+from edge_runtime.teaching.examples import ExampleFile
 from engines.bundle import Bundle
 from engines.errors import LvmError
 
@@ -55,8 +56,9 @@ def forget_in_folder(
         pictures = remove_thumbnails(folder / FOLDER, *to_tick_range(start, end))
         state.save_without_history(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
+        examples = ExampleFile(folder, key).forget(start, end)
         earlier = remove_set_aside(folder)
-    return replace(result, thumbnails=pictures, activities=rows, earlier=earlier)
+    return replace(result, thumbnails=pictures, activities=rows, examples=examples, earlier=earlier)
 
 
 def complete_forget_result(result: ForgetResult, log: Path | None, header: Header) -> ForgetResult:

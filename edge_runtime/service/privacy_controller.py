@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Protocol
@@ -20,6 +20,7 @@ from edge_runtime.privacy.saved_settings import save_settings, update_saved_sett
 from edge_runtime.privacy.thumbnails import Thumbnails
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.service.pictures import Pictures
+from edge_runtime.service.teacher import Teacher
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ class ControlledCamera(Protocol):
     folder: StateFolder
     ingest: Ingest
     pictures: Pictures
+    teacher: Teacher
 
     @property
     def live(self) -> bool:
@@ -55,6 +57,12 @@ class RunningActivityLog(Protocol):
 
     def forget(self, start: float, end: float) -> int:
         """Remove the rows that share time with [start, end). Returns how many. Raises LvmError."""
+
+    def list_taught(self) -> Sequence[str]:
+        """Return the names of the activities that the camera was taught."""
+
+    def find_times(self, activity: str, start: float, end: float) -> Sequence[tuple[float, float, float]]:
+        """Return start, end and confidence of the rows of an activity in [start, end), the surest first."""
 
     def latest(self) -> str:
         """Return the newest row in a few words."""
@@ -192,9 +200,10 @@ class PrivacyController:
             pictures = self.thumbnails.forget(*to_tick_range(start, end))
         finally:  # later versions continue the one without them, so that must be the one that is saved
             camera.save_without_history()
+        examples = camera.teacher.forget(start, end)
         if self.activities is not None:
             rows = self.activities.forget(start, end)
         else:
             rows = forget_in_log(camera.folder.folder, start, end, camera.folder.key)
         earlier = remove_set_aside(camera.folder.folder)
-        return replace(result, thumbnails=pictures, activities=rows, earlier=earlier)
+        return replace(result, thumbnails=pictures, activities=rows, examples=examples, earlier=earlier)

@@ -28,7 +28,7 @@ ONLY_IN = {
 
 LAYERS = (
     "frame system imaging simulation sources memory ingest persistence catalogue query "
-    "config privacy activity service benchmarks interfaces"
+    "config privacy activity teaching service benchmarks interfaces"
 ).split()
 """Rooms of `edge_runtime`, low to high: an import runs from a higher to a lower one."""
 FACADE = "edge_runtime"

@@ -66,7 +66,7 @@ def test_a_question_that_is_written_and_read_is_the_same():
         ({"type": "colour"}, "type"),
         ({"type": "activity"}, "object"),
         ({"type": "object"}, "activity"),
-        ({"type": "time", "activity": "scan"}, "object"),
+        ({"type": "time"}, "object"),
         ({"type": "object", "activity": ""}, "activity"),
         ({"type": "object", "activity": 3}, "activity"),
         ({"type": "object", "activity": "scan", "colour": 1}, "colour"),

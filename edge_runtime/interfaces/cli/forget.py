@@ -59,7 +59,8 @@ def forget(
     print(
         f"forgotten: {span}, {result['tokens']} tokens, "
         f"{result['pending_frames']} frames of the running clip, {result['thumbnails']} thumbnails, "
-        f"{result['activities']} activities, {result['log_lines']} log lines; "
+        f"{result['activities']} activities, {result.get('examples', 0)} examples, "
+        f"{result['log_lines']} log lines; "
         f"what remains: {result['remains']}"
     )
 

@@ -24,6 +24,7 @@ from edge_runtime.interfaces.cli import (
     key,
     run,
     status,
+    teach,
     token,
     warmup,
 )
@@ -52,6 +53,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
 }
 GROUPS = {
     "catalogue": (catalogue.app, "Keep the products that questions may name."),
+    "teach": (teach.app, "Teach a camera activities from a few examples."),
     "key": (key.app, "Make keys for encryption on disk."),
     "token": (token.app, "Make access tokens for HTTP."),
 }

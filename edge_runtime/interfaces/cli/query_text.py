@@ -26,7 +26,7 @@ MAX_LINE_CHARS = 10_000
 _PARTS = {
     "activity": ({"object"}, {"object"}),
     "object": ({"activity"}, {"activity"}),
-    "time": ({"object"}, {"object", "activity"}),
+    "time": (set(), {"object", "activity"}),
 }
 """What each type of question needs, and what it may have."""
 _OPTIONS_OF = {
@@ -68,6 +68,8 @@ class QueryText:
                 raise QueryError(f"a question of type {self.type} needs {options}")
             if given[part] is not None and part not in allowed:
                 raise QueryError(f"a question of type {self.type} takes no {options}: it asks for that")
+        if self.type == "time" and queried is None and self.activity is None:
+            raise QueryError(f"a question of type time needs {' or '.join(_OPTIONS_OF.values())}")
         if queried is not None:
             body["object"] = queried
         if self.activity is not None:

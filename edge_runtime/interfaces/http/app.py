@@ -25,6 +25,7 @@ from edge_runtime.interfaces.http.routes.pictures import add_picture_routes
 from edge_runtime.interfaces.http.routes.privacy import add_privacy_routes
 from edge_runtime.interfaces.http.routes.query import add_query_routes
 from edge_runtime.interfaces.http.routes.session import add_session_routes
+from edge_runtime.interfaces.http.routes.teaching import add_teaching_routes
 from edge_runtime.service.run import Run
 from edge_runtime.service.runtime import Service
 
@@ -64,6 +65,7 @@ def make_app(service: Service, run: Run | None = None, hosts: AllowedHosts | Non
     add_page_files(app, settings.allowed_frames)
     add_catalogue_routes(app, service, bodies, products)
     add_activity_routes(app, run)
+    add_teaching_routes(app, service, bodies)
     add_camera_route(app, service)  # last: names may hold slashes
     add_openapi(app)
     return app

@@ -165,12 +165,61 @@ class ForgottenFacts(BaseModel):
     background_reset: bool
     thumbnails: int
     activities: int
+    examples: int
     log_lines: int
     watched_s: float
     clock_from: str | None
     clock_to: str | None
     removed: int
     remains: str
+
+
+class TaughtFacts(_Response):
+    """A taught activity. `recall` is the share of its examples that it recognises without having seen them,
+    `false_rate` that of what is not it; null with too few examples. `missing` more would make it sure."""
+
+    name: str
+    examples: int
+    counterexamples: int = Field(description="spans that it is told from")
+    length_s: float | None
+    recall: float | None
+    false_rate: float | None
+    missing: int
+
+
+class TaughtExample(_Response):
+    """A marked span. `source` is the name of a video, null for the camera's own stream."""
+
+    id: int
+    name: str
+    shows: bool
+    source: str | None
+    start: float = Field(alias="from")
+    end: float = Field(alias="to")
+    added: float = Field(description="unix seconds")
+    clock_from: str | None = None
+    clock_to: str | None = None
+
+
+class TaughtActivities(_Response):
+    classes: list[TaughtFacts]
+    waiting: list[str] = Field(description="taught with another bundle, or nothing to tell them from")
+
+
+class TaughtActivity(TaughtFacts):
+    marked: list[TaughtExample]
+
+
+class TaughtExampleAdded(_Response):
+    model_config = ConfigDict(extra="forbid", populate_by_name=True)
+
+    example: TaughtExample
+    taught: TaughtActivity = Field(alias="class")
+
+
+class TaughtExamplesRemoved(_Response):
+    name: str
+    removed: int
 
 
 class RememberedToken(_Response):

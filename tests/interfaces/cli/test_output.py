@@ -173,7 +173,10 @@ def test_a_pause_and_its_end_are_said_in_a_file(watch, settings, sources, consol
     "question, words",
     [
         (QueryText("activity"), "of type activity needs --object PHOTO, --box"),
-        (QueryText("time", activity="scan"), "of type time needs --object PHOTO, --box"),
+        (
+            QueryText("time"),
+            "of type time needs --object PHOTO, --box X1,Y1,X2,Y2@T or --product NAME or --act",
+        ),
         (QueryText("object"), "of type object needs --activity NAME"),
         (QueryText("object", activity="scan", product="milk"), "of type object takes no --object PHOTO"),
         (QueryText("activity", product="milk", activity="scan"), "of type activity takes no --activity NAME"),

@@ -1,0 +1,278 @@
+"""`lvm-edge teach`: teach a camera activities from a few examples."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import quote, urlencode
+
+import typer
+from rich.table import Table
+
+from edge_runtime.config.paths import default_bundle
+from edge_runtime.interfaces.cli.locate import resolve_key, resolve_state
+from edge_runtime.interfaces.cli.options import (
+    BundleFolder,
+    Ca,
+    Configuration,
+    KeyFile,
+    OneCamera,
+    State,
+    Token,
+    Url,
+)
+from edge_runtime.interfaces.cli.remote import resolve_server
+from edge_runtime.interfaces.cli.tables import print_table
+from edge_runtime.persistence import load_header, model_digest
+from edge_runtime.persistence.encryption import Key
+from edge_runtime.query.answers import format_percent
+from edge_runtime.service.teacher import Teacher
+from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import printable
+from edge_runtime.teaching.descriptions import Frames
+from edge_runtime.teaching.video import sample_video
+from engines.bundle import Bundle
+from engines.errors import LvmError
+from engines.select import choose, load_engine
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Teach a camera activities from a few examples, and see how sure it is of them.",
+)
+ROUTE = "/api/v1/taught"
+
+Name = Annotated[str, typer.Argument(help="the activity's name")]
+AsJson = Annotated[bool, typer.Option("--json", help="as one JSON object")]
+
+
+@app.command("add")
+def add(
+    name: Name,
+    videos: Annotated[
+        list[str] | None, typer.Argument(help="videos that show it, instead of what a camera watched")
+    ] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="seconds, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS]; of a video seconds"),
+    ] = None,
+    end: Annotated[str | None, typer.Option("--to", help="as --from; not included")] = None,
+    shows: Annotated[
+        bool,
+        typer.Option(
+            "--shows/--shows-not", help="whether the span shows the activity, or only looks like it"
+        ),
+    ] = True,
+    camera: OneCamera = None,
+    state: State = None,
+    bundle: BundleFolder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add an example: a span of the last two hours of a running lvm-edge (--url), or of videos."""
+    server = resolve_server(
+        url, token, ca, state=state, config=config, key=key, videos=videos or None, bundle=bundle
+    )
+    if server is not None:
+        if start is None or end is None:
+            raise QueryError("an example of a camera needs --from and --to")
+        body = {"name": name, "from": start, "to": end, "shows": shows}
+        results = [server.call("POST", ROUTE, body | ({"camera": camera} if camera else {}))]
+    elif videos:
+        results = []
+        with _open_local(state, camera, config, key, bundle) as (teacher, sample):
+            for video in videos:
+                samplings = sample(video)
+                first, last = _read_span(samplings, start, end)
+                results.append(
+                    teacher.add_from(samplings, name, first, last, shows=shows, source=Path(video).name)
+                )
+    else:
+        raise QueryError("name the running lvm-edge with --url, or videos")
+    for result in results:
+        print(json.dumps(result) if as_json else _describe_added(result))
+
+
+@app.command("list")
+def list_(
+    camera: OneCamera = None,
+    state: State = None,
+    bundle: BundleFolder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show what a camera was taught, and how sure it is."""
+    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
+    found = (
+        _open_teacher(state, camera, config, key, bundle).as_json()
+        if server is None
+        else server.call("GET", ROUTE + _camera_query(camera))
+    )
+    if as_json:
+        print(json.dumps(found))
+        return
+    table = Table.grid(padding=(0, 3))
+    for one in found["classes"]:
+        table.add_row(printable(one["name"]), _describe_class(one))
+    print_table(table)
+    if found["waiting"]:
+        print(f"taught with another bundle, or nothing to tell it from: {', '.join(found['waiting'])}")
+    elif not found["classes"]:
+        print("nothing was taught yet")
+
+
+@app.command("show")
+def show(
+    name: Name,
+    camera: OneCamera = None,
+    state: State = None,
+    bundle: BundleFolder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show the examples of a taught activity, with their numbers."""
+    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
+    found = (
+        _open_teacher(state, camera, config, key, bundle).describe(name)
+        if server is None
+        else server.call("GET", f"{ROUTE}/{quote(name, safe='')}{_camera_query(camera)}")
+    )
+    if as_json:
+        print(json.dumps(found))
+        return
+    print(f"{printable(found['name'])}: {_describe_class(found)}")
+    for one in found["marked"]:
+        span = one.get("clock_from") and f"{one['clock_from']} to {one['clock_to']}"
+        where = f"of {one['source']}" if one["source"] else ""
+        says = "" if one["shows"] else "does not show it"
+        words = [f"{one['id']:>4}", span or f"{one['from']:.1f} to {one['to']:.1f} s", where, says]
+        print(printable("  ".join(word for word in words if word)))
+
+
+@app.command("remove")
+def remove(
+    name: Name,
+    example: Annotated[int | None, typer.Option(help="number of one example; default: all of them")] = None,
+    camera: OneCamera = None,
+    state: State = None,
+    bundle: BundleFolder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+    url: Url = None,
+    token: Token = None,
+    ca: Ca = None,
+    as_json: AsJson = False,
+) -> None:
+    """Remove a taught activity, or one of its examples."""
+    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
+    if server is None:
+        count = _open_teacher(state, camera, config, key, bundle).remove(name, example)
+    else:
+        query = {"camera": camera, "example": example}
+        given = urlencode({key: value for key, value in query.items() if value is not None})
+        count = server.call("DELETE", f"{ROUTE}/{quote(name, safe='')}?{given}")["removed"]
+    print(json.dumps({"name": name, "removed": count}) if as_json else printable(f"{name}: {count} removed"))
+
+
+@app.command("score")
+def score(
+    videos: Annotated[list[str], typer.Argument(help="video files")],
+    camera: OneCamera = None,
+    state: State = None,
+    bundle: BundleFolder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+) -> None:
+    """Say how sure each taught activity is shown in each video: a line of JSON for each."""
+    with _open_local(state, camera, config, key, bundle) as (teacher, sample):
+        classes = teacher.classes()
+        if not classes.names:
+            raise QueryError("nothing was taught yet; lvm-edge teach add NAME VIDEO does it")
+        for video in videos:
+            scores = classes.score(sample(video))
+            rounded = {name: round(value, 4) for name, value in scores.items()}
+            print(json.dumps({"video": Path(video).name, "confidence": rounded}))
+
+
+@contextmanager
+def _open_local(
+    state: Path | None, camera: str | None, config: Path | None, key: Path | None, bundle: Path | None
+) -> Iterator[tuple[Teacher, Any]]:
+    """Yield the teacher of a state folder, and a function that describes a video for it."""
+    folder, secret, opened, sample_fps = _resolve(state, camera, config, key, bundle)
+    with load_engine(opened, "backbone", choose("auto", opened.manifest).backend) as backbone:
+
+        def sample(video: str) -> list[Frames]:
+            return sample_video(video, opened.manifest.network, backbone, sample_fps=sample_fps)
+
+        yield _make_teacher(folder, secret, opened), sample
+
+
+def _open_teacher(
+    state: Path | None, camera: str | None, config: Path | None, key: Path | None, bundle: Path | None
+) -> Teacher:
+    folder, secret, opened, _ = _resolve(state, camera, config, key, bundle)
+    return _make_teacher(folder, secret, opened)
+
+
+def _make_teacher(folder: Path, key: Key | None, bundle: Bundle) -> Teacher:
+    names = [activity.name for activity in bundle.manifest.classes]
+    return Teacher(folder, key, model_digest(bundle), names)
+
+
+def _resolve(
+    state: Path | None, camera: str | None, config: Path | None, key: Path | None, bundle: Path | None
+) -> tuple[Path, Key | None, Bundle, float]:
+    """Return a camera's state folder, the key, its bundle, and its frames a second."""
+    folder, secret = resolve_state(state, camera, config), resolve_key(config, key)
+    header = load_header(folder, secret)
+    opened = Bundle.open(bundle or (Path(header.bundle) if header is not None else default_bundle()))
+    if header is not None and header.model != model_digest(opened):
+        raise LvmError(f"state {folder} was made by another bundle than {opened.path}; name it with --bundle")
+    return folder, secret, opened, header.sample_fps if header else opened.manifest.network.sample_fps
+
+
+def _read_span(samplings: list[Frames], start: str | None, end: str | None) -> tuple[float, float]:
+    """Return the span of a video that is meant: all of it without --from and --to."""
+    times = [t for frames in samplings for t in (frames.times[:1].tolist() + frames.times[-1:].tolist())]
+    if not times:
+        raise QueryError("the video has no frame")
+    first, last = min(times), max(times) + 1e-3
+    try:
+        return (first if start is None else float(start)), (last if end is None else float(end))
+    except ValueError:
+        raise QueryError(f"--from and --to of a video are seconds, got {start!r} and {end!r}") from None
+
+
+def _camera_query(camera: str | None) -> str:
+    return f"?{urlencode({'camera': camera})}" if camera else ""
+
+
+def _describe_added(result: dict[str, Any]) -> str:
+    facts = result["class"]
+    return printable(f"{facts['name']}: example {result['example']['id']}; {_describe_class(facts)}")
+
+
+def _describe_class(facts: dict[str, Any]) -> str:
+    """Say in words what is known of a class."""
+    examples = "1 example" if facts["examples"] == 1 else f"{facts['examples']} examples"
+    if facts["recall"] is None:
+        return f"{examples}, too few to say how sure; {facts['missing']} more"
+    sure = f"right with {format_percent(facts['recall'])} of them when left out"
+    wrong = f"wrong with {format_percent(facts['false_rate'])} of what is not it"
+    more = f"; {facts['missing']} more would make it sure" if facts["missing"] else ""
+    return f"{examples}, {sure}, {wrong}{more}"

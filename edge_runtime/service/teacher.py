@@ -1,0 +1,114 @@
+"""Teach one camera: examples from what it watched lately, and the classes that they make."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from edge_runtime.persistence.encryption import Key
+from edge_runtime.system.errors import QueryError
+from edge_runtime.teaching.descriptions import Frames, RecentFrames
+from edge_runtime.teaching.examples import Example, ExampleFile, check_taught, make_example
+from edge_runtime.teaching.taught_classes import TaughtClasses, fit_classes
+
+RECENT_S = 7200.0
+"""Seconds of the stream that can be taught from afterwards: 7 MB of RAM at one frame a second."""
+
+
+class Teacher:
+    """What a camera is taught. Safe for several threads.
+
+    `model` is the digest of the bundle's networks, `known` the names of its activities, `read_epoch` gives
+    the clock time of the stream's second 0.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        key: Key | None,
+        model: str,
+        known: Sequence[str],
+        read_epoch: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self.file = ExampleFile(folder, key)
+        self.recent = RecentFrames(RECENT_S)
+        self._model, self._known, self._read_epoch = model, known, read_epoch
+        self._lock = threading.Lock()
+        self._fitted: tuple[object, TaughtClasses] | None = None
+
+    def add(self, name: str, start: float, end: float, *, shows: bool = True) -> dict[str, Any]:
+        """Add [start, end) seconds of the camera's stream as an example of a class, or as one that does not
+        show it. Returns the example and the class as it is now.
+
+        Raises QueryError for a span of which too little is known, and for the name of an activity that the
+        bundle knows; LvmError where it cannot be saved.
+        """
+        return self.add_from([self.recent.take()], name, start, end, shows=shows, epoch=self._read_epoch())
+
+    def add_from(
+        self,
+        samplings: Sequence[Frames],
+        name: str,
+        start: float,
+        end: float,
+        *,
+        shows: bool = True,
+        source: str | None = None,
+        epoch: float | None = None,
+    ) -> dict[str, Any]:
+        """As `add`, from the frames of another stream: `source` is the name of a video."""
+        if name in self._known:
+            raise QueryError(f"{name} is an activity that the bundle knows already; choose another name")
+        example = make_example(
+            samplings, name, start, end, shows=shows, source=source, epoch=epoch, model=self._model
+        )
+        if not shows:
+            check_taught(example.name, self.file.read())
+        added = self.file.add(example)
+        return {"example": added.as_json(), "class": self.describe(added.name)}
+
+    def describe(self, name: str) -> dict[str, Any]:
+        """Return a class with its examples. Raises QueryError where there is none of this name."""
+        examples = self.file.read()
+        check_taught(name, examples)
+        own = [example for example in examples if example.name == name]
+        facts = next((one.as_json() for one in self.classes().classes if one.name == name), None)
+        return {**(facts or _describe_unfitted(name, own)), "marked": [one.as_json() for one in own]}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all classes; `waiting` are those that were taught with another bundle, or of which nothing
+        is known to tell them from."""
+        fitted = self.classes()
+        return {"classes": [one.as_json() for one in fitted.classes], "waiting": list(fitted.waiting)}
+
+    def remove(self, name: str, number: int | None = None) -> int:
+        """Remove a class, or one of its examples. Returns how many examples. Raises QueryError, LvmError."""
+        return self.file.remove(name, number)
+
+    def classes(self) -> TaughtClasses:
+        """Return the classes, fitted anew where examples have changed. Raises LvmError for a damaged file."""
+        with self._lock:
+            stamp = self.file.stamp()
+            if self._fitted is None or self._fitted[0] != stamp:
+                self._fitted = stamp, fit_classes(self.file.read(), self._model)
+            return self._fitted[1]
+
+    def forget(self, start: float, end: float) -> int:
+        """Remove the examples and recent frames of [start, end) seconds. Returns how many examples."""
+        self.recent.forget(start, end)
+        return self.file.forget(start, end)
+
+
+def _describe_unfitted(name: str, own: Sequence[Example]) -> dict[str, Any]:
+    shown = sum(example.shows for example in own)
+    return {
+        "name": name,
+        "examples": shown,
+        "counterexamples": len(own) - shown,
+        "length_s": None,
+        "recall": None,
+        "false_rate": None,
+        "missing": max(1, 3 - shown),
+    }

@@ -1,0 +1,158 @@
+"""Describe frames and spans of time by a few hundred numbers, from the backbone's tokens alone.
+
+A frame is described by the mean of its tokens, and by the mean of the tokens that changed most since the
+frame before: what moves. A span is described by the mean and deviation of that over its frames, and by how
+much it changes from frame to frame. No picture can be made of either.
+
+Letters: B frames, P cells, d width of a token, w = 2 d width of a frame's description, F frames of a span.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Numbers = NDArray[np.float32]
+
+MOVING_SHARE = 0.12
+"""Share of the cells that count as moving: 6 of 49."""
+SPAN_PARTS = 5
+"""A span's description has 5 / 2 of the width of a frame's: mean and deviation of both halves, change of the
+first."""
+MIN_FRAMES = 2
+"""Of a span: what changes cannot be seen in one."""
+
+
+class FrameDescriber:
+    """Describes successive frames of one stream."""
+
+    def __init__(self) -> None:
+        self._before: Numbers | None = None
+
+    def describe(self, tokens: Numbers) -> Numbers:
+        """Return (B, w) of tokens (B, P, d)."""
+        rows = [self._describe(frame) for frame in np.asarray(tokens, np.float32)]
+        return np.stack(rows) if rows else np.zeros((0, 2 * tokens.shape[-1]), np.float32)
+
+    def _describe(self, frame: Numbers) -> Numbers:
+        """Return (w,) of tokens (P, d)."""
+        mean = frame.mean(0)
+        moving = mean
+        if self._before is not None:
+            change = np.square(frame - self._before).sum(1)  # (P,)
+            count = max(1, round(MOVING_SHARE * len(frame)))
+            moving = frame[np.argpartition(-change, count - 1)[:count]].mean(0)
+        self._before = frame
+        return np.concatenate([mean, moving])
+
+
+def describe_span(frames: Numbers) -> Numbers:
+    """Return (5 d,) of the descriptions (F, 2 d) of a span's frames. Raises ValueError for none."""
+    if not len(frames):
+        raise ValueError("a span must have at least one frame")
+    described = _describe_ranges(frames, np.array([0]), np.array([len(frames)]))
+    return np.asarray(described[0], np.float32)
+
+
+def describe_windows(frames: Frames, begins: NDArray[np.float64], length: float) -> tuple[Any, Numbers]:
+    """Describe the windows of `length` seconds at `begins` that have at least two frames.
+
+    Returns the numbers of those windows (W,) and their descriptions (W, 5 d), each as `describe_span` has it.
+    """
+    first = np.searchsorted(frames.times, begins)
+    last = np.searchsorted(frames.times, begins + length)
+    kept = np.flatnonzero(last - first >= MIN_FRAMES)
+    if not len(kept):
+        return kept, np.zeros((0, SPAN_PARTS * frames.rows.shape[1] // 2), np.float32)
+    return kept, _describe_ranges(frames.rows, first[kept], last[kept])
+
+
+def _describe_ranges(rows: Numbers, first: NDArray[Any], last: NDArray[Any]) -> Numbers:
+    """Describe the ranges [first, last) of rows (F, 2 d), by running sums: (W, 5 d)."""
+    exact = np.asarray(rows, np.float64)
+    means = exact[:, : exact.shape[1] // 2]
+    count = (last - first)[:, None]
+    mean = _sum_ranges(exact, first, last) / count
+    deviation = np.sqrt(np.maximum(_sum_ranges(exact * exact, first, last) / count - mean * mean, 0))
+    change = _sum_ranges(np.abs(np.diff(means, axis=0)), first, last - 1) / np.maximum(count - 1, 1)
+    return np.concatenate([mean, deviation, change], axis=1).astype(np.float32)
+
+
+def _sum_ranges(values: NDArray[Any], first: NDArray[Any], last: NDArray[Any]) -> NDArray[np.float64]:
+    """Return the sums of values (F, n) over the ranges [first, last): (W, n)."""
+    sums = np.concatenate([np.zeros((1, values.shape[1])), np.cumsum(values, axis=0)])
+    return np.asarray(sums[last] - sums[first], np.float64)
+
+
+@dataclass(frozen=True)
+class Frames:
+    """Times (F,) in seconds of the stream, ascending, and descriptions (F, w)."""
+
+    times: NDArray[np.float64]
+    rows: Numbers
+
+    def within(self, start: float, end: float) -> Frames:
+        """Return the frames of [start, end) seconds."""
+        inside = slice(*np.searchsorted(self.times, [start, end]))
+        return Frames(self.times[inside], self.rows[inside])
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+
+class RecentFrames:
+    """The descriptions of a camera's newest frames, for teaching: in RAM only. Safe for several threads."""
+
+    def __init__(self, seconds: float) -> None:
+        """Keep the newest `seconds` of the stream."""
+        self._seconds = seconds
+        self._times: deque[float] = deque()
+        self._rows: deque[NDArray[np.float16]] = deque()
+        self._describer = FrameDescriber()
+        self._lock = threading.Lock()
+
+    def add(self, tokens: Numbers, times: Sequence[float]) -> None:
+        """Add frames, tokens (B, P, d), that are newer than all before."""
+        rows = self._describer.describe(tokens).astype(np.float16)
+        with self._lock:
+            self._times.extend(times)
+            self._rows.extend(rows)
+            while self._times and self._times[0] < self._times[-1] - self._seconds:
+                self._times.popleft()
+                self._rows.popleft()
+
+    def take(self) -> Frames:
+        """Return what is kept."""
+        with self._lock:
+            times, rows = list(self._times), list(self._rows)
+        width = len(rows[0]) if rows else 0
+        stacked = np.array(rows, np.float32) if rows else np.zeros((0, width), np.float32)
+        return Frames(np.array(times, np.float64), stacked)
+
+    def take_since(self, start: float) -> Frames:
+        """Return the kept frames from `start` seconds on, without copying older ones."""
+        with self._lock:
+            count = 0
+            for t in reversed(self._times):
+                if t < start:
+                    break
+                count += 1
+            times = [self._times[-number] for number in range(count, 0, -1)]
+            rows = [self._rows[-number] for number in range(count, 0, -1)]
+        stacked = np.array(rows, np.float32) if rows else np.zeros((0, 0), np.float32)
+        return Frames(np.array(times, np.float64), stacked)
+
+    def forget(self, start: float, end: float) -> int:
+        """Remove the frames of [start, end) seconds. Returns how many."""
+        with self._lock:
+            kept = [(t, row) for t, row in zip(self._times, self._rows, strict=True) if not start <= t < end]
+            removed = len(self._times) - len(kept)
+            self._times = deque(t for t, _ in kept)
+            self._rows = deque(row for _, row in kept)
+        return removed

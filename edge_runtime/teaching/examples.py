@@ -1,0 +1,293 @@
+"""Examples of what a camera is taught, in its state folder.
+
+    taught.examples     what each span looked like, as numbers of `descriptions`; no picture, sealed where the
+                        state has a key
+
+An example is a span that shows a class, or that does not. Spans of the same length beside it are kept with
+it: what happens around it is what the class must be told from. Numbers of one backbone mean nothing to
+another, so examples of another bundle wait until that runs again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import time
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from edge_runtime.persistence.encryption import Key, open_sealed
+from edge_runtime.persistence.filesystem import make_private_folder, write_private
+from edge_runtime.query.timestamps import format_clock_span
+from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import nearest, printable
+from edge_runtime.teaching.descriptions import MIN_FRAMES, Frames, Numbers, describe_span
+from engines.errors import LvmError
+
+FILE = "taught.examples"
+ROLE = "taught examples"
+"""Role of the sealed file, see `persistence.encryption`."""
+FORMAT = 1
+MAX_EXAMPLES = 2000
+"""Of one camera: 25 MB."""
+MAX_CLASSES = 200
+MAX_NAME = 80
+MAX_SPAN_S = 120.0
+_BESIDE = 2
+"""Spans beside an example on each side."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """A span that shows class `name`, or (`shows` false) does not.
+
+    `spans` (k, 2) in seconds and `rows` (k, w): the span itself, which a video gives several times as it is
+    sampled at other moments (`own` rows), then those beside it. `source` is the name of a video, or None for
+    the camera's own stream, whose second 0 is `epoch` in seconds since 1970, if known.
+    """
+
+    id: int
+    name: str
+    shows: bool
+    source: str | None
+    epoch: float | None
+    model: str
+    spans: tuple[tuple[float, float], ...]
+    rows: Numbers = field(repr=False, compare=False)
+    own: int = 1
+    added: float = 0.0
+
+    @property
+    def start(self) -> float:
+        return self.spans[0][0]
+
+    @property
+    def end(self) -> float:
+        return self.spans[0][1]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the example for the interfaces, without its numbers."""
+        clock = {} if self.epoch is None else format_clock_span(self.start, self.end, self.epoch)
+        return {
+            "id": self.id,
+            "name": self.name,
+            "shows": self.shows,
+            "source": self.source,
+            "from": round(self.start, 3),
+            "to": round(self.end, 3),
+            "added": self.added,
+            **clock,
+        }
+
+
+def make_example(
+    samplings: Sequence[Frames],
+    name: str,
+    start: float,
+    end: float,
+    *,
+    shows: bool = True,
+    source: str | None = None,
+    epoch: float | None = None,
+    model: str,
+) -> Example:
+    """Describe [start, end) seconds and the spans beside it, in each of the `samplings` of one stream.
+
+    Raises QueryError for a span of another length than can be taught, or of which too little was watched.
+    """
+    length = end - start
+    if not 0 < length <= MAX_SPAN_S:
+        raise QueryError(
+            f"an example must last up to {MAX_SPAN_S:g} s, got {length:g} s; mark one occurrence of it"
+        )
+    beside = [
+        begin
+        for number in range(1, _BESIDE + 1)
+        for begin in (start - number * length, end + (number - 1) * length)
+    ]
+    own = _describe_spans(samplings, [start], length, MIN_FRAMES)
+    if not own:
+        frames = samplings[0]
+        kept = f"{frames.times[0]:.1f} to {frames.times[-1]:.1f} s" if len(frames) else "none at all"
+        raise QueryError(
+            f"an example needs at least {MIN_FRAMES} frames, too few of {start:.1f} to {end:.1f} s are "
+            f"known; known are {kept}"
+        )
+    min_frames = max(MIN_FRAMES, len(samplings[0].within(start, end)) // 2)  # as densely watched as itself
+    described = [*own, *_describe_spans(samplings[:1], beside, length, min_frames)]
+    return Example(
+        0,
+        check_class_name(name),
+        shows,
+        source,
+        epoch,
+        model,
+        tuple(span for span, _ in described),
+        np.stack([row for _, row in described]).astype(np.float16).astype(np.float32),
+        len(own),
+        time.time(),
+    )
+
+
+def _describe_spans(
+    samplings: Sequence[Frames], begins: Sequence[float], length: float, min_frames: int
+) -> list[tuple[tuple[float, float], Numbers]]:
+    """Return each span of `length` seconds with at least `min_frames` frames, and its description."""
+    return [
+        ((begin, begin + length), describe_span(frames.within(begin, begin + length).rows))
+        for begin in begins
+        for frames in samplings
+        if len(frames.within(begin, begin + length)) >= min_frames
+    ]
+
+
+def check_class_name(text: str) -> str:
+    """Return `text` as the name of a taught class, in Unicode normal form C. Raises QueryError."""
+    name = unicodedata.normalize("NFC", text).strip()
+    if not name or len(name) > MAX_NAME or not name.isprintable():
+        raise QueryError(
+            f"a taught activity's name has 1 to {MAX_NAME} printable letters, got {printable(text[:50])!r}"
+        )
+    return name
+
+
+class ExampleFile:
+    """The examples of one camera. Safe for several threads and processes; caches nothing."""
+
+    def __init__(self, folder: Path, key: Key | None = None) -> None:
+        self.path = folder / FILE
+        self._key = key
+
+    def stamp(self) -> tuple[int, int] | None:
+        """Return what changes with the file's content; None where there is none."""
+        try:
+            status = self.path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_ino
+
+    def read(self) -> list[Example]:
+        """Return all examples, oldest first. Raises LvmError where they cannot be read."""
+        try:
+            data = self.path.read_bytes()
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise LvmError(f"{self.path} cannot be read: {error.strerror}") from error
+        try:
+            return _decode(open_sealed(data, self._key, role=ROLE))
+        except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise LvmError(
+                f"{self.path} is damaged or of another version ({printable(str(error))[:100]}); move it away "
+                "and teach again"
+            ) from None
+
+    def add(self, example: Example) -> Example:
+        """Add an example; returns it with its number. Raises QueryError where there is no room, LvmError."""
+        with self._writing() as examples:
+            names = {known.name for known in examples}
+            if len(examples) >= MAX_EXAMPLES or (example.name not in names and len(names) >= MAX_CLASSES):
+                raise QueryError(
+                    f"a camera has at most {MAX_EXAMPLES} examples of {MAX_CLASSES} activities; "
+                    "remove some first"
+                )
+            numbered = replace(example, id=1 + max((known.id for known in examples), default=0))
+            examples.append(numbered)
+        return numbered
+
+    def remove(self, name: str, number: int | None = None) -> int:
+        """Remove a class, or its example `number`. Returns how many examples. Raises QueryError, LvmError."""
+        with self._writing() as examples:
+            check_taught(name, examples)
+            gone = [
+                known for known in examples if known.name == name and (number is None or known.id == number)
+            ]
+            if not gone:
+                numbers = ", ".join(str(known.id) for known in examples if known.name == name)
+                raise QueryError(f"{printable(name)} has no example {number}; it has {numbers}")
+            examples[:] = [known for known in examples if known not in gone]
+        return len(gone)
+
+    def forget(self, start: float, end: float) -> int:
+        """Remove the examples of the camera's own stream that share time with [start, end) seconds, also by
+        what is kept beside them. Returns how many. Raises LvmError."""
+        if self.stamp() is None:
+            return 0
+        with self._writing() as examples:
+            kept = [
+                known
+                for known in examples
+                if known.source is not None or not any(a < end and b > start for a, b in known.spans)
+            ]
+            removed = len(examples) - len(kept)
+            examples[:] = kept
+        return removed
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[list[Example]]:
+        """Lock the file, give its examples to be changed, and write them."""
+        try:
+            make_private_folder(self.path.parent)
+            with self.path.with_name(FILE + ".lock").open("w") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                examples = self.read()
+                yield examples
+                if examples:
+                    data = _encode(examples)
+                    sealed = data if self._key is None else self._key.seal(data, role=ROLE)
+                    write_private(self.path, sealed)
+                else:
+                    self.path.unlink(missing_ok=True)
+        except OSError as error:
+            raise LvmError(f"{self.path} cannot be written: {error.strerror or error}") from error
+
+
+def check_taught(name: str, examples: Sequence[Example]) -> None:
+    """Raises QueryError, with the nearest name, if there is no example of this class."""
+    names = sorted({example.name for example in examples})
+    if name in names:
+        return
+    if not names:
+        raise QueryError("nothing was taught yet; lvm-edge teach add NAME --from TIME --to TIME does it")
+    raise QueryError(
+        printable(
+            f"{name[:50]!r} was not taught; nearest is {nearest(name, names)!r}, all: {', '.join(names[:16])}"
+        )
+    )
+
+
+def _encode(examples: Sequence[Example]) -> bytes:
+    facts = []
+    for example in examples:
+        fields = asdict(replace(example, rows=np.zeros(0, np.float32)))
+        facts.append({**fields, "rows": len(example.rows)})
+    text = json.dumps({"format": FORMAT, "examples": facts}, ensure_ascii=False).encode()
+    # Examples of two bundles may differ in width: one block for each example.
+    blocks = {str(example.id): example.rows.astype(np.float16) for example in examples}
+    return save({"facts": np.frombuffer(text, np.uint8), **blocks})
+
+
+def _decode(data: bytes) -> list[Example]:
+    """Raises SafetensorError, ValueError, KeyError, TypeError for what `_encode` did not write."""
+    blocks = load(data)
+    facts = json.loads(blocks["facts"].tobytes())
+    if facts["format"] != FORMAT:
+        raise ValueError(f"format {facts['format']} instead of {FORMAT}")
+    examples = []
+    for fields in facts["examples"]:
+        rows = blocks[str(fields["id"])].astype(np.float32)
+        spans = tuple((float(a), float(b)) for a, b in fields["spans"])
+        if rows.ndim != 2 or len(rows) != len(spans) or not spans or not np.isfinite(rows).all():
+            raise ValueError(f"example {fields['id']} has {rows.shape} numbers for {len(spans)} spans")
+        if not 1 <= fields["own"] <= len(spans):
+            raise ValueError(f"example {fields['id']} has {fields['own']} rows of its own")
+        examples.append(Example(**{**fields, "rows": rows, "spans": spans}))
+    return examples

@@ -1,0 +1,45 @@
+"""Describe the frames of a video file as a camera would have seen them."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+from edge_runtime.ingest.pipeline import BATCH_FRAMES, preprocess, round_to_half
+from edge_runtime.sources import is_live, open_source
+from edge_runtime.teaching.descriptions import FrameDescriber, Frames, Numbers
+from engines.errors import LvmError
+from engines.network_config import NetworkConfig
+from engines.spec import Engine
+
+SAMPLINGS = 3
+"""Times that a video is sampled at a camera's rate, each beginning at another moment: it has more frames than
+the camera would have seen, and all of them teach."""
+
+
+def sample_video(
+    spec: str, network: NetworkConfig, backbone: Engine, *, sample_fps: float, samplings: int = SAMPLINGS
+) -> list[Frames]:
+    """Return the frames of a video at `sample_fps`, sampled `samplings` times at other moments.
+
+    Raises LvmError for what is no video, EngineFault.
+    """
+    if is_live(spec):
+        raise LvmError(f"a video is a file, got {spec}; what a camera shows is taught while it is watched")
+    parts: list[tuple[list[float], list[Numbers]]] = [([], []) for _ in range(samplings)]
+    describers = [FrameDescriber() for _ in range(samplings)]
+    with open_source(spec, sample_fps=sample_fps * samplings) as source:
+        decoded = iter(source)
+        while frames := list(itertools.islice(decoded, BATCH_FRAMES)):
+            images = np.stack([preprocess(frame, network.image_size) for frame in frames])
+            tokens = round_to_half(backbone({"image": images})["tokens"])
+            for frame, one in zip(frames, tokens, strict=True):
+                part = int(frame.t * sample_fps * samplings + 1e-6) % samplings
+                times, rows = parts[part]
+                times.append(frame.t)
+                rows.append(describers[part].describe(one[None])[0])
+    return [
+        Frames(np.array(times, np.float64), np.array(rows, np.float32).reshape(len(times), -1))
+        for times, rows in parts
+    ]
