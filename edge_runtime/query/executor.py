@@ -7,7 +7,7 @@ L decoder steps, C classes.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -100,8 +100,9 @@ class LoggedTimes(Protocol):
     def list_taught(self) -> Sequence[str]:
         """Return the names of the activities that the camera was taught."""
 
-    def find_times(self, activity: str, start: float, end: float) -> Sequence[tuple[float, float, float]]:
-        """Return start, end and confidence of the rows of an activity in [start, end), the surest first."""
+    def find_times(self, activity: str, start: float, end: float) -> Sequence[decode.Span] | None:
+        """Return start, end and confidence of the rows of an activity in [start, end), the surest first; None
+        where nothing is logged."""
 
 
 class Asker:
@@ -112,14 +113,14 @@ class Asker:
         manifest: Manifest,
         reader: Engine,
         objects: ObjectTokens,
-        find_log: Callable[[], LoggedTimes | None] = lambda: None,
+        logged: LoggedTimes | None = None,
     ) -> None:
-        """`find_log` returns what was recognised, None where nothing is logged."""
+        """`logged` is what was recognised, None where that is not known."""
         self._manifest = manifest
         self._network = manifest.network
         self._reader = reader
         self._objects = objects
-        self._find_log = find_log
+        self._logged = logged
         self._names = [activity.name for activity in manifest.classes]
         self._latest: tuple[Version, Context] | None = None
 
@@ -204,8 +205,7 @@ class Asker:
         has."""
         if name in self._names:
             return self._names.index(name)
-        log = self._find_log()
-        taught = [] if log is None else list(log.list_taught())
+        taught = [] if self._logged is None else list(self._logged.list_taught())
         if name in taught and isinstance(query, TimeQuery) and query.object is None:
             return None
         if name in taught:
@@ -417,17 +417,20 @@ class Asker:
 
     def _answer_from_log(self, resolved: ResolvedQuery, version: Version, milliseconds: float) -> Answer:
         """Answer when something was done at all: by the activity log."""
-        query, log = resolved.query, self._find_log()
+        query = resolved.query
         assert isinstance(query, TimeQuery) and query.activity is not None
         familiar = is_familiar(version.recurrent_state)
         spans: tuple[SpanCandidate, ...] = ()
         reason: str | None = "it was not recognised in that time"
-        if log is None:
-            reason = "activities are not recognised here: they are switched off, or the bundle is untrained"
-        elif resolved.covered.start is not None and resolved.covered.end is not None:
-            found = log.find_times(query.activity, resolved.covered.start, resolved.covered.end)
-            candidates = [(start, end, sure) for start, end, sure in found[:MAX_SPANS]]
-            spans = self._clip_spans(candidates, resolved.covered, Scaling())
+        low, high = resolved.covered.start, resolved.covered.end
+        if low is not None and high is not None:
+            found = None if self._logged is None else self._logged.find_times(query.activity, low, high)
+            if found is None:
+                reason = (
+                    "activities are not recognised here: that is switched off, or the bundle is untrained"
+                )
+            else:
+                spans = self._clip_spans(found[:MAX_SPANS], resolved.covered, Scaling())
         else:
             reason = _NOT_WATCHED.get(resolved.covered.main_reason()) or str(resolved.covered.main_reason())
         if not spans and not familiar and query.activity in self._names:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from edge_runtime.activity.log import ActivityLog, find_times
@@ -355,9 +355,6 @@ class _CameraLog:
 
     def forget(self, start: float, end: float) -> int:
         return self._recorder.forget(self._progress, start, end)
-
-    def list_taught(self) -> Sequence[str]:
-        return self._progress.taught_names
 
     def find_times(self, activity: str, start: float, end: float) -> list[tuple[float, float, float]]:
         return find_times(self._progress.log, activity, start, end)

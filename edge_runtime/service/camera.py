@@ -22,6 +22,7 @@ from edge_runtime.memory.version import Step, Version, empty_version
 from edge_runtime.persistence import Snapshot, StateFolder
 from edge_runtime.privacy.zones import Zones
 from edge_runtime.query.answers import Answer
+from edge_runtime.query.decode import Span
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import AnyQuery
@@ -103,7 +104,7 @@ class CameraRun:
             frame_at=self.pictures.read_at,
             catalogue=None if settings.catalogue is None else Catalogue(settings.catalogue, folder.key),
         )
-        self.asker = Asker(manifest, pool.query_reader, self._objects, lambda: self.privacy.activities)
+        self.asker = Asker(manifest, pool.query_reader, self._objects, self)
         self.watchdog = Watchdog()
         self.privacy = PrivacyController(self, settings.privacy)
         self._condition, self.condition_at = "waiting", time.time()
@@ -152,6 +153,16 @@ class CameraRun:
     def ask_all(self, queries: Sequence[AnyQuery]) -> list[Answer]:
         """Answer several questions about one version. Raises QueryError."""
         return [self._on_clock(answer) for answer in self.asker.ask_all(queries, self.version)]
+
+    def list_taught(self) -> Sequence[str]:
+        """Return the names of the activities that it was taught. Raises LvmError for a damaged file."""
+        return self.teacher.classes().names
+
+    def find_times(self, activity: str, start: float, end: float) -> Sequence[Span] | None:
+        """Return start, end and confidence of the rows of an activity in [start, end), the surest first; None
+        where nothing is logged."""
+        log = self.privacy.activities
+        return None if log is None else log.find_times(activity, start, end)
 
     def time_reader(self) -> TimeReader:
         """Return what reads the times of a question: clock times are those of this machine."""

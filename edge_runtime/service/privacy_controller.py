@@ -58,9 +58,6 @@ class RunningActivityLog(Protocol):
     def forget(self, start: float, end: float) -> int:
         """Remove the rows that share time with [start, end). Returns how many. Raises LvmError."""
 
-    def list_taught(self) -> Sequence[str]:
-        """Return the names of the activities that the camera was taught."""
-
     def find_times(self, activity: str, start: float, end: float) -> Sequence[tuple[float, float, float]]:
         """Return start, end and confidence of the rows of an activity in [start, end), the surest first."""
 

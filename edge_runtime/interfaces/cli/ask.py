@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from edge_runtime.activity.log import ActivityLog, find_times
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.cli import completion
@@ -18,6 +20,7 @@ from edge_runtime.persistence import StateError, load_snapshot, model_digest
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.privacy.saved_settings import load_zones
 from edge_runtime.query.answers import Answer
+from edge_runtime.query.decode import Span
 from edge_runtime.query.executor import Asker
 from edge_runtime.query.object_encoder import ObjectEncoder
 from edge_runtime.query.schema import QueryRequest
@@ -26,6 +29,7 @@ from edge_runtime.service.wall_clock import make_time_reader, on_clock
 from edge_runtime.sources import read_frame_at
 from edge_runtime.sources.live_source import Supervision
 from edge_runtime.system.text import printable
+from edge_runtime.teaching.examples import ExampleFile
 from engines.bundle import Bundle
 from engines.select import choose, load_engine
 
@@ -116,7 +120,25 @@ def _ask_state(
             frame_at=lambda t: zones.mask_frame(read_frame_at(header.source, t, settings=opening)),
             catalogue=Catalogue(catalogue, key),
         )
-        return on_clock(Asker(opened.manifest, reader, objects).ask(query, saved.version), header)
+        asker = Asker(opened.manifest, reader, objects, _SavedLog(folder, key))
+        return on_clock(asker.ask(query, saved.version), header)
+
+
+class _SavedLog:
+    """What was recognised, of a folder that no process need be watching."""
+
+    def __init__(self, folder: Path, key: Key | None) -> None:
+        self._folder, self._key = folder, key
+
+    def list_taught(self) -> Sequence[str]:
+        return sorted({example.name for example in ExampleFile(self._folder, self._key).read()})
+
+    def find_times(self, activity: str, start: float, end: float) -> Sequence[Span] | None:
+        log = ActivityLog(self._folder, key=self._key)
+        try:
+            return find_times(log, activity, start, end)
+        finally:
+            log.close()
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:

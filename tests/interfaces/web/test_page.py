@@ -319,3 +319,34 @@ def test_where_a_token_is_needed_the_page_asks_for_it_and_a_viewer_may_not_pause
         page.click("#sign-out")
         page.wait_for_selector("#login[open]")
         page.close()
+
+
+# -- teaching ----------------------------------------------------------------------------------------------
+
+
+def test_a_time_that_is_selected_teaches_and_can_be_asked_for(page, site):
+    camera = site[1].camera("lane 1")
+    until = camera.version.coverage.end
+    page.click("#teach")
+    assert "Drag over the timeline" in page.text_content("#teach-hint") and page.is_disabled("#teach-send")
+    page.click("#teach-dialog [data-closes]")
+    for number, start in enumerate((70, 110), 1):
+        drag(page, "#track", (start / until, 0.4), ((start + 12) / until, 0.4))
+        page.click("#teach")
+        page.fill("#teach-name", "waving")
+        page.click("#teach-send")
+        page.wait_for_selector(f"#toast:has-text('Waving: {number} example')")
+        page.wait_for_selector("#range-choice", state="hidden")  # the selection has done its work
+    marked = camera.teacher.describe("waving")["marked"]
+    assert [round(one["to"] - one["from"]) in (11, 12, 13) for one in marked] == [True, True]
+    # It can be asked when it was done at all, without an object.
+    page.get_by_label("When", exact=False).first.check(force=True)
+    page.select_option("#activity", "waving")
+    question, _ = send_question(page)
+    assert question["activity"] == "waving" and "object" not in question
+    page.wait_for_selector("#past :text('Waving: when?')")
+    page.click("#teach")
+    page.click("#teach-rows button:has-text('Remove')")
+    page.wait_for_function("document.querySelectorAll('#teach-rows li').length === 0")
+    assert camera.teacher.as_json() == {"classes": [], "waiting": []}
+    page.click("#teach-dialog [data-closes]")

@@ -6,6 +6,7 @@ import { cameraPath, get, maybe, query, Refused, send, signedOut } from "./api.j
 import { Question, questionWords } from "./ask.js";
 import { Camera } from "./camera.js";
 import { Forget } from "./forget.js";
+import { Teach } from "./teach.js";
 import { showHealth } from "./health.js";
 import { Live } from "./live.js";
 import { ActivityLog, withDays } from "./log.js";
@@ -31,10 +32,11 @@ const stage = new Stage();
 const timeline = new Timeline();
 const view = new AnswerView();
 const question = new Question(ask);
-const log = new ActivityLog();
+const log = new ActivityLog((one, row) => teach.judge(one, row));
 const catalogue = new Catalogue();
 const keep = new Keep(question, catalogue, () => device.role);
 const forget = new Forget(() => refresh.stale());
+const teach = new Teach((one) => { refresh.stale(); question.update(); log.attach(one === camera ? one : camera); });
 const about = new About();
 new ProductSearch(catalogue, (name) => question.choose([{ product: name }]));
 new ProductManager(catalogue, (before, after) => {
@@ -108,6 +110,7 @@ function look(one) {
   question.attach(one);
   log.attach(one);
   forget.attach(one, device.role === "admin");
+  teach.attach(one, device.role !== "viewer");
   if (one) {
     one.picture.addEventListener("change", tools);
     one.addEventListener("answer", showAnswer);
@@ -171,6 +174,7 @@ async function readActivities(one) {
     await readCameras(); // it may be the camera that is not there
     device.logs = cameras.get(one.name) !== one;
   }
+  if (one.taught === undefined) await teach.load(one);
   log.take(one, found && found.activities);
   one.hours.update(one.memory, found ? found.activities : []);
 }
@@ -218,7 +222,7 @@ async function ask(one, asked, words) {
   try {
     const answer = await send("POST", "api/v1/query", { camera: one.name, ...asked });
     const { object, ...rest } = asked;
-    const entry = { at: Date.now() / 1000, camera: one.name, question: object && object.photos ? rest : asked, answer };
+    const entry = { at: Date.now() / 1000, camera: one.name, question: object && object.photos ? { ...rest, object: { photos: object.photos.length } } : asked, answer };
     device.past = [entry, ...device.past].slice(0, PAST);
     one.picture.live();
     one.show(new Answer(one, answer, words));
@@ -353,6 +357,7 @@ async function begin() {
   device.role = role;
   $("manage").hidden = role === "viewer";
   forget.attach(camera, role === "admin");
+  teach.attach(camera, role !== "viewer");
   keep.update();
   refresh.begin();
   about.begin(role).catch(complain);

@@ -8,7 +8,7 @@ const MOST = 8;
 const KINDS = {
   activity: "What happened to the object that you choose.",
   object: "Where in the picture the activity that you choose took place.",
-  time: "At what times the object that you choose was handled.",
+  time: "At what times the object that you choose was handled, or an activity was seen.",
 };
 
 /** Tells "objects" when other objects are chosen. */
@@ -48,10 +48,21 @@ export class Question extends EventTarget {
     const bundle = await maybe("api/v1/bundle");
     this.activities = (bundle && bundle.activities) || [];
     learnActivities(this.activities);
-    const options = this.activities.map((one) => el("option", { value: one.name }, activityName(one.name)));
-    $("activity").replaceChildren(el("option", { value: "" }, "Any activity"), ...options);
+    this.options();
     this.update();
     return bundle;
+  }
+
+  /** What can be asked about: what the bundle knows, and for a question about time what the camera was taught. */
+  options() {
+    const taught = this.kind === "time" && this.camera ? this.camera.taught || [] : [];
+    const names = [...this.activities, ...taught].map((one) => one.name);
+    if ($("activity").dataset.names === names.join("\n")) return;
+    $("activity").dataset.names = names.join("\n");
+    const { value } = $("activity");
+    $("activity").replaceChildren(el("option", { value: "" }, "Any activity"),
+      ...names.map((name) => el("option", { value: name }, activityName(name))));
+    $("activity").value = names.includes(value) ? value : "";
   }
 
   // -- the object --------------------------------------------------------------------------------------------
@@ -104,6 +115,7 @@ export class Question extends EventTarget {
   update() {
     const { kind, camera } = this;
     say($("kind-hint"), KINDS[kind]);
+    this.options();
     $("object-field").hidden = kind === "object";
     $("activity-field").hidden = kind === "activity";
     const any = $("activity").options[0];
@@ -121,6 +133,7 @@ export class Question extends EventTarget {
 
   missing() {
     if (!this.camera) return "No camera is watched yet.";
+    if (this.kind === "time" && !this.objects.length && $("activity").value) return ""; // when was it done at all?
     if (this.kind !== "object" && !this.objects.length) return "Choose an object first: tap it in the picture, or take a photo.";
     if (this.kind === "object" && !this.activities.length) return "This device does not tell which activities it knows.";
     return "";
@@ -132,7 +145,7 @@ export class Question extends EventTarget {
     const activity = kind === "activity" ? null : $("activity").value || null;
     const question = { type: kind, ...camera.window };
     if (activity) question.activity = activity;
-    if (kind !== "object") {
+    if (kind !== "object" && objects.length) {
       question.object = objects[0].product
         ? { product: objects[0].product }
         : { photos: await Promise.all(objects.map((one) => one.coded)) };
@@ -148,7 +161,7 @@ export function questionWords(question, memory) {
   const what = {
     activity: `What was done with ${thing}?`,
     object: `${done}: where?`,
-    time: done ? `${done}, with ${thing}: when?` : `When was ${thing} handled?`,
+    time: done ? `${done}${question.object ? `, with ${thing}` : ""}: when?` : `When was ${thing} handled?`,
   }[question.type];
   const { from = null, to = null } = question;
   if (from === null && to === null) return what;

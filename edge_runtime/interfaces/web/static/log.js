@@ -7,7 +7,9 @@ const MOST = 10000; // of one file
 const TYPED_MS = 250;
 
 export class ActivityLog {
-  constructor() {
+  /** `judge(camera, row)` gives the buttons of a row that can be judged. */
+  constructor(judge) {
+    this.judge = judge;
     this.camera = null;
     this.look = this.look.bind(this);
     $("log-text").addEventListener("input", () => {
@@ -64,10 +66,11 @@ export class ActivityLog {
         : "Nothing was recognised yet.";
     const within = range ? `In the selected time, ${camera.hours.rangeText()}. ` : "";
     say($("log-said"), within + (rows.length ? (more ? `The newest ${rows.length} are shown; the files have more.` : "") : none));
-    const key = JSON.stringify([camera.name, rows, Boolean(camera.memory)]);
+    const taught = (camera.taught || []).map((one) => one.name);
+    const key = JSON.stringify([camera.name, rows, Boolean(camera.memory), taught]);
     if ($("rows").dataset.key === key) return;
     $("rows").dataset.key = key;
-    $("rows").replaceChildren(...withDays(rows, (one) => dayOf(one.from, camera.memory), (one) => row(camera, one)));
+    $("rows").replaceChildren(...withDays(rows, (one) => dayOf(one.from, camera.memory), (one) => row(camera, one, this.judge(camera, one))));
   }
 }
 
@@ -90,7 +93,7 @@ function wanted({ name, search, hours }) {
   return { camera: name, ...(search ? { text: search } : {}), ...(hours.range ? { from, to } : {}) };
 }
 
-function row(camera, one) {
+function row(camera, one, judging) {
   const to = one.ongoing ? null : one.to;
   const others = one.alternatives.length ? `, or ${one.alternatives.map((name) => activityName(name).toLowerCase()).join(", or ")}` : "";
   const lasted = to === null ? "going on" : duration(to - one.from);
@@ -102,5 +105,5 @@ function row(camera, one) {
   };
   return el("li", {}, el("button", { type: "button", onclick: see },
     el("time", {}, time(one.from, camera.memory)), el("b", {}, `${activityName(one.activity)}${others}`),
-    el("span", { class: "number" }, percent(one.confidence)), el("span", { class: "asked" }, lasted)));
+    el("span", { class: "number" }, percent(one.confidence)), el("span", { class: "asked" }, lasted)), judging);
 }
