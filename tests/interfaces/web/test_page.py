@@ -347,6 +347,6 @@ def test_a_time_that_is_selected_teaches_and_can_be_asked_for(page, site):
     page.wait_for_selector("#past :text('Waving: when?')")
     page.click("#teach")
     page.click("#teach-rows button:has-text('Remove')")
-    page.wait_for_function("document.querySelectorAll('#teach-rows li').length === 0")
+    page.wait_for_selector("#teach-rows li", state="detached")
     assert camera.teacher.as_json() == {"classes": [], "waiting": []}
     page.click("#teach-dialog [data-closes]")
