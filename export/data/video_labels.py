@@ -124,6 +124,20 @@ class VideoTruth:
             np.array(boxes, np.float32).reshape(-1, 4),
         )
 
+    @classmethod
+    def join(cls, parts: Sequence[tuple[int, VideoTruth]]) -> VideoTruth:
+        """Return the truth of a stream of several videos, each with the tick at which it begins, in order."""
+        begins = np.cumsum([0, *(len(truth) for _, truth in parts)])
+        return cls(
+            np.concatenate([truth.activity for _, truth in parts]),
+            np.concatenate([truth.instance for _, truth in parts]),
+            np.concatenate([truth.start + tick for tick, truth in parts]),
+            np.concatenate([truth.end + tick for tick, truth in parts]),
+            np.concatenate([t.box_event + first for (_, t), first in zip(parts, begins, strict=False)]),
+            np.concatenate([truth.box_tick + tick for tick, truth in parts]),
+            np.concatenate([truth.box for _, truth in parts]),
+        )
+
     def save(self, path: Path) -> None:
         """Write all arrays to an .npz file."""
         with path.open("wb") as file:

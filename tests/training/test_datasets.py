@@ -197,11 +197,65 @@ def test_a_folder_without_validation_is_refused(place):
         FolderDataset(folder, CONFIG, place / "cache")
 
 
-def test_a_video_shorter_than_a_clip_is_named(place):
+def test_videos_that_are_shorter_than_a_clip_together_are_refused(place):
     write_video(place / "c.mp4", range(0, 5_000, 200))
     folder = made(place, "short", "c.mp4,take,left,1,3,train", *LINES[2:], videos=("b.mp4", "c.mp4"))
-    with pytest.raises(LvmError, match="c.mp4 gives 5 frames at 1 a second, at least one clip of 10"):
+    with pytest.raises(
+        LvmError, match="short train videos gives 5 frames at 1 a second, at least one clip of 10"
+    ):
         FolderDataset(folder, CONFIG, place / "cache")
+
+
+@pytest.fixture(scope="module")
+def short(tmp_path_factory):
+    """Thirty videos of three to five seconds, whose pictures say which one they are, and a long one."""
+    place = tmp_path_factory.mktemp("short")
+    names, lines = [], list(LINES[2:])
+    write_video(place / "b.mp4", range(0, 24_000, 200))
+    for number in range(30):
+        name = f"s{number:02}.mp4"
+        write_video(place / name, range(0, (3 + number % 3) * 1000, 200), first=100 + number)
+        names.append(name)
+        lines.append(f"{name},{'take' if number % 2 else 'give'},left,0.4,2.4,train")
+    (place / "events.csv").write_text(events_csv(*lines))
+    rows = [f"{name},left,{t},{','.join(map(str, BOX))}" for name in names for t in (0, 1, 2)]
+    rows += [f"b.mp4,{side},{t},{','.join(map(str, BOX))}" for side in ("left", "right") for t in range(24)]
+    (place / "boxes.csv").write_text("\n".join(["video,product,t,x1,y1,x2,y2", *rows]) + "\n")
+    write_user_dataset(place / "data", place / "events.csv", boxes=place / "boxes.csv", doing={})
+    return FolderDataset(place / "data", CONFIG, place / "cache"), place
+
+
+def test_short_videos_are_joined_into_streams(short):
+    dataset, place = short
+    streams = list(dataset.encode_videos("train", fake_backbone(CONFIG), place / "cache", "digest"))
+    assert len(streams) == dataset.count("train") == 2 and dataset.count("val") == 1
+    videos = dataset._list_streams("train", 0)
+    assert sorted(one.video for parts in videos.values() for one in parts) == [
+        f"s{n:02}.mp4" for n in range(30)
+    ]
+    for cache, parts in zip(streams, videos.values(), strict=True):
+        assert len(cache.truth) == len(parts) and cache.clips >= 4
+        ticks = cache.ticks
+        starts = np.flatnonzero(np.diff(ticks, prepend=-1000) > 50)
+        assert len(starts) == len(parts), "ten seconds lie between two videos"
+        for number, (video, first) in enumerate(zip(parts, starts, strict=True)):
+            own = int(video.video[1:3])
+            assert (
+                cache.truth.start[number] == ticks[first] + 2 and cache.truth.end[number] == ticks[first] + 12
+            )
+            name = dataset.classes[cache.truth.activity[number]].name
+            assert name == ("take" if own % 2 else "give")
+            box_ticks, boxes = cache.truth.select_boxes(number)
+            assert len(boxes) and box_ticks.min() >= ticks[first] and box_ticks.max() < ticks[first] + 25
+
+
+def test_each_view_has_its_order_of_short_videos(short):
+    dataset, _ = short
+    orders = [
+        [one.video for parts in dataset._list_streams("train", view).values() for one in parts]
+        for view in (0, 0, 1)
+    ]
+    assert orders[0] == orders[1] != orders[2] and sorted(orders[0]) == sorted(orders[2])
 
 
 def with_boxes(place, name, *rows, lines=LINES):

@@ -44,6 +44,11 @@ from export.training.recipe import BackboneRecipe
 
 _OPEN = 192
 """Videos that stay open, each with two mapped files and its events."""
+JOINED_CLIPS = 4
+"""Clips of a stream of short videos, at least; the last streams have up to twice as many."""
+CUT_S = 10.0
+"""Seconds from the end of one short video of a stream to the next: longer than boxes are bridged over and
+than times of one occurrence lie apart, so that nothing is learned across a cut."""
 
 
 class FolderDataset:
@@ -83,9 +88,8 @@ class FolderDataset:
                     f"{self._folder.root}/videos.jsonl needs at least one video with split {split}"
                 )
         selected = [video for split in splits for video in self._select(split)]
-        for video in selected:
-            last = 0 if video.seed is not None else 1  # the frame at the very end, which a world lacks
-            self._check_length(video, int(video.duration_s * network.sample_fps) + last)
+        for split in splits:
+            self._list_streams(split, 0)  # raises LvmError where all videos together are too short
         self._objects: UserObjects | None = None
         self._photo_sources = ["nothing"]
         if needs_photos:
@@ -101,7 +105,7 @@ class FolderDataset:
         return set() if self._objects is None else self._objects.list_trained(videos)
 
     def count(self, split: Split) -> int:
-        return len(self._select(split))
+        return len(self._list_streams(split, 0))
 
     def fingerprint(self) -> str:
         videos = [self._key(video) for video in (*self._select("train"), *self._select("val"))]
@@ -118,17 +122,47 @@ class FolderDataset:
     def encode_videos(
         self, split: Split, backbone: Engine, cache: Path, digest: str, view: int = 0
     ) -> Iterator[VideoCache]:
-        for video in self._select(split):
-            yield self.encode_video(video, backbone, cache, digest, view)
+        """As the protocol. Videos shorter than a clip are joined into streams, in another order in each
+        view."""
+        for name, videos in self._list_streams(split, view).items():
+            yield self._load_stream(name, videos, backbone, cache, digest, view)
 
-    def encode_video(
-        self, video: Video, backbone: Engine, cache: Path, digest: str, view: int = 0
+    def encode_video(self, video: Video, backbone: Engine, cache: Path, digest: str) -> VideoCache:
+        """Return the tokens of a video as filmed, from `cache` if the backbone named `digest` has encoded it
+        before. Raises LvmError for a video shorter than a clip."""
+        self._check_length(video.video, self._estimate_frames(video))
+        return self._load_stream(video.video, [video], backbone, cache, digest, 0)
+
+    def _load_stream(
+        self, name: str, videos: Sequence[Video], backbone: Engine, cache: Path, digest: str, view: int
     ) -> VideoCache:
-        """Return the tokens of a video, from `cache` if the backbone named `digest` has encoded it before."""
-        augmentation = make_view(video.video, view, self._mirrored)
-        key = f"{self._key(video)} {digest}{describe_view(view, self._mirrored)}"
-        encode = functools.partial(self._encode, video, backbone, augmentation)
-        return load_or_encode(cache, video.video, key, self._network, encode)
+        augmentation = make_view(name, view, self._mirrored)
+        keys = " ".join(self._key(video) for video in videos)
+        key = f"{keys} {digest}{describe_view(view, self._mirrored)}"
+        encode = functools.partial(self._encode, name, videos, backbone, augmentation)
+        return load_or_encode(cache, name, key, self._network, encode)
+
+    def _list_streams(self, split: str, view: int) -> dict[str, list[Video]]:
+        """Return the videos of each stream of a split by its name: a video, or several that are shorter than
+        a clip. Raises LvmError where those are too short together."""
+        clip = self._network.clip_frames
+        long = [video for video in self._select(split) if self._estimate_frames(video) >= clip]
+        short = [video for video in self._select(split) if self._estimate_frames(video) < clip]
+        streams = {video.video: [video] for video in long}
+        if not short:
+            return streams
+        seed = int.from_bytes(hashlib.sha256(f"{split} {view}".encode()).digest()[:8], "little")
+        order = np.random.default_rng(seed).permutation(len(short))
+        groups: list[list[Video]] = [[]]
+        for number in order:
+            if sum(map(self._estimate_frames, groups[-1])) >= JOINED_CLIPS * clip:
+                groups.append([])
+            groups[-1].append(short[number])
+        if len(groups) > 1 and sum(map(self._estimate_frames, groups[-1])) < JOINED_CLIPS * clip:
+            groups[-2:] = [groups[-2] + groups[-1]]
+        name = f"short {split} videos"
+        self._check_length(name, sum(map(self._estimate_frames, groups[0])))
+        return streams | {f"{name} {number}": group for number, group in enumerate(groups)}
 
     def version(self) -> dict[str, Any]:
         videos = self._folder.videos.values()
@@ -137,10 +171,19 @@ class FolderDataset:
         content += "".join(_hash_tracks(self._folder.tracks[video.video]) for video in videos)
         return {"videos": len(videos), "events": len(events), "digest": short_digest(content)}
 
-    def _check_length(self, video: Video, frames: int) -> None:
+    def _estimate_frames(self, video: Video) -> int:
+        last = 0 if video.seed is not None else 1  # the frame at the very end, which a world lacks
+        return int(video.duration_s * self._network.sample_fps) + last
+
+    def _check_decoded(self, video: Video, frames: int) -> None:
+        """Raise LvmError for a video that gives less than a clip although it states to be longer."""
+        if self._estimate_frames(video) >= self._network.clip_frames:
+            self._check_length(video.video, frames)
+
+    def _check_length(self, name: str, frames: int) -> None:
         if frames < self._network.clip_frames:
             raise LvmError(
-                f"video {video.video} gives {frames} frames at {self._network.sample_fps:g} a second, at "
+                f"video {name} gives {frames} frames at {self._network.sample_fps:g} a second, at "
                 f"least one clip of {self._network.clip_frames} is needed"
             )
 
@@ -152,21 +195,39 @@ class FolderDataset:
             self._folder.events[video.video], list(_track_records(video, self._folder))
         )
 
-    def _encode(self, video: Video, backbone: Engine, view: ViewAugmentation) -> VideoCache:
-        truth = self._make_truth(video)
-        if video.seed is not None:
-            world = open_world(video)
-            return encode_world(world, video.video, video.duration_s, self._network, backbone, truth, view)
-        decoded = self._cache_video(video).open()
-        self._check_length(video, len(decoded.frames))
-        times = (decoded.ticks / TICKS_PER_SECOND).tolist()
+    def _encode(
+        self, name: str, videos: Sequence[Video], backbone: Engine, view: ViewAugmentation
+    ) -> VideoCache:
+        if videos[0].seed is not None and len(videos) == 1:
+            (video,) = videos
+            world, truth = open_world(video), self._make_truth(video)
+            return encode_world(world, name, video.duration_s, self._network, backbone, truth, view)
+        opened = [self._cache_video(video).open() for video in videos]
+        self._check_length(name, sum(len(decoded.frames) for decoded in opened))
+        begins = self._list_begins(opened)
+        times = [
+            (tick / TICKS_PER_SECOND, decoded, number)
+            for begin, decoded in zip(begins, opened, strict=True)
+            for number, tick in enumerate((begin + decoded.ticks).tolist())
+        ]
+        truths = [self._make_truth(video) for video in videos]
+        truth = VideoTruth.join(list(zip(begins, truths, strict=True)))
         # Instances have any number in the folder; tokens of products are a table indexed by number.
-        count = int(decoded.instances.max(initial=-1)) + 1
-        crops = np.zeros((count, *decoded.crops.shape[1:]), np.uint8)
-        crops[decoded.instances] = decoded.crops
-        frames = view.augment_frames((t, decoded.frames[number]) for number, t in enumerate(times))
+        count = max(int(decoded.instances.max(initial=-1)) for decoded in opened) + 1
+        crops = np.zeros((count, *opened[0].crops.shape[1:]), np.uint8)
+        for decoded in opened:
+            crops[decoded.instances] = decoded.crops
+        frames = view.augment_frames((t, decoded.frames[number]) for t, decoded, number in times)
         photos = view.augment_photos(list(crops))
-        return encode_video(video.video, frames, photos, view.augment_truth(truth), self._network, backbone)
+        return encode_video(name, frames, photos, view.augment_truth(truth), self._network, backbone)
+
+    def _list_begins(self, videos: Sequence[DecodedVideo]) -> list[int]:
+        """Return the tick at which each video of a stream begins."""
+        begins, period = [0], TICKS_PER_SECOND / self._network.sample_fps
+        for decoded in videos[:-1]:
+            end = begins[-1] + int(decoded.ticks.max(initial=0))
+            begins.append(end + round(period + CUT_S * TICKS_PER_SECOND))
+        return begins
 
     # -- decoding ------------------------------------------------------------------------------------------
 
@@ -191,7 +252,7 @@ class FolderDataset:
             self._cache,
             f"frames-{short_digest(f'{path.absolute()} {size} {fps}')}",
             f"{status.st_size} {status.st_mtime_ns}",
-            lambda place: self._check_length(video, write_frames(place, _read_frames(path, fps), size)),
+            lambda place: self._check_decoded(video, write_frames(place, _read_frames(path, fps), size)),
         )
 
     def _collect_labels(self, video: Video) -> tuple[NDArray[np.int64], Images, VideoTruth]:
