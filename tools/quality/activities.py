@@ -19,6 +19,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -307,11 +308,12 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=7101)
     parser.add_argument("--level", default="L1", choices=("L0", "L1", "L2", "L3"))
     parser.add_argument("--minutes", type=int, default=30)
+    parser.add_argument("--bundle", type=Path, default=default_bundle())
     parser.add_argument("--backend", default="auto")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--min-confidence", type=float, default=ActivitySettings().min_confidence)
     given = parser.parse_args()
-    engines = Engines.load(Bundle.open(default_bundle()), given.backend, given.threads)
+    engines = Engines.load(Bundle.open(given.bundle), given.backend, given.threads)
     seeds = range(given.first_seed, given.first_seed + given.worlds)
     result = measure(engines, seeds, given.level, 60 * given.minutes, given.min_confidence)
     for name, row in result["ways"].items():
