@@ -33,5 +33,5 @@ def test_the_tool_compares_what_the_bundle_was_not_trained_on(tmp_path, capsys):
     folder = product_folder(tmp_path / "products", 3, photos=4)
     assert photos.main([str(folder), "--most", "3"]) == 0
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert result["photos"] == 9 and {"tokens", "identity", "colours"} <= set(result)
+    assert result["photos"] == 9 and {"tokens", "colours"} <= set(result)
     assert all(0 <= result["colours"][name][0] <= 1 for name in ("nearest", "map"))
