@@ -44,7 +44,7 @@ MAX_WAITING = 1000
 """Rows in RAM while the file cannot be written."""
 DELETE_BATCH = 200
 """Rows that are deleted in one step: no step takes long."""
-MAX_TIMES = 1000
+MAX_TIMES = 10_000
 """Rows among which the surest times of an activity are looked for, the newest."""
 VACUUM_PAGES = 64
 """Pages given back to the file system in one step."""
@@ -293,6 +293,13 @@ def forget_in_log(folder: Path, start: float, end: float, key: Key | None = None
 
 def find_times(log: ActivityLog, activity: str, start: float, end: float) -> list[tuple[float, float, float]]:
     """Return start, end and confidence of an activity's rows in [start, end) seconds, the surest first."""
-    rows, _ = log.find(LogFilter(start, end, activity, MAX_TIMES))
-    found = [(row.start, row.end, row.confidence) for row in rows if row.activity == activity]
-    return sorted(found, key=lambda times: -times[2])
+    rows, _ = log.find(LogFilter(start, end, limit=MAX_TIMES))
+    return choose_times(rows, activity)
+
+
+def choose_times(rows: Iterable[Row], activity: str) -> list[tuple[float, float, float]]:
+    """Return start, end and confidence of the rows that are of an activity, or may be, the surest first."""
+    named = [row for row in rows if activity in (row.activity, *row.alternatives)]
+    # A row that is named after another activity comes later: of what it may be besides it says no confidence.
+    named.sort(key=lambda row: (row.activity != activity, -row.confidence))
+    return [(row.start, row.end, row.confidence) for row in named]

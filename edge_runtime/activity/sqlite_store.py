@@ -7,12 +7,15 @@ import dataclasses
 import os
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from edge_runtime.activity.row import Row, row_from_bytes, row_to_bytes
 from edge_runtime.persistence.encryption import Key, is_sealed, open_sealed
 from edge_runtime.persistence.filesystem import FILE_MODE
+from engines.errors import LvmError
 from engines.fsync import fsync_folder
 
 FILE = "activities.sqlite"
@@ -127,6 +130,21 @@ def find_rows(db: sqlite3.Connection, key: Key | None, log_filter: LogFilter) ->
         row = dataclasses.replace(decode_row(body, key, id), ongoing=bool(ongoing))
         if row.matches(words, log_filter.start, log_filter.end):
             yield row
+
+
+def read_rows(folder: Path, key: Key | None, log_filter: LogFilter) -> list[Row]:
+    """Return the selected rows of a folder's log, newest first, whoever writes it; nothing is changed.
+
+    Raises LvmError where it cannot be read.
+    """
+    file = folder / FILE
+    if not file.exists():
+        return []
+    try:
+        with closing(open_read_only(file)) as db:
+            return list(islice(find_rows(db, key, log_filter), log_filter.limit))
+    except sqlite3.Error as error:
+        raise LvmError(f"{file} cannot be read: {error}") from None
 
 
 def seal_all(db: sqlite3.Connection, key: Key) -> bool:

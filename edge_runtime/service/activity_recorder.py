@@ -64,6 +64,7 @@ class CameraProgress:
         self.camera, self.log, self.occurrences = camera, log, occurrences
         self.taught = Occurrences((), (), self.new_row)
         self.taught_names: tuple[str, ...] = ()
+        self.taught_fault: str | None = None
         self.passes = 0
         self.seconds = 0.0
         """Time spent on passes."""
@@ -142,9 +143,14 @@ class CameraProgress:
         return version, windows
 
     def detect_taught(self, start: float, end: float, minima: dict[str, float]) -> list[Change]:
-        """Recognise what the camera was taught in [start, end) seconds. Raises LvmError."""
-        teacher = self.camera.teacher
-        classes, changes = teacher.classes(), []
+        """Recognise what the camera was taught in [start, end) seconds."""
+        teacher, changes = self.camera.teacher, []
+        try:
+            classes = teacher.classes()
+            self.taught_fault = None
+        except LvmError as error:
+            self.taught_fault = f"what was taught is not recognised: {error}"
+            return self.taught.close()
         if classes.names != self.taught_names:
             # Numbers of classes have changed: what goes on is ended, what is recognised again is a row more.
             changes = self.taught.close()
@@ -157,7 +163,7 @@ class CameraProgress:
                 for found in classes.detect(frames.within(start - classes.longest, end), minima)
                 if found.end > start
             ]
-            changes += self.taught.join(detections, end, max(self.gap, classes.longest))
+            changes += self.taught.join(detections, end, self.gap)
         return changes
 
     def skip(self) -> None:
@@ -175,9 +181,9 @@ class CameraProgress:
     def latest(self) -> str:
         """Return the newest row in a few words, or what is wrong."""
         rows, _ = self.log.find(LogFilter(limit=1))
-        problem = self.fault or self.log.problem or self.withheld
+        problem = self.fault or self.log.problem or self.taught_fault
         if problem is not None or not rows:
-            return problem or "none yet"
+            return problem or self.withheld or "none yet"
         also = f" or {', '.join(rows[0].alternatives)}" if rows[0].alternatives else ""
         start, end, epoch = rows[0].start, rows[0].end, rows[0].epoch
         since = f"since {format_instant(start, epoch)}"
@@ -193,7 +199,7 @@ class CameraProgress:
             "skipped_s": round(self.skipped_s, 1),
             "rows": len(self.log),
             "lost": self.log.lost,
-            "problem": self.fault or self.log.problem,
+            "problem": self.fault or self.log.problem or self.taught_fault,
             "withheld": self.withheld,
             "latest": latest[0].as_json() if latest else None,
         }
@@ -210,10 +216,10 @@ class ActivityRecorder:
         engines = service.engines
         names = [activity.name for activity in engines.bundle.manifest.classes]
         if unknown := sorted(set(settings.class_confidence) - set(names)):
-            raise LvmError(
-                f"activities.class_confidence must name activities of the bundle, got {unknown[0]!r}; "
-                f"it has {', '.join(names)}"
-            )
+            log.warning(
+                "activities.class_confidence names %s: it counts where a camera was taught that; the bundle "
+                "has %s", ", ".join(map(repr, unknown)), ", ".join(names),
+            )  # fmt: skip
         self._service, self._settings = service, settings
         self._recogniser = ActivityRecogniser(engines.bundle.manifest, engines.reader)
         self._cameras: dict[str, CameraProgress] = {}

@@ -94,6 +94,7 @@ class CameraRun:
             self.header.model,
             [activity.name for activity in manifest.classes],
             lambda: self.header.clock,
+            period=1 / self.header.sample_fps,
         )
         self.ingest.on_features = self.teacher.recent.add
         self.pictures = Pictures(self)

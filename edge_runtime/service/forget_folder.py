@@ -56,7 +56,7 @@ def forget_in_folder(
         pictures = remove_thumbnails(folder / FOLDER, *to_tick_range(start, end))
         state.save_without_history(Snapshot(saved.header, version))
         rows = forget_in_log(folder, start, end, key)
-        examples = ExampleFile(folder, key).forget(start, end)
+        examples = ExampleFile(folder, key).forget(start, end, saved.header.clock)
         earlier = remove_set_aside(folder)
     return replace(result, thumbnails=pictures, activities=rows, examples=examples, earlier=earlier)
 

@@ -9,8 +9,16 @@ from typing import Any
 
 from edge_runtime.persistence.encryption import Key
 from edge_runtime.system.errors import QueryError
+from edge_runtime.system.text import printable
 from edge_runtime.teaching.descriptions import Frames, RecentFrames
-from edge_runtime.teaching.examples import Example, ExampleFile, check_taught, make_example
+from edge_runtime.teaching.examples import (
+    Example,
+    ExampleFile,
+    Video,
+    check_taught,
+    make_example,
+    normalise_name,
+)
 from edge_runtime.teaching.taught_classes import TaughtClasses, fit_classes
 
 RECENT_S = 7200.0
@@ -31,11 +39,16 @@ class Teacher:
         model: str,
         known: Sequence[str],
         read_epoch: Callable[[], float | None] = lambda: None,
+        *,
+        period: float = 1.0,
     ) -> None:
         self.file = ExampleFile(folder, key)
-        self.recent = RecentFrames(RECENT_S)
-        self._model, self._known, self._read_epoch = model, known, read_epoch
-        self._lock = threading.Lock()
+        self.file.seal()  # what was taught before there was a key
+        self.recent = RecentFrames(RECENT_S, period)
+        self._model, self._read_epoch = model, read_epoch
+        self._known = {normalise_name(name).casefold() for name in known}
+        self._lock = threading.RLock()
+        """Held while examples are made and forgotten, and while layers are fitted."""
         self._fitted: tuple[object, TaughtClasses] | None = None
 
     def add(self, name: str, start: float, end: float, *, shows: bool = True) -> dict[str, Any]:
@@ -45,9 +58,11 @@ class Teacher:
         Raises QueryError for a span of which too little is known, and for the name of an activity that the
         bundle knows; LvmError where it cannot be saved.
         """
-        return self.add_from([self.recent.take()], name, start, end, shows=shows, epoch=self._read_epoch())
+        with self._lock:  # what is forgotten meanwhile must not come back
+            example = self.add_example([self.recent.take()], name, start, end, shows=shows)
+        return {"example": example.as_json(), "class": self.describe(example.name)}
 
-    def add_from(
+    def add_example(
         self,
         samplings: Sequence[Frames],
         name: str,
@@ -55,33 +70,38 @@ class Teacher:
         end: float,
         *,
         shows: bool = True,
-        source: str | None = None,
-        epoch: float | None = None,
-    ) -> dict[str, Any]:
-        """As `add`, from the frames of another stream: `source` is the name of a video."""
-        if name in self._known:
-            raise QueryError(f"{name} is an activity that the bundle knows already; choose another name")
+        video: Video | None = None,
+    ) -> Example:
+        """Add an example from `samplings` of the camera's stream, or of a video. Raises as `add`."""
+        if normalise_name(name).casefold() in self._known:
+            raise QueryError(
+                f"{printable(name)} is an activity that the bundle knows already; choose another name"
+            )
+        epoch = None if video is not None else self._read_epoch()
         example = make_example(
-            samplings, name, start, end, shows=shows, source=source, epoch=epoch, model=self._model
+            samplings, name, start, end, shows=shows, video=video, epoch=epoch, model=self._model
         )
         if not shows:
             check_taught(example.name, self.file.read())
-        added = self.file.add(example)
-        return {"example": added.as_json(), "class": self.describe(added.name)}
+        return self.file.add(example)
 
     def describe(self, name: str) -> dict[str, Any]:
         """Return a class with its examples. Raises QueryError where there is none of this name."""
-        examples = self.file.read()
+        name, examples = normalise_name(name), self.file.read()
         check_taught(name, examples)
         own = [example for example in examples if example.name == name]
         facts = next((one.as_json() for one in self.classes().classes if one.name == name), None)
         return {**(facts or _describe_unfitted(name, own)), "marked": [one.as_json() for one in own]}
 
     def as_json(self) -> dict[str, Any]:
-        """Return all classes; `waiting` are those that were taught with another bundle, or of which nothing
-        is known to tell them from."""
+        """Return all classes; `waiting` were taught with another bundle, of `alone` there is nothing to tell
+        them from."""
         fitted = self.classes()
-        return {"classes": [one.as_json() for one in fitted.classes], "waiting": list(fitted.waiting)}
+        return {
+            "classes": [one.as_json() for one in fitted.classes],
+            "waiting": list(fitted.waiting),
+            "alone": list(fitted.alone),
+        }
 
     def remove(self, name: str, number: int | None = None) -> int:
         """Remove a class, or one of its examples. Returns how many examples. Raises QueryError, LvmError."""
@@ -97,8 +117,10 @@ class Teacher:
 
     def forget(self, start: float, end: float) -> int:
         """Remove the examples and recent frames of [start, end) seconds. Returns how many examples."""
-        self.recent.forget(start, end)
-        return self.file.forget(start, end)
+        with self._lock:
+            self.recent.forget(start, end)
+            self._fitted = None
+            return self.file.forget(start, end, self._read_epoch())
 
 
 def _describe_unfitted(name: str, own: Sequence[Example]) -> dict[str, Any]:
@@ -111,4 +133,5 @@ def _describe_unfitted(name: str, own: Sequence[Example]) -> dict[str, Any]:
         "recall": None,
         "false_rate": None,
         "missing": max(1, 3 - shown),
+        "confused": False,
     }

@@ -25,6 +25,8 @@ MOVING_SHARE = 0.12
 SPAN_PARTS = 5
 """A span's description has 5 / 2 of the width of a frame's: mean and deviation of both halves, change of the
 first."""
+GAP_FRAMES = 2.5
+"""Times that two frames lie apart as usual, from which on something is missing between them."""
 MIN_FRAMES = 2
 """Of a span: what changes cannot be seen in one."""
 
@@ -34,6 +36,10 @@ class FrameDescriber:
 
     def __init__(self) -> None:
         self._before: Numbers | None = None
+
+    def forget(self) -> None:
+        """Drop the last frame: the next one is not compared with it."""
+        self._before = None
 
     def describe(self, tokens: Numbers) -> Numbers:
         """Return (B, w) of tokens (B, P, d)."""
@@ -102,6 +108,15 @@ class Frames:
         inside = slice(*np.searchsorted(self.times, [start, end]))
         return Frames(self.times[inside], self.rows[inside])
 
+    def split_at_gaps(self) -> list[Frames]:
+        """Return the parts between which nothing was watched for more than `GAP_FRAMES` frames."""
+        if len(self) < 2:
+            return [self]
+        steps = np.diff(self.times)
+        cuts = np.flatnonzero(steps > GAP_FRAMES * float(np.median(steps))) + 1
+        edges = [0, *cuts.tolist(), len(self)]
+        return [Frames(self.times[a:b], self.rows[a:b]) for a, b in zip(edges, edges[1:], strict=False)]
+
     def __len__(self) -> int:
         return len(self.times)
 
@@ -109,9 +124,10 @@ class Frames:
 class RecentFrames:
     """The descriptions of a camera's newest frames, for teaching: in RAM only. Safe for several threads."""
 
-    def __init__(self, seconds: float) -> None:
-        """Keep the newest `seconds` of the stream."""
-        self._seconds = seconds
+    def __init__(self, seconds: float, period: float = 1.0) -> None:
+        """Keep the newest `seconds` of a stream with a frame every `period` seconds, or fewer."""
+        self._seconds, self._step = seconds, period
+        self._period = period
         self._times: deque[float] = deque()
         self._rows: deque[NDArray[np.float16]] = deque()
         self._describer = FrameDescriber()
@@ -119,10 +135,14 @@ class RecentFrames:
 
     def add(self, tokens: Numbers, times: Sequence[float]) -> None:
         """Add frames, tokens (B, P, d), that are newer than all before."""
-        rows = self._describer.describe(tokens).astype(np.float16)
         with self._lock:
-            self._times.extend(times)
-            self._rows.extend(rows)
+            for frame, t in zip(tokens, times, strict=True):
+                step = t - self._times[-1] if self._times else 0.0
+                if step > GAP_FRAMES * self._step:
+                    self._describer.forget()  # what lies between two frames far apart is no movement
+                self._step = max(step, self._period)
+                self._times.append(t)
+                self._rows.append(self._describer.describe(frame[None])[0].astype(np.float16))
             while self._times and self._times[0] < self._times[-1] - self._seconds:
                 self._times.popleft()
                 self._rows.popleft()
@@ -153,6 +173,8 @@ class RecentFrames:
         with self._lock:
             kept = [(t, row) for t, row in zip(self._times, self._rows, strict=True) if not start <= t < end]
             removed = len(self._times) - len(kept)
+            if self._times and start <= self._times[-1] < end:
+                self._describer.forget()
             self._times = deque(t for t, _ in kept)
             self._rows = deque(row for _, row in kept)
         return removed

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import logging
 import time
 import unicodedata
 from collections.abc import Iterator, Sequence
@@ -24,13 +25,15 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from edge_runtime.persistence.encryption import Key, open_sealed
+from edge_runtime.persistence.encryption import Key, is_sealed, open_sealed
 from edge_runtime.persistence.filesystem import make_private_folder, write_private
 from edge_runtime.query.timestamps import format_clock_span
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import nearest, printable
 from edge_runtime.teaching.descriptions import MIN_FRAMES, Frames, Numbers, describe_span
 from engines.errors import LvmError
+
+log = logging.getLogger(__name__)
 
 FILE = "taught.examples"
 ROLE = "taught examples"
@@ -41,6 +44,10 @@ MAX_EXAMPLES = 2000
 MAX_CLASSES = 200
 MAX_NAME = 80
 MAX_SPAN_S = 120.0
+MIN_WATCHED = 0.8
+"""Of the frames that a span should have."""
+SAME_SPAN = 0.8
+"""Share of both that two spans have in common, to be one that was marked twice."""
 _BESIDE = 2
 """Spans beside an example on each side."""
 
@@ -50,8 +57,9 @@ class Example:
     """A span that shows class `name`, or (`shows` false) does not.
 
     `spans` (k, 2) in seconds and `rows` (k, w): the span itself, which a video gives several times as it is
-    sampled at other moments (`own` rows), then those beside it. `source` is the name of a video, or None for
-    the camera's own stream, whose second 0 is `epoch` in seconds since 1970, if known.
+    sampled at other moments (`own` rows), then those beside it. `source` is the name of a video and `video`
+    identifies it; None for the camera's own stream, whose second 0 is `epoch` in seconds since 1970, if
+    known. Examples of one `group` are left out together, where it is given.
     """
 
     id: int
@@ -64,6 +72,8 @@ class Example:
     rows: Numbers = field(repr=False, compare=False)
     own: int = 1
     added: float = 0.0
+    video: str | None = None
+    group: str | None = None
 
     @property
     def start(self) -> float:
@@ -72,6 +82,12 @@ class Example:
     @property
     def end(self) -> float:
         return self.spans[0][1]
+
+    def shares_time(self, start: float, end: float, epoch: float | None) -> bool:
+        """Return whether it, or what is kept beside it, shares time with [start, end) seconds of a stream
+        that began at `epoch`."""
+        shift = 0.0 if epoch is None or self.epoch is None else self.epoch - epoch
+        return any(a + shift < end and b + shift > start for a, b in self.spans)
 
     def as_json(self) -> dict[str, Any]:
         """Return the example for the interfaces, without its numbers."""
@@ -95,7 +111,7 @@ def make_example(
     end: float,
     *,
     shows: bool = True,
-    source: str | None = None,
+    video: Video | None = None,
     epoch: float | None = None,
     model: str,
 ) -> Example:
@@ -113,50 +129,72 @@ def make_example(
         for number in range(1, _BESIDE + 1)
         for begin in (start - number * length, end + (number - 1) * length)
     ]
-    own = _describe_spans(samplings, [start], length, MIN_FRAMES)
+    own = _describe_spans(samplings, [start], length)
     if not own:
-        frames = samplings[0]
-        kept = f"{frames.times[0]:.1f} to {frames.times[-1]:.1f} s" if len(frames) else "none at all"
+        times = samplings[0].times
+        taught = f"from {times[0]:.1f} to {times[-1]:.1f} s" if len(times) else "nothing yet"
         raise QueryError(
-            f"an example needs at least {MIN_FRAMES} frames, too few of {start:.1f} to {end:.1f} s are "
-            f"known; known are {kept}"
+            f"too little of {start:.1f} to {end:.1f} s is still known frame by frame; what can be taught is "
+            f"{taught}, without its gaps"
         )
-    min_frames = max(MIN_FRAMES, len(samplings[0].within(start, end)) // 2)  # as densely watched as itself
-    described = [*own, *_describe_spans(samplings[:1], beside, length, min_frames)]
+    described = [*own, *_describe_spans(samplings[:1], beside, length)]
     return Example(
         0,
         check_class_name(name),
         shows,
-        source,
+        None if video is None else video.name,
         epoch,
         model,
         tuple(span for span, _ in described),
         np.stack([row for _, row in described]).astype(np.float16).astype(np.float32),
         len(own),
         time.time(),
+        None if video is None else video.digest,
+        None if video is None else video.group,
     )
 
 
 def _describe_spans(
-    samplings: Sequence[Frames], begins: Sequence[float], length: float, min_frames: int
+    samplings: Sequence[Frames], begins: Sequence[float], length: float
 ) -> list[tuple[tuple[float, float], Numbers]]:
-    """Return each span of `length` seconds with at least `min_frames` frames, and its description."""
-    return [
-        ((begin, begin + length), describe_span(frames.within(begin, begin + length).rows))
-        for begin in begins
-        for frames in samplings
-        if len(frames.within(begin, begin + length)) >= min_frames
-    ]
+    """Return each span of `length` seconds of which enough was watched, and its description."""
+    spans = []
+    for frames in samplings:
+        steps = np.diff(frames.times)
+        expected = length / float(np.median(steps)) if len(steps) else 0.0
+        for begin in begins:
+            inside = frames.within(begin, begin + length)
+            if len(inside) >= max(MIN_FRAMES, int(MIN_WATCHED * expected)):
+                spans.append(((begin, begin + length), describe_span(inside.rows)))
+    return sorted(spans, key=lambda span: begins.index(span[0][0]))
+
+
+@dataclass(frozen=True)
+class Video:
+    """A video that teaches: its name, a digest of its content, and the group that it is left out with."""
+
+    name: str
+    digest: str
+    group: str | None = None
+
+
+def normalise_name(text: str) -> str:
+    """Return `text` in Unicode normal form C, without surrounding blanks."""
+    return unicodedata.normalize("NFC", text).strip()
 
 
 def check_class_name(text: str) -> str:
-    """Return `text` as the name of a taught class, in Unicode normal form C. Raises QueryError."""
-    name = unicodedata.normalize("NFC", text).strip()
+    """Return `text` as the name of a taught class. Raises QueryError."""
+    name = normalise_name(text)
     if not name or len(name) > MAX_NAME or not name.isprintable():
         raise QueryError(
             f"a taught activity's name has 1 to {MAX_NAME} printable letters, got {printable(text[:50])!r}"
         )
     return name
+
+
+class DamagedExamples(LvmError):
+    """A file of examples that cannot be read."""
 
 
 class ExampleFile:
@@ -185,14 +223,24 @@ class ExampleFile:
         try:
             return _decode(open_sealed(data, self._key, role=ROLE))
         except (SafetensorError, ValueError, KeyError, TypeError, IndexError) as error:
-            raise LvmError(
+            raise DamagedExamples(
                 f"{self.path} is damaged or of another version ({printable(str(error))[:100]}); move it away "
                 "and teach again"
             ) from None
 
     def add(self, example: Example) -> Example:
-        """Add an example; returns it with its number. Raises QueryError where there is no room, LvmError."""
+        """Add an example; returns it with its number. One of the same span that said otherwise is replaced.
+
+        Raises QueryError where there is no room, and for a span that was marked before; LvmError.
+        """
         with self._writing() as examples:
+            same = [known for known in examples if _is_same_span(known, example)]
+            if same and same[0].shows == example.shows:
+                raise QueryError(
+                    f"this time was marked before, as example {same[0].id} of {printable(example.name)}: "
+                    "mark another one"
+                )
+            examples[:] = [known for known in examples if known not in same]
             names = {known.name for known in examples}
             if len(examples) >= MAX_EXAMPLES or (example.name not in names and len(names) >= MAX_CLASSES):
                 raise QueryError(
@@ -205,6 +253,7 @@ class ExampleFile:
 
     def remove(self, name: str, number: int | None = None) -> int:
         """Remove a class, or its example `number`. Returns how many examples. Raises QueryError, LvmError."""
+        name = normalise_name(name)
         with self._writing() as examples:
             check_taught(name, examples)
             gone = [
@@ -216,29 +265,46 @@ class ExampleFile:
             examples[:] = [known for known in examples if known not in gone]
         return len(gone)
 
-    def forget(self, start: float, end: float) -> int:
+    def forget(self, start: float, end: float, epoch: float | None = None) -> int:
         """Remove the examples of the camera's own stream that share time with [start, end) seconds, also by
-        what is kept beside them. Returns how many. Raises LvmError."""
-        if self.stamp() is None:
+        what is kept beside them. Returns how many. Raises LvmError.
+
+        `epoch` is the clock time of the stream's second 0, if known: examples of a stream before it are
+        compared by the clock. A file that cannot be read may hold that time too, and is removed.
+        """
+        if not self.path.parent.is_dir():
             return 0
-        with self._writing() as examples:
+        with self._writing(damaged=[]) as examples:
             kept = [
                 known
                 for known in examples
-                if known.source is not None or not any(a < end and b > start for a, b in known.spans)
+                if known.source is not None or not known.shares_time(start, end, epoch)
             ]
             removed = len(examples) - len(kept)
             examples[:] = kept
         return removed
 
+    def seal(self) -> None:
+        """Encrypt the file if it was written before there was a key. Raises LvmError."""
+        if self._key is not None and self.path.exists() and not is_sealed(self.path.read_bytes()):
+            with self._writing():
+                pass
+
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[list[Example]]:
-        """Lock the file, give its examples to be changed, and write them."""
+    def _writing(self, damaged: list[Example] | None = None) -> Iterator[list[Example]]:
+        """Lock the file, give its examples to be changed, and write them; `damaged` instead of those of a
+        file that cannot be read."""
         try:
             make_private_folder(self.path.parent)
             with self.path.with_name(FILE + ".lock").open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                examples = self.read()
+                try:
+                    examples = self.read()
+                except DamagedExamples as error:
+                    if damaged is None:
+                        raise
+                    log.warning("%s; it is removed, since it may hold what is forgotten", error)
+                    examples = damaged
                 yield examples
                 if examples:
                     data = _encode(examples)
@@ -252,6 +318,7 @@ class ExampleFile:
 
 def check_taught(name: str, examples: Sequence[Example]) -> None:
     """Raises QueryError, with the nearest name, if there is no example of this class."""
+    name = normalise_name(name)
     names = sorted({example.name for example in examples})
     if name in names:
         return
@@ -262,6 +329,14 @@ def check_taught(name: str, examples: Sequence[Example]) -> None:
             f"{name[:50]!r} was not taught; nearest is {nearest(name, names)!r}, all: {', '.join(names[:16])}"
         )
     )
+
+
+def _is_same_span(a: Example, b: Example) -> bool:
+    """Return whether two examples mark the same time of the same stream for the same class."""
+    shift = 0.0 if a.epoch is None or b.epoch is None else a.epoch - b.epoch
+    shared = min(a.end + shift, b.end) - max(a.start + shift, b.start)
+    longest = max(a.end - a.start, b.end - b.start)
+    return (a.name, a.video) == (b.name, b.video) and shared >= SAME_SPAN * longest
 
 
 def _encode(examples: Sequence[Example]) -> bytes:

@@ -64,7 +64,7 @@ def fit_layer(rows: Rows, positive: Sequence[bool], groups: Sequence[int]) -> Fi
     weight = np.where(label > 0, 0.5 / (label > 0).sum(), 0.5 / (label < 0).sum()) * len(label)
     root = np.sqrt(weight)
     kernel = x @ x.T
-    unit = float(np.trace(kernel)) / len(x)
+    unit = max(float(np.trace(kernel)) / len(x), 1e-9)  # rows that are all alike have no spread
     kernel = kernel + unit
     weighted = root[:, None] * kernel * root
     eigenvalues, vectors = np.linalg.eigh(weighted)

@@ -21,17 +21,23 @@ from edge_runtime.teaching.linear_layer import Fit, LinearLayer, fit_layer
 MIN_CONFIDENCE = 0.5
 """From here on a taught class counts, where the settings name no other limit for it."""
 ENOUGH = 0.8
-"""A class wants examples until it is right with its own this often for certain (90 % interval, lower end)."""
+"""A class wants examples until it recognises its own this often, by the lower end of an 80 % interval."""
+FEW_FALSE = 0.1
+"""And is wrong with at most this share of what is not it."""
+MANY = 8
+"""Independent examples after which more of them hardly help, if it is still wrong."""
 _WINDOW_STEPS = 4
 """Windows of a class begin a quarter of its length apart, or a frame."""
 _Z = 1.2816
-"""Of the lower end of a two-sided 80 % interval."""
+"""Deviations to either end of an 80 % interval."""
 _MAX_MISSING = 30
 _SAME_TIME = 0.3
 """Share of the shorter one that detections of two classes have in common, to be one occurrence: at its edges
 an activity may look like another."""
-_MAX_OTHERS = 80
-"""Examples of other classes that one is told from."""
+_SAME_LENGTH = 2.0
+"""Ratio of their lengths up to which: a short activity may lie within a long one."""
+_MAX_OTHERS = 100
+"""Examples of other classes that one is told from: with many classes they would be nearly all of the rows."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +49,8 @@ class TaughtClass:
     length: float
     examples: int
     counterexamples: int
-    """Spans that it is told from."""
+    independent: int
+    """Examples of different times, videos or groups: only those count as evidence."""
     recall: float | None
     """Share of its examples that it recognises without having seen them; None with fewer than two."""
     false_rate: float | None
@@ -51,16 +58,26 @@ class TaughtClass:
 
     @property
     def missing(self) -> int:
-        """How many more examples would make it sure."""
-        if self.recall is None:
-            return max(3 - self.examples, 1)
-        if _lower_bound(self.recall, self.examples) >= ENOUGH:
+        """How many more independent examples would make it sure; 0 where it is, and where more of them would
+        not help (`confused`)."""
+        if self.recall is None or self.false_rate is None:
+            return max(3 - self.independent, 1)
+        if self.confused or self._is_sure(self.recall, 0):
             return 0
-        for more in range(1, _MAX_MISSING):
-            # As if it went on as until now, or at best got half of its errors right.
-            if _lower_bound((1 + self.recall) / 2, self.examples + more) >= ENOUGH:
-                return more
-        return _MAX_MISSING
+        # As if it went on as until now, or at best got half of its errors right.
+        enough = (n for n in range(1, _MAX_MISSING) if self._is_sure((1 + self.recall) / 2, n))
+        return next(enough, _MAX_MISSING)
+
+    @property
+    def confused(self) -> bool:
+        """Whether it is often wrong although it has many examples: what it takes for it should be marked."""
+        if self.recall is None or self.false_rate is None or self.independent < MANY:
+            return False
+        return self.recall < ENOUGH or self.false_rate > FEW_FALSE
+
+    def _is_sure(self, recall: float, more: int) -> bool:
+        bound = _lower_bound(recall, self.independent + more)
+        return bound >= ENOUGH and (more > 0 or (self.false_rate or 0.0) <= FEW_FALSE)
 
     def as_json(self) -> dict[str, Any]:
         """Return its facts for the interfaces."""
@@ -72,6 +89,7 @@ class TaughtClass:
             "length_s": round(self.length, 2),
             **{key: None if value is None else round(value, 3) for key, value in rounded.items()},
             "missing": self.missing,
+            "confused": self.confused,
         }
 
     def join(
@@ -102,10 +120,12 @@ class TaughtClass:
 
 @dataclass(frozen=True)
 class TaughtClasses:
-    """All classes of a camera, from examples of one backbone. `waiting` were taught with another bundle."""
+    """All classes of a camera, from examples of one backbone. `waiting` were taught with another bundle, of
+    `alone` there is nothing to tell them from."""
 
     classes: tuple[TaughtClass, ...] = ()
     waiting: tuple[str, ...] = ()
+    alone: tuple[str, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -121,6 +141,11 @@ class TaughtClasses:
 
         Classes that are recognised at the same time are one occurrence, named after the surest of them.
         """
+        found = [one for part in frames.split_at_gaps() for one in self._detect(part, minima)]
+        return sorted(_merge(found), key=lambda detection: detection.start)
+
+    def _detect(self, frames: Frames, minima: dict[str, float]) -> list[Detection]:
+        """Return what is recognised in `frames` without gaps, of each class alone."""
         found: list[Detection] = []
         if len(frames) < MIN_FRAMES:
             return found
@@ -137,7 +162,7 @@ class TaughtClasses:
                             begins[kept].tolist(), known.layer.score(rows).tolist(), minimum
                         )
                     ]
-        return sorted(_merge(found), key=lambda detection: detection.start)
+        return found
 
     def score(self, samplings: Sequence[Frames]) -> dict[str, float]:
         """Return the confidence that each class is shown in a video, `samplings` of which are given.
@@ -153,8 +178,9 @@ class TaughtClasses:
             for known in self.classes:
                 if seconds <= 2 * known.length:
                     rows = describe_span(frames.rows)[None]
-                else:
-                    rows = describe_windows(frames, _list_windows(frames, known.length), known.length)[1]
+                else:  # the frames of a video may lie at any distance: all windows with two of them count
+                    begins = np.arange(frames.times[0], frames.times[-1], known.length / _WINDOW_STEPS)
+                    rows = describe_windows(frames, begins, known.length)[1]
                 scores[known.name].append(float(known.layer.score(rows).max()))
         return {name: float(np.mean(found)) for name, found in scores.items() if found}
 
@@ -166,42 +192,58 @@ def fit_classes(examples: Sequence[Example], model: str) -> TaughtClasses:
     """
     usable = [example for example in examples if example.model == model]
     names = sorted({example.name for example in usable if example.shows})
-    waiting = sorted({example.name for example in examples} - set(names))
-    classes = [made for name in names if (made := _fit_class(name, usable)) is not None]
-    return TaughtClasses(tuple(classes), tuple(waiting))
+    fitted = {name: made for name in names if (made := _fit_class(name, usable)) is not None}
+    return TaughtClasses(
+        tuple(fitted.values()),
+        tuple(sorted({example.name for example in examples} - set(names))),
+        tuple(name for name in names if name not in fitted),
+    )
 
 
 def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
-    shown = [example for example in examples if example.name == name and example.shows]
     own = [example for example in examples if example.name == name]
-    others = [example for example in examples if example.name != name]
-    # Evenly drawn, the newest among them: with many classes the others would be nearly all of the rows.
-    others = others[:: -max(1, math.ceil(len(others) / _MAX_OTHERS))]
-    rows, positive, groups = [], [], []
+    shown = [example for example in own if example.shows]
+    others = [example for example in examples if example.name != name and example.shows]
+    others = others[:: -max(1, math.ceil(len(others) / _MAX_OTHERS))]  # evenly drawn, the newest among them
+    rows, positive, clusters = [], [], []
     for example in (*own, *others):
+        cluster = _find_cluster(example, shown)
         for number, (span, row) in enumerate(zip(example.spans, example.rows, strict=True)):
-            shows = number < example.own and example.name == name and example.shows
+            shows = number < example.own and example in shown
             # What lies beside one example may be another one, also one that was marked later.
-            if not shows and any(_overlaps(span, example.source, other) for other in shown):
+            if not shows and any(_overlaps(span, example, other) for other in shown):
                 continue
+            if example in others and number >= example.own:
+                break  # what lies beside other classes is told from them
             rows.append(row)
             positive.append(shows)
-            # Spans of one video are alike, so they are left out together.
-            groups.append(example.id if example.source is None else f"video {example.source}")
+            clusters.append(cluster)
     if all(positive):
         return None
-    numbers = {group: number for number, group in enumerate(dict.fromkeys(groups))}
-    fit = fit_layer(np.stack(rows), positive, [numbers[group] for group in groups])
+    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    fit = fit_layer(np.stack(rows), positive, [numbers[cluster] for cluster in clusters])
     recall, false_rate = _judge(fit, positive)
     return TaughtClass(
         name,
         fit.layer,
         _round_length(float(np.median([example.end - example.start for example in shown]))),
         len(shown),
-        len(positive) - sum(positive),
+        len(own) - len(shown),
+        len({_find_cluster(example, shown) for example in shown}),
         recall,
         false_rate,
     )
+
+
+def _find_cluster(example: Example, shown: Sequence[Example]) -> str:
+    """Name what is left out together: one group or video, or one time of the stream, however often it was
+    marked."""
+    if example.group is not None:
+        return f"group {example.group}"
+    if example.video is not None:
+        return f"video {example.video}"
+    overlapping = [other for other in shown if _overlaps(example.spans[0], example, other)]
+    return f"example {min((other.id for other in overlapping), default=example.id)}"
 
 
 def _merge(detections: Sequence[Detection]) -> list[Detection]:
@@ -217,19 +259,19 @@ def _merge(detections: Sequence[Detection]) -> list[Detection]:
 
 def _share_time(a: Detection, b: Detection) -> bool:
     shared = min(a.end, b.end) - max(a.start, b.start)
-    return shared >= _SAME_TIME * min(a.end - a.start, b.end - b.start)
+    short, long = sorted((a.end - a.start, b.end - b.start))
+    return shared >= _SAME_TIME * short and long <= _SAME_LENGTH * short
 
 
 def _list_windows(frames: Frames, length: float) -> NDArray[np.float64]:
-    """Return where windows of `length` seconds begin in `frames`, (W,): on a raster of the stream, so that
-    passes that overlap see the same windows. A stream shorter than a window is one window."""
+    """Return where windows of `length` seconds begin that lie within `frames`, (W,): on a raster of the
+    stream, so that passes that overlap see the same windows."""
     first, last = float(frames.times[0]), float(frames.times[-1])
-    period = (last - first) / (len(frames) - 1)
+    period = float(np.median(np.diff(frames.times)))
     step = max(length / _WINDOW_STEPS, period)
     low = math.ceil((first - period / 2) / step - 1e-6)
     high = math.floor((last + period - length) / step + 1e-6)
-    begins = np.arange(low, high + 1) * step if high >= low else np.array([first])
-    return np.asarray(begins, np.float64)
+    return np.asarray(np.arange(low, high + 1) * step, np.float64)
 
 
 def _round_length(seconds: float) -> float:
@@ -244,8 +286,11 @@ def _judge(fit: Fit, positive: Sequence[bool]) -> tuple[float | None, float | No
     return float(said[shows].mean()), float(said[~shows].mean())
 
 
-def _overlaps(span: tuple[float, float], source: str | None, other: Example) -> bool:
-    return source == other.source and span[0] < other.end and span[1] > other.start
+def _overlaps(span: tuple[float, float], example: Example, other: Example) -> bool:
+    """Return whether a span of `example` shares time with what `other` marks."""
+    shift = 0.0 if example.epoch is None or other.epoch is None else example.epoch - other.epoch
+    same = example.video == other.video and example.group == other.group
+    return same and span[0] + shift < other.end and span[1] + shift > other.start
 
 
 def _lower_bound(share: float, count: int) -> float:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
+from edge_runtime.frame import Frame
 from edge_runtime.ingest.pipeline import BATCH_FRAMES, preprocess, round_to_half
 from edge_runtime.sources import is_live, open_source
 from edge_runtime.teaching.descriptions import FrameDescriber, Frames, Numbers
+from edge_runtime.teaching.examples import Video
 from engines.errors import LvmError
 from engines.network_config import NetworkConfig
 from engines.spec import Engine
@@ -19,9 +24,17 @@ the camera would have seen, and all of them teach."""
 
 
 def sample_video(
-    spec: str, network: NetworkConfig, backbone: Engine, *, sample_fps: float, samplings: int = SAMPLINGS
+    spec: str,
+    network: NetworkConfig,
+    backbone: Engine,
+    *,
+    sample_fps: float,
+    mask: Callable[[Frame], Frame] = lambda frame: frame,
+    samplings: int = SAMPLINGS,
 ) -> list[Frames]:
     """Return the frames of a video at `sample_fps`, sampled `samplings` times at other moments.
+
+    `mask` blackens what the camera's privacy zones hide.
 
     Raises LvmError for what is no video, EngineFault.
     """
@@ -32,7 +45,7 @@ def sample_video(
     with open_source(spec, sample_fps=sample_fps * samplings) as source:
         decoded = iter(source)
         while frames := list(itertools.islice(decoded, BATCH_FRAMES)):
-            images = np.stack([preprocess(frame, network.image_size) for frame in frames])
+            images = np.stack([preprocess(mask(frame), network.image_size) for frame in frames])
             tokens = round_to_half(backbone({"image": images})["tokens"])
             for frame, one in zip(frames, tokens, strict=True):
                 part = int(frame.t * sample_fps * samplings + 1e-6) % samplings
@@ -43,3 +56,18 @@ def sample_video(
         Frames(np.array(times, np.float64), np.array(rows, np.float32).reshape(len(times), -1))
         for times, rows in parts
     ]
+
+
+def identify_video(path: Path, group: str | None = None) -> Video:
+    """Return what identifies a video: its content, not its name, which others may have too.
+
+    Raises LvmError.
+    """
+    try:
+        digest = hashlib.sha256()
+        with path.open("rb") as file:
+            while block := file.read(1 << 20):
+                digest.update(block)
+        return Video(path.name, digest.hexdigest(), group)
+    except OSError as error:
+        raise LvmError(f"video {path} cannot be read: {error.strerror or error}") from None

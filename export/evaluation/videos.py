@@ -8,6 +8,7 @@ Letters: F frames, S picture side, d token width.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from export.data.world_set import open_world
 from export.evaluation.evaluate import Crops
 from export.training.data.user_videos import FolderDataset
 
+log = logging.getLogger(__name__)
+
 Image = NDArray[np.uint8]
 
 
@@ -41,13 +44,21 @@ def open_caches(
     folder: Path,
     report: Callable[[str], None] = lambda video: None,
 ) -> Iterator[VideoCache]:
-    """Yield the cache of each video, from `folder` if the backbone named `digest` has seen it before."""
+    """Yield the cache of each video, from `folder` if the backbone named `digest` has seen it before.
+
+    Videos shorter than a clip are left out, with a warning.
+    """
     dataset = FolderDataset(data, network, folder, splits=(split,), needs_photos=False)
     # The videos of a split. Raises LvmError where it is empty.
     videos = [video for video in data.videos.values() if video.split == split]
     if not videos:
         raise LvmError(f"{data.root} has no video of split {split}: name another --split")
     for video in videos:
+        if dataset.is_short(video):
+            log.warning(
+                "%s is left out: it is shorter than a clip, so nothing is remembered of it", video.video
+            )
+            continue
         report(video.video)
         yield dataset.encode_video(video, backbone, folder, digest)
 

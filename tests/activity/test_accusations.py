@@ -11,9 +11,7 @@ from edge_runtime.config.schema import ActivitySettings
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
-from edge_runtime.service.activity_recorder import ActivityRecorder
 from edge_runtime.simulation.activities import ACTIVITIES
-from engines.errors import LvmError
 from engines.manifest import ActivityClass
 from export.bundle.checkpoint import preset_classes
 from export.data.user_dataset import write_user_dataset
@@ -92,18 +90,6 @@ def test_a_higher_minimum_of_all_holds_for_accusations_too(version):
 def test_a_confidence_is_a_probability(value):
     with pytest.raises(ValueError):
         ActivitySettings(class_confidence={"bag": value})
-
-
-def test_a_class_that_the_bundle_lacks_is_refused_by_name():
-    class Service:
-        class engines:
-            class bundle:
-                manifest = make_manifest()
-
-    with pytest.raises(
-        LvmError, match=rf"must name activities of the bundle, got 'steal'; it has {NAMES[0]}"
-    ):
-        ActivityRecorder(Service, ActivitySettings(class_confidence={"steal": 0.9}))
 
 
 def test_the_checkout_accuses_of_one_thing():

@@ -1,6 +1,7 @@
 """Teaching: descriptions, the layer and its left-out confidences, examples on disk, classes of a stream."""
 
 import json
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -15,7 +16,7 @@ from edge_runtime.teaching.descriptions import (
     describe_span,
     describe_windows,
 )
-from edge_runtime.teaching.examples import FILE, ExampleFile, make_example
+from edge_runtime.teaching.examples import FILE, Example, ExampleFile, Video, make_example
 from edge_runtime.teaching.linear_layer import RIDGES, fit_layer
 from edge_runtime.teaching.taught_classes import _lower_bound, fit_classes
 from engines.errors import LvmError
@@ -135,7 +136,7 @@ def test_an_example_has_what_lies_beside_it_and_no_picture(tmp_path):
     example = make_example([frames], "stocking", 20, 26, model="m", epoch=1000.0)
     assert example.spans == ((20, 26), (14, 20), (26, 32), (8, 14), (32, 38))
     assert example.rows.shape == (5, 5 * D)
-    with pytest.raises(QueryError, match=r"too few of 80\.0 to 90\.0 s are known; known are 0\.0 to 59\.0 s"):
+    with pytest.raises(QueryError, match=r"of 80\.0 to 90\.0 s is still known .* from 0\.0 to 59\.0 s"):
         make_example([frames], "stocking", 80, 90, model="m")
     with pytest.raises(QueryError, match="up to 120 s, got 500 s"):
         make_example([frames], "stocking", 0, 500, model="m")
@@ -149,7 +150,9 @@ def test_examples_outlast_the_process(tmp_path, key):
     file = ExampleFile(tmp_path, key)
     assert file.read() == [] and file.stamp() is None
     first = file.add(make_example([frames], "stocking", 20, 26, model="m"))
-    second = file.add(make_example([frames], "stocking", 30, 36, model="m", shows=False, source="a.mp4"))
+    second = file.add(
+        make_example([frames], "stocking", 30, 36, model="m", shows=False, video=Video("a.mp4", "d"))
+    )
     assert [first.id, second.id] == [1, 2]
     again = ExampleFile(tmp_path, key).read()
     assert again == [first, second] and all(
@@ -173,7 +176,7 @@ def test_forgetting_reaches_what_is_kept_beside_an_example(tmp_path):
     file = ExampleFile(tmp_path)
     for start in (20, 70):
         file.add(make_example([frames], "stocking", start, start + 6, model="m"))
-    file.add(make_example([frames], "stocking", 20, 26, model="m", source="video.mp4"))
+    file.add(make_example([frames], "stocking", 20, 26, model="m", video=Video("video.mp4", "d")))
     assert file.forget(26, 27) == 1, "the span beside the first one shares its second 26"
     assert [(one.start, one.source) for one in file.read()] == [(70, None), (20, "video.mp4")]
     assert file.forget(0, 10) == 0
@@ -257,3 +260,65 @@ def test_what_is_marked_as_something_else_is_no_longer_found():
     taught = fit_classes([*shown, replace(other, id=99)], "m")
     assert taught.detect(frames.within(EVENTS[13][1] - 10, 640), {}) == []
     assert taught.classes[0].examples == len(marks)
+
+
+def test_a_short_activity_within_a_long_one_is_both():
+    begins = range(40, 900, 120)
+    frames = stream(900, [*((0, t, t + 60) for t in begins), *((1, t + 30, t + 35) for t in begins)])
+    marks = [("at the table", t, t + 60) for t in range(40, 400, 120)]
+    marks += [("drinks", t + 30, t + 35) for t in range(40, 400, 120)]
+    taught = fit_classes(examples_of(frames, marks), "m")
+    found = [taught.names[one.best] for one in taught.detect(frames.within(400, 640), {})]
+    assert {"at the table", "drinks"} <= set(found)
+
+
+def test_one_time_marked_ten_times_is_one_example():
+    rng = np.random.default_rng(3)
+    recent = RecentFrames(1e6)
+    for t in range(300):
+        recent.add(rng.normal(size=(1, 49, D)).astype(np.float32), [float(t)])
+    frames = recent.take()
+    shifted = [make_example([frames], "noise", 100 + 0.4 * n, 106 + 0.4 * n, model="m") for n in range(5)]
+    (known,) = fit_classes([replace(one, id=n + 1) for n, one in enumerate(shifted)], "m").classes
+    assert known.examples == 5 and known.independent == 1 and known.recall is None
+
+
+def test_the_same_time_is_marked_once_and_may_be_corrected(tmp_path):
+    frames, file = stream(60, []), ExampleFile(tmp_path)
+    file.add(make_example([frames], "stocking", 20, 26, model="m"))
+    with pytest.raises(QueryError, match="was marked before, as example 1 of stocking"):
+        file.add(make_example([frames], "stocking", 20.5, 26.2, model="m"))
+    file.add(make_example([frames], "stocking", 20, 26, model="m", shows=False))
+    assert [one.shows for one in file.read()] == [False]
+
+
+def test_nothing_is_recognised_across_a_gap_or_beyond_what_was_watched():
+    frames = stream(640, EVENTS)
+    taught = fit_classes(examples_of(frames, [("kind 0", start, end) for _, start, end in EVENTS[:9:3]]), "m")
+    whole = taught.detect(frames.within(300, 640), {})
+    hole = np.r_[0 : np.searchsorted(frames.times, 345), np.searchsorted(frames.times, 420) : len(frames)]
+    torn = Frames(frames.times[hole], frames.rows[hole]).within(300, 640)
+    expected = [one for one in whole if one.end <= 345 or one.start >= 420]
+    found = [one for one in taught.detect(torn, {}) if one.end <= 345 or one.start >= 421]
+    assert [round(one.start) for one in found] == [round(one.start) for one in expected]
+    assert not [one for one in taught.detect(torn, {}) if one.start < 400 and one.end > 350]
+    assert taught.detect(frames.within(318, 321), {}) == [], "three of six seconds are no window yet"
+    with pytest.raises(QueryError, match="still known frame by frame"):
+        make_example([torn], "kind 0", 340, 425, model="m")
+
+
+def test_examples_of_a_stream_before_are_compared_by_the_clock(tmp_path):
+    frames, file = stream(100, []), ExampleFile(tmp_path)
+    file.add(make_example([frames], "stocking", 20, 26, model="m", epoch=1000.0))
+    assert file.forget(20, 26, epoch=5000.0) == 0, "second 20 of today's stream is another time"
+    assert file.forget(1020 - 1015, 1026 - 1015, epoch=1015.0) == 1
+
+
+def test_a_hundred_classes_are_fitted_in_seconds():
+    rng = np.random.default_rng(0)
+    spans = [((50.0 * n, 50.0 * n + 6), (50.0 * n + 6, 50.0 * n + 12)) for n in range(1000)]
+    rows = rng.normal(size=(1000, 2, 640)).astype(np.float32)
+    examples = [Example(n, f"class {n % 100}", True, None, None, "m", spans[n], rows[n]) for n in range(1000)]
+    started = time.process_time()
+    assert len(fit_classes(examples, "m").classes) == 100
+    assert time.process_time() - started < 30

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import urllib.parse
-from contextlib import closing
-from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +11,7 @@ import typer
 from rich.table import Table
 
 from edge_runtime.activity.row import Row, format_csv
-from edge_runtime.activity.sqlite_store import FILE, LogFilter, find_rows, open_read_only
+from edge_runtime.activity.sqlite_store import LogFilter, read_rows
 from edge_runtime.interfaces.cli.completion import complete_from
 from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
@@ -82,14 +79,7 @@ def _read_rows(
         return None
     reader = make_time_reader(saved.header, saved.version.coverage)
     first, last = reader.read_span(start, end, ("--from", "--to"))
-    file = folder / FILE
-    if not file.exists():
-        return []
-    try:
-        with closing(open_read_only(file)) as db:
-            return list(islice(find_rows(db, key, LogFilter(first, last, text)), limit + 1))
-    except sqlite3.Error as error:
-        raise LvmError(f"{file} cannot be read: {error}") from None
+    return read_rows(folder, key, LogFilter(first, last, text, limit + 1))
 
 
 def _call_server(

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from edge_runtime.activity.log import ActivityLog, find_times
+from edge_runtime.activity.log import MAX_TIMES, choose_times
+from edge_runtime.activity.sqlite_store import LogFilter, read_rows
 from edge_runtime.catalogue.store import Catalogue
 from edge_runtime.config.http import HttpSettings
 from edge_runtime.interfaces.cli import completion
@@ -134,11 +135,9 @@ class _SavedLog:
         return sorted({example.name for example in ExampleFile(self._folder, self._key).read()})
 
     def find_times(self, activity: str, start: float, end: float) -> Sequence[Span] | None:
-        log = ActivityLog(self._folder, key=self._key)
-        try:
-            return find_times(log, activity, start, end)
-        finally:
-            log.close()
+        return choose_times(
+            read_rows(self._folder, self._key, LogFilter(start, end, limit=MAX_TIMES)), activity
+        )
 
 
 def print_answer(answer: Answer, as_json: bool) -> None:

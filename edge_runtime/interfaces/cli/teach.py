@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 import json
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
@@ -24,16 +27,18 @@ from edge_runtime.interfaces.cli.options import (
     Token,
     Url,
 )
-from edge_runtime.interfaces.cli.remote import resolve_server
+from edge_runtime.interfaces.cli.remote import EXAMPLE, resolve_server
 from edge_runtime.interfaces.cli.tables import print_table
-from edge_runtime.persistence import load_header, model_digest
+from edge_runtime.persistence import Header, load_header, model_digest
 from edge_runtime.persistence.encryption import Key
+from edge_runtime.privacy.saved_settings import load_zones
 from edge_runtime.query.answers import format_percent
 from edge_runtime.service.teacher import Teacher
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from edge_runtime.teaching.descriptions import Frames
-from edge_runtime.teaching.video import sample_video
+from edge_runtime.teaching.examples import Video
+from edge_runtime.teaching.video import identify_video, sample_video
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.select import choose, load_engine
@@ -65,6 +70,13 @@ def add(
             "--shows/--shows-not", help="whether the span shows the activity, or only looks like it"
         ),
     ] = True,
+    group_by: Annotated[
+        str | None,
+        typer.Option(
+            help="regular expression: videos whose names match it alike come from one recording, and are "
+            "judged without one another"
+        ),
+    ] = None,
     camera: OneCamera = None,
     state: State = None,
     bundle: BundleFolder = None,
@@ -75,28 +87,27 @@ def add(
     ca: Ca = None,
     as_json: AsJson = False,
 ) -> None:
-    """Add an example: a span of the last two hours of a running lvm-edge (--url), or of videos."""
-    server = resolve_server(
-        url, token, ca, state=state, config=config, key=key, videos=videos or None, bundle=bundle
-    )
-    if server is not None:
+    """Add an example: a span of the last two hours of a running lvm-edge, or of videos."""
+    if not videos:
+        server = resolve_server(url or EXAMPLE, token, ca, state=state, config=config, key=key, bundle=bundle)
+        assert server is not None
         if start is None or end is None:
-            raise QueryError("an example of a camera needs --from and --to")
+            raise QueryError("an example needs --from and --to, of what a camera watched, or videos")
         body = {"name": name, "from": start, "to": end, "shows": shows}
-        results = [server.call("POST", ROUTE, body | ({"camera": camera} if camera else {}))]
-    elif videos:
-        results = []
-        with _open_local(state, camera, config, key, bundle) as (teacher, sample):
-            for video in videos:
-                samplings = sample(video)
-                first, last = _read_span(samplings, start, end)
-                results.append(
-                    teacher.add_from(samplings, name, first, last, shows=shows, source=Path(video).name)
-                )
-    else:
-        raise QueryError("name the running lvm-edge with --url, or videos")
-    for result in results:
-        print(json.dumps(result) if as_json else _describe_added(result))
+        result = server.call("POST", ROUTE, body | ({"camera": camera} if camera else {}))
+        _print_added(result["example"], as_json)
+        _print_class(result["class"], as_json)
+        return
+    if url is not None:
+        raise LvmError("name --url or videos, not both: a running lvm-edge teaches from what it watched")
+    with _open_local(state, camera, config, key, bundle) as local:
+        for path in videos:
+            samplings = local.sample(path)
+            first, last = _read_span(samplings, start, end)
+            video = local.identify(path, group_by)
+            example = local.teacher.add_example(samplings, name, first, last, shows=shows, video=video)
+            _print_added(example.as_json(), as_json)
+        _print_class(local.teacher.describe(name), as_json)
 
 
 @app.command("list")
@@ -126,8 +137,15 @@ def list_(
         table.add_row(printable(one["name"]), _describe_class(one))
     print_table(table)
     if found["waiting"]:
-        print(f"taught with another bundle, or nothing to tell it from: {', '.join(found['waiting'])}")
-    elif not found["classes"]:
+        print(printable(f"taught with another bundle: {', '.join(found['waiting'])}"))
+    if found["alone"]:
+        print(
+            printable(
+                f"nothing to tell it from: {', '.join(found['alone'])}; teach another activity, or what it "
+                "is not with --shows-not"
+            )
+        )
+    if not any(found.values()):
         print("nothing was taught yet")
 
 
@@ -198,28 +216,81 @@ def score(
     key: KeyFile = None,
 ) -> None:
     """Say how sure each taught activity is shown in each video: a line of JSON for each."""
-    with _open_local(state, camera, config, key, bundle) as (teacher, sample):
-        classes = teacher.classes()
+    with _open_local(state, camera, config, key, bundle) as local:
+        classes = local.teacher.classes()
         if not classes.names:
             raise QueryError("nothing was taught yet; lvm-edge teach add NAME VIDEO does it")
         for video in videos:
-            scores = classes.score(sample(video))
+            scores = classes.score(local.sample(video))
             rounded = {name: round(value, 4) for name, value in scores.items()}
             print(json.dumps({"video": Path(video).name, "confidence": rounded}))
+
+
+@app.command("export")
+def export(
+    file: Annotated[Path, typer.Argument(help="CSV file to write")],
+    camera: OneCamera = None,
+    state: State = None,
+    bundle: BundleFolder = None,
+    config: Configuration = None,
+    key: KeyFile = None,
+) -> None:
+    """Write the examples as a list of events for a training (python -m export.data own). Those of the
+    camera's own stream have clock times: cut them out of the shop's recordings."""
+    examples = _open_teacher(state, camera, config, key, bundle).file.read()
+    with file.open("w", newline="", encoding="utf-8") as opened:
+        writer = csv.writer(opened)
+        writer.writerow(["video", "activity", "product", "start", "end", "clock_from", "clock_to"])
+        for example in (one.as_json() for one in examples if one.shows):
+            clock = (example.get("clock_from", ""), example.get("clock_to", ""))
+            writer.writerow(
+                [example["source"] or "", example["name"], "", example["from"], example["to"], *clock]
+            )
+    print(f"{sum(one.shows for one in examples)} examples in {printable(str(file))}")
+
+
+@dataclass(frozen=True)
+class _Local:
+    """The teacher of a state folder, and what describes videos for it."""
+
+    teacher: Teacher
+    sample: Callable[[str], list[Frames]]
+    source: Path | None
+    """The recording that the camera watches, where it is one."""
+
+    def identify(self, path: str, group_by: str | None) -> Video | None:
+        """Return what identifies a video, None for the camera's own recording. Raises LvmError."""
+        if self.source is not None and Path(path).resolve() == self.source.resolve():
+            return None
+        match = None if group_by is None else _compile(group_by).search(Path(path).name)
+        group = (
+            None if match is None else " ".join(part or "" for part in (match.groups() or (match.group(),)))
+        )
+        return identify_video(Path(path), group)
+
+
+def _compile(pattern: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise QueryError(f"--group-by must be a regular expression, got {pattern[:50]!r}: {error}") from None
 
 
 @contextmanager
 def _open_local(
     state: Path | None, camera: str | None, config: Path | None, key: Path | None, bundle: Path | None
-) -> Iterator[tuple[Teacher, Any]]:
+) -> Iterator[_Local]:
     """Yield the teacher of a state folder, and a function that describes a video for it."""
-    folder, secret, opened, sample_fps = _resolve(state, camera, config, key, bundle)
+    folder, secret, opened, header = _resolve(state, camera, config, key, bundle)
+    sample_fps = opened.manifest.network.sample_fps if header is None else header.sample_fps
+    mask = load_zones(folder).mask_frame
     with load_engine(opened, "backbone", choose("auto", opened.manifest).backend) as backbone:
 
         def sample(video: str) -> list[Frames]:
-            return sample_video(video, opened.manifest.network, backbone, sample_fps=sample_fps)
+            return sample_video(video, opened.manifest.network, backbone, sample_fps=sample_fps, mask=mask)
 
-        yield _make_teacher(folder, secret, opened), sample
+        own = Path(header.source) if header is not None and header.clock is None else None
+        yield _Local(_make_teacher(folder, secret, opened), sample, own)
 
 
 def _open_teacher(
@@ -236,14 +307,14 @@ def _make_teacher(folder: Path, key: Key | None, bundle: Bundle) -> Teacher:
 
 def _resolve(
     state: Path | None, camera: str | None, config: Path | None, key: Path | None, bundle: Path | None
-) -> tuple[Path, Key | None, Bundle, float]:
-    """Return a camera's state folder, the key, its bundle, and its frames a second."""
+) -> tuple[Path, Key | None, Bundle, Header | None]:
+    """Return a camera's state folder, the key, its bundle, and its header where it has watched before."""
     folder, secret = resolve_state(state, camera, config), resolve_key(config, key)
     header = load_header(folder, secret)
     opened = Bundle.open(bundle or (Path(header.bundle) if header is not None else default_bundle()))
     if header is not None and header.model != model_digest(opened):
         raise LvmError(f"state {folder} was made by another bundle than {opened.path}; name it with --bundle")
-    return folder, secret, opened, header.sample_fps if header else opened.manifest.network.sample_fps
+    return folder, secret, opened, header
 
 
 def _read_span(samplings: list[Frames], start: str | None, end: str | None) -> tuple[float, float]:
@@ -262,9 +333,16 @@ def _camera_query(camera: str | None) -> str:
     return f"?{urlencode({'camera': camera})}" if camera else ""
 
 
-def _describe_added(result: dict[str, Any]) -> str:
-    facts = result["class"]
-    return printable(f"{facts['name']}: example {result['example']['id']}; {_describe_class(facts)}")
+def _print_added(example: dict[str, Any], as_json: bool) -> None:
+    where = f" of {example['source']}" if example["source"] else ""
+    text = f"{example['name']}: example {example['id']}{where}"
+    print(json.dumps({"example": example}) if as_json else printable(text))
+
+
+def _print_class(facts: dict[str, Any], as_json: bool) -> None:
+    print(
+        json.dumps({"class": facts}) if as_json else printable(f"{facts['name']}: {_describe_class(facts)}")
+    )
 
 
 def _describe_class(facts: dict[str, Any]) -> str:
@@ -275,4 +353,5 @@ def _describe_class(facts: dict[str, Any]) -> str:
     sure = f"right with {format_percent(facts['recall'])} of them when left out"
     wrong = f"wrong with {format_percent(facts['false_rate'])} of what is not it"
     more = f"; {facts['missing']} more would make it sure" if facts["missing"] else ""
-    return f"{examples}, {sure}, {wrong}{more}"
+    confused = "; mark what it takes for it with --shows-not" if facts["confused"] else ""
+    return f"{examples}, {sure}, {wrong}{more}{confused}"

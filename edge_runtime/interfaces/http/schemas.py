@@ -176,15 +176,17 @@ class ForgottenFacts(BaseModel):
 
 class TaughtFacts(_Response):
     """A taught activity. `recall` is the share of its examples that it recognises without having seen them,
-    `false_rate` that of what is not it; null with too few examples. `missing` more would make it sure."""
+    `false_rate` that of what is not it; null with too few examples. `missing` more would make it sure;
+    `confused`: more would not help, what it takes for it should be marked."""
 
     name: str
     examples: int
-    counterexamples: int = Field(description="spans that it is told from")
+    counterexamples: int = Field(description="marked as not showing it")
     length_s: float | None
     recall: float | None
     false_rate: float | None
     missing: int
+    confused: bool
 
 
 class TaughtExample(_Response):
@@ -203,7 +205,8 @@ class TaughtExample(_Response):
 
 class TaughtActivities(_Response):
     classes: list[TaughtFacts]
-    waiting: list[str] = Field(description="taught with another bundle, or nothing to tell them from")
+    waiting: list[str] = Field(description="taught with another bundle")
+    alone: list[str] = Field(description="nothing to tell them from")
 
 
 class TaughtActivity(TaughtFacts):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence, Set
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,8 @@ from export.training.data.user_worlds import WorldVideo, list_real_products
 from export.training.data.view_augmentation import ViewAugmentation, describe_view, make_view
 from export.training.data.world_pool import PHOTOS_PER_PRODUCT, describe_world_sources, encode_world
 from export.training.recipe import BackboneRecipe
+
+log = logging.getLogger(__name__)
 
 _OPEN = 192
 """Videos that stay open, each with two mapped files and its events."""
@@ -146,8 +149,8 @@ class FolderDataset:
         """Return the videos of each stream of a split by its name: a video, or several that are shorter than
         a clip. Raises LvmError where those are too short together."""
         clip = self._network.clip_frames
-        long = [video for video in self._select(split) if self._estimate_frames(video) >= clip]
-        short = [video for video in self._select(split) if self._estimate_frames(video) < clip]
+        long = [video for video in self._select(split) if not self.is_short(video)]
+        short = [video for video in self._select(split) if self.is_short(video)]
         streams = {video.video: [video] for video in long}
         if not short:
             return streams
@@ -161,7 +164,13 @@ class FolderDataset:
         if len(groups) > 1 and sum(map(self._estimate_frames, groups[-1])) < JOINED_CLIPS * clip:
             groups[-2:] = [groups[-2] + groups[-1]]
         name = f"short {split} videos"
-        self._check_length(name, sum(map(self._estimate_frames, groups[0])))
+        frames = sum(map(self._estimate_frames, groups[0]))
+        if streams and frames < clip:
+            log.warning(
+                "%d videos of split %s are left out: together they are shorter than a clip", len(short), split
+            )
+            return streams
+        self._check_length(name, frames)
         return streams | {f"{name} {number}": group for number, group in enumerate(groups)}
 
     def version(self) -> dict[str, Any]:
@@ -170,6 +179,10 @@ class FolderDataset:
         content = "".join(record.model_dump_json() for record in (*self.classes, *videos, *events))
         content += "".join(_hash_tracks(self._folder.tracks[video.video]) for video in videos)
         return {"videos": len(videos), "events": len(events), "digest": short_digest(content)}
+
+    def is_short(self, video: Video) -> bool:
+        """Return whether a video has fewer frames than a clip."""
+        return self._estimate_frames(video) < self._network.clip_frames
 
     def _estimate_frames(self, video: Video) -> int:
         last = 0 if video.seed is not None else 1  # the frame at the very end, which a world lacks

@@ -49,7 +49,7 @@ def add_teaching_routes(app: FastAPI, service: Service, bodies: BodyReader) -> N
         """What a camera was taught, how sure it is of each, and how many more examples it wants."""
         return find(camera).teacher.as_json()
 
-    @app.get("/api/v1/taught/{name}", **documented(TaughtActivity))
+    @app.get("/api/v1/taught/{name:path}", **documented(TaughtActivity))
     def show(name: str, camera: str | None = None) -> dict[str, Any]:
         """A taught activity with its examples."""
         return _require_taught(find(camera), name).teacher.describe(name)
@@ -63,7 +63,7 @@ def add_teaching_routes(app: FastAPI, service: Service, bodies: BodyReader) -> N
             body = parse_body(TeachBody, data)
         return await run_in_threadpool(_add, find(body.camera), body)
 
-    @app.delete("/api/v1/taught/{name}", **documented(TaughtExamplesRemoved))
+    @app.delete("/api/v1/taught/{name:path}", **documented(TaughtExamplesRemoved))
     def remove(name: str, camera: str | None = None, example: int | None = None) -> dict[str, Any]:
         return {"name": name, "removed": _require_taught(find(camera), name).teacher.remove(name, example)}
 

@@ -41,8 +41,9 @@ export class Teach {
     if (camera !== this.camera) return;
     $("teach-names").replaceChildren(...camera.taught.map((one) => el("option", { value: one.name })));
     $("teach-rows").replaceChildren(...camera.taught.map((one) => this.row(camera, one)));
-    const waiting = found ? found.waiting : [];
-    say($("teach-waiting"), waiting.length ? `Taught with another bundle, or nothing to tell it from: ${waiting.join(", ")}.` : "");
+    const { waiting, alone } = found || { waiting: [], alone: [] };
+    say($("teach-waiting"), [waiting.length ? `Taught with another bundle: ${waiting.join(", ")}.` : "",
+      alone.length ? `Nothing to tell it from: ${alone.join(", ")}.` : ""].filter(Boolean).join(" "));
   }
 
   row(camera, one) {
@@ -92,7 +93,7 @@ export class Teach {
 
   /** Buttons that say whether a row of the log is right; none for what the camera was not taught. */
   judge(camera, row) {
-    if (!this.allowed || row.ongoing || !(camera.taught || []).some((one) => one.name === row.activity)) return null;
+    if (!this.allowed || row.ongoing || row.to - row.from > LONGEST_S || !(camera.taught || []).some((one) => one.name === row.activity)) return null;
     const button = (words, shows) => el("button", {
       type: "button",
       onclick: () => this.add(camera, row.activity, [row.from, row.to], shows).catch((error) => toast(error.message)),
@@ -107,5 +108,6 @@ export function howSure(one) {
   const examples = one.examples === 1 ? "1 example" : `${one.examples} examples`;
   if (one.recall === null) return `${examples}, too few to say how sure; ${one.missing} more`;
   const more = one.missing ? `; ${one.missing} more would make it sure` : "";
-  return `${examples}, right with ${percent(one.recall)} of them when left out, wrong with ${percent(one.false_rate)} of what is not it${more}`;
+  const confused = one.confused ? "; mark what it takes for it with “Wrong”" : "";
+  return `${examples}, right with ${percent(one.recall)} of them when left out, wrong with ${percent(one.false_rate)} of what is not it${more}${confused}`;
 }
