@@ -235,14 +235,14 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
     )
 
 
-def _find_cluster(example: Example, shown: Sequence[Example]) -> str:
+def _find_cluster(example: Example, positives: Sequence[Example]) -> str:
     """Name what is left out together: one group or video, or one time of the stream, however often it was
     marked."""
     if example.group is not None:
         return f"group {example.group}"
     if example.video is not None:
         return f"video {example.video}"
-    overlapping = [other for other in shown if _overlaps(example.spans[0], example, other)]
+    overlapping = [other for other in positives if _overlaps(example.spans[0], example, other)]
     return f"example {min((other.id for other in overlapping), default=example.id)}"
 
 
