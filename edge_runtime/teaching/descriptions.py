@@ -1,8 +1,9 @@
 """Describe frames and spans of time by a few hundred numbers, from the backbone's tokens alone.
 
 A frame is described by the mean of its tokens, and by the mean of the tokens that changed most since the
-frame before: what moves. A span is described by the mean and deviation of that over its frames, and by how
-much it changes from frame to frame. No picture can be made of either.
+frame before: what moves. A span is described by the mean and deviation of that over its frames, by how much
+it changes from frame to frame, and by what changes from its first half to its second: taking a thing and
+putting it back differ in nothing else. No picture can be made of either.
 
 Letters: B frames, P cells, d width of a token, w = 2 d width of a frame's description, F frames of a span.
 """
@@ -22,9 +23,9 @@ Numbers = NDArray[np.float32]
 
 MOVING_SHARE = 0.12
 """Share of the cells that count as moving: 6 of 49."""
-SPAN_PARTS = 5
-"""A span's description has 5 / 2 of the width of a frame's: mean and deviation of both halves, change of the
-first."""
+SPAN_PARTS = 6
+"""A span's description has 6 / 2 of the width of a frame's: mean and deviation of both means, change and
+trend of that of all cells."""
 GAP_FRAMES = 2.5
 """Times that two frames lie apart as usual, from which on something is missing between them."""
 MIN_FRAMES = 2
@@ -59,7 +60,7 @@ class FrameDescriber:
 
 
 def describe_span(frames: Numbers) -> Numbers:
-    """Return (5 d,) of the descriptions (F, 2 d) of a span's frames. Raises ValueError for none."""
+    """Return (6 d,) of the descriptions (F, 2 d) of a span's frames. Raises ValueError for none."""
     if not len(frames):
         raise ValueError("a span must have at least one frame")
     described = _describe_ranges(frames, np.array([0]), np.array([len(frames)]))
@@ -69,7 +70,7 @@ def describe_span(frames: Numbers) -> Numbers:
 def describe_windows(frames: Frames, begins: NDArray[np.float64], length: float) -> tuple[Any, Numbers]:
     """Describe the windows of `length` seconds at `begins` that have at least two frames.
 
-    Returns the numbers of those windows (W,) and their descriptions (W, 5 d), each as `describe_span` has it.
+    Returns the numbers of those windows (W,) and their descriptions (W, 6 d), each as `describe_span` has it.
     """
     first = np.searchsorted(frames.times, begins)
     last = np.searchsorted(frames.times, begins + length)
@@ -80,14 +81,17 @@ def describe_windows(frames: Frames, begins: NDArray[np.float64], length: float)
 
 
 def _describe_ranges(rows: Numbers, first: NDArray[Any], last: NDArray[Any]) -> Numbers:
-    """Describe the ranges [first, last) of rows (F, 2 d), by running sums: (W, 5 d)."""
+    """Describe the ranges [first, last) of rows (F, 2 d), by running sums: (W, 6 d)."""
     exact = np.asarray(rows, np.float64)
     means = exact[:, : exact.shape[1] // 2]
     count = (last - first)[:, None]
     mean = _sum_ranges(exact, first, last) / count
     deviation = np.sqrt(np.maximum(_sum_ranges(exact * exact, first, last) / count - mean * mean, 0))
     change = _sum_ranges(np.abs(np.diff(means, axis=0)), first, last - 1) / np.maximum(count - 1, 1)
-    return np.concatenate([mean, deviation, change], axis=1).astype(np.float32)
+    half = np.maximum(last - first, 2) // 2
+    early = _sum_ranges(means, first, first + np.minimum(half, last - first)) / half[:, None]
+    late = _sum_ranges(means, np.maximum(last - half, first), last) / half[:, None]
+    return np.concatenate([mean, deviation, change, late - early], axis=1).astype(np.float32)
 
 
 def _sum_ranges(values: NDArray[Any], first: NDArray[Any], last: NDArray[Any]) -> NDArray[np.float64]:

@@ -3,9 +3,9 @@
     taught.examples     what each span looked like, as numbers of `descriptions`; no picture, sealed where the
                         state has a key
 
-An example is a span that shows a class, or that does not. Spans of the same length beside it are kept with
-it: what happens around it is what the class must be told from. Numbers of one backbone mean nothing to
-another, so examples of another bundle wait until that runs again.
+An example is a span that shows a class, or that does not. Kept with it are the spans that hold one half of
+it, and short ones beside it: what happens around it is what the class must be told from. Numbers of one
+backbone mean nothing to another, so examples of another bundle wait until that runs again.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ ROLE = "taught examples"
 """Role of the sealed file, see `persistence.encryption`."""
 FORMAT = 1
 MAX_EXAMPLES = 2000
-"""Of one camera: 25 MB."""
+"""Of one camera: 45 MB."""
 MAX_CLASSES = 200
 MAX_NAME = 80
 MAX_SPAN_S = 120.0
@@ -50,6 +50,11 @@ SAME_SPAN = 0.8
 """Share of both that two spans have in common, to be one that was marked twice."""
 _BESIDE = 2
 """Spans beside an example on each side."""
+_BESIDE_S = 5.0
+"""Their length, at most that of the example: spans as long as it would reach into the next occurrence, which
+nobody has marked. With a person at a table for 10 to 25 s, every 15 to 25 s, windows of the untaught half
+were told apart with an area under the curve of 0.82 to 0.87 by spans as long as the example, of 1.00 by
+these."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +129,12 @@ def make_example(
         raise QueryError(
             f"an example must last up to {MAX_SPAN_S:g} s, got {length:g} s; mark one occurrence of it"
         )
+    period = float(np.median(np.diff(samplings[0].times))) if len(samplings[0]) > 1 else 1.0
+    short = min(length, max(_BESIDE_S, (MIN_FRAMES + 1) * period))
     beside = [
         begin
         for number in range(1, _BESIDE + 1)
-        for begin in (start - number * length, end + (number - 1) * length)
+        for begin in (start - number * short, end + (number - 1) * short)
     ]
     own = _describe_spans(samplings, [start], length)
     if not own:
@@ -137,7 +144,12 @@ def make_example(
             f"too little of {start:.1f} to {end:.1f} s is still known frame by frame; what can be taught is "
             f"{taught}, without its gaps"
         )
-    described = [*own, *_describe_spans(samplings[:1], beside, length)]
+    halves = [start - length / 2, start + length / 2]
+    described = [
+        *own,
+        *_describe_spans(samplings[:1], halves, length),
+        *_describe_spans(samplings[:1], beside, short),
+    ]
     return Example(
         0,
         check_class_name(name),

@@ -36,13 +36,19 @@ _SAME_TIME = 0.3
 an activity may look like another."""
 _SAME_LENGTH = 2.0
 """Ratio of their lengths up to which: a short activity may lie within a long one."""
+_INSIDE = 0.6
+"""Share of a window that lies within the occurrence where it is first and last recognised."""
+_HALF = 0.55
+"""Share of a span beside an example that may be another example: half of one is not the activity, so that a
+window that holds half of one is not taken for it."""
 _MAX_OTHERS = 100
 """Examples of other classes that one is told from: with many classes they would be nearly all of the rows."""
 
 
 @dataclass(frozen=True)
 class TaughtClass:
-    """A class with its layer. `length` in seconds is that of its examples, in the middle."""
+    """A class with its layer. `length` in seconds is that of its windows: of its shortest example, since a
+    longer occurrence is several windows, and a shorter one would not fill any."""
 
     name: str
     layer: LinearLayer
@@ -97,8 +103,8 @@ class TaughtClass:
     ) -> list[tuple[float, float, float]]:
         """Return start, end and confidence of what windows at `begins`, ascending, say with their `scores`.
 
-        Windows whose confidence is at least `minimum` and that overlap are one occurrence. It is as long as
-        an example at least, and longer where windows far apart agree.
+        Windows whose confidence is at least `minimum` and that overlap are one occurrence, as long as a
+        window at least.
         """
         found: list[list[tuple[float, float]]] = []
         for begin, score in zip(begins, scores, strict=True):
@@ -114,7 +120,7 @@ class TaughtClass:
         weights = np.array([score for _, score in windows])
         middles = np.array([begin for begin, _ in windows]) + self.length / 2
         middle = float((weights * middles).sum() / weights.sum())
-        half = max(self.length, float(middles[-1] - middles[0])) / 2
+        half = max(self.length, float(middles[-1] - middles[0]) + _INSIDE * self.length) / 2
         return max(middle - half, 0.0), middle + half, float(weights.max())
 
 
@@ -211,7 +217,7 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
         for number, (span, row) in enumerate(zip(example.spans, example.rows, strict=True)):
             shows = number < example.own and example in shown
             # What lies beside one example may be another one, also one that was marked later.
-            if not shows and any(_overlaps(span, example, other) for other in shown):
+            if not shows and any(_shared(span, example, other) > _HALF for other in shown):
                 continue
             if example in others and number >= example.own:
                 break  # what lies beside other classes is told from them
@@ -226,7 +232,7 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
     return TaughtClass(
         name,
         fit.layer,
-        _round_length(float(np.median([example.end - example.start for example in shown]))),
+        _round_length(min(example.end - example.start for example in shown)),
         len(shown),
         len(own) - len(shown),
         len({_find_cluster(example, shown) for example in shown}),
@@ -242,7 +248,7 @@ def _find_cluster(example: Example, positives: Sequence[Example]) -> str:
         return f"group {example.group}"
     if example.video is not None:
         return f"video {example.video}"
-    overlapping = [other for other in positives if _overlaps(example.spans[0], example, other)]
+    overlapping = [other for other in positives if _shared(example.spans[0], example, other) > 0]
     return f"example {min((other.id for other in overlapping), default=example.id)}"
 
 
@@ -286,11 +292,13 @@ def _judge(fit: Fit, positive: Sequence[bool]) -> tuple[float | None, float | No
     return float(said[shows].mean()), float(said[~shows].mean())
 
 
-def _overlaps(span: tuple[float, float], example: Example, other: Example) -> bool:
-    """Return whether a span of `example` shares time with what `other` marks."""
+def _shared(span: tuple[float, float], example: Example, other: Example) -> float:
+    """Return which share of a span of `example` lies within what `other` marks."""
+    if example.video != other.video:
+        return 0.0
     shift = 0.0 if example.epoch is None or other.epoch is None else example.epoch - other.epoch
-    same = example.video == other.video and example.group == other.group
-    return same and span[0] + shift < other.end and span[1] + shift > other.start
+    shared = min(span[1] + shift, other.end) - max(span[0] + shift, other.start)
+    return max(shared, 0.0) / (span[1] - span[0])
 
 
 def _lower_bound(share: float, count: int) -> float:
