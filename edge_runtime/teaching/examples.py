@@ -176,7 +176,7 @@ def _describe_spans(
         expected = length / float(np.median(steps)) if len(steps) else 0.0
         for begin in begins:
             inside = frames.within(begin, begin + length)
-            if len(inside) >= max(MIN_FRAMES, int(MIN_WATCHED * expected)):
+            if len(inside) >= max(MIN_FRAMES, MIN_WATCHED * expected - 1e-6):
                 spans.append(((begin, begin + length), describe_span(inside.rows)))
     return sorted(spans, key=lambda span: begins.index(span[0][0]))
 

@@ -87,7 +87,8 @@ def test_what_is_taught_is_logged_answered_and_forgotten(taught, tmp_path):
     go.set()
     running.until(lambda: service.camera().condition == "ended", "the end of the source")
     running.until(lambda: not recorder._cameras["room"].due(), "the last pass")
-    rows, _ = recorder.find("room", LogFilter())
+    with recorder._lock:  # held until what a pass found is written
+        rows, _ = recorder.find("room", LogFilter())
     later = sorted(row.start for row in rows if row.start > 150)
     assert len(later) == 3 and all(abs(a - b) <= 2.5 for a, b in zip(later, EVENTS[3:], strict=True)), later
     assert {row.activity for row in rows} == {"red thing"}
