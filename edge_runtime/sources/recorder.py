@@ -10,6 +10,7 @@ import glob
 import os
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
@@ -128,11 +129,30 @@ def _find_start_from_end(path: Path) -> float | None:
 
 
 def is_recorder(spec: str) -> bool:
-    """Return whether a path names several files: a pattern, a list, or a folder with video and no images."""
+    """Return whether a path names several files: a pattern, a list, or a folder with video.
+
+    A folder with images too is one where a video has a time in its name, or an image the name of a video:
+    recorders put thumbnails beside their videos.
+    """
     path = Path(spec)
     if os.path.isdir(spec):  # path.is_dir() raises for names that are too long
-        return not any(map(is_image, path.iterdir())) and next(_walk(path), None) is not None
+        images = sorted(child.name for child in path.iterdir() if is_image(child))
+        return any(not images or _is_dated(video) or _has_thumbnail(video, images) for video in _walk(path))
     return path.suffix.lower() in LISTS if os.path.isfile(spec) else is_pattern(spec)
+
+
+def _is_dated(video: Path) -> bool:
+    """Return whether the path of a video tells its time; the file's own date does not count."""
+    text = video.as_posix()
+    return any(re.search(layout.pattern, text) for layout in LAYOUTS if not layout.day_only)
+
+
+def _has_thumbnail(video: Path, images: list[str]) -> bool:
+    """Return whether one of `images`, sorted names, is that of a video: `a.jpg`, `a.mp4.jpg` or `a_thumb.jpg`
+    of `a.mp4`."""
+    begins = (f"{video.stem}{sign}" for sign in ".-_ ")
+    found = ((begin, bisect_left(images, begin)) for begin in begins)
+    return any(i < len(images) and images[i].startswith(begin) for begin, i in found)
 
 
 def is_pattern(spec: str) -> bool:
