@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edge_runtime.frame import Frame
@@ -39,6 +39,12 @@ _DAY = r"(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>[01]\d)[-_.]?(?P<day>[0-3]\d)"
 _TIME = r"(?P<hour>[0-2]\d)[-_.:h]?(?P<minute>[0-5]\d)[-_.:m]?(?P<second>[0-5]\d)"
 _SPACED = r"(?P<hour>[0-2]\d)[-_.:h](?P<minute>[0-5]\d)[-_.:m](?P<second>[0-5]\d)"
 
+_ZONE = (
+    r"(?:[.,]\d{1,6})?[ _.-]?(?:(?P<utc>Z|[Uu][Tt][Cc]|GMT)(?![A-Za-z0-9])"
+    r"|(?P<offset>[+-](?:0\d|1[0-4])[-_.:]?(?:00|15|30|45)|[+](?:0\d|1[0-4]))(?![-_.:]?\d))"
+)
+"""What may follow a time: Z, UTC or an offset, `+0100`, `-05-00` or `+01`."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -58,13 +64,15 @@ LAYOUTS = (
     Layout("Synology, UniFi, Frigate (clips)", r"(?<!\d)(?P<unix>1\d{9})(?:\.\d+|\d{3})?(?!\d)[^/]*$"),
     Layout(
         "Shinobi, Blue Iris, Reolink, Hikvision, Axis, ffmpeg -strftime",
-        rf"(?<!\d){_DAY}[T _.@-]*{_TIME}(?P<zone>Z?)[^/]*$",
+        rf"(?<!\d){_DAY}[T _.@-]*{_TIME}(?:{_ZONE})?[^/]*$",
     ),
-    Layout("motionEye, Dahua", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?[^/]*?(?<!\d){_SPACED}(?!\d)[^/]*$"),
-    Layout("folders of days", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?{_TIME}\.\w+$"),
+    Layout(
+        "motionEye, Dahua", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?[^/]*?(?<!\d){_SPACED}(?!\d)(?:{_ZONE})?[^/]*$"
+    ),
+    Layout("folders of days", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?{_TIME}(?:{_ZONE})?\.\w+$"),
     Layout(
         "folders of hours",
-        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)(?:[-_.](?P<second>[0-5]\d))?\.\w+$",
+        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)(?:[-_.](?P<second>[0-5]\d)(?:{_ZONE})?)?\.\w+$",
     ),
     Layout(
         "ZoneMinder (deep)",
@@ -108,8 +116,12 @@ def _to_seconds(parts: dict[str, str | None], path: Path, layout: Layout) -> flo
         moment = datetime(year + 2000 if year < 100 else year, month, day, hour, minute, second)
     except ValueError:
         return None
-    if layout.utc or parts.get("zone"):
+    if layout.utc or parts.get("utc"):
         return moment.replace(tzinfo=timezone.utc).timestamp()
+    if offset := parts.get("offset"):
+        hours, minutes = (int(text or 0) for text in (offset[1:3], offset[-2:] if len(offset) > 3 else "0"))
+        ahead = timedelta(hours=hours, minutes=minutes)
+        return moment.replace(tzinfo=timezone(-ahead if offset[0] == "-" else ahead)).timestamp()
     # In the night when clocks go back, the file's own date tells which of two hours is meant.
     readings = sorted({moment.timestamp(), moment.replace(fold=1).timestamp()})
     try:
