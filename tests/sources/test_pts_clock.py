@@ -84,6 +84,43 @@ def test_a_file_whose_stamps_stand_still_is_counted_on(still, goes_on, first):
     assert seen == sorted(seen) and repairs["standing still"] == still
 
 
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        [0, 1] * 50,
+        list(range(100)),
+        [2 * k for k in range(100)],
+        [0, 1, 0, 2] * 25,
+        [5000 + k // 3 for k in range(100)],
+        [100 - k for k in range(100)],
+        [0, 1, 2, 3],
+    ],
+)
+def test_a_file_whose_stamps_are_nearly_equal_has_the_declared_rate(stamps):
+    seen, repairs = repaired(stamps)
+    assert seen == pytest.approx([k / 10 for k in range(len(stamps))])
+    assert repairs == {"standing still": len(stamps) - 1}
+
+
+def test_where_stamps_are_nearly_equal_at_first_the_others_count():
+    seen, repairs = repaired([*range(40), *(10_000 + 100 * k for k in range(60))])
+    assert seen == pytest.approx([k / 10 for k in range(100)], abs=0.001)
+    assert repairs == {"standing still": 39}
+
+
+@pytest.mark.parametrize(
+    "stamps", [[10 * k for k in range(60)], [40 * k for k in range(60)], [0, 1], [0, 1, 2]]
+)
+def test_a_fast_or_short_film_keeps_its_stamps(stamps):
+    assert repaired(stamps) == ([stamp / 1000 for stamp in stamps], {})
+
+
+def test_the_first_picture_of_a_file_does_not_wait_for_the_second():
+    read = []
+    placed = clock_of().place((read.append(pts) or pts, pts) for pts in range(0, 1000, 100))
+    assert next(placed)[0] == 0.0 and read == [0]
+
+
 def test_an_hour_without_stamps_ends_at_the_full_second():
     assert times([None] * 36_001, live=False)[-1] == 3600.0
 
