@@ -34,6 +34,8 @@ FROZEN_S = 1.0
 """A live stream's clock that does not advance for this long counts as frozen."""
 CONFIRMING = 4
 """Pictures in a row that must agree before a file's clock is believed to stand still or to have leapt."""
+RETURNING_S = 2.0
+"""A file's clock that is back where it would be within so long was astray, however many pictures agreed."""
 MAX_GAP_S = 86_400.0
 """A longer gap within a file is a clock that was set, as on a recorder that began without the date."""
 LEARNED = 25
@@ -56,12 +58,12 @@ class PtsClock:
     """Seconds since the first picture plus `start`; never goes back.
 
     A picture is timed by its own stamp, unless that is missing, stands still, lies astray or leaps; each such
-    picture counts in `tally.repairs`. In a file the pictures around it decide: up to three that lie far off
-    are placed between their neighbours, and those without a usable stamp follow at the usual distance; where
-    it begins with stamps that are nearly equal, they are not used up to the first that is not. A
-    live stream cannot wait for the next picture, so its arrival decides. Where the clock was set
-    (concatenated files, cameras that synchronise their time), time continues from where it was; in a file, a
-    gap of up to a day stays a gap.
+    picture counts in `tally.repairs`. In a file the pictures around it decide: those that lie far off are
+    placed between their neighbours where the clock is back within 2 s and 25 pictures, and those without a
+    usable stamp follow at the usual distance; where it begins with stamps that are nearly equal, they are not
+    used up to the first that is not. A live stream cannot wait for the next picture, so its arrival decides.
+    Where the clock was set (concatenated files, cameras that synchronise their time), time continues from
+    where it was; in a file, a gap of up to a day stays a gap.
     """
 
     def __init__(
@@ -225,11 +227,14 @@ class PtsClock:
             # A last picture that nothing bears out is not worth a gap.
             astray = pictures == 1 and abs(stamps[0] - last) > max(JUMPED_S, self._longest_step)
         else:
-            astray = abs(following - last - step * (pictures + 1)) < abs(following - stamps[-1] - step)
+            off = abs(following - last - step * (pictures + 1))
+            astray = off < abs(following - stamps[-1] - step)
+            # Those who agree are only contradicted by a clock that is exactly back.
+            astray = astray and (pictures < CONFIRMING or off <= max(1, 0.1 * pictures) * step)
         if astray:
             self._repair("stray", f"a time stamp at {last:.1f} s was {stamps[0] - last:+.1f} s off", pictures)
             return self._spread(pictures, following)
-        if following is not None and pictures + 1 < CONFIRMING:
+        if following is not None and pictures + 1 < max(CONFIRMING, min(RETURNING_S / step, LEARNED)):
             return []
         gap = stamps[0] - last
         # Nor is a first picture, unless the next ones are as far apart.

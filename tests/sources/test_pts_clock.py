@@ -58,6 +58,28 @@ def test_stamps_astray_in_a_file_are_placed_between_their_neighbours(by, run, ca
     assert len(caplog.records) == 1 and "s off" in caplog.text, "a damaged file must not fill the log"
 
 
+@pytest.mark.parametrize("by", [37_600_000, -37_600_000, 3_000, -3_000, 100 * 86_400_000])
+@pytest.mark.parametrize("run", [4, 5, 10, 18])
+def test_a_longer_run_astray_is_one_too_where_the_clock_returns(by, run):
+    seen, repairs = repaired(spoiled(by, set(range(50, 50 + run))))
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY]) and repairs == {"stray": run}
+
+
+@pytest.mark.parametrize("run", [4, 10, 18])
+@pytest.mark.parametrize("again", [0, 2000, -500_000])
+def test_a_gap_before_a_clock_that_begins_again_elsewhere_stays_a_gap(run, again):
+    before = STEADY[:50]
+    after = [5000 + 60_000 + 100 * k for k in range(run)]
+    seen, repairs = repaired([*before, *after, *(again + 100 * k for k in range(40))])
+    assert seen[50] == pytest.approx(65.0) and seen[-1] == pytest.approx(65.0 + (run + 39) / 10, abs=0.02)
+    assert repairs == {"jump": 1} and seen == sorted(seen)
+
+
+def test_a_clock_that_is_away_for_longer_than_can_be_waited_for_was_set():
+    seen, repairs = repaired(spoiled(100 * 86_400_000, set(range(30, 70))))
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY]) and repairs == {"jump": 2}
+
+
 @pytest.mark.parametrize("by", [37_600_000, -37_600_000])
 @pytest.mark.parametrize("place", [0, 99])
 def test_a_first_or_last_stamp_astray_stretches_nothing(by, place):
