@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
 
 from engines.errors import LvmError
 
@@ -77,6 +78,14 @@ class TimeReader:
             now = self.now - self.epoch
             last = last if first is not None and first >= now else min(last, now)
         return first, last
+
+    def describe_span(self, first: float | None, last: float | None) -> dict[str, Any]:
+        """Return the fields of JSON that say how a span was understood, with clock times of a camera."""
+        fields: dict[str, Any] = {"from": first, "to": last}
+        for name, t in (("clock_from", first), ("clock_to", last)):
+            if t is not None and self.epoch is not None:
+                fields[name] = format_moment(t, self.epoch)
+        return fields
 
     def read_window(self, start: str, end: str, names: tuple[str, str] = NAMES) -> tuple[float, float]:
         """Return the seconds of the stream from `start` to `end`. Raises as `read_span`."""
