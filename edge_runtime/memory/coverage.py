@@ -131,7 +131,7 @@ class Coverage:
         watched_until = self.end
         if end is None and self.end is not None and self.frames:
             watched_until = min(self.end, max(start, self.frames[-1]))
-        return replace(self, end=watched_until, notes=_limit_notes(tuple(notes)))
+        return replace(self, end=watched_until, notes=self._limit_notes(tuple(notes)))
 
     def ongoing_note(self) -> Note | None:
         """Return the note that has no end yet."""
@@ -215,12 +215,16 @@ class Coverage:
 
     def main_reason(self) -> str | None:
         """Return the reason for most of the time that was not watched, None where that is not known."""
-        seconds: dict[str | None, float] = {}
-        for start, end, reason in self.notes:
-            seconds[reason] = seconds.get(reason, 0.0) + _min_end(end, math.inf) - start
-        unknown = sum(gap.end - gap.start for gap in self.gaps_with_reasons() if gap.reason is None)
-        longest = max(seconds, key=lambda reason: seconds[reason], default=None)
-        return longest if seconds.get(longest, 0.0) >= unknown else None
+        seconds: dict[str | None, float] = {None: 0.0}
+        for gap in self.gaps_with_reasons():
+            seconds[gap.reason] = seconds.get(gap.reason, 0.0) + gap.end - gap.start
+        for note in self.notes:
+            start, end, reason = note[0], _min_end(note[1], math.inf), note[2]
+            counted = 0.0  # of what was watched, a note counts where there is a gap
+            if self.start is not None and self.end is not None:
+                counted = max(0.0, min(end, self.end) - max(start, self.start))
+            seconds[reason] = seconds.get(reason, 0.0) + (end - start - counted)
+        return max(seconds, key=lambda reason: (seconds[reason], reason is not None))
 
     def watched_range(self) -> Span:
         """Return how many seconds were watched, at least and at most."""
@@ -268,6 +272,30 @@ class Coverage:
         """Return whether there is a note within [start, end)."""
         i = _first_note_after(self.notes, start)
         return i < len(self.notes) and self.notes[i][0] < end
+
+    def _limit_notes(self, notes: tuple[Note, ...]) -> tuple[Note, ...]:
+        """Return at most MAX_NOTES of `notes`: of two with the same reason between which all was watched one,
+        else the oldest has to go, and its gap loses its reason. An outage is never given one."""
+        while len(notes) > MAX_NOTES:
+            pairs = (i for i in range(len(notes) - 1) if self._may_join(notes[i], notes[i + 1]))
+            first = next(pairs, None)
+            if first is None:
+                notes = notes[1:]
+            else:
+                (start, _, reason), (_, end, _) = notes[first : first + 2]
+                notes = (*notes[:first], (start, end, reason), *notes[first + 2 :])
+        return notes
+
+    def _may_join(self, first: Note, second: Note) -> bool:
+        """Return whether two notes have the same reason and there is no gap between them."""
+        start, end = first[1], second[0]
+        if first[2] != second[2] or start is None or self.start is None or self.end is None:
+            return False
+        if start == end:
+            return True
+        exact, merged = _first_after(self.gaps, start), _first_after(self.merged, start)
+        next_gaps = [gaps[i][0] for gaps, i in ((self.gaps, exact), (self.merged, merged)) if i < len(gaps)]
+        return self.start <= start and end <= self.end and all(gap >= end for gap in next_gaps)
 
     def _move_oldest(self) -> Coverage:
         """Return the same with the older half of `gaps` in `merged`."""
@@ -346,18 +374,3 @@ def _join(first: Gap, second: Gap) -> Gap:
 
 def _min_end(end: float | None, limit: float) -> float:
     return limit if end is None else min(end, limit)
-
-
-def _limit_notes(notes: tuple[Note, ...]) -> tuple[Note, ...]:
-    """Keep at most MAX_NOTES: join the two closest neighbours of the same reason, else drop the oldest.
-
-    The time between them then has a reason only if it is a gap, and a gap between two pauses or two
-    forgotten spans is where that does least harm.
-    """
-    if len(notes) <= MAX_NOTES:
-        return notes
-    pairs = [i for i in range(len(notes) - 1) if notes[i][2] == notes[i + 1][2]]
-    if not pairs:
-        return notes[1:]
-    i = min(pairs, key=lambda k: notes[k + 1][0] - _min_end(notes[k][1], notes[k + 1][0]))
-    return (*notes[:i], (notes[i][0], notes[i + 1][1], notes[i][2]), *notes[i + 2 :])

@@ -113,7 +113,7 @@ class Covered(_Part):
         span = format_span(self.start, self.end, self.epoch, zone=zone)
         more = "over " if any(gap.watched_share for gap in self.gaps) else ""
         gaps = "1 gap" if len(self.gaps) == 1 else f"{more}{len(self.gaps)} gaps"
-        return f"watched {format_share(self.watched_share)}{span}, {gaps}"
+        return f"{format_watched(self.watched_share)}{span}, {gaps}"
 
 
 class Answer(_Part):
@@ -204,6 +204,13 @@ def format_share(share: tuple[float, float] | None) -> str:
     if low == high:
         return f"{low} of "
     return f"at most {high} of " if share[0] == 0 else f"{low} to {high} of "
+
+
+def format_watched(share: tuple[float, float] | None) -> str:
+    """Format how much was watched as the beginning of a sentence, "watched 93 % of "."""
+    if share is not None and share[0] == 0 < share[1]:
+        return f"it is not known whether anybody watched: {format_share(share)}"
+    return f"watched {format_share(share)}"
 
 
 def _format_part(share: float) -> str:

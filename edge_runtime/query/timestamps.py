@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta, tzinfo
+from typing import Any
 
 from engines.errors import LvmError
 
@@ -41,25 +42,35 @@ class TimeReader:
         HH:MM is the last time that the machine's clock showed it. Raises LvmError for what is no time, and
         for one that the clock showed twice or never.
         """
-        return self._newest(self._readings(text, name))
+        text = text.strip()
+        if len(text) <= MAX_CHARS and _is_number(text) and math.isfinite(float(text)):
+            return float(text)
+        clock = _CLOCK.match(text) is not None
+        if self.epoch is None and len(text) <= MAX_CHARS and (clock or text[:4].isdigit()):
+            raise LvmError(
+                f"{name}: this source is a recording without a clock; give seconds, got {text[:60]!r}"
+            )
+        try:
+            at = None if len(text) > MAX_CHARS else _wall_time(text, name, self.now)
+        except (ValueError, OverflowError, OSError):
+            at = None
+        if at is None or self.epoch is None:
+            raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
+        return self._known(at - self.epoch, text, name)
 
     def read_span(
         self, start: str | None, end: str | None, names: tuple[str, str] = NAMES
     ) -> tuple[float | None, float | None]:
         """Return the seconds of the stream from `start` to `end`, None where none is given.
 
-        HH:MM as the end is the time after the beginning; what lies in the future ends now. Raises as `read`,
-        and LvmError where the end is not after the beginning.
+        HH:MM as the end is the first such time after the beginning, at the latest today's; without a
+        beginning today's where that is less than an hour ahead, else as `read`. What lies in the future ends
+        now. Raises as `read`, and LvmError where the end is not after the beginning.
         """
         first = None if start is None else self.read(start, names[0])
         if end is None:
             return first, None
-        readings = self._readings(end, names[1])
-        last = self._newest(readings)
-        if self.epoch is not None and len(readings) > 1:
-            ahead = readings[-1]
-            today = last <= first if first is not None else ahead - (self.now - self.epoch) <= AHEAD_S
-            last = ahead if today else last
+        last = self._read_end(end, names[1], first)
         if first is not None and not first < last:
             got = (f"{t:g}" if self.epoch is None else format_moment(t, self.epoch) for t in (first, last))
             raise LvmError(f"{names[0]} must be before {names[1]}, got {' and '.join(got)}")
@@ -68,44 +79,58 @@ class TimeReader:
             last = last if first is not None and first >= now else min(last, now)
         return first, last
 
+    def describe_span(self, first: float | None, last: float | None) -> dict[str, Any]:
+        """Return the fields of JSON that say how a span was understood, with clock times of a camera."""
+        fields: dict[str, Any] = {"from": first, "to": last}
+        for name, t in (("clock_from", first), ("clock_to", last)):
+            if t is not None and self.epoch is not None:
+                fields[name] = format_moment(t, self.epoch)
+        return fields
+
     def read_window(self, start: str, end: str, names: tuple[str, str] = NAMES) -> tuple[float, float]:
         """Return the seconds of the stream from `start` to `end`. Raises as `read_span`."""
         first, last = self.read_span(start, end, names)
         assert first is not None and last is not None
         return first, last
 
-    def _newest(self, readings: list[float]) -> float:
-        """Return the newest reading that is not in the future, else the first one."""
-        now = math.inf if self.epoch is None else self.now - self.epoch
-        return max((t for t in readings if t <= now), default=readings[0])
+    def _read_end(self, text: str, name: str, first: float | None) -> float:
+        """Return the seconds of the stream that `text` means as the end of a span from `first` on."""
+        clock = _CLOCK.match(text.strip())
+        if clock is None or self.epoch is None or not _is_clock_time(clock):
+            return self.read(text, name)
+        today = datetime.fromtimestamp(self.now)
+        if first is None:
+            at = next(iter(_read_day(today, clock)), None) or _skipped_time(today, clock, self.now)
+            is_ahead = at is not None and self.now < at <= self.now + AHEAD_S
+            return at - self.epoch if at is not None and is_ahead else self.read(text, name)
+        begin = self.epoch + first
+        begin_day = datetime.fromtimestamp(begin)
+        for day in (begin_day, begin_day + timedelta(days=1)):
+            if day.date() > max(today, begin_day).date():
+                break
+            showed = _read_day(day, clock)
+            if not showed:  # the clock is set forward
+                at = _skipped_time(day, clock, begin)
+                if at is not None and _skipped_time(day, clock, self.now) is None:
+                    raise _clock_error(text, name, [])
+                showed = [] if at is None else [at]
+            times = [at for at in showed if at > begin]
+            # Of a day on which the clock shows it twice, the second time may not have come yet.
+            times = [at for at in times if at <= self.now] or times[:1]
+            if len(times) > 1:
+                raise _clock_error(text, name, times)
+            if times:
+                return self._known(times[0] - self.epoch, text, name)
+        return self.read(text, name)
 
-    def _readings(self, text: str, name: str) -> list[float]:
-        """Return what `text` may mean in seconds of the stream, in order: HH:MM yesterday or today."""
-        text = text.strip()
-        if len(text) > MAX_CHARS:
-            raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
-        if _is_number(text):
-            if not math.isfinite(float(text)):
-                raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
-            return [float(text)]
-        epoch = self.epoch
-        if epoch is None and (_CLOCK.match(text) or text[:4].isdigit()):
-            raise LvmError(
-                f"{name}: this source is a recording without a clock; give seconds, got {text[:60]!r}"
-            )
-        try:
-            times = _wall_times(text, name, self.now)
-        except (ValueError, OverflowError, OSError):
-            times = []
-        if not times or epoch is None:
-            raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
-        readings = [at - epoch for at in times]
-        if self.since is not None and self._newest(readings) < self.since:
+    def _known(self, t: float, text: str, name: str) -> float:
+        """Return `t`. Raises LvmError where the clock was another one then."""
+        if self.since is not None and t < self.since:
             raise LvmError(
                 f"{name}: the clock was set, and what it showed before second {self.since:.1f} is not known; "
                 f"give seconds of the stream for what is older, got {text[:60]!r}"
             )
-        return readings
+        return t
 
 
 def parse_timestamp(
@@ -187,11 +212,9 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _wall_times(text: str, name: str, now: float) -> list[float]:
-    """Return seconds since 1970 that `text` may mean, in order; none where it is no time.
-
-    Raises LvmError for what the clock showed twice or never.
-    """
+def _wall_time(text: str, name: str, now: float) -> float:
+    """Return the seconds since 1970 that `text` means. Raises ValueError where it is no time, LvmError for
+    what the clock showed twice or never."""
     if clock := _CLOCK.match(text):
         today = datetime.fromtimestamp(now)
         days = [_read_day(day, clock) for day in (today - timedelta(days=1), today)]
@@ -199,15 +222,24 @@ def _wall_times(text: str, name: str, now: float) -> list[float]:
             raise _clock_error(text, name, [])
         # Of a day on which the clock showed it twice, the second time may not have come yet.
         days = [[at for at in day if at <= now] or day[:1] for day in days]
-        used = days[1] if days[1] and days[1][0] <= now else days[0]
-        if len(used) != 1:
-            raise _clock_error(text, name, used)
-        return sorted({*used, *days[1][:1]})
-    at = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
-    times = [at.timestamp()] if at.tzinfo is not None else _on_clock(at)
+        times = days[1] if days[1] and days[1][0] <= now else days[0]
+    else:
+        at = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
+        times = [at.timestamp()] if at.tzinfo is not None else _on_clock(at)
     if len(times) != 1:
         raise _clock_error(text, name, times)
-    return times
+    return times[0]
+
+
+def _is_clock_time(clock: re.Match[str]) -> bool:
+    return int(clock[1]) < 24 and int(clock[2]) < 60 and float(clock[3] or 0) < 60
+
+
+def _skipped_time(day: date, clock: re.Match[str], after: float) -> float | None:
+    """Return when HH:MM[:SS] of a day would be that the clock skips, None where it does not lie ahead of what
+    the clock shows `after`."""
+    at = datetime(day.year, day.month, day.day, int(clock[1]), int(clock[2]), int(float(clock[3] or 0)))
+    return at.timestamp() if at > datetime.fromtimestamp(after).replace(fold=0) else None
 
 
 def _read_day(day: date, clock: re.Match[str]) -> list[float]:

@@ -80,14 +80,15 @@ def read_frame_at(spec: str, t: float, *, settings: Supervision = DEFAULT_SUPERV
     """
     spec = tidy(spec)
     _load_decoder(spec)
-    if settings.kind == "recording" and is_network(spec):
+    is_recording = settings.kind == "recording" and is_network(spec)
+    if MASK in spec and (is_recording or not is_live(spec)):
+        raise LvmError(
+            f"{spec} is kept without what may be secret, so it cannot be read again; ask the lvm-edge "
+            "that watches it (--url), or name an image"
+        )
+    if is_recording:
         from edge_runtime.sources.network import RecordedStream
 
-        if MASK in spec:
-            raise LvmError(
-                f"{spec} is kept without what may be secret, so it cannot be read again; ask the lvm-edge "
-                "that watches it (--url), or name an image"
-            )
         with RecordedStream(spec, sample_fps=1.0, settings=settings) as stream:
             return stream.frame_at(t)
     if is_live(spec):

@@ -12,8 +12,9 @@ import math
 import statistics
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from fractions import Fraction
+from itertools import chain, pairwise, starmap
 from typing import Literal, TypeVar
 
 from edge_runtime.frame import TICKS_PER_SECOND
@@ -33,6 +34,8 @@ FROZEN_S = 1.0
 """A live stream's clock that does not advance for this long counts as frozen."""
 CONFIRMING = 4
 """Pictures in a row that must agree before a file's clock is believed to stand still or to have leapt."""
+RETURNING_S = 2.0
+"""A file's clock that is back where it would be within so long was astray, however many pictures agreed."""
 MAX_GAP_S = 86_400.0
 """A longer gap within a file is a clock that was set, as on a recorder that began without the date."""
 LEARNED = 25
@@ -40,6 +43,11 @@ LEARNED = 25
 
 MIN_STEP_S = 1e-4
 """Less than this is no distance of two pictures."""
+
+CROWDED = 0.1
+CROWDED_S = 0.005
+"""A file's clock stands nearly still where its pictures are nearer to each other than both: this share of the
+declared distance, and these seconds, since a declared rate may be far too low."""
 
 Repair = Literal["missing", "standing still", "stray", "jump"]
 """What was wrong with a time stamp, in the words of the status."""
@@ -50,11 +58,12 @@ class PtsClock:
     """Seconds since the first picture plus `start`; never goes back.
 
     A picture is timed by its own stamp, unless that is missing, stands still, lies astray or leaps; each such
-    picture counts in `tally.repairs`. In a file the pictures around it decide: up to three that lie far off
-    are placed between their neighbours, and those without a usable stamp follow at the usual distance. A
-    live stream cannot wait for the next picture, so its arrival decides. Where the clock was set
-    (concatenated files, cameras that synchronise their time), time continues from where it was; in a file, a
-    gap of up to a day stays a gap.
+    picture counts in `tally.repairs`. In a file the pictures around it decide: those that lie far off are
+    placed between their neighbours where the clock is back within 2 s and 25 pictures, and those without a
+    usable stamp follow at the usual distance; where it begins with stamps that are nearly equal, they are not
+    used up to the first that is not. A live stream cannot wait for the next picture, so its arrival decides.
+    Where the clock was set (concatenated files, cameras that synchronise their time), time continues from
+    where it was; in a file, a gap of up to a day stays a gap.
     """
 
     def __init__(
@@ -75,6 +84,7 @@ class PtsClock:
         self._steps: deque[float] = deque(maxlen=LEARNED)  # seconds from picture to picture
         self._believed: Fraction | None = None  # the last stamp that timed a picture of a file
         self._stands = False
+        self._begun = False
         self._arrival = 0.0
         self._highest: Fraction | None = None  # a live stream's latest stamp, and when it came
         self._advanced = 0.0
@@ -105,7 +115,7 @@ class PtsClock:
     # -- a file: its neighbours decide about a picture ----------------------------------------------------
 
     def _place_read(self, pictures: Iterable[tuple[int | None, P]]) -> Iterator[tuple[float, P]]:
-        coming = iter(pictures)
+        coming = yield from self._place_crowded(iter(pictures))
         waiting: deque[tuple[int | None, P]] = deque()  # read, and to be placed again
         held: list[tuple[int | None, P]] = []  # in doubt until the next pictures are known
         while True:
@@ -127,6 +137,49 @@ class PtsClock:
             if times:
                 waiting.extendleft(reversed(held[len(times) :]))
                 held = []
+
+    def _place_crowded(
+        self, coming: Iterator[tuple[int | None, P]]
+    ) -> Generator[tuple[float, P], None, Iterator[tuple[int | None, P]]]:
+        """Yield the seconds of the pictures with which a file begins while its stamps are nearly equal.
+
+        Returns the others.
+        """
+        begin = None if self._begun else next(coming, None)
+        self._begun = True
+        if begin is None:
+            return coming
+        t = self._place_usual(begin[0])  # of a first picture known at once: a film must not wait for a second
+        yield self._start if t is None else t, begin[1]
+        first = [begin]
+        for item in coming:
+            first.append(item)
+            if len(first) > LEARNED or not self._is_crowded(*first[-2:]):
+                break
+        coming = chain(first[1:], coming)
+        is_crowded = len({pts for pts, _ in first}) > 1 and all(starmap(self._is_crowded, pairwise(first)))
+        if len(first) < CONFIRMING or not is_crowded:
+            return coming
+        before = begin
+        for item in coming:
+            expected = _add(self._last or 0.0, self.period)
+            self._believed = (item[0] or 0) * self._time_base
+            if not self._is_crowded(before, item):
+                # This one and what follows is timed by its stamps again.
+                self._offset = self._believed - Fraction(expected)
+                self._believed = None
+                return chain([item], coming)
+            rate = 1 / self.period
+            self._repair("standing still", f"its clock stands nearly still, timed at {rate:.3g} a second")
+            self._last, before = expected, item
+            yield expected, item[1]
+        return iter(())
+
+    def _is_crowded(self, before: tuple[int | None, object], item: tuple[int | None, object]) -> bool:
+        """Return whether the stamps of two pictures in a row are nearly equal."""
+        if before[0] is None or item[0] is None:
+            return False
+        return abs(item[0] - before[0]) * self._time_base < min(CROWDED * self.period, CROWDED_S)
 
     def _place_usual(self, pts: int | None) -> float | None:
         """Return the seconds of a picture whose stamp is as expected; None where others must decide."""
@@ -174,11 +227,14 @@ class PtsClock:
             # A last picture that nothing bears out is not worth a gap.
             astray = pictures == 1 and abs(stamps[0] - last) > max(JUMPED_S, self._longest_step)
         else:
-            astray = abs(following - last - step * (pictures + 1)) < abs(following - stamps[-1] - step)
+            off = abs(following - last - step * (pictures + 1))
+            astray = off < abs(following - stamps[-1] - step)
+            # Those who agree are only contradicted by a clock that is exactly back.
+            astray = astray and (pictures < CONFIRMING or off <= max(1, 0.1 * pictures) * step)
         if astray:
             self._repair("stray", f"a time stamp at {last:.1f} s was {stamps[0] - last:+.1f} s off", pictures)
             return self._spread(pictures, following)
-        if following is not None and pictures + 1 < CONFIRMING:
+        if following is not None and pictures + 1 < max(CONFIRMING, min(RETURNING_S / step, LEARNED)):
             return []
         gap = stamps[0] - last
         # Nor is a first picture, unless the next ones are as far apart.

@@ -10,9 +10,10 @@ import glob
 import os
 import re
 import time
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from edge_runtime.frame import Frame
@@ -38,6 +39,12 @@ _DAY = r"(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>[01]\d)[-_.]?(?P<day>[0-3]\d)"
 _TIME = r"(?P<hour>[0-2]\d)[-_.:h]?(?P<minute>[0-5]\d)[-_.:m]?(?P<second>[0-5]\d)"
 _SPACED = r"(?P<hour>[0-2]\d)[-_.:h](?P<minute>[0-5]\d)[-_.:m](?P<second>[0-5]\d)"
 
+_ZONE = (
+    r"(?:[.,]\d{1,6})?[ _.-]?(?:(?P<utc>Z|[Uu][Tt][Cc]|GMT)(?![A-Za-z0-9])"
+    r"|(?P<offset>[+-](?:0\d|1[0-4])[-_.:]?(?:00|15|30|45)|[+](?:0\d|1[0-4]))(?![-_.:]?\d))"
+)
+"""What may follow a time: Z, UTC or an offset, `+0100`, `-05-00` or `+01`."""
+
 
 @dataclass(frozen=True)
 class Layout:
@@ -57,13 +64,15 @@ LAYOUTS = (
     Layout("Synology, UniFi, Frigate (clips)", r"(?<!\d)(?P<unix>1\d{9})(?:\.\d+|\d{3})?(?!\d)[^/]*$"),
     Layout(
         "Shinobi, Blue Iris, Reolink, Hikvision, Axis, ffmpeg -strftime",
-        rf"(?<!\d){_DAY}[T _.@-]*{_TIME}(?P<zone>Z?)[^/]*$",
+        rf"(?<!\d){_DAY}[T _.@-]*{_TIME}(?:{_ZONE})?[^/]*$",
     ),
-    Layout("motionEye, Dahua", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?[^/]*?(?<!\d){_SPACED}(?!\d)[^/]*$"),
-    Layout("folders of days", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?{_TIME}\.\w+$"),
+    Layout(
+        "motionEye, Dahua", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?[^/]*?(?<!\d){_SPACED}(?!\d)(?:{_ZONE})?[^/]*$"
+    ),
+    Layout("folders of days", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?{_TIME}(?:{_ZONE})?\.\w+$"),
     Layout(
         "folders of hours",
-        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)(?:[-_.](?P<second>[0-5]\d))?\.\w+$",
+        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)(?:[-_.](?P<second>[0-5]\d)(?:{_ZONE})?)?\.\w+$",
     ),
     Layout(
         "ZoneMinder (deep)",
@@ -107,8 +116,12 @@ def _to_seconds(parts: dict[str, str | None], path: Path, layout: Layout) -> flo
         moment = datetime(year + 2000 if year < 100 else year, month, day, hour, minute, second)
     except ValueError:
         return None
-    if layout.utc or parts.get("zone"):
+    if layout.utc or parts.get("utc"):
         return moment.replace(tzinfo=timezone.utc).timestamp()
+    if offset := parts.get("offset"):
+        hours, minutes = (int(text or 0) for text in (offset[1:3], offset[-2:] if len(offset) > 3 else "0"))
+        ahead = timedelta(hours=hours, minutes=minutes)
+        return moment.replace(tzinfo=timezone(-ahead if offset[0] == "-" else ahead)).timestamp()
     # In the night when clocks go back, the file's own date tells which of two hours is meant.
     readings = sorted({moment.timestamp(), moment.replace(fold=1).timestamp()})
     try:
@@ -128,11 +141,30 @@ def _find_start_from_end(path: Path) -> float | None:
 
 
 def is_recorder(spec: str) -> bool:
-    """Return whether a path names several files: a pattern, a list, or a folder with video and no images."""
+    """Return whether a path names several files: a pattern, a list, or a folder with video.
+
+    A folder with images too is one where a video has a time in its name, or an image the name of a video:
+    recorders put thumbnails beside their videos.
+    """
     path = Path(spec)
     if os.path.isdir(spec):  # path.is_dir() raises for names that are too long
-        return not any(map(is_image, path.iterdir())) and next(_walk(path), None) is not None
+        images = sorted(child.name for child in path.iterdir() if is_image(child))
+        return any(not images or _is_dated(video) or _has_thumbnail(video, images) for video in _walk(path))
     return path.suffix.lower() in LISTS if os.path.isfile(spec) else is_pattern(spec)
+
+
+def _is_dated(video: Path) -> bool:
+    """Return whether the path of a video tells its time; the file's own date does not count."""
+    text = video.as_posix()
+    return any(re.search(layout.pattern, text) for layout in LAYOUTS if not layout.day_only)
+
+
+def _has_thumbnail(video: Path, images: list[str]) -> bool:
+    """Return whether one of `images`, sorted names, is that of a video: `a.jpg`, `a.mp4.jpg` or `a_thumb.jpg`
+    of `a.mp4`."""
+    begins = (f"{video.stem}{sign}" for sign in ".-_ ")
+    found = ((begin, bisect_left(images, begin)) for begin in begins)
+    return any(i < len(images) and images[i].startswith(begin) for begin, i in found)
 
 
 def is_pattern(spec: str) -> bool:

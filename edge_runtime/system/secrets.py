@@ -53,7 +53,7 @@ def redact(text: str) -> str:
 
 
 def _redact_addresses(text: str) -> str:
-    text = re.sub(r"(\b\w{1,20}://)\S*@", r"\1***@", text)
+    text = re.sub(r"(\b\w{1,20}:/{1,2})\S*@", r"\1***@", text)
     return re.sub(r"(\b\w{1,20}://[^\s?]*\?)\S+", r"\1***", text)
 
 
@@ -82,7 +82,7 @@ PLAIN_WORDS = frozenset(
     "images jpg jpeg png current isapi psia onvif onvifstream realmonitor unicast multicast av hls index "
     "m3u8 mp4 ts mkv sdp flv webm avi playlist master out output rtsp rtmp srt http api v1 v2 proxy test "
     "feed view viewer user admin root guest front back left right lane kiosk shop till door true false none "
-    "auto password passwd secret default group monitor garage office".split()
+    "auto password passwd secret default group monitor garage office lvm edge".split()
 )
 """Words of a path that cameras and servers use themselves, so they are shown; and no secret to anybody."""
 _PLAIN_PARTS = re.compile(r"[._+-]|(?<=[a-z0-9])(?=[A-Z])")
@@ -99,6 +99,27 @@ _PLAIN_PROPERTIES = frozenset(
 _PLAIN_VALUE = re.compile(r"[\w.,:/()+-]{0,80}")
 _NO_SECRET = re.compile(r"\d{0,5}|[\d.:x]{1,9}|[a-z]{1,5}|\W*")
 """Values that others use, too: blanking them would spoil sentences and protect nobody."""
+_DEMO = re.compile(r"\s*demo($|[:?])")
+_PREFIX = re.compile(r"\s*(follow:|file://|gst:)\s*", re.IGNORECASE)
+_IN_PATH = re.compile(
+    r"""
+    (?: ^ | (?<=/) ) \s* (?=[\w-]*[a-z.]) [\w.-]+ :\d{2,5} (?=/|$)      # a server and its port
+    | ^ \s* \d{1,3} (?:\.\d{1,3}){3} (?=/|$)                            # a server that begins the path
+    | (?: ^ | (?<=[/\s]) ) (?: rtspt? | rtsps | https? | rtmp\w{0,2} | srt | s?rtp | udp | tcp | ftps? )
+      (?: [:;] (?=.) | (?=//) ) [/\\]* (?:\*\*\*@)? [\w.-]* (?: :\d{1,5} )? (?=/|$)   # a scheme
+    | \*\*\*@ [^/]*                                                     # an account that is masked
+    | : (?! [0-9a-f]{1,2} (?![a-z0-9]) | $ )                            # unlike 10:03:07, usb-0:2:1.0
+    """,
+    re.VERBOSE | re.IGNORECASE,
+)
+"""Where the path of a file turns out to be a mistyped address, or of another program."""
+_WITHOUT = r"[^=&;@#%:\s]"
+_PATTERN = re.compile(
+    rf"\?(?:{_WITHOUT}*\*{_WITHOUT}*|(?:[\w.-]{{0,2}}[/?])*[\w.-]{{0,2}}|{_WITHOUT}*\.(?:mp4|mkv|avi|mov|ts|jpe?g|png))"
+)
+"""From a ? on: a pattern of files, not a query."""
+_NAME_WITH_AT = re.compile(r"@.*|.*\.(?:mp4|mkv|avi|mov|m4v|m2?ts|webm|mpe?g|jpe?g|png|bmp|webp)")
+_DATE = re.compile(r"[\d_-]{1,10}")
 _FILE = re.compile(r"(?:[~.]{0,2}/[^:@=]*|[\w.-]+\.\w{2,4})")
 _ELEMENT = re.compile(r"[A-Za-z][\w-]{0,40}|[().]")
 _CAPS = re.compile(r"(video|image|application|audio|multipart)/[\w.-]+(\(memory:\w+\))?")
@@ -110,7 +131,8 @@ def show_source(spec: str) -> str:
 
     What may be shown is listed, everything else is `***`: of an address the scheme, host and port, and words
     of the path that cameras use themselves; of a GStreamer pipeline the elements, and properties that hold
-    no secrets. Paths of files are shown. Showing what was shown changes nothing.
+    no secrets; of the path of a file the names, but no account, query or setting in it, since a mistyped
+    address is a path. `spec` need not have been tidied. Showing what was shown changes nothing.
     """
     return _split_source(spec)[0]
 
@@ -130,19 +152,76 @@ def register_source(spec: str) -> None:
 def _split_source(spec: str) -> tuple[str, list[str]]:
     """Return what is shown of a source, and the parts that are not."""
     hidden: list[str] = []
-    if spec.startswith("gst:"):
-        return "gst:" + _show_pipeline(spec[4:], hidden), hidden
-    if re.search(r"\s!\s", spec):  # a pipeline without its gst:
-        return _show_pipeline(spec, hidden), hidden
-    if spec.startswith("file://"):
-        return spec, hidden
-    if (url := _URL.fullmatch(spec)) is not None:
-        return _show_url(url, hidden), hidden
-    credentials = re.search(r"[^/]*:.*@", spec, re.DOTALL)  # a mistyped address
-    if credentials is not None:
-        hidden.append(credentials.group()[:-1])
-        spec = f"{spec[: credentials.start()]}{MASK}{spec[credentials.end() - 1 :]}"
-    return SECRET_WORDS.sub(rf"\1{MASK}", spec), hidden
+    kind = ""
+    while not kind.endswith(("gst:", "file://")) and (prefix := _PREFIX.match(spec)) is not None:
+        kind, spec = kind + prefix[1].lower(), spec[prefix.end() :]
+    if kind.endswith("gst:") or re.search(r"\s!\s", spec):  # or a pipeline without its gst:
+        return kind + _show_pipeline(spec, hidden), hidden
+    if _DEMO.match(spec):
+        return kind + SECRET_WORDS.sub(rf"\1{MASK}", spec), hidden
+    if kind.endswith("file://"):
+        return kind + _show_path(spec, hidden, of_file=True), hidden
+    if (url := _URL.fullmatch(spec.strip())) is not None:
+        return kind + _show_url(url, hidden), hidden
+    return kind + _show_path(spec, hidden), hidden
+
+
+def _show_path(text: str, hidden: list[str], *, of_file: bool = False) -> str:
+    """Return a path without what may be secret; it may be a mistyped address unless it is certainly
+    `of_file`."""
+    if re.fullmatch(r"/dev/[\w/.:@+-]+", text):
+        return text
+    account = re.search(r"[^/]*:.*@", text, re.DOTALL)
+    if account is None and not _NAME_WITH_AT.fullmatch(text.split("/")[0]):
+        account = re.match(r"[^/]+@", text)
+    if account is not None:
+        if account.group() != f"{MASK}@":
+            hidden.append(account.group()[:-1])
+        text = f"{text[: account.start()]}{MASK}{text[account.end() - 1 :]}"
+    text, query = _split_query(text)
+    if query not in ("", "?"):
+        hidden.append(query[1:])
+        query = f"?{MASK}"
+    address = None if of_file else _IN_PATH.search(text)
+    if address is None:
+        return _show_names(text, hidden) + query
+    before, found, rest = text[: address.start()], address.group(), text[address.end() :]
+    first, slash, rest = rest.partition("/")
+    if first not in ("", MASK):
+        hidden += [first, *first.split()]
+        first = MASK
+    return _show_names(before, hidden) + found + first + slash + _show_segments(rest, hidden) + query
+
+
+def _split_query(text: str) -> tuple[str, str]:
+    """Return a path and what follows it from the first ? on that is no sign of a pattern."""
+    marks = (mark.start() for mark in re.finditer(r"\?", text))
+    queries = (at for at in marks if text[at + 1 :] == MASK or not _PATTERN.fullmatch(text, at))
+    at = next(queries, len(text))
+    return text[:at], text[at:]
+
+
+def _show_names(path: str, hidden: list[str]) -> str:
+    """Return the names of folders and files, without accounts and settings among them."""
+    shown = []
+    for name in path.split("/"):
+        before, at, after = name.rpartition("@")
+        if before and before != MASK and not _NAME_WITH_AT.fullmatch(name):
+            hidden.append(before)
+            name = MASK + at + after
+        key, equals, value = name.partition("=")
+        if equals and not (_is_plain(value) or _DATE.fullmatch(value)):
+            hidden.append(name)
+            name = f"{key}={MASK}" if re.fullmatch(r"[\w .-]{1,40}", key) else MASK
+        shown.append(name)
+    return "/".join(shown)
+
+
+def _show_segments(path: str, hidden: list[str]) -> str:
+    """Return the path of an address with the words that cameras use themselves."""
+    segments = path.split("/")
+    hidden += [segment for segment in segments if not _is_plain(segment)]
+    return "/".join(segment if _is_plain(segment) else MASK for segment in segments)
 
 
 def _show_url(url: re.Match[str], hidden: list[str]) -> str:
@@ -157,11 +236,9 @@ def _show_url(url: re.Match[str], hidden: list[str]) -> str:
     if _HOST.fullmatch(host) is None:
         hidden.append(host)
         host = MASK
-    segments = path.split("/")
-    hidden += [segment for segment in segments if not _is_plain(segment)]
+    shown = _show_segments(path, hidden)
     if len(query) > 1:
         hidden.append(query[1:])
-    shown = "/".join(segment if _is_plain(segment) else MASK for segment in segments)
     return f"{scheme}{MASK if at else ''}{at}{host}{shown}{query[:1]}{MASK if len(query) > 1 else ''}"
 
 
@@ -184,7 +261,7 @@ def _show_pipeline(text: str, hidden: list[str]) -> str:
     words = _WORD.findall(text)
     rest = _WORD.sub("", text).strip()
     if rest:  # a quote without its end
-        hidden.append(text)
+        hidden += [text, *text.split()]
         return MASK
     # GStreamer allows blanks around =.
     joined = re.sub(r"\s+=\s*|(?<=[\w-])=\s+", "=", text)

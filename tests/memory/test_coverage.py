@@ -281,6 +281,49 @@ def test_a_new_note_replaces_the_part_that_it_covers():
     assert coverage.add_note(15, None, PAUSED).notes == ((10, 15, PAUSED), (15, None, PAUSED))
 
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("reasons", [(PAUSED,), (FORGOTTEN,), (PAUSED, FORGOTTEN)])
+def test_no_gap_of_many_has_a_reason_that_was_not_there(seed, reasons):
+    rng = random.Random(seed)
+    coverage, t, spans = Coverage(), 0.0, []
+    for _ in range(rng.randrange(300, 1000)):
+        coverage = _watched([t + k for k in range(rng.randrange(6, 30))], coverage=coverage)
+        t = coverage.end
+        reason = rng.choice(reasons)
+        if reason == PAUSED:
+            length = rng.uniform(0.5, 20)
+            coverage = coverage.add_note(t, None, PAUSED).end_note(t + length)
+            spans.append((t, t + length, PAUSED))
+            t += length + rng.choice((0, 0, 3, 60))
+        else:
+            start = t - rng.uniform(1, 4)
+            coverage = coverage.forget(start, t - 0.5)
+            spans.append((start, t - 0.5, FORGOTTEN))
+        t += rng.choice((0, 2, 5, 30))  # an outage
+        assert len(coverage.notes) <= MAX_NOTES
+    coverage = coverage.observe(t, 1.0, HORIZON_S)
+    explained = [gap for gap in coverage.gaps_with_reasons() if gap.reason]
+    for gap in explained:
+        of_reason = [(a, b) for a, b, why in spans if why == gap.reason and a < gap.end and gap.start < b]
+        noted = sum(min(b, gap.end) - max(a, gap.start) for a, b in of_reason)
+        assert noted + gap.max_watched >= gap.end - gap.start - 1e-6, (gap, of_reason)
+        assert gap.max_watched or coverage.within(gap.start, gap.end).main_reason() == gap.reason
+    newest = {span for span in spans[-100:]}
+    assert len(explained) >= 100 and newest <= {(*gap[:2], gap.reason) for gap in explained}
+    for before, after in pairwise(coverage.gaps_with_reasons()):
+        if before.reason is None and before.max_watched == 0:
+            assert coverage.within(before.start, before.end).main_reason() is None, after
+
+
+def test_notes_are_joined_where_all_between_them_was_watched_only():
+    coverage = Coverage(0.0, 1e6, gaps=((1000.0, 1005.0),))
+    for i in range(MAX_NOTES + 40):
+        coverage = coverage.add_note(i * 10.0, i * 10.0 + 3, PAUSED)
+    assert len(coverage.notes) == MAX_NOTES and coverage.notes[0][0] == 0
+    outage = [note for note in coverage.notes if note[0] < 1005 and note[1] > 1003]
+    assert outage == []
+
+
 def test_notes_are_bounded():
     coverage = Coverage(0.0, 1e6)
     for i in range(2 * MAX_NOTES):

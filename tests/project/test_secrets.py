@@ -15,9 +15,11 @@ import typer
 from PIL import Image
 
 from edge_runtime.config.paths import default_state_folder
+from edge_runtime.interfaces.cli import main
 from edge_runtime.interfaces.cli.error_exit import run_app
 from edge_runtime.persistence import Header, is_same_source
 from edge_runtime.sources import canonicalise, open_source
+from edge_runtime.system import secrets
 from edge_runtime.system.secrets import hide_secrets, register_source, show_source
 from engines.errors import LvmError
 from tests.support.broker import Broker, Subscriber, free_port, need_mosquitto, wait_until
@@ -36,6 +38,12 @@ SECRETS = {
     "broker": "Mq10 broker pass",
     "token": "Hq11" + "t" * 40,
     "proxy": "Rq12proxyPass",
+    "no scheme": "Nq13query",
+    "followed": "Fq14sig",
+    "file on a server": "Lq15share",
+    "blank before gst": "Cq16sig",
+    "capital GST": "Gq17capital",
+    "refused": "Zq18refused",
 }
 
 
@@ -73,6 +81,11 @@ def _configuration(folder, camera_port: int, broker_port: int, http_port: int) -
         f'user-pw="{s["gst password"]}" proxy-pw={s["gst proxy"]} ! decodebin',
         "srt": f"srt://127.0.0.1:{dead}?passphrase={s['passphrase']}",
         "env": "${CAMERA_SOURCE}",
+        "bare": f"127.0.0.1/snap.cgi?usr=admin&pw={s['no scheme']}",
+        "followed": f"follow:http://127.0.0.1:{dead}/f.mp4?sig={s['followed']}",
+        "share": f"file://u:{s['file on a server']}@nas/f.mp4",
+        "indented": f' gst:uridecodebin uri="rtsp://127.0.0.1:{dead}/l?sig={s["blank before gst"]}" ! a',
+        "capital": f"GST:rtspsrc location=rtsp://127.0.0.1:{dead}/l user-pw={s['capital GST']} ! decodebin",
     }  # fmt: skip
     settings = {
         "cameras": {name: {"source": source} for name, source in sources.items()},
@@ -106,10 +119,12 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path, camera_port):
         )
         return done.stdout + done.stderr
 
-    def get(path: str) -> str:
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{port}{path}", headers={"Authorization": f"Bearer {SECRETS['token']}"}
-        )
+    def get(path: str, put: str | None = None) -> str:
+        headers = {"Authorization": f"Bearer {SECRETS['token']}", "X-LVM-Edge": "1"}
+        data, method = (None, "GET") if put is None else (put.encode(), "PUT")
+        if put is not None:
+            headers["Content-Type"] = "application/yaml"
+        request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", data, headers, method=method)
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
         with opener.open(request, timeout=30) as reply:
             return reply.read().decode()
@@ -134,7 +149,14 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path, camera_port):
             )
             wait_until(lambda: '"why": "' in get("/api/v1/cameras") or '"why":"' in get("/api/v1/cameras"),
                        "a reason", 60)  # fmt: skip
-            for path in ("cameras", "status", "config", "info", "events/history", "answers", "activities"):
+            for number, source in enumerate(_mistyped(SECRETS["refused"])):
+                written = json.dumps({"cameras": {"picture": {"source": source}}})
+                with pytest.raises(urllib.error.HTTPError) as refused:
+                    get("/api/v1/config", written)
+                said[f"PUT {number}"] = refused.value.read().decode()
+            for path in (
+                "cameras", "status", "config", "info", "events/history", "answers", "activities", "log"
+            ):  # fmt: skip
                 try:
                     said[path] = get(f"/api/v1/{path}")
                 except urllib.error.HTTPError as error:
@@ -151,6 +173,7 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path, camera_port):
     said["state"] = "\n".join(f"{path} {path.read_bytes()!r}" for path in state)
     said["check-config"] = call("check-config", "--show", str(file))
     said["status"] = call("status", "--state", str(tmp_path / "state" / "picture"))
+    assert "/snap.cgi?***" in said["log"] and "there is no source" in said["cameras"]
     assert "http://***@127.0.0.1" in said["status"] and "gst:rtspsrc" in said["check-config"]
     assert "lvm/stats" in said["mqtt"] and "rtsp://***@" in said["cameras"]
     for place, text in said.items():
@@ -159,9 +182,48 @@ def test_no_planted_secret_comes_out_anywhere(tmp_path, camera_port):
                 assert form not in text, f"{name} is in {place}"
 
 
+def _mistyped(secret: str) -> list[str]:
+    return [
+        f"127.0.0.1/snap.cgi?usr=admin&pw={secret}",
+        f"follow:http://127.0.0.1:9/f.mp4?sig={secret}",
+        f"follow:file://u:{secret}@nas/f.mp4",
+        f"file://u:{secret}@nas/f.mp4",
+        f"rtsp//127.0.0.1:9/live?auth={secret}",
+        f"127.0.0.1:554/{secret}/live",
+        f"cam.local/user=admin_password={secret}_channel=1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("source", "shown"),
     [
+        ("10.0.0.5/snap.cgi?usr=admin&pw=tl", "10.0.0.5/snap.cgi?***"),
+        ("/here/10.0.0.5/snap.cgi?usr=admin&pw=tl", "/here/10.0.0.5/snap.cgi?***"),
+        ("cam.local:554/Zk3jq9vXk2/live", "cam.local:554/***/live"),
+        ("h/live?sig=tl", "h/live?***"),
+        ("h/live?Zk3jq9vXk2", "h/live?***"),
+        ("/dev/video0?x=tl", "/dev/video0?***"),
+        ("follow:http://h/film.mp4?sig=tl", "follow:http://h/***?***"),
+        ("FOLLOW: file://u:tl@nas/f.mp4", "follow:file://***@nas/f.mp4"),
+        ("/here/http:/h/film.mp4?sig=tl", "/here/http:/h/***?***"),
+        ("file://tl@nas/f.mp4", "file://***@nas/f.mp4"),
+        ("file:///films/f.mp4", None),
+        ("GST:rtspsrc user-pw=tl ! x", "gst:rtspsrc user-pw=*** ! x"),
+        (' gst:uridecodebin uri="rtsp://h/l?sig=tl"', "gst:uridecodebin uri=rtsp://h/***?***"),
+        ("exec:ffmpeg -headers 'Authorization: Bearer tl' -i x", "exec:***"),
+        ("rtsp//h/tlZk3/live", "rtsp//h/***/live"),
+        ("-i rtsp://h/l7/live", "-i rtsp://h/***/live"),
+        ("10.0.0.5/user=admin_password=tl_channel=1", "10.0.0.5/***"),
+        ("/here/nas/user=admin_password=tl_channel=1", "/here/nas/user=***"),
+        ("tlZk3@nas/f", "***@nas/***"),
+        ("/films/Müller's day (2)/10:03:07.mp4", None),
+        ("/films/camera=front/date=2024-11-26/10.mp4", None),
+        ("/rec/cam?/2024-11-2?_*.mp4", None),
+        ("/rec/cam?.mp4", None),
+        ("/rec/@eaDir/a.jpg", None),
+        ("/rec/192.168.1.20/2024-11-26/a.mp4", None),
+        ("/dev/v4l/by-path/pci-0000:00:14.0-usb-0:2:1.0-video-index0", None),
+        ("pictures of a Python program", None),
         ("rtsp://10.0.0.5:554/Streaming/Channels/101", None),
         ("rtsp://cam.local/h264Preview_01_main", None),
         ("rtsp://[fe80::1%eth0]:554/stream1", None),
@@ -204,6 +266,7 @@ def test_what_is_shown_of_a_source_is_listed(source, shown):
         "rtsp:/u:Vq1mist@cam/live",
         "u:Vq1mist@cam/live",
         "ftp://cam/?key=Vq1mist",
+        *_mistyped("Vq1mist"),
     ],
 )
 def test_a_mistyped_source_is_named_without_its_password(source):
@@ -211,6 +274,47 @@ def test_a_mistyped_source_is_named_without_its_password(source):
         open_source(canonicalise(source), sample_fps=1.0)
     assert "Vq1mist" not in str(caught.value) and "there is no source" in str(caught.value)
     assert "Vq1mist" not in default_state_folder(canonicalise(source)).name
+
+
+@pytest.mark.parametrize("source", _mistyped("Vq2mist"))
+def test_commands_do_not_repeat_what_is_mistyped(source, tmp_path, capfd):
+    file = tmp_path / "kiosk.yaml"
+    file.write_text(json.dumps({"cameras": {"one": {"source": source, "title": "rtsp://u:Vq2mist@h"}}}))
+    shown = _run("check-config", "--show", str(file), capfd=capfd)
+    assert "source: " in shown and "there is no file" in shown and "Vq2mist" not in shown
+    state = ("--state", str(tmp_path / "state"))
+    said = _run("run", "--source", source, *state, "--backend", "onnxruntime", capfd=capfd)
+    assert "there is no source" in said and "***" in said and "Vq2mist" not in said
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("u:Vq3url@127.0.0.1:9", "got '***@127.0.0.1:9'"),
+        ("http://u:Vq3url@127.0.0.1:9", "got 'http://***@127.0.0.1:9'"),
+        ("h?token=Vq3url&sig=Vq3url", "got 'h?***'"),
+        ("http://127.0.0.1:9/?a=Vq3url", "got 'http://127.0.0.1:9/?***"),
+        ("htp://h/Vq3url", "got 'htp://h/***'"),
+        ("http://127.0.0.1:Vq3url", "got 'http://***'"),
+        ("http://127.0.0.1:9/Vq3url", "no lvm-edge answers at http://127.0.0.1:9/***"),
+    ],
+)
+def test_an_address_of_a_server_is_shown_as_a_source_is(url, shown, capfd):
+    for command in (("status",), ("activities",), ("ask", "time", "--activity", "drink")):
+        said = _run(*command, "--url", url, capfd=capfd)
+        assert shown in said and "Vq3url" not in said
+
+
+def _run(*arguments: str, capfd) -> str:
+    """Run a command in this process, which has forgotten all secrets; return what it printed."""
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(SystemExit):
+        patched.setattr(secrets, "_values", set())
+        patched.setattr(sys, "argv", ["lvm-edge", *arguments])
+        patched.setattr(threading, "excepthook", threading.excepthook)
+        patched.setattr(sys, "unraisablehook", sys.unraisablehook)
+        run_app(main.app, "lvm-edge")
+    said = capfd.readouterr()
+    return said.out + said.err
 
 
 def test_what_others_say_of_a_source_is_masked():

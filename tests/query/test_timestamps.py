@@ -51,6 +51,18 @@ def _read(now, start, end, **more):
         ("23:50", "00:10", ("2026-11-24T23:50:00+01:00", "2026-11-25T00:10:00+01:00")),
         ("09:00", None, ("2026-11-25T09:00:00+01:00", None)),
         ("2026-11-25T10:00", "2026-11-25T12:00", ("2026-11-25T10:00:00+01:00", "2026-11-25T10:03:00+01:00")),
+        ("2026-11-20T09:00", "10:00", ("2026-11-20T09:00:00+01:00", "2026-11-20T10:00:00+01:00")),
+        ("2026-11-20T10:00", "09:00", ("2026-11-20T10:00:00+01:00", "2026-11-21T09:00:00+01:00")),
+        ("2026-11-23T23:50", "00:10", ("2026-11-23T23:50:00+01:00", "2026-11-24T00:10:00+01:00")),
+        ("2026-11-24T09:00", "12:00", ("2026-11-24T09:00:00+01:00", "2026-11-24T12:00:00+01:00")),
+        ("2026-11-24T23:50", "00:10", ("2026-11-24T23:50:00+01:00", "2026-11-25T00:10:00+01:00")),
+        ("2026-11-24T12:00", "11:00", ("2026-11-24T12:00:00+01:00", "2026-11-25T10:03:00+01:00")),
+        ("2026-07-20T09:00", "10:00", ("2026-07-20T09:00:00+02:00", "2026-07-20T10:00:00+02:00")),
+        (
+            str(_utc(2026, 11, 20, 8) - EPOCH),
+            "10:00",
+            ("2026-11-20T09:00:00+01:00", "2026-11-20T10:00:00+01:00"),
+        ),
         ("2026-11-25T04:00-05:00", "10:01", ("2026-11-25T10:00:00+01:00", "2026-11-25T10:01:00+01:00")),
         ("2026-11-25T09:00:00Z", "10:01", ("2026-11-25T10:00:00+01:00", "2026-11-25T10:01:00+01:00")),
     ],
@@ -125,6 +137,41 @@ def test_what_is_printed_is_understood_again_in_that_night(minutes):
     t = _utc(*BACK, 1) + 60 * minutes - EPOCH
     for now in (_utc(*BACK, 4), _utc(2026, 10, 27)):
         assert parse_timestamp(format_time(t, EPOCH, now), name="x", epoch=EPOCH, now=now) == t
+
+
+@pytest.mark.parametrize(
+    ("now", "start", "end", "length"),
+    [
+        (_utc(*FORWARD, 0, 55), "01:50", "02:10", 300),
+        (_utc(*FORWARD, 0, 55), "01:50", "02:59", 300),
+        (_utc(*FORWARD, 0, 55), "01:50", "03:10", 300),
+        (_utc(*FORWARD, 0, 55), "2026-03-28T23:00", "02:10", 10500),
+        (_utc(2026, 3, 30, 0, 5), "02:04", "02:30", 60),
+        (_utc(2026, 3, 30, 0, 5), "2026-03-29T23:00", "02:30", 3 * 3600 + 300),
+    ],
+)
+def test_an_end_that_the_clock_skips_ahead_ends_now(now, start, end, length):
+    first, last = TimeReader(EPOCH, now=now).read_span(start, end)
+    assert last == now - EPOCH and last - first == pytest.approx(length)
+
+
+@pytest.mark.parametrize(
+    ("now", "end"),
+    [(_utc(*FORWARD, 0, 55), "02:10"), (_utc(*FORWARD, 0, 55), "02:50"), (_utc(2026, 3, 30, 0, 5), "02:30")],
+)
+def test_an_end_alone_that_the_clock_skips_ahead_ends_now(now, end):
+    assert TimeReader(EPOCH, now=now).read_span(None, end) == (None, now - EPOCH)
+
+
+@pytest.mark.parametrize(("start", "end"), [("01:50", "02:10"), (None, "02:10"), ("2026-03-29", "02:10")])
+def test_an_end_that_the_clock_skipped_is_refused(start, end):
+    with pytest.raises(LvmError, match="to: the clock never showed '02:10'"):
+        _read(_utc(*FORWARD, 1, 5), start, end)
+
+
+def test_of_an_end_that_came_twice_only_what_comes_after_the_beginning_counts():
+    span = _read(_utc(*BACK, 3), "2026-10-25T02:20+01:00", "02:40")
+    assert span == ("2026-10-25T02:20:00+01:00", "2026-10-25T02:40:00+01:00")
 
 
 # -- another zone ------------------------------------------------------------------------------------------

@@ -17,7 +17,15 @@ from edge_runtime.query.answers import Covered
         (Coverage(0, 100, ((0, 100),)), "watched nothing of 0.0 to 100.0 s, 1 gap"),
         (
             Coverage(0, 100, merged=(Gap(0, 100, None, 0, 40),)),
-            "watched at most 40 % of 0.0 to 100.0 s, 1 gap",
+            "it is not known whether anybody watched: at most 40 % of 0.0 to 100.0 s, 1 gap",
+        ),
+        (
+            Coverage(0, 100, merged=(Gap(0, 100, None, 0, 100),)),
+            "it is not known whether anybody watched: at most 100 % of 0.0 to 100.0 s, 1 gap",
+        ),
+        (
+            Coverage(0, 100, merged=(Gap(0, 100, None, 0.5, 100),)),
+            "watched under 1 % to 100 % of 0.0 to 100.0 s, 1 gap",
         ),
         (
             Coverage(0, 100, ((60, 70),), merged=(Gap(0, 50, None, 10, 15),)),

@@ -58,6 +58,28 @@ def test_stamps_astray_in_a_file_are_placed_between_their_neighbours(by, run, ca
     assert len(caplog.records) == 1 and "s off" in caplog.text, "a damaged file must not fill the log"
 
 
+@pytest.mark.parametrize("by", [37_600_000, -37_600_000, 3_000, -3_000, 100 * 86_400_000])
+@pytest.mark.parametrize("run", [4, 5, 10, 18])
+def test_a_longer_run_astray_is_one_too_where_the_clock_returns(by, run):
+    seen, repairs = repaired(spoiled(by, set(range(50, 50 + run))))
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY]) and repairs == {"stray": run}
+
+
+@pytest.mark.parametrize("run", [4, 10, 18])
+@pytest.mark.parametrize("again", [0, 2000, -500_000])
+def test_a_gap_before_a_clock_that_begins_again_elsewhere_stays_a_gap(run, again):
+    before = STEADY[:50]
+    after = [5000 + 60_000 + 100 * k for k in range(run)]
+    seen, repairs = repaired([*before, *after, *(again + 100 * k for k in range(40))])
+    assert seen[50] == pytest.approx(65.0) and seen[-1] == pytest.approx(65.0 + (run + 39) / 10, abs=0.02)
+    assert repairs == {"jump": 1} and seen == sorted(seen)
+
+
+def test_a_clock_that_is_away_for_longer_than_can_be_waited_for_was_set():
+    seen, repairs = repaired(spoiled(100 * 86_400_000, set(range(30, 70))))
+    assert seen == pytest.approx([stamp / 1000 for stamp in STEADY]) and repairs == {"jump": 2}
+
+
 @pytest.mark.parametrize("by", [37_600_000, -37_600_000])
 @pytest.mark.parametrize("place", [0, 99])
 def test_a_first_or_last_stamp_astray_stretches_nothing(by, place):
@@ -82,6 +104,43 @@ def test_a_file_whose_stamps_stand_still_is_counted_on(still, goes_on, first):
     tolerance = 0.001 if goes_on != "where it stood" else 1.01
     assert seen == pytest.approx([k / 10 for k in range(len(stamps))], abs=tolerance)
     assert seen == sorted(seen) and repairs["standing still"] == still
+
+
+@pytest.mark.parametrize(
+    "stamps",
+    [
+        [0, 1] * 50,
+        list(range(100)),
+        [2 * k for k in range(100)],
+        [0, 1, 0, 2] * 25,
+        [5000 + k // 3 for k in range(100)],
+        [100 - k for k in range(100)],
+        [0, 1, 2, 3],
+    ],
+)
+def test_a_file_whose_stamps_are_nearly_equal_has_the_declared_rate(stamps):
+    seen, repairs = repaired(stamps)
+    assert seen == pytest.approx([k / 10 for k in range(len(stamps))])
+    assert repairs == {"standing still": len(stamps) - 1}
+
+
+def test_where_stamps_are_nearly_equal_at_first_the_others_count():
+    seen, repairs = repaired([*range(40), *(10_000 + 100 * k for k in range(60))])
+    assert seen == pytest.approx([k / 10 for k in range(100)], abs=0.001)
+    assert repairs == {"standing still": 39}
+
+
+@pytest.mark.parametrize(
+    "stamps", [[10 * k for k in range(60)], [40 * k for k in range(60)], [0, 1], [0, 1, 2]]
+)
+def test_a_fast_or_short_film_keeps_its_stamps(stamps):
+    assert repaired(stamps) == ([stamp / 1000 for stamp in stamps], {})
+
+
+def test_the_first_picture_of_a_file_does_not_wait_for_the_second():
+    read = []
+    placed = clock_of().place((read.append(pts) or pts, pts) for pts in range(0, 1000, 100))
+    assert next(placed)[0] == 0.0 and read == [0]
 
 
 def test_an_hour_without_stamps_ends_at_the_full_second():

@@ -8,6 +8,7 @@ import time
 from datetime import datetime, timezone
 from pathlib import Path
 
+import cv2
 import pytest
 
 from edge_runtime.memory.forgetting import forget_span
@@ -19,10 +20,10 @@ from edge_runtime.service.forget_folder import complete_forget_result
 from edge_runtime.service.wall_clock import make_time_reader
 from edge_runtime.sources import canonicalise, open_source, read_frame_at
 from edge_runtime.sources.live_source import Supervision
-from edge_runtime.sources.recorder import LAYOUTS, RecorderFolder, find_start, list_segments
+from edge_runtime.sources.recorder import LAYOUTS, RecorderFolder, find_start, is_recorder, list_segments
 from engines.errors import LvmError
 from tests.support.cameras import fake_engines
-from tests.support.media import read_number, write_video
+from tests.support.media import make_picture, read_number, write_video
 
 LOCAL = datetime(2024, 11, 26, 10, 3, 7).timestamp()
 UTC = datetime(2024, 11, 26, 10, 3, 7, tzinfo=timezone.utc).timestamp()
@@ -48,6 +49,22 @@ UTC = datetime(2024, 11, 26, 10, 3, 7, tzinfo=timezone.utc).timestamp()
         ("2024-11-26/10/03-07.ts", LOCAL),
         ("2024-11-26T10:03:07Z.mkv", UTC),
         ("2024-11-26 10.03.07.mp4", LOCAL),
+        ("2024-11-26T10-03-07Z.mp4", UTC),
+        ("2024-11-26T100307.250Z.mp4", UTC),
+        ("2024-11-26 10_03_07 UTC.mp4", UTC),
+        ("cam1_20241126_100307_utc.mp4", UTC),
+        ("20241126_100307_Zoo.mp4", LOCAL),
+        ("20241126T100307+0100.mp4", UTC - 3600),
+        ("2024-11-26T10-03-07+01-00.mp4", UTC - 3600),
+        ("2024-11-26T10:03:07-05:00.mp4", UTC + 5 * 3600),
+        ("20241126T100307+0545_cam.mp4", UTC - 5.75 * 3600),
+        ("cam_20241126T100307+01.mp4", UTC - 3600),
+        ("2024-11-26/10-03-07-0330.mp4", UTC + 3.5 * 3600),
+        ("2024-11-26/100307Z.mp4", UTC),
+        ("2024-11-26/10/03-07Z.ts", UTC),
+        ("front_20241126_100307-20241126_100407.mp4", LOCAL),
+        ("2024-11-26_10-03-07-123.mp4", LOCAL),
+        ("2024-11-26_10-03-07-10-30-00.mp4", LOCAL),  # from and to
         ("film.mp4", None),
         ("S01E02.mp4", None),
         ("2024-13-45_99-99-99.mp4", None),
@@ -90,6 +107,10 @@ def test_the_hour_that_comes_twice_is_told_by_the_date_of_the_file(tmp_path, mon
         time.tzset()
 
 
+def write_picture(path):
+    cv2.imwrite(str(path), make_picture(1))
+
+
 def write_part(path, first, pictures):
     """Write a file of two pictures a second, numbered from `first` on."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -101,6 +122,32 @@ def write_day(folder, minutes, name="cam1_2024-11-26_10-{:02d}-00.mp4", seconds=
     for minute in minutes:
         path = write_part(folder / name.format(minute), 120 * minute, 2 * seconds)
         os.utime(path, (time.time() - 3600,) * 2)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        [f"cam1_2024-11-26_10-0{minute}-00.jpg" for minute in (0, 1)],
+        ["cam1_2024-11-26_10-00-00.mp4.jpg"],
+        ["cam1_2024-11-26_10-00-00_thumb.png", "cover.jpg"],
+        ["latest.jpg", "snapshot_1732611787.jpg"],
+    ],
+)
+@pytest.mark.parametrize("followed", ["", "follow:"])
+def test_pictures_beside_the_videos_of_a_recorder_are_not_watched(tmp_path, images, followed):
+    write_day(tmp_path, (0, 1), seconds=4)
+    for name in images:
+        write_picture(tmp_path / name)
+    with open_source(f"{followed}{tmp_path}", sample_fps=1.0) as source:
+        assert isinstance(source, RecorderFolder)
+
+
+def test_without_times_only_pictures_with_the_name_of_a_video_are_its_thumbnails(tmp_path):
+    write_part(tmp_path / "a.mp4", 0, 4)
+    write_picture(tmp_path / "album.jpg")
+    assert not is_recorder(str(tmp_path))
+    write_picture(tmp_path / "a-poster.jpg")
+    assert is_recorder(str(tmp_path))
 
 
 @pytest.fixture

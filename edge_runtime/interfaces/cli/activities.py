@@ -52,46 +52,71 @@ def activities(
         raise LvmError(f"--limit must be at least 1, got {limit}")
     server = resolve_server(url, token, ca, state=state, config=config, key=key)
     if server is not None:
-        rows, more = _call_server(server, camera, start, end, text, limit)
+        rows, more, asked = _call_server(server, camera, start, end, text, limit)
     else:
         secret, folders = resolve_key(config, key), resolve_states(state, camera, config)
-        logs = [_read_rows(folder, secret, start, end, text, limit) for folder in folders.values()]
+        asked = {}
+        logs = [
+            _read_rows(folder, secret, start, end, text, limit, asked, name)
+            for name, folder in folders.items()
+        ]
         if not any(log is not None for log in logs):
             folder = next(iter(folders.values()))
             raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
         every = sorted((row for log in logs for row in log or ()), key=lambda row: (row.written_at, row.id))
         rows, more = [row.as_json() for row in every[::-1][:limit]], len(every) > limit
     if format == "json":
-        print(json.dumps({"activities": rows, "more": more}))
+        print(json.dumps({"activities": rows, "more": more} | ({"asked": asked} if start or end else {})))
     elif format == "csv":
         print(format_csv(rows), end="")
     else:
+        if start or end:
+            _print_spans(asked)
         _print_table(rows, more)
 
 
 def _read_rows(
-    folder: Path, key: Key | None, start: str | None, end: str | None, text: str, limit: int
+    folder: Path,
+    key: Key | None,
+    start: str | None,
+    end: str | None,
+    text: str,
+    limit: int,
+    asked: dict[str, Any],
+    name: str,
 ) -> list[Row] | None:
     """Return rows of one log, at most `limit` + 1: the extra row tells that there are more; None where there
-    is no memory."""
+    is no memory. How the times were understood is added to `asked` under `name`."""
     saved = load_snapshot(folder, key=key)
     if saved is None:
         return None
     reader = make_time_reader(saved.header, saved.version.coverage)
     first, last = reader.read_span(start, end, ("--from", "--to"))
+    asked[name] = reader.describe_span(first, last)
     return read_rows(folder, key, LogFilter(first, last, text, limit + 1))
 
 
 def _call_server(
     server: Server, camera: str | None, start: str | None, end: str | None, text: str, limit: int
-) -> tuple[list[dict[str, Any]], bool]:
+) -> tuple[list[dict[str, Any]], bool, dict[str, Any]]:
     parameters = {"camera": camera, "from": start, "to": end, "text": text or None, "limit": limit}
     query = urllib.parse.urlencode({name: value for name, value in parameters.items() if value is not None})
     response = server.call("GET", f"/api/v1/activities?{query}")
     try:
-        return list(response["activities"]), bool(response["more"])
+        return list(response["activities"]), bool(response["more"]), dict(response.get("asked") or {})
     except (KeyError, TypeError):
         raise server.bad_response() from None
+
+
+def _print_spans(asked: dict[str, Any]) -> None:
+    """Print how the times were understood, for each camera: its clock is its own."""
+    for name, span in asked.items():
+        ends = [
+            span.get(f"clock_{side}") or (None if span[side] is None else f"{span[side]:.1f} s")
+            for side in ("from", "to")
+        ]
+        camera = f"{name}: " if name else ""
+        print(f"{camera}{ends[0] or 'the beginning'} to {ends[1] or 'the end'}")
 
 
 def _print_table(rows: list[dict[str, Any]], more: bool) -> None:

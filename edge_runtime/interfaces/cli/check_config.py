@@ -14,7 +14,7 @@ from edge_runtime.config.schema import Config, load_config
 from edge_runtime.service.camera_settings import make_camera_settings, merge_camera_settings
 from edge_runtime.sources import canonicalise, is_demo, is_live
 from edge_runtime.sources.spec import has_source
-from edge_runtime.system.secrets import mask_secrets
+from edge_runtime.system.secrets import hide_all, mask_secrets, show_source
 from engines.errors import LvmError
 
 
@@ -49,7 +49,7 @@ def check_config(
                 "privacy": merged_camera.privacy.model_dump(mode="json"),
             }
         print(
-            mask_secrets(yaml.safe_dump(settings, sort_keys=False, allow_unicode=True)),
+            mask_secrets(yaml.safe_dump(hide_all(settings), sort_keys=False, allow_unicode=True)),
             end="",
         )
     for note in find_missing(config):
@@ -73,7 +73,7 @@ def find_missing(config: Config) -> Iterator[str]:
             if not Path(device).exists():
                 yield f"cameras.{name}.source: there is no {device} here"
         elif not is_live(spec) and not is_demo(spec) and not has_source(spec):
-            yield f"cameras.{name}.source: there is no file {spec} here"
+            yield f"cameras.{name}.source: there is no file {show_source(spec)} here"
     paths = {"model.bundle": config.model.bundle, "objects.catalogue": config.objects.catalogue}
     paths["state.encryption.key_file"] = config.state.encryption.key_file
     for setting, path in paths.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import shlex
 import ssl
 import urllib.error
@@ -16,7 +17,7 @@ from pydantic import ValidationError
 
 from edge_runtime.interfaces.cli.query_text import QueryText
 from edge_runtime.query.answers import Answer
-from edge_runtime.system.secrets import register_secret
+from edge_runtime.system.secrets import register_secret, register_source, show_source
 from engines.errors import LvmError, Unavailable
 
 EXAMPLE = "http://127.0.0.1:8971"
@@ -41,6 +42,11 @@ class Server:
     ca: Path | None = None
     """File of a certificate in PEM, for https."""
 
+    @property
+    def masked_url(self) -> str:
+        """What messages say of the address."""
+        return show_source(self.url)
+
     def call(self, method: str, path: str, body: object = None) -> Any:
         """Send a request and return the JSON of the response.
 
@@ -54,11 +60,11 @@ class Server:
             with _make_opener(self.ca).open(request, timeout=_TIMEOUT_S) as response:
                 return json.loads(response.read())
         except urllib.error.HTTPError as error:
-            raise LvmError(f"{self.url}: {_error_message(error)}") from None
+            raise LvmError(f"{self.masked_url}: {_error_message(error)}") from None
         except json.JSONDecodeError:
             raise self.bad_response() from None
-        except (ValueError, http.client.InvalidURL) as error:
-            raise LvmError(f"--url must be like {EXAMPLE}, got {self.url!r}: {error}") from None
+        except (ValueError, http.client.InvalidURL):
+            raise LvmError(f"--url must be like {EXAMPLE}, got {self.masked_url!r}") from None
         except (OSError, http.client.HTTPException) as error:
             raise self._no_answer(getattr(error, "reason", error)) from None
 
@@ -72,16 +78,17 @@ class Server:
     def _no_answer(self, reason: object) -> LvmError:
         if isinstance(reason, ssl.SSLCertVerificationError):
             return LvmError(
-                f"the certificate of {self.url} is not trusted here, {reason.verify_message}; "
+                f"the certificate of {self.masked_url} is not trusted here, {reason.verify_message}; "
                 "name its file with --ca, or in SSL_CERT_FILE"
             )
         why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
         return Unavailable(
-            f"no lvm-edge answers at {self.url}: {why}; lvm-edge run says at its start where it answers"
+            f"no lvm-edge answers at {self.masked_url}: {why}; lvm-edge run says at its start where it "
+            "answers"
         )
 
     def bad_response(self) -> LvmError:
-        return LvmError(f"{self.url} gave an answer that this version does not understand")
+        return LvmError(f"{self.masked_url} gave an answer that this version does not understand")
 
 
 def resolve_server(url: str | None, token: str | None, ca: Path | None, **local: object) -> Server | None:
@@ -118,8 +125,9 @@ def _make_body(question: QueryText) -> dict[str, Any]:
 
 
 def _check_url(url: str) -> str:
-    if not url.startswith(("http://", "https://")):
-        raise LvmError(f"--url must be like {EXAMPLE}, got {url!r}")
+    if not url.startswith(("http://", "https://")) or re.search(r"[@?#]", url):
+        register_source(url)
+        raise LvmError(f"--url must be like {EXAMPLE}, got {show_source(url)!r}")
     return url.rstrip("/")
 
 

@@ -19,7 +19,7 @@ from edge_runtime.interfaces.cli.line_input import KeyReader, LineReader
 from edge_runtime.interfaces.cli.panel import ENDED, Panel
 from edge_runtime.interfaces.cli.query_text import parse_line
 from edge_runtime.interfaces.cli.signals import leave_terminals, list_terminals, take_deferred
-from edge_runtime.query.answers import Answer, format_share
+from edge_runtime.query.answers import Answer, format_watched
 from edge_runtime.query.timestamps import format_instant, format_moments, format_span
 from edge_runtime.service.camera import CameraRun
 from edge_runtime.service.run import Run
@@ -234,9 +234,9 @@ class RunConsole:
                 self._out.print(f"{self._prefix(camera)}watched nothing", markup=False)
                 continue
             span = format_span(coverage["from"], coverage["to"], camera.header.clock)
-            watched = f"{format_share(coverage['watched_share'])}{span}"
+            watched = f"{format_watched(coverage['watched_share'])}{span}"
             self._out.print(
-                f"{self._prefix(camera)}watched {watched}, {status['frames']} frames, "
+                f"{self._prefix(camera)}{watched}, {status['frames']} frames, "
                 f"remembers {status['tokens']} of {status['slots']} tokens, "
                 f"{status['state_bytes']:,} bytes in {status['state']}",
                 markup=False,

@@ -96,7 +96,7 @@ def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]
     if camera is None:
         return cameras
     if camera not in cameras:
-        raise LvmError(f"{server.url} has no camera {camera!r}, it has {', '.join(cameras) or 'none'}")
+        raise LvmError(f"{server.masked_url} has no camera {camera!r}, it has {', '.join(cameras) or 'none'}")
     return {camera: cameras[camera]}
 
 

@@ -318,6 +318,18 @@ class LoggedActivity(BaseModel):
     clock_to: Moment = None
 
 
+class AskedSpan(BaseModel):
+    """A span as it was understood; clock times of a camera, with date and UTC offset."""
+
+    start: float | None = Field(alias="from")
+    end: float | None = Field(alias="to")
+    clock_from: Moment = None
+    clock_to: Moment = None
+
+
 class LoggedActivities(_Response):
     activities: list[LoggedActivity]
     more: bool
+    asked: dict[str, AskedSpan] | None = Field(
+        default=None, description="of each camera, where from or to is given"
+    )

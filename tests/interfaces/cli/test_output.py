@@ -206,6 +206,22 @@ def test_the_panel_of_one_camera_says_that_it_has_ended(watch, settings, sources
     assert "lvm-edge · a · ended · fake" in shown.file.getvalue()
 
 
+@pytest.mark.parametrize(
+    ("span", "words"),
+    [
+        ({"from": 1.0, "to": None, "clock_from": "2026-11-25T10:00:00+01:00"},
+         "a: 2026-11-25T10:00:00+01:00 to the end"),
+        ({"from": 1.0, "to": 9.5, "clock_from": "2026-11-25T10:00:00+01:00",
+          "clock_to": "2026-11-25T10:00:08+01:00"},
+         "a: 2026-11-25T10:00:00+01:00 to 2026-11-25T10:00:08+01:00"),
+        ({"from": None, "to": 7.0}, "a: the beginning to 7.0 s"),
+    ],
+)  # fmt: skip
+def test_activities_say_how_the_times_were_understood(span, words, capsys):
+    activities_module._print_spans({"a": span})
+    assert capsys.readouterr().out == f"{words}\n"
+
+
 @pytest.mark.parametrize("seen", [(), ("a",), ("a", "b")])
 def test_activities_are_listed_though_one_camera_has_no_memory_yet(seen, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -221,6 +237,9 @@ def test_activities_are_listed_though_one_camera_has_no_memory_yet(seen, tmp_pat
     if seen:
         activities_module.activities(config=config)
         assert capsys.readouterr().out == "no such activity is logged\n"
+        activities_module.activities(config=config, start="3", end="7", format="json")
+        asked = json.loads(capsys.readouterr().out)["asked"]
+        assert asked == {name: {"from": 3.0, "to": 7.0} for name in seen}
     else:
         with pytest.raises(LvmError, match="no memory in .*a; run lvm-edge run"):
             activities_module.activities(config=config)

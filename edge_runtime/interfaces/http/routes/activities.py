@@ -30,17 +30,17 @@ def add_activity_routes(app: FastAPI, run: Run) -> None:
         format: Literal["json", "csv"] = "json",
     ) -> dict[str, Any] | Response:
         """Rows of the activity log, newest first."""
-        rows, more = _find_rows(run, camera, start, end, text, limit)
+        rows, more, asked = _find_rows(run, camera, start, end, text, limit)
         entries = [row.as_json() for row in rows]
         if format == "csv":
             name = {"Content-Disposition": 'attachment; filename="activities.csv"'}
             return Response(format_csv(entries), media_type="text/csv; charset=utf-8", headers=name)
-        return {"activities": entries, "more": more}
+        return {"activities": entries, "more": more} | ({"asked": asked} if start or end else {})
 
 
 def _find_rows(
     run: Run, camera: str | None, start: str | None, end: str | None, text: str, limit: int
-) -> tuple[list[Row], bool]:
+) -> tuple[list[Row], bool, dict[str, Any]]:
     if run.activities is None:
         raise NotFound(
             "activities are not recognised here: they are switched off, or the bundle is untrained"
@@ -53,11 +53,15 @@ def _find_rows(
             raise NotFound(str(error)) from None
     rows: list[Row] = []
     more = False
+    asked = {}
     for name, watched in cameras.items():
         # Each camera's clock is its own.
-        found = LogFilter(*watched.time_reader().read_span(start, end), text, limit)
+        reader = watched.time_reader()
+        span = reader.read_span(start, end)
+        asked[name] = reader.describe_span(*span)
+        found = LogFilter(*span, text, limit)
         camera_rows, has_more = run.activities.find(name, found)
         rows += camera_rows
         more = more or has_more
     rows.sort(key=lambda row: (row.written_at, row.id), reverse=True)
-    return rows[:limit], more or len(rows) > limit
+    return rows[:limit], more or len(rows) > limit, asked

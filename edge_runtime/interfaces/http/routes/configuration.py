@@ -25,7 +25,7 @@ from edge_runtime.interfaces.http.openapi import accepts, documented
 from edge_runtime.interfaces.http.request_bodies import BodyReader
 from edge_runtime.interfaces.http.schemas import ConfigPut
 from edge_runtime.service.run import Run
-from edge_runtime.system.secrets import MASK, mask_secrets
+from edge_runtime.system.secrets import MASK, hide_secrets, mask_secrets
 from engines.errors import LvmError
 from engines.fsync import fsync_folder
 
@@ -142,4 +142,4 @@ def _masked(value: Any) -> Any:
         }
     if isinstance(value, list):
         return [_masked(item) for item in value]
-    return mask_secrets(value) if isinstance(value, str) else value
+    return hide_secrets(value) if isinstance(value, str) else value

@@ -1,6 +1,6 @@
 // An answer: a sentence, how sure it is, where it lies in time, and the moments behind it, to be looked at.
 import { cameraPath, picture } from "./api.js";
-import { $, activityName, capital, clock, duration, el, percent, reasonOf, shareOf, spanText, sureness } from "./words.js";
+import { $, activityName, capital, clock, duration, el, percent, reasonOf, spanText, sureness, watchedOf } from "./words.js";
 
 const NEAR_S = 0.35; // evidence this close to a moment is shown with it
 const FRAME_MS = 350;
@@ -190,7 +190,7 @@ function footing(answer, { memory }) {
   if (!gaps.length) return `Watched from ${spanText(from, to, memory)}, without a gap. ${took}`;
   const missing = gaps.length > 2 ? `${gaps.length} gaps`
     : gaps.map((gap) => `${reasonOf(gap)} from ${spanText(gap.from, gap.to, memory)}`).join("; ");
-  return `Watched ${shareOf(share)} of ${duration(to - from)}, from ${spanText(from, to, memory)}: ${missing}. ${took}`;
+  return `${watchedOf(share)} ${duration(to - from)}, from ${spanText(from, to, memory)}: ${missing}. ${took}`;
 }
 
 /** Seconds that were watched, at most, of what an answer covers. */

@@ -48,6 +48,12 @@ export function shareOf([low, high]) {
   return a === b ? a : low === 0 ? `at most ${high < 1 ? b : "all"}` : `${a} to ${b}`;
 }
 
+/** How much was watched, as the beginning of a sentence. */
+export function watchedOf(share) {
+  const unknown = share[0] === 0 && share[1] > 0;
+  return `${unknown ? "It is not known whether anybody watched:" : "Watched"} ${shareOf(share)} of`;
+}
+
 const SURE = [[0.9, "sure", "Sure"], [0.7, "likely", "Likely"], [0.4, "unsure", "Unsure"], [0, "guess", "Only a guess"]];
 /** How sure an answer is: a class and words. */
 export function sureness(answer) {
