@@ -214,6 +214,7 @@ class ExampleFile:
 
     def __init__(self, folder: Path, key: Key | None = None) -> None:
         self.path = folder / FILE
+        self._lock_path = folder / f"{FILE}.lock"
         self._key = key
 
     def stamp(self) -> tuple[int, int] | None:
@@ -284,7 +285,8 @@ class ExampleFile:
         `epoch` is the clock time of the stream's second 0, if known: examples of a stream before it are
         compared by the clock. A file that cannot be read may hold that time too, and is removed.
         """
-        if not self.path.parent.is_dir():
+        # A writer makes the lock first: without either nothing was taught, nor is being taught.
+        if self.stamp() is None and not self._lock_path.exists():
             return 0
         with self._writing(damaged=[]) as examples:
             kept = [
@@ -308,7 +310,7 @@ class ExampleFile:
         file that cannot be read."""
         try:
             make_private_folder(self.path.parent)
-            with self.path.with_name(FILE + ".lock").open("w") as lock:
+            with self._lock_path.open("w") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 try:
                     examples = self.read()

@@ -348,5 +348,5 @@ def test_a_time_that_is_selected_teaches_and_can_be_asked_for(page, site):
     page.click("#teach")
     page.click("#teach-rows button:has-text('Remove')")
     page.wait_for_selector("#teach-rows li", state="detached")
-    assert camera.teacher.as_json() == {"classes": [], "waiting": []}
+    assert camera.teacher.as_json() == {"classes": [], "waiting": [], "alone": []}
     page.click("#teach-dialog [data-closes]")
