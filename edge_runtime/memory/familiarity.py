@@ -16,7 +16,7 @@ from edge_runtime.memory.recurrent_state import STRANGENESS, Arrays
 LIMIT = 1.0
 WITHHELD = (
     "this camera shows nothing like what the bundle was trained on, so activities are not told; "
-    "train it with video of this camera"
+    "teach it or train it with video of this camera"
 )
 
 

@@ -157,7 +157,7 @@ class CameraProgress:
             self.taught_names = classes.names
             self.taught = Occurrences(classes.names, classes.names, self.new_row)
         if classes.names:
-            frames = teacher.recent.take_since(start - classes.longest)
+            frames = teacher.recent.take(start - classes.longest)
             detections = [
                 found
                 for found in classes.detect(frames.within(start - classes.longest, end), minima)

@@ -5,11 +5,13 @@ frame before: what moves. A span is described by the mean and deviation of that 
 it changes from frame to frame, and by what changes from its first half to its second: taking a thing and
 putting it back differ in nothing else. No picture can be made of either.
 
-Letters: B frames, P cells, d width of a token, w = 2 d width of a frame's description, F frames of a span.
+Letters: B frames of a batch, P cells, d width of a token, w = 2 d width of a frame, F frames of a span.
 """
 
 from __future__ import annotations
 
+import itertools
+import math
 import threading
 from collections import deque
 from collections.abc import Sequence
@@ -42,13 +44,8 @@ class FrameDescriber:
         """Drop the last frame: the next one is not compared with it."""
         self._before = None
 
-    def describe(self, tokens: Numbers) -> Numbers:
-        """Return (B, w) of tokens (B, P, d)."""
-        rows = [self._describe(frame) for frame in np.asarray(tokens, np.float32)]
-        return np.stack(rows) if rows else np.zeros((0, 2 * tokens.shape[-1]), np.float32)
-
-    def _describe(self, frame: Numbers) -> Numbers:
-        """Return (w,) of tokens (P, d)."""
+    def describe(self, frame: Numbers) -> Numbers:
+        """Return (w,) of the tokens (P, d) of the next frame."""
         mean = frame.mean(0)
         moving = mean
         if self._before is not None:
@@ -146,29 +143,17 @@ class RecentFrames:
                     self._describer.forget()  # what lies between two frames far apart is no movement
                 self._step = max(step, self._period)
                 self._times.append(t)
-                self._rows.append(self._describer.describe(frame[None])[0].astype(np.float16))
+                self._rows.append(self._describer.describe(frame).astype(np.float16))
             while self._times and self._times[0] < self._times[-1] - self._seconds:
                 self._times.popleft()
                 self._rows.popleft()
 
-    def take(self) -> Frames:
-        """Return what is kept."""
+    def take(self, start: float = -math.inf) -> Frames:
+        """Return the kept frames from `start` seconds on, without looking at older ones."""
         with self._lock:
-            times, rows = list(self._times), list(self._rows)
-        width = len(rows[0]) if rows else 0
-        stacked = np.array(rows, np.float32) if rows else np.zeros((0, width), np.float32)
-        return Frames(np.array(times, np.float64), stacked)
-
-    def take_since(self, start: float) -> Frames:
-        """Return the kept frames from `start` seconds on, without copying older ones."""
-        with self._lock:
-            count = 0
-            for t in reversed(self._times):
-                if t < start:
-                    break
-                count += 1
-            times = [self._times[-number] for number in range(count, 0, -1)]
-            rows = [self._rows[-number] for number in range(count, 0, -1)]
+            newest = zip(reversed(self._times), reversed(self._rows), strict=True)
+            taken = list(itertools.takewhile(lambda frame: frame[0] >= start, newest))[::-1]
+        times, rows = [t for t, _ in taken], [row for _, row in taken]
         stacked = np.array(rows, np.float32) if rows else np.zeros((0, 0), np.float32)
         return Frames(np.array(times, np.float64), stacked)
 

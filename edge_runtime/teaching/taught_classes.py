@@ -72,7 +72,7 @@ class TaughtClass:
             return 0
         # As if it went on as until now, or at best got half of its errors right.
         enough = (n for n in range(1, _MAX_MISSING) if self._is_sure((1 + self.recall) / 2, n))
-        return next(enough, _MAX_MISSING)
+        return next(enough, max(MANY - self.independent, 1))
 
     @property
     def confused(self) -> bool:
@@ -211,9 +211,11 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
     shown = [example for example in own if example.shows]
     others = [example for example in examples if example.name != name and example.shows]
     others = others[:: -max(1, math.ceil(len(others) / _MAX_OTHERS))]  # evenly drawn, the newest among them
+    # Examples of one video alone are judged by their times, as those of the camera's own stream are.
+    by_video = len({example.group or example.video for example in shown}) > 1
     rows, positive, clusters = [], [], []
     for example in (*own, *others):
-        cluster = _find_cluster(example, shown)
+        cluster = _find_cluster(example, shown, by_video)
         for number, (span, row) in enumerate(zip(example.spans, example.rows, strict=True)):
             shows = number < example.own and example in shown
             # What lies beside one example may be another one, also one that was marked later.
@@ -235,19 +237,16 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
         _round_length(min(example.end - example.start for example in shown)),
         len(shown),
         len(own) - len(shown),
-        len({_find_cluster(example, shown) for example in shown}),
+        len({_find_cluster(example, shown, by_video) for example in shown}),
         recall,
         false_rate,
     )
 
 
-def _find_cluster(example: Example, positives: Sequence[Example]) -> str:
-    """Name what is left out together: one group or video, or one time of the stream, however often it was
-    marked."""
-    if example.group is not None:
-        return f"group {example.group}"
-    if example.video is not None:
-        return f"video {example.video}"
+def _find_cluster(example: Example, positives: Sequence[Example], by_video: bool) -> str:
+    """Name what is left out together: one group or video, else one time, however often it was marked."""
+    if by_video and (example.group or example.video) is not None:
+        return f"group {example.group}" if example.group is not None else f"video {example.video}"
     overlapping = [other for other in positives if _shared(example.spans[0], example, other) > 0]
     return f"example {min((other.id for other in overlapping), default=example.id)}"
 

@@ -51,7 +51,7 @@ def sample_video(
                 part = int(frame.t * sample_fps * samplings + 1e-6) % samplings
                 times, rows = parts[part]
                 times.append(frame.t)
-                rows.append(describers[part].describe(one[None])[0])
+                rows.append(describers[part].describe(one))
     return [
         Frames(np.array(times, np.float64), np.array(rows, np.float32).reshape(len(times), -1))
         for times, rows in parts

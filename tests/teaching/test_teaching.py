@@ -51,7 +51,8 @@ def test_a_frame_is_its_mean_and_the_mean_of_what_moves(rng):
     still = rng.normal(size=(49, D)).astype(np.float32)
     moved = still.copy()
     moved[[3, 8, 20, 21, 30, 48]] += 5
-    rows = FrameDescriber().describe(np.stack([still, moved]))
+    describer = FrameDescriber()
+    rows = [describer.describe(frame) for frame in (still, moved)]
     assert np.allclose(rows[0], np.tile(still.mean(0), 2), atol=1e-6), "nothing is known to have moved yet"
     assert np.allclose(
         rows[1], np.concatenate([moved.mean(0), moved[[3, 8, 20, 21, 30, 48]].mean(0)]), atol=1e-5
@@ -80,8 +81,8 @@ def test_recent_frames_are_bounded_and_forgotten(rng):
         recent.add(rng.normal(size=(1, 49, D)).astype(np.float32), [float(t)])
     frames = recent.take()
     assert frames.times[0] == 199 and frames.times[-1] == 299 and len(frames) == 101
-    assert recent.take_since(290.0).times.tolist() == list(range(290, 300))
-    assert np.array_equal(recent.take_since(290.0).rows, frames.rows[-10:])
+    assert recent.take(290.0).times.tolist() == list(range(290, 300))
+    assert np.array_equal(recent.take(290.0).rows, frames.rows[-10:])
     assert recent.forget(250, 260) == 10 and len(recent.take().within(250, 260)) == 0
 
 
@@ -326,3 +327,18 @@ def test_a_hundred_classes_are_fitted_in_seconds():
     started = time.process_time()
     assert len(fit_classes(examples, "m").classes) == 100
     assert time.process_time() - started < 30
+
+
+def test_times_of_one_video_are_judged_by_one_another_and_videos_as_a_whole():
+    frames = stream(640, EVENTS)
+    marks = [("kind 0", *EVENTS[number][1:]) for number in (0, 3, 6)]
+
+    def fitted(videos):
+        made = [
+            replace(make_example([frames], *mark, model="m", video=Video(f"{v}.mp4", v)), id=number)
+            for number, (mark, v) in enumerate(zip(marks, videos, strict=True), 1)
+        ]
+        return fit_classes(made, "m").classes[0]
+
+    assert fitted("aaa").independent == 3 and fitted("aaa").recall is not None
+    assert fitted("aab").independent == 2

@@ -27,7 +27,7 @@ from edge_runtime.interfaces.cli.options import (
     Token,
     Url,
 )
-from edge_runtime.interfaces.cli.remote import EXAMPLE, resolve_server
+from edge_runtime.interfaces.cli.remote import EXAMPLE, Server, resolve_server
 from edge_runtime.interfaces.cli.tables import print_table
 from edge_runtime.persistence import Header, load_header, model_digest
 from edge_runtime.persistence.encryption import Key
@@ -123,12 +123,7 @@ def list_(
     as_json: AsJson = False,
 ) -> None:
     """Show what a camera was taught, and how sure it is."""
-    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
-    found = (
-        _open_teacher(state, camera, config, key, bundle).as_json()
-        if server is None
-        else server.call("GET", ROUTE + _camera_query(camera))
-    )
+    found = _open_store(camera, state, bundle, config, key, url, token, ca).as_json()
     if as_json:
         print(json.dumps(found))
         return
@@ -163,12 +158,7 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Show the examples of a taught activity, with their numbers."""
-    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
-    found = (
-        _open_teacher(state, camera, config, key, bundle).describe(name)
-        if server is None
-        else server.call("GET", f"{ROUTE}/{quote(name, safe='')}{_camera_query(camera)}")
-    )
+    found = _open_store(camera, state, bundle, config, key, url, token, ca).describe(name)
     if as_json:
         print(json.dumps(found))
         return
@@ -196,13 +186,7 @@ def remove(
     as_json: AsJson = False,
 ) -> None:
     """Remove a taught activity, or one of its examples."""
-    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
-    if server is None:
-        count = _open_teacher(state, camera, config, key, bundle).remove(name, example)
-    else:
-        query = {"camera": camera, "example": example}
-        given = urlencode({key: value for key, value in query.items() if value is not None})
-        count = server.call("DELETE", f"{ROUTE}/{quote(name, safe='')}?{given}")["removed"]
+    count = _open_store(camera, state, bundle, config, key, url, token, ca).remove(name, example)
     print(json.dumps({"name": name, "removed": count}) if as_json else printable(f"{name}: {count} removed"))
 
 
@@ -247,6 +231,43 @@ def export(
                 [example["source"] or "", example["name"], "", example["from"], example["to"], *clock]
             )
     print(f"{sum(one.shows for one in examples)} examples in {printable(str(file))}")
+
+
+class _RemoteTeacher:
+    """What a running lvm-edge was taught, as `Teacher` has it."""
+
+    def __init__(self, server: Server, camera: str | None) -> None:
+        self._server, self._camera = server, camera
+
+    def as_json(self) -> dict[str, Any]:
+        return dict(self._call("GET"))
+
+    def describe(self, name: str) -> dict[str, Any]:
+        return dict(self._call("GET", name))
+
+    def remove(self, name: str, number: int | None = None) -> int:
+        return int(self._call("DELETE", name, example=number)["removed"])
+
+    def _call(self, method: str, name: str | None = None, **more: object) -> Any:
+        path = ROUTE if name is None else f"{ROUTE}/{quote(name, safe='')}"
+        given = {key: value for key, value in {"camera": self._camera, **more}.items() if value is not None}
+        return self._server.call(method, f"{path}?{urlencode(given)}" if given else path)
+
+
+def _open_store(
+    camera: str | None,
+    state: Path | None,
+    bundle: Path | None,
+    config: Path | None,
+    key: Path | None,
+    url: str | None,
+    token: str | None,
+    ca: Path | None,
+) -> Teacher | _RemoteTeacher:
+    server = resolve_server(url, token, ca, state=state, config=config, key=key, bundle=bundle)
+    if server is not None:
+        return _RemoteTeacher(server, camera)
+    return _open_teacher(state, camera, config, key, bundle)
 
 
 @dataclass(frozen=True)
@@ -327,10 +348,6 @@ def _read_span(samplings: list[Frames], start: str | None, end: str | None) -> t
         return (first if start is None else float(start)), (last if end is None else float(end))
     except ValueError:
         raise QueryError(f"--from and --to of a video are seconds, got {start!r} and {end!r}") from None
-
-
-def _camera_query(camera: str | None) -> str:
-    return f"?{urlencode({'camera': camera})}" if camera else ""
 
 
 def _print_added(example: dict[str, Any], as_json: bool) -> None:
