@@ -2,10 +2,11 @@
 
 import json
 import os
-import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
+from tempfile import TemporaryFile
 
 import pytest
 import torch
@@ -16,35 +17,44 @@ from export.training.loop.distributed import ProcessGroup, join_process_group, l
 ROOT = Path(__file__).parents[2]
 
 
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return str(listener.getsockname()[1])
-
-
 def team_of_two(script, folder):
     """What both members say, each its last line."""
-    port, processes = free_port(), []
+    # The store is made before the members start, as torchrun does: a port that was only looked up may be
+    # another test's by then, and the second member would wait for a store that never answers.
+    store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(store.port), "OMP_NUM_THREADS": "1"}
+    place["TORCHELASTIC_USE_AGENT_STORE"] = "True"
+    processes, outputs = [], []
     for rank in range(2):
         environment = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2"}
-        place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+        outputs.append((TemporaryFile("w+"), TemporaryFile("w+")))
         processes.append(
             subprocess.Popen(
                 [sys.executable, "-m", f"tests.support.{script}", str(folder)],
                 env={**os.environ, **environment, **place, "PYTHONPATH": str(ROOT)},
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
+                stdout=outputs[-1][0],
+                stderr=outputs[-1][1],
             )
         )
     try:
-        done = [process.communicate(timeout=300) for process in processes]
+        wait_for_all(processes, time.monotonic() + 300)
     finally:
         for process in processes:
             process.kill()
-    for process, (_, errors) in zip(processes, done, strict=True):
-        assert process.returncode == 0, errors
-    return [json.loads(out.splitlines()[-1]) for out, _ in done]
+            process.wait()
+    said = [[file.seek(0) or file.read() for file in files] for files in outputs]
+    codes = [process.returncode for process in processes]
+    assert codes == [0, 0], f"exit statuses {codes}\n" + "\n".join(errors for _, errors in said)
+    return [json.loads(out.splitlines()[-1]) for out, _ in said]
+
+
+def wait_for_all(processes, until):
+    """Return when all have ended, one has failed (the other would wait for it), or the time is over."""
+    while time.monotonic() < until:
+        codes = [process.poll() for process in processes]
+        if None not in codes or any(codes):
+            return
+        time.sleep(0.05)
 
 
 @pytest.fixture(scope="module")
