@@ -41,7 +41,10 @@ def rtsp():
         if subprocess.run([python, "-c", NEEDS], capture_output=True).returncode == 0:
             break
     else:
-        pytest.skip("no interpreter with GstRtspServer: apt install gir1.2-gst-rtsp-server-1.0 python3-gi")
+        pytest.skip(
+            "no interpreter with GstRtspServer, or no x264enc: "
+            "apt install gir1.2-gst-rtsp-server-1.0 python3-gi gstreamer1.0-plugins-ugly"
+        )
     command = [str(python), str(Path(__file__).parents[1] / "support" / "rtsp_server.py")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         yield server.stdout.readline().split()
