@@ -83,10 +83,13 @@ class Training:
         self.start: LvmNet | None = None
         self._held_out = self.dataset.held_out
         self._origin: dict[str, Any] = {}
+        self._attributions: tuple[str, ...] = ()
         if self.recipe.start is not None:
             self.start, card = load_start(self.recipe)
             self._held_out = combine_held_out(card, self.recipe.data, self.dataset)
             self._origin = {"start": describe_start(self.start, card)}
+            if not self.recipe.backbone.optimiser.steps:  # otherwise nothing of its backbone is used
+                self._attributions = card.attributions
 
     def run(self, last: str = "lvm") -> None:
         """Run all stages up to `last`. Raises LvmError for an unknown stage."""
@@ -154,11 +157,12 @@ class Training:
         """Return the checkpoint's card before validation."""
         recipe = strip_folders(self.recipe)
         public: dict[str, Any] = {}
-        attributions: tuple[str, ...] = ()
+        attributions = self._attributions
         if recipe.backbone.pretrained is not None:
             origin = find_public_weights(recipe.backbone.pretrained)[1]
             public = {"public_weights": asdict(origin)}
             attributions = (
+                *attributions,
                 f"The backbone's trunk ({recipe.network.backbone}) has the public weights of {origin.source} "
                 f"{origin.version} ({origin.licence}), which were trained on ImageNet.",
             )

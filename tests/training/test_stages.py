@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -302,6 +303,20 @@ def test_a_manifest_says_what_it_was_started_from_and_not_where_that_lay(place, 
     told = json.loads(said.data)["start"]
     assert told["weights"] == hash_weights(network) and told["recipe"] == before.training.recipe
     assert Recipe.model_validate(json.loads(said.recipe) | {"network": recipe.network, "data": {}}).seed == 3
+
+
+def test_the_origin_of_a_backbone_goes_on_with_its_weights(place, tmp_path):
+    """A licence of public weights holds for what is trained from them, not for a backbone learned anew."""
+    network, card = from_checkpoint(place / "run" / CHECKPOINT)
+    file = tmp_path / "public.safetensors"
+    save_checkpoint(network, replace(card, attributions=("trunk of a package",)), file)
+
+    def attributions(*without_steps):
+        run = Training(started(recipe_of(), file, *without_steps), tmp_path / "run", place / "cache")
+        return run.card().attributions
+
+    assert attributions("backbone", "tubedetr") == ("trunk of a package",)
+    assert attributions("tubedetr") == ()
 
 
 def test_a_start_may_be_given_queues_and_becomes_a_bundle_that_says_so(place, tmp_path):
