@@ -121,9 +121,10 @@ class Answer(_Part):
 
     `abstained` with `reason`: nothing was watched, nothing is remembered, or what was asked was not seen.
     Then there are no boxes, and activities and spans are what it would have been at best.
-    `asked` is the window of a question that had one, its clock times resolved. `familiar: false`: the camera
-    shows nothing like what the bundle was trained on; activities are withheld, and photos are matched by
-    looks alone. `trained: false`: the bundle's weights were only initialised, the answer means nothing.
+    `activity` is the name that the question gave, left out where it gave none. `asked` is the window of a
+    question that had one, its clock times resolved. `familiar: false`: the camera shows nothing like what the
+    bundle was trained on; activities are withheld, and photos are matched by looks alone. `trained: false`:
+    the bundle's weights were only initialised, the answer means nothing.
     """
 
     type: Literal["activity", "object", "time"]
@@ -136,6 +137,7 @@ class Answer(_Part):
     spans: tuple[SpanCandidate, ...] = ()
     evidence: tuple[Evidence, ...] = ()
     coverage: Covered
+    activity: str | None = Field(default=None, exclude_if=lambda activity: activity is None)
     asked: Window | None = Field(default=None, exclude_if=lambda asked: asked is None)
     trained: bool
     familiar: bool = True

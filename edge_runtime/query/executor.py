@@ -193,7 +193,7 @@ class Asker:
         has_window = query.start is not None or query.end is not None
         asked = Window(start=start, end=end) if has_window else None
         shown = None if isinstance(query, ObjectQuery) else query.object
-        name = None if isinstance(query, ActivityQuery) else query.activity
+        name = _activity_name(query)
         activity = None if name is None else self._activity(name, query)
         tokens = None if shown is None else self._objects.encode(shown)
         inside = _inside(covered, context)
@@ -467,6 +467,7 @@ class Asker:
             {
                 "type": resolved.query.type,
                 "coverage": Covered.from_coverage(resolved.covered),
+                "activity": _activity_name(resolved.query),
                 "asked": resolved.asked,
                 "trained": trained,
                 "memory_version": version.memory.version,
@@ -474,6 +475,10 @@ class Asker:
                 **parts,
             }
         )
+
+
+def _activity_name(query: AnyQuery) -> str | None:
+    return None if isinstance(query, ActivityQuery) else query.activity
 
 
 def _box(xyxy: Array) -> tuple[float, float, float, float]:

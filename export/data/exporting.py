@@ -181,10 +181,6 @@ class _Candidate(Foreign):
     activity: Name
 
 
-class _Question(Foreign):
-    activity: Name | None = None
-
-
 class _Covered(Foreign):
     start: Time | None = Field(default=None, alias="from")
     end: Time | None = Field(default=None, alias="to")
@@ -192,13 +188,13 @@ class _Covered(Foreign):
 
 class _Answer(Foreign):
     type: Name
+    activity: Name | None = None
     abstained: bool = False
     activities: tuple[_Candidate, ...] = ()
     boxes: tuple[_TimedBox, ...] = ()
     spans: tuple[_Span, ...] = ()
     coverage: _Covered = _Covered()
     asked: _Covered | None = None
-    question: _Question = _Question()
 
 
 def _list_answers(path: Path, clock: VideoClock, label: str) -> list[LabelledTrack]:
@@ -249,7 +245,7 @@ def _make_answer(
     """Return what an answer says happened; nothing where it abstained."""
     if answer.abstained:
         return []
-    name = answer.question.activity or label
+    name = answer.activity or label
     tracks: list[LabelledTrack] = []
     for span in answer.spans[:1]:
         tracks += _clip_span(name, span.start, span.end, clock, place, report)

@@ -95,6 +95,7 @@ def span(start: float, end: float, confidence: float) -> SpanCandidate:
 
 ANSWERS = [
     answer("time", spans=(span(2, 3, 0.9), span(5, 6, 0.1))),
+    answer("time", activity="weigh", spans=(span(3, 4, 0.9),)),
     answer("activity", activities=(ActivityCandidate(activity="scan", confidence=0.8),), asked=(4.0, 5.0)),
     answer(
         "object",
@@ -125,7 +126,8 @@ def test_answers_become_annotations_of_their_video(tmp_path, form):
     data = read_data_folder(back)
     events = sorted((data.classes[one.activity].name, one.t_s, one.t_e) for one in data.events["shelf.mp4"])
     assert events == [
-        ("bag", 6.0, 7.0), ("look", 1.0, 3.0), ("look", 2.0, 3.0), ("look", 7.0, 8.0), ("scan", 4.0, 5.0)
+        ("bag", 6.0, 7.0), ("look", 1.0, 3.0), ("look", 2.0, 3.0), ("look", 7.0, 8.0), ("scan", 4.0, 5.0),
+        ("weigh", 3.0, 4.0),
     ]  # fmt: skip
 
 

@@ -108,7 +108,9 @@ def send_question(
     question = questions(photo)[request.param]
     answer = run.service.ask(parse_request(json.dumps(question)))
     assert answer.evidence and answer.coverage.end in (80, SECONDS)
-    return request.param, question, comparable(answer.model_dump(mode="json"))
+    fields = comparable(answer.model_dump(mode="json"))
+    assert fields.get("activity") == question.get("activity"), "an answer says which activity was asked about"
+    return request.param, question, fields
 
 
 def test_http(run: Run, send_question: tuple[str, dict[str, Any], dict[str, Any]]) -> None:

@@ -196,6 +196,19 @@ def test_below_the_threshold_of_presence_it_was_not_seen(kind):
     )
 
 
+@pytest.mark.parametrize("presence", [-3.0, 3.0])
+@pytest.mark.parametrize("window", [{}, {"from": 900}], ids=["watched", "not watched"])
+def test_an_answer_says_which_activity_was_asked_about(presence, window):
+    asker = make_asker(FakeReader(presence=presence), presence=0.5)
+    for kind in ("object", "time"):
+        fields = asker.ask(make_query(kind, activity="scan", **window), make_version(42)).json_fields
+        assert fields["activity"] == "scan"
+    log = parse_query('{"type": "time", "activity": "bag"}')
+    assert asker.ask(log, make_version(42)).json_fields["activity"] == "bag"
+    for query in (make_query("activity", **window), make_query("time", activity=None, **window)):
+        assert "activity" not in asker.ask(query, make_version(42)).json_fields, "the question named none"
+
+
 def test_confidences_are_scaled_as_the_manifest_says_and_keep_their_order():
     version, one = make_version(42), Scaling(a=0.5, b=-1.0)
     for kind, scaling in (("activity", "activity_scaling"), ("object", "presence_scaling")):

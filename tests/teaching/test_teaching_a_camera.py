@@ -97,6 +97,7 @@ def test_what_is_taught_is_logged_answered_and_forgotten(taught, tmp_path):
     ask = {"type": "time", "activity": "red thing", "from": 150}
     answer = client.post("/api/v1/query", json=ask).json()
     assert not answer["abstained"] and len(answer["spans"]) == 3
+    assert answer["activity"] == "red thing"
     assert any(span["from"] <= 183 <= span["to"] for span in answer["spans"])
     never = client.post("/api/v1/query", json={**ask, "from": 130, "to": 170}).json()
     assert never["abstained"] and never["reason"] == "it was not recognised in that time"
