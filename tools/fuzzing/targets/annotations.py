@@ -1,18 +1,27 @@
-"""Fuzz annotation files: a line with the format's name, and any bytes that become records of a video."""
+"""Fuzz annotation files: a line with the format's name, and any bytes that become records of a video.
+
+`map` is a map of labels, `rest` a file of ReST's questions. In folders (yolo, mot) files are set apart by a
+line `--`, and one that begins with `#NAME` has that name.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from random import Random
 
+from engines.errors import LvmError
+from export.data.files import write_annotations
 from export.data.formats.forms import Report, VideoAnnotations
 from export.data.formats.parsers import PARSERS
 from export.data.importing import ImportRules, import_annotations, read_annotations
-from export.data.label_map import LabelMap, Meaning
-from export.data.records import Video
+from export.data.label_map import LabelMap, Meaning, read_label_map
+from export.data.records import Classes, NamedActivity, Video
+from export.data.rest_questions import import_questions
 from export.data.timeline import VideoClock
 from tools.fuzzing.mutate import mutate_bytes, mutate_json
 
@@ -20,10 +29,17 @@ CLOCK = VideoClock(
     Video(video="v", path="v", fps=25.0, width=200, height=100, duration_s=10.0, split="train"),
     [number / 25 for number in range(250)],
 )
+KINDS = (*PARSERS, "map", "rest")
+BESIDE = {
+    "yolo": ("data.yaml", "obj.names", "classes.txt"),
+    "mot": ("seqinfo.ini", "labels.txt"),
+}
+"""Files of a folder that are no annotations, but say what those mean."""
 KEYS = (
     "images annotations categories videos bbox bboxes image_id category_id video_id track_id frame_id "
     "file_name sequence ranges start end frame enabled labels timelinelabels framesCount duration x y width "
-    "height value result database segment label subset metadata attribute file view vid z xy av fid_list"
+    "height value result database segment label subset metadata attribute file view vid z xy av fid_list "
+    "qid type q_s q_e t_s t_e activities instance crop boxes happened duration tick5"
 ).split()
 WORDS = tuple(
     word.encode()
@@ -41,6 +57,10 @@ class Target:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder / "case"
+        self._data = folder / "data"
+        classes = Classes(activities=(NamedActivity(id=0, name="take", doing="taking it"),))
+        drawn = CLOCK.video.model_copy(update={"path": None, "seed": 0})  # which needs no file
+        write_annotations(self._data, [drawn], [], [], classes)
 
     def seeds(self) -> list[bytes]:
         return [seed.encode() for seed in SEEDS]
@@ -57,15 +77,28 @@ class Target:
     def run(self, data: bytes) -> None:
         name, _, content = data.partition(b"\n")
         kind = name.decode("latin-1")
-        if kind not in PARSERS:
-            kind = list(PARSERS)[len(content) % len(PARSERS)]
+        if kind not in KINDS:
+            kind = KINDS[len(content) % len(KINDS)]
         path = self._write(kind, content)
         report = Report()
-        annotations = read_annotations(kind, [path], report)
-        labels = LabelMap({"milk": Meaning(product="milk"), "take": Meaning("take")})
-        imported = import_annotations(annotations, _find, labels, ImportRules(), report)
+        if kind in PARSERS:
+            self._import(kind, path, report)
+        else:
+            with _check_place(self._folder):
+                if kind == "map":
+                    read_label_map(path)
+                else:
+                    import_questions([path], self._data, report)
+        for sentence in report.problems:
+            assert str(self._folder) in sentence, "a problem names no file"
         for sentence in (*report.problems, *report.notes):
             assert sentence.isprintable() and len(sentence) < 500, "a report is no sentence"
+
+    def _import(self, kind: str, path: Path, report: Report) -> None:
+        with _check_place(self._folder):
+            annotations = read_annotations(kind, [path], report)
+        labels = LabelMap({"milk": Meaning(product="milk"), "take": Meaning("take")})
+        imported = import_annotations(annotations, _find, labels, ImportRules(), report)
         for event in imported.events:
             assert 0 <= event.t_s < event.t_e <= CLOCK.end + 0.2, "an event lies outside the video"
         for track in imported.tracks:
@@ -73,11 +106,17 @@ class Target:
 
     def _write(self, kind: str, content: bytes) -> Path:
         """Write the case as a file, or as the folder that its format has, and return what to read."""
-        if kind == "yolo":
+        if kind in BESIDE:
             shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder.mkdir()
-            for number, part in enumerate(content.split(b"\n--\n")[:10]):
-                (self._folder / f"v_{number}.txt").write_bytes(part)
+            (self._folder / "gt").mkdir(parents=True)
+            for number, part in enumerate(content.split(b"\n--\n")[:10], 1):
+                line, _, rest = part.partition(b"\n")
+                name = line[1:].decode("latin-1")
+                if name in BESIDE[kind]:
+                    (self._folder / name).write_bytes(rest)
+                else:
+                    own = f"v_{number}.txt" if kind == "yolo" else "gt/gt.txt"
+                    (self._folder / own).write_bytes(part)
             return self._folder
         file = self._folder.with_suffix(".file")
         file.write_bytes(content)
@@ -86,6 +125,16 @@ class Target:
 
 def _find(annotations: VideoAnnotations) -> VideoClock:
     return CLOCK
+
+
+@contextmanager
+def _check_place(folder: Path) -> Iterator[None]:
+    """Check that a refusal says which file is wrong."""
+    try:
+        yield
+    except LvmError as error:
+        assert str(folder) in str(error), f"a refusal names no file: {error}"
+        raise
 
 
 _DIGITS = re.compile(rb"-?\d+(?:\.\d+)?")
@@ -148,6 +197,40 @@ SEEDS = (
         },
     ),
     "yolo\n0 0.5 0.5 0.2 0.2 0.9 3\n1 0.1 0.1 0.2 0.2\n--\n0 0.4 0.5 0.2 0.2 3\n0 .1 .1 .2 .2 .3 .3 .1 .3",
+    "yolo\n0 0.5 0.5 0.2 0.2\n--\n#data.yaml\npath: .\nnames: {0: take, 1: milk}\n",
+    "yolo\n#obj.names\nmilk\ntake\n--\n1 0.5 0.5 0.2 0.2\n",
+    "mot\n#seqinfo.ini\n[Sequence]\nname=v\nframeRate=25\nseqLength=250\nimWidth=200\nimHeight=100\n--\n"
+    "#labels.txt\nmilk\ntake\n--\n1,1,20,10,40,50,1,2,1.0\n9,1,22,10,40,50,1,2,0.4\n",
+    "map\nactivities:\n  take: [pick up, grab]\n  return:\nproducts: {milk: [carton]}\n"
+    "both: {take milk: [take, milk]}\nignore: [person]\nother: product\ndoing: {take: taking it}\n",
+    _json(
+        "rest",
+        [
+            {
+                "qid": "q",
+                "video": "v",
+                "type": "object",
+                "duration": "short",
+                "q_s": 0,
+                "q_e": 9,
+                "t_s": 1,
+                "t_e": 3,
+                "activities": ["take"],
+                "boxes": {"5": [0.1, 0.1, 0.2, 0.2]},
+            },
+            {
+                "qid": "r",
+                "video": "v",
+                "type": "time",
+                "q_s": 0,
+                "q_e": 9,
+                "activities": [0],
+                "instance": 0,
+                "crop": {"tick5": 5, "box": [0.1, 0.1, 0.2, 0.2]},
+                "happened": False,
+            },
+        ],
+    ),
     "mot\n1,1,20,10,40,50,1,1,1.0\n2,1,22,10,40,50,1,1,0.4\n5,2,20,10,40,50,0,2,1\n",
     _json("label-studio", [{"data": {"video": "/data/upload/v.mp4"}, "annotations": [{"result": _RESULTS}]}]),
     _json(
