@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import numpy as np
 from edge_runtime.frame import Frame
 from edge_runtime.ingest.pipeline import BATCH_FRAMES, preprocess, round_to_half
 from edge_runtime.sources import is_live, open_source
+from edge_runtime.system.errors import QueryError
 from edge_runtime.teaching.descriptions import FrameDescriber, Frames, Numbers
 from edge_runtime.teaching.examples import Video
 from engines.errors import LvmError
@@ -56,6 +58,21 @@ def sample_video(
         Frames(np.array(times, np.float64), np.array(rows, np.float32).reshape(len(times), -1))
         for times, rows in parts
     ]
+
+
+def name_recording(pattern: str | None, file: str) -> str | None:
+    """Return the recording that a video file is cut from, by its name: the groups of the regular expression,
+    or all that it matches. None where it does not match, and without one.
+
+    Raises QueryError for what is no regular expression.
+    """
+    if pattern is None:
+        return None
+    try:
+        match = re.search(pattern, Path(file).name)
+    except re.error as error:
+        raise QueryError(f"--group-by must be a regular expression, got {pattern[:50]!r}: {error}") from None
+    return None if match is None else " ".join(part or "" for part in (match.groups() or (match.group(),)))
 
 
 def identify_video(path: Path, group: str | None = None) -> Video:

@@ -28,6 +28,7 @@ from export.data.adl import AdlRules, write_adl_dataset
 from export.data.candidates import QueryRules
 from export.data.checks import find_problems, read_data_folder
 from export.data.derived_labels import split_activity
+from export.data.example_counts import warn_of_scarce_classes
 from export.data.exporting import MAP_FILE, export_cvat
 from export.data.files import check_overwritable
 from export.data.formats.forms import Place, ReadOptions, Report
@@ -43,6 +44,13 @@ from export.data.world_set import make_world_video, write_worlds
 
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 Folder = Annotated[Path, typer.Argument(help="data folder")]
+GroupBy = Annotated[
+    str | None,
+    typer.Option(
+        help="regular expression: videos whose names match it alike are cut from one recording, and must be "
+        "in one split"
+    ),
+]
 
 
 @app.command("check")
@@ -102,13 +110,15 @@ def own(
         typer.Option(help="activity that accuses somebody, logged only if surer; may be repeated"),
     ] = None,
     split: Annotated[str, typer.Option(help="of videos for which the list names none")] = "train",
+    group_by: GroupBy = None,
 ) -> None:
     """Make a data folder of your own videos and your own list of events."""
     check_overwritable(folder)
     phrases = dict(_split_pair(text, "--doing") for text in doing or [])
     write_user_dataset(
-        folder, events, boxes=boxes, doing=phrases, accuses=accuses or (), split=_check_split(split)
-    )
+        folder, events, boxes=boxes, doing=phrases, accuses=accuses or (), split=_check_split(split),
+        group_by=group_by,
+    )  # fmt: skip
     typer.echo(json.dumps(_summarise(folder)))
 
 
@@ -130,6 +140,7 @@ def import_files(
     ] = None,
     first_frame: Annotated[int | None, typer.Option(min=0, help="number of a video's first frame")] = None,
     shift: Annotated[float, typer.Option(help="seconds to add to every time")] = 0.0,
+    group_by: GroupBy = None,
     skip: Annotated[bool, typer.Option(help="leave out what is wrong instead of stopping")] = False,
     dry_run: Annotated[bool, typer.Option(help="say what would be written, and write nothing")] = False,
 ) -> None:
@@ -141,7 +152,7 @@ def import_files(
         return
     if videos is None:
         raise LvmError("--videos is missing: name the folder of the videos")
-    rules = ImportRules(fps, shift, _check_split(split), _name_splits(val, test))
+    rules = ImportRules(fps, shift, _check_split(split), _name_splits(val, test), group_by)
     labels = read_label_map(map)
     find = make_video_finder(VideoFolder(videos), video)
     annotations = read_annotations(format, files, report, ReadOptions(first_frame))
@@ -287,6 +298,7 @@ def _summarise(folder: Path) -> dict[str, Any]:
     return {
         "folder": str(folder),
         "problems": 0,
+        "warnings": warn_of_scarce_classes(data),
         "videos": dict(Counter(video.split for video in data.videos.values())),
         "hours": round(sum(video.duration_s for video in data.videos.values()) / 3600.0, 3),
         "events": sum(len(events) for events in data.events.values()),

@@ -95,6 +95,7 @@ class _Reader:
 
     def _read_videos(self) -> None:
         splits: dict[object, tuple[str, str]] = {}
+        sources: dict[str, tuple[str, str]] = {}
         for line, video in read_records(self._root, VIDEOS, Video, self._problems):
             if video.video in self._videos:
                 self._problems.add(VIDEOS, line, f"video {video.video!r} is listed twice")
@@ -106,6 +107,14 @@ class _Reader:
             if split != video.split:
                 message = f"{video.video!r} in {video.split} is the same video as {other!r} in {split}"
                 self._problems.add(VIDEOS, line, f"{message}: what is tested would have been trained on")
+            elif video.source is not None:
+                other, split = sources.setdefault(video.source, (video.video, video.split))
+                if split != video.split:
+                    message = (
+                        f"{video.video!r} in {video.split} is of recording {video.source!r}, as is {other!r} "
+                        f"in {split}: cut from one recording they look alike, and must be in one split"
+                    )
+                    self._problems.add(VIDEOS, line, message)
 
     def _read_events(self, classes: Classes) -> dict[str, list[EventRecord]]:
         by_video: dict[str, list[EventRecord]] = defaultdict(list)

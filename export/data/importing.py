@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from edge_runtime.frame import TICKS_PER_SECOND
+from edge_runtime.teaching.video import name_recording
 from engines.errors import LvmError
 from export.data.files import write_annotations
 from export.data.formats.forms import (
@@ -58,6 +59,8 @@ class ImportRules:
     split: Split = "train"
     splits: dict[str, Split] = field(default_factory=dict)
     """By name, relative path or stem of a video."""
+    group_by: str | None = None
+    """Regular expression: videos whose names match it alike are cut from one recording."""
 
 
 @dataclass
@@ -154,7 +157,7 @@ def import_annotations(
     known = {key for name in collections for key in _list_keys(name)}
     if strange := sorted(set(rules.splits) - known):
         raise LvmError(f"{strange[0]} is no video of the files; correct --val and --test")
-    return _make_records(list(collections.values()), labels, report)
+    return _make_records(list(collections.values()), labels, rules.group_by, report)
 
 
 def _list_keys(name: str) -> tuple[str, str, str]:
@@ -374,7 +377,9 @@ def _between(box: Box, target: Box, start: float, end: float, at: float) -> Box:
 # -- records -----------------------------------------------------------------------------------------------
 
 
-def _make_records(collections: list[_Collection], labels: LabelMap, report: Report) -> Imported:
+def _make_records(
+    collections: list[_Collection], labels: LabelMap, group_by: str | None, report: Report
+) -> Imported:
     activities: dict[str, int] = {}
     instances: dict[_Instance, int] = {}
     for collection in collections:
@@ -392,7 +397,9 @@ def _make_records(collections: list[_Collection], labels: LabelMap, report: Repo
     imported = Imported([], [], [], _make_classes(activities, instances, labels))
     for collection in sorted(collections, key=lambda one: one.clock.video.video):
         events = _make_events(collection, activities, instances, report)
-        imported.videos.append(collection.clock.video.model_copy(update={"split": collection.split}))
+        video = collection.clock.video
+        source = name_recording(group_by, video.path or video.video)
+        imported.videos.append(video.model_copy(update={"split": collection.split, "source": source}))
         imported.events += events
         imported.tracks += _make_tracks(collection, events, instances, report)
     return imported

@@ -32,11 +32,13 @@ class Video(StrictModel):
     """A video file by its `path` (relative to its data folder), or a checkout world by its seed and level.
 
     A world may also have folders of real `products` and `backgrounds`, names of the `only` products that it
-    sells, and `knobs` that differ from those of its level.
+    sells, and `knobs` that differ from those of its level. `source` names the recording that the video is cut
+    from, where others are cut from it too.
     """
 
     video: str = Field(min_length=1)
     path: str | None = None
+    source: str | None = Field(default=None, min_length=1, exclude_if=lambda source: source is None)
     seed: int | None = None
     level: str = "L1"
     products: str | None = None

@@ -2,8 +2,10 @@
 
 The list is CSV with a header, or JSON Lines with the same keys:
 
-    video,activity,product,start,end,split      split is optional: train, val or test
-    shelf.mp4,take,left,0:06.5,0:07.5,train
+    video,activity,product,start,end,split,source
+    shelf.mp4,take,left,0:06.5,0:07.5,train,monday
+
+`split` (train, val or test) and `source`, the recording that a video is cut from, are optional.
 
 A second list may hold boxes of products, `video,product,t,x1,y1,x2,y2`, with sides as shares of the picture's
 width and height. Paths are relative to the list that contains them.
@@ -20,6 +22,7 @@ from typing import Any, NamedTuple, cast, get_args
 from pydantic import ValidationError
 
 from edge_runtime.frame import to_tick
+from edge_runtime.teaching.video import name_recording
 from engines.errors import LvmError
 from export.data.files import parse_seconds, write_annotations
 from export.data.records import (
@@ -64,12 +67,14 @@ def write_user_dataset(
     doing: Mapping[str, str] | None = None,
     accuses: Collection[str] = (),
     split: Split = "train",
+    group_by: str | None = None,
 ) -> None:
     """Write the data folder `root` of the lists `events` and `boxes`.
 
     `doing` completes "a person ..." for activities whose name does not; those that name in `accuses` accuse
-    somebody; `split` is used for videos without a split in the list. Raises LvmError that names the file and
-    the line that cannot be read.
+    somebody; `split` is used for videos without a split in the list, `group_by` (a regular expression for
+    their names) for those without a source. Raises LvmError that names the file and the line that cannot be
+    read.
     """
     rows = _read_rows(events, _EVENT_KEYS)
     box_rows = _read_rows(boxes, _BOX_KEYS) if boxes else []
@@ -80,7 +85,7 @@ def write_user_dataset(
     }
     names = sorted({str(row.values["product"]) for row in [*rows, *box_rows]})
     products = {name: at for at, name in enumerate(names)}
-    videos = _make_videos(rows, events.parent, split)
+    videos = _make_videos(rows, events.parent, split, group_by)
     records = [_make_event(row, at, activities, products) for at, row in enumerate(rows)]
     tracks = sorted(
         (_make_track(row, videos, products, records) for row in box_rows),
@@ -134,14 +139,25 @@ def _read_json_rows(path: Path) -> Iterator[Row]:
         yield Row(f"{path}:{number}", values)
 
 
-def _make_videos(rows: list[Row], folder: Path, split: Split) -> dict[str, Video]:
+def _make_videos(
+    rows: list[Row], folder: Path, split: Split, group_by: str | None = None
+) -> dict[str, Video]:
     """Return each video once, in the order of the list, with the properties of its file."""
     videos: dict[str, Video] = {}
     for row in rows:
         name = str(row.values["video"])
         requested = row.values.get("split") or (videos[name].split if name in videos else split)
+        source = row.values.get("source") or (
+            videos[name].source if name in videos else name_recording(group_by, name)
+        )
         if name not in videos:
-            videos[name] = _make_video(row, name, folder / name, requested)
+            described = _make_video(row, name, folder / name, requested)
+            videos[name] = described.model_copy(update={"source": source})
+        elif source != videos[name].source:
+            raise row.error(
+                f"{name} is of recording {source!r:.60} here and of {videos[name].source!r:.60} above; "
+                "name one of them"
+            )
         elif requested != videos[name].split:
             raise row.error(
                 f"{name} is in {requested} here and in {videos[name].split} above; it is one video"

@@ -58,6 +58,8 @@ def train(
     if importlib.util.find_spec("torch") is None:
         raise Unavailable('torch not installed; pip install "lvm-edge[export]"')
     from edge_runtime.simulation.photo_folders import list_product_photos
+    from export.data.checks import read_data_folder
+    from export.data.example_counts import warn_of_scarce_classes
     from export.training.data.product_photos import select_held_out
     from export.training.loop.distributed import join_process_group, select_device
     from export.training.recipe import load_recipe
@@ -75,6 +77,8 @@ def train(
     keep_freed_memory()
     chosen = select_device(device)
     processes = join_process_group(chosen)
+    if recipe.data.folder is not None and processes.rank == 0:
+        warn_of_scarce_classes(read_data_folder(recipe.data.folder), ["train", "val"])
     Training(recipe, folder, cache or folder.parent / "cache", processes, chosen).run(stage)
     if processes.rank == 0:
         done = {"run": str(folder), "stage": stage}

@@ -58,6 +58,7 @@ def evaluate(
 ) -> None:
     """Answer the queries of a data folder with a run, and write the results."""
     from export.data.checks import read_data_folder
+    from export.data.example_counts import warn_of_scarce_classes
     from export.data.records import Split
     from export.evaluation.run_folders import BASELINE, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
     from export.training.loop.distributed import select_device
@@ -85,9 +86,9 @@ def evaluate(
     opened.network.to(chosen)
     results = output or run
     cache_folder = cache or results.absolute().parent / "cache"
-    by_system = answer_queries(
-        opened, read_data_folder(data), cast("Split", split), names, cache_folder, results, chosen
-    )
+    folder = read_data_folder(data)
+    warn_of_scarce_classes(folder, [cast("Split", split)])
+    by_system = answer_queries(opened, folder, cast("Split", split), names, cache_folder, results, chosen)
     recalls = _compute_recalls(by_system, opened.card.thresholds.time_head)
     Console().print(_make_table(recalls))
     typer.echo(json.dumps({"run": str(run), "split": split, "systems": recalls}))

@@ -6,6 +6,7 @@ import pytest
 import torch
 import yaml
 
+from export.data.world_set import make_world_video, write_worlds
 from export.training import cli, stages
 from tests.support.products import product_folder
 from tests.training.test_recipe import PLAIN
@@ -66,6 +67,14 @@ def test_options_become_the_recipe_and_its_folders(run, trained, tmp_path):
     assert (training.recipe.seed, training.recipe.lvm.batch) == (5, 4)
     assert str(training.folder) == "runs/plain-5" and str(training.cache) == "runs/cache"
     assert out.splitlines()[-1] == '{"run": "runs/plain-5", "stage": "tubedetr"}'
+
+
+def test_a_class_with_too_few_examples_is_said_before_the_training(run, trained, tmp_path):
+    videos = [make_world_video(seed, minutes=1, split=split) for seed, split in ((3, "train"), (4, "val"))]
+    write_worlds(tmp_path / "data", videos)
+    status, out, errors = run("--config", "plain.yaml", "--set", "data.folder=data")
+    assert (status, len(trained)) == (0, 1), errors
+    assert "warning: train has " in errors and "warning: val has " in errors and "warning" not in out
 
 
 def test_every_fourth_of_the_products_is_held_out(run, trained, tmp_path):

@@ -52,6 +52,7 @@ def invoke(*arguments: object):  # type: ignore[no-untyped-def]
 def test_all_systems_answer_all_queries_of_the_split(run: Path, data: Path) -> None:
     found = invoke(run, "--data", data, "--system", "all")
     assert found.exit_code == 0, found.output
+    assert "warning: test has " in found.output and "warning: val" not in found.output
     said = json.loads(found.output.splitlines()[-1])
     assert set(said["systems"]) == set(SYSTEMS) and said["split"] == "test"
     asked = {one.qid for one in read_data_folder(data).queries if one.video == "L1-4"}
