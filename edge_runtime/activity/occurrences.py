@@ -46,14 +46,17 @@ class Occurrences:
                 scores = {self._names.index(name): row.confidence for name in known}
                 self._recent.append(_Occurrence(row, scores))
 
-    def join(self, detections: Iterable[Detection], until: float, gap: float) -> list[Change]:
+    def join(
+        self, detections: Iterable[Detection], until: float, gap: float, *, pause: float | None = None
+    ) -> list[Change]:
         """Add the detections of a pass that ended at `until` seconds.
 
-        What was seen less than `gap` seconds before `until` goes on; all else has ended.
+        What was seen less than `gap` seconds before `until` goes on; all else has ended. Detections that lie
+        up to `pause` seconds apart, by default `gap`, are one occurrence.
         """
         changes: list[Change] = []
         for detection in detections:
-            changes += self._add(detection, until, gap)
+            changes += self._add(detection, until, gap, gap if pause is None else pause)
         changes += self._end_before(until - gap)
         self._recent = self._recent[-MAX_RECENT:]
         return changes
@@ -70,9 +73,9 @@ class Occurrences:
     def ongoing(self) -> list[Row]:
         return [known.row for known in self._recent if known.row.ongoing]
 
-    def _add(self, detection: Detection, until: float, gap: float) -> list[Change]:
+    def _add(self, detection: Detection, until: float, gap: float, pause: float) -> list[Change]:
         known = next(
-            (known for known in reversed(self._recent) if self._is_same(known, detection, gap)), None
+            (known for known in reversed(self._recent) if self._is_same(known, detection, pause)), None
         )
         if known is None:
             row = self._name(self._make_row(detection.start, detection.end), detection.scores)

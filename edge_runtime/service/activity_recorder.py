@@ -163,7 +163,8 @@ class CameraProgress:
                 for found in classes.detect(frames.within(start - classes.longest, end), minima)
                 if found.end > start
             ]
-            changes += self.taught.join(detections, end, self.gap)
+            # Passes overlap by a window, so what goes on is recognised in both.
+            changes += self.taught.join(detections, end, self.gap, pause=self.period)
         return changes
 
     def skip(self) -> None:

@@ -147,8 +147,8 @@ def make_example(
     halves = [start - length / 2, start + length / 2]
     described = [
         *own,
-        *_describe_spans(samplings[:1], halves, length),
-        *_describe_spans(samplings[:1], beside, short),
+        *_describe_spans(samplings[:1], _list_watched(samplings[0], halves, length), length),
+        *_describe_spans(samplings[:1], _list_watched(samplings[0], beside, short), short),
     ]
     return Example(
         0,
@@ -164,6 +164,16 @@ def make_example(
         None if video is None else video.digest,
         None if video is None else video.group,
     )
+
+
+def _list_watched(frames: Frames, begins: Sequence[float], length: float) -> list[float]:
+    """Return where spans of `length` seconds begin that lie within the stream. In one that reaches beyond it
+    half of a short example is all that there is, and would be told from the example."""
+    if len(frames) < MIN_FRAMES:
+        return []
+    period = float(np.median(np.diff(frames.times)))
+    first, last = float(frames.times[0]) - period / 2, float(frames.times[-1]) + period
+    return [begin for begin in begins if begin >= first and begin + length <= last]
 
 
 def _describe_spans(

@@ -19,8 +19,10 @@ from numpy.typing import NDArray
 Rows = NDArray[np.float32]
 Values = NDArray[np.float64]
 
-RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
-"""Ridges that are tried, in units of the mean of the kernel's diagonal; the best when left out is taken."""
+RIDGES = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+"""Ridges that are tried, in units of the mean of the kernel's diagonal. The best when left out is taken, by
+the logarithmic loss of its calibrated confidences: values shrink with the ridge, so that losses of the values
+themselves say more of their size than of their order."""
 _STEPS = 50
 
 
@@ -70,8 +72,9 @@ def fit_layer(rows: Rows, positive: Sequence[bool], groups: Sequence[int]) -> Fi
     eigenvalues, vectors = np.linalg.eigh(weighted)
     can_leave_out = all(len(set(label[group != number])) == 2 for number in range(int(group.max()) + 1))
 
-    best: tuple[float, Values, Values] | None = None  # loss, dual weights, values when left out
-    for ridge in RIDGES:
+    best: tuple[float, Values, Values, tuple[float, float]] | None = None
+    """Loss, dual weights, values when left out, slope and shift."""
+    for ridge in RIDGES if can_leave_out else RIDGES[:1]:
         shrunk = eigenvalues / (eigenvalues + ridge * unit)
         hat = (vectors * shrunk) @ vectors.T
         aimed = root * label
@@ -85,12 +88,12 @@ def fit_layer(rows: Rows, positive: Sequence[bool], groups: Sequence[int]) -> Fi
                 values[own] = (aimed[own] - np.linalg.solve(block, aimed[own] - fitted[own])) / root[own]
         else:
             values = fitted / root
-        loss = float((weight * np.maximum(0, 1 - label * values) ** 2).mean())
+        curve = _calibrate(values, label) if can_leave_out else (2.0, 0.0)
+        loss = float((weight * np.logaddexp(0, -label * (curve[0] * values + curve[1]))).mean())
         if best is None or loss < best[0]:
-            best = loss, dual, values
+            best = loss, dual, values, curve
     assert best is not None
-    _, dual, values = best
-    slope, shift = _calibrate(values, label) if can_leave_out else (2.0, 0.0)
+    _, dual, values, (slope, shift) = best
     # The layer takes rows as they are: it has the scaling of the numbers in it.
     weights = slope * (x.T @ (root * dual)) / scale
     constant = slope * unit * float((root * dual).sum())

@@ -407,3 +407,11 @@ def test_the_command_refuses_what_it_does_not_understand(told):
         where = [] if "--url" in wrong else ["--state", told.folder]
         with pytest.raises(LvmError):
             lvm("activities", *where, *wrong)
+
+
+@pytest.mark.parametrize(("pause", "count"), [(None, 1), (1.0, 2)])
+def test_what_follows_at_once_may_be_another_occurrence(occurrences, pause, count):
+    occurrences.join([found(8, 11, (2, 0.9)), found(11.5, 12, (2, 0.9))], 14, GAP, pause=pause)
+    occurrences.join([found(14, 15, (2, 0.9))], 15, GAP, pause=pause)
+    assert [(row.start, row.ongoing) for row in occurrences.ongoing][:1] == [(8, True)]
+    assert len(occurrences.ongoing) == count
