@@ -164,7 +164,7 @@ class CameraProgress:
                 if found.end > start
             ]
             # Passes overlap by a window, so what goes on is recognised in both.
-            changes += self.taught.join(detections, end, self.gap, pause=self.period)
+            changes += self.taught.join(detections, end, self.gap, pause=0.0)
         return changes
 
     def skip(self) -> None:

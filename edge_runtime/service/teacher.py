@@ -19,6 +19,7 @@ from edge_runtime.teaching.examples import (
     make_example,
     normalise_name,
 )
+from edge_runtime.teaching.judgement import Judgement, judge_classes
 from edge_runtime.teaching.taught_classes import TaughtClasses, fit_classes
 
 RECENT_S = 7200.0
@@ -114,6 +115,10 @@ class Teacher:
             if self._fitted is None or self._fitted[0] != stamp:
                 self._fitted = stamp, fit_classes(self.file.read(), self._model)
             return self._fitted[1]
+
+    def judge(self, *, curve: bool = False) -> list[Judgement]:
+        """Judge the classes by their own examples, see `judge_classes`. Raises LvmError. Takes seconds."""
+        return judge_classes(self.file.read(), self._model, curve=curve)
 
     def forget(self, start: float, end: float) -> int:
         """Remove the examples and recent frames of [start, end) seconds. Returns how many examples."""

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from edge_runtime.activity.recognizer import Detection
-from edge_runtime.teaching.descriptions import MIN_FRAMES, Frames, describe_span, describe_windows
+from edge_runtime.teaching.descriptions import MIN_FRAMES, Frames, Numbers, describe_span, describe_windows
 from edge_runtime.teaching.examples import Example
 from edge_runtime.teaching.linear_layer import Fit, LinearLayer, fit_layer
 
@@ -206,14 +206,37 @@ def fit_classes(examples: Sequence[Example], model: str) -> TaughtClasses:
     )
 
 
-def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
+@dataclass(frozen=True)
+class ClassRows:
+    """What a class is fitted to: `rows` (n, w), whether each is `positive`, its `group`, which is left out as
+    a whole, the number of its `example`, and whether it is a span `beside` that; 0 is the example itself."""
+
+    rows: Numbers
+    positive: NDArray[np.bool_]
+    group: NDArray[np.int64]
+    example: NDArray[np.int64]
+    beside: NDArray[np.int64]
+
+    def take(self, chosen: NDArray[np.bool_]) -> ClassRows:
+        """Return the rows that are `chosen` (n,)."""
+        return ClassRows(
+            self.rows[chosen],
+            self.positive[chosen],
+            self.group[chosen],
+            self.example[chosen],
+            self.beside[chosen],
+        )
+
+
+def collect_rows(name: str, examples: Sequence[Example]) -> ClassRows | None:
+    """Return what class `name` is fitted to, of examples of one backbone; None where there is nothing to tell
+    it from."""
     own = [example for example in examples if example.name == name]
     shown = [example for example in own if example.shows]
     others = [example for example in examples if example.name != name and example.shows]
     others = others[:: -max(1, math.ceil(len(others) / _MAX_OTHERS))]  # evenly drawn, the newest among them
-    # Examples of one video alone are judged by their times, as those of the camera's own stream are.
-    by_video = len({example.group or example.video for example in shown}) > 1
-    rows, positive, clusters = [], [], []
+    by_video = _is_by_video(shown)
+    rows, positive, clusters, numbers, beside = [], [], [], [], []
     for example in (*own, *others):
         cluster = _find_cluster(example, shown, by_video)
         for number, (span, row) in enumerate(zip(example.spans, example.rows, strict=True)):
@@ -226,11 +249,24 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
             rows.append(row)
             positive.append(shows)
             clusters.append(cluster)
+            numbers.append(example.id)
+            beside.append(max(number - example.own + 1, 0))
     if all(positive):
         return None
-    numbers = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
-    fit = fit_layer(np.stack(rows), positive, [numbers[cluster] for cluster in clusters])
-    recall, false_rate = _judge(fit, positive)
+    order = {cluster: number for number, cluster in enumerate(dict.fromkeys(clusters))}
+    groups = np.array([order[cluster] for cluster in clusters])
+    return ClassRows(np.stack(rows), np.array(positive), groups, np.array(numbers), np.array(beside))
+
+
+def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
+    rows = collect_rows(name, examples)
+    if rows is None:
+        return None
+    own = [example for example in examples if example.name == name]
+    shown = [example for example in own if example.shows]
+    by_video = _is_by_video(shown)
+    fit = fit_layer(rows.rows, rows.positive.tolist(), rows.group.tolist())
+    recall, false_rate = _judge(fit, rows.positive.tolist())
     return TaughtClass(
         name,
         fit.layer,
@@ -241,6 +277,12 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
         recall,
         false_rate,
     )
+
+
+def _is_by_video(positives: Sequence[Example]) -> bool:
+    """Return whether videos are left out as a whole; examples of one video alone are judged by their times,
+    as those of the camera's own stream are."""
+    return len({example.group or example.video for example in positives}) > 1
 
 
 def _find_cluster(example: Example, positives: Sequence[Example], by_video: bool) -> str:

@@ -29,7 +29,7 @@ from edge_runtime.teaching.descriptions import RecentFrames
 from edge_runtime.teaching.examples import FILE, ExampleFile, make_example
 from tests.support.cameras import ScriptedSource, ServiceThread, fake_engines
 
-EVENTS = (60, 90, 120, 180, 220, 260)
+EVENTS = (60, 90, 120, 180, 220, 260, 270)
 """Seconds at which a red thing is there for six seconds."""
 
 
@@ -90,13 +90,13 @@ def test_what_is_taught_is_logged_answered_and_forgotten(taught, tmp_path):
     with recorder._lock:  # held until what a pass found is written
         rows, _ = recorder.find("room", LogFilter())
     later = sorted(row.start for row in rows if row.start > 150)
-    assert len(later) == 3 and all(abs(a - b) <= 2.5 for a, b in zip(later, EVENTS[3:], strict=True)), later
+    assert len(later) == 4 and all(abs(a - b) <= 2.5 for a, b in zip(later, EVENTS[3:], strict=True)), later
     assert {row.activity for row in rows} == {"red thing"}
 
     # When was it done at all? By the log; for all other questions examples say too little.
     ask = {"type": "time", "activity": "red thing", "from": 150}
     answer = client.post("/api/v1/query", json=ask).json()
-    assert not answer["abstained"] and len(answer["spans"]) == 3
+    assert not answer["abstained"] and len(answer["spans"]) == 4
     assert answer["activity"] == "red thing"
     assert any(span["from"] <= 183 <= span["to"] for span in answer["spans"])
     never = client.post("/api/v1/query", json={**ask, "from": 130, "to": 170}).json()
@@ -163,12 +163,21 @@ def test_videos_teach_and_are_scored_on_the_command_line(lvm, tmp_path):
     red = [clip(f"red{number}", (220, 30, 30), number) for number in range(4)]
     blue = [clip(f"blue{number}", (30, 30, 220), 10 + number) for number in range(4)]
     state = tmp_path / "state"
-    assert "too few to say how sure" in lvm("teach", "add", "red", *red[:3], "--state", state)
+    assert "nothing to tell it from yet" in lvm("teach", "add", "red", *red[:3], "--state", state)
+    assert "too little was taught to judge it" in lvm("teach", "score", "--state", state, status=2)
     out = lvm("teach", "add", "blue", *blue[:3], "--state", state)
     assert "3 examples, right with 100 % of them" in out.splitlines()[-1]
     lines = lvm("teach", "score", red[3], blue[3], "--state", state).splitlines()
     first, second = (json.loads(line)["confidence"] for line in lines)
     assert first["red"] > 0.5 > first["blue"] and second["blue"] > 0.5 > second["red"]
+    judged = [json.loads(line) for line in lvm("teach", "score", "--state", state, "--json").splitlines()]
+    assert [(one["name"], one["examples"], one["judged_by"]) for one in judged] == [
+        ("blue", 3, 6), ("red", 3, 6),
+    ]  # fmt: skip
+    assert all(one["auc"] == [1.0, 1.0, 1.0] for one in judged)
+    table = lvm("teach", "score", "--curve", "--state", state).splitlines()
+    assert table[0].split()[:3] == ["activity", "examples", "AUC"] and "1.00 (1.00 to 1.00)" in table[-1]
+    assert "leave the videos out" in lvm("teach", "score", red[3], "--curve", "--state", state, status=2)
     listed = json.loads(lvm("teach", "list", "--state", state, "--json"))
     assert [one["name"] for one in listed["classes"]] == ["blue", "red"]
     assert "of red1.avi" in lvm("teach", "show", "red", "--state", state)

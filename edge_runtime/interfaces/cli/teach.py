@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,7 +37,8 @@ from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from edge_runtime.teaching.descriptions import Frames
 from edge_runtime.teaching.examples import Video
-from edge_runtime.teaching.video import identify_video, sample_video
+from edge_runtime.teaching.judgement import Interval, Judgement
+from edge_runtime.teaching.video import identify_video, name_recording, sample_video
 from engines.bundle import Bundle
 from engines.errors import LvmError
 from engines.select import choose, load_engine
@@ -192,14 +192,28 @@ def remove(
 
 @app.command("score")
 def score(
-    videos: Annotated[list[str], typer.Argument(help="video files")],
+    videos: Annotated[
+        list[str] | None, typer.Argument(help="video files; without any the examples are judged")
+    ] = None,
+    curve: Annotated[
+        bool, typer.Option("--curve", help="judge the examples also as if there were fewer of them")
+    ] = False,
     camera: OneCamera = None,
     state: State = None,
     bundle: BundleFolder = None,
     config: Configuration = None,
     key: KeyFile = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="judgements as JSON lines; videos are always")
+    ] = False,
 ) -> None:
-    """Say how sure each taught activity is shown in each video: a line of JSON for each."""
+    """Say how sure each taught activity is shown in each video, a line of JSON for each; without videos, how
+    right each is about its own examples when it was taught without their video."""
+    if not videos:
+        _print_judgements(_open_teacher(state, camera, config, key, bundle).judge(curve=curve), as_json)
+        return
+    if curve:
+        raise QueryError("--curve judges the examples: leave the videos out")
     with _open_local(state, camera, config, key, bundle) as local:
         classes = local.teacher.classes()
         if not classes.names:
@@ -283,18 +297,7 @@ class _Local:
         """Return what identifies a video, None for the camera's own recording. Raises LvmError."""
         if self.source is not None and Path(path).resolve() == self.source.resolve():
             return None
-        match = None if group_by is None else _compile(group_by).search(Path(path).name)
-        group = (
-            None if match is None else " ".join(part or "" for part in (match.groups() or (match.group(),)))
-        )
-        return identify_video(Path(path), group)
-
-
-def _compile(pattern: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except re.error as error:
-        raise QueryError(f"--group-by must be a regular expression, got {pattern[:50]!r}: {error}") from None
+        return identify_video(Path(path), name_recording(group_by, path))
 
 
 @contextmanager
@@ -362,9 +365,41 @@ def _print_class(facts: dict[str, Any], as_json: bool) -> None:
     )
 
 
+def _print_judgements(judgements: list[Judgement], as_json: bool) -> None:
+    if not judgements:
+        raise QueryError(
+            "too little was taught to judge it: an activity needs examples of two videos or times, and "
+            "something to tell it from"
+        )
+    if as_json:
+        for judgement in judgements:
+            print(json.dumps(judgement.as_json()))
+        return
+    table = Table.grid(padding=(0, 3))
+    table.add_row("activity", "examples", "AUC", "right with", "wrong with", "judged by")
+    for judgement in judgements:
+        auc, low, high = judgement.auc
+        table.add_row(
+            printable(judgement.name),
+            str(judgement.examples),
+            f"{auc:.2f} ({low:.2f} to {high:.2f})",
+            _format_share(judgement.recall),
+            _format_share(judgement.false_rate),
+            f"{judgement.groups} videos or times",
+        )
+    print_table(table)
+
+
+def _format_share(interval: Interval) -> str:
+    share, low, high = interval
+    return f"{format_percent(share)} ({100 * low:.0f} to {format_percent(high)})"
+
+
 def _describe_class(facts: dict[str, Any]) -> str:
     """Say in words what is known of a class."""
     examples = "1 example" if facts["examples"] == 1 else f"{facts['examples']} examples"
+    if facts["length_s"] is None and facts["examples"]:
+        return f"{examples}, nothing to tell it from yet: teach another activity, or --shows-not"
     if facts["recall"] is None:
         return f"{examples}, too few to say how sure; {facts['missing']} more"
     sure = f"right with {format_percent(facts['recall'])} of them when left out"
