@@ -61,6 +61,9 @@ class TaughtClass:
     """Share of its examples that it recognises without having seen them; None with fewer than two."""
     false_rate: float | None
     """Share of the spans beside them and of other classes that it takes for it."""
+    whole_s: float
+    """Seconds up to which a video is scored as a whole: twice the windows' length, or twice the longest
+    example where all are whole videos, of which nobody said when in them it happens."""
 
     @property
     def missing(self) -> int:
@@ -173,8 +176,8 @@ class TaughtClasses:
     def score(self, samplings: Sequence[Frames]) -> dict[str, float]:
         """Return the confidence that each class is shown in a video, `samplings` of which are given.
 
-        A video of up to twice a class's length is taken as a whole, as its examples were; of a longer one the
-        best window counts. Samplings with fewer than two frames say nothing.
+        A video of up to `whole_s` is taken as a whole, as the class's examples were; of a longer one the best
+        window counts. Samplings with fewer than two frames say nothing.
         """
         scores: dict[str, list[float]] = {known.name: [] for known in self.classes}
         for frames in samplings:
@@ -182,7 +185,7 @@ class TaughtClasses:
                 continue
             seconds = float(frames.times[-1] - frames.times[0])
             for known in self.classes:
-                if seconds <= 2 * known.length:
+                if seconds <= known.whole_s:
                     rows = describe_span(frames.rows)[None]
                 else:  # the frames of a video may lie at any distance: all windows with two of them count
                     begins = np.arange(frames.times[0], frames.times[-1], known.length / _WINDOW_STEPS)
@@ -267,15 +270,19 @@ def _fit_class(name: str, examples: Sequence[Example]) -> TaughtClass | None:
     by_video = _is_by_video(shown)
     fit = fit_layer(rows.rows, rows.positive.tolist(), rows.group.tolist())
     recall, false_rate = _judge(fit, rows.positive.tolist())
+    lengths = [example.end - example.start for example in shown]
+    length = _round_length(min(lengths))
+    whole_videos = all(example.video is not None and len(example.spans) == example.own for example in shown)
     return TaughtClass(
         name,
         fit.layer,
-        _round_length(min(example.end - example.start for example in shown)),
+        length,
         len(shown),
         len(own) - len(shown),
         len({_find_cluster(example, shown, by_video) for example in shown}),
         recall,
         false_rate,
+        2 * (max(lengths) if whole_videos else length),
     )
 
 

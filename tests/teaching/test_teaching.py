@@ -355,6 +355,39 @@ def test_times_of_one_video_are_judged_by_one_another_and_videos_as_a_whole():
     assert fitted("aab").independent == 2
 
 
+def test_a_video_is_scored_as_its_examples_were_taught():
+    """Whole videos of four to thirty seconds teach: one of thirty is scored whole, not by its best part."""
+
+    def video(seconds: int, kind: int, number: int) -> Frames:
+        return stream(seconds, [(kind, second, second + 1) for second in range(0, seconds, 3)], number)
+
+    lengths = (4, 30, 8, 15)
+    examples = [
+        replace(
+            make_example(
+                [frames], "ab"[kind], 0, seconds - 1 + 1e-3, model="m", video=Video("v", f"{kind} {seconds}")
+            ),
+            id=1 + 10 * kind + number,
+        )
+        for kind in (0, 1)
+        for number, seconds in enumerate(lengths)
+        for frames in [video(seconds, kind, number + 50 * kind)]
+    ]
+    first, _ = fit_classes(examples, "m").classes
+    assert first.whole_s == pytest.approx(2 * 29, abs=0.1) and first.length < 4
+    for seconds in (3, 30, 50):
+        frames = video(seconds, 0, 99)
+        score = fit_classes(examples, "m").score([frames])["a"]
+        assert score == pytest.approx(float(first.layer.score(describe_span(frames.rows)[None])[0]))
+    # Marked within a video, the activity is looked for in each part of another one.
+    marked = [
+        replace(make_example([stream(60, [(0, at, at + 4)], at)], "a", at, at + 4, model="m"), id=at)
+        for at in (20, 30, 40)
+    ]
+    (known,) = fit_classes(marked, "m").classes
+    assert known.whole_s == 2 * known.length < 10
+
+
 def test_the_ridge_is_chosen_by_order_and_not_by_size():
     """Looks of recordings vary much where the class differs little: a large ridge sees the looks."""
     right = []
