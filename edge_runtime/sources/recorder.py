@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timezone, tzinfo
 from pathlib import Path
 
 from edge_runtime.frame import Frame
@@ -21,6 +21,7 @@ from edge_runtime.sources.base import BaseSource
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.folder import is_image, make_sort_key
 from edge_runtime.sources.video import VideoFile
+from edge_runtime.sources.zone_names import NAME, OFFSET, read_zone
 from engines.errors import LvmError
 
 SUFFIXES = frozenset(
@@ -39,11 +40,11 @@ _DAY = r"(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>[01]\d)[-_.]?(?P<day>[0-3]\d)"
 _TIME = r"(?P<hour>[0-2]\d)[-_.:h]?(?P<minute>[0-5]\d)[-_.:m]?(?P<second>[0-5]\d)"
 _SPACED = r"(?P<hour>[0-2]\d)[-_.:h](?P<minute>[0-5]\d)[-_.:m](?P<second>[0-5]\d)"
 
-_ZONE = (
-    r"(?:[.,]\d{1,6})?[ _.-]?(?:(?P<utc>Z|[Uu][Tt][Cc]|GMT)(?![A-Za-z0-9])"
-    r"|(?P<offset>[+-](?:0\d|1[0-4])[-_.:]?(?:00|15|30|45)|[+](?:0\d|1[0-4]))(?![-_.:]?\d))"
-)
-"""What may follow a time: Z, UTC or an offset, `+0100`, `-05-00` or `+01`."""
+_ZONE = rf"(?:[.,]\d{{1,6}})?[ _.-]?\[?(?P<zone>{OFFSET}|{NAME})"
+"""What may follow a time."""
+_FOLDER_ZONE = re.compile(rf"(?P<day>[\d_.-]*\d)?[ _.-]?(?<![A-Za-z])(?P<zone>{OFFSET}|{NAME})$")
+"""A folder's name that is a zone, or a day with one."""
+_ZONE_BEFORE = re.compile(rf"(?:^|[_ .-])(?P<zone>{OFFSET}|{NAME})[_ .-](?={_DAY.replace('?P<', '?P<_')})")
 
 
 @dataclass(frozen=True)
@@ -97,16 +98,31 @@ class Segment:
 
 def find_start(path: Path) -> float | None:
     """Return when the recording in a file began, in seconds since 1970; None where nothing tells."""
-    text = path.as_posix()
+    text, zone = _split_zone(path.as_posix())
     for layout in LAYOUTS:
         found = re.search(layout.pattern, text)
-        at = None if found is None else _to_seconds(found.groupdict(), path, layout)
+        at = None if found is None else _to_seconds(found.groupdict(), path, layout, zone)
         if at is not None:
             return at
     return None
 
 
-def _to_seconds(parts: dict[str, str | None], path: Path, layout: Layout) -> float | None:
+def _split_zone(text: str) -> tuple[str, tzinfo | None]:
+    """Return a path whose days have no zone behind them, and the zone that it names besides at its time."""
+    *folders, name = text.split("/")
+    zone = None
+    if (before := _ZONE_BEFORE.search(name)) is not None:
+        zone = read_zone(before["zone"])
+    for number, folder in enumerate(folders):
+        match = _FOLDER_ZONE.fullmatch(folder)
+        if match is not None and (found := read_zone(match["zone"])) is not None:
+            zone, folders[number] = found, match["day"] or folder
+    return "/".join([*folders, name]), zone
+
+
+def _to_seconds(
+    parts: dict[str, str | None], path: Path, layout: Layout, zone: tzinfo | None
+) -> float | None:
     if layout.day_only:
         return _find_start_from_end(path)
     if parts.get("unix"):
@@ -116,14 +132,12 @@ def _to_seconds(parts: dict[str, str | None], path: Path, layout: Layout) -> flo
         moment = datetime(year + 2000 if year < 100 else year, month, day, hour, minute, second)
     except ValueError:
         return None
-    if layout.utc or parts.get("utc"):
-        return moment.replace(tzinfo=timezone.utc).timestamp()
-    if offset := parts.get("offset"):
-        hours, minutes = (int(text or 0) for text in (offset[1:3], offset[-2:] if len(offset) > 3 else "0"))
-        ahead = timedelta(hours=hours, minutes=minutes)
-        return moment.replace(tzinfo=timezone(-ahead if offset[0] == "-" else ahead)).timestamp()
+    if named := parts.get("zone"):
+        zone = read_zone(named) or zone
+    if layout.utc:
+        zone = timezone.utc
     # In the night when clocks go back, the file's own date tells which of two hours is meant.
-    readings = sorted({moment.timestamp(), moment.replace(fold=1).timestamp()})
+    readings = sorted({moment.replace(tzinfo=zone, fold=fold).timestamp() for fold in (0, 1)})
     try:
         written = path.stat().st_mtime
     except OSError:
@@ -155,7 +169,7 @@ def is_recorder(spec: str) -> bool:
 
 def _is_dated(video: Path) -> bool:
     """Return whether the path of a video tells its time; the file's own date does not count."""
-    text = video.as_posix()
+    text, _ = _split_zone(video.as_posix())
     return any(re.search(layout.pattern, text) for layout in LAYOUTS if not layout.day_only)
 
 
@@ -214,7 +228,8 @@ def _is_segment(path: Path) -> bool:
 
 def _find_camera(path: Path, root: Path) -> str:
     """Return the folders between root and file that are no time and no count."""
-    return "/".join(part for part in path.relative_to(root).parts[:-1] if not _DATED.match(part))
+    folders = path.relative_to(root).parts[:-1]
+    return "/".join(part for part in folders if not (_DATED.match(part) or _FOLDER_ZONE.fullmatch(part)))
 
 
 def _read_list(path: Path) -> list[Path]:

@@ -63,6 +63,34 @@ UTC = datetime(2024, 11, 26, 10, 3, 7, tzinfo=timezone.utc).timestamp()
         ("2024-11-26/100307Z.mp4", UTC),
         ("2024-11-26/10/03-07Z.ts", UTC),
         ("front_20241126_100307-20241126_100407.mp4", LOCAL),
+        ("cam_20241126_100307_CET.mp4", UTC - 3600),
+        ("2024-11-26 10.03.07 EST.mp4", UTC + 5 * 3600),
+        ("2024-11-26_10-03-07_AEDT_door.mp4", UTC - 11 * 3600),
+        ("20241126T100307EST5EDT.mp4", UTC + 5 * 3600),
+        ("20241126T100307-Europe_Berlin.mp4", UTC - 3600),
+        ("20241126T100307_Europe-Berlin_Door.mp4", UTC - 3600),
+        ("2024-11-26T10.03.07[America_New_York].mp4", UTC + 5 * 3600),
+        ("20241126_100307_UTC+0100.mp4", UTC - 3600),
+        ("20241126_100307_UTC+1.mp4", UTC - 3600),
+        ("20241126_100307_GMT-5.mp4", UTC + 5 * 3600),
+        ("20241126_100307_UTC-20241126_100407.mp4", UTC),
+        ("20241126_100307_UTC_20241126_100407_UTC.mp4", UTC),
+        ("20241126_100307_WEST.mp4", LOCAL),
+        ("20241126_100307_CAT.mp4", LOCAL),
+        ("20241126_100307_CETUS.mp4", LOCAL),
+        ("20241126_100307_Europe_Nowhere.mp4", LOCAL),
+        ("2024-11-26+0100/10-03-07.mp4", UTC - 3600),
+        ("2024-11-26_CET/10-03-07.mp4", UTC - 3600),
+        ("2024-11-26 UTC/10/03-07.ts", UTC),
+        ("20241126Z/100307.ts", UTC),
+        ("UTC/cam1/2024-11-26_10-03-07.mp4", UTC),
+        ("EST5EDT/2024-11-26/10-03-07.mp4", UTC + 5 * 3600),
+        ("Europe_Berlin/24/11/26/10/03/07/event.mp4", UTC - 3600),
+        ("CET_2024-11-26_10-03-07.mp4", UTC - 3600),
+        ("cam1_UTC_20241126_100307.mp4", UTC),
+        ("2024-11-26_CET/10-03-07_UTC.mp4", UTC),
+        ("recordings-CET/2024-11-26/10/cam1/03.07.mp4", UTC),
+        ("cam-EST/2024-11-26/10-03-07.mp4", LOCAL),
         ("2024-11-26_10-03-07-123.mp4", LOCAL),
         ("2024-11-26_10-03-07-10-30-00.mp4", LOCAL),  # from and to
         ("film.mp4", None),
@@ -122,6 +150,21 @@ def write_day(folder, minutes, name="cam1_2024-11-26_10-{:02d}-00.mp4", seconds=
     for minute in minutes:
         path = write_part(folder / name.format(minute), 120 * minute, 2 * seconds)
         os.utime(path, (time.time() - 3600,) * 2)
+
+
+@pytest.mark.parametrize(
+    "form", ["2024-10-27_{}/02-30-00.mp4", "2024-10-27_02-30-00_{}.mp4", "{}/20241027_023000.mp4"]
+)
+def test_zones_in_the_names_order_the_night_when_clocks_go_back(tmp_path, form):
+    """Both are of one camera, and 02:30 of summer is an hour before 02:30 of winter."""
+    for zone in ("CET", "CEST"):
+        path = tmp_path / form.format(zone)
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    segments = list_segments(str(tmp_path))
+    assert ["CEST" in str(segment.path) for segment in segments] == [True, False]
+    assert segments[1].start - segments[0].start == 3600
+    assert segments[0].start == datetime(2024, 10, 27, 0, 30, tzinfo=timezone.utc).timestamp()
 
 
 @pytest.mark.parametrize(
