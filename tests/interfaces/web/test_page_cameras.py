@@ -397,6 +397,35 @@ def test_an_answer_says_and_shows_how_sure_it_is(page):
         assert words in page.locator("#past .number").first.inner_text()
 
 
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        ([0, 0.4], "It is not known whether anybody watched: at most 40 % of"),
+        ([0, 1], "It is not known whether anybody watched: at most all of"),
+        ([0.92, 0.93], "Watched 92 % to 93 % of"),
+        ([0.4, 0.4], "Watched 40 % of"),
+        ([0.995, 1], "Watched over 99 % to 100 % of"),
+        ([0.001, 0.001], "Watched under 1 % of"),
+        ([1, 1], "Watched "),
+    ],
+    ids=str,
+)
+def test_an_answer_says_how_much_was_watched_and_where_that_is_not_known(page, share, words):
+    """Nobody is said to have watched, and nobody not to have, where the memory holds only bounds."""
+    coverage = {"from": 0.0, "to": 60.0, "watched_share": share, "gaps": []}
+    if share != [1, 1]:
+        coverage["gaps"] = [{"from": 0.0, "to": 60.0, "reason": None, "watched_share": share}]
+    answer = answer_of(0.9, coverage=coverage)
+    page.route("**/api/v1/query", lambda route: route.fulfill(json=answer))
+    choose_product(page, "Seen late")
+    send_question(page)
+    page.wait_for_selector("#answer .said")
+    said = page.locator("#answer").inner_text()
+    assert words in said
+    assert ("not known whether" in said) == (share[0] == 0)
+    assert "nobody" not in said.lower()
+
+
 @pytest.mark.parametrize("size", SIZES)
 def test_an_answer_is_seen_without_scrolling(browser, site, size):
     with opened(browser, site[0], viewport={"width": size[0], "height": size[1]}) as page:
