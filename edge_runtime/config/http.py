@@ -7,7 +7,15 @@ import re
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    field_serializer,
+    field_validator,
+    model_validator,
+)
 
 from edge_runtime.config.access_tokens import (
     HASH_PREFIX,
@@ -18,7 +26,13 @@ from edge_runtime.config.access_tokens import (
     Role,
     hash_token,
 )
-from edge_runtime.system.secrets import register_secret
+from edge_runtime.system.secrets import (
+    mask_secrets,
+    register_secret,
+    register_source,
+    show_setting,
+    show_source,
+)
 from edge_runtime.system.validation import StrictModel, require_text
 
 MAX_TOKENS = 64
@@ -31,7 +45,8 @@ def _check_root_path(text: str) -> str:
     path = text.rstrip("/")
     if path and not re.fullmatch(ROOT_PATH, path):
         raise ValueError(
-            f"root_path is a path like /kiosk, of letters, digits and . _ ~ -, got {text[:80]!r}"
+            "root_path is a path like /kiosk, of letters, digits and . _ ~ -, "
+            f"got {show_setting(text[:80])!r}"
         )
     if path.split("/")[1:2] in (["api"], ["page"]):
         raise ValueError(
@@ -45,7 +60,7 @@ def _check_proxy(text: str) -> str:
         network = ipaddress.ip_network(text)
     except ValueError:
         raise ValueError(
-            f"a trusted proxy is an address or a network like 10.0.0.0/24, got {text[:80]!r}"
+            f"a trusted proxy is an address or a network like 10.0.0.0/24, got {show_setting(text[:80])!r}"
         ) from None
     if network.prefixlen == 0:
         raise ValueError(f"{text} would trust everybody, who could then claim any address; name the proxies")
@@ -58,7 +73,8 @@ def _check_frame(text: str) -> str:
         return "'self'"
     if not re.fullmatch(FRAME_ORIGIN, text):
         raise ValueError(
-            f"allowed_frames has origins like https://dashboard.example:8123, or self, got {text[:80]!r}"
+            "allowed_frames has origins like https://dashboard.example:8123, or self, "
+            f"got {show_setting(text[:80])!r}"
         )
     return text.rstrip("/")
 
@@ -133,6 +149,17 @@ class HttpSettings(StrictModel):
         max_length=256,
         description="patterns (* and ?) of sources that PUT /api/v1/config may add; empty: no new source",
     )
+
+    @field_validator("allow_sources")
+    @classmethod
+    def _register_sources(cls, patterns: tuple[str, ...]) -> tuple[str, ...]:
+        for pattern in patterns:
+            register_source(pattern)
+        return patterns
+
+    @field_serializer("allow_sources")
+    def _show_sources(self, patterns: tuple[str, ...]) -> list[str]:
+        return [mask_secrets(show_source(pattern)) for pattern in patterns]
 
     @model_validator(mode="after")
     def _check_names(self) -> HttpSettings:

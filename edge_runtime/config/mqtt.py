@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import socket
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError, model_validator
 
-from edge_runtime.system.secrets import register_secret
+from edge_runtime.system.secrets import register_label, register_secret
 from edge_runtime.system.validation import StrictModel, require_text
+from engines.errors import LvmError
 
 MAX_TOPIC = 100
 """Bytes of a topic prefix. A whole topic may have 65,535; ours add two names to the prefix."""
@@ -97,9 +99,12 @@ class MqttSettings(StrictModel):
         return self
 
     @model_validator(mode="after")
-    def _register_password(self) -> MqttSettings:
+    def _register_secrets(self) -> MqttSettings:
         if self.password is not None:
             register_secret(self.password.get_secret_value())
+        # Some brokers take a token as the name of the user, some services have secret names of hosts.
+        for name in (self.username or "", self.host):
+            register_label(name)
         return self
 
     @property
@@ -116,3 +121,19 @@ class MqttSettings(StrictModel):
     @property
     def port_used(self) -> int:
         return self.port or (8883 if self.tls else 1883)
+
+
+def make_broker_settings(
+    address: str, *, username: str | None = None, password: str | None = None, ca: Path | None = None
+) -> MqttSettings:
+    """Return settings for a broker that only its `MqttSettings.address` is known of.
+
+    Raises LvmError where it is none.
+    """
+    match = re.fullmatch(r"(mqtts?)://\[?([^@/\s]+?)\]?:(\d{1,5})", address)
+    fields: dict[str, object] = {"username": username, "password": password, "port": match and int(match[3])}
+    fields |= {"host": match and match[2], "tls": {"ca": ca} if match and match[1] == "mqtts" else None}
+    try:
+        return MqttSettings.model_validate(fields)
+    except ValidationError:
+        raise LvmError("expected a broker as mqtt://HOST:PORT, and a user with a password") from None

@@ -7,7 +7,7 @@ import os
 import re
 from pathlib import Path
 
-from edge_runtime.system.secrets import redact, show_source
+from edge_runtime.system.secrets import show_source
 from engines.errors import LvmError
 from engines.home import home_folder
 
@@ -38,13 +38,12 @@ def default_state_folder(source: str) -> Path:
 
     The folder's name holds no credentials. A folder from an older version, whose name may, is still used.
     """
-    *older, now = (_folder_name(label, source) for label in (source, redact(source), show_source(source)))
-    return state_root() / next((name for name in older if (state_root() / name).is_dir()), now)
-
-
-def _folder_name(label: str, source: str) -> str:
-    stem = re.sub(r"[^A-Za-z0-9]+", "-", label.rsplit("/", 1)[-1]).strip("-")[:40] or "source"
-    return f"{stem}-{hashlib.sha256(source.encode()).hexdigest()[:8]}"
+    stem = re.sub(r"[^A-Za-z0-9]+", "-", show_source(source).rsplit("/", 1)[-1]).strip("-")[:40] or "source"
+    digest = hashlib.sha256(source.encode()).hexdigest()[:8]
+    now = state_root() / f"{stem}-{digest}"
+    # What is shown of a source has changed over time, the digest never.
+    older = sorted(folder for folder in state_root().glob(f"*-{digest}") if folder.is_dir())
+    return now if now in older or not older else older[0]
 
 
 def cameras_root() -> Path:

@@ -21,7 +21,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from edge_runtime.system.secrets import hide_secrets, register_secret
+from edge_runtime.system.secrets import hide_secrets, register_secret, show_setting
 from edge_runtime.system.text import printable
 from engines.errors import LvmError
 
@@ -255,7 +255,7 @@ def _describe(problem: ErrorDetails, model: type[BaseModel], value: yaml.Node | 
     if problem["type"] == "extra_forbidden":
         return message + _suggest(str(location[-1]), _keys_at(model, location[:-1]))
     if isinstance(value, yaml.ScalarNode) and "got" not in message and _may_be_repeated(problem):
-        message += f", got {value.value[:50]!r}"
+        message += f", got {show_setting(value.value[:50])!r}"
     return message
 
 

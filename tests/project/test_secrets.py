@@ -44,6 +44,14 @@ SECRETS = {
     "blank before gst": "Cq16sig",
     "capital GST": "Gq17capital",
     "refused": "Zq18refused",
+    "gst name": "Nq19name",
+    "gst host": "Hq20host",
+    "gst location": "Lq21location",
+    "name of a host": "Tq22tunnel7x",
+    "user of the broker": "Uq23accessToken",
+    "pattern of sources": "Aq24allowed",
+    "host of a pipeline": "Pq25tunnel",
+    "behind a !": "Eq26behind",
 }
 
 
@@ -86,6 +94,11 @@ def _configuration(folder, camera_port: int, broker_port: int, http_port: int) -
         "share": f"file://u:{s['file on a server']}@nas/f.mp4",
         "indented": f' gst:uridecodebin uri="rtsp://127.0.0.1:{dead}/l?sig={s["blank before gst"]}" ! a',
         "capital": f"GST:rtspsrc location=rtsp://127.0.0.1:{dead}/l user-pw={s['capital GST']} ! decodebin",
+        "named": f"gst:tcpclientsrc name={s['gst name']} host=u:{s['gst host']}@127.0.0.1 ! decodebin",
+        "located": f"gst:souphttpsrc location=127.0.0.1/cam?{s['gst location']} ! decodebin",
+        "tunnel": f"http://{s['name of a host']}.invalid/live",
+        "tunnel2": f"gst:rtspsrc location=rtsp://{s['host of a pipeline']}.invalid/live ! decodebin",
+        "bang": f"gst:rtspsrc user-pw=my ! {s['behind a !']} location=rtsp://127.0.0.1:{dead}/l ! decodebin",
     }  # fmt: skip
     settings = {
         "cameras": {name: {"source": source} for name, source in sources.items()},
@@ -93,9 +106,10 @@ def _configuration(folder, camera_port: int, broker_port: int, http_port: int) -
         "http": {
             "listen": f"127.0.0.1:{http_port}",
             "tokens": [{"name": "all", "role": "admin", "token": s["token"]}],
+            "allow_sources": [f"10.0.0.*/snap?pw={s['pattern of sources']}"],
         },
         "mqtt": {
-            "enabled": True, "host": "127.0.0.1", "port": broker_port, "username": "device",
+            "enabled": True, "host": "127.0.0.1", "port": broker_port, "username": s["user of the broker"],
             "password": s["broker"], "stats_interval_s": 1, "discovery": {"enabled": True},
         },
         "logs": {"file": str(folder / "run.log"), "level": "debug"},
@@ -231,6 +245,12 @@ def _mistyped(secret: str) -> list[str]:
         ("rtsp://user:a b@c@cam/live", "rtsp://***@cam/live"),
         ("rtsp://user:p@ss/wo?rd@cam/live", "rtsp://***"),
         ("http://cam/mjpeg?token=a@b", "http://***"),
+        ("https://abcdefghijklmnopqrstuvwxyz012345.ui.nabu.casa/", "https://***.ui.nabu.casa/"),
+        ("http://3f2a85c4b1.tunnel.example:8080/live", "http://***.tunnel.example:8080/live"),
+        ("Xq1pass.tunnel.example:8080/live", "***.tunnel.example:8080/live"),
+        ("rtsp://axis-00408c123456.local/axis-media/media.amp", None),
+        ("rtsp://Kamera-Eingang.fritz.box:554/live", None),
+        ("rtsp://ec2-3-12-4-5.compute-1.amazonaws.com/live", None),
         ("http://nvr:8080/Zk3jq9vXk2/mjpeg/yard7x/mon", "http://nvr:8080/***/mjpeg/***/***"),
         ("rtsp://cam/user=admin&password=tl&channel=1", "rtsp://cam/***"),
         ("rtmp://a.example/live/sk_82kdhw", "rtmp://a.example/live/***"),
@@ -248,6 +268,17 @@ def _mistyped(secret: str) -> list[str]:
             'gst:x extra-headers="h,Authorization=(string)\\"Basic YWJj\\"" cookies=a;b ! y',
             "gst:x extra-headers=*** cookies=*** ! y",
         ),
+        ("gst:a name=Xq1pass host=Xq1pass ! Xq1pass.", "gst:a name=*** host=*** ! ***"),
+        ("gst:tcpclientsrc host=u:Xq1pass@h port=5 ! x", "gst:tcpclientsrc host=*** port=5 ! x"),
+        ("gst:filesrc location=u:Xq1@h/film ! x", "gst:filesrc location=***@h/*** ! x"),
+        ("gst:filesrc location=/f?token=Xq1 ! x", "gst:filesrc location=/f?*** ! x"),
+        ("gst:rtspsrc location=rtsp://Xq1pass.io/live ! x", "gst:rtspsrc location=rtsp://***.io/live ! x"),
+        ("gst:a device=Xq1pass pattern=Xq1pass ! x", "gst:a device=*** pattern=*** ! x"),
+        ("gst:a caps=video/x-raw,format=Xq1pass ! x", "gst:a caps=video/x-raw,*** ! x"),
+        ("gst:rtspsrc user-pw=my ! Xq1pass ! rtpjpegdepay", "gst:rtspsrc user-pw=*** ! *** ! rtpjpegdepay"),
+        ('gst:filesrc location="/my films/a.mp4" ! decodebin', None),
+        ("gst:tcpclientsrc name=src_1 host=10.0.0.5 port=5 ! src_1. ! jpegdec", None),
+        ("gst:rtspsrc protocols=tcp+udp latency=200 ! rtph264depay ! avdec_h264 ! videoconvert", None),
         ('gst:srtsrc uri="srt://h:1?passphrase=abc" ! y', "gst:srtsrc uri=srt://h:1?*** ! y"),
         ("/videos/a@b.mp4", None),
         ("demo?seed=3", None),
@@ -357,3 +388,32 @@ def test_a_crash_of_the_program_or_of_a_thread_shows_no_secret(capfd, monkeypatc
     said = capfd.readouterr().err
     assert ended.value.code == 1 and "KeyError" in said and "ValueError" in said
     assert "Yq1" not in said and "Yq2" not in said
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"mqtt": {"client_id": "u:Vq5conf@b"}},
+        {"mqtt": {"port": "1883:Vq5conf"}},
+        {"mqtt": {"username": "Vq5conf"}},
+        {"mqtt": {"host": "Vq5conf.broker.example"}},
+        {"mqtt": {"topic_prefix": "mqtt://u:Vq5conf@b/#"}},
+        {"http": {"listen": "u:Vq5conf@0.0.0.0:80"}},
+        {"http": {"trusted_proxies": ["u:Vq5conf@10.0.0.1"]}},
+        {"http": {"allowed_frames": ["u:Vq5conf@x.example"]}},
+        {"http": {"hosts": ["u:Vq5conf@x.example"]}},
+        {"http": {"root_path": "/kiosk?token=Vq5conf"}},
+        {"http": {"allow_sources": ["gst:rtspsrc user-pw=Vq5conf *", "rtsp://u:Vq5conf@10.0.0.*"]}},
+        {"http": {"tokens": [{"name": "a:Vq5conf@", "token": "t" * 40}]}},
+        {"objects": {"catalogue": "smb://u:Vq5conf@nas/x"}},
+        {"state": {"encryption": {"key_file": "u:Vq5conf@nas"}}},
+        {"cameras": {"a": {"source": "0", "connection": {"transport": "tcp:Vq5conf"}}}},
+        {"cameras": {"a": "rtsp://u:Vq5conf@h/l"}},
+    ],
+    ids=str,
+)
+def test_a_secret_in_the_wrong_setting_is_not_repeated(settings, tmp_path, capfd):
+    file = tmp_path / "kiosk.yaml"
+    file.write_text(json.dumps(settings))
+    said = _run("check-config", "--show", str(file), capfd=capfd)
+    assert said and "Vq5conf" not in said

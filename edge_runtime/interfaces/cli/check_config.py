@@ -14,7 +14,7 @@ from edge_runtime.config.schema import Config, load_config
 from edge_runtime.service.camera_settings import make_camera_settings, merge_camera_settings
 from edge_runtime.sources import canonicalise, is_demo, is_live
 from edge_runtime.sources.spec import has_source
-from edge_runtime.system.secrets import hide_all, mask_secrets, show_source
+from edge_runtime.system.secrets import hide_all, hide_secrets, mask_secrets, show_source
 from engines.errors import LvmError
 
 
@@ -53,7 +53,7 @@ def check_config(
             end="",
         )
     for note in find_missing(config):
-        typer.echo(f"{file}: note: {mask_secrets(note)}", err=True)
+        typer.echo(f"{file}: note: {hide_secrets(note)}", err=True)
     if not show:
         cameras = ", ".join(config.cameras) or "no cameras: name one with --camera or --source"
         print(f"{file}: sound; {cameras}")
