@@ -30,7 +30,7 @@ from pydantic import (
 from pydantic_core import from_json
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS
-from edge_runtime.query.timestamps import EXPECTED, MAX_CHARS, NAMES, TimeReader
+from edge_runtime.query.timestamps import EXPECTED, MAX_CHARS, MAX_MOMENT, NAMES, TimeReader
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
 from edge_runtime.system.validation import StrictModel, describe_first_problem
@@ -41,7 +41,7 @@ MAX_PHOTO_TEXT = 70_000_000
 MAX_QUESTION_BYTES = MAX_PHOTO_TEXT + 4096
 """Bytes of one question as JSON, at every interface."""
 
-MAX_SECONDS = 1e9
+MAX_SECONDS = MAX_MOMENT
 """31 years: no stream is longer, and a video's clock counts not much further."""
 
 KEYS = ("type", "object", "activity", "from", "to", "photos", "box", "t", "product")
@@ -56,6 +56,12 @@ _TIME_OF_REQUEST: dict[str, Any] = {
     ]
 }
 """`from` and `to` in the JSON schema: what a request may have, before it is resolved."""
+_TIME_OF_BOX: dict[str, Any] = {
+    "anyOf": [
+        {"type": "number", "minimum": 0, "maximum": MAX_SECONDS},
+        {"type": "string", "description": EXPECTED, "maxLength": MAX_CHARS},
+    ]
+}
 _WINDOW_ONLY = {"type": "object", "activity": "any"}
 """A question to check a time with."""
 
@@ -81,7 +87,7 @@ class BoxInFrame(_Part):
     """The object inside `box` (x1, y1, x2, y2 in 0..1) of the picture at `t` seconds."""
 
     box: tuple[float, float, float, float]
-    t: float = Field(ge=0, le=MAX_SECONDS)
+    t: float = Field(ge=0, le=MAX_SECONDS, json_schema_extra=_TIME_OF_BOX)
 
     @field_validator("box")
     @classmethod
@@ -180,14 +186,27 @@ class QueryRequest:
     """A question and the name of the camera that it is put to; None means the only camera.
 
     `times` are `from` and `to` as they were given; `query` has them where both are seconds or left out.
+    `box_time` is the `t` of a box where that is a text, else None.
     """
 
     query: AnyQuery
     camera: str | None = None
     times: tuple[float | str | None, float | str | None] = (None, None)
+    box_time: str | None = None
 
-    def resolve(self, reader: TimeReader, names: tuple[str, str] = NAMES) -> AnyQuery:
-        """Return the question with its times in seconds of the stream. Raises LvmError."""
+    def resolve(
+        self, reader: TimeReader, names: tuple[str, str] = NAMES, box_name: str = "object.t"
+    ) -> AnyQuery:
+        """Return the question with its times in seconds of the stream. Raises LvmError, which calls the times
+        `names` and `box_name`."""
+        query = self._resolve_span(reader, names)
+        box = getattr(query, "object", None)
+        if self.box_time is None or not isinstance(box, BoxInFrame):
+            return query
+        seconds = reader.read_moment(self.box_time, box_name)
+        return query.model_copy(update={"object": box.model_copy(update={"t": seconds})})
+
+    def _resolve_span(self, reader: TimeReader, names: tuple[str, str]) -> AnyQuery:
         if not any(isinstance(t, str) for t in self.times):
             return self.query
         first, last = (None if t is None else str(t) for t in self.times)
@@ -220,17 +239,21 @@ def make_request(fields: Any) -> QueryRequest:
     camera = fields.get("camera")
     if camera is not None and not isinstance(camera, str):
         raise QueryError("camera must be the name of a camera")
+    box, box_time = fields.get("object"), None
+    if isinstance(box, dict) and "box" in box and isinstance(box.get("t"), str):
+        # A clock time, which only the camera can read.
+        box_time, fields = box["t"], {**fields, "object": {**box, "t": 0.0}}
     start, end = (fields.get(key) for key in NAMES)
     is_text = isinstance(start, str) or isinstance(end, str)
     without = {"camera", *(NAMES if is_text else ())}
     query = _validate({key: value for key, value in fields.items() if key not in without})
     if not is_text:
-        return QueryRequest(query, camera)
+        return QueryRequest(query, camera, box_time=box_time)
     if not isinstance(start, str):
         start = _validate({**_WINDOW_ONLY, "from": start}).start
     if not isinstance(end, str):
         end = _validate({**_WINDOW_ONLY, "to": end}).end
-    return QueryRequest(query, camera, (start, end))
+    return QueryRequest(query, camera, (start, end), box_time)
 
 
 def _read_json(text: str | bytes) -> Any:

@@ -20,6 +20,8 @@ _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
 EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
 NAMES = ("from", "to")
 MAX_CHARS = 100
+MAX_MOMENT = 1e9
+_WITHIN_SECOND = 0.999
 AHEAD_S = 3600.0
 """HH:MM that is ahead by up to this much, as the end of a span without a beginning, means today."""
 
@@ -57,6 +59,24 @@ class TimeReader:
         if at is None or self.epoch is None:
             raise LvmError(f"{name} must be a time: {EXPECTED}, got {text[:60]!r}")
         return self._known(at - self.epoch, text, name)
+
+    def read_moment(self, text: str, name: str) -> float:
+        """Return the seconds of the stream of a picture: of a clock time in whole seconds the end of that
+        second, since a picture's time is printed without its fraction.
+
+        Raises as `read`, and LvmError for a time before the stream or ahead of now.
+        """
+        t = self.read(text, name)
+        if self.epoch is not None and not _is_number(text):
+            if t > self.now - self.epoch:
+                raise LvmError(
+                    f"{name}: {format_moment(t, self.epoch)} is still to come; give an earlier time"
+                )
+            t += 0.0 if "." in text else _WITHIN_SECOND
+        if not 0 <= t <= MAX_MOMENT:
+            begun = "0" if self.epoch is None else format_moment(0.0, self.epoch)
+            raise LvmError(f"{name}: what is watched begins at {begun}; give a later time, got {text[:60]!r}")
+        return t
 
     def read_span(
         self, start: str | None, end: str | None, names: tuple[str, str] = NAMES

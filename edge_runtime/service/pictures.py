@@ -20,6 +20,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.imaging.jpeg import encode_jpeg, shrink
 from edge_runtime.persistence import Header
 from edge_runtime.privacy.zones import Zones
+from edge_runtime.query.timestamps import format_instant
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.sources import read_frame_at
 from edge_runtime.system.errors import QueryError
@@ -162,7 +163,7 @@ class FrameRing:
         image = shrink(frame.image, RING_SIDE_PX)
         with self._lock:
             if not self._hidden:
-                self._frames.append(Frame(image, frame.t))
+                self._frames.append(Frame(image, frame.t, frame.period))
 
     def hide(self, hidden: bool) -> None:
         """While hidden, hold no frame and take none, nor one that is under way."""
@@ -179,11 +180,15 @@ class FrameRing:
             self._frames = deque(frames, maxlen=RING_FRAMES)
         return dropped
 
-    def find(self, t: float) -> Frame | None:
-        """Return the frame on display at `t`, None where it is not (or no longer) here."""
+    def find(self, t: float, period: float = math.inf) -> Frame | None:
+        """Return the frame on display at `t`, None where it is not (or no longer) here.
+
+        A frame is on display for `period` seconds, or for its own where its source is slower.
+        """
         with self._lock:
             frames = list(self._frames)
-        return next((frame for frame in reversed(frames) if frame.t <= t + 1e-6), None)
+        frame = next((frame for frame in reversed(frames) if frame.t <= t + 1e-6), None)
+        return frame if frame is not None and t - frame.t <= max(period, frame.period or 0.0) else None
 
 
 class PicturedCamera(Protocol):
@@ -218,8 +223,8 @@ class Pictures:
 
         Raises QueryError.
         """
-        frame = self.ring.find(t)
-        if frame is not None and t - frame.t <= 1 / self._camera.header.sample_fps:
+        frame = self.ring.find(t, 1 / self._camera.header.sample_fps)
+        if frame is not None:
             return frame
         if self._camera.paused:
             raise QueryError("watching is paused for privacy: no picture is read again; ask with a photo")
@@ -230,7 +235,9 @@ class Pictures:
             frame = read_frame_at(source, t, settings=replace(opening, epoch=header.recording_epoch))
             return self._camera.zones.mask_frame(frame)
         except LvmError as error:
-            raise QueryError(f"the picture at {t:g} s is no longer here ({error})") from error
+            raise QueryError(
+                f"the picture at {format_instant(t, header.clock)} is no longer here ({error})"
+            ) from error
 
     def newest(self) -> Picture | None:
         """Return the preview's picture, else the newest sampled frame; None where there is neither."""

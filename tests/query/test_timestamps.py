@@ -210,3 +210,19 @@ def test_a_recording_refuses_clock_times():
     request = parse_request('{"type": "object", "activity": "scan", "from": "10:00"}')
     with pytest.raises(LvmError, match="from: this source is a recording without a clock"):
         request.resolve(TimeReader(None))
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("12:01:05", 65.599), ("12:01:05.5", 65.1), ("65.25", 65.25), ("2026-11-22T12:00:00", 0.599)],
+)
+def test_a_picture_is_the_one_that_its_printed_time_belongs_to(text, seconds):
+    epoch = datetime(2026, 11, 22, 12, 0, 0).timestamp() + 0.4
+    assert TimeReader(epoch, now=epoch + 3600).read_moment(text, "x") == pytest.approx(seconds, abs=1e-6)
+
+
+@pytest.mark.parametrize("text", ["-1", "1e300", "2026-11-22T11:59:00", "2026-11-23T12:00", "nan", "12:99"])
+def test_a_picture_of_no_time_of_the_stream_is_refused(text):
+    epoch = datetime(2026, 11, 22, 12, 0, 0).timestamp()
+    with pytest.raises(LvmError):
+        TimeReader(epoch, now=epoch + 3600).read_moment(text, "x")

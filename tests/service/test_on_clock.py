@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
@@ -28,12 +29,19 @@ NOON = datetime(2026, 11, 22, 12, 0, 0).timestamp()
 WHERE = '{"type": "object", "activity": "scan"}'
 
 
+class SlowSource(ScriptedSource):
+    """A camera of one picture a second, slower than the network wants."""
+
+    def __iter__(self):
+        return (replace(frame, period=1.0) for frame in super().__iter__())
+
+
 @pytest.fixture
 def live(tmp_path, monkeypatch, engines):
     monkeypatch.setattr(
         camera_run,
         "open_source",
-        lambda spec, *, sample_fps, start, settings: ScriptedSource(10, start=start),
+        lambda spec, *, sample_fps, start, settings: SlowSource(10, start=start),
     )
     with Service(engines) as service:
         service.add(CameraSettings("rtsp://10.0.0.1/x", tmp_path / "door", "door"))
@@ -173,3 +181,22 @@ def test_only_what_is_no_time_is_a_wrong_use(served, text):
     for command in (["forget"], ["ask", "object", "--activity", "scan"]):
         done = served(*command, "--from", text, "--to", "23:59")
         assert done.returncode == 2 and "from must be a time: expected seconds of the stream" in done.stderr
+
+
+def test_a_box_may_lie_in_the_picture_of_a_clock_time(live, served):
+    """It is read by the camera's clock, and what is printed of a picture finds it again."""
+    ask = ("ask", "activity", "--box")
+    done = served(*ask, f"0.1,0.1,0.9,0.9@{_clock(live, 6)}", "--json")
+    assert done.returncode == 0, done.stderr
+    for at in (_clock(live, 0), _clock(live, 7, "%Y-%m-%dT%H:%M:%S")):
+        assert served(*ask, f"0.1,0.1,0.9,0.9@{at}").returncode == 0
+    for at, why in (
+        ("25:00", "object.t must be a time"),
+        (_clock(live, 3600, "%Y-%m-%dT%H:%M:%S"), "is still to come"),
+        (_clock(live, -3600, "%Y-%m-%dT%H:%M:%S"), "what is watched begins at"),
+        ("", "and T as --from"),
+    ):
+        refused = served(*ask, f"0.1,0.1,0.9,0.9@{at}")
+        assert refused.returncode == 2 and why in refused.stderr, refused.stderr
+    added = served("catalogue", "add", "milk", "--box", f"0.1,0.1,0.9,0.9@{_clock(live, 6)}")
+    assert added.returncode != 0 and "no catalogue" in added.stderr

@@ -46,7 +46,7 @@ def ask(
         list[Path] | None, typer.Option("--object", help="photo of the object; may be repeated")
     ] = None,
     box: Annotated[
-        str | None, typer.Option(help="X1,Y1,X2,Y2@T: the object in this box of the picture at T")
+        str | None, typer.Option(help="X1,Y1,X2,Y2@T: the object in this box of the picture at T, as --from")
     ] = None,
     product: Annotated[
         str | None, typer.Option(help="name in the catalogue", autocompletion=completion.complete_product)
@@ -105,7 +105,7 @@ def _ask_state(
         raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
     header, zones = saved.header, load_zones(folder)
     times = make_time_reader(header, saved.version.coverage)
-    query = request.resolve(times, ("--from", "--to"))
+    query = request.resolve(times, ("--from", "--to"), "--box")
     opened = Bundle.open(bundle or Path(header.bundle))
     if model_digest(opened) != header.model:
         raise StateError(

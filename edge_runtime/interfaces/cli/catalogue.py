@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Protocol
@@ -270,7 +270,8 @@ class RemoteCatalogue:
             body["photos"] = [base64.b64encode(read_file(path)).decode() for path in paths]
             body |= {} if box is None else {"box": _parse_box(box).box}
         elif box is not None:
-            body |= _parse_box(box, with_time=True).model_dump()
+            placed = parse_box(box)
+            body |= {"box": _valid_box(placed).box, "t": placed["t"]}
             body |= {} if camera is None else {"camera": camera}
         else:
             raise LvmError("name photos, or --box X1,Y1,X2,Y2@T to take a photo from a camera")
@@ -297,11 +298,16 @@ def _crop(image: Image, box: str | None) -> Image:
     return image if box is None else crop_image(image, _parse_box(box).box)
 
 
-def _parse_box(text: str, *, with_time: bool = False) -> BoxInFrame:
-    """Parse a box in a photo or, `with_time`, in the frame of a camera. Raises QueryError."""
-    if not with_time and (text.count(",") != 3 or "@" in text):
+def _parse_box(text: str) -> BoxInFrame:
+    """Parse a box in a photo. Raises QueryError."""
+    if text.count(",") != 3 or "@" in text:
         raise QueryError(f"--box of a photo is X1,Y1,X2,Y2 in 0..1, without @T, got {printable(text[:50])!r}")
+    return _valid_box(parse_box(f"{text}@0"))
+
+
+def _valid_box(placed: Mapping[str, Any]) -> BoxInFrame:
+    """Check a box; the time of its picture is read where the camera is."""
     try:
-        return BoxInFrame.model_validate(parse_box(text if with_time else f"{text}@0"))
+        return BoxInFrame.model_validate({"box": placed["box"], "t": 0.0})
     except ValidationError as error:
         raise QueryError(f"--box: {error.errors()[0]['msg'].removeprefix('Value error, ')}") from None

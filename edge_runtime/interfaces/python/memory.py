@@ -380,8 +380,8 @@ class Memory(AbstractContextManager["Memory"]):
         return Snapshot(self._header, self.version)
 
     def _frame_at(self, t: float) -> Frame:
-        frame = self._ring.find(t)
-        if frame is not None and t - frame.t <= 1 / self._header.sample_fps:
+        frame = self._ring.find(t, 1 / self._header.sample_fps)
+        if frame is not None:
             return frame
         message = f"the picture at {t:g} s is no longer here"
         if self._source in (None, PUSHED):

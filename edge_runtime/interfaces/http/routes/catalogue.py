@@ -15,7 +15,7 @@ from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request
 from fastapi.responses import Response
-from pydantic import BaseModel, ConfigDict, TypeAdapter, WithJsonSchema, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, WithJsonSchema, model_validator
 from starlette.concurrency import run_in_threadpool
 
 from edge_runtime.catalogue.photos import MAX_PHOTOS, crop_image, encode_photo
@@ -42,6 +42,7 @@ from edge_runtime.interfaces.http.schemas import (
     ProductShown,
 )
 from edge_runtime.query.schema import BoxInFrame, Photos
+from edge_runtime.query.timestamps import EXPECTED
 from edge_runtime.service.runtime import Service
 from edge_runtime.system.errors import QueryError
 from edge_runtime.system.text import printable
@@ -80,7 +81,7 @@ class AddBody(BaseModel):
     ] = None
     camera: str | None = None
     box: tuple[float, float, float, float] = WHOLE
-    t: float | None = None
+    t: float | str | None = Field(default=None, description=EXPECTED)
     replace: bool = False
 
     @model_validator(mode="after")
@@ -165,9 +166,10 @@ def _add(service: Service, catalogue: Catalogue, name: str, body: AddBody) -> di
 def _camera_image(service: Service, body: AddBody) -> Image:
     """Cut the part out of what the camera showed at `t`, privacy zones masked."""
     camera = service.camera() if body.camera is None else find_camera(service, body.camera)
-    part = _valid_box(body.box, body.t or 0.0)
-    if body.t is not None:
-        return crop_image(camera.pictures.read_at(body.t).image, part.box)
+    t = camera.time_reader().read_moment(body.t, "t") if isinstance(body.t, str) else body.t
+    part = _valid_box(body.box, t or 0.0)
+    if t is not None:
+        return crop_image(camera.pictures.read_at(t).image, part.box)
     newest = camera.pictures.newest()
     if newest is None:
         raise NotFound(f"camera {camera.name} has no picture now")
