@@ -11,9 +11,10 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
-from edge_runtime.config.mqtt import MqttSettings
+from edge_runtime.config.mqtt import MqttSettings, make_broker_settings
 from edge_runtime.config.paths import state_root
 from edge_runtime.config.schema import Config
 from edge_runtime.service.activity_recorder import ActivityRecorder
@@ -112,21 +113,27 @@ def _withdraw(
     """Take back what a broker retains of ours that `client` does not talk to any more; None for no client."""
     others = [broker for broker in published.brokers if client is None or broker != client.address]
     for broker in others:
-        if broker != settings.address:
-            prefixes = ", ".join(published.prefixes(broker))
-            log.warning(
-                "MQTT: %s may still retain topics under %s; to take them back, name it in mqtt.host with "
-                "mqtt.enabled: false and start once",
-                broker,
-                prefixes,
-            )
-            continue
+        known = broker == settings.address
         from edge_runtime.interfaces.mqtt.withdrawal import Withdrawal
 
         try:
-            resources.enter_context(Withdrawal(settings, published))
+            # Of a broker that is in no configuration any more only the address is known: some need no user.
+            left = settings if known else make_broker_settings(broker)
+            tell = None if known else partial(_say_what_to_do, broker)
+            resources.enter_context(Withdrawal(left, published, tell))
         except ImportError:
             log.warning("MQTT: the package aiomqtt is missing, so topics at %s are not taken back", broker)
+        except LvmError as error:  # the file was written by hand
+            log.warning("MQTT: topics at %s are not taken back: %s", broker, error)
+
+
+def _say_what_to_do(broker: str, reason: str) -> None:
+    log.warning(
+        "%s; topics of this device stay there: stop it and call lvm-edge mqtt-withdraw %s --username NAME, "
+        "with the password in LVM_MQTT_PASSWORD and --config as here",
+        reason,
+        broker,
+    )
 
 
 def malloc_trimming(_: Run) -> contextlib.AbstractContextManager[None]:

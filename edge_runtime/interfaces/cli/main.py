@@ -22,6 +22,7 @@ from edge_runtime.interfaces.cli import (
     forget,
     init,
     key,
+    mqtt_withdraw,
     run,
     status,
     teach,
@@ -49,6 +50,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {
     "bench": (bench.bench, "Measure the speed on this machine."),
     "warmup": (warmup.warmup, "Build TensorRT plans before the first start."),
     "forget": (forget.forget, "Remove what was watched in an interval."),
+    "mqtt-withdraw": (mqtt_withdraw.mqtt_withdraw, "Take back what a broker that is left retains."),
     "completion": (completion.completion, "Print the completion script of a shell."),
 }
 GROUPS = {

@@ -60,6 +60,11 @@ class PublishedTopics:
             self._lock_file = -1
 
     @property
+    def writable(self) -> bool:
+        """Whether this process may write the file."""
+        return self._lock_file >= 0
+
+    @property
     def brokers(self) -> list[str]:
         """The addresses of brokers that may still hold topics of ours."""
         with self._mutex:

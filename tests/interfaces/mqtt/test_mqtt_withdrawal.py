@@ -2,17 +2,22 @@
 
 import contextlib
 import json
+import subprocess
+import time
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from edge_runtime.config.mqtt import MqttSettings
+from edge_runtime.config.mqtt import MqttSettings, make_broker_settings
 from edge_runtime.config.schema import Config
+from edge_runtime.interfaces.cli.main import app
 from edge_runtime.interfaces.mqtt.client import MqttClient
 from edge_runtime.interfaces.mqtt.published_topics import FILE, MAX_PREFIXES, PublishedTopics
 from edge_runtime.interfaces.startup import mqtt
 from edge_runtime.service.camera_settings import CameraSettings
 from edge_runtime.service.run import Run
+from engines.errors import LvmError
 from tests.support.broker import Broker, Subscriber, need_mosquitto, read_retained, wait_until
 from tests.support.mqtt_service import SOON
 
@@ -157,3 +162,100 @@ def test_the_file_is_bounded_private_and_one_process_writes_it(tmp_path):
         damaged = PublishedTopics(tmp_path / "m")
         assert damaged.brokers == [] and len(damaged.id) == 16
         damaged.close()
+
+
+def leave(service, broker, folder: Path, **more) -> None:
+    """Publish to a broker, which a later configuration does not name."""
+    config = {"enabled": True, "host": "127.0.0.1", "port": broker.port, **DISCOVERY, **more}
+    left = Config.model_validate({"mqtt": config, "state": {"directory": folder}})
+    with mqtt(Run(service, left)):
+        wait_until(lambda: list(folder.glob(FILE)) and "available" in (folder / FILE).read_text(), "topics")
+        time.sleep(1.0)
+
+
+def withdraw(folder: Path, *more: str, **environment: str):
+    file = folder / "now.yaml"
+    file.write_text(json.dumps({"state": {"directory": str(folder)}}))
+    command = ["mqtt-withdraw", "--config", str(file), *more]
+    return CliRunner().invoke(app, command, env=environment)
+
+
+def test_a_section_that_is_deleted_is_cleaned_at_a_broker_that_needs_no_user(broker, service, tmp_path):
+    leave(service, broker, tmp_path / "m")
+    assert any(topic.startswith("homeassistant/") for topic in list_topics(broker))
+    with mqtt(Run(service, Config.model_validate({"state": {"directory": tmp_path / "m"}}))):
+        wait_until(lambda: not list_topics(broker), lambda: f"an end of {list_topics(broker)}")
+    assert "nothing is to be taken back" in withdraw(tmp_path / "m").output
+
+
+@pytest.fixture
+def guarded(tmp_path):
+    """A broker that knows kiosk only."""
+    folder = tmp_path / "guarded"
+    folder.mkdir()
+    file = folder / "passwords"
+    subprocess.run(["mosquitto_passwd", "-b", "-c", str(file), "kiosk", "s3cret/word"], check=True)
+    file.chmod(0o644)
+    with Broker(folder, "allow_anonymous false", f"password_file {file}") as one:
+        yield one
+
+
+def test_a_section_that_is_deleted_is_cleaned_by_the_command_that_the_warning_names(
+    guarded, service, tmp_path, caplog
+):
+    user, folder = {"username": "kiosk", "password": "s3cret/word"}, tmp_path / "m"
+    address = f"mqtt://127.0.0.1:{guarded.port}"
+    leave(service, guarded, folder, **user)
+    with mqtt(Run(service, Config.model_validate({"state": {"directory": folder}}))):
+        wait_until(lambda: f"call lvm-edge mqtt-withdraw {address} --username" in caplog.text, "a warning")
+        assert "stop that first" in str(withdraw(folder).exception)
+    refused = withdraw(folder, address)
+    assert isinstance(refused.exception, LvmError) and "refuses this client" in str(refused.exception)
+    secret = {"LVM_MQTT_PASSWORD": "s3cret/word"}
+    elsewhere = withdraw(folder, "mqtt://127.0.0.1:1", "--username", "kiosk", **secret)
+    assert f"one that is left, {address}" in str(elsewhere.exception)
+    done = withdraw(folder, address, "--username", "kiosk", **secret)
+    assert done.exit_code == 0, done.exception
+    assert f"{address}: lvm/…: " in done.output and "topics were taken back" in done.output
+    with Subscriber(guarded.port, **user) as ear:
+        time.sleep(0.5)
+        assert not [message for message in ear.messages if message[2]]
+    assert "nothing is to be taken back" in withdraw(folder).output
+
+
+def test_a_broker_that_is_named_but_switched_off_is_cleaned_with_its_own_user(guarded, service, tmp_path):
+    user, folder = {"username": "kiosk", "password": "s3cret/word"}, tmp_path / "m"
+    leave(service, guarded, folder, **user)
+    file = tmp_path / "off.yaml"
+    off = {"enabled": False, "host": "127.0.0.1", "port": guarded.port, **user}
+    file.write_text(json.dumps({"mqtt": off, "state": {"directory": str(folder)}}))
+    done = CliRunner().invoke(app, ["mqtt-withdraw", "--config", str(file)])
+    assert done.exit_code == 0 and "topics were taken back" in done.output
+
+
+def test_withdrawing_leaves_what_another_device_uses_alone(broker, service, tmp_path):
+    leave(service, broker, tmp_path / "m", client_id="one")
+    with run_client(service, broker, tmp_path / "two", client_id="two"):
+        done = withdraw(tmp_path / "m")
+        assert "another device uses it now" in done.output
+        assert "lvm/lane1/status" in list_topics(broker)
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port", "tls"),
+    [
+        ("mqtt://b:1883", "b", 1883, False),
+        ("mqtts://b.example:8883", "b.example", 8883, True),
+        ("mqtt://[fe80::1]:1", "fe80::1", 1, False),
+    ],
+)
+def test_settings_of_an_address(address, host, port, tls):
+    settings = make_broker_settings(address)
+    assert (settings.host, settings.port, settings.tls is not None) == (host, port, tls)
+    assert settings.address == address
+
+
+@pytest.mark.parametrize("address", ["b", "http://b:1", "mqtt://u:p@b:1", "mqtt://b:99999", "mqtt://b", ""])
+def test_what_is_no_address_of_a_broker_is_refused(address):
+    with pytest.raises(LvmError, match="expected a broker as mqtt://HOST:PORT"):
+        make_broker_settings(address)
