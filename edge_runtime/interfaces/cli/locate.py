@@ -23,6 +23,8 @@ def resolve_states(state: Path | None, camera: str | None, config: Path | None) 
             name: settings.state
             for name, settings in make_camera_settings(load_config(config), state).items()
         }
+        if not folders:
+            raise LvmError(f"{config} names no camera; name the memory with --state")
         return _select(folders, camera, str(config))
     if state is None and camera is None:
         latest = find_latest_state()

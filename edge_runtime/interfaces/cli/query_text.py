@@ -147,16 +147,17 @@ def _to_number(option: str, text: str) -> float | str:
 
 
 def parse_box(text: str) -> dict[str, Any]:
-    """Parse X1,Y1,X2,Y2@T into the JSON of a box in a frame. Raises QueryError."""
-    corners, _, seconds = text.partition("@")
+    """Parse X1,Y1,X2,Y2@T into the JSON of a box in a frame. T is read where the camera is. Raises
+    QueryError."""
+    corners, _, moment = text.partition("@")
     try:
         box = [float(part) for part in corners.split(",")]
-        if len(box) != 4:
+        if len(box) != 4 or not moment.strip():
             raise ValueError
-        return {"box": box, "t": float(seconds)}
+        return {"box": box, "t": _to_number("--box", moment.strip())}
     except ValueError:
         raise QueryError(
-            f"--box must be X1,Y1,X2,Y2@T with corners in 0..1 and T in seconds, got {text[:50]!r}"
+            f"--box must be X1,Y1,X2,Y2@T with corners in 0..1 and T as --from, got {text[:50]!r}"
         ) from None
 
 

@@ -14,8 +14,7 @@ from edge_runtime.interfaces.cli.locate import resolve_key, resolve_states
 from edge_runtime.interfaces.cli.options import AnyCamera, Ca, Configuration, KeyFile, State, Token, Url
 from edge_runtime.interfaces.cli.remote import Server, resolve_server
 from edge_runtime.interfaces.cli.tables import print_table
-from edge_runtime.persistence import load_snapshot
-from edge_runtime.persistence.encryption import Key
+from edge_runtime.persistence import Snapshot, StateError, load_snapshot
 from edge_runtime.privacy.saved_settings import load_saved_settings
 from edge_runtime.query.answers import format_share
 from edge_runtime.query.timestamps import find_other_zone, format_span
@@ -34,14 +33,18 @@ def status(
     ca: Ca = None,
     as_json: Annotated[bool, typer.Option("--json", help="as one JSON object")] = False,
 ) -> None:
-    """Show what is remembered. A folder without a memory has seen 0 frames."""
+    """Show what is remembered. Of several cameras, one without a memory has seen 0 frames."""
     server = resolve_server(url, token, ca, state=state, config=config, key=key)
     if server is not None:
         statuses = _call_server(server, camera)
     else:
         secret = resolve_key(config, key)
         folders = resolve_states(state, camera, config)
-        statuses = {name: _load_status(folder, secret) for name, folder in folders.items()}
+        saved = {name: load_snapshot(folder, key=secret) for name, folder in folders.items()}
+        if not any(saved.values()):
+            folder = next(iter(folders.values()))
+            raise StateError(f"no memory in {folder}; run lvm-edge run --state {folder} first")
+        statuses = {name: _make_status(saved[name], folder) for name, folder in folders.items()}
     if as_json:
         print(json.dumps(next(iter(statuses.values())) if len(statuses) == 1 else {"cameras": statuses}))
         return
@@ -100,7 +103,6 @@ def _call_server(server: Server, camera: str | None) -> dict[str, dict[str, Any]
     return {camera: cameras[camera]}
 
 
-def _load_status(folder: Path, key: Key | None) -> dict[str, Any]:
-    snapshot = load_snapshot(folder, key=key)
+def _make_status(snapshot: Snapshot | None, folder: Path) -> dict[str, Any]:
     fields: dict[str, Any] = {"frames": 0} if snapshot is None else make_status(snapshot, folder).as_json()
     return fields | {"state": str(folder), "paused": load_saved_settings(folder).paused}
