@@ -17,6 +17,8 @@ from typing import Any
 from engines.errors import LvmError
 
 _CLOCK = re.compile(r"(\d{1,2}):(\d\d)(?::(\d\d(?:\.\d+)?))?$")
+_OFFSET_CLOCK = re.compile(r"(\d{1,2}:\d\d(?::\d\d(?:\.\d+)?)?) ?([Zz]|[+-]\d\d:?\d\d)$")
+_MIDNIGHT = re.compile(r"(?:(\d{4}-\d\d-\d\d)[T ])?24:00(?::00)?$")
 EXPECTED = "expected seconds of the stream, HH:MM[:SS] or YYYY-MM-DDTHH:MM[:SS], UTC offset allowed"
 NAMES = ("from", "to")
 MAX_CHARS = 100
@@ -47,7 +49,7 @@ class TimeReader:
         text = text.strip()
         if len(text) <= MAX_CHARS and _is_number(text) and math.isfinite(float(text)):
             return float(text)
-        clock = _CLOCK.match(text) is not None
+        clock = _CLOCK.match(text) is not None or _OFFSET_CLOCK.match(text) is not None
         if self.epoch is None and len(text) <= MAX_CHARS and (clock or text[:4].isdigit()):
             raise LvmError(
                 f"{name}: this source is a recording without a clock; give seconds, got {text[:60]!r}"
@@ -115,7 +117,12 @@ class TimeReader:
 
     def _read_end(self, text: str, name: str, first: float | None) -> float:
         """Return the seconds of the stream that `text` means as the end of a span from `first` on."""
-        clock = _CLOCK.match(text.strip())
+        text = _name_midnight(text.strip())
+        if first is not None and self.epoch is not None and _OFFSET_CLOCK.match(text):
+            days = math.ceil((first - self.read(text, name)) / 86400)
+            at = self.read(text, name) + 86400 * days
+            return at + 86400 if at == first else at
+        clock = _CLOCK.match(text)
         if clock is None or self.epoch is None or not _is_clock_time(clock):
             return self.read(text, name)
         today = datetime.fromtimestamp(self.now)
@@ -235,7 +242,15 @@ def _is_number(text: str) -> bool:
 def _wall_time(text: str, name: str, now: float) -> float:
     """Return the seconds since 1970 that `text` means. Raises ValueError where it is no time, LvmError for
     what the clock showed twice or never."""
-    if clock := _CLOCK.match(text):
+    if with_offset := _OFFSET_CLOCK.match(text):
+        zone = datetime.fromisoformat(f"2000-01-01T00:00{_write_offset(with_offset[2])}").tzinfo
+        hour, minute, second = (float(part) for part in (with_offset[1] + ":0").split(":")[:3])
+        day = datetime.fromtimestamp(now, zone).replace(hour=0, minute=0, second=0, microsecond=0)
+        if hour >= 24 or minute >= 60 or second >= 60:
+            raise ValueError(text)
+        at = day.timestamp() + 3600 * hour + 60 * minute + second
+        times = [at if at <= now else at - 86400]
+    elif clock := _CLOCK.match(text):
         today = datetime.fromtimestamp(now)
         days = [_read_day(day, clock) for day in (today - timedelta(days=1), today)]
         if not days[1] and (int(clock[1]), int(clock[2])) <= (today.hour, today.minute):
@@ -244,11 +259,24 @@ def _wall_time(text: str, name: str, now: float) -> float:
         days = [[at for at in day if at <= now] or day[:1] for day in days]
         times = days[1] if days[1] and days[1][0] <= now else days[0]
     else:
-        at = datetime.fromisoformat(re.sub(r"Z$", "+00:00", text))
-        times = [at.timestamp()] if at.tzinfo is not None else _on_clock(at)
+        moment = datetime.fromisoformat(re.sub(r"[Zz]$", "+00:00", text))
+        times = [moment.timestamp()] if moment.tzinfo is not None else _on_clock(moment)
     if len(times) != 1:
         raise _clock_error(text, name, times)
     return times[0]
+
+
+def _write_offset(text: str) -> str:
+    return "+00:00" if text in "Zz" else f"{text[:3]}:{text[-2:]}"
+
+
+def _name_midnight(text: str) -> str:
+    """Return a text that has 24:00 with the midnight that it means, 00:00 of the next day."""
+    if (midnight := _MIDNIGHT.match(text)) is None:
+        return text
+    if midnight[1] is None:
+        return "00:00"
+    return f"{date.fromisoformat(midnight[1]) + timedelta(days=1)}T00:00"
 
 
 def _is_clock_time(clock: re.Match[str]) -> bool:

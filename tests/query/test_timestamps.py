@@ -226,3 +226,32 @@ def test_a_picture_of_no_time_of_the_stream_is_refused(text):
     epoch = datetime(2026, 11, 22, 12, 0, 0).timestamp()
     with pytest.raises(LvmError):
         TimeReader(epoch, now=epoch + 3600).read_moment(text, "x")
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "first", "last"),
+    [
+        ("23:00", "24:00", "2026-11-24T23:00", "2026-11-25T00:00"),
+        ("2026-11-24T23:00", "2026-11-24T24:00", "2026-11-24T23:00", "2026-11-25T00:00"),
+        ("2026-11-24 23:00", "2026-11-24 24:00:00", "2026-11-24T23:00", "2026-11-25T00:00"),
+        ("10:00Z", "10:30Z", "2026-11-25T10:00+00:00", "2026-11-25T10:30+00:00"),
+        ("10:00z", None, "2026-11-25T10:00+00:00", None),
+        ("9:00+05:30", "9:30:15 +0530", "2026-11-25T09:00+05:30", "2026-11-25T09:30:15+05:30"),
+        ("23:30+00:00", "00:30+00:00", "2026-11-24T23:30+00:00", "2026-11-25T00:30+00:00"),
+        ("2026-11-24T23:30+00:00", "00:30Z", "2026-11-24T23:30+00:00", "2026-11-25T00:30+00:00"),
+        (None, "00:30Z", None, "2026-11-25T00:30+00:00"),
+        ("2026-11-24T10:03z", None, "2026-11-24T10:03+00:00", None),
+    ],
+)
+def test_midnight_and_offsets_are_read_without_a_date_too(start, end, first, last):
+    epoch = datetime(2026, 11, 24, 8).timestamp()
+    reader = TimeReader(epoch, now=datetime(2026, 11, 25, 14).timestamp())
+    expected = [None if text is None else datetime.fromisoformat(text).timestamp() for text in (first, last)]
+    read = [None if t is None else t + epoch for t in reader.read_span(start, end)]
+    assert read == pytest.approx(expected) if None not in expected else read == expected
+
+
+@pytest.mark.parametrize("text", ["24:00", "24:30", "25:00Z", "10:00+25:00", "2026-02-30T24:00"])
+def test_midnight_is_an_end_and_an_offset_is_less_than_a_day(text):
+    with pytest.raises(LvmError, match="must be a time"):
+        TimeReader(0.0, now=86400.0 * 20000).read(text, "x")
