@@ -73,7 +73,9 @@ DOUBT_S = 2.0
 """After damage, a live stream's pictures are skipped until a key frame comes, or for this long: a stream with
 intra refresh has no key frames, and is whole again after a second or two."""
 NO_TIME_STAMPS = 0x0080
-"""FFmpeg's AVFMT_NOTIMESTAMPS: FFmpeg assumes 25 a second, which is far off on a live stream."""
+"""FFmpeg's AVFMT_NOTIMESTAMPS: FFmpeg assumes 25 a second, whatever was sent or recorded."""
+STAMPED = frozenset({"jpegxl_anim"})
+"""Formats that FFmpeg says so of, and that have stamps all the same."""
 MAX_RATE, DEFAULT_RATE = 1000, Fraction(25)
 """Pictures a second: no camera gives more, and what FFmpeg assumes of a raw stream."""
 MAX_REORDERED = 32
@@ -129,7 +131,8 @@ class VideoContainer:
         self._live = live
         self._doubt_until = 0.0
         raw = self.is_still or bool(self._container.format.flags & NO_TIME_STAMPS)
-        self._timed = not (live and raw)
+        # FFmpeg makes up stamps of a raw stream at 25 a second.
+        self._timed = not raw or self._container.format.name in STAMPED
         time_base, period = self.stream.time_base or Fraction(1, 90_000), guess_period(self.stream, raw)
         self._clock = PtsClock(time_base, period, tally, start=start, live=live, stamped=self._timed)
 
@@ -222,6 +225,8 @@ class VideoContainer:
         None where the container cannot seek reliably: then decode from the beginning.
         """
         index = self.stream.index_entries
+        if not self._timed:
+            return None
         if len(index) > 1 and index[-1].timestamp == index[-2].timestamp:
             return None  # its clock stands still at the end: a time is not one position
         if next(self.pictures(), None) is None or (pts := self._clock.to_pts(t)) is None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 
 import av
 
@@ -89,6 +90,18 @@ def explain_failure(error: Exception, *, local: bool) -> Meaning:
         return known[number]
     text = str(getattr(error, "strerror", None) or type(error).__name__).rstrip(".")
     return LvmError, f"FFmpeg says {text}; play it elsewhere to see whether it works there"
+
+
+def explain_connection(error: OSError) -> str:
+    """Return the reason why a server does not take a connection."""
+    if isinstance(error, socket.gaierror):
+        return _BY_NUMBER[errno.EIO][1]
+    if isinstance(error, TimeoutError):
+        return NO_ANSWER
+    known = _BY_NUMBER.get(error.errno or 0)
+    return (
+        known[1] if known else f"the system says {error.strerror or type(error).__name__}; check the network"
+    )
 
 
 RAW = "it must end in raw video, so add decodebin or the decoder"

@@ -14,6 +14,7 @@ from edge_runtime.frame import Frame
 from edge_runtime.sources.base import BaseSource, NoVideo, Recorded, TransportRefused
 from edge_runtime.sources.clocks import SampleClock
 from edge_runtime.sources.decoding import NETWORK_FORMATS, VideoContainer, sample_and_show
+from edge_runtime.sources.failures import explain_connection
 from edge_runtime.sources.live_source import DEFAULT_SUPERVISION, Supervision
 from edge_runtime.sources.video import Recording
 from edge_runtime.system.backoff import Backoff
@@ -180,5 +181,4 @@ def probe(url: str, attempt: int) -> None:
     try:
         socket.create_connection((host, port), LONG_PROBE_S if attempt % 8 == 0 else PROBE_S).close()
     except OSError as error:
-        why = error.strerror or "no answer in time"
-        raise LvmError(f"{show_source(url)} cannot be reached: {why}") from None
+        raise LvmError(f"{show_source(url)} cannot be reached: {explain_connection(error)}") from None

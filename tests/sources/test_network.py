@@ -19,7 +19,7 @@ from edge_runtime.config.connection import ConnectionSettings
 from edge_runtime.sources import open_source
 from edge_runtime.sources.base import Unsupported
 from edge_runtime.sources.live_source import Supervision
-from edge_runtime.sources.network import NetworkStream
+from edge_runtime.sources.network import NetworkStream, probe
 from engines.errors import LvmError
 from tests.support.media import make_picture, read_number, write_video
 from tests.support.stalls import timed
@@ -277,3 +277,24 @@ def test_transport_streams_arrive_over_other_protocols(tmp_path, scheme):
 def test_a_kind_of_address_that_ffmpeg_lacks_says_what_to_use():
     with pytest.raises(Unsupported, match="FFmpeg was built without this kind of address here; use gst:"):
         list(NetworkStream("srt://127.0.0.1:9000", sample_fps=1.0))
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "the host is not known"),
+        (ConnectionRefusedError(111, "Connection refused"), "no server listens there; check host and port"),
+        (TimeoutError("timed out"), "check that it is on, or give it more time"),
+        (OSError(113, "No route to host"), "no way to this host; check its address"),
+        (OSError(101, "Network is unreachable"), "check the cable and the router"),
+        (OSError(24, "Too many open files"), "the system says Too many open files"),
+    ],
+)
+def test_a_server_that_cannot_be_reached_is_a_sentence_that_says_what_to_do(error, words, monkeypatch):
+    def connect(*_, **__):
+        raise error
+
+    monkeypatch.setattr(socket, "create_connection", connect)
+    with pytest.raises(LvmError, match="cannot be reached: ") as caught:
+        probe("rtsp://u:hunter22@cam/live", 1)
+    assert words in str(caught.value) and "hunter22" not in str(caught.value)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from fractions import Fraction
 
 import av
@@ -146,6 +147,34 @@ def test_a_raw_stream_has_the_rate_that_its_headers_tell(tmp_path, codec, fps):
         container.mux(stream.encode(None))
     with VideoFile(path, sample_fps=1.0) as video:
         assert [frame.t for frame in video] == [pytest.approx(second, abs=1e-6) for second in range(4)]
+
+
+@pytest.mark.parametrize(
+    ("codec", "format", "rate", "said"),
+    [
+        ("mjpeg", "mjpeg", 5, "timed at 25 a second"),  # nothing in it tells its rate
+        ("mpeg1video", "mpeg1video", 30, "timed at 30 a second"),
+        ("mpeg2video", "mpeg2video", 24, "timed at 24 a second"),
+    ],
+)
+def test_a_raw_stream_is_said_to_have_no_stamps(tmp_path, codec, format, rate, said, caplog):
+    path = tmp_path / "a.raw"
+    with av.open(str(path), "w", format=format) as container:
+        stream = container.add_stream(codec, rate=rate)
+        stream.width, stream.height = 160, 64
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
+        for number in range(50):
+            frame = av.VideoFrame.from_ndarray(np.full((64, 160, 3), number, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with VideoFile(path, sample_fps=1.0) as video, caplog.at_level(logging.WARNING):
+        times = [frame.t for frame in video]
+    assert times == [
+        pytest.approx(second, abs=1e-3) for second in range(math.ceil(50 / int(said.split()[2])))
+    ]
+    assert said in caplog.text and sum(video.repairs.values()) == 50
+    with VideoFile(path, sample_fps=1.0) as video:
+        assert video.frame_at(1.0).t == pytest.approx(1.0, abs=1 / 24)
 
 
 def test_a_gif_is_a_video(tmp_path):
