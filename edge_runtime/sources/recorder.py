@@ -36,12 +36,19 @@ ABANDONED_S = 120.0
 """A newest file is waited for no longer than this."""
 MAX_LIST_BYTES = 4 << 20
 
-_DAY = r"(?P<year>(?:19|20)\d\d)[-_.]?(?P<month>[01]\d)[-_.]?(?P<day>[0-3]\d)"
+_DAY = r"(?P<year>(?:19|20)\d\d)[-_.y]?(?P<month>[01]\d)[-_.m]?(?P<day>[0-3]\d)d?"
+_DAY_FIRST = r"(?P<day>[0-3]\d)\.(?P<month>[01]\d)\.(?P<year>(?:19|20)\d\d)"
+"""With points only: with others the month may come first."""
+_BETWEEN = r"[T _.@-]*(?:(?:at|um)[ _])?"
 _TIME = r"(?P<hour>[0-2]\d)[-_.:h]?(?P<minute>[0-5]\d)[-_.:m]?(?P<second>[0-5]\d)"
 _SPACED = r"(?P<hour>[0-2]\d)[-_.:h](?P<minute>[0-5]\d)[-_.:m](?P<second>[0-5]\d)"
+_MINUTE = r"(?P<hour>[0-2]\d)[-_.:h](?P<minute>[0-5]\d)(?!\d|[-_.:m]\d)"
 
-_ZONE = rf"(?:[.,]\d{{1,6}})?[ _.-]?\[?(?P<zone>{OFFSET}|{NAME})"
-"""What may follow a time."""
+_ZONE = (
+    rf"(?:[.,]\d{{1,6}})?(?:[\s_.-]?(?P<half>[AaPp][Mm])(?![A-Za-z0-9]))?"
+    rf"(?:[ _.-]?\[?(?P<zone>{OFFSET}|{NAME}))?"
+)
+"""What may follow a time: a fraction, AM or PM, and a zone."""
 _FOLDER_ZONE = re.compile(rf"(?P<day>[\d_.-]*\d)?[ _.-]?(?<![A-Za-z])(?P<zone>{OFFSET}|{NAME})$")
 """A folder's name that is a zone, or a day with one."""
 _ZONE_BEFORE = re.compile(rf"(?:^|[_ .-])(?P<zone>{OFFSET}|{NAME})[_ .-](?={_DAY.replace('?P<', '?P<_')})")
@@ -65,16 +72,21 @@ LAYOUTS = (
     Layout("Synology, UniFi, Frigate (clips)", r"(?<!\d)(?P<unix>1\d{9})(?:\.\d+|\d{3})?(?!\d)[^/]*$"),
     Layout(
         "Shinobi, Blue Iris, Reolink, Hikvision, Axis, ffmpeg -strftime",
-        rf"(?<!\d){_DAY}[T _.@-]*{_TIME}(?:{_ZONE})?[^/]*$",
+        rf"(?<!\d){_DAY}{_BETWEEN}{_TIME}{_ZONE}[^/]*$",
     ),
-    Layout(
-        "motionEye, Dahua", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?[^/]*?(?<!\d){_SPACED}(?!\d)(?:{_ZONE})?[^/]*$"
-    ),
-    Layout("folders of days", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?{_TIME}(?:{_ZONE})?\.\w+$"),
+    Layout("Windows and phones (days first)", rf"(?<!\d){_DAY_FIRST}{_BETWEEN}{_TIME}{_ZONE}[^/]*$"),
+    Layout("Xiaomi", rf"(?<!\d){_DAY}(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)M(?P<second>[0-5]\d)S[^/]*$"),
+    Layout("motionEye, Dahua", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?[^/]*?(?<!\d){_SPACED}(?!\d){_ZONE}[^/]*$"),
+    Layout("folders of days", rf"{_DAY}(?:AM|PM)?/(?:[^/]+/)*?{_TIME}{_ZONE}\.\w+$"),
     Layout(
         "folders of hours",
-        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)(?:[-_.](?P<second>[0-5]\d)(?:{_ZONE})?)?\.\w+$",
+        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)(?:[-_.](?P<second>[0-5]\d){_ZONE})?\.\w+$",
     ),
+    Layout(
+        "folders of minutes",
+        rf"{_DAY}/(?P<hour>[0-2]\d)/(?P<minute>[0-5]\d)/(?P<second>[0-5]\d)(?:\.\w+|/[^/]+)$",
+    ),
+    Layout("names without seconds", rf"(?<!\d){_DAY}(?:{_BETWEEN}|/){_MINUTE}{_ZONE}[^/]*$"),
     Layout(
         "ZoneMinder (deep)",
         r"(?<!\d)(?P<year>\d\d)/(?P<month>\d\d)/(?P<day>\d\d)"
@@ -83,8 +95,10 @@ LAYOUTS = (
     Layout("ZoneMinder (medium)", rf"{_DAY}/\d+/[^/]+$", day_only=True),
 )
 """The first match wins. A path is matched as a whole, so the folder that was named may tell the day."""
+_NESTED = re.compile(r"(?<!\d)((?:19|20)\d\d)([-_/])(0[1-9]|1[0-2])([-_/])([0-3]\d)(?=/)")
+"""A day that is spread over folders, `2024/11/26` or `2024-11/26`."""
 _FIELDS = ("year", "month", "day", "hour", "minute", "second")
-_DATED = re.compile(r"[\d_.TZ-]+(?:AM|PM)?$")
+_DATED = re.compile(r"(?:[\d_.TZ-]+(?:AM|PM)?|AM|PM|\d{4}y\d\dm\d\dd)$")
 """A folder's name that tells a time, or counts."""
 
 
@@ -108,7 +122,8 @@ def find_start(path: Path) -> float | None:
 
 
 def _split_zone(text: str) -> tuple[str, tzinfo | None]:
-    """Return a path whose days have no zone behind them, and the zone that it names besides at its time."""
+    """Return a path whose days are one folder without a zone, and the zone that it names besides at its
+    time."""
     *folders, name = text.split("/")
     zone = None
     if (before := _ZONE_BEFORE.search(name)) is not None:
@@ -117,7 +132,7 @@ def _split_zone(text: str) -> tuple[str, tzinfo | None]:
         match = _FOLDER_ZONE.fullmatch(folder)
         if match is not None and (found := read_zone(match["zone"])) is not None:
             zone, folders[number] = found, match["day"] or folder
-    return "/".join([*folders, name]), zone
+    return _NESTED.sub(r"\1-\3-\5", "/".join([*folders, name])), zone
 
 
 def _to_seconds(
@@ -129,6 +144,9 @@ def _to_seconds(
         return float(str(parts["unix"]))
     try:
         year, month, day, hour, minute, second = (int(parts.get(key) or 0) for key in _FIELDS)
+        half = (parts.get("half") or "").lower()
+        if half and 1 <= hour <= 12:
+            hour = hour % 12 + 12 * (half == "pm")
         moment = datetime(year + 2000 if year < 100 else year, month, day, hour, minute, second)
     except ValueError:
         return None
