@@ -344,8 +344,9 @@ MAX_BYTES = 200
 JOINERS = "\u200c\u200d"
 """Zero-width non-joiner and joiner: invisible, and part of how Persian, Hindi and other words are written."""
 SYSTEM_FOLDERS = frozenset(
-    "__macosx lost+found @eadir @recycle @recently-snapshot @tmp @sharebin #recycle #snapshot $recycle.bin "
-    "recycler found.000".split()
+    "__macosx lost+found @eadir @__thumb @appdata @quarantine @recycle "
+    "@recently-snapshot @tmp @sharebin #recycle #snapshot $recycle.bin "
+    "recycler found.000 found.001 __pycache__".split()
 ) | {"system volume information", "network trash folder", "temporary items"}
 """What macOS, file systems, NAS boxes and Windows put among the folders of people."""
 _JOINED = re.compile(r"(?<=[^\x00-\x7f\u200c\u200d])[\u200c\u200d](?=[^\x00-\x7f\u200c\u200d])")

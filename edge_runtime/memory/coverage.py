@@ -307,11 +307,12 @@ class Coverage:
         """Return the same with each `merged` gap joined with the ones before it as far as its age allows."""
         assert self.end is not None
         joined: list[Gap] = []
+        has_notes = bool(self.notes)  # without them all gaps are of one place
         for gap in self.merged:
             if (
                 joined
                 and gap.end - joined[-1].start <= _max_length(self.end - gap.end, horizon_s)
-                and self._place(joined[-1]) == self._place(gap)
+                and not (has_notes and self._place(joined[-1]) != self._place(gap))
             ):
                 joined[-1] = _join(joined[-1], gap)
             else:

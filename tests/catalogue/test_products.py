@@ -79,7 +79,8 @@ def test_a_photo_whose_file_name_is_no_text_is_described(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["__MACOSX", "lost+found", "@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "@Recycle",
+    ["__MACOSX", "lost+found", "@eaDir", "@__thumb", "found.001", "__pycache__",
+     "#recycle", "$RECYCLE.BIN", "System Volume Information", "@Recycle",
      ".Trash-1000", "LOST+FOUND"],
 )  # fmt: skip
 def test_folders_of_systems_are_no_products(tmp_path, name):
