@@ -120,8 +120,8 @@ class TimeReader:
         text = _name_midnight(text.strip())
         if first is not None and self.epoch is not None and _OFFSET_CLOCK.match(text):
             days = math.ceil((first - self.read(text, name)) / 86400)
-            at = self.read(text, name) + 86400 * days
-            return at + 86400 if at == first else at
+            moment = self.read(text, name) + 86400 * days
+            return moment + 86400 if moment == first else moment
         clock = _CLOCK.match(text)
         if clock is None or self.epoch is None or not _is_clock_time(clock):
             return self.read(text, name)

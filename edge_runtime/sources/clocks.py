@@ -84,6 +84,7 @@ class PtsClock:
         self._steps: deque[float] = deque(maxlen=LEARNED)  # seconds from picture to picture
         self._believed: Fraction | None = None  # the last stamp that timed a picture of a file
         self._stands = False
+        self._since = 0  # pictures after that one
         self._begun = False
         self._arrival = 0.0
         self._highest: Fraction | None = None  # a live stream's latest stamp, and when it came
@@ -197,15 +198,30 @@ class PtsClock:
                 if not self._stands:
                     return None
                 self._repair("standing still", f"its clock stands still at {self._last:.1f} s")
-                self._last = expected
-                return expected
+                self._since += 1
+                self._last = max(self._last, _add(t, self._step * self._since))
+                return self._last
             step = t - self._last
-            if not -RESTARTED_S <= step <= RESTARTED_S and not 0 < step <= self._longest_step:
+            mean = self._find_mean(stamp)
+            if mean is not None:
+                self._learn_step(mean)
+            elif not -RESTARTED_S <= step <= RESTARTED_S and not 0 < step <= self._longest_step:
                 return None
-            self._learn_step(step)
-        self._believed, self._stands = stamp, False
+            elif not self._stands:
+                self._learn_step(step)
+        self._believed, self._stands, self._since = stamp, False, 0
         self._last = t if self._last is None else max(t, self._last)
         return self._last
+
+    def _find_mean(self, stamp: Fraction) -> float | None:
+        """Return the distance of pictures in seconds of a clock that stood still up to `stamp`.
+
+        So does one in steps of half a second. None where it did not, or where that is no distance.
+        """
+        if not self._stands or self._believed is None:
+            return None
+        mean = float(stamp - self._believed) / (self._since + 1)
+        return mean if 0.1 * self._step <= mean <= RESTARTED_S else None
 
     def _decide(self, held: list[int | None], item: tuple[int | None, object] | None) -> list[float]:
         """Return the seconds of the first of the `held` pictures, as far as they can be told now that `item`
@@ -248,7 +264,7 @@ class PtsClock:
             t = _add(last, step)
             self._repair("jump", f"its clock jumped by {stamps[0] - t:.1f} s at {t:.1f} s")
             self._offset = first - Fraction(t)
-        self._last, self._believed, self._stands = t, first, False
+        self._last, self._believed, self._stands, self._since = t, first, False, 0
         return [t]
 
     def _spread(self, pictures: int, following: float | None) -> list[float]:
@@ -259,6 +275,7 @@ class PtsClock:
             step = (following - last) / (pictures + 1)
         times = [_add(last, step * (index + 1)) for index in range(pictures)]
         self._last = times[-1]
+        self._since += pictures
         return times
 
     def _seconds_of(self, pts: int | None, before: float) -> float:

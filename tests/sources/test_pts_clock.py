@@ -235,3 +235,20 @@ def test_a_clock_that_goes_on_after_standing_still_does_not_jump(monkeypatch):
     seen = arriving(monkeypatch, [*moving[:20], *[1900] * 100, *moving[120:]])
     assert max(b - a for a, b in zip(seen, seen[1:], strict=False)) < 1.2
     assert seen[15] == pytest.approx(1.5) and seen[-1] == pytest.approx(13.9)
+
+
+@pytest.mark.parametrize("declared", [5, 25, 60])
+@pytest.mark.parametrize("fps", [5, 8, 12.5, 25, 29.97])
+@pytest.mark.parametrize("resolution", [100, 250, 333, 500, 750, 1000, 1500])
+def test_a_clock_in_coarse_steps_is_spread_evenly_over_them(resolution, fps, declared):
+    """As of a recorder that counts half seconds; also where the declared rate is another."""
+    truth = [k / fps for k in range(int(40 * fps))]
+    tally = Tally("film")
+    clock = PtsClock(UNIT, 1 / declared, tally, start=0.0, live=False)
+    stamps = ((int(1000 * t) // resolution * resolution, None) for t in truth)
+    placed = [t for t, _ in clock.place(stamps)]
+    assert placed == sorted(placed) and "jump" not in tally.repairs
+    worst = max(abs(t - real) for t, real in zip(placed, truth, strict=True))
+    # Of the first step nothing but the declared rate is known.
+    known = max(1, declared / fps, fps / declared)
+    assert worst <= (resolution / 1000 + 1 / fps) * (known if known > 1.3 else 0.6)
