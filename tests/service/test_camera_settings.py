@@ -160,6 +160,17 @@ def test_whose_memory_is_meant(tmp_path):
     assert resolve_state(tmp_path / "nothing", None, None) == tmp_path / "nothing"
 
 
+def test_a_configuration_without_cameras_means_the_memory_in_its_folder(tmp_path):
+    file = tmp_path / "kiosk.yaml"
+    file.write_text("version: 1\n")
+    with pytest.raises(LvmError, match="names no camera; name the memory with --state"):
+        resolve_states(None, None, file)
+    _remember(CameraSettings("demo", tmp_path / "d"))
+    assert resolve_state(tmp_path / "d", None, file) == tmp_path / "d"
+    file.write_text(f"state: {{directory: {tmp_path}/d}}\n")
+    assert resolve_state(None, None, file) == tmp_path / "d"
+
+
 def test_the_only_memory_in_a_folder_is_meant_by_its_folder(tmp_path):
     _remember(CameraSettings("demo", tmp_path / "kiosk" / "lane", "lane"))
     assert resolve_state(tmp_path / "kiosk", None, None) == tmp_path / "kiosk" / "lane"

@@ -19,13 +19,13 @@ def resolve_states(state: Path | None, camera: str | None, config: Path | None) 
     Raises LvmError if there is no such camera, or no memory at all.
     """
     if config is not None:
-        folders = {
-            name: settings.state
-            for name, settings in make_camera_settings(load_config(config), state).items()
-        }
-        if not folders:
+        settings = load_config(config)
+        folders = {name: own.state for name, own in make_camera_settings(settings, state).items()}
+        if folders:
+            return _select(folders, camera, str(config))
+        state = state or settings.state.directory  # that of a source named on the command line
+        if state is None:
             raise LvmError(f"{config} names no camera; name the memory with --state")
-        return _select(folders, camera, str(config))
     if state is None and camera is None:
         latest = find_latest_state()
         return _find_memories(cameras_root()) if latest.parent == cameras_root() else {"": latest}

@@ -119,10 +119,11 @@ def test_an_answer_for_people_begins_with_the_answer(state):
     assert lines[0].startswith("nobody was watching at that time")
 
 
-def test_the_status_of_a_folder_without_a_memory_is_0_frames(tmp_path):
+def test_a_folder_without_a_memory_has_no_status(tmp_path):
     for folder in (tmp_path, tmp_path / "nowhere"):
-        result = json.loads(lvm("status", "--state", folder, "--json").stdout)
-        assert result["frames"] == 0 and result["state"] == str(folder)
+        for more in ((), ("--json",)):
+            done = lvm("status", "--state", folder, *more, status=2)
+            assert f"no memory in {folder}; run lvm-edge run --state" in done.stderr and not done.stdout
     assert not (tmp_path / "nowhere").exists()
 
 
