@@ -404,7 +404,13 @@ class SampleClock:
         usual = distances[len(distances) // 2]
         regular = sum(abs(distance - usual) <= IRREGULAR * usual for distance in distances)
         if regular < REGULAR_SHARE * len(distances):
-            return period
+            # A slow source over a bad network. Where pictures came at the sampling rate too, or all are whole
+            # periods apart, some were lost.
+            fast = sum(distance <= (1 + IRREGULAR) * period for distance in distances)
+            is_near = usual / 4 <= distances[0] and distances[-1] <= 2 * usual
+            whole = sum(abs(d / period - round(d / period)) <= 0.1 for d in distances)
+            is_slow = is_near and max(fast, whole - 2) <= (1 - REGULAR_SHARE) * len(distances)
+            return min(round(usual, 3), MAX_FRAME_PERIOD_S) if is_slow and usual > period else period
         if abs(usual / period - 1) <= SAME_PACE:
             return period
         if usual > period:

@@ -8,6 +8,7 @@ import pytest
 from edge_runtime.frame import Frame
 from edge_runtime.ingest.frame_loop import FrameLoop
 from edge_runtime.ingest.pipeline import Ingest
+from edge_runtime.memory.coverage import Coverage
 from edge_runtime.memory.samplers import make_sampler
 from edge_runtime.memory.version import empty_version
 from edge_runtime.sources.base import BaseSource
@@ -164,3 +165,25 @@ def test_a_live_source_remembers_its_pace_when_it_is_opened_again():
                 break
     known = periods.index(next(period for period in periods if period))
     assert None not in periods[known:] and periods[-1] == pytest.approx(0.05, abs=0.01)
+
+
+@pytest.mark.parametrize("jitter", [0.2, 0.3, 0.4])
+@pytest.mark.parametrize("distance", [2.0, 5.0, 12.0])
+def test_a_slow_source_whose_pictures_come_unevenly_is_watched(distance, jitter):
+    rng = random.Random(4)
+    times = [distance * (k + rng.uniform(-jitter, jitter)) for k in range(1500)]
+    assert _watched_share(times) > 0.95
+
+
+@pytest.mark.parametrize("lost", [0.3, 0.5])
+def test_pictures_that_are_lost_at_random_are_not_watched(lost):
+    rng = random.Random(5)
+    assert _watched_share([k for k in range(4000) if rng.random() > lost]) < 1 - lost + 0.03
+
+
+def _watched_share(times):
+    clock, coverage = SampleClock(1.0), Coverage()
+    for t in times:
+        if clock.accept(t):
+            coverage = coverage.observe(t, clock.frame_period or 1.0, 36_000.0)
+    return coverage.watched_share()[1]
