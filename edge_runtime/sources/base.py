@@ -141,14 +141,17 @@ class Tally:
     name: str
     seen: int = 0
     errors: int = 0
+    earlier: int = 0
+    """Errors of earlier openings of the same source, for the log."""
     repairs: Counter[str] = field(default_factory=Counter)
     """Pictures that were not timed by their own stamp, by what was wrong with it (`clocks.Repair`)."""
 
     def skip(self, what: str) -> None:
         """Count something undecodable; log the 1st, 10th, 100th …: a bad cable must not fill a disk."""
         self.errors += 1
-        if self.errors == 10 ** (len(str(self.errors)) - 1):
-            log.warning("%s: %s, skipped (%d so far)", self.name, what, self.errors)
+        total = self.earlier + self.errors
+        if total == 10 ** (len(str(total)) - 1):
+            log.warning("%s: %s, skipped (%d so far)", self.name, what, total)
 
 
 class BaseSource(Closeable):

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from typing import Literal
 
 from edge_runtime.frame import Frame
-from edge_runtime.sources.base import Bookmark, Closeable, FrameTap, Recorded, Refused, Source, Tapped
+from edge_runtime.sources.base import (
+    BaseSource,
+    Bookmark,
+    Closeable,
+    FrameTap,
+    Recorded,
+    Refused,
+    Source,
+    Tapped,
+)
 from edge_runtime.sources.clocks import Clock, SampleClock, StreamClock, boot_time
 from edge_runtime.sources.source_status import SourceHealth, SourceState, SourceStatus
 from edge_runtime.system.backoff import Backoff
@@ -276,6 +285,8 @@ class LiveSource(Closeable):
         if reconnects and self._probe is not None:
             self._probe(reconnects)
         source = self._open(self._times.now())
+        if isinstance(source, BaseSource):
+            source.tally.earlier = self._past_errors  # a page instead of each picture must not fill the log
         if self.tap is not None and isinstance(source, Tapped):
             source.tap = _RetimedTap(self.tap, self)
         return source

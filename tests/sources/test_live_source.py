@@ -445,3 +445,25 @@ def outcomes(request):
 @pytest.mark.parametrize("body", together.bodies)
 def test_supervision(body, outcomes):
     outcomes[body].result()
+
+
+def test_what_cannot_be_decoded_at_each_opening_is_logged_by_its_number(caplog):
+    """As a page for signing in that a camera sends instead of each picture."""
+
+    class Page(BaseSource):
+        def __iter__(self):
+            self.tally.skip("a packet that cannot be decoded")
+            raise LvmError("ended without a picture")
+            yield
+
+    settings = Supervision(first_wait_s=0.001, max_wait_s=0.001, first_must_open=False)
+    source = LiveSource(lambda start: Page("cam", live=True), "cam", sample_fps=1.0, settings=settings)
+    watcher = threading.Thread(target=lambda: list(source))
+    watcher.start()
+    end = time.monotonic() + 60
+    while source.errors < 12:
+        assert time.monotonic() < end
+        time.sleep(0.01)
+    source.close()
+    watcher.join(10)
+    assert 2 <= sum("so far" in record.message for record in caplog.records) <= 3
