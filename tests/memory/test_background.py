@@ -66,6 +66,13 @@ def test_noise_in_a_cell_where_nothing_ever_moves_is_no_news(rng):
     assert background.novelty(clip_tokens(frames.astype(np.float16), range(10)))[5 * 49 + 3] < 0.5
 
 
+@pytest.mark.parametrize("count", range(1, 9))
+def test_the_first_cell_means_are_the_median_of_a_clip_of_any_length(rng, count):
+    clip = _clip(rng, count)
+    means = Background.empty(4, 32, 0.99).update(clip).cell_means
+    np.testing.assert_allclose(means, np.median(clip.astype(np.float32), axis=0), rtol=1e-5, atol=1e-6)
+
+
 def test_nothing_is_novel_before_the_first_clip(rng):
     assert (Background.empty(4, 32, 0.99).novelty(clip_tokens(_clip(rng), range(10))) == 0).all()
 

@@ -57,6 +57,16 @@ def test_a_crowd_in_one_second_finds_neighbours_beyond_its_window():
     )
 
 
+def test_the_same_cell_before_a_crowded_second_is_a_neighbour_too():
+    """More tokens than are looked at first lie between the first two of three in one cell: the middle one
+    leaves."""
+    tick, cell = np.array([0, *[1] * 20, 2]), np.array([48, *range(19), 48, 48], np.int32)
+    scores, real = np.ones(22, np.float32), np.ones(22, np.bool_)
+    found = find_redundant(scores, tick, cell, real, 21)
+    assert np.flatnonzero(found).tolist() == [20]
+    assert found.tolist() == _brute(scores, tick, cell, real, 21).tolist()
+
+
 @pytest.mark.parametrize("first", [0, -(10**6), 5 * 10**10])
 def test_a_field_of_hundreds_is_compared_in_parts(first):
     """16 crowded seconds in a row of hours: more rows than are compared at once look beyond their window."""

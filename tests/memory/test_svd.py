@@ -115,6 +115,14 @@ def test_signs_do_not_jump_between_updates():
         svd = after
 
 
+@pytest.mark.parametrize(
+    ("rank", "width", "forgetting"), [(0, 6, 1.0), (3, 0, 1.0), (3, 6, 0.0), (3, 6, 1.01), (3, 6, np.nan)]
+)
+def test_each_number_of_an_empty_state_is_checked(rank, width, forgetting):
+    with pytest.raises(ValueError, match="rank and width must be >= 1 and forgetting in"):
+        OnlineSVD.empty(rank, width, forgetting=forgetting)
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_bad_rows_are_refused_and_the_state_is_kept(bad):
     svd = _fed(np.random.default_rng(8).normal(size=(8, 6)), 4, rank=3)
