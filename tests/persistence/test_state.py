@@ -121,6 +121,16 @@ def test_the_number_of_bytes_is_told_and_does_not_grow_with_the_stream(tmp_path)
     assert abs(sizes[1] - sizes[0]) < 40  # digits of counters
 
 
+def test_a_writer_that_reads_its_own_state_counts_no_byte_again(tmp_path):
+    snapshot = Snapshot(_header(network=NETWORK), _snapshot(5).version)
+    with StateFolder(tmp_path) as state:
+        state.save(snapshot)
+        written = state.saving.written
+        assert state.load(NETWORK).saving.written == state.saving.written == written > 0
+    with StateFolder(tmp_path) as state:
+        assert state.load(NETWORK).saving.written == state.saving.written == written
+
+
 def test_the_folder_holds_two_snapshots_with_their_journals_and_a_lock_and_nothing_else(tmp_path):
     _save(tmp_path / "deep" / "er", *(_snapshot(count) for count in (1, 2, 3)))
     names = sorted(os.listdir(tmp_path / "deep" / "er"))
@@ -285,6 +295,7 @@ def test_a_damaged_file_never_takes_the_place_of_the_sound_one_before(tmp_path):
         {"memory_tokens": 21},
         {"d_backbone": 24},
         {"clip_frames": 2},
+        {"clip_frames": 3},  # three frames wait, which would be a whole clip
         {"svd_rank": 0, "sampler_novelty": False, "clip_candidates": 196},
     ],
     ids=str,
