@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from edge_runtime.query import decode
+from engines.manifest import Scaling
 
 
 def test_the_best_span_is_the_argmax_over_all_ordered_pairs(rng):
@@ -91,6 +92,20 @@ def test_boxes_are_bridged_over_short_gaps_only():
     assert [(tick, between) for tick, _, between in out] == [(0, False), (5, True), (10, False), (100, False)]
     assert np.allclose(out[1][1], [0.1, 0, 0.2, 0.1])
     assert decode.bridged_boxes(boxes, np.array([0, 10, 100]), np.zeros(3, bool), 20) == []
+
+
+def test_the_longest_gap_that_is_bridged_is_the_limit_itself():
+    boxes = np.array([[0, 0, 0.1, 0.1], [0.2, 0, 0.3, 0.1]], np.float32)
+    ticks, supported = np.array([0, 10]), np.array([True, True])
+    assert [tick for tick, _, _ in decode.bridged_boxes(boxes, ticks, supported, 10)] == [0, 5, 10]
+    assert [tick for tick, _, _ in decode.bridged_boxes(boxes, ticks, supported, 9)] == [0, 10]
+
+
+def test_beyond_its_points_a_calibration_goes_on_as_a_line():
+    scaling = Scaling(a=2.0, b=9.0, points=((-1.0, -3.0), (0.0, 1.0), (2.0, 1.5)))
+    expected = {-4.0: -9.0, -1.0: -3.0, -0.5: -1.0, 1.0: 1.25, 2.0: 1.5, 2.5: 2.5}  # logit to logit
+    p = decode.calibrated(np.array(list(expected), np.float32), scaling)
+    np.testing.assert_allclose(np.log(p / (1 - p)), list(expected.values()), rtol=1e-4)
 
 
 def test_corners_stay_inside_the_picture():
