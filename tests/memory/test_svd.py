@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.memory.online_svd import OnlineSVD
+from edge_runtime.memory.online_svd import OnlineSVD, _split_fast
 
 
 def _projector(basis):
@@ -102,6 +102,18 @@ def test_projection_is_idempotent_and_residual_is_what_is_left():
     once = svd.project(rows)
     assert np.abs(svd.project(once) - once).max() < 1e-13
     assert np.allclose(svd.residual(rows), np.linalg.norm(rows - once, axis=1), atol=1e-13)
+
+
+def test_rows_nearly_inside_the_basis_are_split_by_a_second_round():
+    rng = np.random.default_rng(10)
+    basis = np.linalg.qr(rng.normal(size=(40, 5)))[0].T
+    rows = rng.normal(size=(6, 5)) @ basis + rng.normal(size=(6, 40)) * 1e-3
+    split = _split_fast(basis, rows)
+    assert split is not None
+    new = split.by_basis @ basis + split.by_rows @ split.rows
+    both = np.concatenate([basis, new])
+    assert np.abs(both @ both.T - np.eye(11)).max() < 1e-12
+    assert np.allclose(split.within @ basis + split.coefficients @ new, rows, atol=1e-12)
 
 
 def test_signs_do_not_jump_between_updates():

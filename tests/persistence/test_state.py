@@ -26,6 +26,7 @@ from edge_runtime.persistence import (
     StateError,
     StateFolder,
     check_owner,
+    load_header,
     load_snapshot,
     model_digest,
     to_arrays,
@@ -153,6 +154,14 @@ def test_it_goes_on_at_the_first_period_that_was_not_ingested():
 
 def test_a_folder_without_a_state_is_none(tmp_path):
     assert load_snapshot(tmp_path) is None and load_snapshot(tmp_path / "nowhere") is None
+
+
+def test_the_header_alone_is_that_of_the_newest_sound_snapshot(tmp_path):
+    assert load_header(tmp_path) is None
+    _save(tmp_path, _snapshot(1, seen=7), _snapshot(2, seen=8))
+    assert load_header(tmp_path).seen == 8
+    (tmp_path / FILE).write_bytes(b"torn")
+    assert load_header(tmp_path).seen == 7
 
 
 @pytest.mark.parametrize("size", [0, 7, 8, 39, 40, 47, 48, 1000, -1])
