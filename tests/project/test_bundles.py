@@ -1,17 +1,18 @@
-"""The bundle for real cameras in the repository: whole, within its size, and honest about its origin."""
+"""The bundles of the repository: whole, within their size, and honest about their origin."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from edge_runtime.config.paths import default_bundle
 from edge_runtime.simulation.activities import ACTIVITIES
 from engines.bundle import Bundle
 from engines.manifest import GRAPHS
 from engines.select import load_engine
 
 ROOT = Path(__file__).parents[2]
-PLACE = ROOT / "bundles" / "lite"
+PLACE = default_bundle()
 
 
 @pytest.fixture(scope="module")

@@ -11,6 +11,9 @@ from typing import Any
 
 from edge_runtime.config.paths import default_bundle
 
+TINY = Path(__file__).parents[2] / "bundles" / "tiny"
+"""The small bundle of the repository, which was made for the drawn world only."""
+
 
 def copy_bundle(folder: Path) -> Path:
     """Copy the shipped bundle into `folder`."""

@@ -1,4 +1,4 @@
-"""Real recall and foreign video as commands, on films of two colours."""
+"""Real recall, foreign video and familiar worlds as commands, on films of two colours."""
 
 import json
 
@@ -8,7 +8,8 @@ import pytest
 
 from engines.errors import LvmError
 from export.evaluation.nothing import list_videos
-from tools.quality import foreign, real_recall
+from tests.support.bundles import TINY
+from tools.quality import familiar, foreign, real_recall
 
 SECONDS = 6
 
@@ -87,6 +88,14 @@ def test_foreign_video_is_counted_by_the_hour(films, capsys):
     result = run(foreign, capsys, films)
     assert result["seconds"] == pytest.approx(2 * SECONDS, abs=1)
     assert result["rows"] == 0 and result["rows_per_hour"] == 0 and result["accusations"] == 0
+
+
+def test_unseen_drawn_worlds_are_familiar_and_a_bundle_that_cannot_tell_is_refused(capsys):
+    result = run(familiar, capsys, "--worlds", 2, "--seconds", 60)
+    assert (result["worlds"], result["clips"], result["familiar"]) == (2, 4, 1.0)
+    assert 0 < result["strangeness"]["lowest"] <= result["strangeness"]["highest"] <= 1
+    with pytest.raises(LvmError, match="cannot tell how strange"):
+        familiar.main(["--bundle", str(TINY), "--worlds", "1", "--seconds", "30", "--backend", "onnxruntime"])
 
 
 def test_no_video_is_an_error(tmp_path):

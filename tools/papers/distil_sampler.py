@@ -1,6 +1,6 @@
 """Distil a bundle's attention sampler into one of state-space layers; backbone and reader stay the same.
 
-    python -m tools.papers.distil_sampler --bundle edge_runtime/bundle --data DATA --cache CACHE --output RUN
+    python -m tools.papers.distil_sampler --bundle bundles/tiny --data DATA --cache CACHE --output RUN
     lvm-train evaluate RUN --data TEST --output RESULTS
     lvm-export --checkpoint RUN/checkpoint.safetensors --output s5-bundle
 

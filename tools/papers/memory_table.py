@@ -1,7 +1,7 @@
 """Compare five samplers with the plain context, and every trained context, on the same questions.
 
     python -m tools.papers.tables memories --data DATA --cache CACHE --output FOLDER \
-        --attention edge_runtime/bundle --s5 runs/s5-0 runs/s5-1 \
+        --attention bundles/tiny --s5 runs/s5-0 runs/s5-1 \
         --contexts runs/svd-0 runs/text-0 runs/svd-text-0 --activity svd+text=RESULTS:HEAD
 
 `--attention` and `--s5` are bundles or run folders, one for each training seed. svd-novelty, random and fifo
