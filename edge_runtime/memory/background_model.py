@@ -40,7 +40,7 @@ class Background:
     """Immutable; `update` with each clip returns the next one.
 
     `cell_means` (49, d) float32, `svd` of what varies around them, `scale` (2, 49) float32 mean and standard
-    deviation of each cell's recent residuals, by which novelty is standardise. None before the first clip.
+    deviation of each cell's recent residuals, by which novelty is standardised. None before the first clip.
     """
 
     svd: OnlineSVD

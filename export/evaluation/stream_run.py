@@ -65,6 +65,10 @@ class Model:
         network = self.network.model_copy(update={"spread": False})
         return replace(self, manifest=self.manifest.model_copy(update={"network": network}))
 
+    def empty_version(self) -> Version:
+        """Return the version before the first frame."""
+        return empty_version(self.network)
+
     @property
     def network(self) -> NetworkConfig:
         return self.manifest.network
@@ -97,7 +101,7 @@ def build_memory(
 
 
 def _ingest_in_order(model: Model, cache: VideoCache, sampler: Sampler) -> Version:
-    ingest = Ingest(model.network, model.backbone, sampler, empty_version(model.network))
+    ingest = Ingest(model.network, model.backbone, sampler, model.empty_version())
     try:
         return ingest.push_features(cache.tokens, (cache.ticks / TICKS_PER_SECOND).tolist())
     finally:

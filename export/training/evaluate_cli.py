@@ -5,6 +5,7 @@
     lvm-train evaluate runs/tiny-0 --data DATA --split val
     lvm-train evaluate runs/tiny-0 --data DATA --system all
     lvm-train evaluate my-bundle --data DATA --system lvm-net --output FOLDER
+    lvm-train evaluate runs/tiny-0 --data DATA --ablate svd --ablate order
 
 Results are written beside the checkpoint (or to --output), one JSON object a line, for tools.papers.tables.
 """
@@ -33,6 +34,9 @@ if TYPE_CHECKING:
     from export.evaluation.run_folders import TrainedRun
     from export.evaluation.stream_run import Model
 
+WITHOUT = "without-"
+"""Before the name of a part that is replaced by noise, as a system's name."""
+
 
 def evaluate(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run, or a bundle.")],
@@ -54,13 +58,22 @@ def evaluate(
         Path | None,
         typer.Option(help="Run on the same backbone whose tubedetr, trained longer, answers for this run's."),
     ] = None,
+    ablate: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="PART",
+            help="Replace a part by noise and say what that costs: svd, novelty, order, likeness or spread; "
+            "may be repeated.",
+        ),
+    ] = None,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
     """Answer the queries of a data folder with a run, and write the results."""
     from export.data.checks import read_data_folder
     from export.data.example_counts import warn_of_scarce_classes
     from export.data.records import Split
-    from export.evaluation.run_folders import BASELINE, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
+    from export.evaluation.ablations import PARTS
+    from export.evaluation.run_folders import BASELINE, OWN, SYSTEMS, TUBEDETR, TrainedRun, is_bundle
     from export.training.loop.distributed import select_device
 
     if split not in get_args(Split):
@@ -73,6 +86,13 @@ def evaluate(
     if baseline is not None and TUBEDETR not in names:
         raise LvmError(
             f"--baseline answers as {TUBEDETR}, got --system {', '.join(names)}: add --system {TUBEDETR}"
+        )
+    if wrong_parts := set(ablate or ()) - set(PARTS):
+        raise LvmError(f"--ablate must be of {', '.join(PARTS)}, got {min(wrong_parts)!r}")
+    ablated = [WITHOUT + part for part in ablate or ()]
+    if ablated and OWN not in names:
+        raise LvmError(
+            f"--ablate is compared with {OWN}, got --system {', '.join(names)}: add --system {OWN}"
         )
     opened = TrainedRun.open(run, baseline)
     if is_bundle(run) and (output is None or TUBEDETR in names):
@@ -88,10 +108,17 @@ def evaluate(
     cache_folder = cache or results.absolute().parent / "cache"
     folder = read_data_folder(data)
     warn_of_scarce_classes(folder, [cast("Split", split)])
-    by_system = answer_queries(opened, folder, cast("Split", split), names, cache_folder, results, chosen)
+    by_system = answer_queries(
+        opened, folder, cast("Split", split), names + ablated, cache_folder, results, chosen
+    )
     recalls = _compute_recalls(by_system, opened.card.thresholds.time_head)
-    Console().print(_make_table(recalls))
-    typer.echo(json.dumps({"run": str(run), "split": split, "systems": recalls}))
+    Console().print(_make_table(recalls, "Recall@1x with 95 % intervals over videos"))
+    summary: dict[str, object] = {"run": str(run), "split": split, "systems": recalls}
+    if ablated:
+        head = opened.card.thresholds.time_head
+        summary["ablated"] = costs = {name: _compute_costs(by_system, name, head) for name in ablated}
+        Console().print(_make_table(costs, f"Recall@1x less that of {OWN}, with 95 % intervals over videos"))
+    typer.echo(json.dumps(summary))
 
 
 def answer_queries(
@@ -140,10 +167,14 @@ def _answer_video(
     device: torch.device | str,
 ) -> Evaluation:
     """Return a system's answers about a video."""
+    from export.evaluation.ablations import replace_by_noise
     from export.evaluation.baseline import evaluate_baseline
     from export.evaluation.evaluate import Evaluation, evaluate_video
-    from export.evaluation.run_folders import TUBEDETR
+    from export.evaluation.run_folders import OWN, TUBEDETR
 
+    if system.startswith(WITHOUT):
+        with replace_by_noise(model, run.network, system.removeprefix(WITHOUT)) as noisy:
+            return evaluate_video(noisy, video, queries, run.setting(OWN), crops)
     if system != TUBEDETR:
         return evaluate_video(model, video, queries, run.setting(system), crops)
     network, frames = run.baseline()
@@ -179,11 +210,22 @@ def _compute_recalls(by_system: dict[str, list[Result]], head: TimeHead) -> dict
     return recalls
 
 
-def _make_table(recalls: dict[str, dict[str, list[float]]]) -> Table:
+def _compute_costs(by_system: dict[str, list[Result]], name: str, head: TimeHead) -> dict[str, list[float]]:
+    """Return what `name` answers right less what the whole network does, paired, `[estimate, low, high]` by
+    `type/duration`."""
+    from export.evaluation.report import compare_cells, make_recall_1x
+    from export.evaluation.run_folders import OWN
+
+    metric = make_recall_1x(head)
+    compared = compare_cells(by_system[name], by_system[OWN], metric, metric)
+    return {f"{kind}/{length}": list(pair[0][:3]) for (kind, length), pair in compared.items()}
+
+
+def _make_table(recalls: dict[str, dict[str, list[float]]], title: str) -> Table:
     from export.evaluation.report import TABLE_CELLS
 
     names = [f"{kind}/{length}" for kind, length in TABLE_CELLS]
-    table = Table("system", *names, title="Recall@1x with 95 % intervals over videos", title_justify="left")
+    table = Table("system", *names, title=title, title_justify="left")
     for system, cells in recalls.items():
         row = [cells.get(name) for name in names]
         table.add_row(

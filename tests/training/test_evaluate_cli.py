@@ -66,6 +66,25 @@ def test_all_systems_answer_all_queries_of_the_split(run: Path, data: Path) -> N
     assert all(0 <= low <= estimate <= high <= 1 for estimate, low, high in cells.values())
 
 
+def test_what_a_part_is_worth_is_told_as_a_paired_difference(run: Path, data: Path) -> None:
+    done = invoke(run, "--data", data, "--system", "lvm-net", "--ablate", "svd", "--ablate", "novelty")
+    assert done.exit_code == 0, done.output
+    last = json.loads(done.output.splitlines()[-1])
+    assert set(last["systems"]) == {"lvm-net", "without-svd", "without-novelty"}
+    whole = last["systems"]["lvm-net"]
+    for name in ("without-svd", "without-novelty"):
+        assert last["ablated"][name].keys() == whole.keys()
+        for cell, (estimate, low, high) in last["ablated"][name].items():
+            assert low <= estimate <= high
+            assert estimate == pytest.approx(last["systems"][name][cell][0] - whole[cell][0])
+    for options, text in (
+        (["--ablate", "luck"], "must be of svd, novelty, order, likeness, spread, got 'luck'"),
+        (["--system", "fifo", "--ablate", "svd"], "add --system lvm-net"),
+    ):
+        error = invoke(run, "--data", data, *options).exception
+        assert isinstance(error, LvmError) and text in str(error)
+
+
 def test_a_bundle_is_evaluated_and_nothing_is_written_into_it(run: Path, data: Path, tmp_path: Path) -> None:
     bundle = tmp_path / "bundle"
     network, card = from_checkpoint(run / "checkpoint.safetensors")
