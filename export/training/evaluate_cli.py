@@ -13,6 +13,7 @@ Results are written beside the checkpoint (or to --output), one JSON object a li
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast, get_args
 
@@ -131,12 +132,16 @@ def answer_queries(
     device: torch.device | str = "cpu",
 ) -> dict[str, list[Result]]:
     """Return the results of each system, and write them to `output`. Runs video by video."""
+    import torch
+
     from export.evaluation.evaluate import Evaluation
     from export.evaluation.run_folders import TUBEDETR, save_evaluation, trained_file
     from export.evaluation.stream_run import Model
     from export.evaluation.videos import encode_crops, open_caches
+    from export.training.backbone.trunk_engine import make_backbone_engine
 
     model = Model.from_network(run.network, run.card)
+    model = replace(model, backbone=make_backbone_engine(run.network, torch.device(device)))
     by_video = _queries_by_video(data, split)
     done: dict[str, Evaluation] = {name: Evaluation([], []) for name in systems}
     with Console(stderr=True).status("") as status:

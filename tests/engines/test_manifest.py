@@ -67,7 +67,7 @@ def test_what_is_wrong_is_named(shipped, change, says):
 
 def test_sizes_of_sampler_and_reader_are_memory_and_what_comes_beside_it(shipped):
     network = Manifest.model_validate_json(shipped).network
-    assert network.sampler_tokens == 588 + 294 and network.reader_tokens == 588 + 98
+    assert network.sampler_tokens == 2352 + 441 and network.reader_tokens == 2352 + 147
 
 
 def test_the_shipped_manifest_says_how_it_was_learned_and_what_came_of_it(shipped):

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_runtime.config.paths import default_bundle
 from edge_runtime.ingest.pipeline import Ingest
 from edge_runtime.memory.forgetting import forget_span
 from edge_runtime.memory.recurrent_state import (
@@ -30,6 +29,7 @@ from engines.errors import EngineFault
 from engines.network_config import NetworkConfig
 from tests.persistence.test_state import _header, _same
 from tests.support.asking import FakeReader, make_asker, make_query
+from tests.support.bundles import TINY
 from tests.support.fakes import fake_backbone, fake_sampler, frames, small_network
 
 QUEUE = {"length": 3, "stride": 2, "text_slots": 6, "text_classes": 2, "regions": 4}
@@ -225,7 +225,7 @@ def test_queues_are_bounded_whatever_was_watched():
 
 def test_a_bundle_without_queues_says_nothing_of_them():
     """Its manifest, its model's identity and its state stay what they were before there were any."""
-    network = Bundle.open(default_bundle()).manifest.network
+    network = Bundle.open(TINY).manifest.network
     plain = json.loads(network.model_dump_json())
     assert network.context == ("svd",) and not network.queues
     assert {"context", "queue"} & plain.keys() == set()

@@ -38,6 +38,7 @@ def make_small_manifest() -> Manifest:
         update=dict(
             image_size=32, d_backbone=D, d_model=8, heads=2, memory_tokens=12, clip_frames=3,
             clip_candidates=10, recency_tokens=6, reader_candidates=0, svd_rank=2, query_steps=STEPS,
+            even_tokens=0, appearance=0, best_relevance=False,
         )
     )  # fmt: skip
     return shipped.model_copy(update={"network": NetworkConfig.model_validate(network.model_dump())})
