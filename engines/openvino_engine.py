@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import tempfile
 from functools import cache
 from pathlib import Path
@@ -85,13 +87,24 @@ def _compile(graph: Buffer, weights: Buffer | None, weights_name: str, settings:
 
     They must stay there until the model is compiled: large tensors are read no earlier.
     """
-    with tempfile.TemporaryDirectory(prefix="lvm-edge-") as folder:
+    needed = len(graph) + (0 if weights is None else len(weights))
+    with tempfile.TemporaryDirectory(prefix="lvm-edge-", dir=find_memory_folder(needed)) as folder:
         path = Path(folder) / "graph.onnx"
         path.write_bytes(graph)
         if weights is not None:
             (Path(folder) / weights_name).write_bytes(weights)
         model = core().read_model(path, config={"ENABLE_MMAP": False})
         return core().compile_model(model, "CPU", settings)
+
+
+def find_memory_folder(needed: int, folder: Path = Path("/dev/shm")) -> Path | None:
+    """Return `folder`, which lies in RAM, if it takes `needed` bytes; None, the usual place, if it does not.
+
+    A start would write the weights to a kiosk's flash three times, 90 MB with the default bundle.
+    """
+    if not os.access(folder, os.W_OK | os.X_OK) or shutil.disk_usage(folder).free < 2 * needed:
+        return None
+    return folder
 
 
 @cache

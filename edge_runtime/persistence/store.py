@@ -40,7 +40,7 @@ DAMAGED_RETENTION_S = 7 * 86400.0
 _NEW = ".new"
 JOURNAL_PER_SNAPSHOT = 32
 """Bytes of a journal for each byte of its snapshot: snapshots are 3 % of all written bytes, and a journal of
-the default bundle ends after 6 MB, a quarter of an hour, which takes under a second to replay."""
+the default bundle ends after 32 MB, half an hour."""
 RETRY_S = (5.0, 60.0)
 """First and longest wait between two attempts to save where the disk is full or gone."""
 LOG_AGAIN_S = 600.0

@@ -240,3 +240,24 @@ def test_an_engine_keeps_nothing_in_a_home_folder_to_tell_its_maker(backend, tmp
     )
     assert (run.returncode, run.stdout.strip()) == (0, "[]"), run.stdout + run.stderr
     assert list(tmp_path.rglob("*")) == []
+
+
+@pytest.mark.skipif(not os.access("/dev/shm", os.W_OK), reason="no folder in RAM here")
+def test_openvino_reads_its_weights_from_ram_and_not_from_the_disk(bundle, monkeypatch):
+    openvino_engine = pytest.importorskip("engines.openvino_engine", reason="OpenVINO is not here")
+    folders = []
+    real = openvino_engine.tempfile.TemporaryDirectory
+    monkeypatch.setattr(
+        openvino_engine.tempfile,
+        "TemporaryDirectory",
+        lambda **options: folders.append(options["dir"]) or real(**options),
+    )
+    load_engine(bundle, "sampler", "openvino", threads=1).close()
+    assert [str(folder) for folder in folders] == ["/dev/shm"]
+
+
+def test_a_folder_in_ram_that_is_too_small_or_missing_is_not_used(tmp_path):
+    find_memory_folder = pytest.importorskip("engines.openvino_engine").find_memory_folder
+    assert find_memory_folder(1000, tmp_path) == tmp_path
+    assert find_memory_folder(1 << 60, tmp_path) is None
+    assert find_memory_folder(1000, tmp_path / "missing") is None

@@ -45,7 +45,7 @@ def check_disk(root: Path) -> Finding:
         do = "name another folder with LVM_EDGE_STATE or --state, or let this user write to it"
         return Finding("disk", "problem", f"{existing} cannot be written by this user", do)
     if free < MIN_DISK_BYTES:
-        return Finding("disk", "problem", text, "free some space: a memory takes a few MB, with its journal")
+        return Finding("disk", "problem", text, "free some space: a memory takes up to 200 MB, with its journals")
     return Finding("disk", "note" if free < LOW_DISK_BYTES else "ok", text)
 
 
@@ -53,7 +53,7 @@ def check_memory() -> Finding:
     free = psutil.virtual_memory().available
     text = f"{free / 1e9:.1f} GB available"
     if free < MIN_MEMORY_BYTES:
-        return Finding("memory", "note", text, "stop other programs: the default bundle takes about 0.2 GB")
+        return Finding("memory", "note", text, "stop other programs: the default bundle takes about 0.4 GB")
     return Finding("memory", "ok", text)
 
 
