@@ -45,7 +45,7 @@ def check_disk(root: Path) -> Finding:
         do = "name another folder with LVM_EDGE_STATE or --state, or let this user write to it"
         return Finding("disk", "problem", f"{existing} cannot be written by this user", do)
     if free < MIN_DISK_BYTES:
-        return Finding("disk", "problem", text, "free some space: a memory takes up to 200 MB, with its journals")
+        return Finding("disk", "problem", text, "free some space: a memory takes up to 200 MB with journals")
     return Finding("disk", "note" if free < LOW_DISK_BYTES else "ok", text)
 
 
