@@ -227,6 +227,10 @@ class Asker:
         if covered.start is None or covered.end is None:
             return np.zeros(0, np.int64)
         if isinstance(query, ObjectQuery):
+            # A memory that keeps some tokens of every picture would spend the steps where nothing happened.
+            likely = inside & context.relevant
+            if self._network.even_tokens and likely.any():
+                inside = likely
             return decode.evidence_ticks(context.tick, inside, self._network.query_steps)
         return decode.spread_ticks(to_tick(covered.start), to_tick(covered.end), self._network.query_steps)
 

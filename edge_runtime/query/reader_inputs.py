@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from edge_runtime.memory.diversity import RELEVANT
 from edge_runtime.memory.recurrent_state import read_entries
 from edge_runtime.memory.token_memory import Tokens
 from edge_runtime.memory.version import Version, select_novel
@@ -25,8 +26,9 @@ MAX_TICKS = 2**30
 class Context:
     """The reader's inputs that depend on the version only, made once for each version.
 
-    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,); `origin` the oldest
-    tick, from which the reader counts; `svd` feeds of the summary tokens, empty where the bundle has none,
+    `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,), `relevant` (n,) what the
+    sampler scored as likely evidence, and the running clip; `origin` the oldest tick, from which the reader
+    counts; `svd` feeds of the summary tokens, empty where the bundle has none,
     and `queue` the entries of the queues with the ticks that each stands for (`queues.read_entries`).
     """
 
@@ -34,6 +36,7 @@ class Context:
     tick: NDArray[np.int64]  # (n,)
     cell: NDArray[np.int32]  # (n,)
     valid: NDArray[np.bool_]  # (n,)
+    relevant: NDArray[np.bool_]  # (n,)
     origin: int
     svd: dict[str, Array]
     queue: dict[str, Array]
@@ -68,18 +71,20 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
     n, m = network.reader_tokens, network.memory_tokens
     features = np.zeros((n, network.d_backbone), np.float32)
     tick, cell = np.zeros(n, np.int64), np.zeros(n, np.int32)
-    valid = np.zeros(n, np.bool_)
+    valid, relevant = np.zeros(n, np.bool_), np.zeros(n, np.bool_)
     features[:m] = version.memory.features
     tick[:m], cell[:m], valid[:m] = version.memory.tick, version.memory.cell, version.memory.valid
+    relevant[:m] = version.memory.score > RELEVANT
     stop = m + len(recent)
     features[m:stop] = recent.features
     tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
+    relevant[m:stop] = True
     if valid.any():
         # Where the clock was set, years may lie between frames. The end of the clip drops what lies before.
         valid &= tick >= tick[valid].max() - MAX_TICKS
     origin = int(tick[valid].min()) if valid.any() else 0
     svd, queue = _svd_feeds(version, network.summary_rank), read_entries(version.recurrent_state, network)
-    return Context(features, tick, cell, valid, origin, svd, queue)
+    return Context(features, tick, cell, valid, relevant, origin, svd, queue)
 
 
 def _recent(version: Version, network: NetworkConfig) -> Tokens:

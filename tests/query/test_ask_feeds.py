@@ -162,6 +162,20 @@ def test_boxes_are_asked_only_where_something_is_remembered():
     assert set(asked) <= set(context.tick[context.valid])
 
 
+def test_a_memory_with_tokens_of_every_picture_is_asked_for_boxes_where_something_is_relevant():
+    network = small_network(even_tokens=1, clip_candidates=30)
+    version = make_version(42, network)
+    memory = version.memory
+    scores = np.where(memory.tick >= np.median(memory.tick), 3.0, -3.0).astype(np.float32)
+    reader = FakeReader(network)
+    asker = make_asker(reader, network)
+    asker.ask(make_query("object"), replace(version, memory=replace(memory, score=scores)))
+    asker.ask(make_query("object"), replace(version, memory=replace(memory, score=np.full_like(scores, -3))))
+    context = make_context(version, network)
+    some, none = (call["query_tick"][0][call["query_valid"][0]] + context.origin for call in reader.calls[:2])
+    assert some.min() >= np.median(memory.tick) and none.min() >= context.tick[len(memory.tick) :].min()
+
+
 def test_several_photos_are_their_mean_and_a_box_is_what_lies_in_it():
     reader, version = FakeReader(), make_version(10)
     asker = make_asker(reader)
