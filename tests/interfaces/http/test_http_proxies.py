@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -31,6 +32,9 @@ from edge_runtime.service.run import Run
 from tests.support.broker import free_port, wait_until
 from tests.support.reverse_proxy import caddy, doc_snippet, nginx, reverse_proxy, strip_prefix, traefik
 from tools.fuzzing.small import small_service
+
+get, post = partial(httpx.get, timeout=60), partial(httpx.post, timeout=60)
+"""A busy machine may take longer than the five seconds of httpx."""
 
 PAGE = Path(__file__).parents[3] / "docs" / "http.md"
 TOKENS = {role: f"lvm_{role}-0123456789abcdefghijklmnopqrstuvwxyz" for role in ROLES}
@@ -217,7 +221,10 @@ def test_a_root_path_loses_its_last_slash():
 def test_rotating_addresses_do_not_pass_the_login_limit(service, trusted, header):
     with serve(service, tokens=True, trusted_proxies=trusted, failed_logins_per_minute=3) as backend:
         rewrite = strip_prefix("") if trusted == ["127.0.0.1"] else lambda path, headers, _: (path, headers)
-        with reverse_proxy(backend, rewrite) as address, httpx.Client() as client:  # both on this machine
+        with (
+            reverse_proxy(backend, rewrite) as address,
+            httpx.Client(timeout=60) as client,
+        ):  # both on this machine
             statuses = []
             for guess in range(6):
                 rotating = f"10.1.1.{guess}" if header == "X-Forwarded-For" else f"for=10.1.1.{guess}"
@@ -233,7 +240,7 @@ def test_each_client_behind_a_trusted_proxy_has_a_limit_of_its_own(service):
         for client in ("1.1.1.1", "1.1.1.2"):
             for status in (401, 429):
                 headers = OURS | {"X-Forwarded-For": f"{status}.0.0.1, {client}"}
-                reply = httpx.post(f"{address}/api/v1/session", json={"token": "x" * 40}, headers=headers)
+                reply = post(f"{address}/api/v1/session", json={"token": "x" * 40}, headers=headers)
                 assert reply.status_code == status
 
 
@@ -243,7 +250,7 @@ def test_a_trusted_proxy_may_open_more_connections_than_a_client(service):
             port = int(address.rpartition(":")[2])
             held = [socket.create_connection(("127.0.0.1", port)) for _ in range(MAX_PER_ADDRESS + 6)]
             try:
-                httpx.get(f"{address}/healthz", timeout=20)
+                get(f"{address}/healthz", timeout=20)
                 assert answers
             except httpx.HTTPError:
                 assert not answers
@@ -254,7 +261,7 @@ def test_a_trusted_proxy_may_open_more_connections_than_a_client(service):
 def test_what_is_not_believed_is_said_once(service, caplog):
     with serve(service) as address, caplog.at_level(logging.WARNING):
         for _ in range(3):
-            httpx.get(f"{address}/healthz", headers={"X-Forwarded-For": "1.2.3.4"})
+            get(f"{address}/healthz", headers={"X-Forwarded-For": "1.2.3.4"})
     said = [record.message for record in caplog.records if "http.trusted_proxies" in record.message]
     assert len(said) == 1 and said[0].startswith("127.0.0.1 sends X-Forwarded-For")
 
@@ -325,7 +332,7 @@ def test_a_refused_origin_is_told_why_in_the_answer_and_in_the_log(service, capl
 def check_subpath(address: str, prefix: str) -> None:
     """Check the page, its assets, the API, the WebSocket, cookies and links at a sub-path of a proxy."""
     at = address + prefix
-    with httpx.Client(follow_redirects=True) as client:
+    with httpx.Client(follow_redirects=True, timeout=60) as client:
         page = client.get(f"{at}/")
         assert page.status_code == 200 and f'<base href="{prefix}/">' in page.text
         assert str(client.get(at).url).rstrip("/") == at.rstrip("/")
@@ -363,15 +370,15 @@ def test_everything_works_at_a_sub_path(service, settings, rewrite):
 
 def test_a_prefix_is_believed_from_a_proxy_only(service):
     with serve(service) as address:
-        assert "<base" not in httpx.get(f"{address}/", headers={"X-Forwarded-Prefix": "/kiosk"}).text
-        assert httpx.get(f"{address}/kiosk/healthz").status_code == 404
+        assert "<base" not in get(f"{address}/", headers={"X-Forwarded-Prefix": "/kiosk"}).text
+        assert get(f"{address}/kiosk/healthz").status_code == 404
 
 
 @pytest.mark.parametrize("path", ["/kiosk/api/v1/forget", "/api/v1/forget", "/kiosk/kiosk/api/v1/forget"])
 def test_a_sub_path_is_no_way_around_a_role(service, path):
     operator = {"Authorization": f"Bearer {TOKENS['operator']}"} | OURS
     with serve(service, tokens=True, root_path="/kiosk") as address:
-        reply = httpx.post(address + path, json={}, headers=operator)
+        reply = post(address + path, json={}, headers=operator)
     assert reply.status_code in (403, 404) and (reply.status_code == 404) == ("/kiosk/kiosk" in path)
 
 
@@ -382,9 +389,7 @@ def test_nginx_as_the_documentation_sets_it_up(service, tmp_path):
             check_subpath(address, "/kiosk")
             forged = OURS | {"X-Forwarded-For": "9.9.9.9", "Forwarded": "for=9.9.9.9"}
             statuses = {
-                httpx.post(
-                    f"{address}/kiosk/api/v1/session", json={"token": "x" * 40}, headers=forged
-                ).status_code
+                post(f"{address}/kiosk/api/v1/session", json={"token": "x" * 40}, headers=forged).status_code
                 for _ in range(12)
             }
             assert statuses == {401, 429}
@@ -406,10 +411,10 @@ def test_traefik_as_the_documentation_sets_it_up(service, tmp_path):
     with serve(service, tokens=True, trusted_proxies=["127.0.0.1"]) as backend:
         assert "http://127.0.0.1:8971" in block[1]
         with traefik(tmp_path, block[1].replace("http://127.0.0.1:8971", backend)) as address:
-            wait_until(lambda: httpx.get(f"{address}/kiosk/").status_code == 200, "the route", 60)
+            wait_until(lambda: get(f"{address}/kiosk/").status_code == 200, "the route", 60)
             check_subpath(address, "/kiosk")
             forged = OURS | {"X-Forwarded-For": "9.9.9.9", "X-Forwarded-Prefix": "/elsewhere"}
-            page = httpx.get(f"{address}/kiosk/", headers=forged)
+            page = get(f"{address}/kiosk/", headers=forged)
             assert '<base href="/kiosk/">' in page.text
 
 
@@ -418,11 +423,11 @@ def test_traefik_as_the_documentation_sets_it_up(service, tmp_path):
 
 def test_nobody_may_frame_the_page_unless_it_is_named(service):
     with serve(service) as address:
-        reply = httpx.get(address)
+        reply = get(address)
         assert "frame-ancestors 'none'" in reply.headers["content-security-policy"]
         assert reply.headers["x-frame-options"] == "DENY"
     with serve(service, allowed_frames=["self", "https://ha.example:8123", "http://*.lan/"]) as address:
-        page, data = httpx.get(address), httpx.get(f"{address}/api/v1/status")
+        page, data = get(address), get(f"{address}/api/v1/status")
         policy = page.headers["content-security-policy"]
         assert policy.endswith("frame-ancestors 'self' https://ha.example:8123 http://*.lan")
         assert "x-frame-options" not in page.headers
@@ -444,7 +449,7 @@ def test_nobody_may_frame_the_page_unless_it_is_named(service):
 def test_a_session_in_a_frame_of_another_site_needs_a_cookie_for_it(service, frames, proto, site):
     with serve(service, tokens=True, trusted_proxies=["127.0.0.1"], allowed_frames=frames) as address:
         headers = OURS | {"X-Forwarded-Proto": proto}
-        reply = httpx.post(f"{address}/api/v1/session", json={"token": TOKENS["viewer"]}, headers=headers)
+        reply = post(f"{address}/api/v1/session", json={"token": TOKENS["viewer"]}, headers=headers)
     said = reply.headers["set-cookie"]
     assert said.endswith(f"HttpOnly; Max-Age=43200; Path=/; {site}")
     assert session_cookie_header("x", "/", secure=False, framed=False, max_age_s=0).startswith(
@@ -453,7 +458,7 @@ def test_a_session_in_a_frame_of_another_site_needs_a_cookie_for_it(service, fra
 
 
 def test_head_is_answered_wherever_get_is(service):
-    with serve(service) as address, httpx.Client(base_url=address) as client:
+    with serve(service) as address, httpx.Client(base_url=address, timeout=60) as client:
         paths = [
             path for path, methods in client.get("/openapi.json").json()["paths"].items() if "get" in methods
         ]
