@@ -390,6 +390,7 @@ def load_start(recipe: Recipe) -> tuple[LvmNet, ModelCard]:
     network, card = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
     requested, has = vars(recipe.network), vars(network.config)
     all_names = tuple(name for name in requested if name not in _MAY_DIFFER or network.config.queues)
+    all_names = tuple(name for name in all_names if name != "memory_tokens")  # no weight depends on it
     all_names = tuple(name for name in all_names if name not in _MAY_BE_NEW or has[name])
     only_backbone = recipe.tubedetr.optimiser.steps and not recipe.tubedetr.from_start
     names = _BACKBONE_KEYS if only_backbone else all_names

@@ -348,6 +348,14 @@ def test_a_start_of_another_shape_is_refused_where_its_weights_are_needed(place,
         Training(started(recipe_of(), start, "backbone", "tubedetr", query_steps=7), tmp_path, tmp_path)
 
 
+def test_a_start_may_have_another_number_of_tokens_than_the_training(place, tmp_path):
+    """The default bundle ships with more than it learned with."""
+    start = place / "run" / CHECKPOINT
+    recipe = started(recipe_of(), start, "backbone", "tubedetr", memory_tokens=30)
+    run = Training(recipe, tmp_path / "run", place / "cache", console=Console(file=io.StringIO()))
+    assert run.start is not None and run.start.config.memory_tokens != 30 == run.recipe.network.memory_tokens
+
+
 def learning(place, *patterns):
     given = started(recipe_of(), place / "run" / CHECKPOINT, "backbone", "tubedetr").model_dump()
     given["lvm"]["learns"] = patterns
