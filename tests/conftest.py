@@ -15,6 +15,14 @@ pytest_runtest_protocol = protocol
 """Runs tests with bounds in seconds again if the machine stood still."""
 
 
+@pytest.fixture(scope="session", autouse=True)
+def session_state_home(tmp_path_factory):
+    """As `state_home`, for services of whole modules, which begin before their first test."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("session-state")))
+        yield
+
+
 @pytest.fixture(autouse=True)
 def state_home(monkeypatch, tmp_path_factory, request):
     """A folder for states of its own: what a test leaves where users have theirs would be found by others."""
