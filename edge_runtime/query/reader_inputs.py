@@ -28,8 +28,8 @@ class Context:
 
     `features` (n, d) float32, `tick` (n,) absolute int64, `cell` (n,), `valid` (n,), `relevant` (n,) what the
     sampler scored as likely evidence, and the running clip; `origin` the oldest tick, from which the reader
-    counts; `svd` feeds of the summary tokens, empty where the bundle has none,
-    and `queue` the entries of the queues with the ticks that each stands for (`queues.read_entries`).
+    counts; `svd` feeds of the summary tokens, empty where the bundle has none, and `queue` the entries of the
+    queues with the ticks that each stands for (`queues.read_entries`).
     """
 
     features: NDArray[np.float32]  # (n, d)
@@ -78,7 +78,8 @@ def make_context(version: Version, network: NetworkConfig) -> Context:
     stop = m + len(recent)
     features[m:stop] = recent.features
     tick[m:stop], cell[m:stop], valid[m:stop] = recent.tick, recent.cell, True
-    relevant[m:stop] = True
+    # A sampler that does not score relevance, as fifo, finds nothing relevant: then everything may be.
+    relevant[m if relevant.any() else 0 : stop] = True
     if valid.any():
         # Where the clock was set, years may lie between frames. The end of the clip drops what lies before.
         valid &= tick >= tick[valid].max() - MAX_TICKS

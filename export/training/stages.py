@@ -59,6 +59,7 @@ GUIDANCE_PARTS = ("relevance", "sampler", "outline")
 """Parts of the loss that train tokens, not answers."""
 _BACKBONE_KEYS = ("backbone", "image_size", "d_backbone")
 _MAY_DIFFER = ("context", "queue")
+_WITHOUT_WEIGHTS = ("memory_tokens",)
 _MAY_BE_NEW = ("order",)
 """Parts that a start may lack: they are learned, and its other weights stay."""
 _SAMPLER_KEYS = ("sampler", "sampler_layers", "sampler_states")
@@ -389,9 +390,12 @@ def load_start(recipe: Recipe) -> tuple[LvmNet, ModelCard]:
     assert recipe.start is not None
     network, card = from_bundle(recipe.start) if recipe.start.is_dir() else from_checkpoint(recipe.start)
     requested, has = vars(recipe.network), vars(network.config)
-    all_names = tuple(name for name in requested if name not in _MAY_DIFFER or network.config.queues)
-    all_names = tuple(name for name in all_names if name != "memory_tokens")  # no weight depends on it
-    all_names = tuple(name for name in all_names if name not in _MAY_BE_NEW or has[name])
+    may_differ = {
+        *_WITHOUT_WEIGHTS,
+        *(() if network.config.queues else _MAY_DIFFER),
+        *(name for name in _MAY_BE_NEW if not has[name]),
+    }
+    all_names = tuple(name for name in requested if name not in may_differ)
     only_backbone = recipe.tubedetr.optimiser.steps and not recipe.tubedetr.from_start
     names = _BACKBONE_KEYS if only_backbone else all_names
     if recipe.network.likeness and not recipe.backbone.optimiser.steps:
