@@ -118,7 +118,7 @@ _NUMERIC = frozenset(
 )
 _CHOSEN = frozenset(
     "pattern protocols flip-method method video-direction io-mode media encoding-name interlace-mode "
-    "profile stream-format alignment leaky flip-method sensor-mode".split()
+    "profile stream-format alignment leaky sensor-mode".split()
 )
 """Properties whose value is one of `_VALUES`, several joined with +, or a number."""
 _NO_SECRET = re.compile(r"\d{0,5}|[\d.:x]{1,9}|[a-z]{1,5}|\W*")
